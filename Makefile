@@ -1,0 +1,65 @@
+# Thin targets: each is one command you could type yourself. `make help` lists them.
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+WORKERS ?= 2# test processes
+ARGS ?=# passed on, e.g. make test ARGS='-k closure'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+$(STAMP): requirements.lock pyproject.toml scripts/venv
+	@scripts/venv
+
+.PHONY: venv
+venv: $(STAMP) ## make .venv from the lock file (the other targets do it when needed)
+
+.PHONY: demo
+demo: $(STAMP) ## find every ortho of a sample text, in a private Postgres under .state/demo
+	$(BIN)/crochet run examples/harbour.txt --state .state/demo
+
+.PHONY: test
+test: $(STAMP) ## run all tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## run the tests that need no services and take seconds
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## check style, format and that the lock file fits pyproject.toml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/check_lock.py
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: drift
+drift: $(STAMP) ## check that the migrations make the schema the code describes
+	$(BIN)/python -m pytest tests/integration/test_migrations.py
+
+.PHONY: bench
+bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.closure $(ARGS)
+
+.PHONY: lock
+lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-config --no-emit-index-url --no-emit-find-links --annotation-style split \
+	  --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS)
+
+.PHONY: clean
+clean: ## remove .venv, caches and build output; .state (your data) stays
+	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,369 @@
+"""Growing orthos: the children of a batch, many boxes at once.
+
+`grow` lengthens every ortho of a batch along every axis that can lead. `Lengthening` is the kernel, which
+`seeds` uses too: it fills the new cells of whole arrays of boxes, one cell after the other in shell order.
+Per cell and box the shortest of the word lists that bind it proposes and the others validate: count /
+propose / validate, as in worst-case optimal joins (Ngo, Re, Rudra, "Skew strikes back", 2013).
+
+A search is a pure function of the index, its input and the two versions: run twice it gives the same result.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crochet_tasks.engine.geometry import Cells, Limits, Sides, Slab, slabs
+from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
+
+CANDIDATES_AT_ONCE = 131_072  # keeps the arrays of one step in the processor's cache (docs/adr/0003)
+ROWS_AT_ONCE = 16_384
+SIGNATURES = 4  # with 256 bits the filter was exact for what 2 % of Genesis brings (docs/adr/0003)
+
+Signature = npt.NDArray[np.uint64]
+
+
+class Bounds(NamedTuple):
+    """How much one search hands back at the most; what is left over becomes work of its own."""
+
+    batch_orthos: int = 32_768
+    result_bytes: int = 4_000_000
+    candidates: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    `batches`: (sides, cells) with up to `batch_orthos` orthos each, cells of shape (cells, orthos).
+    `consulted`: the phrases whose continuations mattered, int32, ascending, each once.
+    `done`: how much of the input (orthos of a batch, start pairs of a seed) was searched. What comes after it
+    is left over, because the result was large enough.
+    """
+
+    batches: list[tuple[Sides, Cells]]
+    consulted: Ints
+    done: int
+
+
+class Window:
+    """The phrases as a search since one version up to another sees them: >= `low` is new, >= `high` is hidden."""
+
+    def __init__(self, index: PhraseIndex, since: int, upto: int) -> None:
+        self.index = index
+        self.low = index.limits[since]
+        self.high = index.limits[upto]
+        self.everything_new = since == 0
+        self.hides = self.high < index.nodes
+        self.continued = np.zeros(index.nodes, np.bool_)
+        """per phrase: has a continuation born in the window"""
+        if not self.everything_new:
+            self.continued[index.parent[self.low : self.high]] = True
+        self._signatures: dict[int, list[list[Signature]]] = {}
+
+    def signatures(self, length: int) -> list[list[Signature]]:
+        """Which new phrases of `length` words could be put together from the continuations of given phrases.
+
+        Every new phrase gets a bit. `signatures(length)[k][q][line]`, uint64, has the bits of those new phrases
+        whose word number q continues `line`: lines a, b, c can be continued by the words of one new phrase only
+        if signatures[k][0][a] & signatures[k][1][b] & signatures[k][2][c] is not 0 for some k. Two phrases may
+        share a bit, so this is a filter (superimposed coding; Mooers 1948), and a sharp one.
+        """
+        if length not in self._signatures:
+            self._signatures[length] = self._new_signatures(length)
+        return self._signatures[length]
+
+    def _new_signatures(self, length: int) -> list[list[Signature]]:
+        index = self.index
+        new = np.arange(self.low, self.high, dtype=np.int32)
+        new = new[index.length[self.low : self.high] == length]
+        words = []
+        node = new
+        for _ in range(length):
+            words.append(index.word[node])
+            node = index.parent[node]
+        groups = np.array_split(np.arange(len(new)), max(1, min(SIGNATURES, -(-len(new) // 64))))
+        return [[self._signature(word[group]) for word in reversed(words)] for group in groups]
+
+    def _signature(self, words: Ints) -> Signature:
+        bits = np.zeros(len(self.index.vocabulary), np.uint64)
+        np.bitwise_or.at(bits, words, np.uint64(1) << (np.arange(len(words)) % 64).astype(np.uint64))
+        return self.index.after.union(bits)
+
+
+@functools.lru_cache(maxsize=2)
+def window(index: PhraseIndex, since: int, upto: int) -> Window:
+    """A window on an index; the last ones are kept, because many batches in a row are searched through the same."""
+    return Window(index, since, upto)
+
+
+def grow(
+    index: PhraseIndex,
+    sides: Sides,
+    cells: Cells,
+    since: int,
+    upto: int,
+    limits: Limits,
+    bounds: Bounds = Bounds(),
+) -> Found:
+    """The children of a batch that hold a line born in (since, upto], and the phrases consulted for them.
+
+    `cells`: word ids, shape (cells, orthos), of orthos that exist at `upto` and, unless `since` is 0, were
+    searched up to `since` before: then only those children and phrases are given that came since.
+    """
+    kernels = [Lengthening(window(index, since, upto), how) for how in slabs(sides, limits)]
+    harvest = Harvest(bounds)
+
+    def search(rows: slice) -> None:
+        for kernel in kernels:
+            for child in kernel.children(cells[:, rows]):
+                harvest.add(kernel.how.child, child)
+
+    done = harvest.reap(search, cells.shape[1], lambda: sum(kernel.candidates for kernel in kernels))
+    consulted = np.zeros(index.nodes, np.bool_)
+    for kernel in kernels:
+        consulted |= kernel.consulted
+    return Found(harvest.batches(), np.flatnonzero(consulted).astype(np.int32), done)
+
+
+class Harvest:
+    """Collects what a search finds, and says when it is enough."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._blocks: dict[Sides, list[Cells]] = {}
+        self._bytes = 0
+
+    def add(self, sides: Sides, cells: Cells) -> None:
+        if cells.shape[1]:
+            self._blocks.setdefault(sides, []).append(cells)
+            self._bytes += cells.nbytes
+
+    def reap(self, search: Callable[[slice], None], length: int, candidates: Callable[[], int]) -> int:
+        """Run `search` over slices of range(length) until all is done or the result is large enough; how far it came.
+
+        The slices follow what the last one yielded, so that one slice cannot exceed the bounds by much.
+        """
+        done, rows = 0, 64
+        while done < length and self._bytes < self.bounds.result_bytes and candidates() < self.bounds.candidates:
+            before = self._bytes
+            search(slice(done, done + rows))
+            done = min(length, done + rows)
+            wanted = rows * self.bounds.result_bytes // (4 * (self._bytes - before) + 1)
+            rows = max(1, min(wanted, 8 * rows, ROWS_AT_ONCE))
+        return done
+
+    def batches(self) -> list[tuple[Sides, Cells]]:
+        size = self.bounds.batch_orthos
+        return [
+            (sides, cells[:, first : first + size])
+            for sides, cells in ((sides, np.concatenate(blocks, axis=1)) for sides, blocks in self._blocks.items())
+            for first in range(0, cells.shape[1], size)
+        ]
+
+
+class _Block(NamedTuple):
+    """Partly filled slabs: whose (`row`), the words so far, the lines still open, and which hold something new.
+
+    `open[cell, axis]`: the phrase that the line within the slab along that axis makes up to that new cell.
+    """
+
+    row: Longs
+    words: tuple[Ints, ...]
+    open: dict[tuple[int, int], Ints]
+    new: Bools | None
+
+    def take(self, rows: Longs | slice) -> _Block:
+        return _Block(
+            self.row[rows],
+            tuple(word[rows] for word in self.words),
+            {link: node[rows] for link, node in self.open.items()},
+            None if self.new is None else self.new[rows],
+        )
+
+
+class _Parents(NamedTuple):
+    """The boxes that are lengthened, only those that can be.
+
+    `lines[i]`: per box the phrase that new cell i continues. `hope[i]`: per box whether cell i or a later one
+    can bring something new (empty where everything is new).
+    """
+
+    cells: Cells
+    lines: list[Ints]
+    hope: list[Bools]
+
+
+class Lengthening:
+    """Lengthens boxes of one shape along one axis; notes the phrases consulted and counts the candidates."""
+
+    def __init__(self, window: Window, how: Slab) -> None:
+        self.window = window
+        self.how = how
+        self.consulted: Bools = np.zeros(window.index.nodes, np.bool_)
+        self.candidates = 0
+
+    def children(self, cells: Cells) -> Iterator[Cells]:
+        """The lengthened boxes, in canonical form and in the order of their parents, in blocks of bounded size."""
+        parents = self._parents(cells)
+        rows = parents.cells.shape[1]
+        if not rows:
+            return
+        new = None if self.window.everything_new else np.zeros(rows, np.bool_)
+        for block in self._fill(parents, _Block(np.arange(rows), (), {}, new)):
+            child = np.empty((len(self.how.layout), len(block.row)), cells.dtype)
+            for to, cell in enumerate(self.how.layout):
+                if cell < len(cells):
+                    parents.cells[cell].take(block.row, out=child[to], mode="clip")  # "clip" skips a copy, no more
+                else:
+                    child[to] = block.words[cell - len(cells)]
+            yield child
+
+    # ── which boxes can be lengthened ───────────────────────────────────────────────────────
+
+    def _parents(self, cells: Cells) -> _Parents:
+        rows = self._leading(cells)
+        rows, lines = self._going_on(cells, rows)
+        hope: list[Bools] = []
+        if not self.window.everything_new:
+            hope = self._hope(lines)
+            due = np.flatnonzero(hope[0])
+            rows, lines, hope = rows[due], [line[due] for line in lines], [flag[due] for flag in hope]
+        for node in lines:
+            self.consulted[node] = True
+        return _Parents(cells[:, rows] if len(rows) < cells.shape[1] else cells, lines, hope)
+
+    def _leading(self, cells: Cells) -> Longs:
+        """The boxes whose lengthened axis will be the child's leading one, as far as the box alone can tell."""
+        rows = np.arange(cells.shape[1])
+        if self.how.unit < len(cells):
+            rank = self.window.index.rank
+            for rival in self.how.rivals:
+                rows = rows[rank.take(cells[self.how.unit, rows]) > rank.take(cells[rival, rows])]
+        return rows
+
+    def _going_on(self, cells: Cells, rows: Longs) -> tuple[Longs, list[Ints]]:
+        """The boxes all of whose lines have a continuation, and those lines.
+
+        Where one line has none the box waits on that line alone.
+        """
+        index = self.window.index
+        lines: list[Ints] = []
+        for along in self.how.along:
+            node = index.single.take(cells[along[0]].take(rows))
+            for cell in along[1:]:
+                node = index.find(node, cells[cell].take(rows))
+            alive = index.after.count.take(node) > 0
+            if not alive.all():
+                self.consulted[node[~alive]] = True
+                rows, node, lines = rows[alive], node[alive], [line[alive] for line in lines]
+            lines.append(node)
+        return rows, lines
+
+    def _hope(self, lines: list[Ints]) -> list[Bools]:
+        """Per new cell, per box: can this cell or a later one complete a line born in the window?"""
+        hope: list[Bools] = []
+        for node, ahead in zip(reversed(lines), reversed(self.how.ahead), strict=True):
+            hopes = self.window.continued.take(node)
+            for cells in ahead:
+                for places in self.window.signatures(len(cells)):
+                    bits = [place.take(lines[cell]) for place, cell in zip(places, cells, strict=True)]
+                    hopes |= np.bitwise_and.reduce(bits) != 0
+            hope.append(hopes | hope[-1] if hope else hopes)
+        return hope[::-1]
+
+    # ── filling the slab ────────────────────────────────────────────────────────────────────
+
+    def _fill(self, parents: _Parents, block: _Block) -> Iterator[_Block]:
+        """All ways to fill the cells of the slab that are still empty, depth first in pieces of bounded size."""
+        step = len(block.words)
+        if step == len(parents.lines):
+            yield block if block.new is None else block.take(np.flatnonzero(block.new))
+            return
+        if block.new is not None and step:
+            block = self._with_hope(parents, block)
+        if not len(block.row):
+            return
+        index = self.window.index
+        asked = [parents.lines[step].take(block.row), *(block.open[link] for link in self.how.within[step])]
+        for node in asked[1:]:
+            self.consulted[node] = True
+        counts = [index.after.count.take(node) for node in asked]
+        fewest = np.minimum.reduce(counts)
+        total = int(fewest.sum())
+        if total > CANDIDATES_AT_ONCE and len(block.row) > 1:
+            half = len(block.row) // 2
+            yield from self._fill(parents, block.take(slice(None, half)))
+            yield from self._fill(parents, block.take(slice(half, None)))
+            return
+        self.candidates += total
+        chosen = _chosen(counts)
+        proposer = asked[0] if chosen is None else np.choose(chosen, asked)
+        place, at = index.after.expand(proposer)
+        word = index.after.word.take(place)
+        phrases: list[Ints] = []
+        for j in range(1, len(asked)):
+            # The list that proposed stands in for the one whose place it took: list 0 or list j.
+            validator = asked[j] if chosen is None else np.where(chosen == j, asked[0], asked[j])
+            hit, phrase = index.hits(validator.take(at), word)
+            at, place, word = at.take(hit), place.take(hit), word.take(hit)
+            phrases = [*(other.take(hit) for other in phrases), phrase]
+        phrases.insert(0, index.after.phrase.take(place))
+        fine = self._fine(parents, block, at, word, phrases)
+        if fine is not None:
+            hit = np.flatnonzero(fine)
+            at, word, phrases = at.take(hit), word.take(hit), [phrase.take(hit) for phrase in phrases]
+        yield from self._fill(parents, self._next(block, at, word, phrases, chosen))
+
+    def _with_hope(self, parents: _Parents, block: _Block) -> _Block:
+        """The part of a block that can still come to hold something new."""
+        assert block.new is not None
+        hope = block.new | parents.hope[len(block.words)].take(block.row)
+        for node in block.open.values():
+            hope |= self.window.continued.take(node)
+        return block.take(np.flatnonzero(hope))
+
+    def _fine(self, parents: _Parents, block: _Block, at: Longs, word: Ints, phrases: list[Ints]) -> Bools | None:
+        """Which candidates differ from their shell, are visible, and leave the lengthened axis leading."""
+        step, how, index = len(block.words), self.how, self.window.index
+        tests: list[Bools] = []
+        row = block.row.take(at)
+        tests += [parents.cells[cell].take(row) != word for cell in how.shell[step]]
+        tests += [block.words[cell].take(at) != word for cell in how.shell_new[step]]
+        if self.window.hides:
+            tests += [phrase < self.window.high for phrase in phrases]
+        if how.unit == len(parents.cells) + step:
+            rank = index.rank.take(word)
+            tests += [rank > index.rank.take(parents.cells[rival].take(row)) for rival in how.rivals]
+        return np.logical_and.reduce(tests) if tests else None
+
+    def _next(self, block: _Block, at: Longs, word: Ints, phrases: list[Ints], chosen: Longs | None) -> _Block:
+        """The block with one more cell filled. `phrases[j]` was found by list j, but where list j proposed by list 0."""
+        step, how, index = len(block.words), self.how, self.window.index
+        new = None
+        if block.new is not None:
+            new = block.new.take(at)
+            for phrase in phrases:
+                new |= phrase >= self.window.low
+        still_open = {link: node.take(at) for link, node in block.open.items() if link in how.needed[step + 1]}
+        for axis, line in how.opens[step]:
+            if line < 0:
+                still_open[step, axis] = index.single.take(word)
+            else:
+                assert chosen is not None
+                still_open[step, axis] = np.where(chosen.take(at) == line + 1, phrases[0], phrases[line + 1])
+        return _Block(block.row.take(at), (*(other.take(at) for other in block.words), word), still_open, new)
+
+
+def _chosen(counts: list[Ints]) -> Longs | None:
+    """Per row which list is the shortest; None where there is only one."""
+    if len(counts) == 1:
+        return None
+    if len(counts) == 2:
+        return (counts[1] < counts[0]).astype(np.int64)
+    return np.argmin(counts, axis=0)

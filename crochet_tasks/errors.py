@@ -1,0 +1,206 @@
+"""Every error the project raises on purpose: one tree, one page.
+
+An error's docstring is its message; the fields in braces are the keyword arguments it is raised
+with, kept in `context` for logs and API answers. `code` is stable: programs match it, nobody
+matches message strings. `retry` says what a task does about it, `status` is the HTTP status and
+`exit_code` the exit status of the command line.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from typing import ClassVar
+
+
+class Retry(enum.StrEnum):
+    """Whether the same work may succeed when it is tried again."""
+
+    NEVER = "never"
+    LATER = "later"
+
+
+class CrochetError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    retry: ClassVar[Retry] = Retry.NEVER
+
+    def __init__(self, **context: object) -> None:
+        self.context = context
+        super().__init__((inspect.getdoc(type(self)) or "").format(**context).replace("\n", " "))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.context)
+
+
+def _rebuild(cls: type[CrochetError], context: dict[str, object]) -> CrochetError:
+    return cls(**context)
+
+
+# ── the three families ──────────────────────────────────────────────────────────────────────────
+
+
+class UsageError(CrochetError):
+    """The call itself is wrong."""
+
+    code = "usage"
+    status = 400
+    exit_code = 2
+
+
+class BadInput(CrochetError):
+    """What was given cannot be worked on."""
+
+    code = "bad_input"
+    status = 422
+    exit_code = 3
+
+
+class Unavailable(CrochetError):
+    """A service that is needed does not answer."""
+
+    code = "unavailable"
+    status = 503
+    exit_code = 4
+    retry = Retry.LATER
+
+
+# ── usage ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class InvalidSetting(UsageError):
+    """{variable}: {problem}"""
+
+    code = "invalid_setting"
+
+
+class LimitOutOfRange(UsageError):
+    """{limit} must lie between {low} and {high}, not {value}"""
+
+    code = "limit_out_of_range"
+    status = 422
+
+
+class LimitsFixed(UsageError):
+    """corpus '{corpus}' was created with {existing}; its limits are fixed and cannot become {wanted}"""
+
+    code = "limits_fixed"
+    status = 409
+
+
+class InvalidName(UsageError):
+    """'{name}' is not a corpus name: 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit"""
+
+    code = "invalid_name"
+    status = 422
+
+
+class InvalidShape(UsageError):
+    """'{shape}' is not a shape: write two or more sides of at least 2, smallest first, as in 2x3"""
+
+    code = "invalid_shape"
+    status = 422
+
+
+# ── bad input ───────────────────────────────────────────────────────────────────────────────────
+
+
+class TextNotFound(BadInput):
+    """{source}: no such file"""
+
+    code = "text_not_found"
+    status = 404
+
+
+class TextIsDirectory(BadInput):
+    """{source} is a directory, not a text file"""
+
+    code = "text_is_directory"
+
+
+class TextUnreadable(BadInput):
+    """{source} cannot be read: {reason}"""
+
+    code = "text_unreadable"
+
+
+class TextNotUtf8(BadInput):
+    """{source} is not UTF-8: invalid byte at offset {offset}"""
+
+    code = "text_not_utf8"
+
+
+class TextHasNul(BadInput):
+    """{source} holds a NUL character at offset {offset}: it is no text"""
+
+    code = "text_has_nul"
+
+
+class TextTooLarge(BadInput):
+    """{source} is larger than the limit of {limit} bytes (CROCHET_MAX_TEXT_BYTES)"""
+
+    code = "text_too_large"
+    status = 413
+
+
+class TextWithoutWords(BadInput):
+    """{source} holds no words: nothing with a letter in it"""
+
+    code = "text_without_words"
+
+
+class TextFailed(BadInput):
+    """{source} could not be ingested: {reason}"""
+
+    code = "text_failed"
+
+
+class CorpusUnknown(BadInput):
+    """there is no corpus '{corpus}' here; known: {known}"""
+
+    code = "corpus_unknown"
+    status = 404
+
+
+class StoreCorrupt(CrochetError):
+    """the store breaks its own rules: {problem}"""
+
+    code = "store_corrupt"
+
+
+# ── services ────────────────────────────────────────────────────────────────────────────────────
+
+
+class DatabaseUnavailable(Unavailable):
+    """the database does not answer ({reason}); check CROCHET_DATABASE_URL and that the server runs"""
+
+    code = "database_unavailable"
+
+
+class SchemaUnknown(Unavailable):
+    """the database has schema '{found}', this program needs '{needed}'; {advice}"""
+
+    code = "schema_unknown"
+    retry = Retry.NEVER
+
+
+class StateInUse(Unavailable):
+    """the state folder {folder} is in use by another crochet (process {pid}); wait for it, or choose another with --state"""
+
+    code = "state_in_use"
+
+
+class StateUnusable(Unavailable):
+    """the state folder {folder} cannot be used: {reason}"""
+
+    code = "state_unusable"
+    retry = Retry.NEVER
+
+
+class ServerFailed(Unavailable):
+    """the private Postgres server did not start ({reason}); its log is {log}"""
+
+    code = "server_failed"

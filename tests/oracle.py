@@ -1,0 +1,123 @@
+"""The oracle: every ortho of a corpus, by brute force, straight from the definitions of the domain.
+
+It shares no code and no idea with the engine: no seeds, no growth, no canonical parent. Every shape is tried, every box
+is filled cell by cell, and what is not in canonical form is thrown away. For small corpora only.
+"""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+Sides = tuple[int, ...]
+Phrase = tuple[str, ...]
+Ortho = tuple[Sides, tuple[str, ...]]  # (canonical sides, words row-major in canonical form)
+
+
+def sentences(text: str) -> list[list[str]]:
+    """The words of each sentence, sentences without words left out."""
+
+    def is_letter(char: str) -> bool:
+        return unicodedata.category(char).startswith("L")
+
+    def is_kept(char: str) -> bool:
+        return is_letter(char) or unicodedata.category(char).startswith("M") or char == "'" or char.isspace()
+
+    text = unicodedata.normalize("NFC", text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2019", "'")
+    found = []
+    for sentence in re.split(r"[.?!;,]|\n\s*\n", text):
+        tokens = "".join(char if is_kept(char) else " " for char in sentence).split()
+        # Lower-cased token by token, not as a whole: what follows a Greek sigma decides its lower case.
+        lowered = [token.lower() for token in tokens]
+        found.append([token for token in lowered if any(is_letter(char) for char in token)])
+    return [words for words in found if words]
+
+
+def phrases(texts: Sequence[str], max_side: int) -> dict[Phrase, int]:
+    """Every phrase, with the version (1-based position of the text) that brought it."""
+    born: dict[Phrase, int] = {}
+    for version, text in enumerate(texts, start=1):
+        for words in sentences(text):
+            for start in range(len(words)):
+                for end in range(start + 1, min(start + max_side, len(words)) + 1):
+                    born.setdefault(tuple(words[start:end]), version)
+    return born
+
+
+def closure(texts: Sequence[str], max_axes: int = 3, max_side: int = 8, max_cells: int = 64) -> dict[Ortho, int]:
+    """Every ortho within the limits, with the version since which all its lines are phrases."""
+    born = phrases(texts, max_side)
+    follow: dict[Phrase, set[str]] = {}  # the words that lengthen a phrase; after the empty phrase: the vocabulary
+    for phrase in born:
+        follow.setdefault(phrase[:-1], set()).add(phrase[-1])
+
+    orthos: dict[Ortho, int] = {}
+    shapes: set[Sides] = set()  # those that have an ortho
+    for sides in _shapes(max_axes, max_side, max_cells):
+        # Part of an ortho is an ortho, so a shape can only have one if all its parts have.
+        if shapes.issuperset(_parts(sides)):
+            for words in _boxes(sides, follow):
+                if _is_canonical(sides, words):
+                    shapes.add(sides)
+                    orthos[sides, words] = max(born[line] for line in _lines(sides, words))
+    return orthos
+
+
+def _shapes(max_axes: int, max_side: int, max_cells: int) -> list[Sides]:
+    """The shapes within the limits, sides ascending, parts before wholes."""
+    every = (itertools.combinations_with_replacement(range(2, max_side + 1), axes) for axes in range(2, max_axes + 1))
+    return sorted((s for s in itertools.chain.from_iterable(every) if _size(s) <= max_cells), key=_size)
+
+
+def _size(sides: Sides) -> int:
+    cells = 1
+    for side in sides:
+        cells *= side
+    return cells
+
+
+def _parts(sides: Sides) -> Iterator[Sides]:
+    """The shapes one slab smaller; an axis of one cell is none."""
+    for axis in range(len(sides)):
+        shorter = (side - (a == axis) for a, side in enumerate(sides))
+        part = tuple(sorted(side for side in shorter if side > 1))
+        if len(part) >= 2:
+            yield part
+
+
+def _boxes(sides: Sides, follow: dict[Phrase, set[str]]) -> Iterator[tuple[str, ...]]:
+    """Every box of these sides, the axes in this order, whose lines read and whose shells differ; row-major."""
+    cells = list(itertools.product(*map(range, sides)))
+    at = {cell: place for place, cell in enumerate(cells)}
+    # For each cell, the places already filled when its turn comes: of each line that leads to it, and of its shell.
+    lines = [[[at[(*c[:a], i, *c[a + 1 :])] for i in range(c[a])] for a in range(len(c)) if c[a] > 0] for c in cells]
+    shells = [[at[other] for other in cells[: at[c]] if sum(other) == sum(c)] for c in cells]
+
+    def fill(words: list[str]) -> Iterator[tuple[str, ...]]:
+        if len(words) == len(cells):
+            yield tuple(words)
+            return
+        place = len(words)
+        prefixes = [tuple(words[i] for i in line) for line in lines[place]] or [()]
+        choices = set.intersection(*(follow.get(phrase, set()) for phrase in prefixes))
+        for word in choices.difference(words[i] for i in shells[place]):
+            yield from fill([*words, word])
+
+    return fill([])
+
+
+def _lines(sides: Sides, words: tuple[str, ...]) -> Iterator[Phrase]:
+    """Every line of the box, along every axis, in increasing coordinate."""
+    box = dict(zip(itertools.product(*map(range, sides)), words, strict=True))
+    for axis, side in enumerate(sides):
+        for start in (cell for cell in box if cell[axis] == 0):
+            yield tuple(box[(*start[:axis], i, *start[axis + 1 :])] for i in range(side))
+
+
+def _is_canonical(sides: Sides, words: tuple[str, ...]) -> bool:
+    """Whether the axes are sorted by (side, word at the unit cell); str compares by code point."""
+    box = dict(zip(itertools.product(*map(range, sides)), words, strict=True))
+    axes = range(len(sides))
+    keys = [(sides[axis], box[tuple(int(a == axis) for a in axes)]) for axis in axes]
+    return keys == sorted(keys)
