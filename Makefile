@@ -62,4 +62,4 @@ lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer ve
 .PHONY: clean
 clean: ## remove .venv, caches and build output; .state (your data) stays
 	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.state -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

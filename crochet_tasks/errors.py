@@ -40,6 +40,11 @@ def _rebuild(cls: type[CrochetError], context: dict[str, object]) -> CrochetErro
     return cls(**context)
 
 
+def retry_class(error: BaseException) -> Retry:
+    """The retry class of any error; what is not one of ours is a bug and fails again."""
+    return error.retry if isinstance(error, CrochetError) else Retry.NEVER
+
+
 # ── the three families ──────────────────────────────────────────────────────────────────────────
 
 
@@ -165,6 +170,12 @@ class CorpusUnknown(BadInput):
     status = 404
 
 
+class WorkFailed(CrochetError):
+    """{failed} work items failed and stay open for inspection; the first: {error}"""
+
+    code = "work_failed"
+
+
 class StoreCorrupt(CrochetError):
     """the store breaks its own rules: {problem}"""
 
@@ -178,6 +189,12 @@ class DatabaseUnavailable(Unavailable):
     """the database does not answer ({reason}); check CROCHET_DATABASE_URL and that the server runs"""
 
     code = "database_unavailable"
+
+
+class DatabaseConflict(Unavailable):
+    """the database could not do it now ({reason}); the same step may succeed later"""
+
+    code = "database_conflict"
 
 
 class SchemaUnknown(Unavailable):

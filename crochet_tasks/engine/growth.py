@@ -116,8 +116,17 @@ def grow(
     `cells`: word ids, shape (cells, orthos), of orthos that exist at `upto` and, unless `since` is 0, were
     searched up to `since` before: then only those children and phrases are given that came since.
     """
-    kernels = [Lengthening(window(index, since, upto), how) for how in slabs(sides, limits)]
     harvest = Harvest(bounds)
+    consulted, done = grow_into(harvest, index, sides, cells, since, upto, limits)
+    return Found(harvest.batches(), consulted, done)
+
+
+def grow_into(
+    harvest: Harvest, index: PhraseIndex, sides: Sides, cells: Cells, since: int, upto: int, limits: Limits
+) -> tuple[Ints, int]:
+    """`grow` for several batches that share a harvest: (consulted, done) of this one."""
+    kernels = [Lengthening(window(index, since, upto), how) for how in slabs(sides, limits)]
+    cells = cells.astype(index.cell_type, copy=False)
 
     def search(rows: slice) -> None:
         for kernel in kernels:
@@ -128,7 +137,7 @@ def grow(
     consulted = np.zeros(index.nodes, np.bool_)
     for kernel in kernels:
         consulted |= kernel.consulted
-    return Found(harvest.batches(), np.flatnonzero(consulted).astype(np.int32), done)
+    return np.flatnonzero(consulted).astype(np.int32), done
 
 
 class Harvest:
@@ -144,13 +153,17 @@ class Harvest:
             self._blocks.setdefault(sides, []).append(cells)
             self._bytes += cells.nbytes
 
+    @property
+    def full(self) -> bool:
+        return self._bytes >= self.bounds.result_bytes
+
     def reap(self, search: Callable[[slice], None], length: int, candidates: Callable[[], int]) -> int:
         """Run `search` over slices of range(length) until all is done or the result is large enough; how far it came.
 
         The slices follow what the last one yielded, so that one slice cannot exceed the bounds by much.
         """
         done, rows = 0, 64
-        while done < length and self._bytes < self.bounds.result_bytes and candidates() < self.bounds.candidates:
+        while done < length and not self.full and candidates() < self.bounds.candidates:
             before = self._bytes
             search(slice(done, done + rows))
             done = min(length, done + rows)

@@ -83,6 +83,11 @@ class PhraseIndex:
     def nodes(self) -> int:
         return len(self.parent)
 
+    @property
+    def cell_type(self) -> type[np.uint16] | type[np.uint32]:
+        """The type of word ids in cells: two bytes while the vocabulary fits."""
+        return np.uint16 if len(self.vocabulary) <= 1 << 16 else np.uint32
+
     # ── growing ─────────────────────────────────────────────────────────────────────────────
 
     def additions(self, sentences: Iterable[Sequence[str]], max_side: int) -> Additions:

@@ -37,13 +37,12 @@ def seed(
     view = window(index, since, upto)
     pairs = _start_pairs(view)[first:last]
     cubes = [(2,) * axes for axes in range(2, limits.max_axes + 1) if limits.allow((2,) * axes)]
-    words = np.uint16 if len(index.vocabulary) <= 1 << 16 else np.uint32
     harvest = Harvest(bounds)
     finder = _FromEverything(view, upto, cubes) if _mostly_new(view) else _FromNewPairs(view, cubes)
 
     def search(rows: slice) -> None:
         for sides, cells in finder.boxes(pairs[rows]):
-            harvest.add(sides, cells.astype(words, copy=False))
+            harvest.add(sides, cells.astype(index.cell_type, copy=False))
 
     done = harvest.reap(search, len(pairs), lambda: finder.candidates)
     return Found(harvest.batches(), np.empty(0, np.int32), done)

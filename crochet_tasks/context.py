@@ -1,0 +1,26 @@
+"""Stage 2, ordered: make an ingested text the next version of the context. From then on searches see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crochet_tasks.app import Step, app, here
+from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.db.corpora import Lock
+from crochet_tasks.schemas import Knock
+
+
+@app.task(base=Step, name="context.version", bind=True)
+def version(self: Step, payload: dict[str, Any]) -> None:
+    """Make the next version. It waits for those that are just storing what they found at the last one, and they for it."""
+    corpus = Knock.model_validate(payload).corpus
+    with here().database.transaction() as connection:
+        corpora.hold(connection, corpus, Lock.ORDER)
+        text = texts.next_in_line(connection, corpus)
+        if text is None or text.state != "ingested":
+            return
+        corpora.hold(connection, corpus, Lock.VERSION)
+        made = texts.make_version(connection, text)
+        outbox.add(connection, [outbox.remediations(corpus, made)])
+        outbox.done(connection, [outbox.context(corpus, text.id).id])
+        outbox.knock(connection, corpus)

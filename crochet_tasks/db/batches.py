@@ -1,0 +1,132 @@
+"""Batches of orthos and the remediations written with them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, delete
+from sqlalchemy.dialects.postgresql import insert
+
+from crochet_tasks.db import bulk
+from crochet_tasks.db.tables import batches, remediations
+from crochet_tasks.engine.geometry import Cells, Sides, volume
+from crochet_tasks.engine.phrases import Ints
+
+
+class Batch(NamedTuple):
+    """A stored batch. `searched` is 0 and `phrases` None before its first search."""
+
+    id: int
+    key: uuid.UUID
+    sides: Sides
+    cells: Cells
+    born: int
+    searched: int
+    phrases: Ints | None
+
+
+def packed(cells: Cells) -> bytes:
+    """Cells as stored: all first cells, then all second cells, ...; little-endian."""
+    return np.ascontiguousarray(cells, cells.dtype.newbyteorder("<")).tobytes()
+
+
+def unpacked(value: bytes, count: int, width: int) -> Cells:
+    """A read-only matrix of shape (cells, orthos)."""
+    return np.frombuffer(value, f"<u{width}").reshape(-1, count)
+
+
+def add(connection: Connection, corpus: int, key: uuid.UUID, sides: Sides, cells: Cells, *, by: uuid.UUID, born: int) -> int:
+    """Write a batch; returns its id."""
+    values = {
+        "key": key,
+        "corpus": corpus,
+        "sides": list(sides),
+        "count": cells.shape[1],
+        "width": cells.dtype.itemsize,
+        "cells": packed(cells),
+        "found_by": by,
+        "born": born,
+    }
+    return int(connection.execute(insert(batches).values(values).returning(batches.c.id)).scalar_one())
+
+
+def remove(connection: Connection, ids: Iterable[int]) -> None:
+    """Take away batches whose orthos were written anew in others; their remediations go with them."""
+    connection.execute(delete(batches).where(batches.c.id.in_(list(ids))))
+
+
+def wait(connection: Connection, batch: int, phrases: Ints, searched: int) -> None:
+    """Write what a batch waits on, now that it was searched up to a version."""
+    values = {"phrases": bulk.packed(phrases), "searched": searched}
+    row = insert(remediations).values(batch=batch, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=[remediations.c.batch], set_=values))
+
+
+_BATCH = """
+SELECT batches.id, key, sides, count, width, cells, born, coalesce(searched, 0), remediations.phrases
+  FROM batches LEFT JOIN remediations ON remediations.batch = batches.id
+"""
+
+
+def read(connection: Connection, ids: list[int]) -> list[Batch]:
+    """These batches, in the order of their ids; those that are gone are left out."""
+    rows = bulk.rows(connection, f"{_BATCH} WHERE batches.id = ANY(%(ids)s) ORDER BY batches.id", {"ids": ids})
+    return [_batch(*row) for row in rows]
+
+
+def every(connection: Connection, corpus: int, sides: Sides | None = None) -> Iterator[Batch]:
+    """All batches of a corpus, or of one shape of it, one at a time from the server."""
+    query = f"{_BATCH} WHERE corpus = %(corpus)s AND (%(sides)s::smallint[] IS NULL OR sides = %(sides)s) ORDER BY id"
+    parameters = {"corpus": corpus, "sides": None if sides is None else list(sides)}
+    return (_batch(*row) for row in bulk.stream(connection, query, parameters))
+
+
+def _batch(
+    number: int,
+    key: uuid.UUID,
+    sides: list[int],
+    count: int,
+    width: int,
+    cells: bytes,
+    born: int,
+    searched: int,
+    phrases: bytes | None,
+) -> Batch:
+    waits = None if phrases is None else bulk.ints(phrases)
+    return Batch(number, key, tuple(sides), unpacked(cells, count, width), born, searched, waits)
+
+
+class Due(NamedTuple):
+    """A batch that has to be searched again because of a new version."""
+
+    batch: int
+    sides: Sides
+    count: int
+    searched: int
+
+
+def due(connection: Connection, corpus: int, continued: Ints, version: int) -> Iterator[Due]:
+    """The batches searched up to an older version that wait on one of the phrases `continued` (ascending)."""
+    waiting = bulk.stream(connection, _WAITING, {"corpus": corpus, "version": version})
+    marked = np.zeros(int(continued[-1]) + 1 if len(continued) else 0, np.bool_)
+    marked[continued] = True
+    for batch, sides, count, searched, phrases in waiting:
+        consulted = bulk.ints(phrases)
+        if marked[consulted[: np.searchsorted(consulted, len(marked))]].any():
+            yield Due(batch, tuple(sides), count, searched)
+
+
+_WAITING = """
+SELECT batches.id, sides, count, searched, phrases
+  FROM remediations JOIN batches ON batches.id = remediations.batch
+ WHERE corpus = %(corpus)s AND searched < %(version)s
+ ORDER BY batches.id
+"""
+
+
+def shapes_by_rank(shapes: Iterable[Sides]) -> list[Sides]:
+    """Shapes, best first: by volume, then cells, then sides."""
+    return sorted(shapes, key=lambda sides: (-volume(sides), -int(np.prod(sides)), sides))

@@ -1,0 +1,43 @@
+"""Packed values on the wire: numpy arrays as bytes, sent and read in binary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+
+def rows(connection: Connection, query: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """All rows of a query, fetched in binary: for bytea that halves the volume and spares the decoding."""
+    with _driver(connection).cursor(binary=True) as cursor:
+        return cursor.execute(query, parameters).fetchall()  # type: ignore[no-any-return]
+
+
+def stream(connection: Connection, query: str, parameters: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query one by one, from a cursor in the server: memory holds one row."""
+    with _driver(connection).cursor(name="crochet_stream", binary=True) as cursor:
+        cursor.itersize = 1
+        yield from cursor.execute(query, parameters)
+
+
+def many(connection: Connection, statement: str, parameters: list[dict[str, object]]) -> None:
+    """The same statement for many rows, pipelined; bytes travel in binary."""
+    with _driver(connection).cursor() as cursor:
+        cursor.executemany(statement, parameters)
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def ints(value: bytes) -> npt.NDArray[np.int32]:
+    """A read-only int32 array of a packed value."""
+    return np.frombuffer(value, "<i4")
+
+
+def packed(array: npt.NDArray[np.integer]) -> bytes:
+    """An array of ids as int4, little-endian."""
+    return array.astype("<i4", copy=False).tobytes()

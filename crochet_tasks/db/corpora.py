@@ -1,0 +1,133 @@
+"""Corpora and their locks."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from crochet_tasks.db.tables import corpora, counts
+from crochet_tasks.engine.geometry import Limits, Sides
+from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
+
+RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 4096)}
+
+
+class Corpus(NamedTuple):
+    id: int
+    name: str
+    limits: Limits
+
+
+class Lock(enum.IntEnum):
+    """The advisory locks of a corpus. Held to the end of the transaction."""
+
+    ACCEPTANCE = 1
+    """whoever accepts a text: texts are numbered in the order of acceptance"""
+    ORDER = 2
+    """the ordered stages: one at a time, whichever worker a message wakes"""
+    VERSION = 3
+    """shared by those who write what was found at a version, exclusive for the one that makes the next"""
+
+
+def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
+    """Take a lock. What it protects has to be read in a later statement: this one's snapshot may be older."""
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    connection.execute(text(f"SELECT {function}(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
+
+
+def checked(limits: Limits) -> Limits:
+    """The limits, or LimitOutOfRange."""
+    for name, value in limits._asdict().items():
+        low, high = RANGES[name]
+        if not low <= value <= high:
+            raise LimitOutOfRange(limit=name, low=low, high=high, value=value)
+    return limits
+
+
+def obtain(connection: Connection, name: str, wanted: dict[str, int]) -> Corpus:
+    """The corpus of that name, made with the limits `wanted` (defaults for the rest) when there is none yet.
+
+    Raises LimitsFixed when there is one and its limits are others than those wanted.
+    """
+    if not re.fullmatch(r"[^\W_][\w.-]{0,99}", name):
+        raise InvalidName(name=name)
+    limits = checked(Limits(**wanted))
+    connection.execute(insert(corpora).values(name=name, **limits._asdict()).on_conflict_do_nothing())
+    corpus = named(connection, name)
+    if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
+        raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits), wanted=_in_words(limits))
+    return corpus
+
+
+def _in_words(limits: Limits) -> str:
+    return ", ".join(f"{name} {value}" for name, value in limits._asdict().items())
+
+
+def named(connection: Connection, name: str) -> Corpus:
+    """The corpus of that name; raises CorpusUnknown."""
+    row = connection.execute(_CORPORA.where(corpora.c.name == name)).first()
+    if row is None:
+        known = ", ".join(corpus.name for corpus in every(connection)) or "none"
+        raise CorpusUnknown(corpus=name, known=known)
+    return _corpus(*row)
+
+
+def numbered(connection: Connection, number: int) -> Corpus:
+    return _corpus(*connection.execute(_CORPORA.where(corpora.c.id == number)).one())
+
+
+def every(connection: Connection) -> list[Corpus]:
+    return [_corpus(*row) for row in connection.execute(_CORPORA.order_by(corpora.c.name))]
+
+
+def version(connection: Connection, corpus: int) -> int:
+    return connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one()
+
+
+_CORPORA = select(corpora.c.id, corpora.c.name, corpora.c.max_axes, corpora.c.max_side, corpora.c.max_cells)
+
+
+def _corpus(number: int, name: str, *limits: int) -> Corpus:
+    return Corpus(number, name, Limits(*limits))
+
+
+# ── counters ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Change(NamedTuple):
+    """By how much a shape's counters change."""
+
+    orthos: int
+    batches: int
+
+
+def count(connection: Connection, corpus: int, changes: dict[Sides, Change]) -> None:
+    """Change the counters; sorted by shape, so that two transactions cannot wait for each other."""
+    for sides in sorted(changes):
+        change = changes[sides]
+        first = {"orthos": max(0, change.orthos), "batches": max(0, change.batches)}  # checks see it even on conflict
+        row = insert(counts).values(corpus=corpus, sides=list(sides), **first)
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[counts.c.corpus, counts.c.sides],
+                set_={"orthos": counts.c.orthos + change.orthos, "batches": counts.c.batches + change.batches},
+            )
+        )
+
+
+def counted(connection: Connection, corpus: int) -> dict[Sides, Change]:
+    """The counters per shape."""
+    rows = connection.execute(
+        select(counts.c.sides, counts.c.orthos, counts.c.batches).where(counts.c.corpus == corpus)
+    )
+    return {tuple(sides): Change(orthos, batches) for sides, orthos, batches in rows}
+
+
+def total(connection: Connection, corpus: int) -> int:
+    """How many orthos are stored."""
+    orthos = func.coalesce(func.sum(counts.c.orthos), 0)
+    return int(connection.execute(select(orthos).where(counts.c.corpus == corpus)).scalar_one())

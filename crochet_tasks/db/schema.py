@@ -1,0 +1,73 @@
+"""The schema's version: migrating to it, and refusing to work on another one.
+
+Migrating is a step of its own and never part of a service's start. The private server of a state folder is
+the exception: it belongs to the command that started it, so that command migrates it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import SchemaUnknown
+
+HEAD = "0001"
+"""The revision this program works with; a test holds it against the newest migration."""
+
+_MIGRATION_LOCK = 0x43726F63  # any number that only migrations use
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision of the database's schema; None where there is no schema yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def check(database: Database) -> None:
+    """Raise SchemaUnknown unless the schema is the one this program was written for."""
+    with database.transaction() as connection:
+        found = revision(connection)
+    if found != HEAD:
+        newer = found is not None and found not in revisions()
+        advice = "it was made by a newer crochet: use that one" if newer else "run 'crochet migrate'"
+        raise SchemaUnknown(found=found or "none", needed=HEAD, advice=advice)
+
+
+def migrate(database: Database) -> tuple[str | None, str]:
+    """Bring the schema to HEAD; returns the revision before and after. All of it happens or nothing.
+
+    Raises SchemaUnknown when the database has a schema that this program does not know, or other people's tables.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    with database.transaction() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        before = revision(connection)
+        if before is not None and before not in revisions():
+            raise SchemaUnknown(found=before, needed=HEAD, advice="it was made by a newer crochet: use that one")
+        strangers = set(inspect(connection).get_table_names()) if before is None else set()
+        if strangers:
+            raise SchemaUnknown(
+                found=f"tables {', '.join(sorted(strangers)[:5])}",
+                needed=HEAD,
+                advice="give crochet a database of its own",
+            )
+        if before != HEAD:
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, HEAD)
+    return before, HEAD
+
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def revisions() -> set[str]:
+    """The revisions that this program knows."""
+    return {path.name.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")}

@@ -1,0 +1,77 @@
+"""The way to the database: one pool per process, made after fork, and transactions that speak our errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from crochet_tasks.errors import DatabaseConflict, DatabaseUnavailable
+from crochet_tasks.settings import Settings
+
+CONFLICTS = {"40001", "40P01", "55P03", "57014"}
+"""serialization failure, deadlock, lock time-out, statement time-out: the same transaction may succeed later"""
+
+
+class Database:
+    """A small pool of connections to one Postgres."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        options = {
+            "statement_timeout": f"{settings.statement_timeout}s",
+            "lock_timeout": f"{settings.lock_timeout}s",
+            "idle_in_transaction_session_timeout": f"{settings.statement_timeout}s",
+            "timezone": "UTC",
+            "jit": "off",  # compiling takes longer than our statements
+        }
+        self.engine: Engine = create_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            pool_size=2,
+            max_overflow=3,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "crochet",
+                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            },
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One read-committed transaction: committed at the end, rolled back by any exception."""
+        with _our_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One read-only transaction in which every statement sees the same state."""
+        with _our_errors(), self.engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(reason="no connection became free") from error
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in CONFLICTS:
+            raise DatabaseConflict(reason=first_line(error)) from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise DatabaseUnavailable(reason=first_line(error)) from error
+        raise
+
+
+def first_line(error: DBAPIError) -> str:
+    """What the server or driver said, in one line and without the statement."""
+    return (str(error.orig).strip().splitlines() or ["no reason given"])[0]

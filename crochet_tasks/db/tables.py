@@ -1,0 +1,311 @@
+"""The tables. What SQL can state of the rules in 1-domain and 2-pipeline stands here as a constraint.
+
+A batch is one row: its orthos' words lie packed in `cells`, a column store in row groups. A chunk of phrases is
+one row for the same reason (docs/adr/0004). The migrations make the same schema; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Computed,
+    Connection,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE, JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+corpora = Table(
+    "corpora",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("max_axes", SmallInteger, nullable=False),
+    Column("max_side", SmallInteger, nullable=False),
+    Column("max_cells", Integer, nullable=False),
+    Column("version", Integer, nullable=False, server_default="0"),
+    _now("created_at"),
+    CheckConstraint("name ~ '^[[:alnum:]][[:alnum:]._-]{0,99}$'", name="name"),
+    CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
+    CheckConstraint("max_side BETWEEN 2 AND 64", name="max_side"),
+    CheckConstraint("max_cells BETWEEN 4 AND 4096", name="max_cells"),
+    CheckConstraint("version >= 0", name="version"),
+    comment="A body of texts with its own vocabulary, phrases, limits and orthos.",
+)
+
+texts = Table(
+    "texts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
+    Column("seq", Integer, nullable=False, comment="place in the order of acceptance"),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False, server_default="accepted"),
+    Column("sentences", Integer, nullable=False, server_default="0", comment="how many are ingested"),
+    Column("version", Integer, comment="the version of the context that this text made"),
+    Column("phrases", Integer, comment="how many phrases that version has, the empty one included: its limit"),
+    Column("error", JSONB),
+    _now("accepted_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    UniqueConstraint("corpus", "seq"),
+    UniqueConstraint("corpus", "version"),
+    UniqueConstraint("corpus", "sha256"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+    # accepted -> ingested -> current, or failed from either, or cancelled before anything was done
+    CheckConstraint("state IN ('accepted', 'ingested', 'current', 'failed', 'cancelled')", name="state"),
+    CheckConstraint("(state = 'current') = (version IS NOT NULL)", name="version"),
+    CheckConstraint("(version IS NULL) = (phrases IS NULL)", name="phrases"),
+    CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error"),
+    comment="The texts as accepted. Each becomes one version of its corpus' context, in the order of seq.",
+)
+
+words = Table(
+    "words",
+    metadata,
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("born", Integer, nullable=False),
+    Column("word", Text(collation="C"), nullable=False),
+    UniqueConstraint("corpus", "word"),
+    CheckConstraint("id >= 0 AND born >= 1", name="numbers"),
+    comment="The vocabulary. Ids grow with the version that brought the word.",
+)
+
+phrases = Table(
+    "phrases",
+    metadata,
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False, comment="id of the first phrase in the chunk"),
+    Column("count", Integer, nullable=False),
+    Column("next", Integer, Computed("first + count", persisted=True), nullable=False),
+    Column("after", Integer, Computed("nullif(first, 1)", persisted=True)),
+    Column("born", Integer, nullable=False),
+    Column("parent", LargeBinary, nullable=False, comment="int4, little-endian: per phrase, the id of its prefix"),
+    Column("word", LargeBinary, nullable=False, comment="int4, little-endian: per phrase, its last word"),
+    UniqueConstraint("corpus", "next"),
+    # A chunk goes on where another ends: ids have no gap and no overlap.
+    ForeignKeyConstraint(["corpus", "after"], ["phrases.corpus", "phrases.next"]),
+    CheckConstraint("first >= 1 AND count >= 1 AND born >= 1", name="numbers"),
+    CheckConstraint("octet_length(parent) = 4 * count", name="parent"),
+    CheckConstraint("octet_length(word) = 4 * count", name="word"),
+    comment="The phrase tree, in chunks of phrases with consecutive ids. Phrase 0 is the empty one and not stored.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", Uuid, nullable=False, unique=True, comment="uuid5 of what made it: the same step makes it once"),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False, index=True),
+    Column("sides", ARRAY(SmallInteger, dimensions=1), nullable=False, comment="canonical"),
+    Column("count", Integer, nullable=False),
+    Column("width", SmallInteger, nullable=False, comment="bytes of a word id"),
+    Column("cells", LargeBinary, nullable=False, comment="word ids, little-endian, column-major: all first cells, ..."),
+    Column("found_by", Uuid, nullable=False, comment="the work that found or last rewrote it"),
+    Column("born", Integer, nullable=False, comment="the version at which all its orthos existed"),
+    CheckConstraint("count >= 1", name="count"),
+    CheckConstraint("width IN (2, 4)", name="width"),
+    CheckConstraint("box_cells(sides) >= 4", name="sides"),
+    CheckConstraint("octet_length(cells) = count * box_cells(sides) * width", name="cells"),
+    CheckConstraint("born >= 1", name="born"),
+    comment="The orthos: a row is up to 32k of one shape.",
+)
+
+remediations = Table(
+    "remediations",
+    metadata,
+    Column("batch", BigInteger, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("searched", Integer, nullable=False, comment="the version up to which the batch was searched"),
+    Column("phrases", LargeBinary, nullable=False, comment="int4, little-endian, ascending: the phrases consulted"),
+    CheckConstraint("searched >= 1", name="searched"),
+    CheckConstraint("octet_length(phrases) % 4 = 0", name="phrases"),
+    comment="What each searched batch waits on: when one of these phrases gets a continuation it is due again.",
+)
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="uuid5 of kind, subject, part and since: the same work exists once"),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", BigInteger, nullable=False, comment="text, version or batch"),
+    Column("part", INT4RANGE, comment="of a seed: its start pairs"),
+    Column("since", Integer, nullable=False, comment="the version up to which the subject was searched before"),
+    Column("version", Integer, nullable=False, comment="the version that made it due"),
+    Column("priority", Integer, nullable=False, comment="larger first"),
+    Column("size", Integer, nullable=False, server_default="1", comment="orthos of the batch"),
+    Column("sides", ARRAY(SmallInteger, dimensions=1), comment="shape of the batch"),
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("error", JSONB),
+    Column("upto", Integer, comment="the version up to which it was searched"),
+    _now("created_at"),
+    Column("not_before", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'seed', 'grow')", name="kind"),
+    CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
+    CheckConstraint("(state IN ('done', 'cancelled')) <= (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error"),
+    CheckConstraint("(kind = 'seed') = (part IS NOT NULL)", name="part"),
+    CheckConstraint("(kind = 'grow') = (sides IS NOT NULL)", name="sides"),
+    CheckConstraint("kind NOT IN ('seed', 'grow') OR state <> 'done' OR upto IS NOT NULL", name="upto"),
+    CheckConstraint("kind NOT IN ('seed', 'grow') OR (version > since AND upto > since)", name="versions"),
+    # The relay reads the open items in this order.
+    Index("work_open_idx", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'open'")),
+    # A batch is searched by one item at a time, so no child can be found twice.
+    Index("work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")),
+    comment="What is to be done and what was: the outbox. Open rows are published after the commit and by the relay.",
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
+    Column("sides", ARRAY(SmallInteger, dimensions=1), primary_key=True),
+    Column("orthos", BigInteger, nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    CheckConstraint("orthos >= 0 AND batches >= 0", name="numbers"),
+    comment="How many there are per shape, kept in the transactions that write them.",
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _now("at"),
+    Column("who", Text, nullable=False, server_default=func.current_user()),
+    Column("what", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    comment="Every change of state of texts, append only.",
+)
+
+
+# ── what is not a table ─────────────────────────────────────────────────────────────────────────
+
+PROGRAMS = (
+    # Bulk values do not compress in the server, but must be read in slices: EXTERNAL.
+    "ALTER TABLE batches ALTER COLUMN cells SET STORAGE EXTERNAL",
+    "ALTER TABLE remediations ALTER COLUMN phrases SET STORAGE EXTERNAL",
+    "ALTER TABLE phrases ALTER COLUMN parent SET STORAGE EXTERNAL",
+    "ALTER TABLE phrases ALTER COLUMN word SET STORAGE EXTERNAL",
+    """
+    CREATE FUNCTION word_at(cells bytea, width integer, place integer) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN get_byte(cells, width * place) + (get_byte(cells, width * place + 1) << 8)
+        + CASE WHEN width = 4
+               THEN (get_byte(cells, width * place + 2) << 16) + (get_byte(cells, width * place + 3) << 24)
+               ELSE 0 END
+    """,
+    # One ortho per row, for people: select * from orthos where corpus = 'main' limit 10.
+    """
+    CREATE VIEW orthos AS
+    SELECT corpora.name AS corpus, array_to_string(batches.sides, 'x') AS shape, box.words,
+           batches.sides, batches.born AS seen, batches.id AS batch, place
+      FROM batches
+      JOIN corpora ON corpora.id = batches.corpus
+     CROSS JOIN LATERAL (SELECT batches.cells || ''::bytea AS cells OFFSET 0) AS unpacked  -- fetched once per batch
+     CROSS JOIN LATERAL generate_series(0, batches.count - 1) AS place
+     CROSS JOIN LATERAL (
+           SELECT array_agg(words.word ORDER BY cell) AS words
+             FROM generate_series(0, box_cells(batches.sides) - 1) AS cell
+             JOIN words ON words.corpus = batches.corpus
+              AND words.id = word_at(unpacked.cells, batches.width, cell * batches.count + place)
+           ) AS box
+    """,
+    """
+    CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, before, after)
+        VALUES ('text.' || NEW.state, 'text ' || NEW.id,
+                CASE WHEN TG_OP = 'UPDATE' THEN jsonb_build_object('state', OLD.state, 'version', OLD.version) END,
+                jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error));
+        RETURN NULL;
+    END $$
+    """,
+    "CREATE TRIGGER texts_audit_insert AFTER INSERT ON texts FOR EACH ROW EXECUTE FUNCTION audit_text()",
+    """
+    CREATE TRIGGER texts_audit_update AFTER UPDATE OF state ON texts FOR EACH ROW
+    WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION audit_text()
+    """,
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION '% is append only', TG_TABLE_NAME;
+    END $$
+    """,
+    """
+    CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+)
+"""Run after the tables were made."""
+
+FUNCTIONS_OF_CHECKS = (
+    # How many cells a box has; 0 where the sides are none of an ortho: fewer than two, one below 2, or not ascending.
+    """
+    CREATE FUNCTION box_cells(sides smallint[]) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    DECLARE
+        cells integer := 1;
+        side smallint;
+        before smallint := 2;
+    BEGIN
+        IF coalesce(array_length(sides, 1), 0) < 2 THEN
+            RETURN 0;
+        END IF;
+        FOREACH side IN ARRAY sides LOOP
+            IF side < before THEN
+                RETURN 0;
+            END IF;
+            cells := cells * side;
+            before := side;
+        END LOOP;
+        RETURN cells;
+    END $$
+    """,
+)
+"""Run before the tables are made: their constraints call these."""
+
+
+def create(connection: Connection) -> None:
+    """Make the whole schema in an empty database. The program itself migrates; this is what migrations are held against."""
+    for statement in FUNCTIONS_OF_CHECKS:
+        connection.execute(text(statement))
+    metadata.create_all(connection)
+    for statement in PROGRAMS:
+        connection.execute(text(statement))

@@ -1,0 +1,146 @@
+"""Texts: accepted in order, ingested, made a version; their words and phrases."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from crochet_tasks.db import bulk
+from crochet_tasks.db.tables import corpora, phrases, texts, words
+from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
+
+
+class TextRow(NamedTuple):
+    id: int
+    corpus: int
+    seq: int
+    title: str
+    state: str
+    sentences: int
+    version: int | None
+    error: dict[str, str] | None
+
+
+_COLUMNS = [texts.c[name] for name in TextRow._fields]
+
+
+def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
+    """The text with this body, and whether it is new. The caller holds the corpus' ACCEPTANCE lock."""
+    sha256 = hashlib.sha256(body.encode()).digest()
+    known = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
+    if known is not None:
+        return TextRow(*known), False
+    last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
+    values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256}
+    return TextRow(*connection.execute(insert(texts).values(values).returning(*_COLUMNS)).one()), True
+
+
+def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
+    """The text whose turn it is: the lowest that is neither a version yet nor given up."""
+    waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
+    row = connection.execute(waiting.order_by(texts.c.seq).limit(1)).first()
+    return None if row is None else TextRow(*row)
+
+
+def body(connection: Connection, text: int) -> str:
+    return connection.execute(select(texts.c.body).where(texts.c.id == text)).scalar_one()
+
+
+def all_of(connection: Connection, corpus: int) -> list[TextRow]:
+    rows = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus).order_by(texts.c.seq))
+    return [TextRow(*row) for row in rows]
+
+
+def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
+    """Note how far a text is ingested."""
+    state = {"state": "ingested"} if whole else {}
+    connection.execute(update(texts).where(texts.c.id == text).values(sentences=sentences, **state))
+
+
+def make_version(connection: Connection, text: TextRow) -> int:
+    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively."""
+    bump = update(corpora).where(corpora.c.id == text.corpus).values(version=corpora.c.version + 1)
+    version = connection.execute(bump.returning(corpora.c.version)).scalar_one()
+    limit = select(func.coalesce(func.max(phrases.c.next), 1)).where(phrases.c.corpus == text.corpus).scalar_subquery()
+    done = update(texts).where(texts.c.id == text.id)
+    connection.execute(done.values(state="current", version=version, phrases=limit, finished_at=func.now()))
+    return int(version)
+
+
+def fail(connection: Connection, text: int, error: dict[str, str]) -> None:
+    """Give a text up and take away what it had brought so far. The caller holds the ORDER lock."""
+    given_up = update(texts).where(texts.c.id == text, texts.c.state.in_(["accepted", "ingested"]))
+    values = {"state": "failed", "error": error, "finished_at": func.now()}
+    corpus = connection.execute(given_up.values(values).returning(texts.c.corpus)).scalar_one_or_none()
+    if corpus is not None:
+        half_made = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
+        for table in (phrases, words):
+            connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > half_made))
+
+
+# ── words and phrases ───────────────────────────────────────────────────────────────────────────
+
+
+def add(connection: Connection, corpus: int, index: PhraseIndex, added: Additions, born: int) -> None:
+    """Write what a part of a text brings to the index, born in a version that is still to be made."""
+    first_word = len(index.vocabulary)
+    if added.words:
+        rows = [
+            {"corpus": corpus, "id": first_word + i, "born": born, "word": word} for i, word in enumerate(added.words)
+        ]
+        connection.execute(words.insert(), rows)
+    if len(added.parent):
+        values = {
+            "corpus": corpus,
+            "first": index.nodes,
+            "count": len(added.parent),
+            "born": born,
+            "parent": bulk.packed(added.parent),
+            "word": bulk.packed(added.word),
+        }
+        connection.execute(phrases.insert().values(values))
+
+
+def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> PhraseIndex:
+    """The index with everything the store has beyond it: later versions, and parts of a text that is being ingested.
+
+    Safe to call at any moment, also outside the locks: limits say what belongs to which version.
+    """
+    # Limits first: under read committed, whatever they point to is there for the later statements.
+    limits = connection.execute(
+        select(texts.c.phrases)
+        .where(texts.c.corpus == corpus, texts.c.version > index.version)
+        .order_by(texts.c.version)
+    ).scalars()
+    limits = (*index.limits, *limits)
+    chunks = bulk.rows(connection, _CHUNKS, {"corpus": corpus, "first": index.nodes})
+    new_words = connection.execute(
+        select(words.c.word).where(words.c.corpus == corpus, words.c.id >= len(index.vocabulary)).order_by(words.c.id)
+    ).scalars()
+    added = Additions(list(new_words), _joined(chunks, 0), _joined(chunks, 1))
+    if not added.words and not len(added.parent) and limits == index.limits:
+        return index
+    return index.extended(added, limits)
+
+
+_CHUNKS = "SELECT parent, word FROM phrases WHERE corpus = %(corpus)s AND first >= %(first)s ORDER BY first"
+
+
+def _joined(chunks: list[tuple[bytes, ...]], column: int) -> Ints:
+    return np.concatenate([np.empty(0, np.int32), *(bulk.ints(chunk[column]) for chunk in chunks)])
+
+
+def continued(connection: Connection, corpus: int, since: int, upto: int) -> Ints:
+    """The phrases that got a continuation born in (since, upto], ascending."""
+    born = {"corpus": corpus, "since": since, "upto": upto}
+    chunks = bulk.rows(connection, _PARENTS, born)
+    return np.unique(_joined(chunks, 0))
+
+
+_PARENTS = """
+SELECT parent FROM phrases WHERE corpus = %(corpus)s AND born > %(since)s AND born <= %(upto)s
+"""

@@ -1,0 +1,96 @@
+"""Stage 1, ordered: accept texts, and bring their words and phrases into the next version of the context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crochet_tasks.app import Step, app, described, here
+from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.errors import Retry, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, retry_class
+from crochet_tasks.schemas import Knock
+
+
+def decoded(source: str, content: bytes, max_bytes: int) -> str:
+    """The text of a file or request; raises the error that says what is wrong with it."""
+    if len(content) > max_bytes:
+        raise TextTooLarge(source=source, limit=max_bytes)
+    try:
+        body = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bom = len(content) - len(error.object)  # the decoder leaves a byte order mark out of its count
+        raise TextNotUtf8(source=source, offset=bom + error.start) from None
+    if "\0" in body:
+        raise TextHasNul(source=source, offset=content.index(b"\0"))
+    if not any(map(str.isalpha, body)):
+        raise TextWithoutWords(source=source)
+    return body
+
+
+def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
+    """Accept a text: its row and its work in one transaction. The same text again is the first one; (text, is new)."""
+    with here().database.transaction() as connection:
+        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
+        text, new = texts.accept(connection, corpus.id, title, body)
+        if new:
+            outbox.add(connection, [outbox.ingest(corpus.id, text.id)])
+    return text, new
+
+
+@app.task(base=Step, name="ingest.text", bind=True)
+def ingest(self: Step, payload: dict[str, Any]) -> None:
+    """Ingest the next part of the text whose turn it is."""
+    corpus = Knock.model_validate(payload).corpus
+    try:
+        _ingest(corpus)
+    except Exception as error:
+        if retry_class(error) is Retry.NEVER:
+            give_up(corpus, described(error))
+        raise
+
+
+def _ingest(corpus: int) -> None:
+    with here().database.transaction() as connection:
+        corpora.hold(connection, corpus, Lock.ORDER)
+        text = texts.next_in_line(connection, corpus)
+        if text is None or text.state != "accepted":
+            return
+        limits = corpora.numbered(connection, corpus).limits
+        version = corpora.version(connection, corpus)
+        index = here().index(connection, corpus)
+        parsed = here().sentences(connection, text.id)
+        if not parsed:
+            raise TextWithoutWords(source=text.title)
+        until = _part(parsed, text.sentences, here().settings.part_words)
+        added = index.additions(parsed[text.sentences : until], limits.max_side)
+        texts.add(connection, corpus, index, added, version + 1)
+        whole = until == len(parsed)
+        texts.ingested(connection, text.id, until, whole=whole)
+        item = outbox.ingest(corpus, text.id)
+        if whole:
+            outbox.add(connection, [outbox.context(corpus, text.id)])
+            outbox.done(connection, [item.id])
+        else:
+            outbox.hand_back(connection, [item.id])
+
+
+def give_up(corpus: int, error: dict[str, str]) -> None:
+    """Mark the text whose turn it is as failed: what it had brought goes, and the next one gets its turn."""
+    with here().database.transaction() as connection:
+        corpora.hold(connection, corpus, Lock.ORDER)
+        text = texts.next_in_line(connection, corpus)
+        if text is not None:
+            texts.fail(connection, text.id, error)
+            outbox.fail(connection, [outbox.ingest(corpus, text.id).id, outbox.context(corpus, text.id).id], error)
+            outbox.knock(connection, corpus)
+    here().forget(corpus)
+
+
+def _part(parsed: list[list[str]], first: int, words: int) -> int:
+    """Where the part that begins with sentence `first` ends: it has about so many words."""
+    until, size = first, 0
+    while until < len(parsed) and size < words:
+        size += len(parsed[until])
+        until += 1
+    return until

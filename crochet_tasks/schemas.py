@@ -1,0 +1,158 @@
+"""What crosses a boundary: the messages of tasks, and what the command line and the API answer."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from crochet_tasks.db.batches import packed, unpacked
+from crochet_tasks.engine.geometry import Cells, Sides
+
+
+class Message(BaseModel):
+    """The payload of a task: small, immutable, nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def payload(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+class Knock(Message):
+    """There is something to do in an ordered stage of a corpus; the database says what."""
+
+    corpus: int
+    work: uuid.UUID
+
+
+class SearchCall(Message):
+    """Search what these work items ask for: one seed, or batches of one shape through one window."""
+
+    corpus: int
+    work: Annotated[list[uuid.UUID], Field(min_length=1)]
+
+
+class Packed(BaseModel):
+    """Orthos of one shape, packed as they are stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sides: tuple[int, ...]
+    count: Annotated[int, Field(ge=1)]
+    width: Literal[2, 4]
+    cells: bytes
+
+    @classmethod
+    def of(cls, sides: Sides, cells: Cells) -> Self:
+        return cls(sides=sides, count=cells.shape[1], width=cells.dtype.itemsize, cells=packed(cells))
+
+    def unpacked(self) -> Cells:
+        return unpacked(self.cells, self.count, self.width)
+
+
+class Searched(BaseModel):
+    """Batches that were searched as one: what they wait on now, and what became of them.
+
+    A batch alone that was searched to its end stays as it is. Several small ones become one, and a batch that
+    yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` those that were not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    work: list[uuid.UUID]
+    batches: list[int]
+    consulted: bytes
+    """int4, little-endian, ascending"""
+    rewritten: Packed | None = None
+    left_over: Packed | None = None
+
+
+class SearchResult(Message):
+    """What a search hands to `orthos`: one message, in binary."""
+
+    corpus: int
+    upto: int
+    """the version up to which was searched"""
+    seed: uuid.UUID | None
+    """the seed that was played, or None for a grow"""
+    seed_left_over: tuple[int, int] | None
+    searched: list[Searched]
+    handed_back: list[uuid.UUID]
+    """work for which there was no more room in this result"""
+    found: list[Packed]
+
+    def payload(self) -> dict[str, Any]:
+        return _with_texts(self.model_dump())
+
+    @property
+    def work(self) -> list[uuid.UUID]:
+        """The work items that this result completes."""
+        return [*([] if self.seed is None else [self.seed]), *(item for batch in self.searched for item in batch.work)]
+
+
+def _with_texts(value: Any) -> Any:
+    """UUIDs as text: msgpack knows bytes and numbers, but no UUIDs."""
+    if isinstance(value, dict):
+        return {key: _with_texts(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_texts(part) for part in value]
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+# ── what people and programs get to see ─────────────────────────────────────────────────────────
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class OrthoLine(Answer):
+    """One ortho of an export."""
+
+    id: str
+    shape: list[int]
+    words: list[str]
+    born: int
+
+
+class Best(Answer):
+    shape: list[int]
+    words: list[str]
+
+
+class RunReport(Answer):
+    """The outcome of `crochet run --json`."""
+
+    corpus: str
+    version: int
+    texts: int
+    orthos: dict[str, int]
+    total: int
+    best: list[Best]
+    seconds: float
+    search_seconds: float
+    open_work: int
+
+
+class CorpusStatus(Answer):
+    corpus: str
+    limits: dict[str, int]
+    version: int
+    texts: dict[str, int]
+    words: int
+    phrases: int
+    orthos: dict[str, int]
+    total: int
+    batches: int
+    work: dict[str, int]
+    bytes: int
+
+
+class Status(Answer):
+    database: str
+    schema_version: str
+    bytes: int
+    corpora: list[CorpusStatus]
