@@ -30,10 +30,11 @@ class Process:
     indexes: dict[int, PhraseIndex] = field(default_factory=dict)
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
 
-    def index(self, connection: Connection, corpus: int) -> PhraseIndex:
-        """The corpus' phrase index, brought forward to all that `connection` can see."""
-        index = texts.bring_forward(connection, corpus, self.indexes.get(corpus, PhraseIndex()))
-        self.indexes[corpus] = index
+    def index(self, connection: Connection, corpus: int, version: int | None = None) -> PhraseIndex:
+        """The corpus' phrase index, brought forward to `version` at least, or to all that `connection` can see."""
+        index = self.indexes.get(corpus, PhraseIndex())
+        if version is None or index.version < version:
+            index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
         return index
 
     def sentences(self, connection: Connection, text: int) -> list[list[str]]:

@@ -56,8 +56,7 @@ def _ingest(corpus: int) -> None:
         text = texts.next_in_line(connection, corpus)
         if text is None or text.state != "accepted":
             return
-        limits = corpora.numbered(connection, corpus).limits
-        version = corpora.version(connection, corpus)
+        limits, version = corpora.numbered(connection, corpus)[-2:]
         index = here().index(connection, corpus)
         parsed = here().sentences(connection, text.id)
         if not parsed:

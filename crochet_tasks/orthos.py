@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
 from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import batches, bulk, corpora, outbox, texts
+from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.phrases import Ints
-from crochet_tasks.schemas import Packed, SearchResult, Searched
+from crochet_tasks.schemas import Packed, Searched, SearchResult
 
 
 @app.task(base=Step, name="orthos.store", bind=True, serializer="msgpack")
@@ -24,86 +24,101 @@ def store(self: Step, payload: dict[str, Any]) -> None:
     result = SearchResult.model_validate(payload)
     with here().database.transaction() as connection:
         corpora.hold(connection, result.corpus, Lock.VERSION, shared=True)
-        items = {item.id: item for item in outbox.claim(connection, result.work)}
+        items = outbox.claim(connection, result.work)
         if len(items) == len(result.work):
             version = corpora.version(connection, result.corpus)  # a statement of its own, after the lock
-            _Storing(connection, result, items, version).all()
-        # What is still open now was not done by this result: there was no room, or another was quicker with a part of it.
-        outbox.hand_back(connection, [*result.work, *result.handed_back])
+            _write(connection, result, items, version)
+            outbox.hand_back(connection, result.handed_back)
+        else:  # another result was quicker with a part of the work; the rest is searched again
+            outbox.hand_back(connection, [*(item.id for item in items), *result.handed_back])
 
 
-class _Storing:
-    """The statements of one `store`."""
+class _Stored(NamedTuple):
+    """A batch that the result writes or leaves as it is: what it waits on (None: nothing yet) and the work it makes."""
 
-    def __init__(self, connection: Connection, result: SearchResult, items: dict[uuid.UUID, Item], version: int) -> None:
-        self.connection = connection
-        self.result = result
-        self.items = items
-        self.follow_up: list[Item] = []
-        self.orthos: Counter[Sides] = Counter()
-        self.batches: Counter[Sides] = Counter()
-        # What versions that came while the search ran have continued: whoever waits on it is due again at once.
-        self.missed = np.zeros(0, np.bool_)
-        if version > result.upto:
-            continued = texts.continued(connection, result.corpus, result.upto, version)
-            self.missed = np.zeros(int(continued[-1]) + 1 if len(continued) else 0, np.bool_)
-            self.missed[continued] = True
+    id: int
+    sides: Sides
+    count: int
+    waits: bytes | None
 
-    def all(self) -> None:
-        for number, packed in enumerate(self.result.found):
-            batch = self._write(packed, self.result.work, f"found {number}")
-            self._grow(batch, packed.sides, packed.count, since=0, version=self.result.upto)
-            self.orthos[packed.sides] += packed.count
-        for done in self.result.searched:
-            self._searched(done)
-        if self.result.seed is not None and self.result.seed_left_over is not None:
-            version = self.items[self.result.seed].version
-            self.follow_up.append(outbox.seed(self.result.corpus, version, self.result.seed_left_over))
-        outbox.done(self.connection, self.result.work, self.result.upto)
-        outbox.add(self.connection, self.follow_up)
-        changes = {sides: Change(self.orthos[sides], self.batches[sides]) for sides in {*self.orthos, *self.batches}}
-        corpora.count(self.connection, self.result.corpus, changes)
 
-    def _searched(self, done: Searched) -> None:
-        """Note what searched batches wait on; where they were put together or cut, write the new ones instead."""
-        item = self.items[done.work[0]]
-        assert item.sides is not None
-        waits = bulk.ints(done.consulted)
-        batch, count = done.batches[0], item.size
-        if done.rewritten is not None:
-            old = {batch.id: batch for batch in batches.read(self.connection, done.batches)}
-            batch, count = self._write(done.rewritten, done.work, "searched"), done.rewritten.count
-            if done.left_over is not None:
-                self._leave_over(done.left_over, done, [old[number].phrases for number in done.batches])
-            batches.remove(self.connection, done.batches)
-            self.batches[item.sides] -= len(done.batches)
-        batches.wait(self.connection, batch, waits, self.result.upto)
-        if self.missed[waits[: np.searchsorted(waits, len(self.missed))]].any():
-            self._grow(batch, item.sides, count, since=self.result.upto, version=self.result.upto + 1)
+def _write(connection: Connection, result: SearchResult, items: list[Item], version: int) -> None:
+    found = _add(connection, result, [(f"found {number}", packed) for number, packed in enumerate(result.found)])
+    stored = [
+        _Stored(batch, packed.sides, packed.count, packed.consulted)
+        for batch, packed in zip(found, result.found, strict=True)
+    ]
+    follow_up = [
+        outbox.grow(result.corpus, batch.id, batch.sides, batch.count, since=0, version=result.upto)
+        for batch in stored
+        if batch.waits is None
+    ]
+    change = Counter(batch.sides for batch in stored)  # of the number of batches
+    by_id = {item.id: item for item in items}
+    for done in result.searched:
+        stored.append(_searched(connection, result, done, by_id[done.work[0]], change, follow_up))
+    waits = {batch.id: batch.waits for batch in stored if batch.waits is not None}
+    batches.wait(connection, waits, result.upto)
+    if version > result.upto:
+        follow_up += _due_at_once(connection, result, stored, version)
+    if result.seed is not None and result.seed_left_over is not None:
+        follow_up.append(outbox.seed(result.corpus, by_id[result.seed].version, result.seed_left_over))
+    outbox.done(connection, result.work, result.upto)
+    outbox.add(connection, follow_up)
+    orthos: Counter[Sides] = Counter()
+    for packed in result.found:
+        orthos[packed.sides] += packed.count
+    changes = {sides: Change(orthos[sides], change[sides]) for sides in {*orthos, *change}}
+    corpora.count(connection, result.corpus, changes)
 
-    def _leave_over(self, packed: Packed, done: Searched, waits: list[Ints | None]) -> None:
-        """Write the orthos for which there was no more room; they are as far searched as they were."""
-        item = self.items[done.work[0]]
-        batch = self._write(packed, done.work, "left over")
-        known = [phrases for phrases in waits if phrases is not None]
+
+def _add(connection: Connection, result: SearchResult, named: list[tuple[str, Packed]]) -> list[int]:
+    """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
+    work = " ".join(sorted(map(str, result.work)))
+    rows = [
+        NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), packed.sides, packed.count, packed.width, packed.cells)
+        for name, packed in named
+    ]
+    return batches.add(connection, result.corpus, rows, by=result.work[0], born=result.upto)
+
+
+def _searched(
+    connection: Connection,
+    result: SearchResult,
+    done: Searched,
+    item: Item,
+    change: Counter[Sides],
+    follow_up: list[Item],
+) -> _Stored:
+    """Where searched batches were put together or cut, write the new ones in their place."""
+    assert item.sides is not None
+    if done.rewritten is None:
+        return _Stored(done.batches[0], item.sides, item.size, done.consulted)
+    new = [(f"searched {done.work[0]}", done.rewritten)]
+    if done.left_over is not None:
+        new.append((f"left over {done.work[0]}", done.left_over))
+    ids = _add(connection, result, new)
+    if done.left_over is not None:
+        # As far searched as its orthos were before; what they waited on they still wait on.
+        known = batches.waited_on(connection, done.batches)
         if known:
-            batches.wait(self.connection, batch, np.unique(np.concatenate(known)), item.window)
-        self._grow(batch, packed.sides, packed.count, since=item.window, version=item.version)
-
-    def _write(self, packed: Packed, work: list[uuid.UUID], name: str) -> int:
-        self.batches[packed.sides] += 1
-        key = uuid.uuid5(outbox.NAMESPACE, f"{name} by {' '.join(sorted(map(str, work)))}")
-        return batches.add(
-            self.connection,
-            self.result.corpus,
-            key,
-            packed.sides,
-            packed.unpacked(),
-            by=work[0],
-            born=self.result.upto,
+            batches.wait(connection, {ids[1]: bulk.packed(np.unique(np.concatenate(known)))}, item.window)
+        left = done.left_over
+        follow_up.append(
+            outbox.grow(result.corpus, ids[1], left.sides, left.count, since=item.window, version=item.version)
         )
+    batches.remove(connection, done.batches)
+    change[item.sides] += len(new) - len(done.batches)
+    return _Stored(ids[0], item.sides, done.rewritten.count, done.consulted)
 
-    def _grow(self, batch: int, sides: Sides, count: int, *, since: int, version: int) -> None:
-        self.follow_up.append(
-            outbox.grow(self.result.corpus, batch, sides, count, since=since, version=version)
+
+def _due_at_once(connection: Connection, result: SearchResult, stored: list[_Stored], version: int) -> list[Item]:
+    """The version race: what waits on a phrase that versions made during the search have continued is due again."""
+    missed = texts.continued(connection, result.corpus, result.upto, version)
+    return [
+        outbox.grow(
+            result.corpus, batch.id, batch.sides, batch.count, since=result.upto, version=result.upto + 1
         )
+        for batch in stored
+        if batch.waits is not None and np.isin(bulk.ints(batch.waits), missed, assume_unique=True).any()
+    ]

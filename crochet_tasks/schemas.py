@@ -46,8 +46,8 @@ class Packed(BaseModel):
     cells: bytes
 
     @classmethod
-    def of(cls, sides: Sides, cells: Cells) -> Self:
-        return cls(sides=sides, count=cells.shape[1], width=cells.dtype.itemsize, cells=packed(cells))
+    def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
+        return cls(sides=sides, count=cells.shape[1], width=cells.dtype.itemsize, cells=packed(cells), **more)
 
     def unpacked(self) -> Cells:
         return unpacked(self.cells, self.count, self.width)
@@ -70,6 +70,15 @@ class Searched(BaseModel):
     left_over: Packed | None = None
 
 
+class FoundBatch(Packed):
+    """Orthos that were found, and what they wait on where they were searched at once: None where that is to be done.
+
+    Few orthos are not worth a work item of their own, so a search goes on with them.
+    """
+
+    consulted: bytes | None
+
+
 class SearchResult(Message):
     """What a search hands to `orthos`: one message, in binary."""
 
@@ -82,7 +91,7 @@ class SearchResult(Message):
     searched: list[Searched]
     handed_back: list[uuid.UUID]
     """work for which there was no more room in this result"""
-    found: list[Packed]
+    found: list[FoundBatch]
 
     def payload(self) -> dict[str, Any]:
         return _with_texts(self.model_dump())

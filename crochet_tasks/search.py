@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,12 @@ from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.engine.growth import Bounds
+from crochet_tasks.engine.growth import Bounds, Harvest
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.schemas import Packed, SearchCall, Searched, SearchResult
+from crochet_tasks.schemas import FoundBatch, Packed, SearchCall, Searched, SearchResult
+
+FEW = 4
+"""less than a fourth of a full batch is not worth work of its own"""
 
 
 def bounds() -> Bounds:
@@ -30,22 +34,10 @@ def seed(self: Step, payload: dict[str, Any]) -> None:
     call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work)
-        limits = corpora.numbered(connection, call.corpus).limits
-        index = here().index(connection, call.corpus)
+        corpus = corpora.numbered(connection, call.corpus)
+        index = here().index(connection, corpus.id, corpus.version)
     for item in items:
-        assert item.part is not None
-        first, last = item.part
-        found = seeds.seed(index, item.since, item.version, limits, first, last, bounds())
-        result = SearchResult(
-            corpus=call.corpus,
-            upto=item.version,
-            seed=item.id,
-            seed_left_over=(first + found.done, last) if first + found.done < last else None,
-            searched=[],
-            handed_back=[],
-            found=[Packed.of(sides, cells) for sides, cells in found.batches],
-        )
-        orthos.store.publish(result.payload())
+        orthos.store.publish(seeded(index, corpus.limits, item, bounds()).payload())
 
 
 @app.task(base=Step, name="search.grow", bind=True)
@@ -54,17 +46,14 @@ def grow(self: Step, payload: dict[str, Any]) -> None:
     call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work)
-        limits = corpora.numbered(connection, call.corpus).limits
-        # The version first and the index after it: so the index reaches at least as far.
-        version = corpora.version(connection, call.corpus)
-        index = here().index(connection, call.corpus)
-        rows = batches.read(connection, [item.subject for item in items])
+        corpus = corpora.numbered(connection, call.corpus)
+        index = here().index(connection, corpus.id, corpus.version)
+        rows = {batch.id: batch for batch in batches.read(connection, [item.subject for item in items])}
     # A batch that is gone was searched and rewritten by somebody else since its item was read.
-    by_id = {batch.id: batch for batch in rows}
-    inputs = [Input(item, by_id[item.subject]) for item in items if item.subject in by_id]
+    inputs = [Input(item, rows[item.subject]) for item in items if item.subject in rows]
     if inputs:
         together = _together(inputs, here().settings.batch_orthos)
-        orthos.store.publish(grown(index, limits, version, together, bounds()).payload())
+        orthos.store.publish(grown(index, corpus.limits, corpus.version, together, bounds()).payload())
 
 
 class Input(NamedTuple):
@@ -78,50 +67,76 @@ def _together(inputs: list[Input], size: int) -> list[list[Input]]:
     """Inputs grouped so that each group makes one batch: small ones, left by many small finds, are put together."""
     groups: list[list[Input]] = []
     room = 0
-    for item in sorted(inputs, key=lambda given: given.batch.cells.shape[1]):
-        orthos_ = item.batch.cells.shape[1]
-        if not groups or orthos_ > room:
+    for item in sorted(inputs, key=lambda given: (given.item.size, given.batch.id)):
+        if not groups or item.item.size > room:
             groups.append([])
             room = size
         groups[-1].append(item)
-        room -= orthos_
+        room -= item.item.size
     return groups
 
 
-def grown(index: PhraseIndex, limits: Limits, upto: int, groups: list[list[Input]], limit: Bounds) -> SearchResult:
-    """Search the groups one after the other until the result is large enough."""
-    harvest = growth.Harvest(limit)
-    searched: list[Searched] = []
-    handed_back = [given.item.id for group in groups for given in group]
-    for group in groups:
-        if harvest.full:
-            break
-        done = _search(index, limits, upto, group, harvest)
-        searched.append(done)
-        handed_back = [item for item in handed_back if item not in done.work]
-    first = groups[0][0].item
+def seeded(index: PhraseIndex, limits: Limits, item: Item, bound: Bounds) -> SearchResult:
+    """Play the empty ortho, as one work item asks for it."""
+    assert item.part is not None
+    first, last = item.part
+    harvest = growth.Harvest(bound)
+    done = seeds.seed_into(harvest, index, item.since, item.version, limits, first, last)
     return SearchResult(
-        corpus=first.corpus,
+        corpus=item.corpus,
+        upto=item.version,
+        seed=item.id,
+        seed_left_over=(first + done, last) if first + done < last else None,
+        searched=[],
+        handed_back=[],
+        found=_found(harvest, index, limits, item.version),
+    )
+
+
+def grown(index: PhraseIndex, limits: Limits, upto: int, groups: list[list[Input]], bound: Bounds) -> SearchResult:
+    """Search the groups one after the other until the result is large enough."""
+    harvest = growth.Harvest(bound)
+    searched: list[Searched] = []
+    for group in groups:
+        if not harvest.full:
+            searched.append(_search(harvest, index, limits, upto, group))
+    return SearchResult(
+        corpus=groups[0][0].item.corpus,
         upto=upto,
         seed=None,
         seed_left_over=None,
         searched=searched,
-        handed_back=handed_back,
-        found=[Packed.of(sides, cells) for sides, cells in harvest.batches()],
+        handed_back=[given.item.id for group in groups[len(searched) :] for given in group],
+        found=_found(harvest, index, limits, upto),
     )
 
 
-def _search(index: PhraseIndex, limits: Limits, upto: int, group: list[Input], harvest: growth.Harvest) -> Searched:
+def _search(harvest: Harvest, index: PhraseIndex, limits: Limits, upto: int, group: list[Input]) -> Searched:
     item, batch = group[0]
     sides = batch.sides
     cells = np.concatenate([given.batch.cells.astype(index.cell_type) for given in group], axis=1)
     consulted, done = growth.grow_into(harvest, index, sides, cells, item.window, upto, limits)
-    waits = [consulted, *(given.batch.phrases for given in group if given.batch.phrases is not None)]
+    waits = [given.batch.phrases for given in group if given.batch.phrases is not None]
     whole = done == cells.shape[1]
     return Searched(
         work=[given.item.id for given in group],
         batches=[given.batch.id for given in group],
-        consulted=bulk.packed(np.unique(np.concatenate(waits))),
+        consulted=bulk.packed(functools.reduce(np.union1d, waits, consulted)),
         rewritten=None if whole and len(group) == 1 else Packed.of(sides, cells[:, :done]),
         left_over=None if whole else Packed.of(sides, cells[:, done:]),
     )
+
+
+def _found(harvest: Harvest, index: PhraseIndex, limits: Limits, upto: int) -> list[FoundBatch]:
+    """What was harvested, as batches. Shapes of which there are few are searched at once, smaller ones first."""
+    size = harvest.bounds.batch_orthos
+    harvest.room += harvest.bounds.result_bytes  # for what those searches add
+    found: list[FoundBatch] = []
+    while (taken := harvest.take()) is not None:
+        sides, cells = taken
+        done = 0
+        if cells.shape[1] <= size // FEW and not harvest.full:
+            consulted, done = growth.grow_into(harvest, index, sides, cells, 0, upto, limits)
+            found.append(FoundBatch.of(sides, cells[:, :done], consulted=bulk.packed(consulted)))
+        found += [FoundBatch.of(sides, batch, consulted=None) for batch in growth.cut(cells[:, done:], size)]
+    return found

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, delete
-from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
-from crochet_tasks.db.tables import batches, remediations
+from crochet_tasks.db.tables import batches
 from crochet_tasks.engine.geometry import Cells, Sides, volume
 from crochet_tasks.engine.phrases import Ints
 
@@ -38,19 +37,46 @@ def unpacked(value: bytes, count: int, width: int) -> Cells:
     return np.frombuffer(value, f"<u{width}").reshape(-1, count)
 
 
-def add(connection: Connection, corpus: int, key: uuid.UUID, sides: Sides, cells: Cells, *, by: uuid.UUID, born: int) -> int:
-    """Write a batch; returns its id."""
-    values = {
-        "key": key,
-        "corpus": corpus,
-        "sides": list(sides),
-        "count": cells.shape[1],
-        "width": cells.dtype.itemsize,
-        "cells": packed(cells),
-        "found_by": by,
-        "born": born,
-    }
-    return int(connection.execute(insert(batches).values(values).returning(batches.c.id)).scalar_one())
+class NewBatch(NamedTuple):
+    """A batch to be written; `cells` packed."""
+
+    key: uuid.UUID
+    sides: Sides
+    count: int
+    width: int
+    cells: bytes
+
+
+def add(connection: Connection, corpus: int, new: list[NewBatch], *, by: uuid.UUID, born: int) -> list[int]:
+    """Write batches; returns their ids in the same order."""
+    if not new:
+        return []
+    keys, sides, counts, widths, cells = zip(*new, strict=True)
+    rows = bulk.execute(
+        connection,
+        _ADD,
+        {
+            "corpus": corpus,
+            "keys": list(keys),
+            "sides": [bulk.array_text(shape) for shape in sides],
+            "counts": list(counts),
+            "widths": list(widths),
+            "cells": list(cells),
+            "by": by,
+            "born": born,
+        },
+    )
+    ids = dict(rows)
+    return [ids[key] for key in keys]
+
+
+_ADD = """
+INSERT INTO batches (key, corpus, sides, count, width, cells, found_by, born)
+SELECT key, %(corpus)s, sides::smallint[], count, width, cells, %(by)s, %(born)s
+  FROM unnest(%(keys)s::uuid[], %(sides)s::text[], %(counts)s::int[], %(widths)s::smallint[], %(cells)s::bytea[])
+    AS new (key, sides, count, width, cells)
+RETURNING key, id
+"""
 
 
 def remove(connection: Connection, ids: Iterable[int]) -> None:
@@ -58,11 +84,24 @@ def remove(connection: Connection, ids: Iterable[int]) -> None:
     connection.execute(delete(batches).where(batches.c.id.in_(list(ids))))
 
 
-def wait(connection: Connection, batch: int, phrases: Ints, searched: int) -> None:
-    """Write what a batch waits on, now that it was searched up to a version."""
-    values = {"phrases": bulk.packed(phrases), "searched": searched}
-    row = insert(remediations).values(batch=batch, **values)
-    connection.execute(row.on_conflict_do_update(index_elements=[remediations.c.batch], set_=values))
+def wait(connection: Connection, waits: Mapping[int, bytes], searched: int) -> None:
+    """Write what batches wait on (packed phrases), now that they were searched up to a version."""
+    if waits:
+        parameters = {"batches": list(waits), "phrases": list(waits.values()), "searched": searched}
+        bulk.execute(connection, _WAIT, parameters)
+
+
+_WAIT = """
+INSERT INTO remediations (batch, searched, phrases)
+SELECT batch, %(searched)s, phrases FROM unnest(%(batches)s::bigint[], %(phrases)s::bytea[]) AS new (batch, phrases)
+ON CONFLICT (batch) DO UPDATE SET searched = excluded.searched, phrases = excluded.phrases
+"""
+
+
+def waited_on(connection: Connection, ids: list[int]) -> list[Ints]:
+    """What those of these batches that were searched before wait on."""
+    rows = bulk.rows(connection, "SELECT phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": ids})
+    return [bulk.ints(phrases) for (phrases,) in rows]
 
 
 _BATCH = """

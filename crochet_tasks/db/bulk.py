@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ def stream(connection: Connection, query: str, parameters: Mapping[str, object])
         yield from cursor.execute(query, parameters)
 
 
-def many(connection: Connection, statement: str, parameters: list[dict[str, object]]) -> None:
-    """The same statement for many rows, pipelined; bytes travel in binary."""
+def execute(connection: Connection, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """Run a statement with packed values or whole arrays as parameters; what it returns, if anything."""
     with _driver(connection).cursor() as cursor:
-        cursor.executemany(statement, parameters)
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
 
 
 def _driver(connection: Connection) -> Any:
@@ -41,3 +42,8 @@ def ints(value: bytes) -> npt.NDArray[np.int32]:
 def packed(array: npt.NDArray[np.integer]) -> bytes:
     """An array of ids as int4, little-endian."""
     return array.astype("<i4", copy=False).tobytes()
+
+
+def array_text(numbers: Iterable[int]) -> str:
+    """A small array in Postgres' text form: arrays of different lengths cannot stand in one array."""
+    return f"{{{','.join(map(str, numbers))}}}"

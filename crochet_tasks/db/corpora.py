@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, counts
 from crochet_tasks.engine.geometry import Limits, Sides
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
@@ -20,6 +21,7 @@ class Corpus(NamedTuple):
     id: int
     name: str
     limits: Limits
+    version: int
 
 
 class Lock(enum.IntEnum):
@@ -31,6 +33,8 @@ class Lock(enum.IntEnum):
     """the ordered stages: one at a time, whichever worker a message wakes"""
     VERSION = 3
     """shared by those who write what was found at a version, exclusive for the one that makes the next"""
+    COUNTS = 4
+    """whoever changes counters, as the last thing in a transaction: so none waits for another's rows"""
 
 
 def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
@@ -88,11 +92,11 @@ def version(connection: Connection, corpus: int) -> int:
     return connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one()
 
 
-_CORPORA = select(corpora.c.id, corpora.c.name, corpora.c.max_axes, corpora.c.max_side, corpora.c.max_cells)
+_CORPORA = select(*(corpora.c[name] for name in ("id", "name", "version", *Limits._fields)))
 
 
-def _corpus(number: int, name: str, *limits: int) -> Corpus:
-    return Corpus(number, name, Limits(*limits))
+def _corpus(number: int, name: str, version: int, *limits: int) -> Corpus:
+    return Corpus(number, name, Limits(*limits), version)
 
 
 # ── counters ────────────────────────────────────────────────────────────────────────────────────
@@ -106,17 +110,32 @@ class Change(NamedTuple):
 
 
 def count(connection: Connection, corpus: int, changes: dict[Sides, Change]) -> None:
-    """Change the counters; sorted by shape, so that two transactions cannot wait for each other."""
-    for sides in sorted(changes):
-        change = changes[sides]
-        first = {"orthos": max(0, change.orthos), "batches": max(0, change.batches)}  # checks see it even on conflict
-        row = insert(counts).values(corpus=corpus, sides=list(sides), **first)
-        connection.execute(
-            row.on_conflict_do_update(
-                index_elements=[counts.c.corpus, counts.c.sides],
-                set_={"orthos": counts.c.orthos + change.orthos, "batches": counts.c.batches + change.batches},
-            )
-        )
+    """Change the counters. The last thing that a transaction does before it commits."""
+    hold(connection, corpus, Lock.COUNTS)
+    bulk.execute(
+        connection,
+        _COUNT,
+        {
+            "corpus": corpus,
+            "sides": [bulk.array_text(sides) for sides in changes],
+            "orthos": [change.orthos for change in changes.values()],
+            "batches": [change.batches for change in changes.values()],
+        },
+    )
+
+
+_COUNT = """
+WITH change AS (
+    SELECT sides::smallint[] AS sides, orthos, batches
+      FROM unnest(%(sides)s::text[], %(orthos)s::bigint[], %(batches)s::bigint[]) AS change (sides, orthos, batches)
+), changed AS (
+    UPDATE counts SET orthos = counts.orthos + change.orthos, batches = counts.batches + change.batches
+      FROM change WHERE counts.corpus = %(corpus)s AND counts.sides = change.sides
+    RETURNING counts.sides
+)
+INSERT INTO counts (corpus, sides, orthos, batches)
+SELECT %(corpus)s, sides, orthos, batches FROM change WHERE sides NOT IN (SELECT sides FROM changed)
+"""
 
 
 def counted(connection: Connection, corpus: int) -> dict[Sides, Change]:

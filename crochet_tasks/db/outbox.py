@@ -79,8 +79,8 @@ def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, versio
 def add(connection: Connection, items: Iterable[Item]) -> None:
     """Write work; what is there already stays as it is."""
     rows = [_row(item) for item in items]
-    for first in range(0, len(rows), 1000):
-        connection.execute(insert(work).values(rows[first : first + 1000]).on_conflict_do_nothing())
+    if rows:
+        connection.execute(insert(work).on_conflict_do_nothing(), rows)
 
 
 def _row(item: Item) -> dict[str, Any]:
@@ -126,9 +126,11 @@ def due_before(connection: Connection, corpus: int, version: int) -> list[Item]:
     return [_read(row) for row in connection.execute(query.order_by(work.c.subject).with_for_update())]
 
 
-def hand_back(connection: Connection, ids: Iterable[uuid.UUID]) -> None:
+def hand_back(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
     """Let the relay publish open items again: this time they were not, or not wholly, worked on."""
-    connection.execute(update(work).where(work.c.id.in_(list(ids)), work.c.state == "open").values(published_at=None))
+    if not ids:
+        return
+    connection.execute(update(work).where(work.c.id.in_(ids), work.c.state == "open").values(published_at=None))
 
 
 def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, str]) -> None:

@@ -10,22 +10,19 @@ A search is a pure function of the index, its input and the two versions: run tw
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from crochet_tasks.engine.geometry import Cells, Limits, Sides, Slab, slabs
+from crochet_tasks.engine.geometry import Cells, Limits, Sides, Slab, slabs, volume
 from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
+from crochet_tasks.engine.window import Window, window
 
 CANDIDATES_AT_ONCE = 131_072  # keeps the arrays of one step in the processor's cache (docs/adr/0003)
 ROWS_AT_ONCE = 16_384
-SIGNATURES = 4  # with 256 bits the filter was exact for what 2 % of Genesis brings (docs/adr/0003)
-
-Signature = npt.NDArray[np.uint64]
+FIRST_ROWS = 2_048
 
 
 class Bounds(NamedTuple):
@@ -49,57 +46,6 @@ class Found:
     batches: list[tuple[Sides, Cells]]
     consulted: Ints
     done: int
-
-
-class Window:
-    """The phrases as a search since one version up to another sees them: >= `low` is new, >= `high` is hidden."""
-
-    def __init__(self, index: PhraseIndex, since: int, upto: int) -> None:
-        self.index = index
-        self.low = index.limits[since]
-        self.high = index.limits[upto]
-        self.everything_new = since == 0
-        self.hides = self.high < index.nodes
-        self.continued = np.zeros(index.nodes, np.bool_)
-        """per phrase: has a continuation born in the window"""
-        if not self.everything_new:
-            self.continued[index.parent[self.low : self.high]] = True
-        self._signatures: dict[int, list[list[Signature]]] = {}
-
-    def signatures(self, length: int) -> list[list[Signature]]:
-        """Which new phrases of `length` words could be put together from the continuations of given phrases.
-
-        Every new phrase gets a bit. `signatures(length)[k][q][line]`, uint64, has the bits of those new phrases
-        whose word number q continues `line`: lines a, b, c can be continued by the words of one new phrase only
-        if signatures[k][0][a] & signatures[k][1][b] & signatures[k][2][c] is not 0 for some k. Two phrases may
-        share a bit, so this is a filter (superimposed coding; Mooers 1948), and a sharp one.
-        """
-        if length not in self._signatures:
-            self._signatures[length] = self._new_signatures(length)
-        return self._signatures[length]
-
-    def _new_signatures(self, length: int) -> list[list[Signature]]:
-        index = self.index
-        new = np.arange(self.low, self.high, dtype=np.int32)
-        new = new[index.length[self.low : self.high] == length]
-        words = []
-        node = new
-        for _ in range(length):
-            words.append(index.word[node])
-            node = index.parent[node]
-        groups = np.array_split(np.arange(len(new)), max(1, min(SIGNATURES, -(-len(new) // 64))))
-        return [[self._signature(word[group]) for word in reversed(words)] for group in groups]
-
-    def _signature(self, words: Ints) -> Signature:
-        bits = np.zeros(len(self.index.vocabulary), np.uint64)
-        np.bitwise_or.at(bits, words, np.uint64(1) << (np.arange(len(words)) % 64).astype(np.uint64))
-        return self.index.after.union(bits)
-
-
-@functools.lru_cache(maxsize=2)
-def window(index: PhraseIndex, since: int, upto: int) -> Window:
-    """A window on an index; the last ones are kept, because many batches in a row are searched through the same."""
-    return Window(index, since, upto)
 
 
 def grow(
@@ -133,7 +79,7 @@ def grow_into(
             for child in kernel.children(cells[:, rows]):
                 harvest.add(kernel.how.child, child)
 
-    done = harvest.reap(search, cells.shape[1], lambda: sum(kernel.candidates for kernel in kernels))
+    done = harvest.reap(search, cells.shape[1], FIRST_ROWS, lambda: sum(kernel.candidates for kernel in kernels))
     consulted = np.zeros(index.nodes, np.bool_)
     for kernel in kernels:
         consulted |= kernel.consulted
@@ -145,39 +91,50 @@ class Harvest:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
+        self.room = bounds.result_bytes
         self._blocks: dict[Sides, list[Cells]] = {}
-        self._bytes = 0
 
     def add(self, sides: Sides, cells: Cells) -> None:
         if cells.shape[1]:
             self._blocks.setdefault(sides, []).append(cells)
-            self._bytes += cells.nbytes
+            self.room -= cells.nbytes
 
     @property
     def full(self) -> bool:
-        return self._bytes >= self.bounds.result_bytes
+        return self.room <= 0
 
-    def reap(self, search: Callable[[slice], None], length: int, candidates: Callable[[], int]) -> int:
+    def reap(self, search: Callable[[slice], None], length: int, rows: int, candidates: Callable[[], int]) -> int:
         """Run `search` over slices of range(length) until all is done or the result is large enough; how far it came.
 
-        The slices follow what the last one yielded, so that one slice cannot exceed the bounds by much.
+        The first slice has `rows`, the others follow what the last one yielded: so none exceeds the bounds by much.
         """
-        done, rows = 0, 64
+        done = 0
         while done < length and not self.full and candidates() < self.bounds.candidates:
-            before = self._bytes
+            before = self.room
             search(slice(done, done + rows))
             done = min(length, done + rows)
-            wanted = rows * self.bounds.result_bytes // (4 * (self._bytes - before) + 1)
+            wanted = rows * self.bounds.result_bytes // (4 * (before - self.room) + 1)
             rows = max(1, min(wanted, 8 * rows, ROWS_AT_ONCE))
         return done
 
+    def take(self) -> tuple[Sides, Cells] | None:
+        """Take out all orthos of the shape with the smallest volume. Searching them adds to larger shapes only."""
+        if not self._blocks:
+            return None
+        sides = min(self._blocks, key=lambda sides: (volume(sides), sides))
+        return sides, np.concatenate(self._blocks.pop(sides), axis=1)
+
     def batches(self) -> list[tuple[Sides, Cells]]:
-        size = self.bounds.batch_orthos
-        return [
-            (sides, cells[:, first : first + size])
-            for sides, cells in ((sides, np.concatenate(blocks, axis=1)) for sides, blocks in self._blocks.items())
-            for first in range(0, cells.shape[1], size)
-        ]
+        """Take out everything, cut into batches."""
+        found: list[tuple[Sides, Cells]] = []
+        while (taken := self.take()) is not None:
+            found += [(taken[0], cells) for cells in cut(taken[1], self.bounds.batch_orthos)]
+        return found
+
+
+def cut(cells: Cells, size: int) -> list[Cells]:
+    """Orthos of one shape as batches of up to `size`."""
+    return [cells[:, first : first + size] for first in range(0, cells.shape[1], size)]
 
 
 class _Block(NamedTuple):
@@ -241,6 +198,8 @@ class Lengthening:
 
     def _parents(self, cells: Cells) -> _Parents:
         rows = self._leading(cells)
+        if not self.window.everything_new:
+            rows = self._promising(cells, rows)
         rows, lines = self._going_on(cells, rows)
         hope: list[Bools] = []
         if not self.window.everything_new:
@@ -259,6 +218,22 @@ class Lengthening:
             for rival in self.how.rivals:
                 rows = rows[rank.take(cells[self.how.unit, rows]) > rank.take(cells[rival, rows])]
         return rows
+
+    def _promising(self, cells: Cells, rows: Longs) -> Longs:
+        """The boxes that the window's sketches do not rule out: all that `_hope` would keep, and a few more.
+
+        This is where a replay leaves most of a batch behind, so it looks at words only and looks up no phrase.
+        """
+        sketch = self.window.sketch(len(self.how.along[0]))
+        lines = [sketch.slots([cells[cell].take(rows) for cell in along]) for along in self.how.along]
+        promising = np.zeros(len(rows), np.bool_)
+        for line, ahead in zip(lines, self.how.ahead, strict=True):
+            promising |= sketch.continued.take(line)
+            for chain in ahead:
+                signatures = sketch.signatures(len(chain))
+                bits = [signature.take(lines[cell]) for signature, cell in zip(signatures, chain, strict=True)]
+                promising |= np.bitwise_and.reduce(bits) != 0
+        return rows[promising]
 
     def _going_on(self, cells: Cells, rows: Longs) -> tuple[Longs, list[Ints]]:
         """The boxes all of whose lines have a continuation, and those lines.

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from crochet_tasks.engine.geometry import Cells, Limits, Sides, lines, shells, slab, unit_cells
-from crochet_tasks.engine.growth import CANDIDATES_AT_ONCE, Bounds, Found, Harvest, Lengthening, Window, window
+from crochet_tasks.engine.growth import CANDIDATES_AT_ONCE, Bounds, Found, Harvest, Lengthening
 from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
+from crochet_tasks.engine.window import Window, window
 
 COST_OF_A_PART = 1_000_000
+FIRST_PAIRS = 64
 MOSTLY_NEW = 0.25  # from this share of new pairs on, enumerating everything is quicker (docs/adr/0003)
 
 
@@ -34,18 +36,25 @@ def seed(
 
     Seeds consult nothing: every new version is seeded anew, at a cost that follows its new pairs.
     """
+    harvest = Harvest(bounds)
+    done = seed_into(harvest, index, since, upto, limits, first, last)
+    return Found(harvest.batches(), np.empty(0, np.int32), done)
+
+
+def seed_into(
+    harvest: Harvest, index: PhraseIndex, since: int, upto: int, limits: Limits, first: int, last: int | None
+) -> int:
+    """`seed` into a given harvest; how many start pairs of the part were searched."""
     view = window(index, since, upto)
     pairs = _start_pairs(view)[first:last]
     cubes = [(2,) * axes for axes in range(2, limits.max_axes + 1) if limits.allow((2,) * axes)]
-    harvest = Harvest(bounds)
     finder = _FromEverything(view, upto, cubes) if _mostly_new(view) else _FromNewPairs(view, cubes)
 
     def search(rows: slice) -> None:
         for sides, cells in finder.boxes(pairs[rows]):
             harvest.add(sides, cells.astype(index.cell_type, copy=False))
 
-    done = harvest.reap(search, len(pairs), lambda: finder.candidates)
-    return Found(harvest.batches(), np.empty(0, np.int32), done)
+    return harvest.reap(search, len(pairs), FIRST_PAIRS, lambda: finder.candidates)
 
 
 def seed_parts(index: PhraseIndex, since: int, upto: int) -> list[tuple[int, int]]:
