@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.growth import Bounds, Harvest
-from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.phrases import Ints, PhraseIndex
 from crochet_tasks.schemas import FoundBatch, Packed, SearchCall, Searched, SearchResult
 
 FEW = 4
@@ -121,10 +120,17 @@ def _search(harvest: Harvest, index: PhraseIndex, limits: Limits, upto: int, gro
     return Searched(
         work=[given.item.id for given in group],
         batches=[given.batch.id for given in group],
-        consulted=bulk.packed(functools.reduce(np.union1d, waits, consulted)),
+        consulted=bulk.packed(_union(index.nodes, [consulted, *waits])),
         rewritten=None if whole and len(group) == 1 else Packed.of(sides, cells[:, :done]),
         left_over=None if whole else Packed.of(sides, cells[:, done:]),
     )
+
+
+def _union(nodes: int, phrases: list[Ints]) -> Ints:
+    marked = np.zeros(nodes, np.bool_)
+    for some in phrases:
+        marked[some] = True
+    return np.flatnonzero(marked).astype(np.int32)
 
 
 def _found(harvest: Harvest, index: PhraseIndex, limits: Limits, upto: int) -> list[FoundBatch]:

@@ -73,7 +73,7 @@ def add(connection: Connection, corpus: int, new: list[NewBatch], *, by: uuid.UU
 _ADD = """
 INSERT INTO batches (key, corpus, sides, count, width, cells, found_by, born)
 SELECT key, %(corpus)s, sides::smallint[], count, width, cells, %(by)s, %(born)s
-  FROM unnest(%(keys)s::uuid[], %(sides)s::text[], %(counts)s::int[], %(widths)s::smallint[], %(cells)s::bytea[])
+  FROM unnest(%(keys)s::uuid[], %(sides)s::text[], %(counts)s::int[], %(widths)s::smallint[], %(cells)b::bytea[])
     AS new (key, sides, count, width, cells)
 RETURNING key, id
 """
@@ -93,7 +93,7 @@ def wait(connection: Connection, waits: Mapping[int, bytes], searched: int) -> N
 
 _WAIT = """
 INSERT INTO remediations (batch, searched, phrases)
-SELECT batch, %(searched)s, phrases FROM unnest(%(batches)s::bigint[], %(phrases)s::bytea[]) AS new (batch, phrases)
+SELECT batch, %(searched)s, phrases FROM unnest(%(batches)s::bigint[], %(phrases)b::bytea[]) AS new (batch, phrases)
 ON CONFLICT (batch) DO UPDATE SET searched = excluded.searched, phrases = excluded.phrases
 """
 

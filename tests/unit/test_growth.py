@@ -134,8 +134,6 @@ def assert_closed(
             assert batch.cells.shape[1] <= bounds.batch_orthos
             assert (batch.consulted[:-1] < batch.consulted[1:]).all()
             assert not len(batch.consulted) or 0 < batch.consulted[0] <= batch.consulted[-1] < view.limits[version]
-    event(f"up to {max((shape_name(sides) for sides, _ in expected), key=len, default='nothing')}")
-    event("replays" if any(closure.replayed.values()) else "no replays")
     return closure
 
 
@@ -152,7 +150,9 @@ def assert_closed(
 @example(["", "the seas and", "", "the land and", ""], Limits())
 def test_closure(texts: list[str], within: Limits) -> None:
     """Played version by version, any corpus holds exactly the oracle's orthos after each, every one once, canonical."""
-    assert_closed(texts, within)
+    closure = assert_closed(texts, within)
+    event(f"up to {max((shape_name(batch.sides) for batch in closure.batches), key=len, default='nothing')}")
+    event("replays" if any(closure.replayed.values()) else "no replays")
 
 
 @pytest.mark.parametrize("texts", [1, 4])
@@ -161,9 +161,7 @@ def test_planted(sides: Sides, texts: int) -> None:
     """A planted box of any shape, also of four axes, is found, whole and in parts, whichever text brings its lines."""
     corpus = planted(sides, texts)
     closure = assert_closed(corpus, Limits(len(sides), max(sides), math.prod(sides)))
-    found = closure.orthos(indexed(corpus, max(sides)))
-    assert (sides, max(found, key=lambda ortho: len(ortho[1]))[1]) in found
-    assert bool(texts == 1) == (not any(closure.replayed.values())) or max(sides) == 2
+    assert Counter(shape for shape, _ in closure.orthos(indexed(corpus, max(sides))))[sides] == 1
 
 
 @some(40)
@@ -343,9 +341,7 @@ def test_without_remediations_orthos_are_missed() -> None:
     with_them, without = closed(texts, Limits()), closed(texts, Limits(), remediate=False)
     assert with_them.orthos(index) == every
     assert without.orthos(index) == every - Counter([WHOLE])
-    assert [batch.orthos(index) for batch in with_them.replayed[2]] == [[((2, 2), ("a", "b", "d", "e"))]] or [
-        batch.orthos(index) for batch in with_them.replayed[2]
-    ] == [[((2, 2), ("a", "d", "b", "e"))]]
+    assert [batch.orthos(index) for batch in with_them.replayed[2]] == [[((2, 2), ("a", "d", "b", "e"))]]
 
 
 def test_a_text_that_matters_to_nobody() -> None:
