@@ -51,9 +51,9 @@ class Lists(NamedTuple):
 
     def union(self, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Per node: `bits` of all words in its list, or-ed."""
-        union = np.zeros(len(self.count), np.uint64)
         filled = np.flatnonzero(self.count)
-        union[filled] = np.bitwise_or.reduceat(bits[self.word], self.start[filled])
+        union = np.zeros(len(self.count), np.uint64)
+        union[filled] = np.bitwise_or.reduceat(bits.take(self.word), self.start.take(filled))
         return union
 
 

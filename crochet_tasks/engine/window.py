@@ -70,10 +70,13 @@ class Sketch:
 
     def __init__(self, window: Window, length: int) -> None:
         self._window = window
-        self._lines = np.flatnonzero(window.index.length == length)
-        self._slots = self.slots(_words(window.index, self._lines, length))
+        lines = np.flatnonzero((window.index.length == length) & (window.index.after.count > 0))
+        slots = self.slots(_words(window.index, lines, length))
+        order = np.argsort(slots)
+        self._lines = lines[order]  # by slot: those of one slot stand together
+        self._slots, self._first = np.unique(slots[order], return_index=True)
         self.continued: Bools = np.zeros(1 << SKETCH_BITS, np.bool_)
-        self.continued[self._slots[window.continued[self._lines]]] = True
+        self.continued[slots[window.continued[lines]]] = True
         self._signatures: dict[int, list[Signature]] = {}
 
     def slots(self, words: Sequence[npt.NDArray[np.integer]]) -> Slots:
@@ -94,7 +97,8 @@ class Sketch:
 
     def _by_slot(self, signature: Signature) -> Signature:
         table = np.zeros(1 << SKETCH_BITS, np.uint64)
-        np.bitwise_or.at(table, self._slots, signature[self._lines])
+        if len(self._lines):
+            table[self._slots] = np.bitwise_or.reduceat(signature.take(self._lines), self._first)
         return table
 
 
