@@ -77,7 +77,7 @@ def described(error: BaseException) -> dict[str, str]:
     return {"code": code, "message": str(error) or type(error).__name__, "type": type(error).__name__}
 
 
-class Step(celery.Task):  # type: ignore[misc]  # Celery has no types
+class Step(celery.Task):
     """The base of every task: a step of the pipeline that may be run any number of times."""
 
     abstract = True

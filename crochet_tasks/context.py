@@ -10,9 +10,9 @@ from crochet_tasks.db.corpora import Lock
 from crochet_tasks.schemas import Knock
 
 
-@app.task(base=Step, name="context.version", bind=True)
-def version(self: Step, payload: dict[str, Any]) -> None:
-    """Make the next version. It waits for those that are just storing what they found at the last one, and they for it."""
+@app.task(base=Step, name="context.version")
+def version(payload: dict[str, Any]) -> None:
+    """Make the next version; whoever is just storing what was found at the last one is waited for, and then waits."""
     corpus = Knock.model_validate(payload).corpus
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)

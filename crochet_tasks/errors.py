@@ -82,6 +82,10 @@ class InvalidSetting(UsageError):
     code = "invalid_setting"
 
 
+class WrongCall(UsageError):
+    """{problem}"""
+
+
 class LimitOutOfRange(UsageError):
     """{limit} must lie between {low} and {high}, not {value}"""
 
@@ -174,6 +178,12 @@ class WorkFailed(CrochetError):
     """{failed} work items failed and stay open for inspection; the first: {error}"""
 
     code = "work_failed"
+
+
+class OutputFailed(CrochetError):
+    """the output cannot be written: {reason}"""
+
+    code = "output_failed"
 
 
 class StoreCorrupt(CrochetError):

@@ -38,8 +38,8 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     return text, new
 
 
-@app.task(base=Step, name="ingest.text", bind=True)
-def ingest(self: Step, payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="ingest.text")
+def ingest(payload: dict[str, Any]) -> None:
     """Ingest the next part of the text whose turn it is."""
     corpus = Knock.model_validate(payload).corpus
     try:

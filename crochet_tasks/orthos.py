@@ -18,8 +18,8 @@ from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.schemas import Packed, Searched, SearchResult
 
 
-@app.task(base=Step, name="orthos.store", bind=True, serializer="msgpack")
-def store(self: Step, payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="orthos.store", serializer="msgpack")
+def store(payload: dict[str, Any]) -> None:
     """Store a result, all of it or nothing; a result whose work is done already is dropped."""
     result = SearchResult.model_validate(payload)
     with here().database.transaction() as connection:
@@ -38,7 +38,7 @@ class _Stored(NamedTuple):
 
     id: int
     sides: Sides
-    count: int
+    size: int
     waits: bytes | None
 
 
@@ -49,14 +49,13 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
         for batch, packed in zip(found, result.found, strict=True)
     ]
     follow_up = [
-        outbox.grow(result.corpus, batch.id, batch.sides, batch.count, since=0, version=result.upto)
+        outbox.grow(result.corpus, batch.id, batch.sides, batch.size, since=0, version=result.upto)
         for batch in stored
         if batch.waits is None
     ]
     change = Counter(batch.sides for batch in stored)  # of the number of batches
     by_id = {item.id: item for item in items}
-    for done in result.searched:
-        stored.append(_searched(connection, result, done, by_id[done.work[0]], change, follow_up))
+    stored += [_searched(connection, result, done, by_id[done.work[0]], change, follow_up) for done in result.searched]
     waits = {batch.id: batch.waits for batch in stored if batch.waits is not None}
     batches.wait(connection, waits, result.upto)
     if version > result.upto:
@@ -76,7 +75,9 @@ def _add(connection: Connection, result: SearchResult, named: list[tuple[str, Pa
     """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
     work = " ".join(sorted(map(str, result.work)))
     rows = [
-        NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), packed.sides, packed.count, packed.width, packed.cells)
+        NewBatch(
+            uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), packed.sides, packed.count, packed.width, packed.cells
+        )
         for name, packed in named
     ]
     return batches.add(connection, result.corpus, rows, by=result.work[0], born=result.upto)
@@ -116,9 +117,7 @@ def _due_at_once(connection: Connection, result: SearchResult, stored: list[_Sto
     """The version race: what waits on a phrase that versions made during the search have continued is due again."""
     missed = texts.continued(connection, result.corpus, result.upto, version)
     return [
-        outbox.grow(
-            result.corpus, batch.id, batch.sides, batch.count, since=result.upto, version=result.upto + 1
-        )
+        outbox.grow(result.corpus, batch.id, batch.sides, batch.size, since=result.upto, version=result.upto + 1)
         for batch in stored
         if batch.waits is not None and np.isin(bulk.ints(batch.waits), missed, assume_unique=True).any()
     ]

@@ -11,8 +11,8 @@ from crochet_tasks.engine.seeds import seed_parts
 from crochet_tasks.schemas import Knock
 
 
-@app.task(base=Step, name="remediations.due", bind=True)
-def due(self: Step, payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="remediations.due")
+def due(payload: dict[str, Any]) -> None:
     """Write the work that a version asks for.
 
     A batch whose search ends after this looked is not missed: `orthos` sees the new version when it stores.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from crochet_tasks.db.batches import packed, unpacked
@@ -47,7 +46,8 @@ class Packed(BaseModel):
 
     @classmethod
     def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
-        return cls(sides=sides, count=cells.shape[1], width=cells.dtype.itemsize, cells=packed(cells), **more)
+        width: Any = cells.dtype.itemsize
+        return cls(sides=sides, count=cells.shape[1], width=width, cells=packed(cells), **more)
 
     def unpacked(self) -> Cells:
         return unpacked(self.cells, self.count, self.width)
@@ -57,7 +57,7 @@ class Searched(BaseModel):
     """Batches that were searched as one: what they wait on now, and what became of them.
 
     A batch alone that was searched to its end stays as it is. Several small ones become one, and a batch that
-    yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` those that were not.
+    yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +94,8 @@ class SearchResult(Message):
     found: list[FoundBatch]
 
     def payload(self) -> dict[str, Any]:
-        return _with_texts(self.model_dump())
+        payload: dict[str, Any] = _with_texts(self.model_dump())
+        return payload
 
     @property
     def work(self) -> list[uuid.UUID]:
@@ -133,7 +134,7 @@ class Best(Answer):
 
 
 class RunReport(Answer):
-    """The outcome of `crochet run --json`."""
+    """The outcome of `crochet run --json`. `search_seconds` were spent on searching and on storing what was found."""
 
     corpus: str
     version: int
@@ -144,9 +145,16 @@ class RunReport(Answer):
     seconds: float
     search_seconds: float
     open_work: int
+    failed_work: int
+    ended: Literal["closed", "budget", "stopped", "elsewhere"]
+    """why no more work was taken up (embedded.Ended)"""
+    closed: bool
+    """whether the store holds every ortho: nothing is open and nothing has failed"""
 
 
 class CorpusStatus(Answer):
+    """A corpus in `crochet status`; `bytes` are those of its packed values, without what Postgres adds."""
+
     corpus: str
     limits: dict[str, int]
     version: int

@@ -27,8 +27,8 @@ def bounds() -> Bounds:
     return Bounds(batch_orthos=settings.batch_orthos, result_bytes=settings.result_bytes)
 
 
-@app.task(base=Step, name="search.seed", bind=True)
-def seed(self: Step, payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="search.seed")
+def seed(payload: dict[str, Any]) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
     call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
@@ -39,8 +39,8 @@ def seed(self: Step, payload: dict[str, Any]) -> None:
         orthos.store.publish(seeded(index, corpus.limits, item, bounds()).payload())
 
 
-@app.task(base=Step, name="search.grow", bind=True)
-def grow(self: Step, payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="search.grow")
+def grow(payload: dict[str, Any]) -> None:
     """Find the children of batches of one shape that are searched through one window."""
     call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
@@ -97,8 +97,9 @@ def grown(index: PhraseIndex, limits: Limits, upto: int, groups: list[list[Input
     harvest = growth.Harvest(bound)
     searched: list[Searched] = []
     for group in groups:
-        if not harvest.full:
-            searched.append(_search(harvest, index, limits, upto, group))
+        if harvest.full:
+            break
+        searched.append(_search(harvest, index, limits, upto, group))
     return SearchResult(
         corpus=groups[0][0].item.corpus,
         upto=upto,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(default=30.0, gt=0, description="seconds one SQL statement may wait for a lock")
 
     @classmethod
-    def load(cls, **given: object) -> Settings:
+    def load(cls, **given: Any) -> Settings:
         """The settings of this process; `given` (a command's options) wins over the environment.
 
         Raises InvalidSetting, which names the variable but never repeats the value: it may be a secret.
@@ -56,7 +57,29 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            name = str(first["loc"][0]) if first["loc"] else "settings"
-            problem = first["msg"].removeprefix("Value error, ")
-            raise InvalidSetting(variable=f"{PREFIX}{name.upper()}", problem=problem) from None
+            raise _problems(error)[0] from None
+
+    @classmethod
+    def problems(cls, **given: Any) -> list[InvalidSetting]:
+        """What `load` would raise, for every wrong value and not only the first."""
+        try:
+            cls(**given)
+        except ValidationError as error:
+            return _problems(error)
+        return []
+
+
+def _problems(error: ValidationError) -> list[InvalidSetting]:
+    return [
+        InvalidSetting(
+            variable=f"{PREFIX}{str(detail['loc'][0]).upper() if detail['loc'] else '*'}",
+            problem=detail["msg"].removeprefix("Value error, "),
+        )
+        for detail in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+
+
+def strangers() -> list[str]:
+    """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module

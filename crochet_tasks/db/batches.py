@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, delete
@@ -42,7 +42,7 @@ class NewBatch(NamedTuple):
 
     key: uuid.UUID
     sides: Sides
-    count: int
+    size: int
     width: int
     cells: bytes
 
@@ -113,27 +113,18 @@ SELECT batches.id, key, sides, count, width, cells, born, coalesce(searched, 0),
 def read(connection: Connection, ids: list[int]) -> list[Batch]:
     """These batches, in the order of their ids; those that are gone are left out."""
     rows = bulk.rows(connection, f"{_BATCH} WHERE batches.id = ANY(%(ids)s) ORDER BY batches.id", {"ids": ids})
-    return [_batch(*row) for row in rows]
+    return [_batch(row) for row in rows]
 
 
 def every(connection: Connection, corpus: int, sides: Sides | None = None) -> Iterator[Batch]:
     """All batches of a corpus, or of one shape of it, one at a time from the server."""
     query = f"{_BATCH} WHERE corpus = %(corpus)s AND (%(sides)s::smallint[] IS NULL OR sides = %(sides)s) ORDER BY id"
     parameters = {"corpus": corpus, "sides": None if sides is None else list(sides)}
-    return (_batch(*row) for row in bulk.stream(connection, query, parameters))
+    return (_batch(row) for row in bulk.stream(connection, query, parameters))
 
 
-def _batch(
-    number: int,
-    key: uuid.UUID,
-    sides: list[int],
-    count: int,
-    width: int,
-    cells: bytes,
-    born: int,
-    searched: int,
-    phrases: bytes | None,
-) -> Batch:
+def _batch(row: tuple[Any, ...]) -> Batch:
+    number, key, sides, count, width, cells, born, searched, phrases = row
     waits = None if phrases is None else bulk.ints(phrases)
     return Batch(number, key, tuple(sides), unpacked(cells, count, width), born, searched, waits)
 
@@ -143,7 +134,7 @@ class Due(NamedTuple):
 
     batch: int
     sides: Sides
-    count: int
+    size: int
     searched: int
 
 

@@ -52,14 +52,19 @@ def checked(limits: Limits) -> Limits:
     return limits
 
 
+def check_name(name: str) -> None:
+    """Raise InvalidName unless a corpus can have that name."""
+    if not re.fullmatch(r"[^\W_][\w.-]{0,99}", name):
+        raise InvalidName(name=name)
+
+
 def obtain(connection: Connection, name: str, wanted: dict[str, int]) -> Corpus:
     """The corpus of that name, made with the limits `wanted` (defaults for the rest) when there is none yet.
 
     Raises LimitsFixed when there is one and its limits are others than those wanted.
     """
-    if not re.fullmatch(r"[^\W_][\w.-]{0,99}", name):
-        raise InvalidName(name=name)
     limits = checked(Limits(**wanted))
+    check_name(name)
     connection.execute(insert(corpora).values(name=name, **limits._asdict()).on_conflict_do_nothing())
     corpus = named(connection, name)
     if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
@@ -89,7 +94,7 @@ def every(connection: Connection) -> list[Corpus]:
 
 
 def version(connection: Connection, corpus: int) -> int:
-    return connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one()
+    return int(connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one())
 
 
 _CORPORA = select(*(corpora.c[name] for name in ("id", "name", "version", *Limits._fields)))
@@ -150,3 +155,16 @@ def total(connection: Connection, corpus: int) -> int:
     """How many orthos are stored."""
     orthos = func.coalesce(func.sum(counts.c.orthos), 0)
     return int(connection.execute(select(orthos).where(counts.c.corpus == corpus)).scalar_one())
+
+
+def packed_bytes(connection: Connection, corpus: int) -> int:
+    """The bytes of a corpus' texts, phrases, orthos and remediations, as packed; no value is read for it."""
+    return int(connection.execute(text(_PACKED_BYTES), {"corpus": corpus}).scalar_one())
+
+
+_PACKED_BYTES = """
+SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
+     + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
+     + (SELECT coalesce(sum(octet_length(cells) + coalesce(octet_length(phrases), 0)), 0)
+          FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus)
+"""

@@ -46,34 +46,37 @@ class Item(NamedTuple):
         return 0 if self.since == 0 else self.version - 1
 
 
-def _item(kind: str, corpus: int, subject: int, *, since: int = 0, version: int = 0, priority: int, size: int = 1,
-          part: tuple[int, int] | None = None, sides: Sides | None = None) -> Item:  # fmt: skip
-    name = f"{kind}:{corpus}:{subject}:{part}:{since}"
-    return Item(uuid.uuid5(NAMESPACE, name), corpus, kind, subject, part, since, version, priority, size, sides)
+def _id(kind: str, corpus: int, subject: int, part: tuple[int, int] | None, since: int) -> uuid.UUID:
+    return uuid.uuid5(NAMESPACE, f"{kind}:{corpus}:{subject}:{part}:{since}")
+
+
+def _stage(kind: str, corpus: int, subject: int, version: int, priority: int) -> Item:
+    return Item(_id(kind, corpus, subject, None, 0), corpus, kind, subject, None, 0, version, priority, 1, None)
 
 
 def ingest(corpus: int, text: int) -> Item:
-    return _item("ingest", corpus, text, priority=INGEST)
+    return _stage("ingest", corpus, text, 0, INGEST)
 
 
 def context(corpus: int, text: int) -> Item:
-    return _item("context", corpus, text, priority=CONTEXT)
+    return _stage("context", corpus, text, 0, CONTEXT)
 
 
 def remediations(corpus: int, version: int) -> Item:
-    return _item("remediations", corpus, version, version=version, priority=REMEDIATIONS)
+    return _stage("remediations", corpus, version, version, REMEDIATIONS)
 
 
 def seed(corpus: int, version: int, part: tuple[int, int]) -> Item:
     """Play the empty ortho: start pairs [first, last) of a version."""
-    return _item("seed", corpus, version, since=version - 1, version=version, priority=SEED, part=part)
+    since = version - 1
+    identity = _id("seed", corpus, version, part, since)
+    return Item(identity, corpus, "seed", version, part, since, version, SEED, 1, None)
 
 
 def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, version: int) -> Item:
     """Search a batch; `since` is up to where it was searched before, `version` what made it due."""
-    return _item(
-        "grow", corpus, batch, since=since, version=version, priority=volume(sides), size=size, sides=sides
-    )
+    identity = _id("grow", corpus, batch, None, since)
+    return Item(identity, corpus, "grow", batch, None, since, version, volume(sides), size, sides)
 
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
@@ -145,8 +148,8 @@ def abandoned(connection: Connection, corpus: int) -> None:
 
 
 def reopen_failed(connection: Connection, corpus: int) -> int:
-    """Open failed searches again, for another try; how many there were."""
-    failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind.in_(["seed", "grow"]))
+    """Open failed work again, for another try; how many there were. A text that failed stays so: others overtook it."""
+    failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind != "ingest")
     return connection.execute(failed.values(state="open", published_at=None)).rowcount
 
 
@@ -173,9 +176,18 @@ def states(connection: Connection, corpus: int) -> States:
     return States(*(by_state.get(name, 0) for name in States._fields))
 
 
-def first_failure(connection: Connection, corpus: int) -> dict[str, str] | None:
-    failed = select(work.c.error).where(work.c.corpus == corpus, work.c.state == "failed")
-    return connection.execute(failed.order_by(work.c.created_at).limit(1)).scalar()
+def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, str] | None]:
+    """How much work failed, and the error of the oldest; that of texts is kept with them and not counted here."""
+    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind != "ingest"
+    number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
+    return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()
+
+
+def ordered_waits(connection: Connection, corpus: int) -> bool:
+    """Whether there is work of the ordered stages to be published."""
+    waits = work.c.state == "open", work.c.published_at.is_(None), work.c.priority >= REMEDIATIONS
+    query = select(work.c.id).where(work.c.corpus == corpus, *waits)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def take_next(connection: Connection, corpus: int | None, group_orthos: int) -> list[Item]:
@@ -208,6 +220,10 @@ WITH first AS MATERIALIZED (
     SELECT id, since, sum(size) OVER (ORDER BY created_at, id) - size AS before FROM alike
 )
 UPDATE work SET published_at = clock_timestamp()
- WHERE id IN (SELECT id FROM first UNION SELECT id FROM together WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END)
+ WHERE id IN (
+       SELECT id FROM first
+        UNION
+       SELECT id FROM together WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END
+       )
 RETURNING {", ".join(f"work.{column.name}" for column in _COLUMNS)}
 """

@@ -50,7 +50,7 @@ class Database:
     def snapshot(self) -> Iterator[Connection]:
         """One read-only transaction in which every statement sees the same state."""
         with _our_errors(), self.engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
                 yield connection
 

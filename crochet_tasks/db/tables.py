@@ -186,7 +186,9 @@ work = Table(
     # The relay reads the open items in this order.
     Index("work_open_idx", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'open'")),
     # A batch is searched by one item at a time, so no child can be found twice.
-    Index("work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")),
+    Index(
+        "work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")
+    ),
     comment="What is to be done and what was: the outbox. Open rows are published after the commit and by the relay.",
 )
 
@@ -303,7 +305,7 @@ FUNCTIONS_OF_CHECKS = (
 
 
 def create(connection: Connection) -> None:
-    """Make the whole schema in an empty database. The program itself migrates; this is what migrations are held against."""
+    """Make the whole schema in an empty database: what the migrations are held against."""
     for statement in FUNCTIONS_OF_CHECKS:
         connection.execute(text(statement))
     metadata.create_all(connection)

@@ -47,12 +47,19 @@ def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
 
 
 def body(connection: Connection, text: int) -> str:
-    return connection.execute(select(texts.c.body).where(texts.c.id == text)).scalar_one()
+    return str(connection.execute(select(texts.c.body).where(texts.c.id == text)).scalar_one())
 
 
 def all_of(connection: Connection, corpus: int) -> list[TextRow]:
     rows = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus).order_by(texts.c.seq))
     return [TextRow(*row) for row in rows]
+
+
+def states(connection: Connection, corpus: int) -> dict[str, int]:
+    """How many texts are in which state; states that no text is in are left out."""
+    query = select(texts.c.state, func.count()).where(texts.c.corpus == corpus)
+    rows = connection.execute(query.group_by(texts.c.state).order_by(texts.c.state))
+    return {state: int(number) for state, number in rows}
 
 
 def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
@@ -111,12 +118,12 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> Ph
     Safe to call at any moment, also outside the locks: limits say what belongs to which version.
     """
     # Limits first: under read committed, whatever they point to is there for the later statements.
-    limits = connection.execute(
+    newer = connection.execute(
         select(texts.c.phrases)
         .where(texts.c.corpus == corpus, texts.c.version > index.version)
         .order_by(texts.c.version)
     ).scalars()
-    limits = (*index.limits, *limits)
+    limits = (*index.limits, *newer)
     chunks = bulk.rows(connection, _CHUNKS, {"corpus": corpus, "first": index.nodes})
     new_words = connection.execute(
         select(words.c.word).where(words.c.corpus == corpus, words.c.id >= len(index.vocabulary)).order_by(words.c.id)
@@ -132,6 +139,14 @@ _CHUNKS = "SELECT parent, word FROM phrases WHERE corpus = %(corpus)s AND first 
 
 def _joined(chunks: list[tuple[bytes, ...]], column: int) -> Ints:
     return np.concatenate([np.empty(0, np.int32), *(bulk.ints(chunk[column]) for chunk in chunks)])
+
+
+def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
+    """How many words and how many phrases there are at a version."""
+    known = select(func.count()).select_from(words).where(words.c.corpus == corpus, words.c.born <= version)
+    said = select(func.coalesce(func.sum(phrases.c.count), 0))
+    said = said.where(phrases.c.corpus == corpus, phrases.c.born <= version)
+    return int(connection.execute(known).scalar_one()), int(connection.execute(said).scalar_one())
 
 
 def continued(connection: Connection, corpus: int, since: int, upto: int) -> Ints:

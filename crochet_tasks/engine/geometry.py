@@ -40,13 +40,13 @@ def shape_name(sides: Sides) -> str:
     return "x".join(map(str, sides))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def coordinates(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """The coordinates of every cell, in the order of the cells."""
     return tuple(itertools.product(*map(range, sides)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def lines(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """Every line of a box along every axis, as the cells it runs through."""
     number = {at: cell for cell, at in enumerate(coordinates(sides))}
@@ -58,14 +58,14 @@ def lines(sides: Sides) -> tuple[tuple[int, ...], ...]:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def shells(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """The cells of each shell (same coordinate sum), from the origin outwards."""
     sums = [sum(at) for at in coordinates(sides)]
     return tuple(tuple(c for c, s in enumerate(sums) if s == shell) for shell in range(max(sums) + 1))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def unit_cells(sides: Sides) -> tuple[int, ...]:
     """Per axis: the cell one step from the origin along it."""
     return tuple(math.prod(sides[axis + 1 :]) for axis in range(len(sides)))
@@ -111,7 +111,7 @@ def slabs(sides: Sides, limits: Limits) -> tuple[Slab, ...]:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def slab(sides: Sides, axis: int) -> Slab:
     """The slab of one more step along `axis`; `axis == len(sides)` adds an axis (a box is one cell thick along it)."""
     thick = (*sides, 1) if axis == len(sides) else sides
@@ -124,9 +124,7 @@ def slab(sides: Sides, axis: int) -> Slab:
     def back(at: tuple[int, ...], along: int) -> tuple[int, ...]:
         return (*at[:along], at[along] - 1, *at[along + 1 :])
 
-    within: list[tuple[tuple[int, int], ...]] = []
-    for at in new:
-        within.append(tuple((new[back(at, j)], j) for j in range(len(thick)) if j != axis and at[j] > 0))
+    within = [tuple((new[back(at, j)], j) for j in range(len(thick)) if j != axis and at[j] > 0) for at in new]
     followed = {link for cells in within for link in cells}
     numbers = {**number, **{at: len(old) + i for at, i in new.items()}}
     units = [tuple(int(j == other) for j in range(len(thick))) for other in range(len(thick))]
@@ -135,9 +133,13 @@ def slab(sides: Sides, axis: int) -> Slab:
         along=tuple(tuple(number[(*at[:axis], step, *at[axis + 1 :])] for step in range(thick[axis])) for at in new),
         within=tuple(within),
         shell=tuple(tuple(cell for cell, other in enumerate(old) if sum(other) == sum(at)) for at in new),
-        shell_new=tuple(tuple(j for other, j in new.items() if j < i and sum(other) == sum(at)) for at, i in new.items()),
+        shell_new=tuple(
+            tuple(j for other, j in new.items() if j < i and sum(other) == sum(at)) for at, i in new.items()
+        ),
         opens=tuple(
-            tuple((j, before_axes.index(j) if j in before_axes else -1) for j in range(len(thick)) if (i, j) in followed)
+            tuple(
+                (j, before_axes.index(j) if j in before_axes else -1) for j in range(len(thick)) if (i, j) in followed
+            )
             for i, before_axes in enumerate([j for _, j in cells] for cells in within)
         ),
         ahead=tuple(

@@ -328,10 +328,14 @@ class Lengthening:
         if how.unit == len(parents.cells) + step:
             rank = index.rank.take(word)
             tests += [rank > index.rank.take(parents.cells[rival].take(row)) for rival in how.rivals]
-        return np.logical_and.reduce(tests) if tests else None
+        fine: Bools | None = np.logical_and.reduce(tests) if tests else None
+        return fine
 
     def _next(self, block: _Block, at: Longs, word: Ints, phrases: list[Ints], chosen: Longs | None) -> _Block:
-        """The block with one more cell filled. `phrases[j]` was found by list j, but where list j proposed by list 0."""
+        """The block with one more cell filled.
+
+        `phrases[j]` was found by list j; where list j proposed, list 0 stood in its place, and the other way round.
+        """
         step, how, index = len(block.words), self.how, self.window.index
         new = None
         if block.new is not None:
@@ -354,4 +358,5 @@ def _chosen(counts: list[Ints]) -> Longs | None:
         return None
     if len(counts) == 2:
         return (counts[1] < counts[0]).astype(np.int64)
-    return np.argmin(counts, axis=0)
+    chosen: Longs = np.argmin(counts, axis=0)
+    return chosen

@@ -33,7 +33,8 @@ class Additions(NamedTuple):
     word: Ints
 
 
-class Lists(NamedTuple):
+@dataclass(frozen=True)
+class Lists:
     """A bundle of word lists, one per node: those of `node` lie at `start[node]`, `count[node]` of them."""
 
     start: Longs
@@ -84,7 +85,7 @@ class PhraseIndex:
         return len(self.parent)
 
     @property
-    def cell_type(self) -> type[np.uint16] | type[np.uint32]:
+    def cell_type(self) -> type[np.uint16 | np.uint32]:
         """The type of word ids in cells: two bytes while the vocabulary fits."""
         return np.uint16 if len(self.vocabulary) <= 1 << 16 else np.uint32
 

@@ -8,6 +8,7 @@ other new pairs with a lower number. So each box comes once either way.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ def seed(
     last: int | None = None,
     bounds: Bounds = Bounds(),
 ) -> Found:
-    """The boxes with all sides 2 that hold a pair born in (since, upto], as far as they belong to start pairs [first, last).
+    """The boxes with all sides 2 that hold a pair born in (since, upto], those of start pairs [first, last).
 
     Seeds consult nothing: every new version is seeded anew, at a cost that follows its new pairs.
     """
@@ -64,9 +65,10 @@ def seed_parts(index: PhraseIndex, since: int, upto: int) -> list[tuple[int, int
     count = index.after.count.astype(np.int64)
     one, other = count[index.parent[pairs]], count[index.single[index.word[pairs]]]
     cost = np.cumsum(1 + one * np.minimum(other, 64))
-    cuts = np.searchsorted(cost, np.arange(COST_OF_A_PART, cost[-1], COST_OF_A_PART)) + 1 if len(pairs) else []
-    ends = sorted({*map(int, cuts), len(pairs)})
-    return [part for part in zip([0, *ends], ends, strict=False) if part[0] < part[1]]
+    whole = int(cost[-1]) if len(pairs) else 0
+    cuts = np.searchsorted(cost, np.arange(COST_OF_A_PART, whole, COST_OF_A_PART)) + 1
+    ends = sorted({0, *map(int, cuts), len(pairs)})
+    return list(itertools.pairwise(ends))
 
 
 def _start_pairs(window: Window) -> Ints:

@@ -80,7 +80,11 @@ class Sketch:
         self._signatures: dict[int, list[Signature]] = {}
 
     def slots(self, words: Sequence[npt.NDArray[np.integer]]) -> Slots:
-        """Per line, given its first words, its second words, ...: its slot (multiply-shift hashing; Dietzfelbinger 1997)."""
+        """Per line, given its first words, its second words, ...: its slot.
+
+        Multiply-shift hashing (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair
+        problem", 1997).
+        """
         total = np.zeros(len(words[0]), np.uint32)
         for place, column in enumerate(words):
             total += column.astype(np.uint32) * np.uint32(pow(0x9E3779B1, place + 1, 1 << 32))

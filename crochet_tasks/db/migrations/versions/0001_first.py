@@ -9,6 +9,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    # Plain SQL, as one reads it in psql. Straight to the driver, which takes many statements when there are no parameters.
+    # Plain SQL, as one reads it in psql; straight to the driver, which takes many statements at once.
     driver = op.get_bind().connection.driver_connection
+    assert driver is not None
     driver.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))

@@ -1,0 +1,206 @@
+"""What people see in a terminal: orthos as grids, tables, and how far a run is."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich import box
+from rich.cells import cell_len
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from crochet_tasks.engine.geometry import shape_name, volume
+
+if TYPE_CHECKING:
+    from crochet_tasks.embedded import Progress
+    from crochet_tasks.schemas import CorpusStatus, Status
+
+LINE_SECONDS = 3.0
+"""how often a line about the progress is written where there is no terminal"""
+PLAIN_WIDTH = 120
+"""columns of output that does not go to a terminal"""
+STOPPING = "stopping after this piece of work; Ctrl-C again stops at once"
+_EMPTY = Text()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for one of the standard streams: neither markup nor guessed highlights, texts are shown as they are."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = max(PLAIN_WIDTH, made.width)
+    return made
+
+
+def cell_width(word: str) -> int:
+    """How many columns of a terminal a word takes."""
+    return cell_len(word)
+
+
+def text(line: str) -> Text:
+    """A line as it is."""
+    return Text(line)
+
+
+# ── orthos ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def tiles(sides: Sequence[int]) -> Iterator[tuple[str, list[range]]]:
+    """A box as 2-D tiles of its last two axes: (label, cells row by row). Labels count along the other axes."""
+    *outer, rows, columns = sides
+    first = 0
+    for layer in itertools.product(*map(range, outer)):
+        label = f"layer {'.'.join(str(step + 1) for step in layer)}" if outer else ""
+        yield label, [range(first + row * columns, first + (row + 1) * columns) for row in range(rows)]
+        first += rows * columns
+
+
+def drawn(sides: Sequence[int], words: Sequence[str]) -> RenderableType:
+    """One ortho, headed by its shape and volume."""
+    head = Text.assemble((shape_name(tuple(sides)), "bold"), (f"  volume {volume(tuple(sides))}", "dim"))
+    grids = [_grid(label, [[words[cell] for cell in row] for row in rows]) for label, rows in tiles(sides)]
+    return Group(head, grids[0] if len(grids) == 1 else Columns(grids, padding=(0, 1)))
+
+
+def _grid(label: str, rows: list[list[str]]) -> Table:
+    grid = Table(box=box.SQUARE, show_header=False, show_lines=True, title=label or None, title_justify="left")
+    grid.title_style = "dim"
+    grid.border_style = "dim"
+    for _ in rows[0]:
+        grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(word) for word in row))
+    return grid
+
+
+def gallery(orthos: Sequence[tuple[Sequence[int], Sequence[str]]]) -> RenderableType:
+    """Several orthos, one below the other."""
+    return Group(*itertools.chain.from_iterable((drawn(sides, words), _EMPTY) for sides, words in orthos))
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def shapes_table(orthos: Mapping[str, int]) -> Table:
+    """How many orthos there are per shape, and in all."""
+    table = Table("shape", box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table.add_column("orthos", justify="right")
+    for shape, number in orthos.items():
+        table.add_row(shape, f"{number:,}")
+    table.columns[0].footer = "total"
+    table.columns[1].footer = f"{sum(orthos.values()):,}"
+    return table
+
+
+def status_page(status: Status) -> RenderableType:
+    """Everything `crochet status` says."""
+    if status.schema_version == "none":
+        return Text("There is nothing yet: 'crochet run FILE' makes a corpus.")
+    head = Text(f"{status.database}, schema {status.schema_version}, {readable_bytes(status.bytes)} on disk")
+    if not status.corpora:
+        return Group(head, Text("There is no corpus yet: 'crochet run FILE' makes one."))
+    return Group(head, *itertools.chain.from_iterable((_EMPTY, _corpus(corpus)) for corpus in status.corpora))
+
+
+def _corpus(corpus: CorpusStatus) -> RenderableType:
+    facts = Table.grid(padding=(0, 2))
+    for name, fact in {
+        "limits": ", ".join(f"{name} {limit}" for name, limit in corpus.limits.items()),
+        "version": f"{corpus.version:,}",
+        "texts": _listed(corpus.texts),
+        "words": f"{corpus.words:,}",
+        "phrases": f"{corpus.phrases:,}",
+        "work": _listed(corpus.work),
+        "batches": f"{corpus.batches:,}, {readable_bytes(corpus.bytes)} with texts and phrases",
+    }.items():
+        facts.add_row(Text(name, "dim"), Text(fact))
+    return Group(Text(corpus.corpus, "bold"), facts, shapes_table(corpus.orthos))
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in numbers.items()) or "none"
+
+
+def readable_bytes(number: float) -> str:
+    """A size for people: 1 kB is 1000 bytes."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+# ── progress ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Meter:
+    """Shows how far a run is: a table that moves in a terminal, else a line every few seconds. A context manager."""
+
+    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = to
+        self._clock = clock
+        self._began = self._line_due = clock()
+        self._live: Live | None = None
+        self._first: tuple[float, Progress] | None = None
+        self._last: tuple[float, Progress] | None = None
+        self.stopping = False
+        """set when a stop was asked for: the piece of work at hand may take a moment"""
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(self, console=self._console, transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._write_line()
+
+    def show(self, progress: Progress) -> None:
+        """Take in how far the run is."""
+        now = self._clock()
+        self._last = now, progress
+        self._first = self._first or self._last
+        if self._live is None and now >= self._line_due:
+            self._line_due = now + LINE_SECONDS
+            self._write_line()
+
+    def _write_line(self) -> None:
+        facts = self._facts()
+        if facts:
+            named = {"version", "work", "best"}
+            line = " · ".join(f"{name} {fact}" if name in named else fact for name, fact in facts.items())
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _facts(self) -> dict[str, str]:
+        if self._first is None or self._last is None:
+            return {}
+        (since, before), (until, now) = self._first, self._last
+        rate = (now.total - before.total) / (until - since) if until > since else 0
+        elapsed = (until if self._live is None else self._clock()) - self._began
+        return {
+            "version": str(now.version),
+            "work": f"{now.work.open:,} open, {now.work.done:,} done",
+            "found": f"{now.total:,} orthos",
+            "rate": f"{rate:,.0f} orthos/s",
+            "best": "-" if now.best is None else shape_name(now.best),
+            "elapsed": f"{elapsed:.1f} s",
+        }
+
+    def __rich__(self) -> RenderableType:
+        facts = self._facts()
+        if not facts:
+            return Text("opening the store")
+        table = Table.grid(padding=(0, 3))
+        table.add_row(*(Text(name, "dim") for name in facts))
+        table.add_row(*(Text(fact, "bold") for fact in facts.values()))
+        return Group(table, Text(STOPPING, "yellow")) if self.stopping else table

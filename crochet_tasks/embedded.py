@@ -1,0 +1,207 @@
+"""The whole pipeline in one process: open its store, then do the work of a corpus until none is left."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from crochet_tasks import app, work
+from crochet_tasks.db import batches, corpora, outbox, schema
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.embedded import EmbeddedPostgres
+from crochet_tasks.db.outbox import States
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.errors import Retry, retry_class
+from crochet_tasks.settings import Settings
+
+LOOK_SECONDS = 0.25
+"""how often the store is asked how far it is, at the most …"""
+LOOK_SHARE = 50
+"""… and after a look that took long: not before this many times as long has passed"""
+TRIES = 6
+PAUSE_SECONDS = 0.1
+"""the first of the pauses between tries, each twice the one before: 3 s in all"""
+
+
+# ── the store ───────────────────────────────────────────────────────────────────────────────────
+
+
+def store_exists(settings: Settings) -> bool:
+    """Whether there is a store to look into; asking does not make one."""
+    try:
+        return settings.database_url is not None or data_folder(settings).exists()
+    except OSError:  # there is something, and starting the server will say what is wrong with it
+        return True
+
+
+def data_folder(settings: Settings) -> Path:
+    return settings.state_dir / "postgres" / "data"
+
+
+@contextlib.contextmanager
+def connected(settings: Settings) -> Iterator[app.Process]:
+    """Start the private server, unless the settings name one, and open this process' pool. The schema may be any."""
+    with contextlib.ExitStack() as stack:
+        if settings.database_url is None:
+            url = stack.enter_context(EmbeddedPostgres(settings.state_dir)).url
+        else:
+            url = settings.database_url.get_secret_value()
+        yield stack.enter_context(app.process(settings, url))
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[app.Process]:
+    """As `connected`, on the schema this program works with: a private database is migrated, any other only checked.
+
+    Raises SchemaUnknown, and what the server and its folder have to say (StateInUse, StateUnusable, ServerFailed).
+    """
+    with connected(settings) as process:
+        if settings.database_url is None:
+            _bring_up_to_date(process.database)
+        else:
+            schema.check(process.database)
+        yield process
+
+
+def _bring_up_to_date(database: Database) -> None:
+    with database.transaction() as connection:
+        found = schema.revision(connection)
+    if found != schema.HEAD:  # migrating loads Alembic
+        schema.migrate(database)
+
+
+# ── the work ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Progress(NamedTuple):
+    """How far a corpus is."""
+
+    version: int
+    work: States
+    orthos: dict[Sides, int]
+    """per shape, best shape first"""
+
+    @property
+    def total(self) -> int:
+        return sum(self.orthos.values())
+
+    @property
+    def best(self) -> Sides | None:
+        return next(iter(self.orthos), None)
+
+
+class Ended(enum.StrEnum):
+    """Why no more work was taken up."""
+
+    CLOSED = "closed"
+    """there is none: the store holds every ortho"""
+    BUDGET = "budget"
+    """as many orthos are stored as were asked for"""
+    STOPPED = "stopped"
+    """it was asked to stop"""
+    ELSEWHERE = "elsewhere"
+    """what is open is taken up by another process on the same database"""
+
+
+class Outcome(NamedTuple):
+    """How `close` ended. `failure` is the first error that made work fail, if any did."""
+
+    ended: Ended
+    progress: Progress
+    search_seconds: float
+    """spent on searching and on storing what was found"""
+    failure: Exception | None
+
+
+def close(
+    process: app.Process,
+    corpus: Corpus,
+    *,
+    budget: int | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Do the open work of a corpus, also what a killed process had begun, until it is closed.
+
+    Once `budget` orthos are stored no more searches are taken up; waiting texts still become versions. `stopped` is
+    asked between two pieces of work. Work that fails for good stays in the store as failed and the rest goes on; what
+    may succeed later is tried again for a few seconds, then its error is raised.
+    """
+    look = _Look(process.database, corpus.id, progress)
+    failed = look().work.failed
+    search_seconds, failure, tries, take_up = 0.0, None, 0, True
+    ended = Ended.STOPPED
+    while not stopped():
+        try:
+            if take_up:
+                work.take_up_again(corpus.id)
+                take_up = False
+            if budget is not None and _is_spent(process.database, corpus.id, budget):
+                ended = Ended.BUDGET
+                break
+            began = time.perf_counter()
+            items = work.publish_next(corpus.id)
+            tries = 0
+        except Exception as error:  # it was noted with the work that it befell
+            if retry_class(error) is Retry.LATER:
+                tries, take_up = tries + 1, True
+                if tries == TRIES:
+                    raise
+                time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
+                continue
+            before, failed = failed, look().work.failed
+            if failed == before:  # it befell no work: trying again would go on for ever
+                raise
+            failure = failure or error
+            continue
+        if not items:
+            ended = Ended.ELSEWHERE
+            break
+        if items[0].kind in ("seed", "grow"):
+            search_seconds += time.perf_counter() - began
+        look.now_and_then()
+    last = look()
+    return Outcome(Ended.CLOSED if last.work.open == 0 else ended, last, search_seconds, failure)
+
+
+def _is_spent(database: Database, corpus: int, budget: int) -> bool:
+    with database.transaction() as connection:
+        return corpora.total(connection, corpus) >= budget and not outbox.ordered_waits(connection, corpus)
+
+
+class _Look:
+    """Asks the store how far a corpus is, seldom enough to cost nothing, and passes it on."""
+
+    def __init__(self, database: Database, corpus: int, progress: Callable[[Progress], None]) -> None:
+        self._database, self._corpus, self._progress = database, corpus, progress
+        self._next = 0.0
+
+    def now_and_then(self) -> None:
+        if time.monotonic() >= self._next:
+            self()
+
+    def __call__(self) -> Progress:
+        began = time.monotonic()
+        with self._database.transaction() as connection:
+            seen = looked(connection, self._corpus)
+        now = time.monotonic()
+        self._next = now + max(LOOK_SECONDS, LOOK_SHARE * (now - began))
+        self._progress(seen)
+        return seen
+
+
+def looked(connection: Connection, corpus: int) -> Progress:
+    """How far a corpus is."""
+    counted = {sides: change.orthos for sides, change in corpora.counted(connection, corpus).items() if change.orthos}
+    return Progress(
+        version=corpora.version(connection, corpus),
+        work=outbox.states(connection, corpus),
+        orthos={sides: counted[sides] for sides in batches.shapes_by_rank(counted)},
+    )

@@ -1,0 +1,52 @@
+"""Read the files of a command, all of them, before anything is accepted: so a bad one leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from crochet_tasks.errors import TextIsDirectory, TextNotFound, TextTooLarge, TextUnreadable, WrongCall
+from crochet_tasks.ingest import decoded
+
+STANDARD_INPUT = "-"
+
+
+class Input(NamedTuple):
+    """A text that was read; `source` is what people call it."""
+
+    source: str
+    body: str
+
+
+def read(files: Iterable[str], max_bytes: int) -> list[Input]:
+    """The texts of these files ('-' is standard input), in order; raises the error of the first that is none."""
+    files = list(files)
+    if files.count(STANDARD_INPUT) > 1:
+        raise WrongCall(problem="standard input ('-') can be read only once")
+    texts = []
+    for file in files:
+        source = "standard input" if file == STANDARD_INPUT else os.fsencode(file).decode(errors="replace")
+        texts.append(Input(source, decoded(source, _content(file, source, max_bytes), max_bytes)))
+    return texts
+
+
+def _content(file: str, source: str, max_bytes: int) -> bytes:
+    """The bytes of a file, at most one more than allowed: a huge file is not read, an endless one ends."""
+    try:
+        if file == STANDARD_INPUT:
+            return sys.stdin.buffer.read(max_bytes + 1)
+        with Path(file).open("rb") as opened:
+            about = os.fstat(opened.fileno())
+            if stat.S_ISREG(about.st_mode) and about.st_size > max_bytes:
+                raise TextTooLarge(source=source, limit=max_bytes)
+            return opened.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise TextNotFound(source=source) from None
+    except IsADirectoryError:
+        raise TextIsDirectory(source=source) from None
+    except OSError as error:
+        raise TextUnreadable(source=source, reason=error.strerror or str(error)) from None

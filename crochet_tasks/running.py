@@ -1,0 +1,146 @@
+"""`crochet run`: texts in, orthos found, and what there is to say about it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from types import FrameType, TracebackType
+from typing import NamedTuple, NoReturn, Self
+
+from sqlalchemy import Connection
+
+from crochet_tasks import embedded, ingest, inputs, reports
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.drawing import Meter, console
+from crochet_tasks.embedded import Ended, Outcome
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import CrochetError, TextFailed, WorkFailed, WrongCall
+from crochet_tasks.inputs import Input
+from crochet_tasks.schemas import RunReport
+from crochet_tasks.settings import Settings
+
+BEST = 3
+"""orthos that are shown as the best"""
+
+
+class Request(NamedTuple):
+    """What was asked for; `limits` holds only those that were given."""
+
+    files: list[str]
+    corpus: str
+    limits: dict[str, int]
+    budget: int | None
+
+
+class Finished(NamedTuple):
+    """How a run ended. `signal` is the one that stopped it; `error` says what failed while the rest was done."""
+
+    report: RunReport
+    signal: int | None
+    error: CrochetError | None
+
+
+def run(settings: Settings, request: Request) -> Finished:
+    """Accept the texts, all of them or none, and do the work. Nothing is made where the request is a bad one."""
+    began = time.perf_counter()
+    corpora.checked(Limits(**request.limits))
+    corpora.check_name(request.corpus)
+    read = inputs.read(request.files, settings.max_text_bytes)
+    if not read and not embedded.store_exists(settings):
+        raise WrongCall(problem="give at least one FILE: there is nothing yet to go on with")
+    meter = Meter(console(stderr=True))
+    with Stop(meter) as stop, meter, embedded.opened(settings) as process:
+        corpus = _corpus(process, request, going_on=not read)
+        accepted = _accepted(corpus, read)
+        outcome = embedded.close(
+            process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
+        )
+        with process.database.snapshot() as connection:
+            index = process.index(connection, corpus.id)
+            seconds = time.perf_counter() - began
+            report = reports.run_report(connection, index, corpus, outcome, seconds, BEST)
+            error = _error(connection, corpus, accepted, outcome)
+    return Finished(report, stop.signal if outcome.ended is Ended.STOPPED else None, error)
+
+
+def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
+    with process.database.transaction() as connection:
+        if going_on:
+            corpora.named(connection, request.corpus)  # or CorpusUnknown
+        corpus = corpora.obtain(connection, request.corpus, request.limits)
+        outbox.reopen_failed(connection, corpus.id)
+    return corpus
+
+
+def _accepted(corpus: Corpus, read: list[Input]) -> dict[int, str]:
+    """Accept texts; per text, what it is called here."""
+    accepted = {}
+    for source, body in read:
+        text, new = ingest.accept(corpus, source, body)
+        if not new:
+            known = "" if text.title == source else f", as '{text.title}'"
+            _note(f"{source}: corpus '{corpus.name}' has this text already{known}")
+        accepted[text.id] = source
+    return accepted
+
+
+def _error(connection: Connection, corpus: Corpus, accepted: dict[int, str], outcome: Outcome) -> CrochetError | None:
+    """What to report of texts or work that failed; its cause is kept for --debug."""
+    error: CrochetError | None = None
+    failed, first = outbox.failures(connection, corpus.id)
+    if failed:
+        error = WorkFailed(failed=failed, error=_said(first))
+    lost = [row for row in texts.all_of(connection, corpus.id) if row.id in accepted and row.state == "failed"]
+    if lost:
+        error = TextFailed(source=accepted[lost[0].id], reason=_reason(lost))
+    if error is not None:
+        error.__cause__ = outcome.failure
+    return error
+
+
+def _reason(lost: list[TextRow]) -> str:
+    others = f"; so could {len(lost) - 1} others not" if len(lost) > 1 else ""
+    return f"{_said(lost[0].error)}{others}"
+
+
+def _said(error: dict[str, str] | None) -> str:
+    return "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"crochet: {line}\n")
+
+
+class Stop:
+    """Takes SIGINT and SIGTERM as the wish to stop: the first one cleanly, a second one at once. A context manager."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.signal: int | None = None
+        self._meter = meter
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self._now(number)
+        self.signal = number
+        self._meter.stopping = True
+
+    def _now(self, number: int) -> NoReturn:
+        """Leave the piece of work at hand undone; its transaction is rolled back. Asked once more, not even that."""
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
+        _note("stopped at once; the next run does again what was not finished")
+        raise SystemExit(128 + number)

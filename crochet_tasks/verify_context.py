@@ -1,0 +1,234 @@
+"""The part of `verify` that everything else stands on: texts, versions, words, phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, select, text
+
+from crochet_tasks.db import bulk, corpora, outbox, texts
+from crochet_tasks.db import tables as t
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.geometry import Cells, Sides, lines
+from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
+from crochet_tasks.engine.text import sentences
+
+Problem = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The sound context of a corpus. `born`: per phrase of `index`; `words_born`: per word."""
+
+    corpus: Corpus
+    version: int
+    index: PhraseIndex
+    born: Ints
+    words_born: Ints
+    texts: list[TextRow]
+
+    @property
+    def waiting_texts(self) -> int:
+        return sum(row.state in ("accepted", "ingested") for row in self.texts)
+
+    def drawn(self, sides: Sides, cells: Cells) -> str:
+        """One ortho on one line, its rows parted by slashes."""
+        words = [self.index.vocabulary[word] for word in cells.tolist()]
+        width = sides[-1]
+        return "[" + " / ".join(" ".join(words[at : at + width]) for at in range(0, len(words), width)) + "]"
+
+    def exist(self, sides: Sides, cells: Cells, index: PhraseIndex) -> bool:
+        """Whether all lines of these orthos are phrases of an index that may hold less than this context."""
+        if int(cells.max()) >= len(index.vocabulary):
+            return False
+        for line in lines(sides):
+            node = index.single.take(cells[line[0]])
+            for cell in line[1:]:
+                node = index.find(node, cells[cell])
+            if (node < 0).any():
+                return False
+        return True
+
+    def versions(self) -> Iterator[tuple[int, PhraseIndex, PhraseIndex]]:
+        """Every version, with an index of all that was before it and one that holds it too and nothing younger."""
+        before = PhraseIndex()
+        limits = self.index.limits
+        for version in range(1, self.version + 1):
+            words = slice(*np.searchsorted(self.words_born, [version, version + 1]))
+            nodes = slice(limits[version - 1], limits[version])
+            added = Additions(self.index.vocabulary[words], self.index.parent[nodes], self.index.word[nodes])
+            index = before.extended(added, limits[: version + 1])
+            yield version, before, index
+            before = index
+
+    def compare_text(
+        self, connection: Connection, problem: Problem, version: int, before: PhraseIndex, index: PhraseIndex
+    ) -> None:
+        """Whether a version brought the words and phrases of its text, all of them and no others."""
+        row = next(row for row in self.texts if row.version == version)
+        parsed = sentences(texts.body(connection, row.id))
+        brings = before.additions(parsed, self.corpus.limits.max_side)
+        lacks = index.additions(parsed, self.corpus.limits.max_side)
+        there = index.nodes - before.nodes
+        if len(lacks.parent) or len(brings.parent) != there:
+            problem(
+                f"text {row.id} ({row.title}) brings {len(brings.parent)} phrases; "
+                f"version {version} has {there} and lacks {len(lacks.parent)} of them"
+            )
+
+
+class _Chunks(NamedTuple):
+    """All phrases of a corpus from number 1 on."""
+
+    parent: Ints
+    word: Ints
+    born: Ints
+
+
+def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Context | None:
+    """The context of a corpus, or None where it is too damaged to go on."""
+    rows = texts.all_of(connection, corpus.id)
+    version = corpora.version(connection, corpus.id)
+    limits = _limits(connection, corpus, version, problem)
+    _texts(connection, corpus, rows, problem)
+    words = connection.execute(
+        select(t.words.c.id, t.words.c.born, t.words.c.word).where(t.words.c.corpus == corpus.id).order_by(t.words.c.id)
+    ).all()
+    words_born = np.array([born for _, born, _ in words], np.int32)
+    if limits is None or [number for number, _, _ in words] != list(range(len(words))):
+        if limits is not None:
+            problem("the ids of the words have a gap")
+        return None
+    chunks = _chunks(connection, corpus, limits, problem)
+    if chunks is None or not _tree(chunks, words_born, problem):
+        return None
+    _half_made(rows, version, max(int(part.max(initial=0)) for part in (chunks.born, words_born)), problem)
+    index = PhraseIndex().extended(Additions([word for _, _, word in words], chunks.parent, chunks.word), limits)
+    born = np.concatenate([np.zeros(1, np.int32), chunks.born])
+    _suffixes(index, born, corpus, problem)
+    return Context(corpus, version, index, born, words_born, rows)
+
+
+def _limits(connection: Connection, corpus: Corpus, version: int, problem: Problem) -> tuple[int, ...] | None:
+    """How many phrases each version has, or None where the versions are not 1, 2, 3, ..."""
+    query = select(t.texts.c.version, t.texts.c.phrases).where(
+        t.texts.c.corpus == corpus.id, t.texts.c.version.is_not(None)
+    )
+    made = connection.execute(query.order_by(t.texts.c.version)).all()
+    if [number for number, _ in made] != list(range(1, version + 1)):
+        problem(f"the corpus is at version {version}, but its texts made versions {[number for number, _ in made]}")
+        return None
+    limits = (1, *(limit for _, limit in made))
+    if any(one > other for one, other in zip(limits, limits[1:], strict=False)):
+        problem("the numbers of phrases of the versions do not ascend")
+        return None
+    return limits
+
+
+def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem: Problem) -> None:
+    if [row.seq for row in rows] != list(range(1, len(rows) + 1)):
+        problem("the places of the texts in the order of acceptance have a gap")
+    versions = [row.version for row in rows if row.version is not None]
+    if versions != sorted(versions):
+        problem("the texts did not become versions in the order of their acceptance")
+    query = text("SELECT id FROM texts WHERE corpus = :corpus AND sha256 <> sha256(convert_to(body, 'UTF8')) ORDER BY id")
+    for number in connection.execute(query, {"corpus": corpus.id}).scalars():
+        problem(f"text {number} is not the one that was accepted: its checksum differs")
+    for row in rows:
+        if row.state in ("accepted", "ingested"):
+            stage = outbox.ingest if row.state == "accepted" else outbox.context
+            if not outbox.opened(connection, [stage(corpus.id, row.id).id]):
+                problem(f"text {row.id} is {row.state} and has no open work")
+
+
+def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], problem: Problem) -> _Chunks | None:
+    """The phrases, if they are consecutive and each version has its own."""
+    rows = bulk.rows(connection, _PHRASES, {"corpus": corpus.id})
+    upto, sound = 1, True
+    for first, count, born, _, _ in rows:
+        if first != upto:
+            problem(f"the phrases have a gap: {upto} to {first - 1}")
+            return None
+        upto = first + count
+        low = limits[min(born, len(limits)) - 1]
+        high = limits[born] if born < len(limits) else upto
+        if not low <= first <= upto <= high:
+            problem(f"phrases {first} to {upto - 1} are born in version {born}, which has {low} to {high - 1}")
+            sound = False
+    if upto < limits[-1]:
+        problem(f"version {len(limits) - 1} has {limits[-1] - 1} phrases, but {upto - 1} are stored")
+        return None
+    if not sound:
+        return None
+    born = np.repeat(np.array([row[2] for row in rows], np.int32), np.array([row[1] for row in rows], np.int64))
+    return _Chunks(_joined([row[3] for row in rows]), _joined([row[4] for row in rows]), born)
+
+
+_PHRASES = "SELECT first, count, born, parent, word FROM phrases WHERE corpus = %(corpus)s ORDER BY first"
+
+
+def _joined(values: list[bytes]) -> Ints:
+    return np.concatenate([np.empty(0, np.int32), *(bulk.ints(value) for value in values)])
+
+
+def _tree(chunks: _Chunks, words_born: Ints, problem: Problem) -> bool:
+    """Whether the phrases form a tree over the words, each phrase once."""
+    parent, word, born = chunks
+    ids = np.arange(1, len(parent) + 1)
+    for bad, what in (
+        ((parent < 0) | (parent >= ids), "does not come after its prefix"),
+        ((word < 0) | (word >= len(words_born)), "ends in a word that does not exist"),
+    ):
+        if bad.any():
+            problem(f"phrase {int(ids[np.argmax(bad)])} {what} (and {int(bad.sum()) - 1} more)")
+            return False
+    order = np.lexsort((word, parent))
+    twice = (np.diff(parent[order]) == 0) & (np.diff(word[order]) == 0)
+    if twice.any():
+        place = int(np.argmax(twice))
+        problem(f"phrases {int(ids[order[place]])} and {int(ids[order[place + 1]])} are the same")
+        return False
+    if (np.diff(words_born) < 0).any():
+        problem("the words are not numbered in the order of their birth")
+        return False
+    single = np.zeros(len(words_born), np.int32)
+    single[word[parent == 0]] = born[parent == 0]
+    bad = single != words_born
+    if bad.any():
+        number = int(np.argmax(bad))
+        problem(
+            f"word {number} is born in version {words_born[number]}, the phrase of that one word "
+            + (f"in {single[number]}" if single[number] else "does not exist")
+        )
+        return False
+    return True
+
+
+def _half_made(rows: list[TextRow], version: int, youngest: int, problem: Problem) -> None:
+    if youngest <= version:
+        return
+    waiting = [row for row in rows if row.state in ("accepted", "ingested")]
+    begun = bool(waiting) and (waiting[0].state == "ingested" or waiting[0].sentences > 0)
+    if not begun or youngest > version + 1:
+        problem(f"there are half-made phrases or words of version {youngest}, and no text is being ingested as that")
+
+
+def _suffixes(index: PhraseIndex, born: Ints, corpus: Corpus, problem: Problem) -> None:
+    """Whether every phrase's own suffix (all but its first word) is a phrase, and not a younger one."""
+    length = index.length
+    if int(length.max()) > corpus.limits.max_side:
+        problem(f"phrase {int(np.argmax(length))} has {int(length.max())} words, more than max_side")
+    suffix = np.zeros(index.nodes, np.int32)
+    for words in range(2, int(length.max()) + 1):
+        nodes = np.flatnonzero(length == words)
+        suffix[nodes] = index.find(suffix[index.parent[nodes]], index.word[nodes])
+        bad = suffix[nodes] < 0
+        bad |= born[nodes] < np.where(bad, 0, born[suffix[nodes]])
+        if bad.any():
+            first = int(nodes[np.argmax(bad)])
+            problem(f"phrase {first} ({' '.join(index.phrase(first))}) exists, but not all of its parts do")
+            return

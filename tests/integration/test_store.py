@@ -1,0 +1,455 @@
+"""The store: what its constraints refuse, what people read in it, and the outbox."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from psycopg.types.range import Range
+from sqlalchemy import Connection, insert, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import batches, bulk, corpora, outbox, tables
+from crochet_tasks.db.batches import NewBatch
+from crochet_tasks.db.corpora import Change
+from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.engine.geometry import Cells, Sides
+from crochet_tasks.settings import Settings
+from tests.integration import steps
+
+pytestmark = pytest.mark.integration
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+KNOWN, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
+PART = Range(0, 1)
+
+# A small store: corpus 1 with a text, a word, two phrases, two batches (one searched) and work for the other one.
+STORE: list[tuple[str, dict[str, object]]] = [
+    ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64}),
+    (
+        "texts",
+        {
+            "corpus": 1,
+            "seq": 1,
+            "title": "one",
+            "body": "a",
+            "sha256": b"1" * 32,
+            "state": "current",
+            "version": 1,
+            "phrases": 3,
+        },
+    ),
+    ("words", {"corpus": 1, "id": 0, "born": 1, "word": "a"}),
+    ("phrases", {"corpus": 1, "first": 1, "count": 2, "born": 1, "parent": bytes(8), "word": bytes(8)}),
+    (
+        "batches",
+        {
+            "key": KNOWN,
+            "corpus": 1,
+            "sides": [2, 2],
+            "count": 1,
+            "width": 2,
+            "cells": bytes(8),
+            "found_by": OTHER,
+            "born": 1,
+        },
+    ),
+    (
+        "batches",
+        {
+            "key": uuid.UUID(int=3),
+            "corpus": 1,
+            "sides": [2, 2],
+            "count": 1,
+            "width": 4,
+            "cells": bytes(16),
+            "found_by": OTHER,
+            "born": 1,
+        },
+    ),
+    ("remediations", {"batch": 1, "searched": 1, "phrases": bytes(4)}),
+    (
+        "work",
+        {
+            "id": KNOWN,
+            "corpus": 1,
+            "kind": "grow",
+            "subject": 2,
+            "since": 0,
+            "version": 1,
+            "priority": 1,
+            "sides": [2, 2],
+        },
+    ),
+    ("counts", {"corpus": 1, "sides": [2, 2], "orthos": 2, "batches": 2}),
+]
+
+# One more row of each table that is welcome there.
+WELCOME: dict[str, dict[str, object]] = {
+    "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4},
+    "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
+    "words": {"corpus": 1, "id": 1, "born": 1, "word": "b"},
+    "phrases": {"corpus": 1, "first": 3, "count": 1, "born": 1, "parent": bytes(4), "word": bytes(4)},
+    "batches": {
+        "key": OTHER,
+        "corpus": 1,
+        "sides": [2, 3],
+        "count": 1,
+        "width": 2,
+        "cells": bytes(12),
+        "found_by": OTHER,
+        "born": 1,
+    },
+    "remediations": {"batch": 2, "searched": 1, "phrases": b""},
+    "work": {"id": OTHER, "corpus": 1, "kind": "ingest", "subject": 1, "since": 0, "version": 0, "priority": 1},
+    "counts": {"corpus": 1, "sides": [2, 3], "orthos": 0, "batches": 0},
+}
+SEED: dict[str, object] = {"kind": "seed", "part": PART, "version": 1}
+GROW: dict[str, object] = {"kind": "grow", "sides": [2, 2], "version": 1}
+
+# The constraint, and what is wrong with an otherwise welcome row.
+REFUSED: list[tuple[str, dict[str, object]]] = [
+    ("corpora_name_check", {"name": "with spaces"}),
+    ("corpora_max_axes_check", {"max_axes": 1}),
+    ("corpora_max_side_check", {"max_side": 65}),
+    ("corpora_max_cells_check", {"max_cells": 3}),
+    ("corpora_version_check", {"version": -1}),
+    ("corpora_name_key", {"name": "known"}),
+    ("texts_corpus_seq_key", {"seq": 1}),
+    ("texts_corpus_version_key", {"state": "current", "version": 1, "phrases": 3}),
+    ("texts_corpus_sha256_key", {"sha256": b"1" * 32}),
+    ("texts_sha256_check", {"sha256": b"short"}),
+    ("texts_state_check", {"state": "lost"}),
+    ("texts_version_check", {"state": "current"}),
+    ("texts_phrases_check", {"phrases": 3}),
+    ("texts_error_check", {"state": "failed"}),
+    ("texts_corpus_fkey", {"corpus": 99}),
+    ("words_pkey", {"id": 0}),
+    ("words_corpus_word_key", {"word": "a"}),
+    ("words_numbers_check", {"born": 0}),
+    ("words_corpus_fkey", {"corpus": 99}),
+    ("phrases_pkey", {"first": 1}),
+    ("phrases_corpus_next_key", {"first": 2}),
+    ("phrases_corpus_after_fkey", {"first": 5}),
+    ("phrases_numbers_check", {"count": 0, "parent": b"", "word": b""}),
+    ("phrases_parent_check", {"parent": b""}),
+    ("phrases_word_check", {"word": b""}),
+    ("phrases_corpus_fkey", {"corpus": 99, "first": 1}),
+    ("batches_key_key", {"key": KNOWN}),
+    ("batches_count_check", {"count": 0, "cells": b""}),
+    ("batches_width_check", {"width": 3, "cells": bytes(18)}),
+    ("batches_sides_check", {"sides": [4], "cells": b""}),
+    ("batches_sides_check", {"sides": [1, 4], "cells": b""}),
+    ("batches_sides_check", {"sides": [3, 2], "cells": b""}),
+    ("batches_cells_check", {"cells": bytes(11)}),
+    ("batches_born_check", {"born": 0}),
+    ("batches_corpus_fkey", {"corpus": 99}),
+    ("remediations_pkey", {"batch": 1}),
+    ("remediations_searched_check", {"searched": 0}),
+    ("remediations_phrases_check", {"phrases": bytes(3)}),
+    ("remediations_batch_fkey", {"batch": 99}),
+    ("work_pkey", {"id": KNOWN}),
+    ("work_kind_check", {"kind": "dance"}),
+    ("work_state_check", {"state": "lost"}),
+    ("work_finished_check", {"state": "done"}),
+    ("work_error_check", {"state": "failed"}),
+    ("work_part_check", {**SEED, "part": None}),
+    ("work_sides_check", {**GROW, "sides": None}),
+    ("work_upto_check", {**SEED, "state": "done", "finished_at": NOW}),
+    ("work_versions_check", {**SEED, "since": 1}),
+    ("work_versions_check", {**GROW, "since": 1, "version": 2, "upto": 1}),
+    ("work_grow_idx", {**GROW, "subject": 2}),
+    ("work_corpus_fkey", {"corpus": 99}),
+    ("counts_pkey", {"sides": [2, 2]}),
+    ("counts_numbers_check", {"orthos": -1}),
+    ("counts_corpus_fkey", {"corpus": 99}),
+]
+
+
+@pytest.fixture(scope="module")
+def small(create: Callable[[str], str], migrated: str) -> Iterator[Database]:
+    """A database that holds STORE; tests of this module leave it as it is."""
+    database = Database(create(migrated), Settings())
+    with database.transaction() as connection:
+        for table, row in STORE:
+            connection.execute(insert(tables.metadata.tables[table]), row)
+    yield database
+    database.close()
+
+
+def put(connection: Connection, table: str, **change: object) -> None:
+    connection.execute(insert(tables.metadata.tables[table]), {**WELCOME[table], **change})
+
+
+@pytest.mark.parametrize("table", WELCOME)
+def test_welcome(small: Database, table: str) -> None:
+    """A sound row is accepted: what the next test sees refused is refused for its fault."""
+    with small.transaction() as connection:
+        put(connection, table)
+        connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "change"), REFUSED, ids=[f"{number}-{name}" for number, (name, _) in enumerate(REFUSED)]
+)
+def test_constraint_refuses(small: Database, constraint: str, change: dict[str, object]) -> None:
+    """A row that violates an invariant is refused by the constraint that states it."""
+    with pytest.raises(IntegrityError) as refusal, small.transaction() as connection:
+        put(connection, constraint.split("_", maxsplit=1)[0], **change)
+    assert refusal.value.orig is not None
+    assert refusal.value.orig.diag.constraint_name == constraint  # type: ignore[attr-defined]
+
+
+def test_no_constraint_is_forgotten(small: Database) -> None:
+    """Every constraint and unique index of the schema has a row that it refuses, above."""
+    with small.transaction() as connection:
+        names = set(connection.execute(text(CONSTRAINTS)).scalars())
+    generated = {f"{table}_pkey" for table in ("audit", "batches", "corpora", "texts")}  # ids nobody can choose
+    assert names - generated == {name for name, _ in REFUSED}
+
+
+CONSTRAINTS = """
+SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+ WHERE relnamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u') AND relname <> 'alembic_version'
+ UNION
+SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+ WHERE relnamespace = 'public'::regnamespace AND indisunique AND relname NOT LIKE 'alembic%'
+"""
+
+
+def test_remediation_goes_with_its_batch(process: Process) -> None:
+    """No remediation refers to orthos that are gone."""
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, steps.TEXTS)
+    assert steps.sql(process, "SELECT FROM remediations")
+    steps.sql(process, "DELETE FROM batches")
+    assert steps.sql(process, "SELECT FROM remediations") == []
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def written(connection: Connection, corpus: int, sides: Sides, cells: Cells, born: int = 1) -> int:
+    """A batch of these orthos; returns its id."""
+    new = NewBatch(uuid.uuid4(), sides, cells.shape[1], cells.dtype.itemsize, batches.packed(cells))
+    return batches.add(connection, corpus, [new], by=OTHER, born=born)[0]
+
+
+def test_view_is_what_is_stored(process: Process) -> None:
+    """The view `orthos` shows every ortho with its words, whichever width its batch has."""
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, steps.TEXTS)
+    with process.database.transaction() as connection:
+        for batch in list(batches.every(connection, corpus.id)):
+            written(connection, corpus.id, batch.sides, batch.cells.astype(np.uint32))
+    rows = steps.sql(process, "SELECT sides, words, shape FROM orthos WHERE corpus = :name", name=corpus.name)
+    assert {(tuple(sides), tuple(words)) for sides, words, _ in rows} == set(steps.expected(steps.TEXTS))  # type: ignore[arg-type]
+    assert len(rows) == 2 * len(steps.expected(steps.TEXTS))
+    assert {shape for _, _, shape in rows} >= {"2x2", "2x3", "2x2x3"}
+
+
+@pytest.mark.parametrize(("width", "numbers"), [(2, [0, 1, 255, 256, 65535]), (4, [0, 65536, 2**24 + 3, 2**31 - 1])])
+def test_word_at(process: Process, width: int, numbers: list[int]) -> None:
+    """SQL reads the packed word ids that numpy wrote."""
+    packed = np.array(numbers, f"<u{width}").tobytes()
+    places = range(len(numbers))
+    query = "SELECT word_at(:packed, :width, place) FROM unnest(CAST(:places AS int[])) AS place"
+    rows = steps.sql(process, query, packed=packed, width=width, places=list(places))
+    assert [number for (number,) in rows] == numbers
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("shape", [(4, 1), (4, 3), (12, 2)])
+def test_packed_and_back(dtype: type[np.unsignedinteger], shape: tuple[int, int]) -> None:
+    """Cells come back from their packed form as they were, also when they were packed from a slice."""
+    wide = np.arange(shape[0] * shape[1] * 2).astype(dtype).reshape(shape[0], -1)
+    for cells in (wide[:, : shape[1]], np.asfortranarray(wide)[:, ::2]):
+        back = batches.unpacked(batches.packed(cells), cells.shape[1], cells.dtype.itemsize)
+        assert back.dtype.itemsize == cells.dtype.itemsize
+        np.testing.assert_array_equal(back, cells)
+
+
+def test_counters_add_up(process: Process) -> None:
+    """Counters change by what they are told, up and down, for new shapes and known ones."""
+    corpus = steps.new_corpus(process)
+    with process.database.transaction() as connection:
+        corpora.count(connection, corpus.id, {(2, 2): Change(5, 2), (2, 3): Change(1, 1)})
+        corpora.count(connection, corpus.id, {(2, 2): Change(0, -1), (3, 3): Change(4, 1)})
+        corpora.count(connection, corpus.id, {})
+        counted = corpora.counted(connection, corpus.id)
+        assert counted == {(2, 2): (5, 1), (2, 3): (1, 1), (3, 3): (4, 1)}
+        assert corpora.total(connection, corpus.id) == 10
+
+
+def test_due_for_consulted_phrases(process: Process) -> None:
+    """Due is what waits on a continued phrase and was not searched up to the new version."""
+    corpus = steps.new_corpus(process)
+    cells = np.arange(4, dtype=np.uint16).reshape(4, 1)
+    waits = {"first": [1, 5], "last": [5, 9], "none": [], "others": [2, 3, 10], "unsearched": None, "new": [5]}
+    with process.database.transaction() as connection:
+        ids = {}
+        for name, phrases in waits.items():
+            ids[name] = written(connection, corpus.id, (2, 2), cells)
+            if phrases is not None:
+                packed = bulk.packed(np.array(phrases, np.int32))
+                batches.wait(connection, {ids[name]: packed}, 2 if name == "new" else 1)
+
+        def due(*continued: int, version: int = 2) -> list[int]:
+            found = batches.due(connection, corpus.id, np.array(continued, np.int32), version)
+            return [batch.batch for batch in found]
+
+        assert due(5) == [ids["first"], ids["last"]]
+        assert due(0, 4, 9, 11) == [ids["last"]]
+        assert due(5, version=3) == [ids["first"], ids["last"], ids["new"]]
+        assert due(4) == due() == []
+
+
+# ── the audit ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_audit_tells_the_states(process: Process) -> None:
+    """Every state that a text was in is in the audit, in order."""
+    corpus = steps.new_corpus(process)
+    steps.accept(corpus, "the seas")
+    steps.run(corpus)
+    rows = steps.sql(process, "SELECT what, before->>'state', after->>'version' FROM audit ORDER BY id")
+    assert rows == [
+        ("text.accepted", None, None),
+        ("text.ingested", "accepted", None),
+        ("text.current", "ingested", "1"),
+    ]
+
+
+@pytest.mark.parametrize("change", ["UPDATE audit SET who = 'me'", "DELETE FROM audit", "TRUNCATE audit"])
+def test_audit_is_append_only(process: Process, change: str) -> None:
+    """Nobody changes what the audit says."""
+    steps.accept(steps.new_corpus(process), "the seas")
+    with pytest.raises(DBAPIError, match="append only"):
+        steps.sql(process, change)
+
+
+# ── the outbox ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def corpus(process: Process) -> int:
+    return steps.new_corpus(process).id
+
+
+def add(process: Process, *items: Item) -> None:
+    for item in items:  # one by one: the outbox keeps the order in which work came
+        with process.database.transaction() as connection:
+            outbox.add(connection, [item])
+
+
+def take(process: Process, corpus: int, orthos: int = 100) -> list[int]:
+    """The subjects of the work that is taken next."""
+    with process.database.transaction() as connection:
+        return sorted(item.subject for item in outbox.take_next(connection, corpus, orthos))
+
+
+def grow(corpus: int, batch: int, sides: Sides = (2, 2), size: int = 1, since: int = 0, version: int = 1) -> Item:
+    return outbox.grow(corpus, batch, sides, size, since=since, version=version)
+
+
+def test_ordered_stages_go_first(process: Process, corpus: int) -> None:
+    """The stages that make versions come before searches, and larger volumes before smaller ones."""
+    add(process, grow(corpus, 1), grow(corpus, 2, (3, 3)), outbox.seed(corpus, 3, (0, 9)))
+    add(process, outbox.remediations(corpus, 4), outbox.ingest(corpus, 5), outbox.context(corpus, 6))
+    assert [take(process, corpus) for _ in range(7)] == [[6], [5], [4], [2], [1], [3], []]
+
+
+def test_groups_are_alike(process: Process, corpus: int) -> None:
+    """Taken together is what one search can do: one corpus, one shape, one window."""
+    add(process, grow(corpus, 1), grow(corpus, 2, (2, 2), version=2), grow(corpus, 3, since=1, version=2))
+    add(process, grow(corpus, 4, since=1, version=3), grow(corpus, 5, since=2, version=3))
+    add(process, grow(steps.new_corpus(process).id, 6), outbox.seed(corpus, 7, (0, 9)), outbox.seed(corpus, 7, (9, 12)))
+    assert [take(process, corpus) for _ in range(6)] == [[1, 2], [3], [4, 5], [7], [7], []]
+
+
+def test_groups_have_a_size(process: Process, corpus: int) -> None:
+    """A group ends when it has enough orthos; a first search gets a fourth of what a later one gets."""
+    add(process, *(grow(corpus, batch, size=10) for batch in range(1, 6)))
+    assert [take(process, corpus, 20) for _ in range(4)] == [[1, 2], [3, 4], [5], []]
+    add(process, *(grow(corpus, batch, size=10, since=1, version=2) for batch in range(11, 16)))
+    assert [take(process, corpus, 10) for _ in range(3)] == [[11, 12, 13, 14], [15], []]
+
+
+def test_taken_is_stamped(process: Process, corpus: int) -> None:
+    """What was taken is stamped and not taken again, until it is handed back or found abandoned."""
+    item = grow(corpus, 1)
+    add(process, item)
+    assert take(process, corpus) == [1]
+    assert take(process, corpus) == []
+    assert steps.sql(process, "SELECT published_at IS NOT NULL FROM work") == [(True,)]
+    for again in (
+        lambda connection: outbox.hand_back(connection, [item.id]),
+        lambda connection: outbox.abandoned(connection, corpus),
+    ):
+        with process.database.transaction() as connection:
+            again(connection)
+        assert take(process, corpus) == [1]
+
+
+def test_not_before(process: Process, corpus: int) -> None:
+    """Work that waits for a later try is not taken before its time."""
+    add(process, grow(corpus, 1), grow(corpus, 2))
+    steps.sql(process, "UPDATE work SET not_before = now() + interval '1 hour' WHERE subject = 1")
+    assert [take(process, corpus), take(process, corpus)] == [[2], []]
+    steps.sql(process, "UPDATE work SET not_before = now() - interval '1 hour'")
+    assert take(process, corpus) == [1]
+
+
+def test_done_stays_done(process: Process, corpus: int) -> None:
+    """What is done is neither taken, handed back, failed nor claimed any more."""
+    item = grow(corpus, 1)
+    add(process, item)
+    with process.database.transaction() as connection:
+        outbox.done(connection, [item.id], 1)
+        outbox.hand_back(connection, [item.id])
+        outbox.abandoned(connection, corpus)
+        outbox.fail(connection, [item.id], {"code": "internal"})
+        assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
+        assert outbox.states(connection, corpus) == (0, 1, 0)
+    assert take(process, corpus) == []
+
+
+def test_failed_stays_visible(process: Process, corpus: int) -> None:
+    """Failed work keeps its error and is not taken until somebody opens it again."""
+    item = grow(corpus, 1)
+    add(process, item)
+    with process.database.transaction() as connection:
+        outbox.fail(connection, [item.id], {"code": "internal", "message": "why"})
+        assert outbox.states(connection, corpus) == (0, 0, 1)
+    assert steps.sql(process, "SELECT error->>'message', attempts FROM work") == [("why", 1)]
+    assert take(process, corpus) == []
+    with process.database.transaction() as connection:
+        assert outbox.reopen_failed(connection, corpus) == 1
+    assert take(process, corpus) == [1]
+
+
+def test_same_work_exists_once(process: Process, corpus: int) -> None:
+    """The same work asked for again is the same row, done or not."""
+    item = grow(corpus, 1)
+    add(process, item, item, grow(corpus, 1, version=3))
+    assert steps.sql(process, "SELECT count(*) FROM work") == [(1,)]
+    with process.database.transaction() as connection:
+        outbox.done(connection, [item.id], 1)
+    add(process, item)
+    assert steps.sql(process, "SELECT state FROM work") == [("done",)]
+
+
+def test_one_open_grow_per_batch(process: Process, corpus: int) -> None:
+    """A batch waits for one search at a time; after it, it can wait for the next."""
+    first, second = grow(corpus, 1), grow(corpus, 1, since=1, version=2)
+    add(process, first, second)
+    assert steps.sql(process, "SELECT id FROM work") == [(first.id,)]
+    with process.database.transaction() as connection:
+        outbox.done(connection, [first.id], 1)
+    add(process, second)
+    assert steps.sql(process, "SELECT id FROM work WHERE state = 'open'") == [(second.id,)]
