@@ -52,9 +52,12 @@ class Format(enum.StrEnum):
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"crochet {version('crochet-tasks')}")
+        try:
+            typer.echo(f"crochet {version('crochet-tasks')}")
+        except PackageNotFoundError:
+            typer.echo("crochet, not installed")
         raise typer.Exit
 
 

@@ -65,7 +65,7 @@ def drawn(sides: Sequence[int], words: Sequence[str]) -> RenderableType:
     """One ortho, headed by its shape and volume."""
     head = Text.assemble((shape_name(tuple(sides)), "bold"), (f"  volume {volume(tuple(sides))}", "dim"))
     grids = [_grid(label, [[words[cell] for cell in row] for row in rows]) for label, rows in tiles(sides)]
-    return Group(head, grids[0] if len(grids) == 1 else Columns(grids, padding=(0, 1)))
+    return Group(head, grids[0] if len(grids) == 1 else Columns(grids, padding=(0, 3)))
 
 
 def _grid(label: str, rows: list[list[str]]) -> Table:

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from crochet_tasks import app, work
 from crochet_tasks.db import batches, corpora, outbox, schema
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.embedded import EmbeddedPostgres
-from crochet_tasks.db.outbox import States
+from crochet_tasks.db.outbox import Item, States
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.errors import Retry, retry_class
@@ -25,6 +26,8 @@ LOOK_SECONDS = 0.25
 """how often the store is asked how far it is, at the most …"""
 LOOK_SHARE = 50
 """… and after a look that took long: not before this many times as long has passed"""
+WORKERS = 2
+"""threads that work at the same time: while one waits for Postgres the other one computes (docs/adr/0006)"""
 TRIES = 6
 PAUSE_SECONDS = 0.1
 """the first of the pauses between tries, each twice the one before: 3 s in all"""
@@ -137,38 +140,46 @@ def close(
     look = _Look(process.database, corpus.id, progress)
     failed = look().work.failed
     search_seconds, failure, tries, take_up = 0.0, None, 0, True
-    ended = Ended.STOPPED
-    while not stopped():
-        try:
-            if take_up:
-                work.take_up_again(corpus.id)
-                take_up = False
-            if budget is not None and _is_spent(process.database, corpus.id, budget):
+    ended: Ended | None = None
+    running: dict[Future[list[Item]], float] = {}
+    nothing = False  # the last time work was asked for there was none; what is running may bring some
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="work") as pool:
+        while True:
+            if ended is None and stopped():
+                ended = Ended.STOPPED
+            if ended is None and budget is not None and _is_spent(process.database, corpus.id, budget):
                 ended = Ended.BUDGET
+            if take_up and not running:
+                work.take_up_again(corpus.id)
+                take_up = nothing = False
+            while ended is None and not take_up and not nothing and len(running) < WORKERS:
+                running[pool.submit(work.publish_next, corpus.id)] = time.perf_counter()
+            if not running:
                 break
-            began = time.perf_counter()
-            items = work.publish_next(corpus.id)
-            tries = 0
-        except Exception as error:  # it was noted with the work that it befell
-            if retry_class(error) is Retry.LATER:
-                tries, take_up = tries + 1, True
-                if tries == TRIES:
-                    raise
-                time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
-                continue
-            before, failed = failed, look().work.failed
-            if failed == before:  # it befell no work: trying again would go on for ever
-                raise
-            failure = failure or error
-            continue
-        if not items:
-            ended = Ended.ELSEWHERE
-            break
-        if items[0].kind in ("seed", "grow"):
-            search_seconds += time.perf_counter() - began
-        look.now_and_then()
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                began = running.pop(done)
+                error = done.exception()
+                if error is None:
+                    items = done.result()
+                    nothing, tries = not items, 0
+                    if items and items[0].kind in ("seed", "grow"):
+                        search_seconds += (time.perf_counter() - began) / WORKERS
+                elif not isinstance(error, Exception):
+                    raise error
+                elif retry_class(error) is Retry.LATER:
+                    tries, take_up = tries + 1, True
+                    if tries == TRIES:
+                        raise error
+                    time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
+                else:  # it was noted with the work that it befell
+                    before, failed = failed, look().work.failed
+                    if failed == before:  # it befell no work: trying again would go on for ever
+                        raise error
+                    failure = failure or error
+            look.now_and_then()
     last = look()
-    return Outcome(Ended.CLOSED if last.work.open == 0 else ended, last, search_seconds, failure)
+    closed = last.work.open == 0
+    return Outcome(Ended.CLOSED if closed else ended or Ended.ELSEWHERE, last, search_seconds, failure)
 
 
 def _is_spent(database: Database, corpus: int, budget: int) -> bool:

@@ -215,7 +215,8 @@ class SchemaUnknown(Unavailable):
 
 
 class StateInUse(Unavailable):
-    """the state folder {folder} is in use by another crochet (process {pid}); wait for it, or choose another with --state"""
+    """the state folder {folder} is in use by another crochet (process {pid});
+    wait for it, or choose another with --state"""
 
     code = "state_in_use"
 

@@ -122,7 +122,9 @@ class _Store:
             work.corpus == self.corpus.id, work.kind == "remediations", work.state.in_(["open", "failed"])
         )
         counts = np.ones(context.version + 2, np.bool_)
-        counts[[version for version in self.connection.execute(pending).scalars() if version <= context.version]] = False
+        counts[[version for version in self.connection.execute(pending).scalars() if version <= context.version]] = (
+            False
+        )
         counts[context.version + 1 :] = False
         last = np.zeros(context.index.nodes, np.int32)
         children = np.flatnonzero(counts[context.born[1:]]) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -123,7 +124,7 @@ def _limits(connection: Connection, corpus: Corpus, version: int, problem: Probl
         problem(f"the corpus is at version {version}, but its texts made versions {[number for number, _ in made]}")
         return None
     limits = (1, *(limit for _, limit in made))
-    if any(one > other for one, other in zip(limits, limits[1:], strict=False)):
+    if any(one > other for one, other in itertools.pairwise(limits)):
         problem("the numbers of phrases of the versions do not ascend")
         return None
     return limits
@@ -135,13 +136,18 @@ def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem:
     versions = [row.version for row in rows if row.version is not None]
     if versions != sorted(versions):
         problem("the texts did not become versions in the order of their acceptance")
-    query = text("SELECT id FROM texts WHERE corpus = :corpus AND sha256 <> sha256(convert_to(body, 'UTF8')) ORDER BY id")
+    query = text(
+        "SELECT id FROM texts WHERE corpus = :corpus AND sha256 <> sha256(convert_to(body, 'UTF8')) ORDER BY id"
+    )
     for number in connection.execute(query, {"corpus": corpus.id}).scalars():
         problem(f"text {number} is not the one that was accepted: its checksum differs")
     for row in rows:
         if row.state in ("accepted", "ingested"):
-            stage = outbox.ingest if row.state == "accepted" else outbox.context
-            if not outbox.opened(connection, [stage(corpus.id, row.id).id]):
+            # A version that could not be made has failed work, which can be tried again; a text that failed is no more in line.
+            item = outbox.ingest(corpus.id, row.id) if row.state == "accepted" else outbox.context(corpus.id, row.id)
+            states = ["open"] if row.state == "accepted" else ["open", "failed"]
+            left = select(t.work.c.id).where(t.work.c.id == item.id, t.work.c.state.in_(states))
+            if connection.execute(left).first() is None:
                 problem(f"text {row.id} is {row.state} and has no open work")
 
 

@@ -79,7 +79,7 @@ class Closure:
             first += self._advance(found, last - first)
 
     def _grow(self, batch: Batch, index: PhraseIndex, version: int) -> None:
-        """Grow a batch from where it was left; a part that is left over becomes a batch of its own, as yet not grown."""
+        """Grow a batch from where it was left; what a search leaves over becomes a batch of its own."""
         sides, cells, since, waiting = batch.sides, batch.cells, batch.searched, batch.consulted
         while True:
             found = grow(index, sides, cells, since, version, self.limits, self.bounds)

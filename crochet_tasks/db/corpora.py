@@ -68,12 +68,12 @@ def obtain(connection: Connection, name: str, wanted: dict[str, int]) -> Corpus:
     connection.execute(insert(corpora).values(name=name, **limits._asdict()).on_conflict_do_nothing())
     corpus = named(connection, name)
     if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
-        raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits), wanted=_in_words(limits))
+        raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits._asdict()), wanted=_in_words(wanted))
     return corpus
 
 
-def _in_words(limits: Limits) -> str:
-    return ", ".join(f"{name} {value}" for name, value in limits._asdict().items())
+def _in_words(limits: dict[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in limits.items())
 
 
 def named(connection: Connection, name: str) -> Corpus:

@@ -81,7 +81,7 @@ def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, versio
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
     """Write work; what is there already stays as it is."""
-    rows = [_row(item) for item in items]
+    rows = [_row(item) for item in sorted(items)]  # in one order everywhere: so no two wait for each other
     if rows:
         connection.execute(insert(work).on_conflict_do_nothing(), rows)
 

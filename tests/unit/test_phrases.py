@@ -34,7 +34,8 @@ def tree(index: PhraseIndex) -> dict[tuple[int, int], int]:
 
 def assert_found(index: PhraseIndex, queries: Sequence[tuple[int, int]]) -> None:
     """`find` and `hits` answer what a dictionary answers."""
-    expected = [tree(index).get(query, -1) for query in queries]
+    phrases_by_key = tree(index)
+    expected = [phrases_by_key.get(query, -1) for query in queries]
     nodes, words = (np.array([query[i] for query in queries], np.int32) for i in range(2))
     assert index.find(nodes, words).tolist() == expected
     at, phrases = index.hits(nodes, words)
@@ -194,7 +195,7 @@ def test_table_grows_over_many_small_extensions() -> None:
 def everything(index: PhraseIndex) -> list[npt.NDArray[np.generic]]:
     """All that can be read off an index, as copies."""
     nodes, words = (grid.ravel() for grid in np.indices((index.nodes + 40, len(index.vocabulary) + 10), np.int32))
-    lists = [*index.after, *index.before]
+    lists = [getattr(of, name) for of in (index.after, index.before) for name in ("start", "count", "word", "phrase")]
     read = [index.parent, index.word, index.length, index.single, index.rank, index.hashes, *lists]
     read += [np.array(index.limits), np.array(index.vocabulary), index.find(nodes, words), *index.hits(nodes, words)]
     return [np.array(array) for array in read]
@@ -206,7 +207,7 @@ def test_an_old_index_is_unharmed() -> None:
     old = index_of([chatter(4, 12, 8)], 3)
     unread = index_of([chatter(4, 12, 8)], 3)
     before = everything(old)
-    one, other = (base.extended(base.additions(chatter(seed, 15, 3), 3)).closed() for base, seed in ((old, 5), (old, 6)))
+    one, other = (old.extended(old.additions(chatter(seed, 15, 3), 3)).closed() for seed in (5, 6))
     for sentence in chatter(7, 30, 200):
         one = one.extended(one.additions([sentence], 3)).closed()
     unread.extended(unread.additions(chatter(5, 15, 3), 3))
@@ -253,7 +254,7 @@ def test_rank_by_hand() -> None:
 @given(corpora(), st.randoms(use_true_random=False))
 def test_hashes(texts: list[str], dice: random.Random) -> None:
     """The hash of a word is 128 bits of BLAKE2b of the word, whatever else the corpus holds and in whatever order."""
-    shuffled = texts + ["some more words"]
+    shuffled = [*texts, "some more words"]
     dice.shuffle(shuffled)
     for corpus in (texts, shuffled):
         index = indexed(corpus, 2)

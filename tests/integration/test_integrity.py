@@ -1,0 +1,286 @@
+"""Everything or nothing: a failure at any statement of any stage leaves a sound store, from which the closure is reached."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import celery
+import psycopg
+import pytest
+
+from crochet_tasks import app, work
+from crochet_tasks.app import Process
+from crochet_tasks.db import outbox
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine import growth, seeds
+from crochet_tasks.engine.phrases import Additions, PhraseIndex
+from crochet_tasks.errors import DatabaseUnavailable, TextWithoutWords
+from crochet_tasks.settings import Settings
+from crochet_tasks.verify import verify
+from tests.integration import steps
+
+pytestmark = pytest.mark.integration
+
+# Two texts that make versions and, between them, one that cannot. Small batches and results: every kind of work occurs.
+TEXTS = [
+    "a b c, d e f, a d, b e, c f",
+    "1 2 3",
+    "a b c x, d e f y, x y, b d, e a",
+]
+SIZES = Settings(batch_orthos=2, result_bytes=1, part_words=9)
+STAGES = [
+    "accept",
+    "relay",
+    "ingest.text",
+    "context.version",
+    "remediations.due",
+    "search.seed",
+    "search.grow",
+    "orthos.store",
+]
+
+
+class Killed(BaseException):
+    """The process is gone: no handler of errors runs."""
+
+
+class Place(NamedTuple):
+    """The `number`th time that a stage sends a statement (or "COMMIT")."""
+
+    stage: str
+    statement: str
+    number: int
+
+
+class Saboteur:
+    """Sees every statement that goes to the server, in `seen`; at `place` it fails, before or after it was done."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[Place] = []
+        self.place: Place | None = None
+        self.after = False
+        self.failure: type[BaseException] = psycopg.OperationalError
+        self._times: Counter[tuple[str, str]] = Counter()
+        for owner in (psycopg.Cursor, psycopg.ServerCursor):
+            for name in ("execute", "executemany"):
+                patch.setattr(owner, name, self._watched(getattr(owner, name)))
+        patch.setattr(psycopg.Connection, "commit", self._watched(psycopg.Connection.commit))
+
+    def _watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(owner: object, *args: Any, **kwargs: Any) -> Any:
+            task = celery.current_task
+            statement = " ".join(str(args[0]).split()) if args else "COMMIT"
+            statement = re.sub(r"%\(\w+\)\w+(::[\w\[\]]+)?|\d+", "?", statement)[:90]
+            if statement in ("?", ";", "SELECT ?") or statement.startswith(("SELECT pg_catalog.version", "show ")):
+                return method(owner, *args, **kwargs)  # the pool's, not ours
+            stage = task.name if task else "relay" if self.accepted else "accept"
+            self._times[stage, statement] += 1
+            place = Place(stage, statement, self._times[stage, statement])
+            self.seen.append(place)
+            if place == self.place and not self.after:
+                raise self.failure("injected")
+            result = method(owner, *args, **kwargs)
+            if place == self.place:
+                raise self.failure("injected")
+            return result
+
+        return watched
+
+    accepted = False
+    """whether the texts are accepted: what runs outside a task is the relay from then on"""
+
+    def reset(self, place: Place | None, *, after: bool = False, failure: type[BaseException] = Killed) -> None:
+        self.place, self.after, self.failure, self.accepted = place, after, failure, False
+        self.seen.clear()
+        self._times.clear()
+
+
+@pytest.fixture
+def saboteur(monkeypatch: pytest.MonkeyPatch) -> Saboteur:
+    monkeypatch.setattr(growth, "FIRST_ROWS", 1)
+    monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
+    return Saboteur(monkeypatch)
+
+
+def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
+    """What a command does: take up what is left over, accept the texts, do the work."""
+    saboteur.accepted = False
+    work.take_up_again(corpus.id)
+    steps.accept(corpus, *TEXTS)
+    saboteur.accepted = True
+    while True:
+        try:
+            if not work.publish_next(corpus.id):
+                return
+        except TextWithoutWords:
+            pass  # that of the second text; the others go on
+
+
+def places(seen: list[Place]) -> list[Place]:
+    """Of every distinct statement of a stage the last time that it is sent, and the first and last commit."""
+    last = {place.statement: place for place in seen}
+    return sorted({*last.values(), *(place for place in seen if (place.statement, place.number) == ("COMMIT", 1))})
+
+
+BEFORE, AFTER = False, True
+ERROR = psycopg.OperationalError
+WAYS = [[(BEFORE, Killed), (AFTER, ERROR)], [(BEFORE, ERROR), (AFTER, Killed)]]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) -> None:
+    """Killed before or after any statement, and at any error of the database: the store is sound and work goes on."""
+    wanted = steps.expected([TEXTS[0], TEXTS[2]])
+    with app.process(SIZES, database) as process:
+        corpus = steps.new_corpus(process)
+        saboteur.reset(None)
+        attempt(corpus, saboteur)
+        seen = list(saboteur.seen)
+        assert {place.stage for place in seen} == set(STAGES)
+        assert steps.stored(process, corpus) == wanted
+    for number, place in enumerate(places([place for place in seen if place.stage == stage])):
+        # Killed before it and told by the database that it failed after it, or the other way round; at commits both.
+        for after, failure in WAYS[0] + WAYS[1] if place.statement == "COMMIT" else WAYS[number % 2]:
+            with app.process(SIZES, database) as process:
+                corpus = steps.new_corpus(process)
+                saboteur.reset(place, after=after, failure=failure)
+                with pytest.raises(Killed if failure is Killed else DatabaseUnavailable):
+                    attempt(corpus, saboteur)
+                assert verify(process, corpus, closure=False) == [], (place, after, failure)
+                if failure is not Killed:  # it lives on, with all that it remembers
+                    finish(process, corpus, saboteur, wanted)
+            if failure is Killed:
+                with app.process(SIZES, database) as process:
+                    finish(process, corpus, saboteur, wanted)
+
+
+def finish(process: Process, corpus: Corpus, saboteur: Saboteur, wanted: object) -> None:
+    attempt(corpus, saboteur)
+    assert steps.stored(process, corpus) == wanted
+    assert verify(process, corpus, closure=True) == []
+    states = "SELECT seq, state, error->>'code' FROM texts WHERE corpus = :corpus ORDER BY seq"
+    assert steps.sql(process, states, corpus=corpus.id) == [
+        (1, "current", None),
+        (2, "failed", "text_without_words"),
+        (3, "current", None),
+    ]
+
+
+class Poison(Exception):
+    pass
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the word "poison" is a bug in the program."""
+    additions = PhraseIndex.additions
+
+    def spoiled(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
+        if any("poison" in sentence for sentence in sentences):
+            raise Poison("cannot be swallowed")
+        return additions(index, sentences, max_side)
+
+    monkeypatch.setattr(PhraseIndex, "additions", spoiled)
+
+
+def test_a_poisonous_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that fails half-way is marked with its error, its phrases are gone, and the next one gets its turn."""
+    spoil(monkeypatch)
+    good = steps.TEXTS
+    with app.process(Settings(part_words=3), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, good[0], "new words here. and old a b c. then poison", good[1])
+        failures = []
+        for _ in range(1000):
+            try:
+                if not work.publish_next(corpus.id):
+                    break
+            except Poison as error:
+                failures.append(error)
+                assert steps.sql(process, "SELECT state, error->>'message' FROM texts WHERE seq = 2") == [
+                    ("failed", "cannot be swallowed")
+                ]
+                assert steps.sql(process, "SELECT FROM words WHERE word = 'here'") == []
+                assert verify(process, corpus, closure=False) == []
+        assert len(failures) == 1
+        assert steps.version(process, corpus) == 2
+        steps.ingest_all(corpus, good[2:])
+        assert steps.stored(process, corpus) == steps.expected(good)
+        monkeypatch.undo()
+        assert verify(process, corpus, closure=True) == []
+
+
+def test_half_made_phrases_are_waited_for(database: str) -> None:
+    """While a text is being ingested nothing of it is searched, and the fsck has nothing to say."""
+    with app.process(Settings(part_words=3), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, steps.TEXTS[:1])
+        steps.accept(corpus, steps.TEXTS[1])
+        work.publish_next(corpus.id)
+        assert steps.version(process, corpus) == 1
+        assert verify(process, corpus, closure=False) == []
+        notes: list[str] = []
+        assert verify(process, corpus, closure=True, progress=notes.append) == []
+        assert any("cannot be compared yet" in note for note in notes)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
+
+
+def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has seen the phrases of a text that then failed elsewhere does not take them for the next text's."""
+    spoil(monkeypatch)
+    with app.process(Settings(part_words=3), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, steps.TEXTS[:1])
+        steps.accept(corpus, "new words here. then poison")
+        work.publish_next(corpus.id)
+        with process.database.snapshot() as connection:
+            elsewhere = process.index(connection, corpus.id)
+        with pytest.raises(Poison):
+            steps.run(corpus)
+        process.indexes[corpus.id] = elsewhere  # this process is now a worker that did not see the failure
+        steps.ingest_all(corpus, steps.TEXTS[1:])
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_a_failure_is_that_texts_alone(database: str) -> None:
+    """A knock for one text that finds another one's turn, which fails, leaves the first one in line."""
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, "1 2 3", steps.TEXTS[0])
+        steps.sql(process, "UPDATE work SET published_at = now() WHERE subject = (SELECT id FROM texts WHERE seq = 1)")
+        with pytest.raises(TextWithoutWords):
+            work.publish_next(corpus.id)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
+
+
+@pytest.mark.parametrize("stage", ["context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"])
+def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Work that hits a bug is kept as failed, with its error; opened again after the repair it completes the closure."""
+
+    def bug(*args: object, **kwargs: object) -> NoReturn:
+        raise ValueError("a bug")
+
+    with app.process(Settings(batch_orthos=1), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, *steps.TEXTS)
+        with monkeypatch.context() as patch:
+            patch.setattr(app.app.tasks[stage], "run", bug)
+            failed = 0
+            for _ in range(1000):
+                try:
+                    if not work.publish_next(corpus.id):
+                        break
+                except ValueError:
+                    failed += 1
+        errors = steps.sql(process, "SELECT DISTINCT error->>'message' FROM work WHERE state = 'failed'")
+        assert errors == [("a bug",)]
+        assert failed
+        assert verify(process, corpus, closure=False) == []
+        with process.database.transaction() as connection:
+            assert outbox.reopen_failed(connection, corpus.id)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from api import create_app
+
+
+def test_live() -> None:
+    """A living process says so without asking anything else."""
+    answer = create_app().test_client().get("/health/live")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "live"})
