@@ -102,7 +102,11 @@ def in_own_process(
     """The best of a few measurements: what disturbs one only ever makes it slower."""
     call = json.dumps([kind, corpus, share, last, limits])
     runs = [
-        json.loads(subprocess.run([sys.executable, "-m", "benchmarks.closure", "--one", call], check=True, capture_output=True).stdout)
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.closure", "--one", call], check=True, capture_output=True
+            ).stdout
+        )
         for _ in range(repeat)
     ]
     return min(runs, key=lambda run: run["seconds"] if isinstance(run["seconds"], float) else run["seconds"][-1])
@@ -159,7 +163,7 @@ def _row(name: str, figures: Figures) -> Iterator[str]:
     )
 
 
-def machine() -> Iterator[str]:
+def machine(title: str = "Closure") -> Iterator[str]:
     """What was measured on."""
     import numpy as np
 
@@ -168,7 +172,7 @@ def machine() -> Iterator[str]:
         platform.processor(),
     )
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    yield f"# Closure, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit.stdout.strip() or 'unknown'}"
+    yield f"# {title}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit.stdout.strip() or 'unknown'}"
     yield ""
     yield (
         f"{psutil.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} "

@@ -34,7 +34,11 @@ def zipf(words: int = 24_000, vocabulary: int = 4_000, seed: int = 1) -> list[st
             sentence = [names[word]]
             for _ in range(length - 1):
                 own = random.random() < 0.9
-                word = int(followers[word, min(11, random.geometric(0.35) - 1)] if own else random.choice(vocabulary, p=frequency))
+                word = int(
+                    followers[word, min(11, random.geometric(0.35) - 1)]
+                    if own
+                    else random.choice(vocabulary, p=frequency)
+                )
                 sentence.append(names[word])
             sentences.append(" ".join(sentence))
             made += int(length)

@@ -28,6 +28,8 @@ LOOK_SHARE = 50
 """… and after a look that took long: not before this many times as long has passed"""
 WORKERS = 2
 """threads that work at the same time: while one waits for Postgres the other one computes (docs/adr/0006)"""
+FRUITLESS = 2 * WORKERS
+"""so many errors in a row that befell no work (two may have befallen the same): another one, and nothing will help"""
 TRIES = 6
 PAUSE_SECONDS = 0.1
 """the first of the pauses between tries, each twice the one before: 3 s in all"""
@@ -139,7 +141,7 @@ def close(
     """
     look = _Look(process.database, corpus.id, progress)
     failed = look().work.failed
-    search_seconds, failure, tries, take_up = 0.0, None, 0, True
+    search_seconds, failure, tries, fruitless, take_up = 0.0, None, 0, 0, True
     ended: Ended | None = None
     running: dict[Future[list[Item]], float] = {}
     nothing = False  # the last time work was asked for there was none; what is running may bring some
@@ -156,12 +158,15 @@ def close(
                 running[pool.submit(work.publish_next, corpus.id)] = time.perf_counter()
             if not running:
                 break
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            # One that found none may have asked before another one, that ends with it, wrote some: also by failing.
+            nothing = all(done.exception() is None and not done.result() for done in finished)
+            for done in finished:
                 began = running.pop(done)
                 error = done.exception()
                 if error is None:
                     items = done.result()
-                    nothing, tries = not items, 0
+                    tries = 0
                     if items and items[0].kind in ("seed", "grow"):
                         search_seconds += (time.perf_counter() - began) / WORKERS
                 elif not isinstance(error, Exception):
@@ -173,7 +178,8 @@ def close(
                     time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
                 else:  # it was noted with the work that it befell
                     before, failed = failed, look().work.failed
-                    if failed == before:  # it befell no work: trying again would go on for ever
+                    fruitless = fruitless + 1 if failed == before else 0
+                    if fruitless > FRUITLESS:
                         raise error
                     failure = failure or error
             look.now_and_then()

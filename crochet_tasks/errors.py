@@ -216,7 +216,8 @@ class SchemaUnknown(Unavailable):
 
 class StateInUse(Unavailable):
     """the state folder {folder} is in use by another crochet (process {pid});
-    wait for it, or choose another with --state"""
+    wait for it, or choose another with --state
+    """
 
     code = "state_in_use"
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, func, select, text
 
 from crochet_tasks.app import Process
@@ -19,10 +18,11 @@ from crochet_tasks.db import tables as t
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry
+from crochet_tasks.engine.closure import closure
 from crochet_tasks.engine.geometry import Cells, Sides, shape_name
 from crochet_tasks.engine.phrases import Bools, Ints, PhraseIndex
-from crochet_tasks.verify_context import Context, read_context
-from crochet_tasks.verify_search import Fingerprints, Ids, differences, search_again, unguarded
+from crochet_tasks.verify_context import Context, line_of, read_context
+from crochet_tasks.verify_search import Fingerprints, Ids, differences, unguarded
 
 MOST_PROBLEMS = 100
 IDS_AT_ONCE = 2_000_000  # 32 MB, and as much again to sort them
@@ -345,7 +345,7 @@ class _Store:
 
     def _again(self) -> Iterator[tuple[Sides, Ids, Cells]]:
         index = self.context.index
-        for sides, cells in search_again(index, self.context.version, self.corpus.limits):
+        for sides, cells in closure(index, self.context.version, self.corpus.limits):
             yield sides, geometry.ids(sides, cells, index.hashes), cells
 
     def _left(self) -> int:
@@ -356,11 +356,3 @@ class _Store:
             (work.state == "open") | ((work.state == "failed") & work.kind.in_(["remediations", "seed", "grow"])),
         )
         return self.connection.execute(query).scalar_one() + self.context.waiting_texts
-
-
-def line_of(index: PhraseIndex, cells: Cells, line: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    """Per ortho: the phrase that a line of it makes, -1 where it is none."""
-    node = index.single.take(cells[line[0]])
-    for cell in line[1:]:
-        node = index.find(node, cells[cell])
-    return node

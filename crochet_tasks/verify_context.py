@@ -46,13 +46,7 @@ class Context:
         """Whether all lines of these orthos are phrases of an index that may hold less than this context."""
         if int(cells.max()) >= len(index.vocabulary):
             return False
-        for line in lines(sides):
-            node = index.single.take(cells[line[0]])
-            for cell in line[1:]:
-                node = index.find(node, cells[cell])
-            if (node < 0).any():
-                return False
-        return True
+        return all(not (line_of(index, cells, line) < 0).any() for line in lines(sides))
 
     def versions(self) -> Iterator[tuple[int, PhraseIndex, PhraseIndex]]:
         """Every version, with an index of all that was before it and one that holds it too and nothing younger."""
@@ -80,6 +74,14 @@ class Context:
                 f"text {row.id} ({row.title}) brings {len(brings.parent)} phrases; "
                 f"version {version} has {there} and lacks {len(lacks.parent)} of them"
             )
+
+
+def line_of(index: PhraseIndex, cells: Cells, line: tuple[int, ...]) -> Ints:
+    """Per ortho: the phrase that a line of its cells makes, -1 where it is none."""
+    node: Ints = index.single.take(cells[line[0]])
+    for cell in line[1:]:
+        node = index.find(node, cells[cell])
+    return node
 
 
 class _Chunks(NamedTuple):
@@ -143,7 +145,7 @@ def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem:
         problem(f"text {number} is not the one that was accepted: its checksum differs")
     for row in rows:
         if row.state in ("accepted", "ingested"):
-            # A version that could not be made has failed work, which can be tried again; a text that failed is no more in line.
+            # What failed to make a version can be tried again; a text that failed is no longer in line.
             item = outbox.ingest(corpus.id, row.id) if row.state == "accepted" else outbox.context(corpus.id, row.id)
             states = ["open"] if row.state == "accepted" else ["open", "failed"]
             left = select(t.work.c.id).where(t.work.c.id == item.id, t.work.c.state.in_(states))

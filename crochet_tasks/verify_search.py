@@ -1,17 +1,16 @@
-"""The part of `verify` that searches: the closure again, and what batches have to wait on."""
+"""The part of `verify` that searches: comparing closures, and what batches have to wait on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 from crochet_tasks.db.batches import Batch
-from crochet_tasks.engine.geometry import Cells, Limits, Sides, slabs, volume
-from crochet_tasks.engine.growth import ROWS_AT_ONCE, Bounds, Found, Lengthening, grow
+from crochet_tasks.engine.geometry import Cells, Limits, Sides, slabs
+from crochet_tasks.engine.growth import ROWS_AT_ONCE, Lengthening
 from crochet_tasks.engine.phrases import Bools, PhraseIndex
-from crochet_tasks.engine.seeds import seed, seed_parts
 from crochet_tasks.engine.window import window
 
 Ids = npt.NDArray[np.uint64]
@@ -22,7 +21,7 @@ EXAMPLES = 3
 
 
 class Fingerprints:
-    """Per shape, what tells two sets of orthos apart whatever their order: in each of 1024 buckets of ids, how many and two sums."""
+    """Per shape, what tells two sets of orthos apart, in any order: per bucket of ids, how many and two sums."""
 
     def __init__(self) -> None:
         self._of: dict[Sides, npt.NDArray[np.uint64]] = {}
@@ -54,43 +53,6 @@ class Fingerprints:
 
 def buckets_of(ids: Ids) -> npt.NDArray[np.int64]:
     return (ids[:, 0] >> np.uint64(54)).astype(np.int64)
-
-
-def search_again(index: PhraseIndex, version: int, limits: Limits) -> Iterator[tuple[Sides, Cells]]:
-    """Every ortho of a version, searched afresh, in pieces.
-
-    What is found waits per shape until it is worth a search, the largest boxes go first, and a seed is played only when
-    nothing else is worth one: so memory holds about a batch per shape.
-    """
-    bounds = Bounds()
-    waiting: dict[Sides, list[Cells]] = {}
-    size: dict[Sides, int] = {}
-
-    def keep(found: Found) -> Iterator[tuple[Sides, Cells]]:
-        for sides, cells in found.batches:
-            waiting.setdefault(sides, []).append(cells)
-            size[sides] = size.get(sides, 0) + cells.shape[1]
-            yield sides, cells
-
-    def grown(shapes: Iterable[Sides]) -> Iterator[tuple[Sides, Cells]]:
-        sides = max(shapes, key=volume)
-        cells = np.concatenate(waiting.pop(sides), axis=1)
-        del size[sides]
-        while cells.shape[1]:
-            found = grow(index, sides, cells, 0, version, limits, bounds)
-            yield from keep(found)
-            cells = cells[:, found.done :]
-
-    for first, last in seed_parts(index, 0, version):
-        while first < last:
-            found = seed(index, 0, version, limits, first, last, bounds)
-            yield from keep(found)
-            first += found.done
-            while full := [sides for sides, count in size.items() if count >= bounds.batch_orthos]:
-                yield from grown(full)
-    while size:
-        full = [sides for sides, count in size.items() if count >= bounds.batch_orthos]
-        yield from grown(full or [min(size, key=volume)])
 
 
 def differences(
@@ -139,7 +101,7 @@ def unguarded(index: PhraseIndex, batch: Batch, known: Bools, limits: Limits) ->
     """
     view = window(index, 0, index.version)
     missing = np.zeros(index.nodes, np.bool_)
-    cells = batch.cells.astype(index.cell_type, copy=False)
+    cells: Cells = batch.cells.astype(index.cell_type, copy=False)
     for how in slabs(batch.sides, limits):
         guarded = np.zeros(cells.shape[1], np.bool_)
         for along in how.along:
@@ -148,9 +110,10 @@ def unguarded(index: PhraseIndex, batch: Batch, known: Bools, limits: Limits) ->
                 node = index.find(node, cells[cell])
             guarded |= known.take(node) & (index.after.count.take(node) == 0)
         kernel = Lengthening(view, how)
-        rest = cells[:, ~guarded]
+        rest: Cells = cells[:, ~guarded]
         for first in range(0, rest.shape[1], ROWS_AT_ONCE):
-            for _ in kernel.children(rest[:, first : first + ROWS_AT_ONCE]):
+            piece: Cells = rest[:, first : first + ROWS_AT_ONCE]
+            for _ in kernel.children(piece):
                 pass
         missing |= kernel.consulted & ~known
     return np.flatnonzero(missing)

@@ -94,12 +94,9 @@ def fail(connection: Connection, text: int, error: dict[str, str]) -> None:
 
 def add(connection: Connection, corpus: int, index: PhraseIndex, added: Additions, born: int) -> None:
     """Write what a part of a text brings to the index, born in a version that is still to be made."""
-    first_word = len(index.vocabulary)
     if added.words:
-        rows = [
-            {"corpus": corpus, "id": first_word + i, "born": born, "word": word} for i, word in enumerate(added.words)
-        ]
-        connection.execute(words.insert(), rows)
+        new = {"corpus": corpus, "first": len(index.vocabulary), "born": born, "words": added.words}
+        bulk.execute(connection, _ADD_WORDS, new)
     if len(added.parent):
         values = {
             "corpus": corpus,
@@ -110,6 +107,13 @@ def add(connection: Connection, corpus: int, index: PhraseIndex, added: Addition
             "word": bulk.packed(added.word),
         }
         connection.execute(phrases.insert().values(values))
+
+
+_ADD_WORDS = """
+INSERT INTO words (corpus, id, born, word)
+SELECT %(corpus)s, %(first)s + place - 1, %(born)s, word
+  FROM unnest(%(words)b::text[]) WITH ORDINALITY AS new (word, place)
+"""
 
 
 def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> PhraseIndex:

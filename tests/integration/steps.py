@@ -56,7 +56,7 @@ def run(corpus: Corpus) -> list[Item]:
 def closure_of(
     process: Process, texts: Sequence[str], limits: Iterable[int] = Limits(), *, at_once: bool = False
 ) -> Counter[Ortho]:
-    """Accept texts into a new corpus and do all the work, after each text or after all; how often each ortho is stored."""
+    """Accept texts into a new corpus and do all the work, after each text or after all; returns what is stored."""
     corpus = new_corpus(process, limits)
     ingest_all(corpus, texts, at_once=at_once)
     return stored(process, corpus)

@@ -1,4 +1,4 @@
-"""Everything or nothing: a failure at any statement of any stage leaves a sound store, from which the closure is reached."""
+"""Everything or nothing: a failure at any statement of any stage leaves a sound store, and work goes on from there."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_half_made_phrases_are_waited_for(database: str) -> None:
 
 
 def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that has seen the phrases of a text that then failed elsewhere does not take them for the next text's."""
+    """A worker that has seen the phrases of a text that then failed elsewhere does not keep them."""
     spoil(monkeypatch)
     with app.process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
@@ -259,7 +259,7 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
 
 @pytest.mark.parametrize("stage", ["context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"])
 def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    """Work that hits a bug is kept as failed, with its error; opened again after the repair it completes the closure."""
+    """Work that hits a bug is kept as failed, with its error; opened again after the repair it is done."""
 
     def bug(*args: object, **kwargs: object) -> NoReturn:
         raise ValueError("a bug")

@@ -125,9 +125,9 @@ def test_newer_is_refused(fresh: Database) -> None:
     schema.migrate(fresh)
     with fresh.transaction() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaUnknown, match="'9999'.*newer"):
+    with pytest.raises(SchemaUnknown, match=r"'9999'.*newer"):
         schema.check(fresh)
-    with pytest.raises(SchemaUnknown, match="'9999'.*newer"):
+    with pytest.raises(SchemaUnknown, match=r"'9999'.*newer"):
         schema.migrate(fresh)
 
 

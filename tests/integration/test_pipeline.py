@@ -41,7 +41,7 @@ MOST_ORTHOS = 100  # of an example: with batches of 1 each of them is a search
 
 @pytest.fixture(autouse=True)
 def first_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search looks whether its result is large enough after one ortho already: or else none here would ever be cut."""
+    """A search looks whether its result is large enough after one ortho already: else none here would be cut."""
     monkeypatch.setattr(growth, "FIRST_ROWS", 1)
     monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
 

@@ -1,4 +1,4 @@
-"""The fsck finds every kind of damage that somebody with psql can do, names it, and says nothing about a healthy store."""
+"""The fsck finds and names what somebody with psql can damage, and says nothing about a healthy store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ DAMAGE = {
     ),
     "ortho twice in a batch": (
         (
-            f"UPDATE batches SET cells = substr(cells, 1, 2) || substr(cells, 1, 2) || substr(cells, 5, 2) || substr(cells, 5, 2)"
+            "UPDATE batches SET cells = substr(cells, 1, 2) || substr(cells, 1, 2) || substr(cells, 5, 2)"
+            " || substr(cells, 5, 2)"
             f" || substr(cells, 9, 2) || substr(cells, 9, 2) || substr(cells, 13, 2) || substr(cells, 13, 2), count = 2"
             f" WHERE id = {SQUARES}"
         ),
@@ -175,7 +176,7 @@ DEEP_DAMAGE = {
         "phrases that its search consults, such as phrase",
     ),
     "searched before it existed": (
-        "UPDATE remediations SET searched = 1, phrases = '' WHERE batch = (SELECT id FROM batches WHERE sides = '{2,2,3}')",
+        "UPDATE remediations SET searched = 1, phrases = '' FROM batches WHERE id = batch AND sides = '{2,2,3}'",
         "holds orthos younger than version 1",
     ),
     "another text": (
