@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from crochet_tasks.db import texts
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError
@@ -29,12 +30,24 @@ class Process:
     database: Database
     indexes: dict[int, PhraseIndex] = field(default_factory=dict)
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
+    pending: dict[tuple[int, int], PhraseIndex] = field(default_factory=dict)
 
-    def index(self, connection: Connection, corpus: int, version: int | None = None) -> PhraseIndex:
-        """The corpus' phrase index, brought forward to `version` at least, or to all that `connection` can see."""
+    def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
+        """The corpus' phrase index, brought forward to `version` at least."""
         index = self.indexes.get(corpus, PhraseIndex())
-        if version is None or index.version < version:
+        if index.version < version:
             index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
+        return index
+
+    def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
+        """The index with what has come in of the text that is being ingested. The caller holds the ORDER lock.
+
+        It is kept for the next part, under the text and how far that is: so it cannot be taken for another's.
+        """
+        index = self.pending.get((text.id, text.sentences))
+        if index is None:
+            index = self.index(connection, text.corpus, version)
+            index = texts.bring_forward(connection, text.corpus, index, pending=True)
         return index
 
     def sentences(self, connection: Connection, text: int) -> list[list[str]]:
@@ -42,10 +55,6 @@ class Process:
         if text not in self.parsed:
             self.parsed = {text: sentences(texts.body(connection, text))}
         return self.parsed[text]
-
-    def forget(self, corpus: int) -> None:
-        """Drop the index of a corpus: what it was read from was taken back."""
-        self.indexes.pop(corpus, None)
 
 
 _process: Process | None = None

@@ -6,7 +6,7 @@ import contextlib
 import enum
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,57 +140,89 @@ def close(
     may succeed later is tried again for a few seconds, then its error is raised.
     """
     look = _Look(process.database, corpus.id, progress)
-    failed = look().work.failed
-    search_seconds, failure, tries, fruitless, take_up = 0.0, None, 0, 0, True
-    ended: Ended | None = None
-    running: dict[Future[list[Item]], float] = {}
-    nothing = False  # the last time work was asked for there was none; what is running may bring some
+    crew = _Crew(process.database, corpus.id, look, budget, stopped)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="work") as pool:
-        while True:
-            if ended is None and stopped():
-                ended = Ended.STOPPED
-            if ended is None and budget is not None and _is_spent(process.database, corpus.id, budget):
-                ended = Ended.BUDGET
-            if take_up and not running:
-                work.take_up_again(corpus.id)
-                take_up = nothing = False
-            while ended is None and not take_up and not nothing and len(running) < WORKERS:
-                running[pool.submit(work.publish_next, corpus.id)] = time.perf_counter()
-            if not running:
-                break
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            # One that found none may have asked before another one, that ends with it, wrote some: also by failing.
-            nothing = all(done.exception() is None and not done.result() for done in finished)
-            for done in finished:
-                began = running.pop(done)
-                error = done.exception()
-                if error is None:
-                    items = done.result()
-                    tries = 0
-                    if items and items[0].kind in ("seed", "grow"):
-                        search_seconds += (time.perf_counter() - began) / WORKERS
-                elif not isinstance(error, Exception):
-                    raise error
-                elif retry_class(error) is Retry.LATER:
-                    tries, take_up = tries + 1, True
-                    if tries == TRIES:
-                        raise error
-                    time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
-                else:  # it was noted with the work that it befell
-                    before, failed = failed, look().work.failed
-                    fruitless = fruitless + 1 if failed == before else 0
-                    if fruitless > FRUITLESS:
-                        raise error
-                    failure = failure or error
+        while crew.hand_out(pool):
+            crew.take_in()
             look.now_and_then()
     last = look()
-    closed = last.work.open == 0
-    return Outcome(Ended.CLOSED if closed else ended or Ended.ELSEWHERE, last, search_seconds, failure)
+    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or Ended.ELSEWHERE
+    return Outcome(ended, last, crew.search_seconds, crew.failure)
 
 
-def _is_spent(database: Database, corpus: int, budget: int) -> bool:
-    with database.transaction() as connection:
-        return corpora.total(connection, corpus) >= budget and not outbox.ordered_waits(connection, corpus)
+class _Crew:
+    """Two threads at work on a corpus, each with one piece at a time."""
+
+    def __init__(
+        self, database: Database, corpus: int, look: _Look, budget: int | None, stopped: Callable[[], bool]
+    ) -> None:
+        self.ended: Ended | None = None
+        self.search_seconds = 0.0
+        self.failure: Exception | None = None
+        self._database, self._corpus, self._look = database, corpus, look
+        self._budget, self._stopped = budget, stopped
+        self._running: dict[Future[list[Item]], float] = {}
+        self._nothing = False
+        """the last time work was asked for there was none; what is running may bring some"""
+        self._take_up = True
+        """what was published and not done is to be opened again, as soon as nobody works on it"""
+        self._tries = self._fruitless = 0
+        self._failed = look().work.failed
+
+    def hand_out(self, pool: Executor) -> bool:
+        """Let as many pieces run as may; False when none does and none will."""
+        if self._take_up and not self._running:
+            work.take_up_again(self._corpus)
+            self._take_up = self._nothing = False
+        if self.ended is None and self._stopped():
+            self.ended = Ended.STOPPED
+        if self.ended is None and not self._take_up and not self._nothing:
+            room = self._room()
+            if room == 0 and not self._running:
+                self.ended = Ended.BUDGET
+            while len(self._running) < room:
+                self._running[pool.submit(work.publish_next, self._corpus)] = time.perf_counter()
+        return bool(self._running)
+
+    def _room(self) -> int:
+        """How many pieces may run. With the budget spent only those of the ordered stages, alone: they come first."""
+        if self._budget is None:
+            return WORKERS
+        with self._database.transaction() as connection:
+            if corpora.total(connection, self._corpus) < self._budget:
+                return WORKERS
+            return 1 if not self._running and outbox.ordered_waits(connection, self._corpus) else 0
+
+    def take_in(self) -> None:
+        """Wait for a piece to end; raises its error if it is none to go on with."""
+        finished = wait(self._running, return_when=FIRST_COMPLETED).done
+        # One that found none may have asked before another one, that ends with it, wrote some: also by failing.
+        self._nothing = all(done.exception() is None and not done.result() for done in finished)
+        for done in finished:
+            began = self._running.pop(done)
+            error = done.exception()
+            if error is not None:
+                self._weigh(error)
+                continue
+            self._tries = 0
+            if done.result() and done.result()[0].kind in ("seed", "grow"):
+                self.search_seconds += (time.perf_counter() - began) / WORKERS
+
+    def _weigh(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise error
+        if retry_class(error) is Retry.LATER:
+            self._tries, self._take_up = self._tries + 1, True
+            if self._tries == TRIES:
+                raise error
+            time.sleep(PAUSE_SECONDS * 2 ** (self._tries - 1))
+            return
+        # It was noted with the work or the text that it befell, and the rest goes on.
+        before, self._failed = self._failed, self._look().work.failed
+        self._fruitless = self._fruitless + 1 if self._failed == before else 0
+        if self._fruitless > FRUITLESS:
+            raise error
+        self.failure = self.failure or error
 
 
 class _Look:

@@ -57,7 +57,7 @@ def _ingest(corpus: int) -> None:
         if text is None or text.state != "accepted":
             return
         limits, version = corpora.numbered(connection, corpus)[-2:]
-        index = here().index(connection, corpus)
+        index = here().pending_index(connection, text, version)
         parsed = here().sentences(connection, text.id)
         if not parsed:
             raise TextWithoutWords(source=text.title)
@@ -72,6 +72,7 @@ def _ingest(corpus: int) -> None:
             outbox.done(connection, [item.id])
         else:
             outbox.hand_back(connection, [item.id])
+            here().pending = {(text.id, until): index.extended(added)}
 
 
 def give_up(corpus: int, error: dict[str, str]) -> None:
@@ -83,7 +84,6 @@ def give_up(corpus: int, error: dict[str, str]) -> None:
             texts.fail(connection, text.id, error)
             outbox.fail(connection, [outbox.ingest(corpus, text.id).id, outbox.context(corpus, text.id).id], error)
             outbox.knock(connection, corpus)
-    here().forget(corpus)
 
 
 def _part(parsed: list[list[str]], first: int, words: int) -> int:

@@ -32,7 +32,7 @@ def due(payload: dict[str, Any]) -> None:
                     for batch, sides, count, searched in waiting
                 ),
             )
-            index = here().index(connection, corpus)
+            index = here().index(connection, corpus, version)
             parts = seed_parts(index, version - 1, version)
             outbox.add(connection, (outbox.seed(corpus, version, part) for part in parts))
             outbox.done(connection, [item.id])

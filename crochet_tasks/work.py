@@ -46,8 +46,11 @@ def publish_next(corpus: int | None = None) -> list[Item]:
 
 
 def _note(items: list[Item], error: Exception) -> None:
-    """Keep with the work what befell it: what can succeed later stays open, the rest has failed."""
-    ids = [item.id for item in items]
+    """Keep with the work what befell it: what can succeed later stays open, the rest has failed.
+
+    An ingestion notes for itself which text it was that failed: it need not be the one whose message knocked.
+    """
+    ids = [item.id for item in items if item.kind != "ingest"]
     if retry_class(error) is Retry.NEVER:
         with here().database.transaction() as connection:
             outbox.fail(connection, ids, described(error))

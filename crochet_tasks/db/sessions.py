@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks.errors import DatabaseConflict, DatabaseUnavailable
+from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
 CONFLICTS = {"40001", "40P01", "55P03", "57014"}
@@ -64,14 +65,21 @@ def _our_errors() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise DatabaseUnavailable(reason="no connection became free") from error
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in CONFLICTS:
-            raise DatabaseConflict(reason=first_line(error)) from error
-        if isinstance(error, OperationalError) or error.connection_invalidated:
-            raise DatabaseUnavailable(reason=first_line(error)) from error
-        raise
+    except DBAPIError as error:  # from SQLAlchemy, which hands on what the driver raised
+        raise _ours(error.orig) or error from error
+    except psycopg.Error as error:  # from the driver itself: bulk statements go straight to it
+        raise _ours(error) or error from error
 
 
-def first_line(error: DBAPIError) -> str:
-    """What the server or driver said, in one line and without the statement."""
-    return (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+def _ours(error: BaseException | None) -> CrochetError | None:
+    """What a driver's error means to a task; None where it is no trouble of the moment."""
+    if isinstance(error, psycopg.Error) and error.sqlstate in CONFLICTS:
+        return DatabaseConflict(reason=first_line(error))
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return DatabaseUnavailable(reason=first_line(error))
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """What the server or driver said, in one line."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

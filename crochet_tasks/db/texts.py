@@ -116,10 +116,11 @@ SELECT %(corpus)s, %(first)s + place - 1, %(born)s, word
 """
 
 
-def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> PhraseIndex:
-    """The index with everything the store has beyond it: later versions, and parts of a text that is being ingested.
+def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False) -> PhraseIndex:
+    """The index with all later versions. Safe to call at any moment, also outside the locks.
 
-    Safe to call at any moment, also outside the locks: limits say what belongs to which version.
+    With `pending`, also with what has come in of the text that is being ingested. That may be taken back and its ids
+    given to another text, so it is for the holder of the ORDER lock only, and nothing to keep.
     """
     # Limits first: under read committed, whatever they point to is there for the later statements.
     newer = connection.execute(
@@ -128,9 +129,12 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> Ph
         .order_by(texts.c.version)
     ).scalars()
     limits = (*index.limits, *newer)
-    chunks = bulk.rows(connection, _CHUNKS, {"corpus": corpus, "first": index.nodes})
+    born = len(limits) if pending else len(limits) - 1
+    chunks = bulk.rows(connection, _CHUNKS, {"corpus": corpus, "first": index.nodes, "born": born})
     new_words = connection.execute(
-        select(words.c.word).where(words.c.corpus == corpus, words.c.id >= len(index.vocabulary)).order_by(words.c.id)
+        select(words.c.word)
+        .where(words.c.corpus == corpus, words.c.id >= len(index.vocabulary), words.c.born <= born)
+        .order_by(words.c.id)
     ).scalars()
     added = Additions(list(new_words), _joined(chunks, 0), _joined(chunks, 1))
     if not added.words and not len(added.parent) and limits == index.limits:
@@ -138,7 +142,11 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex) -> Ph
     return index.extended(added, limits)
 
 
-_CHUNKS = "SELECT parent, word FROM phrases WHERE corpus = %(corpus)s AND first >= %(first)s ORDER BY first"
+_CHUNKS = """
+SELECT parent, word FROM phrases
+ WHERE corpus = %(corpus)s AND first >= %(first)s AND born <= %(born)s
+ ORDER BY first
+"""
 
 
 def _joined(chunks: list[tuple[bytes, ...]], column: int) -> Ints:

@@ -79,7 +79,7 @@ def stored(process: Process, corpus: Corpus) -> Counter[Ortho]:
     """How often each ortho is stored."""
     found: Counter[Ortho] = Counter()
     with process.database.snapshot() as connection:
-        index = process.index(connection, corpus.id)
+        index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
         for batch in batches.every(connection, corpus.id):
             found.update(decoded(index, batch))
     return found

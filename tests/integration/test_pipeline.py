@@ -160,7 +160,7 @@ def test_the_same_text_twice(process: Process) -> None:
 def waits(process: Process, corpus: Corpus) -> dict[int, set[Phrase]]:
     """What the searched batches wait on, in words."""
     with process.database.snapshot() as connection:
-        index = process.index(connection, corpus.id)
+        index = process.index(connection, corpus.id, steps.version(process, corpus))
         return {
             batch.id: {index.phrase(phrase) for phrase in batch.phrases.tolist()}
             for batch in batches.every(connection, corpus.id)
