@@ -68,6 +68,7 @@ SETTINGS = {
     "log_min_error_statement": "panic",
 }
 
+LEFT_OVER_SECONDS = 10.0
 START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; giving up earlier would only begin it again
 INITDB_SECONDS = 120.0
 NEW_DATA_BYTES = 128 << 20  # initdb writes 40 MB, and there should be room for something to put in
@@ -197,7 +198,8 @@ class EmbeddedPostgres:
     def _sweep(self) -> None:
         """Remove what a killed owner or server left. We hold the lock, so nothing of it is in use."""
         for unfinished in self._folder.glob("initdb-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            # The initdb of a killed owner is told to end, but may write a little longer.
+            wait_until(lambda unfinished=unfinished: _removed(unfinished), LEFT_OVER_SECONDS)
         self._remove_aliases()
         if not self._data.exists():
             return
@@ -349,6 +351,11 @@ def _fits(folder: str) -> bool:
 
 def _alias_prefix() -> str:
     return f"crochet-{os.geteuid()}-"
+
+
+def _removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _free_bytes(folder: Path) -> int:
