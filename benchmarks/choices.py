@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import embedded, ingest, work
+from crochet_tasks import embedded, ingest
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
@@ -194,10 +195,14 @@ def _compared(process: Process, ways: list[tuple[str, str, str, Callable[[Any], 
                 write(cursor)
                 driver.commit()
                 wrote = time.perf_counter() - started
-                took = seconds(lambda cursor=cursor, read=read: cursor.execute(read).fetchall(), 3)
+                took = seconds(functools.partial(_read, cursor, read), 3)
                 size = cursor.execute("SELECT pg_total_relation_size(%s::regclass)", (table,)).fetchone()[0]
         yield f"| {name} | {wrote:.2f} | {took:.3f} | {size / 1e6:.1f} |"
     yield ""
+
+
+def _read(cursor: Any, query: str) -> object:
+    return cursor.execute(query).fetchall()
 
 
 if __name__ == "__main__":

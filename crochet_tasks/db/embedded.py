@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import importlib.util
 import os
 import re
@@ -199,7 +200,7 @@ class EmbeddedPostgres:
         """Remove what a killed owner or server left. We hold the lock, so nothing of it is in use."""
         for unfinished in self._folder.glob("initdb-*"):
             # The initdb of a killed owner is told to end, but may write a little longer.
-            wait_until(lambda unfinished=unfinished: _removed(unfinished), LEFT_OVER_SECONDS)
+            wait_until(functools.partial(_removed, unfinished), LEFT_OVER_SECONDS)
         self._remove_aliases()
         if not self._data.exists():
             return
