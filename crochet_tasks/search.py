@@ -63,15 +63,20 @@ class Input(NamedTuple):
 
 
 def _together(inputs: list[Input], size: int) -> list[list[Input]]:
-    """Inputs grouped so that each group makes one batch: small ones, left by many small finds, are put together."""
+    """Inputs grouped so that each group makes one batch: small ones, left by many small finds, are put together.
+
+    Only what has the same shape and window goes together. What the relay publishes as one has; this does not rely on it.
+    """
     groups: list[list[Input]] = []
-    room = 0
-    for item in sorted(inputs, key=lambda given: (given.item.size, given.batch.id)):
-        if not groups or item.item.size > room:
+    room, kind = 0, None
+    for given in sorted(
+        inputs, key=lambda given: (given.batch.sides, given.item.window, given.item.size, given.batch.id)
+    ):
+        if (given.batch.sides, given.item.window) != kind or given.item.size > room:
             groups.append([])
-            room = size
-        groups[-1].append(item)
-        room -= item.item.size
+            room, kind = size, (given.batch.sides, given.item.window)
+        groups[-1].append(given)
+        room -= given.item.size
     return groups
 
 

@@ -120,7 +120,7 @@ def every(connection: Connection, corpus: int, sides: Sides | None = None) -> It
     """All batches of a corpus, or of one shape of it, one at a time from the server."""
     query = f"{_BATCH} WHERE corpus = %(corpus)s AND (%(sides)s::smallint[] IS NULL OR sides = %(sides)s) ORDER BY id"
     parameters = {"corpus": corpus, "sides": None if sides is None else list(sides)}
-    return (_batch(row) for row in bulk.stream(connection, query, parameters))
+    return (_batch(row) for row in bulk.stream(connection, query, parameters, 8))
 
 
 def _batch(row: tuple[Any, ...]) -> Batch:
@@ -140,7 +140,7 @@ class Due(NamedTuple):
 
 def due(connection: Connection, corpus: int, continued: Ints, version: int) -> Iterator[Due]:
     """The batches searched up to an older version that wait on one of the phrases `continued` (ascending)."""
-    waiting = bulk.stream(connection, _WAITING, {"corpus": corpus, "version": version})
+    waiting = bulk.stream(connection, _WAITING, {"corpus": corpus, "version": version}, 64)
     marked = np.zeros(int(continued[-1]) + 1 if len(continued) else 0, np.bool_)
     marked[continued] = True
     for batch, sides, count, searched, phrases in waiting:

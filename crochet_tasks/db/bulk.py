@@ -16,10 +16,12 @@ def rows(connection: Connection, query: str, parameters: Mapping[str, object]) -
         return cursor.execute(query, parameters).fetchall()  # type: ignore[no-any-return]
 
 
-def stream(connection: Connection, query: str, parameters: Mapping[str, object]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query one by one, from a cursor in the server: memory holds one row."""
+def stream(
+    connection: Connection, query: str, parameters: Mapping[str, object], at_once: int
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query, fetched so many at once from a cursor in the server: memory holds no more."""
     with _driver(connection).cursor(name="crochet_stream", binary=True) as cursor:
-        cursor.itersize = 1
+        cursor.itersize = at_once
         yield from cursor.execute(query, parameters)
 
 
