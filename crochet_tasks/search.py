@@ -65,7 +65,7 @@ class Input(NamedTuple):
 def _together(inputs: list[Input], size: int) -> list[list[Input]]:
     """Inputs grouped so that each group makes one batch: small ones, left by many small finds, are put together.
 
-    Only what has the same shape and window goes together. What the relay publishes as one has; this does not rely on it.
+    Only what has the same shape and window goes together: the relay publishes it so, but nothing rests on that.
     """
     groups: list[list[Input]] = []
     room, kind = 0, None
