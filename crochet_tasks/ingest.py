@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from crochet_tasks.app import Step, app, described, here
 from crochet_tasks.db import corpora, outbox, texts
 from crochet_tasks.db.corpora import Corpus, Lock
@@ -42,48 +44,50 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
 def ingest(payload: dict[str, Any]) -> None:
     """Ingest the next part of the text whose turn it is."""
     corpus = Knock.model_validate(payload).corpus
+    text: TextRow | None = None
     try:
-        _ingest(corpus)
+        with here().database.transaction() as connection:
+            corpora.hold(connection, corpus, Lock.ORDER)
+            text = texts.next_in_line(connection, corpus)
+            if text is not None and text.state == "accepted":
+                _ingest(connection, text)
     except Exception as error:
-        if retry_class(error) is Retry.NEVER:
-            give_up(corpus, described(error))
+        if text is not None and retry_class(error) is Retry.NEVER:
+            give_up(text, described(error))
         raise
 
 
-def _ingest(corpus: int) -> None:
-    with here().database.transaction() as connection:
-        corpora.hold(connection, corpus, Lock.ORDER)
-        text = texts.next_in_line(connection, corpus)
-        if text is None or text.state != "accepted":
-            return
-        limits, version = corpora.numbered(connection, corpus)[-2:]
-        index = here().pending_index(connection, text, version)
-        parsed = here().sentences(connection, text.id)
-        if not parsed:
-            raise TextWithoutWords(source=text.title)
-        until = _part(parsed, text.sentences, here().settings.part_words)
-        added = index.additions(parsed[text.sentences : until], limits.max_side)
-        texts.add(connection, corpus, index, added, version + 1)
-        whole = until == len(parsed)
-        texts.ingested(connection, text.id, until, whole=whole)
-        item = outbox.ingest(corpus, text.id)
-        if whole:
-            outbox.add(connection, [outbox.context(corpus, text.id)])
-            outbox.done(connection, [item.id])
-        else:
-            outbox.hand_back(connection, [item.id])
-            here().pending = {(text.id, until): index.extended(added)}
+def _ingest(connection: Connection, text: TextRow) -> None:
+    corpus = corpora.numbered(connection, text.corpus)
+    index = here().pending_index(connection, text, corpus.version)
+    parsed = here().sentences(connection, text.id)
+    if not parsed:
+        raise TextWithoutWords(source=text.title)
+    until = _part(parsed, text.sentences, here().settings.part_words)
+    added = index.additions(parsed[text.sentences : until], corpus.limits.max_side)
+    texts.add(connection, corpus.id, index, added, corpus.version + 1)
+    whole = until == len(parsed)
+    texts.ingested(connection, text.id, until, whole=whole)
+    item = outbox.ingest(corpus.id, text.id)
+    if whole:
+        outbox.add(connection, [outbox.context(corpus.id, text.id)])
+        outbox.done(connection, [item.id])
+    else:
+        outbox.hand_back(connection, [item.id])
+        here().pending = {(text.id, until): index.extended(added)}
 
 
-def give_up(corpus: int, error: dict[str, str]) -> None:
-    """Mark the text whose turn it is as failed: what it had brought goes, and the next one gets its turn."""
+def give_up(text: TextRow, error: dict[str, str]) -> None:
+    """Mark a text as failed: what it had brought goes, and the next one gets its turn.
+
+    Two workers may fail on the same text, one after the other; the second one finds it given up.
+    """
     with here().database.transaction() as connection:
-        corpora.hold(connection, corpus, Lock.ORDER)
-        text = texts.next_in_line(connection, corpus)
-        if text is not None:
-            texts.fail(connection, text.id, error)
-            outbox.fail(connection, [outbox.ingest(corpus, text.id).id, outbox.context(corpus, text.id).id], error)
-            outbox.knock(connection, corpus)
+        corpora.hold(connection, text.corpus, Lock.ORDER)
+        if texts.fail(connection, text, error):
+            items = [outbox.ingest(text.corpus, text.id).id, outbox.context(text.corpus, text.id).id]
+            outbox.fail(connection, items, error)
+            outbox.knock(connection, text.corpus)
 
 
 def _part(parsed: list[list[str]], first: int, words: int) -> int:

@@ -78,15 +78,19 @@ def make_version(connection: Connection, text: TextRow) -> int:
     return int(version)
 
 
-def fail(connection: Connection, text: int, error: dict[str, str]) -> None:
-    """Give a text up and take away what it had brought so far. The caller holds the ORDER lock."""
-    given_up = update(texts).where(texts.c.id == text, texts.c.state.in_(["accepted", "ingested"]))
+def fail(connection: Connection, text: TextRow, error: dict[str, str]) -> bool:
+    """Give a text up and take away what it had brought so far; whether it still was to be given up.
+
+    The caller holds the ORDER lock.
+    """
+    given_up = update(texts).where(texts.c.id == text.id, texts.c.state.in_(["accepted", "ingested"]))
     values = {"state": "failed", "error": error, "finished_at": func.now()}
-    corpus = connection.execute(given_up.values(values).returning(texts.c.corpus)).scalar_one_or_none()
-    if corpus is not None:
-        half_made = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
-        for table in (phrases, words):
-            connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > half_made))
+    if not connection.execute(given_up.values(values)).rowcount:
+        return False
+    version = select(corpora.c.version).where(corpora.c.id == text.corpus).scalar_subquery()
+    for table in (phrases, words):
+        connection.execute(table.delete().where(table.c.corpus == text.corpus, table.c.born > version))
+    return True
 
 
 # ── words and phrases ───────────────────────────────────────────────────────────────────────────

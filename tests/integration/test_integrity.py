@@ -11,10 +11,11 @@ import celery
 import psycopg
 import pytest
 
-from crochet_tasks import app, work
+from crochet_tasks import app, ingest, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import outbox
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseUnavailable, TextWithoutWords
@@ -243,6 +244,25 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
         process.indexes, process.pending = indexes, pending  # this process is now a worker that did not see the failure
         steps.ingest_all(corpus, steps.TEXTS[1:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
+    spoil(monkeypatch)
+    give_up = ingest.give_up
+
+    def twice(text: TextRow, error: dict[str, str]) -> None:
+        give_up(text, error)
+        give_up(text, error)
+
+    monkeypatch.setattr(ingest, "give_up", twice)
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, "words and then poison", steps.TEXTS[0])
+        with pytest.raises(Poison):
+            steps.run(corpus)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
 def test_a_failure_is_that_texts_alone(database: str) -> None:
