@@ -75,9 +75,15 @@ def grow_into(
     cells = cells.astype(index.cell_type, copy=False)
 
     def search(rows: slice) -> None:
-        for kernel in kernels:
-            for child in kernel.children(cells[:, rows]):
-                harvest.add(kernel.how.child, child)
+        consulted = [kernel.consulted.copy() for kernel in kernels]
+        try:
+            for kernel in kernels:
+                for child in kernel.children(cells[:, rows]):
+                    harvest.add(kernel.how.child, child)
+        except TooMuchError:  # these rows will be searched again, maybe not by this search
+            for kernel, before in zip(kernels, consulted, strict=True):
+                kernel.consulted = before
+            raise
 
     done = harvest.reap(search, cells.shape[1], FIRST_ROWS, lambda: sum(kernel.candidates for kernel in kernels))
     consulted = np.zeros(index.nodes, np.bool_)
@@ -86,18 +92,25 @@ def grow_into(
     return np.flatnonzero(consulted).astype(np.int32), done
 
 
+class TooMuchError(Exception):
+    """A slice yields more than a result may hold."""
+
+
 class Harvest:
     """Collects what a search finds, and says when it is enough."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.room = bounds.result_bytes
+        self._floor: int | None = None
         self._blocks: dict[Sides, list[Cells]] = {}
 
     def add(self, sides: Sides, cells: Cells) -> None:
         if cells.shape[1]:
             self._blocks.setdefault(sides, []).append(cells)
             self.room -= cells.nbytes
+            if self._floor is not None and self.room < self._floor:
+                raise TooMuchError
 
     @property
     def full(self) -> bool:
@@ -106,12 +119,23 @@ class Harvest:
     def reap(self, search: Callable[[slice], None], length: int, rows: int, candidates: Callable[[], int]) -> int:
         """Run `search` over slices of range(length) until all is done or the result is large enough; how far it came.
 
-        The first slice has `rows`, the others follow what the last one yielded: so none exceeds the bounds by much.
+        The first slice has `rows`, the others follow what the last one yielded. A slice that yields far too much all
+        the same is taken back and tried again as a smaller one: only a single row's yield is kept whatever its size.
+        Unless the harvest is full from the start, one slice at least is done.
         """
         done = 0
-        while done < length and not self.full and candidates() < self.bounds.candidates:
-            before = self.room
-            search(slice(done, done + rows))
+        while done < length and not self.full and (not done or candidates() < self.bounds.candidates):
+            before, blocks = self.room, {sides: len(found) for sides, found in self._blocks.items()}
+            self._floor = self.room - 2 * self.bounds.result_bytes if rows > 1 else None
+            try:
+                search(slice(done, done + rows))
+            except TooMuchError:
+                self.room = before
+                self._blocks = {sides: self._blocks[sides][:number] for sides, number in blocks.items()}
+                rows = max(1, rows // 8)
+                continue
+            finally:
+                self._floor = None
             done = min(length, done + rows)
             wanted = rows * self.bounds.result_bytes // (4 * (before - self.room) + 1)
             rows = max(1, min(wanted, 8 * rows, ROWS_AT_ONCE))

@@ -8,6 +8,7 @@ other new pairs with a lower number. So each box comes once either way.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from crochet_tasks.engine.window import Window, window
 
 COST_OF_A_PART = 1_000_000
 FIRST_PAIRS = 64
+PIECES = 64
+ALL_PIECES = range(PIECES)
 MOSTLY_NEW = 0.25  # from this share of new pairs on, enumerating everything is quicker (docs/adr/0003)
 
 
@@ -33,7 +36,10 @@ def seed(
     last: int | None = None,
     bounds: Bounds = Bounds(),
 ) -> Found:
-    """The boxes with all sides 2 that hold a pair born in (since, upto], those of start pairs [first, last).
+    """The boxes with all sides 2 that hold a pair born in (since, upto], at the places [first, last).
+
+    A start pair has PIECES places: what it yields is cut by one of the box's other words, because a pair of two
+    frequent words can begin millions of boxes.
 
     Seeds consult nothing: every new version is seeded anew, at a cost that follows its new pairs.
     """
@@ -45,21 +51,42 @@ def seed(
 def seed_into(
     harvest: Harvest, index: PhraseIndex, since: int, upto: int, limits: Limits, first: int, last: int | None
 ) -> int:
-    """`seed` into a given harvest; how many start pairs of the part were searched."""
+    """`seed` into a given harvest; how many places of the part were searched."""
     view = window(index, since, upto)
-    pairs = _start_pairs(view)[first:last]
+    pairs = _start_pairs(view)
+    last = len(pairs) * PIECES if last is None else last
     cubes = [(2,) * axes for axes in range(2, limits.max_axes + 1) if limits.allow((2,) * axes)]
     finder = _FromEverything(view, upto, cubes) if _mostly_new(view) else _FromNewPairs(view, cubes)
 
     def search(rows: slice) -> None:
-        for sides, cells in finder.boxes(pairs[rows]):
-            harvest.add(sides, cells.astype(index.cell_type, copy=False))
+        for some, pieces in _pieces(first + rows.start, min(first + rows.stop, last)):
+            for sides, cells in finder.boxes(pairs[some], pieces):
+                harvest.add(sides, cells.astype(index.cell_type, copy=False))
 
-    return harvest.reap(search, len(pairs), FIRST_PAIRS, lambda: finder.candidates)
+    return harvest.reap(search, last - first, FIRST_PAIRS * PIECES, lambda: finder.candidates)
+
+
+def _pieces(first: int, last: int) -> Iterator[tuple[slice, range]]:
+    """Places as whole pairs where possible: (start pairs, which pieces of each)."""
+    while first < last:
+        pair, piece = divmod(first, PIECES)
+        whole = (last - first) // PIECES if piece == 0 else 0
+        if whole:
+            yield slice(pair, pair + whole), ALL_PIECES
+            first += whole * PIECES
+        else:
+            end = min(last, (pair + 1) * PIECES)
+            yield slice(pair, pair + 1), range(piece, piece + end - first)
+            first = end
+
+
+def _in_pieces(word: Cells, pieces: range) -> Bools:
+    place = word % PIECES
+    return (place >= pieces.start) & (place < pieces.stop)
 
 
 def seed_parts(index: PhraseIndex, since: int, upto: int) -> list[tuple[int, int]]:
-    """How a seed is cut into parts [first, last) of start pairs that cost about the same."""
+    """How a seed is cut into parts that cost about the same: the places [first, last) of each."""
     view = window(index, since, upto)
     pairs = _start_pairs(view)
     count = index.after.count.astype(np.int64)
@@ -68,7 +95,7 @@ def seed_parts(index: PhraseIndex, since: int, upto: int) -> list[tuple[int, int
     whole = int(cost[-1]) if len(pairs) else 0
     cuts = np.searchsorted(cost, np.arange(COST_OF_A_PART, whole, COST_OF_A_PART)) + 1
     ends = sorted({0, *map(int, cuts), len(pairs)})
-    return list(itertools.pairwise(ends))
+    return list(itertools.pairwise(end * PIECES for end in ends))
 
 
 def _start_pairs(window: Window) -> Ints:
@@ -101,17 +128,20 @@ class _FromEverything:
     def candidates(self) -> int:
         return sum(kernel.candidates for kernel in self.kernels)
 
-    def boxes(self, pairs: Ints) -> Iterator[tuple[Sides, Cells]]:
+    def boxes(self, pairs: Ints, pieces: range) -> Iterator[tuple[Sides, Cells]]:
         index = self.window.index
-        yield from self._raised(np.stack([index.word[index.parent[pairs]], index.word[pairs]]), self.kernels)
+        start = np.stack([index.word[index.parent[pairs]], index.word[pairs]])
+        yield from self._raised(start, self.kernels, pieces)
 
-    def _raised(self, cells: Cells, kernels: list[Lengthening]) -> Iterator[tuple[Sides, Cells]]:
+    def _raised(self, cells: Cells, kernels: list[Lengthening], pieces: range) -> Iterator[tuple[Sides, Cells]]:
         if not kernels:
             return
         sides = kernels[0].how.child
         for raised in kernels[0].children(cells):
+            if pieces != ALL_PIECES:
+                raised = raised[:, _in_pieces(raised[1], pieces)]  # noqa: PLW2901 - the part of it that is asked for
             yield sides, raised if self.window.everything_new else raised[:, self._new(sides, raised)]
-            yield from self._raised(raised, kernels[1:])
+            yield from self._raised(raised, kernels[1:], ALL_PIECES)
 
     def _new(self, sides: Sides, cells: Cells) -> Bools:
         index = self.window.index
@@ -123,13 +153,19 @@ class _FromEverything:
 
 @dataclass(frozen=True)
 class _Partial:
-    """Boxes that are filled in part: the words per cell filled so far, and the pair each started from."""
+    """Boxes that are filled in part: the words per cell filled so far, and the pair each started from.
+
+    Only boxes are wanted whose word in cell `cut` lies in one of `pieces`.
+    """
 
     cells: dict[int, Ints]
     start: Ints
+    cut: int
+    pieces: range
 
     def take(self, rows: Longs | slice) -> _Partial:
-        return _Partial({cell: word[rows] for cell, word in self.cells.items()}, self.start[rows])
+        cells = {cell: word[rows] for cell, word in self.cells.items()}
+        return dataclasses.replace(self, cells=cells, start=self.start[rows])
 
 
 class _FromNewPairs:
@@ -140,11 +176,12 @@ class _FromNewPairs:
         self.cubes = cubes
         self.candidates = 0
 
-    def boxes(self, pairs: Ints) -> Iterator[tuple[Sides, Cells]]:
+    def boxes(self, pairs: Ints, pieces: range) -> Iterator[tuple[Sides, Cells]]:
         index = self.window.index
         for sides in self.cubes:
             for place, (one, other) in enumerate(lines(sides)):
-                start = _Partial({one: index.word[index.parent[pairs]], other: index.word[pairs]}, pairs)
+                cut = min({0, 1, 2} - {one, other})
+                start = _Partial({one: index.word[index.parent[pairs]], other: index.word[pairs]}, pairs, cut, pieces)
                 for full in self._fill(sides, place, start):
                     yield sides, np.stack([full.cells[cell] for cell in range(2 ** len(sides))])
 
@@ -168,6 +205,9 @@ class _FromNewPairs:
             return
         self.candidates += total
         at, word = self._propose(sides, box, cell)
+        if cell == box.cut and box.pieces != ALL_PIECES:
+            wanted = _in_pieces(word, box.pieces)
+            at, word = at[wanted], word[wanted]
         for number, before, after in self._pairs_of(sides, box, cell):
             index = self.window.index
             first = word if before == cell else box.cells[before].take(at)
@@ -181,7 +221,7 @@ class _FromNewPairs:
         fits = self._fits(sides, box, cell, at, word)
         at, word = at[fits], word[fits]
         cells = {**{other: words.take(at) for other, words in box.cells.items()}, cell: word}
-        yield from self._fill(sides, place, _Partial(cells, box.start.take(at)))
+        yield from self._fill(sides, place, dataclasses.replace(box, cells=cells, start=box.start.take(at)))
 
     def _pairs_of(self, sides: Sides, box: _Partial, cell: int) -> list[tuple[int, int, int]]:
         """The pairs that bind an empty cell to filled ones: (place in the box, cell before, cell after)."""
