@@ -52,9 +52,11 @@ class Process:
 
     def sentences(self, connection: Connection, text: int) -> list[list[str]]:
         """The sentences of a text; those of the last one are kept, because a big text is ingested in parts."""
-        if text not in self.parsed:
-            self.parsed = {text: sentences(texts.body(connection, text))}
-        return self.parsed[text]
+        parsed = self.parsed.get(text)
+        if parsed is None:
+            parsed = sentences(texts.body(connection, text))
+            self.parsed = {text: parsed}
+        return parsed
 
 
 _process: Process | None = None

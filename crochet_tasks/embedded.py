@@ -204,9 +204,10 @@ class _Crew:
             if error is not None:
                 self._weigh(error)
                 continue
-            self._tries = 0
-            if done.result() and done.result()[0].kind in ("seed", "grow"):
-                self.search_seconds += (time.perf_counter() - began) / WORKERS
+            if done.result():  # one that found nothing to do says nothing about what went wrong
+                self._tries = 0
+                if done.result()[0].kind in ("seed", "grow"):
+                    self.search_seconds += (time.perf_counter() - began) / WORKERS
 
     def _weigh(self, error: BaseException) -> None:
         if not isinstance(error, Exception):

@@ -101,7 +101,7 @@ class LimitsFixed(UsageError):
 
 
 class InvalidName(UsageError):
-    """'{name}' is not a corpus name: 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit"""
+    """'{name}' is not a corpus name: 1 to 100 ASCII letters, digits, '.', '_', '-', beginning with a letter or digit"""
 
     code = "invalid_name"
     status = 422
@@ -205,6 +205,13 @@ class DatabaseConflict(Unavailable):
     """the database could not do it now ({reason}); the same step may succeed later"""
 
     code = "database_conflict"
+
+
+class DatabaseRefused(Unavailable):
+    """the database does not let this user do that ({reason}); give the user of CROCHET_DATABASE_URL the rights"""
+
+    code = "database_refused"
+    retry = Retry.NEVER
 
 
 class SchemaUnknown(Unavailable):

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from crochet_tasks.app import Step, app, described, here
 from crochet_tasks.db import corpora, outbox, texts
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import Retry, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, retry_class
 from crochet_tasks.schemas import Knock
@@ -31,12 +32,15 @@ def decoded(source: str, content: bytes, max_bytes: int) -> str:
 
 
 def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
-    """Accept a text: its row and its work in one transaction. The same text again is the first one; (text, is new)."""
+    """Accept a text: its row and its work in one transaction; (text, whether it is to be ingested).
+
+    The same text again is the first one; one that failed is tried again.
+    """
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
         text, new = texts.accept(connection, corpus.id, title, body)
         if new:
-            outbox.add(connection, [outbox.ingest(corpus.id, text.id)])
+            _ask(connection, outbox.ingest(corpus.id, text.id))
     return text, new
 
 
@@ -70,11 +74,17 @@ def _ingest(connection: Connection, text: TextRow) -> None:
     texts.ingested(connection, text.id, until, whole=whole)
     item = outbox.ingest(corpus.id, text.id)
     if whole:
-        outbox.add(connection, [outbox.context(corpus.id, text.id)])
+        _ask(connection, outbox.context(corpus.id, text.id))
         outbox.done(connection, [item.id])
     else:
         outbox.hand_back(connection, [item.id])
         here().pending = {(text.id, until): index.extended(added)}
+
+
+def _ask(connection: Connection, item: Item) -> None:
+    """Write a stage's work; where it failed before, open it again."""
+    outbox.add(connection, [item])
+    outbox.reopen(connection, [item.id])
 
 
 def give_up(text: TextRow, error: dict[str, str]) -> None:

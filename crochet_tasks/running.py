@@ -60,7 +60,8 @@ def run(settings: Settings, request: Request) -> Finished:
             process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
         )
         with process.database.snapshot() as connection:
-            index = process.index(connection, corpus.id, outcome.progress.version)
+            # Of the snapshot, not of the outcome: another process may have made a version since.
+            index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
             seconds = time.perf_counter() - began
             report = reports.run_report(connection, index, corpus, outcome, seconds, BEST)
             error = _error(connection, corpus, accepted, outcome)

@@ -27,10 +27,13 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
+Seconds = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
+
+
 class Settings(BaseSettings):
     """Everything that can be set from outside; `Settings.load()` names the variable when a value is wrong."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
         default=None, description="the Postgres to use; without it a private server runs in the state folder"
@@ -45,8 +48,14 @@ class Settings(BaseSettings):
         default=4_000_000, ge=1, le=64_000_000, description="a search hands back its result when it is about this large"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
-    statement_timeout: float = Field(default=60.0, gt=0, description="seconds one SQL statement may take")
-    lock_timeout: float = Field(default=30.0, gt=0, description="seconds one SQL statement may wait for a lock")
+    statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
+    lock_timeout: float = Field(
+        default=30.0,
+        ge=0.001,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds one SQL statement may wait for a lock",
+    )
 
     @classmethod
     def load(cls, **given: Any) -> Settings:

@@ -133,8 +133,7 @@ def _limits(connection: Connection, corpus: Corpus, version: int, problem: Probl
 
 
 def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem: Problem) -> None:
-    if [row.seq for row in rows] != list(range(1, len(rows) + 1)):
-        problem("the places of the texts in the order of acceptance have a gap")
+    # A text that failed and was given again stands at the end of the line, and leaves a gap in it.
     versions = [row.version for row in rows if row.version is not None]
     if versions != sorted(versions):
         problem("the texts did not become versions in the order of their acceptance")

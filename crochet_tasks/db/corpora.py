@@ -14,7 +14,7 @@ from crochet_tasks.db.tables import corpora, counts
 from crochet_tasks.engine.geometry import Limits, Sides
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
 
-RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 4096)}
+RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 1024)}
 
 
 class Corpus(NamedTuple):
@@ -54,7 +54,7 @@ def checked(limits: Limits) -> Limits:
 
 def check_name(name: str) -> None:
     """Raise InvalidName unless a corpus can have that name."""
-    if not re.fullmatch(r"[^\W_][\w.-]{0,99}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InvalidName(name=name)
 
 

@@ -147,6 +147,12 @@ def abandoned(connection: Connection, corpus: int) -> None:
     connection.execute(update(work).where(*published).values(published_at=None))
 
 
+def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> None:
+    """Open failed items again, for another try."""
+    failed = update(work).where(work.c.id.in_(list(ids)), work.c.state == "failed")
+    connection.execute(failed.values(state="open", published_at=None))
+
+
 def reopen_failed(connection: Connection, corpus: int) -> int:
     """Open failed work again, for another try; how many there were. A text that failed stays so: others overtook it."""
     failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind != "ingest")

@@ -10,11 +10,16 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseUnavailable
+from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
 CONFLICTS = {"40001", "40P01", "55P03", "57014"}
 """serialization failure, deadlock, lock time-out, statement time-out: the same transaction may succeed later"""
+
+REFUSALS = {"42501", "25006"}
+"""not permitted, read-only"""
+AWAY = {"08", "28", "3D", "53", "55", "57", "58"}
+"""classes of states in which the server, or this connection to it, is of no use for the moment"""
 
 
 class Database:
@@ -22,9 +27,9 @@ class Database:
 
     def __init__(self, url: str, settings: Settings) -> None:
         options = {
-            "statement_timeout": f"{settings.statement_timeout}s",
-            "lock_timeout": f"{settings.lock_timeout}s",
-            "idle_in_transaction_session_timeout": f"{settings.statement_timeout}s",
+            "statement_timeout": _milliseconds(settings.statement_timeout),
+            "lock_timeout": _milliseconds(settings.lock_timeout),
+            "idle_in_transaction_session_timeout": _milliseconds(settings.statement_timeout),
             "timezone": "UTC",
             "jit": "off",  # compiling takes longer than our statements
         }
@@ -71,12 +76,20 @@ def _our_errors() -> Iterator[None]:
         raise _ours(error) or error from error
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{round(1000 * seconds)}ms"
+
+
 def _ours(error: BaseException | None) -> CrochetError | None:
     """What a driver's error means to a task; None where it is no trouble of the moment."""
     if isinstance(error, psycopg.Error) and error.sqlstate in CONFLICTS:
         return DatabaseConflict(reason=first_line(error))
+    if isinstance(error, psycopg.Error) and error.sqlstate in REFUSALS:
+        return DatabaseRefused(reason=first_line(error))
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return DatabaseUnavailable(reason=first_line(error))
+        # The driver counts limits of the program (54) among these, too: such a statement fails again.
+        state = error.sqlstate
+        return DatabaseUnavailable(reason=first_line(error)) if state is None or state[:2] in AWAY else None
     return None
 
 

@@ -55,10 +55,10 @@ corpora = Table(
     Column("max_cells", Integer, nullable=False),
     Column("version", Integer, nullable=False, server_default="0"),
     _now("created_at"),
-    CheckConstraint("name ~ '^[[:alnum:]][[:alnum:]._-]{0,99}$'", name="name"),
+    CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name"),
     CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
     CheckConstraint("max_side BETWEEN 2 AND 64", name="max_side"),
-    CheckConstraint("max_cells BETWEEN 4 AND 4096", name="max_cells"),
+    CheckConstraint("max_cells BETWEEN 4 AND 1024", name="max_cells"),
     CheckConstraint("version >= 0", name="version"),
     comment="A body of texts with its own vocabulary, phrases, limits and orthos.",
 )
@@ -76,7 +76,7 @@ texts = Table(
     Column("sentences", Integer, nullable=False, server_default="0", comment="how many are ingested"),
     Column("version", Integer, comment="the version of the context that this text made"),
     Column("phrases", Integer, comment="how many phrases that version has, the empty one included: its limit"),
-    Column("error", JSONB),
+    Column("error", JSONB(none_as_null=True)),
     _now("accepted_at"),
     Column("finished_at", DateTime(timezone=True)),
     UniqueConstraint("corpus", "seq"),
@@ -98,8 +98,9 @@ words = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("born", Integer, nullable=False),
     Column("word", Text(collation="C"), nullable=False),
-    UniqueConstraint("corpus", "word"),
     CheckConstraint("id >= 0 AND born >= 1", name="numbers"),
+    # By its hash: the words of a text may be longer than what an index entry may hold.
+    Index("words_corpus_word_key", "corpus", text("word_hash(word)"), unique=True),
     comment="The vocabulary. Ids grow with the version that brought the word.",
 )
 
@@ -169,7 +170,7 @@ work = Table(
     Column("sides", ARRAY(SmallInteger, dimensions=1), comment="shape of the batch"),
     Column("state", Text, nullable=False, server_default="open"),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
-    Column("error", JSONB),
+    Column("error", JSONB(none_as_null=True)),
     Column("upto", Integer, comment="the version up to which it was searched"),
     _now("created_at"),
     Column("not_before", DateTime(timezone=True)),
@@ -211,8 +212,8 @@ audit = Table(
     Column("who", Text, nullable=False, server_default=func.current_user()),
     Column("what", Text, nullable=False),
     Column("subject", Text, nullable=False),
-    Column("before", JSONB),
-    Column("after", JSONB),
+    Column("before", JSONB(none_as_null=True)),
+    Column("after", JSONB(none_as_null=True)),
     comment="Every change of state of texts, append only.",
 )
 
@@ -278,6 +279,12 @@ PROGRAMS = (
 """Run after the tables were made."""
 
 FUNCTIONS_OF_CHECKS = (
+    # Postgres calls convert_to stable because encodings can be redefined; into UTF-8 it always gives the same.
+    """
+    CREATE FUNCTION word_hash(word text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN sha256(convert_to(word, 'UTF8'))
+    """,
     # How many cells a box has; 0 where the sides are none of an ortho: fewer than two, one below 2, or not ascending.
     """
     CREATE FUNCTION box_cells(sides smallint[]) RETURNS integer

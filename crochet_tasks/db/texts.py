@@ -29,12 +29,19 @@ _COLUMNS = [texts.c[name] for name in TextRow._fields]
 
 
 def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
-    """The text with this body, and whether it is new. The caller holds the corpus' ACCEPTANCE lock."""
+    """The text with this body, and whether it is to be ingested. The caller holds the corpus' ACCEPTANCE lock.
+
+    One that failed before gets another try, at the end of the line.
+    """
     sha256 = hashlib.sha256(body.encode()).digest()
     known = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
-    if known is not None:
+    if known is not None and known.state != "failed":
         return TextRow(*known), False
     last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
+    if known is not None:
+        again = {"seq": last, "state": "accepted", "sentences": 0, "error": None, "finished_at": None}
+        changed = update(texts).where(texts.c.id == known.id).values(again).returning(*_COLUMNS)
+        return TextRow(*connection.execute(changed).one()), True
     values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256}
     return TextRow(*connection.execute(insert(texts).values(values).returning(*_COLUMNS)).one()), True
 

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple, NoReturn
 import celery
 import psycopg
 import pytest
+from sqlalchemy import text
 
-from crochet_tasks import app, ingest, work
+from crochet_tasks import app, embedded, ingest, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.errors import DatabaseUnavailable, TextWithoutWords
+from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
@@ -162,11 +163,12 @@ def finish(process: Process, corpus: Corpus, saboteur: Saboteur, wanted: object)
     attempt(corpus, saboteur)
     assert steps.stored(process, corpus) == wanted
     assert verify(process, corpus, closure=True) == []
-    states = "SELECT seq, state, error->>'code' FROM texts WHERE corpus = :corpus ORDER BY seq"
+    # The one that fails may have been given again, and so stand at the end of the line.
+    states = "SELECT state, error->>'code' FROM texts WHERE corpus = :corpus ORDER BY state, seq"
     assert steps.sql(process, states, corpus=corpus.id) == [
-        (1, "current", None),
-        (2, "failed", "text_without_words"),
-        (3, "current", None),
+        ("current", None),
+        ("current", None),
+        ("failed", "text_without_words"),
     ]
 
 
@@ -304,3 +306,64 @@ def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.
             assert outbox.reopen_failed(connection, corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_a_failed_text_may_be_given_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given again after the cause is gone, a text that failed is ingested, at the end of the line."""
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        with monkeypatch.context() as patch:
+            patch.setattr(PhraseIndex, "additions", _poisoned)
+            steps.accept(corpus, steps.TEXTS[0])
+            with pytest.raises(Poison):
+                steps.run(corpus)
+        steps.accept(corpus, steps.TEXTS[1], steps.TEXTS[0])
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[1], steps.TEXTS[0]])
+        assert verify(process, corpus, closure=True) == []
+
+
+def _poisoned(*_: object) -> NoReturn:
+    raise Poison
+
+
+def test_trouble_that_stays_is_reported(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may succeed later is tried a few times, by both threads together, and then raised."""
+    tries: list[None] = []
+
+    def unavailable(*_: object) -> NoReturn:
+        tries.append(None)
+        raise DatabaseConflict(reason="a test")
+
+    monkeypatch.setattr(PhraseIndex, "additions", unavailable)
+    monkeypatch.setattr(embedded, "PAUSE_SECONDS", 0.001)
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, *steps.TEXTS)
+        with pytest.raises(DatabaseConflict):
+            embedded.close(process, corpus)
+        assert embedded.TRIES <= len(tries) <= embedded.TRIES + embedded.WORKERS
+        monkeypatch.undo()
+        embedded.close(process, corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_words_of_any_length(process: Process) -> None:
+    """A word longer than what an index entry may hold is a word like others."""
+    long = "".join(chr(ord("a") + i * i * 7919 % 26) for i in range(20_000))
+    corpus = steps.new_corpus(process)
+    text = f"the sea {long} the land, the land {long}, land and, sea and, the sea, the land"
+    steps.ingest_all(corpus, [text])
+    assert steps.stored(process, corpus) == steps.expected([text])
+
+
+def test_a_refusal_is_no_reason_to_try_again(process: Process) -> None:
+    """Missing rights and read-only servers are said as such, and are nothing that waiting mends."""
+
+    def write() -> None:
+        with process.database.transaction() as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            connection.execute(text("DELETE FROM corpora"))
+
+    with pytest.raises(DatabaseRefused, match="read-only"):
+        write()

@@ -112,7 +112,6 @@ DAMAGE = {
     ),
     "versions with a gap": ("UPDATE texts SET version = 7 WHERE version = 3", "its texts made versions [1, 2, 7]"),
     "version ahead": ("UPDATE corpora SET version = 4", "the corpus is at version 4"),
-    "acceptance with a gap": ("UPDATE texts SET seq = 7 WHERE seq = 3", "the order of acceptance have a gap"),
     "versions out of order": (
         "UPDATE texts SET seq = seq + 10; UPDATE texts SET seq = 14 - seq",
         "did not become versions in the order of their acceptance",

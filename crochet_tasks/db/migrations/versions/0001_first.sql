@@ -1,5 +1,9 @@
 -- The first schema: texts to context, orthos with their remediations, and the work.
 
+CREATE FUNCTION word_hash(word text) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN sha256(convert_to(word, 'UTF8'));
+
 CREATE FUNCTION box_cells(sides smallint[]) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
@@ -42,10 +46,10 @@ CREATE TABLE corpora (
     version INTEGER DEFAULT '0' NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT corpora_pkey PRIMARY KEY (id),
-    CONSTRAINT corpora_name_check CHECK (name ~ '^[[:alnum:]][[:alnum:]._-]{0,99}$'),
+    CONSTRAINT corpora_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
     CONSTRAINT corpora_max_axes_check CHECK (max_axes BETWEEN 2 AND 8),
     CONSTRAINT corpora_max_side_check CHECK (max_side BETWEEN 2 AND 64),
-    CONSTRAINT corpora_max_cells_check CHECK (max_cells BETWEEN 4 AND 4096),
+    CONSTRAINT corpora_max_cells_check CHECK (max_cells BETWEEN 4 AND 1024),
     CONSTRAINT corpora_version_check CHECK (version >= 0),
     CONSTRAINT corpora_name_key UNIQUE (name)
 );
@@ -168,10 +172,11 @@ CREATE TABLE words (
     born INTEGER NOT NULL,
     word TEXT COLLATE "C" NOT NULL,
     CONSTRAINT words_pkey PRIMARY KEY (corpus, id),
-    CONSTRAINT words_corpus_word_key UNIQUE (corpus, word),
     CONSTRAINT words_numbers_check CHECK (id >= 0 AND born >= 1),
     CONSTRAINT words_corpus_fkey FOREIGN KEY(corpus) REFERENCES corpora (id)
 );
+
+CREATE UNIQUE INDEX words_corpus_word_key ON words (corpus, word_hash(word));
 
 COMMENT ON TABLE words IS 'The vocabulary. Ids grow with the version that brought the word.';
 
