@@ -138,7 +138,7 @@ class Harvest:
                 self._floor = None
             done = min(length, done + rows)
             wanted = rows * self.bounds.result_bytes // (4 * (before - self.room) + 1)
-            rows = max(1, min(wanted, 8 * rows, ROWS_AT_ONCE))
+            rows = max(1, min(wanted, 2 * rows, ROWS_AT_ONCE))
         return done
 
     def take(self) -> tuple[Sides, Cells] | None:

@@ -21,7 +21,7 @@ from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
 from crochet_tasks.engine.window import Window, window
 
 COST_OF_A_PART = 1_000_000
-FIRST_PAIRS = 64
+FIRST_PAIRS = 16
 PIECES = 64
 ALL_PIECES = range(PIECES)
 MOSTLY_NEW = 0.25  # from this share of new pairs on, enumerating everything is quicker (docs/adr/0003)
