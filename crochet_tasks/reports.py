@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import enum
 import itertools
 import json
@@ -130,7 +131,7 @@ Column = str | list[str]
 """a string per ortho, or the same one for all of them"""
 
 
-class _Writer:
+class _Writer(abc.ABC):
     """Writes orthos column by column: a word costs a look-up in a table, nothing is formatted per ortho."""
 
     head = ""
@@ -145,9 +146,9 @@ class _Writer:
             parts[place :: len(columns)] = [column] * cells.shape[1] if isinstance(column, str) else column
         return "".join(parts)
 
+    @abc.abstractmethod
     def columns(self, sides: Sides, cells: Cells) -> list[Column]:
         """What makes up an ortho, in order."""
-        raise NotImplementedError
 
     def ids(self, sides: Sides, cells: Cells) -> list[str]:
         digits = geometry.ids(sides, cells, self.index.hashes).astype(">u8").tobytes().hex()

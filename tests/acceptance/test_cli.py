@@ -214,10 +214,8 @@ def begun(state: Path, *arguments: object) -> subprocess.Popen[str]:
     """A run in the middle of its work."""
     running = started("run", HARBOUR, EVENING, "--state", state, *arguments)
     assert running.stderr is not None
-    while "version" not in running.stderr.readline():
+    while not re.search(r"work [1-9]\d* open, [1-9]\d* done", running.stderr.readline()):
         assert running.poll() is None
-    time.sleep(1.0)
-    assert running.poll() is None
     return running
 
 
