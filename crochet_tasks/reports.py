@@ -223,7 +223,7 @@ class _Text(_Writer):
         return [*columns, "\n"]
 
 
-_WRITERS = {Format.JSONL: _Jsonl, Format.CSV: _Csv, Format.TEXT: _Text}
+_WRITERS: dict[Format, Callable[[PhraseIndex], _Writer]] = {Format.JSONL: _Jsonl, Format.CSV: _Csv, Format.TEXT: _Text}
 
 
 def _strings(values: Sequence[str]) -> Strings:
