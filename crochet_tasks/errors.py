@@ -114,6 +114,53 @@ class InvalidShape(UsageError):
     status = 422
 
 
+class SettingMissing(UsageError):
+    """{variable} is not set: {needed_for}"""
+
+    code = "setting_missing"
+
+
+class NotOnLoopback(UsageError):
+    """{variable} is {address}: without a login Flower may listen on 127.0.0.1 only; set CROCHET_FLOWER_AUTH"""
+
+    code = "not_on_loopback"
+
+
+class WorkUnknown(UsageError):
+    """there is no piece of work or dead letter '{work}'"""
+
+    code = "work_unknown"
+    status = 404
+
+
+class WorkAmbiguous(UsageError):
+    """'{work}' is the beginning of several ids; give more of it"""
+
+    code = "work_ambiguous"
+    status = 409
+
+
+class WorkNotCancellable(UsageError):
+    """{work} is a {kind}: without it orthos would be missing; only a text that has not been started can be cancelled"""
+
+    code = "work_not_cancellable"
+    status = 409
+
+
+class WorkNotFailed(UsageError):
+    """{work} is {state}: only what has failed can be {wanted}"""
+
+    code = "work_not_failed"
+    status = 409
+
+
+class TextStarted(UsageError):
+    """'{title}' is {state}: a text can be cancelled only before its ingestion begins"""
+
+    code = "text_started"
+    status = 409
+
+
 # ── bad input ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -219,6 +266,50 @@ class SchemaUnknown(Unavailable):
 
     code = "schema_unknown"
     retry = Retry.NEVER
+
+
+class BrokerUnavailable(Unavailable):
+    """the broker does not answer ({reason}); check CROCHET_BROKER_URL and that RabbitMQ runs"""
+
+    code = "broker_unavailable"
+
+
+class BrokerRefused(Unavailable):
+    """the broker does not let this user in or do that ({reason}); correct CROCHET_BROKER_URL or the user's rights"""
+
+    code = "broker_refused"
+    retry = Retry.NEVER
+
+
+class QueueMismatch(Unavailable):
+    """queue '{queue}' exists with other arguments ({reason}); stop the workers and delete it, nothing is lost by that"""
+
+    code = "queue_mismatch"
+    retry = Retry.NEVER
+
+
+class QueueMissing(Unavailable):
+    """queue '{queue}' does not exist; start a worker or the relay, they declare it"""
+
+    code = "queue_missing"
+
+
+class RedisUnavailable(Unavailable):
+    """Redis does not answer ({reason}); check CROCHET_REDIS_URL and that the server runs"""
+
+    code = "redis_unavailable"
+
+
+class WorkerLost(Unavailable):
+    """the worker died over it {times} times in a row"""
+
+    code = "worker_lost"
+
+
+class TaskTimedOut(Unavailable):
+    """it took longer than {seconds} s"""
+
+    code = "task_timed_out"
 
 
 class StateInUse(Unavailable):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -24,6 +25,36 @@ def _postgres_url(value: SecretStr) -> SecretStr:
         url = None
     if url is None or url.get_backend_name() != "postgresql":
         raise ValueError("must be a Postgres address such as postgresql://user:password@host:5432/database")
+    return value
+
+
+def _address(*schemes: str) -> AfterValidator:
+    """A check that a value is an address with one of these schemes and, but for sockets, a host."""
+
+    def checked(value: SecretStr) -> SecretStr:
+        try:
+            url = urlsplit(value.get_secret_value())
+            whole = url.scheme in schemes and (url.scheme == "unix" or bool(url.hostname)) and (url.port or 1) > 0
+        except ValueError:  # a port that is none
+            whole = False
+        if not whole:
+            raise ValueError(f"must be an address such as {_EXAMPLES[schemes[0]]}")
+        return value
+
+    return AfterValidator(checked)
+
+
+_EXAMPLES = {
+    "amqp": "amqp://user:password@host:5672/vhost",
+    "redis": "redis://host:6379/0",
+    "http": "http://user:password@host:15672/api/",
+}
+
+
+def _login(value: SecretStr) -> SecretStr:
+    user, colon, password = value.get_secret_value().partition(":")
+    if not (user and colon and password):
+        raise ValueError("must be user:password")
     return value
 
 
@@ -48,14 +79,52 @@ class Settings(BaseSettings):
         default=4_000_000, ge=1, le=64_000_000, description="a search hands back its result when it is about this large"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
-    statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
-    lock_timeout: float = Field(
-        default=30.0,
-        ge=0.001,
-        le=86_400,
-        allow_inf_nan=False,
-        description="seconds one SQL statement may wait for a lock",
+    environment: Literal["development", "production"] = Field(
+        default="production", description="`development` lets Flower go without a login, on loopback only"
     )
+    broker_url: Annotated[SecretStr, _address("amqp", "amqps")] | None = Field(
+        default=None, description="the RabbitMQ to use; without it everything runs in one process"
+    )
+    broker_api_url: Annotated[SecretStr, _address("http", "https")] | None = Field(
+        default=None, description="RabbitMQ's management address, for Flower to show the lengths of queues"
+    )
+    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix")] | None = Field(
+        default=None, description="the Redis to use, for what may be lost; without it nothing is kept there"
+    )
+    startup_wait: Seconds = Field(
+        default=30.0, description="seconds to wait at start for a database or broker that does not answer yet"
+    )
+    publish_timeout: Seconds = Field(default=5.0, description="seconds the broker may take to confirm a message")
+    published_limit: int = Field(
+        default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
+    )
+    lease: Seconds = Field(
+        default=60.0, description="seconds after which published work that nobody finished is published again"
+    )
+    relay_pause: Seconds = Field(default=0.2, description="seconds between two looks of the relay")
+    max_attempts: int = Field(
+        default=8, ge=1, le=100, description="times that a piece of work is tried before it counts as failed"
+    )
+    retry_first: Seconds = Field(
+        default=1.0, description="seconds before the second try, more or less; each further pause is twice as long"
+    )
+    retry_longest: Seconds = Field(default=300.0, description="seconds between two tries, at the most")
+    delivery_limit: int = Field(
+        default=3, ge=1, le=100, description="times that a message is delivered again when its worker dies"
+    )
+    concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
+    drain: Seconds = Field(
+        default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
+    )
+    api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
+    api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
+    flower_host: str = Field(default="127.0.0.1", min_length=1, description="where Flower listens")
+    flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
+    flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
+        default=None, description="Flower's login, user:password; needed outside development"
+    )
+    statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
+    lock_timeout: Seconds = Field(default=30.0, description="seconds one SQL statement may wait for a lock")
 
     @classmethod
     def load(cls, **given: Any) -> Settings:
