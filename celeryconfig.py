@@ -1,18 +1,66 @@
 """The settings, mapped onto Celery. Nothing else configures it.
 
-Without a broker everything runs eagerly in one process, driven by `work.relay` from the rows of the outbox.
+Without a broker everything runs eagerly in one process, driven by `work.publish_next` from the rows of the outbox.
 """
 
-task_always_eager = True
+from crochet_tasks import queues
+from crochet_tasks.settings import Settings
+
+_settings = Settings.load()
+
+task_always_eager = _settings.broker_url is None
 task_eager_propagates = True
+
+# ── broker ──────────────────────────────────────────────────────────────────────────────────────
+
+broker_url = None if _settings.broker_url is None else queues.address(_settings)
+broker_use_ssl = None if _settings.broker_url is None else queues.tls(_settings)
+# Publishing fails fast and truthfully with all of these together; with the defaults a broker that takes nothing
+# answers "OK". Every message is confirmed.
+broker_connection_timeout = _settings.publish_timeout
+broker_transport_options = queues.transport_options(_settings)
+task_publish_retry_policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None  # a worker waits for its broker as long as it takes
+broker_heartbeat = 10
+
+task_queues = queues.celery_queues(_settings)
+task_default_queue = "maintenance"
+task_create_missing_queues = False
+task_routes = {f"{name}.*": {"queue": name} for name in queues.WORK}
+
+# ── messages ────────────────────────────────────────────────────────────────────────────────────
 
 # Small payloads are JSON; what a search found travels as bytes in msgpack. Never pickle.
 task_serializer = "json"
 accept_content = ["json", "msgpack"]
-task_ignore_result = True
+
+# ── workers ─────────────────────────────────────────────────────────────────────────────────────
 
 task_acks_late = True
 task_reject_on_worker_lost = True
+task_acks_on_failure = task_acks_on_timeout = False  # what fails for good goes to the dead-letter queue
+worker_prefetch_multiplier = 1
+worker_cancel_long_running_tasks_on_connection_loss = True  # no second run beside the first one
+task_soft_time_limit = 120  # far above the 30 s that any task should take: something hangs
+task_time_limit = 150
+worker_redirect_stdouts = False
+worker_hijack_root_logger = False
+worker_enable_remote_control = True  # Flower and `celery inspect` see the workers
+
+# ── results: only where one is read ─────────────────────────────────────────────────────────────
+
+result_backend = None if _settings.redis_url is None else _settings.redis_url.get_secret_value()
+task_ignore_result = True
+result_expires = 600
+redis_socket_connect_timeout = redis_socket_timeout = 2.0
+
+# ── what Flower shows ───────────────────────────────────────────────────────────────────────────
+
+worker_send_task_events = True
+task_send_sent_event = True
+task_track_started = True
+
 enable_utc = True
 timezone = "UTC"
 
@@ -22,4 +70,6 @@ imports = [
     "crochet_tasks.remediations",
     "crochet_tasks.search",
     "crochet_tasks.orthos",
+    "crochet_tasks.work",
+    "crochet_tasks.maintenance",
 ]

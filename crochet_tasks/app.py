@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import celery
+import celery.exceptions
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
+from crochet_tasks import queues, retries
 from crochet_tasks.db import texts
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
+from crochet_tasks.schemas import Message
 from crochet_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
 
 app = celery.Celery("crochet_tasks")
 app.config_from_object("celeryconfig")
@@ -66,6 +75,7 @@ _process: Process | None = None
 def process(settings: Settings, url: str) -> Iterator[Process]:
     """Open what this process' tasks work with, for as long as the context lasts."""
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
+    app.loader.import_default_modules()  # the tasks, which import this module
     database = Database(url, settings)
     _process = Process(settings, database)
     try:
@@ -82,17 +92,79 @@ def here() -> Process:
     return _process
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """An error as it is kept with the work or text that it befell."""
-    code = error.code if isinstance(error, CrochetError) else "internal"
-    return {"code": code, "message": str(error) or type(error).__name__, "type": type(error).__name__}
+PATIENCE_SECONDS = 10.0
+"""how long a worker tries a step again at once, before it leaves it to the relay: a restart of a server takes less"""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 
 
 class Step(celery.Task):
-    """The base of every task: a step of the pipeline that may be run any number of times."""
+    """The base of every task: a step of the pipeline, one transaction, that may be run any number of times.
+
+    Its payload is one `message`. What is raised is noted with the work that it befell (`retries`): in a worker it is
+    tried again later or goes to the dead-letter queue, in one process the caller gets it.
+    """
 
     abstract = True
+    message: type[Message]
 
-    def publish(self, payload: dict[str, Any]) -> None:
-        """Send this task its message."""
-        self.apply_async(args=[payload])
+    def publish(self, call: Message) -> None:
+        """Send this task its message; raises BrokerUnavailable when the broker did not take it, in a bounded time."""
+        if self.app.conf.task_always_eager:
+            self.apply_async(args=[call.payload()])
+            return
+        with queues.broker_errors():
+            self.apply_async(
+                args=[call.payload()], argsrepr=f"({call})", confirm_timeout=here().settings.publish_timeout
+            )
+
+    def __call__(self, payload: dict[str, Any]) -> None:
+        call = self.message.model_validate(payload)
+        try:
+            if self.request.is_eager:
+                self.run(call)
+            else:
+                self._patiently(call)
+        except Exception as error:
+            problem = TaskTimedOut(seconds=self.soft_time_limit) if isinstance(error, SoftTimeLimitExceeded) else error
+            self._befell(call, problem)
+            if problem is error:
+                raise
+            raise problem from error
+
+    def _patiently(self, call: Message) -> None:
+        """Run; what may succeed in a moment (a server that restarts, a deadlock) is tried again at once."""
+        until, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self.run(call)
+            except CrochetError as error:
+                if error.retry is Retry.NEVER or time.monotonic() + pause > until:
+                    raise
+                log.warning("%s: %s; again in %.1f s", self.name, error, pause)
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    def _befell(self, call: Message, error: Exception) -> None:
+        """Note an error with the work, once: a search that stores in the same process raises what storing raised."""
+        if getattr(error, _NOTED, False):
+            return
+        later = retry_class(error) is Retry.LATER
+        if self.request.is_eager:
+            if not later:
+                retries.note(here().database, here().settings, call.corpus, call.items, error, task=self.name)
+                setattr(error, _NOTED, True)
+            return
+        where = {"task": self.name, "worker": str(self.request.hostname), "message": str(self.request.id)}
+        try:
+            failed = retries.note(here().database, here().settings, call.corpus, call.items, error, **where)
+        except CrochetError as second:
+            log.error("%s: %s; it could not be noted: %s", self.name, error, second)  # noqa: TRY400 - both are ours
+            failed = []
+        if later and not failed:
+            # Acknowledged, and published again by the relay when its time has come or its lease is over.
+            raise celery.exceptions.Retry(str(error), error) from error
+
+
+_NOTED = "_crochet_noted"

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import enum
-import os
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from crochet_tasks.errors import CorpusUnknown, CrochetError, OutputFailed, StoreCorrupt
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from crochet_tasks.running import Finished
-    from crochet_tasks.settings import Settings
+from crochet_tasks.commands import services, store
+from crochet_tasks.errors import CrochetError
 
 app = typer.Typer(
     name="crochet",
@@ -30,24 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_STATE = typer.Option(
-    "--state", metavar="DIR", help="Folder of the private database; by default in your user data folder."
-)
-_CORPUS = typer.Option("--corpus", metavar="NAME", help="Which corpus.")
-_JSON = typer.Option("--json", help="Print one JSON object on standard output.")
-
-State = Annotated[Path | None, _STATE]
-Corpus = Annotated[str, _CORPUS]
-Json = Annotated[bool, _JSON]
-
-
-class Format(enum.StrEnum):
-    """As reports.Format, which `--help` does not wait for."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TEXT = "text"
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
@@ -73,214 +45,10 @@ def options(
     pass
 
 
-# ── commands ────────────────────────────────────────────────────────────────────────────────────
-
-
-@app.command()
-def run(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="FILE",
-            help="UTF-8 texts, ingested in order; '-' is standard input. Without any, open work goes on.",
-        ),
-    ] = None,
-    state: State = None,
-    corpus: Corpus = "main",
-    max_axes: Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")] = None,
-    max_side: Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")] = None,
-    max_cells: Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")] = None,
-    budget: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Take up no more work once N orthos are stored.")
-    ] = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Ingest texts, find every ortho in them, and show the best.
-
-    Run again with another text, it continues. Ctrl-C stops it cleanly; the next run goes on.
-
-    Limits belong to a corpus from its creation.
-    """
-    from crochet_tasks import running
-
-    limits = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    finished = running.run(_settings(state), running.Request(files or [], corpus, given, budget))
-    with _output():
-        if as_json:
-            _print_json(finished.report)
-        else:
-            _print_report(finished)
-    if finished.error is not None:
-        raise finished.error
-    if finished.signal is not None:
-        raise typer.Exit(128 + finished.signal)
-
-
-@app.command()
-def export(
-    state: State = None,
-    corpus: Corpus = "main",
-    shape: Annotated[str | None, typer.Option(metavar="SHAPE", help="Only this shape, such as 2x3.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
-) -> None:
-    """Write every ortho of a corpus to standard output, best volume first."""
-    from crochet_tasks import embedded, reports
-
-    only = None if shape is None else reports.sides_of(shape)
-    settings = _looked_into(state, corpus)
-    with embedded.opened(settings) as process, _output():
-        for part in reports.export(process, corpus, reports.Format(form), only):
-            sys.stdout.buffer.write(part)
-
-
-@app.command()
-def verify(
-    state: State = None,
-    corpus: Corpus = "main",
-    *,
-    closure: Annotated[bool, typer.Option("--closure", help="Search everything again, too, and compare.")] = False,
-) -> None:
-    """Check every stored ortho, and what goes with it, against its definition."""
-    from crochet_tasks import embedded
-    from crochet_tasks.db import corpora
-    from crochet_tasks.verify import verify as problems_of
-
-    settings = _looked_into(state, corpus)
-    with embedded.opened(settings) as process:
-        with process.database.transaction() as connection:
-            named = corpora.named(connection, corpus)
-        problems = problems_of(process, named, closure=closure, progress=_say)
-    with _output():
-        for problem in problems:
-            typer.echo(problem)
-        if not problems:
-            typer.echo(f"corpus '{corpus}': no problems")
-    if problems:
-        more = f" (and {len(problems) - 1} more, listed above)" if len(problems) > 1 else ""
-        raise StoreCorrupt(problem=f"{problems[0]}{more}")
-
-
-@app.command()
-def migrate(state: State = None) -> None:
-    """Make the schema in the database, or bring it up to date."""
-    from crochet_tasks import embedded
-    from crochet_tasks.db import schema
-
-    with embedded.connected(_settings(state)) as process:
-        before, after = schema.migrate(process.database)
-    with _output():
-        typer.echo(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
-
-
-@app.command()
-def status(state: State = None, *, as_json: Json = False) -> None:
-    """Show what there is: corpora, their texts, orthos and open work."""
-    from crochet_tasks import drawing, embedded, reports
-
-    settings = _settings(state)
-    found = reports.nothing_yet()
-    if embedded.store_exists(settings):
-        with embedded.opened(settings) as process:
-            found = reports.status(process)
-    with _output():
-        if as_json:
-            _print_json(found)
-        else:
-            drawing.console().print(drawing.status_page(found))
-
-
-@app.command()
-def doctor(state: State = None) -> None:
-    """Check configuration, paths and database, and say what to do. Exit code 4 when something is wrong."""
-    from crochet_tasks import doctor as looks
-
-    well = True
-    with _output():
-        for check in looks.checks(**_given(state)):
-            well = well and check.well
-            advice = f"  ->  {check.advice}" if check.advice else ""
-            typer.echo(f"{'ok   ' if check.well else 'WRONG'}  {check.name}: {check.found}{advice}")
-            sys.stdout.flush()
-    if not well:
-        raise typer.Exit(4)
-
-
-# ── what they share ─────────────────────────────────────────────────────────────────────────────
-
-
-def _given(state: Path | None) -> dict[str, object]:
-    return {} if state is None else {"state_dir": state}
-
-
-def _settings(state: Path | None) -> Settings:
-    from crochet_tasks.settings import Settings
-
-    settings = Settings.load(**_given(state))
-    if state is not None and settings.database_url is not None:
-        _say("CROCHET_DATABASE_URL is set, so --state is not used")
-    return settings
-
-
-def _looked_into(state: Path | None, corpus: str) -> Settings:
-    """The settings for a command that only reads: it does not make a store to find out that it is empty."""
-    from crochet_tasks import embedded
-
-    settings = _settings(state)
-    if not embedded.store_exists(settings):
-        raise CorpusUnknown(corpus=corpus, known="none")
-    return settings
-
-
-def _say(line: str) -> None:
-    """A note beside the output."""
-    sys.stderr.write(f"crochet: {line}\n")
-
-
-def _print_json(answer: BaseModel) -> None:
-    sys.stdout.buffer.write(answer.model_dump_json().encode() + b"\n")
-
-
-def _print_report(finished: Finished) -> None:
-    from crochet_tasks import drawing
-
-    report = finished.report
-    out = drawing.console()
-    if report.best:
-        out.print(drawing.gallery([(best.shape, best.words) for best in report.best]))
-        out.print(drawing.shapes_table(report.orthos))
-    words = f"{report.total:,} orthos of {report.texts} text{'s' * (report.texts != 1)}"
-    out.print(drawing.text(f"corpus {report.corpus}, version {report.version}: {words}, {report.seconds:.1f} s"))
-    if report.open_work:
-        why = {
-            "budget": "the budget is reached",
-            "stopped": "stopped",
-            "elsewhere": "another process is at work",
-        }.get(report.ended, "not done")
-        open_work = f"{report.open_work:,} pieces of work are open"
-        out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[None]:
-    """Writing to standard output: when nobody reads on, that is no error; when it cannot be written, it is."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _close_output()
-        raise typer.Exit(0) from None
-    except OSError as error:
-        _close_output()
-        raise OutputFailed(reason=error.strerror or str(error)) from error
-
-
-def _close_output() -> None:
-    """Let what is still buffered go nowhere, else the interpreter complains at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
+    app.command(rich_help_panel="Store")(command)
+for command in (services.worker, services.relay):
+    app.command(rich_help_panel="Services")(command)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────

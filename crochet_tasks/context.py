@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.db import corpora, outbox, publishing, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.schemas import Knock
 
 
-@app.task(base=Step, name="context.version")
-def version(payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="context.version", message=Knock)
+def version(call: Knock) -> None:
     """Make the next version; whoever is just storing what was found at the last one is waited for, and then waits."""
-    corpus = Knock.model_validate(payload).corpus
+    corpus = call.corpus
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)
         text = texts.next_in_line(connection, corpus)
@@ -23,4 +21,4 @@ def version(payload: dict[str, Any]) -> None:
         made = texts.make_version(connection, text)
         outbox.add(connection, [outbox.remediations(corpus, made)])
         outbox.done(connection, [outbox.context(corpus, text.id).id])
-        outbox.knock(connection, corpus)
+        publishing.knock(connection, corpus)

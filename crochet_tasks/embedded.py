@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crochet_tasks import app, work
-from crochet_tasks.db import batches, corpora, outbox, schema
+from crochet_tasks.db import batches, corpora, outbox, publishing, schema
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.outbox import Item, States
@@ -139,6 +139,7 @@ def close(
     asked between two pieces of work. Work that fails for good stays in the store as failed and the rest goes on; what
     may succeed later is tried again for a few seconds, then its error is raised.
     """
+    app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
     look = _Look(process.database, corpus.id, progress)
     crew = _Crew(process.database, corpus.id, look, budget, stopped)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="work") as pool:
@@ -191,7 +192,7 @@ class _Crew:
         with self._database.transaction() as connection:
             if corpora.total(connection, self._corpus) < self._budget:
                 return WORKERS
-            return 1 if not self._running and outbox.ordered_waits(connection, self._corpus) else 0
+            return 1 if not self._running and publishing.ordered_waits(connection, self._corpus) else 0
 
     def take_in(self) -> None:
         """Wait for a piece to end; raises its error if it is none to go on with."""

@@ -282,7 +282,9 @@ class BrokerRefused(Unavailable):
 
 
 class QueueMismatch(Unavailable):
-    """queue '{queue}' exists with other arguments ({reason}); stop the workers and delete it, nothing is lost by that"""
+    """queue '{queue}' exists with other arguments ({reason});
+    stop the workers and delete it: the work is in the database and is published again
+    """
 
     code = "queue_mismatch"
     retry = Retry.NEVER
@@ -304,6 +306,12 @@ class WorkerLost(Unavailable):
     """the worker died over it {times} times in a row"""
 
     code = "worker_lost"
+
+
+class MessageDied(Unavailable):
+    """the broker gave its message up ({reason})"""
+
+    code = "message_died"
 
 
 class TaskTimedOut(Unavailable):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Step, app, described, here
-from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.app import Step, app, here
+from crochet_tasks.db import attempts, corpora, outbox, publishing, texts
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.errors import Retry, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, retry_class
+from crochet_tasks.errors import TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords
 from crochet_tasks.schemas import Knock
 
 
@@ -44,21 +42,19 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     return text, new
 
 
-@app.task(base=Step, name="ingest.text")
-def ingest(payload: dict[str, Any]) -> None:
-    """Ingest the next part of the text whose turn it is."""
-    corpus = Knock.model_validate(payload).corpus
-    text: TextRow | None = None
-    try:
-        with here().database.transaction() as connection:
-            corpora.hold(connection, corpus, Lock.ORDER)
-            text = texts.next_in_line(connection, corpus)
-            if text is not None and text.state == "accepted":
-                _ingest(connection, text)
-    except Exception as error:
-        if text is not None and retry_class(error) is Retry.NEVER:
-            give_up(text, described(error))
-        raise
+@app.task(base=Step, name="ingest.text", message=Knock)
+def ingest(call: Knock) -> None:
+    """Ingest the next part of a text, if it is its turn; if not, it waits until the one before it is done with."""
+    with here().database.transaction() as connection:
+        corpora.hold(connection, call.corpus, Lock.ORDER)
+        text = texts.next_in_line(connection, call.corpus)
+        items = outbox.claim(connection, call.items)  # after the text, as `cancel` does
+        if not items or text is None:
+            return
+        if items[0].subject != text.id:
+            publishing.park(connection, call.work)
+        elif text.state == "accepted":
+            _ingest(connection, text)
 
 
 def _ingest(connection: Connection, text: TextRow) -> None:
@@ -77,27 +73,14 @@ def _ingest(connection: Connection, text: TextRow) -> None:
         _ask(connection, outbox.context(corpus.id, text.id))
         outbox.done(connection, [item.id])
     else:
-        outbox.hand_back(connection, [item.id])
+        publishing.hand_back(connection, [item.id])
         here().pending = {(text.id, until): index.extended(added)}
 
 
 def _ask(connection: Connection, item: Item) -> None:
     """Write a stage's work; where it failed before, open it again."""
     outbox.add(connection, [item])
-    outbox.reopen(connection, [item.id])
-
-
-def give_up(text: TextRow, error: dict[str, str]) -> None:
-    """Mark a text as failed: what it had brought goes, and the next one gets its turn.
-
-    Two workers may fail on the same text, one after the other; the second one finds it given up.
-    """
-    with here().database.transaction() as connection:
-        corpora.hold(connection, text.corpus, Lock.ORDER)
-        if texts.fail(connection, text, error):
-            items = [outbox.ingest(text.corpus, text.id).id, outbox.context(text.corpus, text.id).id]
-            outbox.fail(connection, items, error)
-            outbox.knock(connection, text.corpus)
+    attempts.reopen(connection, [item.id])
 
 
 def _part(parsed: list[list[str]], first: int, words: int) -> int:

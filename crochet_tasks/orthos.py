@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import batches, bulk, corpora, outbox, texts
+from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, texts
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change, Lock
 from crochet_tasks.db.outbox import Item
@@ -18,19 +18,18 @@ from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.schemas import Packed, Searched, SearchResult
 
 
-@app.task(base=Step, name="orthos.store", serializer="msgpack")
-def store(payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="orthos.store", message=SearchResult, serializer="msgpack")
+def store(result: SearchResult) -> None:
     """Store a result, all of it or nothing; a result whose work is done already is dropped."""
-    result = SearchResult.model_validate(payload)
     with here().database.transaction() as connection:
         corpora.hold(connection, result.corpus, Lock.VERSION, shared=True)
-        items = outbox.claim(connection, result.work)
-        if len(items) == len(result.work):
+        items = outbox.claim(connection, result.items)
+        if len(items) == len(result.items):
             version = corpora.version(connection, result.corpus)  # a statement of its own, after the lock
             _write(connection, result, items, version)
-            outbox.hand_back(connection, result.handed_back)
+            publishing.hand_back(connection, result.handed_back)
         else:  # another result was quicker with a part of the work; the rest is searched again
-            outbox.hand_back(connection, [*(item.id for item in items), *result.handed_back])
+            publishing.hand_back(connection, [*(item.id for item in items), *result.handed_back])
 
 
 class _Stored(NamedTuple):
@@ -62,7 +61,7 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
         follow_up += _due_at_once(connection, result, stored, version)
     if result.seed is not None and result.seed_left_over is not None:
         follow_up.append(outbox.seed(result.corpus, by_id[result.seed].version, result.seed_left_over))
-    outbox.done(connection, result.work, result.upto)
+    outbox.done(connection, result.items, result.upto)
     outbox.add(connection, follow_up)
     orthos: Counter[Sides] = Counter()
     for packed in result.found:
@@ -73,14 +72,14 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
 
 def _add(connection: Connection, result: SearchResult, named: list[tuple[str, Packed]]) -> list[int]:
     """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
-    work = " ".join(sorted(map(str, result.work)))
+    work = " ".join(sorted(map(str, result.items)))
     rows = [
         NewBatch(
             uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), packed.sides, packed.count, packed.width, packed.cells
         )
         for name, packed in named
     ]
-    return batches.add(connection, result.corpus, rows, by=result.work[0], born=result.upto)
+    return batches.add(connection, result.corpus, rows, by=result.items[0], born=result.upto)
 
 
 def _searched(

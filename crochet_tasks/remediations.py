@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import batches, corpora, outbox, texts
 from crochet_tasks.db.corpora import Lock
@@ -11,13 +9,13 @@ from crochet_tasks.engine.seeds import seed_parts
 from crochet_tasks.schemas import Knock
 
 
-@app.task(base=Step, name="remediations.due")
-def due(payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="remediations.due", message=Knock)
+def due(call: Knock) -> None:
     """Write the work that a version asks for.
 
     A batch whose search ends after this looked is not missed: `orthos` sees the new version when it stores.
     """
-    corpus = Knock.model_validate(payload).corpus
+    corpus = call.corpus
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)
         # In the order of the versions: the first one that makes a batch due names the window of its search.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import batches, corpora, outbox, schema, texts
+from crochet_tasks.db import attempts, batches, corpora, outbox, schema, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.drawing import cell_width, tiles
 from crochet_tasks.embedded import Ended, Outcome
@@ -245,7 +245,7 @@ def run_report(
 ) -> RunReport:
     """What `crochet run` has to say when it ends."""
     version, work, orthos = outcome.progress
-    failed, _ = outbox.failures(connection, corpus.id)
+    failed, _ = attempts.failures(connection, corpus.id)
     states = texts.states(connection, corpus.id)
     return RunReport(
         corpus=corpus.name,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from crochet_tasks import embedded, ingest, inputs, reports
 from crochet_tasks.app import Process
-from crochet_tasks.db import corpora, outbox, texts
+from crochet_tasks.db import attempts, corpora, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.drawing import Meter, console
@@ -73,7 +73,7 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
         if going_on:
             corpora.named(connection, request.corpus)  # or CorpusUnknown
         corpus = corpora.obtain(connection, request.corpus, request.limits)
-        outbox.reopen_failed(connection, corpus.id)
+        attempts.reopen_failed(connection, corpus.id)
     return corpus
 
 
@@ -92,7 +92,7 @@ def _accepted(corpus: Corpus, read: list[Input]) -> dict[int, str]:
 def _error(connection: Connection, corpus: Corpus, accepted: dict[int, str], outcome: Outcome) -> CrochetError | None:
     """What to report of texts or work that failed; its cause is kept for --debug."""
     error: CrochetError | None = None
-    failed, first = outbox.failures(connection, corpus.id)
+    failed, first = attempts.failures(connection, corpus.id)
     if failed:
         error = WorkFailed(failed=failed, error=_said(first))
     lost = [row for row in texts.all_of(connection, corpus.id) if row.id in accepted and row.state == "failed"]

@@ -16,22 +16,40 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    corpus: int
+
+    @property
+    def items(self) -> list[uuid.UUID]:
+        """The work items that it is about."""
+        raise NotImplementedError
+
     def payload(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
+    def __str__(self) -> str:
+        """For people who watch: which corpus and which work, never what is in it."""
+        first, *more = map(str, self.items)
+        return f"corpus {self.corpus}, work {first}{f' and {len(more)} more' if more else ''}"
+
 
 class Knock(Message):
-    """There is something to do in an ordered stage of a corpus; the database says what."""
+    """A piece of work of an ordered stage may be due; the database says whether it is its turn."""
 
-    corpus: int
     work: uuid.UUID
+
+    @property
+    def items(self) -> list[uuid.UUID]:
+        return [self.work]
 
 
 class SearchCall(Message):
     """Search what these work items ask for: one seed, or batches of one shape through one window."""
 
-    corpus: int
     work: Annotated[list[uuid.UUID], Field(min_length=1)]
+
+    @property
+    def items(self) -> list[uuid.UUID]:
+        return self.work
 
 
 class Packed(BaseModel):
@@ -82,7 +100,6 @@ class FoundBatch(Packed):
 class SearchResult(Message):
     """What a search hands to `orthos`: one message, in binary."""
 
-    corpus: int
     upto: int
     """the version up to which was searched"""
     seed: uuid.UUID | None
@@ -98,7 +115,7 @@ class SearchResult(Message):
         return payload
 
     @property
-    def work(self) -> list[uuid.UUID]:
+    def items(self) -> list[uuid.UUID]:
         """The work items that this result completes."""
         return [*([] if self.seed is None else [self.seed]), *(item for batch in self.searched for item in batch.work)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,22 +27,20 @@ def bounds() -> Bounds:
     return Bounds(batch_orthos=settings.batch_orthos, result_bytes=settings.result_bytes)
 
 
-@app.task(base=Step, name="search.seed")
-def seed(payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="search.seed", message=SearchCall)
+def seed(call: SearchCall) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
-    call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work)
         corpus = corpora.numbered(connection, call.corpus)
         index = here().index(connection, corpus.id, corpus.version)
     for item in items:
-        orthos.store.publish(seeded(index, corpus.limits, item, bounds()).payload())
+        orthos.store.publish(seeded(index, corpus.limits, item, bounds()))
 
 
-@app.task(base=Step, name="search.grow")
-def grow(payload: dict[str, Any]) -> None:
+@app.task(base=Step, name="search.grow", message=SearchCall)
+def grow(call: SearchCall) -> None:
     """Find the children of batches of one shape that are searched through one window."""
-    call = SearchCall.model_validate(payload)
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work)
         corpus = corpora.numbered(connection, call.corpus)
@@ -52,7 +50,7 @@ def grow(payload: dict[str, Any]) -> None:
     inputs = [Input(item, rows[item.subject]) for item in items if item.subject in rows]
     if inputs:
         together = _together(inputs, here().settings.batch_orthos)
-        orthos.store.publish(grown(index, corpus.limits, corpus.version, together, bounds()).payload())
+        orthos.store.publish(grown(index, corpus.limits, corpus.version, together, bounds()))
 
 
 class Input(NamedTuple):

@@ -1,62 +1,89 @@
-"""The relay: publishes what the outbox holds, most urgent first.
+"""The relay's step: publish what the outbox holds, most urgent first.
 
-In eager mode publishing is doing: a call of `publish_next` runs one piece of work to its end, and calling it until
-it answers False brings a corpus to its closure.
+Whoever has committed a step publishes right after it; the relay (relay.py) looks for what is left. In eager mode
+publishing is doing: a call of `publish_next` runs one piece of work to its end, and calling it until it answers
+nothing brings a corpus to its closure.
 """
 
 from __future__ import annotations
 
-from crochet_tasks import context, ingest, remediations, search
-from crochet_tasks.app import described, here
-from crochet_tasks.db import outbox
+import logging
+from typing import Any
+
+from celery import signals
+
+from crochet_tasks.app import Step, app, here
+from crochet_tasks.db import publishing
 from crochet_tasks.db.outbox import Item
-from crochet_tasks.errors import Retry, retry_class
-from crochet_tasks.schemas import Knock, SearchCall
+from crochet_tasks.errors import BrokerRefused, BrokerUnavailable, CrochetError
+from crochet_tasks.schemas import Knock, Message, SearchCall
+
+log = logging.getLogger(__name__)
 
 GROUP_BATCHES = 4  # batches' worth of orthos that one search takes up together
 
-_STAGES = {
-    "ingest": ingest.ingest,
-    "context": context.version,
-    "remediations": remediations.due,
-    "seed": search.seed,
-    "grow": search.grow,
+TASKS = {
+    "ingest": "ingest.text",
+    "context": "context.version",
+    "remediations": "remediations.due",
+    "seed": "search.seed",
+    "grow": "search.grow",
 }
+"""which task does which kind of work"""
 
 
 def publish_next(corpus: int | None = None) -> list[Item]:
-    """Publish the most urgent open work, of one corpus or of any; what it was (nothing: there is none)."""
+    """Publish the most urgent open work, of one corpus or of any; what it was (nothing: there is none, or no room).
+
+    Raises BrokerUnavailable or BrokerRefused when the broker did not take the message; the work is then as before.
+    """
     process = here()
+    settings = process.settings
+    limit = None if app.conf.task_always_eager else settings.published_limit
     with process.database.transaction() as connection:
-        items = outbox.take_next(connection, corpus, GROUP_BATCHES * process.settings.batch_orthos)
+        items = publishing.take_next(connection, corpus, GROUP_BATCHES * settings.batch_orthos, limit)
     if items:
-        first = items[0]
-        ids = [item.id for item in items]
-        call = (
-            SearchCall(corpus=first.corpus, work=ids)
-            if first.kind in ("seed", "grow")
-            else Knock(corpus=first.corpus, work=first.id)
-        )
+        task: Step = app.tasks[TASKS[items[0].kind]]
         try:
-            _STAGES[first.kind].publish(call.payload())
-        except Exception as error:
-            _note(items, error)
+            task.publish(_message(items))
+        except (BrokerUnavailable, BrokerRefused):
+            with process.database.transaction() as connection:
+                publishing.not_published(connection, [item.id for item in items])
             raise
     return items
 
 
-def _note(items: list[Item], error: Exception) -> None:
-    """Keep with the work what befell it: what can succeed later stays open, the rest has failed.
+def _message(items: list[Item]) -> Message:
+    first = items[0]
+    if first.kind in ("seed", "grow"):
+        return SearchCall(corpus=first.corpus, work=[item.id for item in items])
+    return Knock(corpus=first.corpus, work=first.id)
 
-    An ingestion notes for itself which text it was that failed: it need not be the one whose message knocked.
-    """
-    ids = [item.id for item in items if item.kind != "ingest"]
-    if retry_class(error) is Retry.NEVER:
-        with here().database.transaction() as connection:
-            outbox.fail(connection, ids, described(error))
+
+def publish_all(corpus: int | None = None) -> int:
+    """Publish until nothing is left or there is no room; how many messages that were."""
+    return sum(1 for _ in iter(lambda: publish_next(corpus), []))
+
+
+@signals.task_postrun.connect
+def _publish_follow_up(task: object, **_: Any) -> None:
+    """After a step's commit, in a worker: publish what it wrote. If that fails the relay does it later."""
+    if isinstance(task, Step) and not task.request.is_eager:
+        try:
+            publish_all()
+        except CrochetError as error:
+            log.warning("what is due is left to the relay: %s", error)
 
 
 def take_up_again(corpus: int) -> None:
-    """Open what an earlier process had published but not done: in eager mode, nobody else is doing it."""
-    with here().database.transaction() as connection:
-        outbox.abandoned(connection, corpus)
+    """Open what an earlier process had published but not done.
+
+    Nobody else works on a private store. On any other one there may be workers: what they have is theirs until its
+    lease is over.
+    """
+    process = here()
+    with process.database.transaction() as connection:
+        if process.settings.database_url is None:
+            publishing.abandoned(connection, corpus)
+        else:
+            publishing.release_overdue(connection, process.settings.lease, TASKS, corpus)

@@ -49,7 +49,7 @@ SETTINGS = {
     "unix_socket_directories": ".",  # in the data folder; relative, so its depth does not matter to the server
     "unix_socket_permissions": "0700",
     "port": str(PORT),  # not what PGPORT or an edited postgresql.conf says
-    "max_connections": "20",  # one process and its threads, and a psql
+    "max_connections": "100",  # `crochet up`: relay, workers and API, each with a small pool
     # durability: nothing accepted may be lost
     "fsync": "on",
     "synchronous_commit": "on",  # off gained nothing on batches

@@ -88,6 +88,8 @@ texts = Table(
     CheckConstraint("(state = 'current') = (version IS NOT NULL)", name="version"),
     CheckConstraint("(version IS NULL) = (phrases IS NULL)", name="phrases"),
     CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error"),
+    # Whose turn it is.
+    Index("texts_waiting_idx", "corpus", "seq", postgresql_where=text("state IN ('accepted', 'ingested')")),
     comment="The texts as accepted. Each becomes one version of its corpus' context, in the order of seq.",
 )
 
@@ -184,13 +186,47 @@ work = Table(
     CheckConstraint("(kind = 'grow') = (sides IS NOT NULL)", name="sides"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR state <> 'done' OR upto IS NOT NULL", name="upto"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR (version > since AND upto > since)", name="versions"),
-    # The relay reads the open items in this order.
-    Index("work_open_idx", text("priority DESC"), "created_at", "id", postgresql_where=text("state = 'open'")),
+    # The relay publishes in this order, and looks for what is overdue in that one.
+    Index(
+        "work_unpublished_idx",
+        text("priority DESC"),
+        "created_at",
+        "id",
+        postgresql_where=text("state = 'open' AND published_at IS NULL"),
+    ),
+    Index("work_published_idx", "published_at", postgresql_where=text("state = 'open' AND published_at IS NOT NULL")),
+    # Operators ask for these, and every report counts them.
+    Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
     # A batch is searched by one item at a time, so no child can be found twice.
     Index(
         "work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")
     ),
     comment="What is to be done and what was: the outbox. Open rows are published after the commit and by the relay.",
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("work", Uuid, ForeignKey("work.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", SmallInteger, nullable=False, comment="begins anew when an operator opens the work again"),
+    _now("at"),
+    Column("error", JSONB(none_as_null=True), nullable=False, comment="code, message, type, context and where it was"),
+    comment="Every try of work that did not succeed.",
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("reason", Text, nullable=False, comment="why the broker gave the message up"),
+    Column("task", Text, comment="the task it was for, if it says so"),
+    Column("message", Text, comment="its id, if it has one"),
+    Column("body", LargeBinary, nullable=False, comment="its beginning"),
+    Column("died_at", DateTime(timezone=True), nullable=False),
+    _now("noted_at"),
+    comment="Messages that the broker gave up and that name no work of ours. Work that died is in `work`, as failed.",
 )
 
 counts = Table(
@@ -214,7 +250,7 @@ audit = Table(
     Column("subject", Text, nullable=False),
     Column("before", JSONB(none_as_null=True)),
     Column("after", JSONB(none_as_null=True)),
-    comment="Every change of state of texts, append only.",
+    comment="Every change of state of texts and work, append only.",
 )
 
 
@@ -264,6 +300,36 @@ PROGRAMS = (
     """
     CREATE TRIGGER texts_audit_update AFTER UPDATE OF state ON texts FOR EACH ROW
     WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION audit_text()
+    """,
+    # Per statement: many items are written and done at once.
+    """
+    CREATE FUNCTION audit_work_written() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, after)
+        SELECT 'work.' || state, 'work ' || id, jsonb_build_object('state', state, 'kind', kind, 'subject', subject)
+          FROM written;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE FUNCTION audit_work_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, before, after)
+        SELECT 'work.' || CASE WHEN now.state <> was.state THEN now.state ELSE 'postponed' END, 'work ' || now.id,
+               jsonb_build_object('state', was.state, 'attempts', was.attempts),
+               jsonb_build_object('state', now.state, 'attempts', now.attempts, 'error', now.error)
+          FROM after AS now JOIN before AS was ON was.id = now.id
+         WHERE now.state <> was.state OR now.attempts > was.attempts;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER work_audit_insert AFTER INSERT ON work REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_written()
+    """,
+    """
+    CREATE TRIGGER work_audit_update AFTER UPDATE ON work REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_changed()
     """,
     """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, func, select, update
@@ -22,7 +22,7 @@ class TextRow(NamedTuple):
     state: str
     sentences: int
     version: int | None
-    error: dict[str, str] | None
+    error: dict[str, Any] | None
 
 
 _COLUMNS = [texts.c[name] for name in TextRow._fields]
@@ -47,9 +47,12 @@ def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[
 
 
 def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
-    """The text whose turn it is: the lowest that is neither a version yet nor given up."""
+    """The text whose turn it is: the lowest that is neither a version yet nor given up.
+
+    Its row is locked: until the transaction ends nobody can cancel it. The caller holds the ORDER lock.
+    """
     waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
-    row = connection.execute(waiting.order_by(texts.c.seq).limit(1)).first()
+    row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
     return None if row is None else TextRow(*row)
 
 
@@ -85,18 +88,18 @@ def make_version(connection: Connection, text: TextRow) -> int:
     return int(version)
 
 
-def fail(connection: Connection, text: TextRow, error: dict[str, str]) -> bool:
+def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) -> bool:
     """Give a text up and take away what it had brought so far; whether it still was to be given up.
 
     The caller holds the ORDER lock.
     """
-    given_up = update(texts).where(texts.c.id == text.id, texts.c.state.in_(["accepted", "ingested"]))
+    given_up = update(texts).where(texts.c.id == text, texts.c.state.in_(["accepted", "ingested"]))
     values = {"state": "failed", "error": error, "finished_at": func.now()}
     if not connection.execute(given_up.values(values)).rowcount:
         return False
-    version = select(corpora.c.version).where(corpora.c.id == text.corpus).scalar_subquery()
+    version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
     for table in (phrases, words):
-        connection.execute(table.delete().where(table.c.corpus == text.corpus, table.c.born > version))
+        connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
     return True
 
 

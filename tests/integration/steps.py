@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 
@@ -18,6 +16,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.schemas import Message
 from tests import oracle
 from tests.oracle import Ortho
 
@@ -94,8 +93,8 @@ class Broker:
     """Keeps the messages that are published until a test delivers them, in whatever order and as often as it likes."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.messages: list[tuple[Step, dict[str, Any]]] = []
-        patch.setattr(Step, "publish", lambda task, payload: self.messages.append((task, payload)))
+        self.messages: list[tuple[Step, Message]] = []
+        patch.setattr(Step, "publish", lambda task, call: self.messages.append((task, call)))
 
     def publish(self, corpus: Corpus) -> None:
         """Have the relay publish all that there is to publish."""
@@ -104,8 +103,8 @@ class Broker:
 
     def deliver(self, place: int = 0, *, keep: bool = False) -> None:
         """Run the task of a message; what it publishes is kept, too."""
-        task, payload = self.messages[place] if keep else self.messages.pop(place)
-        task.apply_async(args=[payload])
+        task, call = self.messages[place] if keep else self.messages.pop(place)
+        task.apply_async(args=[call.payload()])
 
     def named(self, task: str) -> list[int]:
         """The places of the messages for one task."""

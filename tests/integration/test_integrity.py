@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from crochet_tasks import app, embedded, ingest, work
 from crochet_tasks.app import Process
-from crochet_tasks.db import outbox
+from crochet_tasks.db import attempts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import growth, seeds
@@ -303,7 +303,7 @@ def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.
         assert failed
         assert verify(process, corpus, closure=False) == []
         with process.database.transaction() as connection:
-            assert outbox.reopen_failed(connection, corpus.id)
+            assert attempts.reopen_failed(connection, corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 

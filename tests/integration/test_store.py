@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import batches, bulk, corpora, outbox, tables
+from crochet_tasks.db import attempts, batches, bulk, corpora, outbox, publishing, tables
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change
 from crochet_tasks.db.outbox import Item
@@ -350,7 +350,7 @@ def add(process: Process, *items: Item) -> None:
 def take(process: Process, corpus: int, orthos: int = 100) -> list[int]:
     """The subjects of the work that is taken next."""
     with process.database.transaction() as connection:
-        return sorted(item.subject for item in outbox.take_next(connection, corpus, orthos))
+        return sorted(item.subject for item in publishing.take_next(connection, corpus, orthos))
 
 
 def grow(corpus: int, batch: int, sides: Sides = (2, 2), size: int = 1, since: int = 0, version: int = 1) -> Item:
@@ -388,10 +388,10 @@ def test_taken_is_stamped(process: Process, corpus: int) -> None:
     assert take(process, corpus) == []
     assert steps.sql(process, "SELECT published_at IS NOT NULL FROM work") == [(True,)]
     with process.database.transaction() as connection:
-        outbox.hand_back(connection, [item.id])
+        publishing.hand_back(connection, [item.id])
     assert take(process, corpus) == [1]
     with process.database.transaction() as connection:
-        outbox.abandoned(connection, corpus)
+        publishing.abandoned(connection, corpus)
     assert take(process, corpus) == [1]
 
 
@@ -410,9 +410,9 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
     add(process, item)
     with process.database.transaction() as connection:
         outbox.done(connection, [item.id], 1)
-        outbox.hand_back(connection, [item.id])
-        outbox.abandoned(connection, corpus)
-        outbox.fail(connection, [item.id], {"code": "internal"})
+        publishing.hand_back(connection, [item.id])
+        publishing.abandoned(connection, corpus)
+        attempts.fail(connection, [item.id], {"code": "internal"})
         assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
         assert outbox.states(connection, corpus) == (0, 1, 0)
     assert take(process, corpus) == []
@@ -423,12 +423,12 @@ def test_failed_stays_visible(process: Process, corpus: int) -> None:
     item = grow(corpus, 1)
     add(process, item)
     with process.database.transaction() as connection:
-        outbox.fail(connection, [item.id], {"code": "internal", "message": "why"})
+        attempts.fail(connection, [item.id], {"code": "internal", "message": "why"})
         assert outbox.states(connection, corpus) == (0, 0, 1)
     assert steps.sql(process, "SELECT error->>'message', attempts FROM work") == [("why", 1)]
     assert take(process, corpus) == []
     with process.database.transaction() as connection:
-        assert outbox.reopen_failed(connection, corpus) == 1
+        assert attempts.reopen_failed(connection, corpus) == 1
     assert take(process, corpus) == [1]
 
 

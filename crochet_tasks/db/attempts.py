@@ -1,0 +1,93 @@
+"""What befell work: every attempt, what is tried again when, and what has failed for good."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select, text, update
+
+from crochet_tasks.db.outbox import COLUMNS, Item, read
+from crochet_tasks.db.tables import work
+
+
+class Pauses(NamedTuple):
+    """How often work is tried, and how long it rests in between, in seconds: twice as long each time, with jitter."""
+
+    most: int
+    first: float
+    longest: float
+
+
+def befell(
+    connection: Connection, ids: Sequence[uuid.UUID], error: dict[str, Any], pauses: Pauses, *, later: bool
+) -> list[Item]:
+    """Note with open items the error that befell them; returns those that have failed for good.
+
+    What may succeed `later` is tried again after a pause, so many times in all. What may not has failed. But several
+    items that one search took up together are first tried again one by one: only one of them may be to blame.
+    """
+    values = {
+        "ids": list(ids),
+        "error": json.dumps(error),
+        "ends": not later and len(ids) == 1,
+        "rest": later,
+        "most": pauses.most,
+        "first": pauses.first,
+        "longest": pauses.longest,
+    }
+    return [read(row[:-1]) for row in connection.execute(text(_BEFELL), values) if row.state == "failed"]
+
+
+_BEFELL = f"""
+WITH open_ones AS MATERIALIZED (
+    SELECT id, attempts + 1 AS attempt, :ends OR attempts + 1 >= :most AS ends FROM work
+     WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
+), changed AS (
+    UPDATE work
+       SET attempts = attempt,
+           error = CAST(:error AS jsonb),
+           state = CASE WHEN ends THEN 'failed' ELSE 'open' END,
+           published_at = NULL,
+           not_before = CASE WHEN :rest AND NOT ends THEN clock_timestamp() + make_interval(
+               secs => least(:longest, :first * power(2, least(attempt, 60) - 1)) * (0.5 + random())) END
+      FROM open_ones
+     WHERE work.id = open_ones.id
+    RETURNING work.*
+), noted AS (
+    INSERT INTO attempts (work, number, error) SELECT id, attempts, error FROM changed
+)
+SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.state FROM changed
+"""
+
+
+def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]) -> None:
+    """Let what is open of these items have failed for good."""
+    befell(connection, sorted(ids), error, Pauses(0, 0, 0), later=True)
+
+
+def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
+    """Open failed or dropped items again, for as many tries as new ones; how many there were."""
+    ended = update(work).where(work.c.id.in_(list(ids)), work.c.state.in_(["failed", "cancelled"]))
+    return connection.execute(ended.values(_NEW)).rowcount
+
+
+def reopen_failed(connection: Connection, corpus: int) -> int:
+    """Open failed work again, for another try; how many there were. A text that failed stays so: others overtook it."""
+    failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT))
+    return connection.execute(failed.values(_NEW)).rowcount
+
+
+_NEW = {"state": "open", "published_at": None, "not_before": None, "attempts": 0, "finished_at": None}
+
+OF_A_TEXT = ("ingest", "context")
+"""kinds of work whose failure is that of their text"""
+
+
+def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] | None]:
+    """How much work failed, and the error of the oldest; that of texts is kept with them and not counted here."""
+    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT)
+    number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
+    return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()

@@ -1,0 +1,131 @@
+"""Which work is published when: the relay's side of the outbox. Stamps are taken before a message is sent.
+
+A crash between stamp and message, or a lost message, costs a delay: what is overdue is published again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, func, select, text, update
+
+from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
+from crochet_tasks.db.tables import work
+
+PARKED = "infinity"
+"""`not_before` of an ingestion whose turn it is not: until it is knocked for"""
+
+
+def hand_back(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
+    """Have open items published again: this time they were not, or not wholly, worked on. It counts as no attempt."""
+    if not ids:
+        return
+    published = update(work).where(work.c.id.in_(ids), work.c.state == "open", work.c.published_at.is_not(None))
+    connection.execute(published.values(published_at=None, attempts=0))
+
+
+def not_published(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
+    """Take back the stamp of work whose message could not be sent."""
+    stamped = update(work).where(work.c.id.in_(ids), work.c.state == "open")
+    connection.execute(stamped.values(published_at=None))
+
+
+def park(connection: Connection, item: uuid.UUID) -> None:
+    """Have an ingestion wait until its text's turn comes. The caller holds the ORDER lock, as who knocks does."""
+    waiting = update(work).where(work.c.id == item, work.c.state == "open")
+    connection.execute(waiting.values(published_at=None, not_before=PARKED))
+
+
+def knock(connection: Connection, corpus: int) -> None:
+    """Have the ingestion of the text whose turn it is published, if it was parked or came too early."""
+    connection.execute(text(_KNOCK), {"corpus": corpus})
+
+
+_KNOCK = """
+UPDATE work SET published_at = NULL, not_before = NULL
+ WHERE state = 'open' AND kind = 'ingest' AND corpus = :corpus AND (not_before IS NULL OR not_before = 'infinity')
+   AND subject = (
+       SELECT id FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT 1
+       )
+"""
+
+
+def abandoned(connection: Connection, corpus: int) -> None:
+    """Have everything open published again: for a process that knows that nobody else works on it."""
+    published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
+    connection.execute(update(work).where(*published).values(published_at=None))
+
+
+def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:
+    """Have published again what was published so many seconds ago and is not done; how many items.
+
+    Their messages were lost, or whoever had them has died or hangs. Doing work twice is harmless.
+    """
+    since = func.clock_timestamp() - dt.timedelta(seconds=seconds)
+    overdue = [work.c.state == "open", work.c.published_at < since, work.c.kind.in_(kinds)]
+    if corpus is not None:
+        overdue.append(work.c.corpus == corpus)
+    return connection.execute(update(work).where(*overdue).values(published_at=None)).rowcount
+
+
+def ordered_waits(connection: Connection, corpus: int) -> bool:
+    """Whether there is work of the ordered stages to be published."""
+    waits = work.c.state == "open", work.c.published_at.is_(None), work.c.priority >= REMEDIATIONS
+    query = select(work.c.id).where(work.c.corpus == corpus, *waits)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def take_next(
+    connection: Connection, corpus: int | None, group_orthos: int, published_limit: int | None = None
+) -> list[Item]:
+    """Stamp the most urgent open, unpublished work as published and return it.
+
+    Items that one search can do together come together: batches of the same shape that are searched through the
+    same window (the first time, or since the same version), `group_orthos` orthos in all or a little more; four
+    times as many when they were searched before, because little comes of most of them. What has been tried without
+    success comes alone, so that it takes no others with it.
+
+    With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few.
+    """
+    values = {"corpus": corpus, "orthos": group_orthos, "again": 4 * group_orthos, "most": published_limit}
+    return sorted((read(row) for row in connection.execute(text(_TAKE), values)), key=lambda item: item.id)
+
+
+_TAKE = f"""
+WITH room AS MATERIALIZED (
+    SELECT CAST(:most AS integer) IS NULL OR :most > (
+           SELECT count(DISTINCT published_at) FROM work WHERE state = 'open' AND published_at IS NOT NULL
+              AND kind IN ('seed', 'grow')
+           ) AS is_left
+), first AS MATERIALIZED (
+    SELECT * FROM work
+     WHERE state = 'open' AND published_at IS NULL AND (not_before IS NULL OR not_before <= clock_timestamp())
+       AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
+       AND (priority >= {REMEDIATIONS} OR (SELECT is_left FROM room))
+     ORDER BY priority DESC, created_at, id
+     LIMIT 1 FOR UPDATE SKIP LOCKED
+), alike AS MATERIALIZED (
+    SELECT work.id, work.size, work.since, work.created_at FROM work, first
+     WHERE work.state = 'open' AND work.published_at IS NULL AND work.priority = first.priority
+       AND (work.not_before IS NULL OR work.not_before <= clock_timestamp())
+       AND work.attempts = 0 AND first.attempts = 0
+       AND work.kind = 'grow' AND first.kind = 'grow' AND work.corpus = first.corpus AND work.sides = first.sides
+       AND (work.since = 0) = (first.since = 0) AND (first.since = 0 OR work.version = first.version)
+     ORDER BY work.created_at, work.id
+     LIMIT 64 FOR UPDATE OF work SKIP LOCKED
+), together AS (
+    SELECT id, since, sum(size) OVER (ORDER BY created_at, id) - size AS before FROM alike
+), now AS MATERIALIZED (
+    SELECT clock_timestamp() AS at  -- the same for all that one message asks for
+)
+UPDATE work SET published_at = now.at, not_before = NULL
+  FROM now
+ WHERE id IN (
+       SELECT id FROM first
+        UNION
+       SELECT id FROM together WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END
+       )
+RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)}
+"""

@@ -1,0 +1,114 @@
+"""The relay: a process that publishes what nobody else did, what is overdue, and that buries dead letters.
+
+Any number of them may run: rows are taken with a lease (their stamp), and no two take the same one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+
+from pydantic import ValidationError
+
+from crochet_tasks import queues, retries, work
+from crochet_tasks.app import Process, Step, app
+from crochet_tasks.db import dead_letters, publishing
+from crochet_tasks.errors import CrochetError, MessageDied, Unavailable, WorkerLost
+from crochet_tasks.queues import DeadLetter, Depth
+from crochet_tasks.schemas import Message
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 10.0
+CARE_SECONDS = 2.0
+"""how often, at the most, the relay looks for what is overdue and dead"""
+LETTERS = 100
+"""dead letters that one look buries, at the most"""
+
+QUEUES = {
+    "ingest": ("ingest",),
+    "context": ("context",),
+    "remediations": ("remediations",),
+    "seed": ("search", "orthos"),
+    "grow": ("search", "orthos"),
+}
+"""where the messages of a kind of work wait"""
+
+
+class Relay:
+    """Looks until it is stopped. While a server is away it looks less often."""
+
+    def __init__(self, process: Process, stopped: threading.Event) -> None:
+        self._process, self._stopped = process, stopped
+        self._care = 0.0
+
+    def run(self) -> None:
+        pause = self._process.settings.relay_pause
+        while not self._stopped.is_set():
+            try:
+                self.look()
+                pause = self._process.settings.relay_pause
+            except Unavailable as error:
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                log.warning("%s; looking again in %.1f s", error, pause)
+            self._stopped.wait(pause * random.uniform(0.75, 1.0))  # noqa: S311 - several relays, not in step
+
+    def look(self) -> None:
+        """Publish what there is; now and then, look for what is overdue and for dead letters."""
+        work.publish_all()
+        if time.monotonic() >= self._care:
+            self._care = time.monotonic() + min(CARE_SECONDS, self._process.settings.lease / 4)
+            self.take_care()
+
+    def take_care(self) -> None:
+        with queues.connected(self._process.settings) as broker:
+            self._release_overdue(queues.depths(broker))
+            with queues.dead_letters(broker, LETTERS) as letters:
+                for letter, remove in letters:
+                    self._bury(letter)
+                    remove()
+
+    def _release_overdue(self, depths: dict[str, Depth]) -> None:
+        """Have published again what is overdue and can be in no queue: where messages wait, it may be among them."""
+        empty = [kind for kind, names in QUEUES.items() if not any(depths[name].ready for name in names)]
+        with self._process.database.transaction() as connection:
+            number = publishing.release_overdue(connection, self._process.settings.lease, empty)
+        if number:
+            log.warning("%d pieces of work are overdue and are published again", number)
+
+    def _bury(self, letter: DeadLetter) -> None:
+        """Note with its work that a message died; one that names no work is kept as a dead letter."""
+        call = _call(letter)
+        if call is None:
+            with self._process.database.transaction() as connection:
+                dead_letters.add(
+                    connection,
+                    queue=letter.queue,
+                    reason=letter.reason,
+                    task=letter.task,
+                    message=letter.message_id,
+                    body=letter.body,
+                    died_at=letter.died_at,
+                )
+            log.error("dead letter in %s (%s): %s", letter.queue, letter.reason, letter.task or "unreadable")
+            return
+        # What failed for good has been noted already: then none of the work is open.
+        error: CrochetError = MessageDied(reason=letter.reason)
+        if letter.reason == "delivery_limit":
+            error = WorkerLost(times=self._process.settings.delivery_limit + 1)
+        where = {"task": str(letter.task), "message": str(letter.message_id)}
+        failed = retries.note(self._process.database, self._process.settings, call.corpus, call.items, error, **where)
+        log.error("%s: %s; %s", letter.task, error, "failed for good" if failed else "left or tried again")
+
+
+def _call(letter: DeadLetter) -> Message | None:
+    """What the message asked for; None where it cannot be read."""
+    task = app.tasks.get(letter.task)
+    if not isinstance(task, Step):
+        return None
+    with contextlib.suppress(ValidationError):
+        return task.message.model_validate(letter.payload)
+    return None

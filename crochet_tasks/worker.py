@@ -1,0 +1,113 @@
+"""A worker: takes messages off its queues, each of its processes one at a time, and ends without losing any.
+
+SIGTERM or SIGINT: it takes no more, finishes what it has in hand, and ends. After `drain` seconds, or at a second
+signal, it ends at once: what was in hand goes back to the queue, and its transactions are rolled back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from celery import signals
+from celery.worker import state
+
+from crochet_tasks import app as tasks
+from crochet_tasks import startup
+from crochet_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SAY_SECONDS = 5.0
+"""how often a draining worker says what it waits for"""
+
+
+def serve(settings: Settings, queues: list[str], concurrency: int) -> int:
+    """Work until a signal comes; the exit status."""
+    startup.check(settings, log.warning)
+    name = f"{queues[0] if len(queues) == 1 else 'stages'}-{os.getpid()}@{socket.gethostname()}"
+    worker = tasks.app.Worker(
+        hostname=name,
+        queues=queues,
+        concurrency=concurrency,
+        pool="prefork",
+        loglevel="INFO",
+        without_gossip=True,  # workers need not know each other
+        without_mingle=True,
+        quiet=True,
+    )
+    _Processes(settings).watch()
+    _Drain(settings.drain, worker).watch()
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+class _Processes:
+    """Opens in each child process, after the fork, what tasks work with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open = contextlib.ExitStack()
+
+    def watch(self) -> None:
+        signals.worker_process_init.connect(self._begin, weak=False)
+        signals.worker_process_shutdown.connect(self._end, weak=False)
+
+    def _begin(self, **_: Any) -> None:
+        assert self._settings.database_url is not None
+        url = self._settings.database_url.get_secret_value()
+        self._open.enter_context(tasks.process(self._settings, url))
+
+    def _end(self, **_: Any) -> None:
+        self._open.close()
+
+
+class _Drain:
+    """Ends a worker in a bounded time."""
+
+    def __init__(self, seconds: float, worker: Any) -> None:
+        self._seconds, self._worker = seconds, worker
+        self._until: float | None = None
+
+    def watch(self) -> None:
+        # Once it consumes: Celery sets its own handlers before.
+        signals.worker_ready.connect(self._install, weak=False)
+
+    def _install(self, **_: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
+
+    def _asked(self, number: int, _frame: FrameType | None) -> None:
+        if self._until is not None:
+            self._force("asked again", 128 + number)
+        self._until = time.monotonic() + self._seconds
+        state.should_stop = 0
+        threading.Thread(target=self._wait, name="drain", daemon=True).start()
+
+    def _wait(self) -> None:
+        assert self._until is not None
+        while (left := self._until - time.monotonic()) > 0:
+            log.warning("stopping; %s; at the most %.0f s more", _in_hand(), left)
+            time.sleep(min(SAY_SECONDS, left))
+        self._force(f"not done after {self._seconds:g} s", 0)
+
+    def _force(self, why: str, status: int) -> None:
+        """End at once, children first, without a word to the broker: it hands out again what was in hand."""
+        log.warning("%s: ending at once, %s is handed back", why, _in_hand())
+        for child in getattr(getattr(self._worker.pool, "_pool", None), "_pool", None) or []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+        os._exit(status)
+
+
+def _in_hand() -> str:
+    """The tasks that run, in words."""
+    running = [f"{request.name} {request.argsrepr}" for request in list(state.active_requests)]
+    return f"waiting for {'; '.join(running)}" if running else "nothing in hand"
