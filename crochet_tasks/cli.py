@@ -47,8 +47,8 @@ def options(
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
     app.command(rich_help_panel="Store")(command)
-for command in (services.worker, services.relay):
-    app.command(rich_help_panel="Services")(command)
+for service in (services.up, services.worker, services.relay, services.api, services.flower):
+    app.command(rich_help_panel="Services")(service)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────

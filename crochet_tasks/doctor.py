@@ -9,14 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import text
 
-from crochet_tasks import embedded, settings
+from crochet_tasks import doctor_services, embedded, settings
 from crochet_tasks.app import Process
 from crochet_tasks.db import schema
 from crochet_tasks.db.embedded import NEW_DATA_BYTES
+from crochet_tasks.doctor_check import Check, well, wrong
 from crochet_tasks.drawing import readable_bytes
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
@@ -25,37 +25,25 @@ OLDEST, NEWEST = 15, 18
 """the versions of Postgres that the schema was tried on"""
 
 
-class Check(NamedTuple):
-    """One thing looked at. `advice`, where it is not empty, is what to do; with `well` it is only a hint."""
-
-    name: str
-    well: bool
-    found: str
-    advice: str = ""
-
-
-def _well(name: str, found: str, hint: str = "") -> Check:
-    return Check(name, well=True, found=found, advice=hint)
-
-
-def _wrong(name: str, found: str, advice: str) -> Check:
-    return Check(name, well=False, found=found, advice=advice)
-
-
 def checks(**given: object) -> Iterator[Check]:
     """Look at everything, in the order in which a command would need it; what cannot be looked at is left out."""
     problems = Settings.problems(**given)
     for problem in problems:
-        yield _wrong("configuration", str(problem), "correct or unset that variable")
+        yield wrong("configuration", str(problem), "correct or unset that variable")
     for name in settings.strangers():
-        yield _well("configuration", f"{name} is no setting", "if it is misspelt, correct it; see README, Settings")
+        yield well("configuration", f"{name} is no setting", "if it is misspelt, correct it; see README, Settings")
     if problems:
         return
     configured = Settings.load(**given)
     names = sorted(f"{settings.PREFIX}{name.upper()}" for name in configured.model_fields_set - set(given))
-    yield _well("configuration", f"set: {', '.join(names)}" if names else "all settings have their defaults")
+    yield well("configuration", f"set: {', '.join(names)}" if names else "all settings have their defaults")
+    yield from _database(configured)
+    yield from doctor_services.checks(configured)
+
+
+def _database(configured: Settings) -> Iterator[Check]:
     if configured.database_url is not None:
-        yield _well("database", "CROCHET_DATABASE_URL names the server; the state folder is not used")
+        yield well("database", "CROCHET_DATABASE_URL names the server; the state folder is not used")
         yield from _server(configured, private=False)
         return
     folder = _state_folder(configured)
@@ -65,7 +53,7 @@ def checks(**given: object) -> Iterator[Check]:
     if embedded.data_folder(configured).exists():
         yield from _server(configured, private=True)
     else:
-        yield _well("database", "none yet", "'crochet run FILE' makes it")
+        yield well("database", "none yet", "'crochet run FILE' makes it")
         yield from _trial(configured)
 
 
@@ -73,21 +61,21 @@ def _state_folder(configured: Settings) -> list[Check]:
     folder = configured.state_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
-        return [_wrong("state folder", f"{there} is not a directory", "choose another folder with --state")]
+        return [wrong("state folder", f"{there} is not a directory", "choose another folder with --state")]
     found = str(folder) if there == folder else f"{folder}, not made yet"
     if not os.access(there, os.W_OK | os.X_OK):
-        return [_wrong("state folder", f"{there} is not writable", "choose another folder with --state")]
-    made = [_well("state folder", found)]
+        return [wrong("state folder", f"{there} is not writable", "choose another folder with --state")]
+    made = [well("state folder", found)]
     free = shutil.disk_usage(there).free
     if free < NEW_DATA_BYTES:
         advice = "make room, or choose a folder on another disk with --state"
-        made.append(_wrong("disk", f"{readable_bytes(free)} are free at {there}", advice))
+        made.append(wrong("disk", f"{readable_bytes(free)} are free at {there}", advice))
     else:
-        made.append(_well("disk", f"{readable_bytes(free)} are free"))
+        made.append(well("disk", f"{readable_bytes(free)} are free"))
     holder = _holder(folder / "postgres" / "lock")
     if holder is not None:
         advice = "wait for it, or choose another folder with --state"
-        made.append(_wrong("state folder", f"in use by another crochet (process {holder})", advice))
+        made.append(wrong("state folder", f"in use by another crochet (process {holder})", advice))
     return made
 
 
@@ -121,7 +109,7 @@ def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
             made = [_server_version(process), _schema(process, private=private)]
         except CrochetError as error:
             advice = "the server's log says more" if private else "start the server, or correct CROCHET_DATABASE_URL"
-            yield _wrong("server", f"{error} [{error.code}]", advice)
+            yield wrong("server", f"{error} [{error.code}]", advice)
             return
         yield from made
 
@@ -131,18 +119,18 @@ def _server_version(process: Process) -> Check:
         number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
     found = f"Postgres {number // 10_000}.{number % 10_000} answers"
     if number // 10_000 < OLDEST:
-        return _wrong("server", found, f"use Postgres {OLDEST} or newer")
+        return wrong("server", found, f"use Postgres {OLDEST} or newer")
     hint = f"crochet was tried with {OLDEST} to {NEWEST}" if number // 10_000 > NEWEST else ""
-    return _well("server", found, hint)
+    return well("server", found, hint)
 
 
 def _schema(process: Process, *, private: bool) -> Check:
     with process.database.transaction() as connection:
         found = schema.revision(connection)
     if found == schema.HEAD:
-        return _well("schema", found)
+        return well("schema", found)
     if found is not None and found not in schema.revisions():
-        return _wrong("schema", f"'{found}' is unknown here", "it was made by a newer crochet: use that one")
+        return wrong("schema", f"'{found}' is unknown here", "it was made by a newer crochet: use that one")
     if private:
-        return _well("schema", found or "none", f"the next command makes it {schema.HEAD}")
-    return _wrong("schema", found or "none", "run 'crochet migrate'")
+        return well("schema", found or "none", f"the next command makes it {schema.HEAD}")
+    return wrong("schema", found or "none", "run 'crochet migrate'")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich import box
 from rich.cells import cell_len
@@ -20,7 +21,7 @@ from crochet_tasks.engine.geometry import shape_name, volume
 
 if TYPE_CHECKING:
     from crochet_tasks.embedded import Progress
-    from crochet_tasks.schemas import CorpusStatus, Status
+    from crochet_tasks.schemas import CorpusStatus, QueueStatus, Status, Try, WorkDetail, WorkLine
 
 LINE_SECONDS = 3.0
 """how often a line about the progress is written where there is no terminal"""
@@ -102,10 +103,26 @@ def status_page(status: Status) -> RenderableType:
     """Everything `crochet status` says."""
     if status.schema_version == "none":
         return Text("There is nothing yet: 'crochet run FILE' makes a corpus.")
-    head = Text(f"{status.database}, schema {status.schema_version}, {readable_bytes(status.bytes)} on disk")
+    head = [Text(f"{status.database}, schema {status.schema_version}, {readable_bytes(status.bytes)} on disk")]
+    if status.dead_letters:
+        head.append(Text(f"{status.dead_letters:,} dead letters: see 'crochet work list --state dead'", "yellow"))
+    if status.broker == "unknown":
+        head.append(Text(f"queues: unknown, {status.broker_problem}", "yellow"))
     if not status.corpora:
-        return Group(head, Text("There is no corpus yet: 'crochet run FILE' makes one."))
-    return Group(head, *itertools.chain.from_iterable((_EMPTY, _corpus(corpus)) for corpus in status.corpora))
+        return Group(*head, Text("There is no corpus yet: 'crochet run FILE' makes one."))
+    parts: list[RenderableType] = [*head, *([_queues(status.queues)] if status.queues else [])]
+    return Group(*parts, *itertools.chain.from_iterable((_EMPTY, _corpus(corpus)) for corpus in status.corpora))
+
+
+def _queues(queues: Mapping[str, QueueStatus]) -> Table:
+    """The work queues, and of the dead-letter queues those that hold something."""
+    table = Table("queue", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("ready", justify="right")
+    table.add_column("consumers", justify="right")
+    for name, queue in queues.items():
+        if queue.ready or not name.endswith("-dead"):
+            table.add_row(name, f"{queue.ready:,}", str(queue.consumers))
+    return table
 
 
 def _corpus(corpus: CorpusStatus) -> RenderableType:
@@ -116,10 +133,15 @@ def _corpus(corpus: CorpusStatus) -> RenderableType:
         "texts": _listed(corpus.texts),
         "words": f"{corpus.words:,}",
         "phrases": f"{corpus.phrases:,}",
-        "work": _listed(corpus.work),
+        "work": _listed(corpus.work) + (f", dropped: {corpus.dropped:,}" if corpus.dropped else ""),
+        **{f"  {kind}": _listed(standings) for kind, standings in corpus.by_kind.items()},
+        "oldest open": "none" if corpus.oldest_open is None else f"{corpus.oldest_open:,.1f} s",
+        "closed": "yes" if corpus.closed else "no: orthos may be missing",
+        "rate": "" if corpus.rate is None else f"{corpus.rate:,.0f} orthos/s",
         "batches": f"{corpus.batches:,}, {readable_bytes(corpus.bytes)} with texts and phrases",
     }.items():
-        facts.add_row(Text(name, "dim"), Text(fact))
+        if fact:
+            facts.add_row(Text(name, "dim"), Text(fact))
     return Group(Text(corpus.corpus, "bold"), facts, shapes_table(corpus.orthos))
 
 
@@ -134,6 +156,100 @@ def readable_bytes(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+class Watch:
+    """Shows a page that changes: in its place in a terminal, else one after the other. A context manager."""
+
+    def __init__(self, to: Console) -> None:
+        self._console = to
+        self._live = Live(console=to, auto_refresh=False) if to.is_terminal and not to.is_dumb_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, page: RenderableType) -> None:
+        if self._live is not None:
+            self._live.update(page, refresh=True)
+        else:
+            self._console.print(page)
+            self._console.print()
+            self._console.file.flush()
+
+
+# ── work ────────────────────────────────────────────────────────────────────────────────────────
+
+SHOWN_DIGITS = 13
+"""of an id in a table, its first dash counted: enough to name it"""
+
+
+def work_table(lines: Sequence[WorkLine]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "corpus", "kind", "about", "state"):
+        table.add_column(name, overflow="fold")
+    table.add_column("tries", justify="right")
+    table.add_column("error", overflow="fold")
+    for line in lines:
+        facts = [line.id[:SHOWN_DIGITS], line.corpus or "-", line.kind, line.about, line.state, f"{line.tries or ''}"]
+        table.add_row(*map(Text, facts), Text(_problem(line.error)))
+    return table
+
+
+def _problem(error: Mapping[str, Any] | None) -> str:
+    if error is None:
+        return ""
+    message = str(error.get("message", "")).split("\n", 1)[0]
+    return f"{message} [{error.get('code', 'internal')}]"
+
+
+def work_page(detail: WorkDetail) -> RenderableType:
+    """Everything `crochet work show` says."""
+    line = detail.line
+    facts = Table.grid(padding=(0, 2))
+    for name, fact in {
+        "corpus": line.corpus,
+        "about": line.about,
+        "state": line.state,
+        "next": detail.next,
+        "error": _problem(line.error),
+        "created": _time(line.created_at),
+        "not before": _time(line.not_before),
+        "published": _time(line.published_at),
+        "finished": _time(line.finished_at),
+        **detail.details,
+    }.items():
+        if fact not in (None, ""):
+            facts.add_row(Text(name, "dim"), Text(str(fact)))
+    parts: list[RenderableType] = [Text(f"{line.kind} {line.id}", "bold"), facts]
+    if detail.tries:
+        parts += [_EMPTY, Text("tries that did not succeed", "bold"), *map(_try, detail.tries)]
+    if detail.related:
+        parts += [_EMPTY, work_table(detail.related)]
+    if detail.audit:
+        parts += [_EMPTY, Text("audit", "bold")]
+        parts += [Text(f"{_time(entry.at)}  {entry.what}  by {entry.who}") for entry in detail.audit]
+    return Group(*parts)
+
+
+def _try(each: Try) -> RenderableType:
+    """A try, and below it what is known about its error."""
+    facts = Table.grid(padding=(0, 2))
+    for name, fact in each.error.items():
+        if name not in ("code", "message") and fact:
+            facts.add_row(Text(f"    {name}", "dim"), Text(str(fact)))
+    return Group(Text(f"{each.number}  {_time(each.at)}  {_problem(each.error)}"), facts)
+
+
+def _time(at: dt.datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────

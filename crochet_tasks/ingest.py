@@ -78,9 +78,9 @@ def _ingest(connection: Connection, text: TextRow) -> None:
 
 
 def _ask(connection: Connection, item: Item) -> None:
-    """Write a stage's work; where it failed before, open it again."""
+    """Write a stage's work; for a text that failed and is given again, open what there was."""
     outbox.add(connection, [item])
-    attempts.reopen(connection, [item.id])
+    attempts.anew(connection, item.id)
 
 
 def _part(parsed: list[list[str]], first: int, words: int) -> int:

@@ -237,9 +237,9 @@ def _answer(code: int, text: str, queue: str) -> CrochetError | None:
         return QueueMissing(queue=queue)
     if code == 404 and re.search(r" no (queue|exchange) '", reason):  # others are: its leader is away
         return QueueMissing(queue=name)
-    if code == 405:
-        return QueueMismatch(queue=name, reason="it belongs to one connection")
-    if code == 406:
+    if code == 405 and " exclusive " in reason:
+        return QueueMismatch(queue=name, reason="it is exclusive to one connection")
+    if code in (405, 406):
         differs = _INEQUIVALENT.search(reason)
         return QueueMismatch(queue=name, reason=_difference(*differs.groups())) if differs else None
     return BrokerUnavailable(reason=reason)
@@ -261,7 +261,7 @@ def _one_line(text: str) -> str:
 class DeadLetter(NamedTuple):
     """A message that died in the work queue `queue`, as far as it can be read.
 
-    `reason` is RabbitMQ's word for it (rejected, delivery_limit, expired, maxlen), or `unknown` where it came by another
+    `reason` is RabbitMQ's word for it (rejected, delivery_limit, expired, maxlen), `unknown` where it came by another
     way; `times` is how often it died so in this queue: how often it was delivered the broker forgets. `died_at` is in
     UTC, to the second, or the time of reading where the message does not say it. `message_id` is the task's id,
     `payload` what it was called with, None where the body is neither JSON nor msgpack of a Celery task; `body` is cut.

@@ -9,22 +9,23 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, batches, corpora, outbox, schema, texts
+from crochet_tasks.db import attempts, batches, corpora, operators, outbox, schema, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.drawing import cell_width, tiles
 from crochet_tasks.embedded import Ended, Outcome
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Sides, shape_name, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
-from crochet_tasks.errors import InvalidShape, StoreCorrupt
-from crochet_tasks.schemas import Best, CorpusStatus, RunReport, Status
+from crochet_tasks.errors import InvalidShape, StoreCorrupt, Unavailable
+from crochet_tasks.schemas import Best, CorpusStatus, QueueStatus, RunReport, Status
+from crochet_tasks.settings import Settings
 
 Strings = npt.NDArray[np.object_]
 
@@ -246,6 +247,7 @@ def run_report(
     """What `crochet run` has to say when it ends."""
     version, work, orthos = outcome.progress
     failed, _ = attempts.failures(connection, corpus.id)
+    dropped = operators.dropped(connection, corpus.id)
     states = texts.states(connection, corpus.id)
     return RunReport(
         corpus=corpus.name,
@@ -258,18 +260,20 @@ def run_report(
         search_seconds=round(outcome.search_seconds, 3),
         open_work=work.open,
         failed_work=failed,
+        dropped_work=dropped,
         ended=outcome.ended.value,
-        closed=outcome.ended is Ended.CLOSED and not failed,
+        closed=outcome.ended is Ended.CLOSED and not failed and not dropped,
     )
 
 
 def nothing_yet() -> Status:
     """The status where there is no store."""
-    return Status(database="none", schema_version="none", bytes=0, corpora=[])
+    return Status(database="none", schema_version="none", bytes=0, dead_letters=0, broker="none", queues={}, corpora=[])
 
 
 def status(process: Process) -> Status:
-    """What there is, in one snapshot."""
+    """What there is, in one snapshot, and how long the queues are. A broker that is away is no error."""
+    queues = queues_of(process.settings)
     with process.database.snapshot() as connection:
         server, size = connection.execute(
             text("SELECT current_setting('server_version'), pg_database_size(current_database())")
@@ -278,12 +282,50 @@ def status(process: Process) -> Status:
             database=f"Postgres {server.split()[0]}",
             schema_version=schema.revision(connection) or "none",
             bytes=size,
+            dead_letters=operators.letters(connection),
+            broker=queues.broker,
+            broker_problem=queues.problem,
+            queues=queues.depths,
             corpora=[_corpus_status(connection, corpus) for corpus in corpora.every(connection)],
         )
 
 
+class Queues(NamedTuple):
+    """What the broker says of its queues; as in Status."""
+
+    broker: Literal["none", "answers", "unknown"]
+    problem: str | None
+    depths: dict[str, QueueStatus]
+
+
+def queues_of(settings: Settings) -> Queues:
+    """How long the queues are, if there is a broker and it says so within a bounded time."""
+    if settings.broker_url is None:
+        return Queues("none", None, {})
+    from crochet_tasks import queues
+
+    try:
+        with queues.connected(settings) as broker:
+            depths = queues.depths(broker)
+    except Unavailable as error:
+        return Queues("unknown", str(error), {})
+    return Queues("answers", None, {name: QueueStatus(**depth._asdict()) for name, depth in depths.items()})
+
+
+def with_rates(now: Status, before: Status, seconds: float) -> Status:
+    """The status with how fast each corpus grew since a look so many seconds before."""
+    known = {corpus.corpus: corpus.total for corpus in before.corpora}
+    grown = [
+        corpus.model_copy(update={"rate": (corpus.total - known.get(corpus.corpus, 0)) / seconds})
+        for corpus in now.corpora
+    ]
+    return now.model_copy(update={"corpora": grown})
+
+
 def _corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
     counted = corpora.counted(connection, corpus.id)
+    work, dropped = outbox.states(connection, corpus.id), operators.dropped(connection, corpus.id)
+    failed, _ = attempts.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
     return CorpusStatus(
@@ -296,6 +338,10 @@ def _corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
         orthos={shape_name(sides): counted[sides].orthos for sides in shapes},
         total=sum(change.orthos for change in counted.values()),
         batches=sum(change.batches for change in counted.values()),
-        work=outbox.states(connection, corpus.id)._asdict(),
+        work=work._asdict(),
+        by_kind=operators.by_kind(connection, corpus.id),
+        oldest_open=operators.oldest_open(connection, corpus.id),
+        dropped=dropped,
+        closed=not (work.open or failed or dropped),
         bytes=corpora.packed_bytes(connection, corpus.id),
     )

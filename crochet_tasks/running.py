@@ -8,18 +8,13 @@ import time
 from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
 
-from sqlalchemy import Connection
-
-from crochet_tasks import embedded, ingest, inputs, reports
+from crochet_tasks import accepting, embedded, reports
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, corpora, texts
+from crochet_tasks.db import attempts, corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.texts import TextRow
 from crochet_tasks.drawing import Meter, console
-from crochet_tasks.embedded import Ended, Outcome
-from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CrochetError, TextFailed, WorkFailed, WrongCall
-from crochet_tasks.inputs import Input
+from crochet_tasks.embedded import Ended
+from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.schemas import RunReport
 from crochet_tasks.settings import Settings
 
@@ -47,15 +42,13 @@ class Finished(NamedTuple):
 def run(settings: Settings, request: Request) -> Finished:
     """Accept the texts, all of them or none, and do the work. Nothing is made where the request is a bad one."""
     began = time.perf_counter()
-    corpora.checked(Limits(**request.limits))
-    corpora.check_name(request.corpus)
-    read = inputs.read(request.files, settings.max_text_bytes)
+    read = accepting.read(request.files, request.corpus, request.limits, settings)
     if not read and not embedded.store_exists(settings):
         raise WrongCall(problem="give at least one FILE: there is nothing yet to go on with")
     meter = Meter(console(stderr=True))
     with Stop(meter) as stop, meter, embedded.opened(settings) as process:
         corpus = _corpus(process, request, going_on=not read)
-        accepted = _accepted(corpus, read)
+        accepted = accepting.accept(corpus, read, _note)
         outcome = embedded.close(
             process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
         )
@@ -64,7 +57,9 @@ def run(settings: Settings, request: Request) -> Finished:
             index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
             seconds = time.perf_counter() - began
             report = reports.run_report(connection, index, corpus, outcome, seconds, BEST)
-            error = _error(connection, corpus, accepted, outcome)
+            error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
+            if error is not None:
+                error.__cause__ = outcome.failure  # for --debug
     return Finished(report, stop.signal if outcome.ended is Ended.STOPPED else None, error)
 
 
@@ -75,41 +70,6 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
         corpus = corpora.obtain(connection, request.corpus, request.limits)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
-
-
-def _accepted(corpus: Corpus, read: list[Input]) -> dict[int, str]:
-    """Accept texts; per text, what it is called here."""
-    accepted = {}
-    for source, body in read:
-        text, new = ingest.accept(corpus, source, body)
-        if not new:
-            known = "" if text.title == source else f", as '{text.title}'"
-            _note(f"{source}: corpus '{corpus.name}' has this text already{known}")
-        accepted[text.id] = source
-    return accepted
-
-
-def _error(connection: Connection, corpus: Corpus, accepted: dict[int, str], outcome: Outcome) -> CrochetError | None:
-    """What to report of texts or work that failed; its cause is kept for --debug."""
-    error: CrochetError | None = None
-    failed, first = attempts.failures(connection, corpus.id)
-    if failed:
-        error = WorkFailed(failed=failed, error=_said(first))
-    lost = [row for row in texts.all_of(connection, corpus.id) if row.id in accepted and row.state == "failed"]
-    if lost:
-        error = TextFailed(source=accepted[lost[0].id], reason=_reason(lost))
-    if error is not None:
-        error.__cause__ = outcome.failure
-    return error
-
-
-def _reason(lost: list[TextRow]) -> str:
-    others = f"; so could {len(lost) - 1} others not" if len(lost) > 1 else ""
-    return f"{_said(lost[0].error)}{others}"
-
-
-def _said(error: dict[str, str] | None) -> str:
-    return "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
 
 
 def _note(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Annotated, Any, Literal, Self
 
@@ -163,10 +164,11 @@ class RunReport(Answer):
     search_seconds: float
     open_work: int
     failed_work: int
+    dropped_work: int
     ended: Literal["closed", "budget", "stopped", "elsewhere"]
     """why no more work was taken up (embedded.Ended)"""
     closed: bool
-    """whether the store holds every ortho: nothing is open and nothing has failed"""
+    """whether the store holds every ortho: nothing is open, nothing has failed, and no search was dropped"""
 
 
 class CorpusStatus(Answer):
@@ -182,11 +184,136 @@ class CorpusStatus(Answer):
     total: int
     batches: int
     work: dict[str, int]
+    by_kind: dict[str, dict[str, int]]
+    """per kind of work, how much of it is ready, published, waiting, parked and failed, where it is not 0"""
+    oldest_open: float | None
+    """seconds since the oldest open work was written"""
+    dropped: int
+    """work that operators dropped: what it would have found is missing until it is retried"""
+    closed: bool
+    """as in RunReport"""
+    rate: float | None = None
+    """orthos per second since the look before; only while watching"""
     bytes: int
+
+
+class QueueStatus(Answer):
+    """Messages that wait in a queue, without those in hand, and who takes them."""
+
+    ready: int
+    consumers: int
 
 
 class Status(Answer):
     database: str
     schema_version: str
     bytes: int
+    dead_letters: int
+    broker: Literal["none", "answers", "unknown"]
+    """`none`: there is no CROCHET_BROKER_URL; `unknown`: it does not say how long the queues are"""
+    broker_problem: str | None = None
+    """why it is unknown"""
+    queues: dict[str, QueueStatus]
     corpora: list[CorpusStatus]
+
+
+# ── what operators get to see ───────────────────────────────────────────────────────────────────
+
+
+class AcceptedText(Answer):
+    """A text as `crochet ingest` was given it; `id` is what `crochet work` takes."""
+
+    id: str
+    source: str
+    seq: int
+    state: str
+    new: bool
+    """whether it is to be ingested because of this call; else the corpus had it already"""
+
+
+class Waited(Answer):
+    """What `crochet ingest --wait` saw at its end."""
+
+    version: int
+    total: int
+    open_work: int
+    failed_work: int
+    dropped_work: int
+    seconds: float
+    ended: Literal["done", "stopped"]
+    closed: bool
+    """as in RunReport"""
+
+
+class IngestReport(Answer):
+    """The outcome of `crochet ingest --json`."""
+
+    corpus: str
+    texts: list[AcceptedText]
+    published: bool
+    """whether the broker has the work; else the relay publishes it"""
+    waited: Waited | None = None
+
+
+class WorkLine(Answer):
+    """A piece of work, a dead letter (`kind` is `message`) or a text in a list; `id` is what `crochet work` takes."""
+
+    id: str
+    corpus: str | None
+    kind: str
+    about: str
+    """for people"""
+    state: str
+    """ready, published, waiting, parked, failed, done or cancelled; dead; or that of a text"""
+    tries: int
+    """that did not succeed"""
+    error: dict[str, Any] | None
+    created_at: dt.datetime
+    not_before: dt.datetime | None
+    published_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class WorkList(Answer):
+    work: list[WorkLine]
+    more: int
+    """how many there are beside these"""
+
+
+class Try(Answer):
+    """A try that did not succeed."""
+
+    number: int
+    at: dt.datetime
+    error: dict[str, Any]
+
+
+class Audited(Answer):
+    """A change of state, and which user of the database made it."""
+
+    at: dt.datetime
+    who: str
+    what: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class WorkDetail(Answer):
+    """All there is to know about a piece of work, a dead letter or a text."""
+
+    line: WorkLine
+    next: str
+    """for people: when it is published next"""
+    details: dict[str, Any]
+    """what is particular to its kind"""
+    tries: list[Try]
+    related: list[WorkLine]
+    """of work on a text: that text; of a text: its work"""
+    audit: list[Audited]
+
+
+class WorkChanged(Answer):
+    """What `crochet work cancel`, `retry` and `drop` changed, as it is now."""
+
+    changed: list[WorkLine]
+    notes: list[str]

@@ -161,3 +161,14 @@ def strangers() -> list[str]:
     """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment for a process that we start: ours, with these variables set."""
+    return {**os.environ, **changes}  # noqa: TID251 - this is that module
+
+
+def forget(*names: str) -> None:
+    """Take variables out of the environment, where a library would find them and let them overrule the settings."""
+    for name in names:
+        os.environ.pop(name, None)  # noqa: TID251 - this is that module

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +25,7 @@ from crochet_tasks.errors import StoreCorrupt
 
 if TYPE_CHECKING:
     from crochet_tasks.running import Finished
+    from crochet_tasks.schemas import Status
 
 
 class Format(enum.StrEnum):
@@ -127,11 +130,24 @@ def migrate(state: State = None) -> None:
         typer.echo(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
 
 
-def status(state: State = None, *, as_json: Json = False) -> None:
-    """Show what there is: corpora, their texts, orthos and open work."""
-    from crochet_tasks import drawing, embedded, reports
+def status(
+    state: State = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="How often --watch looks.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Show what there is: corpora, their texts, orthos, open work and queues.
+
+    With --watch and --json, one JSON object per line.
+    """
+    from crochet_tasks import drawing, embedded, operating, reports
 
     settings = settings_of(state)
+    if watch and embedded.store_exists(settings):
+        with contextlib.suppress(KeyboardInterrupt), embedded.opened(settings) as process, output():
+            _watch(operating.looks(process, every, say), as_json=as_json)
+        return
     found = reports.nothing_yet()
     if embedded.store_exists(settings):
         with embedded.opened(settings) as process:
@@ -141,6 +157,19 @@ def status(state: State = None, *, as_json: Json = False) -> None:
             print_json(found)
         else:
             drawing.console().print(drawing.status_page(found))
+
+
+def _watch(looks: Iterator[Status], *, as_json: bool) -> None:
+    from crochet_tasks import drawing
+
+    if as_json:
+        for found in looks:
+            print_json(found)
+            sys.stdout.flush()
+        return
+    with drawing.Watch(drawing.console()) as page:
+        for found in looks:
+            page.show(drawing.status_page(found))
 
 
 def doctor(state: State = None) -> None:
@@ -176,3 +205,5 @@ def _print_report(finished: Finished) -> None:
         }.get(report.ended, "not done")
         open_work = f"{report.open_work:,} pieces of work are open"
         out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))
+    if report.dropped_work:
+        out.print(drawing.text(f"{report.dropped_work:,} pieces of work were dropped: what they would find is missing"))

@@ -74,6 +74,12 @@ def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
     return connection.execute(ended.values(_NEW)).rowcount
 
 
+def anew(connection: Connection, item: uuid.UUID) -> None:
+    """Open an item again however it ended, also well: its text begins from the start."""
+    ended = update(work).where(work.c.id == item, work.c.state != "open")
+    connection.execute(ended.values(_NEW))
+
+
 def reopen_failed(connection: Connection, corpus: int) -> int:
     """Open failed work again, for another try; how many there were. A text that failed stays so: others overtook it."""
     failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT))

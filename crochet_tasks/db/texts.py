@@ -31,11 +31,11 @@ _COLUMNS = [texts.c[name] for name in TextRow._fields]
 def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
     """The text with this body, and whether it is to be ingested. The caller holds the corpus' ACCEPTANCE lock.
 
-    One that failed before gets another try, at the end of the line.
+    One that failed before, or was cancelled, gets another try, at the end of the line.
     """
     sha256 = hashlib.sha256(body.encode()).digest()
     known = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
-    if known is not None and known.state != "failed":
+    if known is not None and known.state not in ("failed", "cancelled"):
         return TextRow(*known), False
     last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
     if known is not None:

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from crochet_tasks import app, embedded, ingest, work
+from crochet_tasks import app, embedded, retries, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import attempts
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.texts import TextRow
+from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords
@@ -251,13 +251,13 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
 def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
     spoil(monkeypatch)
-    give_up = ingest.give_up
+    note = retries.note
 
-    def twice(text: TextRow, error: dict[str, str]) -> None:
-        give_up(text, error)
-        give_up(text, error)
+    def twice(*args: Any, **where: str) -> list[Item]:
+        note(*args, **where)
+        return note(*args, **where)
 
-    monkeypatch.setattr(ingest, "give_up", twice)
+    monkeypatch.setattr(retries, "note", twice)
     with app.process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "words and then poison", steps.TEXTS[0])
@@ -268,29 +268,72 @@ def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_failure_is_that_texts_alone(database: str) -> None:
-    """A knock for one text that finds another one's turn, which fails, leaves the first one in line."""
+    """A text whose message comes before its turn waits, whatever becomes of the one before it."""
     with app.process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "1 2 3", steps.TEXTS[0])
         steps.sql(process, "UPDATE work SET published_at = now() WHERE subject = (SELECT id FROM texts WHERE seq = 1)")
+        assert len(steps.run(corpus)) == 1  # the second one's message, which finds that it is not its turn
+        assert steps.sql(process, "SELECT DISTINCT state FROM texts") == [("accepted",)]
+        work.take_up_again(corpus.id)
         with pytest.raises(TextWithoutWords):
             work.publish_next(corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
-@pytest.mark.parametrize("stage", ["context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"])
+def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the making of a version fails the text, not the corpus; the text can be given again."""
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, steps.TEXTS[0], steps.TEXTS[1])
+        with monkeypatch.context() as patch:
+            patch.setattr(app.app.tasks["context.version"], "run", raises(ValueError("a bug")))
+            assert work.publish_next(corpus.id)
+            with pytest.raises(ValueError, match="a bug"):
+                work.publish_next(corpus.id)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[1:2])
+        steps.ingest_all(corpus, steps.TEXTS[:1])
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
+
+
+def test_a_version_waits_for_the_remediations_of_the_one_before(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where finding what is due has failed, later versions wait with theirs: else windows of searches were wrong."""
+    with app.process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, steps.TEXTS[:1])
+        with monkeypatch.context() as patch:
+            patch.setattr(app.app.tasks["remediations.due"], "run", raises(ValueError("a bug")))
+            steps.accept(corpus, steps.TEXTS[1])
+            with pytest.raises(ValueError, match="a bug"):
+                steps.run(corpus)
+        steps.ingest_all(corpus, steps.TEXTS[2:])
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
+        with process.database.transaction() as connection:
+            assert attempts.reopen_failed(connection, corpus.id) == 1
+        work.take_up_again(corpus.id)
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def raises(error: Exception) -> Callable[..., NoReturn]:
+    def bug(*args: object, **kwargs: object) -> NoReturn:
+        raise type(error)(*error.args)  # a new one each time
+
+    return bug
+
+
+@pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
 def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Work that hits a bug is kept as failed, with its error; opened again after the repair it is done."""
-
-    def bug(*args: object, **kwargs: object) -> NoReturn:
-        raise ValueError("a bug")
-
     with app.process(Settings(batch_orthos=1), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, *steps.TEXTS)
         with monkeypatch.context() as patch:
-            patch.setattr(app.app.tasks[stage], "run", bug)
+            patch.setattr(app.app.tasks[stage], "run", raises(ValueError("a bug")))
             failed = 0
             for _ in range(1000):
                 try:

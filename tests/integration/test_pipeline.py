@@ -250,7 +250,7 @@ def test_a_result_that_comes_too_late(database: str, monkeypatch: pytest.MonkeyP
         broker.deliver_all(corpus, "search.grow")
         broker.deliver(broker.named("search.grow")[0])
         (late,) = broker.named("orthos.store")
-        group = SearchResult.model_validate(broker.messages[late][1]).work
+        group = broker.messages[late][1].items
         assert len(group) > 1
         search.grow.apply_async(args=[SearchCall(corpus=corpus.id, work=group[:1]).payload()])
         broker.deliver(broker.named("orthos.store")[-1])

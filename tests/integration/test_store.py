@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, batches, bulk, corpora, outbox, publishing, tables
+from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change
 from crochet_tasks.db.outbox import Item
@@ -107,6 +109,8 @@ WELCOME: dict[str, dict[str, object]] = {
     },
     "remediations": {"batch": 2, "searched": 1, "phrases": b""},
     "work": {"id": OTHER, "corpus": 1, "kind": "ingest", "subject": 1, "since": 0, "version": 0, "priority": 1},
+    "attempts": {"work": KNOWN, "number": 1, "error": {"code": "why"}},
+    "dead_letters": {"queue": "search", "reason": "rejected", "body": b"", "died_at": NOW},
     "counts": {"corpus": 1, "sides": [2, 3], "orthos": 0, "batches": 0},
 }
 SEED: dict[str, object] = {"kind": "seed", "part": PART, "version": 1}
@@ -165,6 +169,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("work_versions_check", {**GROW, "since": 1, "version": 2, "upto": 1}),
     ("work_grow_idx", {**GROW, "subject": 2}),
     ("work_corpus_fkey", {"corpus": 99}),
+    ("attempts_work_fkey", {"work": uuid.UUID(int=99)}),
     ("counts_pkey", {"sides": [2, 2]}),
     ("counts_numbers_check", {"orthos": -1}),
     ("counts_corpus_fkey", {"corpus": 99}),
@@ -209,7 +214,8 @@ def test_no_constraint_is_forgotten(small: Database) -> None:
     """Every constraint and unique index of the schema has a row that it refuses, above."""
     with small.transaction() as connection:
         names = set(connection.execute(text(CONSTRAINTS)).scalars())
-    generated = {f"{table}_pkey" for table in ("audit", "batches", "corpora", "texts")}  # ids nobody can choose
+    # Of ids that nobody can choose.
+    generated = {f"{table}_pkey" for table in ("attempts", "audit", "batches", "corpora", "dead_letters", "texts")}
     assert names - generated == {name for name, _ in REFUSED}
 
 
@@ -313,16 +319,31 @@ def test_due_for_consulted_phrases(process: Process) -> None:
 
 
 def test_audit_tells_the_states(process: Process) -> None:
-    """Every state that a text was in is in the audit, in order."""
+    """Every state that a text and its work were in is in the audit, in order."""
     corpus = steps.new_corpus(process)
     steps.accept(corpus, "the seas")
     steps.run(corpus)
     rows = steps.sql(process, "SELECT what, before->>'state', after->>'version' FROM audit ORDER BY id")
-    assert rows == [
+    assert [row for row in rows if str(row[0]).startswith("text")] == [
         ("text.accepted", None, None),
         ("text.ingested", "accepted", None),
         ("text.current", "ingested", "1"),
     ]
+    trail = "SELECT what FROM audit JOIN work ON audit.subject = 'work ' || work.id WHERE kind = :k ORDER BY audit.id"
+    for kind in ("ingest", "context", "remediations", "seed"):
+        assert steps.sql(process, trail, k=kind) == [("work.open",), ("work.done",)]
+
+
+def test_audit_tells_of_failures(process: Process, corpus: int) -> None:
+    """Every try that failed is in the audit, and what an operator did about it."""
+    item = grow(corpus, 1)
+    add(process, item)
+    with process.database.transaction() as connection:
+        attempts.befell(connection, [item.id], {"code": "one"}, Pauses(2, 1, 1), later=True)
+        attempts.befell(connection, [item.id], {"code": "two"}, Pauses(2, 1, 1), later=True)
+        attempts.reopen(connection, [item.id])
+    rows = steps.sql(process, "SELECT what, after->'error'->>'code' FROM audit WHERE subject LIKE 'work%' ORDER BY id")
+    assert rows == [("work.open", None), ("work.postponed", "one"), ("work.failed", "two"), ("work.open", "two")]
 
 
 @pytest.mark.parametrize("change", ["UPDATE audit SET who = 'me'", "DELETE FROM audit", "TRUNCATE audit"])
@@ -416,6 +437,79 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
         assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
         assert outbox.states(connection, corpus) == (0, 1, 0)
     assert take(process, corpus) == []
+
+
+def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
+    """What may succeed later rests twice as long each time, more or less, and has failed after so many tries."""
+    item = grow(corpus, 1)
+    add(process, item)
+    rests = []
+    for attempt in range(1, 6):
+        take(process, corpus)
+        with process.database.transaction() as connection:
+            failed = attempts.befell(connection, [item.id], {"code": "away"}, Pauses(5, 10, 35), later=True)
+        assert [each.id for each in failed] == ([item.id] if attempt == 5 else [])
+        query = "SELECT extract(epoch FROM not_before - clock_timestamp()), attempts, published_at FROM work"
+        ((rest, attempts_made, published),) = steps.sql(process, query)
+        assert (attempts_made, published) == (attempt, None)
+        assert take(process, corpus) == []
+        rests.append(rest)
+    for rest, middle in zip(rests[:4], (10, 20, 35, 35), strict=True):
+        assert 0.5 * middle - 1 < float(str(rest)) <= 1.5 * middle
+    assert rests[4] is None
+    assert steps.sql(process, "SELECT number, error->>'code' FROM attempts ORDER BY id") == [
+        (number, "away") for number in range(1, 6)
+    ]
+
+
+def test_what_rested_is_taken_when_due(process: Process, corpus: int) -> None:
+    """Work that may succeed later is published again when its time has come, and not before."""
+    item = grow(corpus, 1)
+    add(process, item)
+    with process.database.transaction() as connection:
+        attempts.befell(connection, [item.id], {"code": "away"}, Pauses(5, 0.2, 0.2), later=True)
+    assert take(process, corpus) == []
+    time.sleep(0.4)
+    assert take(process, corpus) == [1]
+
+
+def test_one_of_several_is_to_blame(process: Process, corpus: int) -> None:
+    """Where a search of several batches fails for good, they are tried again one by one, and only one has failed."""
+    items = [grow(corpus, batch) for batch in (1, 2, 3)]
+    add(process, *items)
+    assert take(process, corpus) == [1, 2, 3]
+    with process.database.transaction() as connection:
+        assert not attempts.befell(connection, [i.id for i in items], {"code": "bug"}, Pauses(5, 1, 1), later=False)
+    alone = [take(process, corpus) for _ in range(4)]
+    assert alone == [[1], [2], [3], []]
+    with process.database.transaction() as connection:
+        (failed,) = attempts.befell(connection, [items[1].id], {"code": "bug"}, Pauses(5, 1, 1), later=False)
+        assert failed.subject == 2
+        assert outbox.states(connection, corpus) == (2, 0, 1)
+
+
+def test_overdue_work_is_published_again(process: Process, corpus: int) -> None:
+    """What was published long ago and is not done is taken again; what was published just now is not."""
+    add(process, grow(corpus, 1), grow(corpus, 2, sides=(2, 3)))
+    assert take(process, corpus) == [2]
+    steps.sql(process, "UPDATE work SET published_at = published_at - interval '10 s'")
+    assert take(process, corpus) == [1]
+    with process.database.transaction() as connection:
+        assert publishing.release_overdue(connection, 5, ["seed"]) == 0
+        assert publishing.release_overdue(connection, 5, ["seed", "grow"]) == 1
+    assert take(process, corpus) == [2]
+
+
+def test_published_work_is_bounded(process: Process, corpus: int) -> None:
+    """No more searches are taken than may be published at the same time; ordered stages always are."""
+    add(process, *(grow(corpus, batch, sides=(2, 1 + batch)) for batch in (1, 2, 3)))
+    with process.database.transaction() as connection:
+        taken = [publishing.take_next(connection, corpus, 1000, 2) for _ in range(3)]
+        assert [len(items) for items in taken] == [1, 1, 0]
+        outbox.add(connection, [outbox.remediations(corpus, 1)])
+        assert len(publishing.take_next(connection, corpus, 1000, 2)) == 1
+        outbox.done(connection, [taken[0][0].id], 1)
+        assert len(publishing.take_next(connection, corpus, 1000, 2)) == 1
 
 
 def test_failed_stays_visible(process: Process, corpus: int) -> None:
