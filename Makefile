@@ -22,8 +22,12 @@ venv: $(STAMP) ## make .venv from the lock file (the other targets do it when ne
 demo: $(STAMP) ## find every ortho of a sample text, in a private Postgres under .state/demo
 	$(BIN)/crochet run examples/harbour.txt --state .state/demo
 
+.PHONY: services
+services: ## install the servers that tests start, where they are missing
+	@scripts/services
+
 .PHONY: test
-test: $(STAMP) ## run all tests
+test: $(STAMP) services ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: test-fast

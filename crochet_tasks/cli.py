@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.commands import services, store
+from crochet_tasks.commands import operate, services, store
 from crochet_tasks.errors import CrochetError
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ def options(
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
     app.command(rich_help_panel="Store")(command)
+app.command(rich_help_panel="Operate")(operate.ingest)
+app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower):
     app.command(rich_help_panel="Services")(service)
 

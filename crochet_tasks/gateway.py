@@ -16,9 +16,12 @@ TIMEOUT_SECONDS = 30
 
 
 def serve(listener: socket.socket, drain: float, ready: Callable[[], None]) -> None:
-    """Answer until SIGTERM or SIGINT; raises SystemExit then. `drain` as in the settings: it ends within that."""
+    """Answer until SIGTERM or SIGINT; raises SystemExit then. `drain` as in the settings: it ends within that.
+
+    The listener is Gunicorn's from now on.
+    """
     options = {
-        "bind": [f"fd://{listener.fileno()}"],
+        "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,
         "worker_class": "gthread",
         "threads": THREADS,

@@ -316,14 +316,19 @@ def read(queue: str, properties: dict[str, Any], body: bytes) -> DeadLetter:
     message_id = headers.get("id") or properties.get("correlation_id") or properties.get("message_id")
     return DeadLetter(
         queue=queue,
-        reason=str(death.get("reason") or "unknown"),
-        task=task if isinstance(task, str) else None,
-        message_id=None if message_id is None else str(message_id),
+        reason=_text(death.get("reason") or "unknown"),
+        task=_text(task) if isinstance(task, str) else None,
+        message_id=None if message_id is None else _text(message_id),
         payload=_payload(properties, body),
         body=body[:BODY_BYTES],
         died_at=at.replace(tzinfo=UTC) if isinstance(at, datetime) else datetime.now(UTC),
         times=times if isinstance(times, int) else 1,
     )
+
+
+def _text(value: object) -> str:
+    """As text that Postgres takes: without NUL and lone surrogates."""
+    return str(value).replace("\0", "?").encode(errors="replace").decode()
 
 
 def _payload(properties: dict[str, Any], body: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from typing import Any
 
 from crochet_tasks.errors import InvalidSetting, NotOnLoopback, SettingMissing, WrongCall
@@ -28,8 +29,10 @@ def logs(service: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {service} %(levelname)s %(message)s", force=True
     )
-    for noisy in ("amqp", "kombu"):
+    for noisy in ("amqp", "kombu", "celery.worker.consumer.tasks"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every queue that delays do not work on it; none are used (retries.py).
+    logging.getLogger("celery.worker.consumer.delayed_delivery").setLevel(logging.ERROR)
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
@@ -46,9 +49,12 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     settings = Settings.load()
     logs(f"worker[{','.join(chosen) if queues else 'all'}]")
     from celery import signals
+    from celery.exceptions import SecurityWarning
 
     from crochet_tasks import worker as service
 
+    # Of being root, which Celery finds dangerous for the sake of pickle; we do not read that.
+    warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_ready.connect(_say_ready, weak=False)
     return service.serve(settings, chosen, concurrency or settings.concurrency)
 
@@ -90,9 +96,9 @@ def api(host: str | None, port: int | None) -> None:
     from crochet_tasks import gateway, startup
 
     startup.check_database(settings, log.warning)
-    with listening(settings.api_host, settings.api_port, "CROCHET_API_PORT") as listener:
-        address = f"http://{shown(settings.api_host, settings.api_port)}"
-        gateway.serve(listener, settings.drain, lambda: log.info("%s at %s", READY, address))
+    listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
+    address = shown(settings.api_host, settings.api_port)
+    gateway.serve(listener, settings.drain, lambda: log.info("%s at http://%s", READY, address))
 
 
 def listening(host: str, port: int, variable: str) -> socket.socket:

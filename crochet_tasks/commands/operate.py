@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from crochet_tasks.commands.common import Corpus, Json, State, output, print_json, say, settings_of
+from crochet_tasks.commands.common import Corpus, Json, output, print_json, say, settings_of
 from crochet_tasks.errors import WorkUnknown, WrongCall
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from crochet_tasks.app import Process
     from crochet_tasks.schemas import IngestReport, WorkChanged
-    from crochet_tasks.settings import Settings
+
+
+Answered = TypeVar("Answered")
 
 
 def ingest(
@@ -27,7 +29,9 @@ def ingest(
     max_side: Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")] = None,
     max_cells: Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")] = None,
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Until their orthos are found; Ctrl-C only stops waiting.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until their orthos are found; Ctrl-C only stops waiting.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Hand texts to a deployment: they are in the database when this returns, and its workers do the rest.
@@ -93,24 +97,122 @@ class Kind(enum.StrEnum):
     GROW = "grow"
 
 
-Ids = Annotated[
-    list[str],
-    typer.Argument(metavar="ID", help="The beginning of an id of work, at least 4 digits; text-NUMBER; dead-NUMBER."),
-]
+ID = "The beginning of an id of work, 4 digits at least; or text-NUMBER, or dead-NUMBER."
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help=ID)]
 OneCorpus = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Only of this corpus.")]
 
 
 @work.command("list")
 def list_work(
-    state: State = None,
     corpus: OneCorpus = None,
     standing: Annotated[
         Standing | None,
-        typer.Option("--state-of-work", "--is", help="Only this state; `open` is ready, published, waiting and parked."),
+        typer.Option("--state", help="Only this state; `open` is ready, published, waiting and parked together."),
     ] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many, at the most.")] = 50,
     *,
     as_json: Json = False,
 ) -> None:
-    """List work: by default what is open or failed, and dead letters."""
+    """List work: by default what is open or has failed, and dead letters."""
+    from crochet_tasks import drawing, operating
+    from crochet_tasks.schemas import WorkList
+
+    def listed(process: Process) -> WorkList:
+        return operating.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
+
+    found = _in_store(listed, WorkList(work=[], more=0))
+    with output():
+        if as_json:
+            print_json(found)
+        elif found.work:
+            drawing.console().print(drawing.work_table(found.work))
+        else:
+            typer.echo("There is no such work.")
+    if found.more and not as_json:
+        say(f"{found.more:,} more: see --limit")
+
+
+@work.command()
+def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json: Json = False) -> None:
+    """Show all about a piece of work, a text or a dead letter: its tries, their errors, when it is published next."""
+    from crochet_tasks import drawing, operating
+
+    found = _in_store(lambda process: operating.shown(process, name), WorkUnknown(work=name))
+    with output():
+        if as_json:
+            print_json(found)
+        else:
+            drawing.console().print(drawing.work_page(found))
+
+
+@work.command()
+def cancel(names: Ids, *, as_json: Json = False) -> None:
+    """Cancel texts that have not been started: they become no version. They can be given again."""
+    from crochet_tasks import operating
+
+    _change(lambda process: operating.cancel(process, names), names, as_json=as_json, publishes=True)
+
+
+@work.command()
+def retry(
+    names: Annotated[list[str] | None, typer.Argument(metavar="ID", help=ID)] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All that has failed.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="With --all: what was dropped, too.")] = False,
+    corpus: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: only of this corpus.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Do failed or dropped work again; a text is accepted again, at the end of the line."""
+    from crochet_tasks import operating
+
+    if bool(names) == everything or (names and (dropped or corpus)):
+        raise WrongCall(problem="give IDs, or --all, perhaps with --dropped and --corpus")
+
+    def again(process: Process) -> WorkChanged:
+        return operating.retry(process, names) if names else operating.retry_all(process, corpus, dropped=dropped)
+
+    _change(again, names or [], as_json=as_json, publishes=True)
+
+
+@work.command()
+def drop(names: Ids, *, as_json: Json = False) -> None:
+    """Let failed work be; a dead letter is deleted. Without its searches a corpus is incomplete."""
+    from crochet_tasks import operating
+
+    _change(lambda process: operating.drop(process, names), names, as_json=as_json, publishes=False)
+
+
+def _in_store(step: Callable[[Process], Answered], nothing: Answered | WorkUnknown) -> Answered:
+    """Do something with the store; where there is none, the answer or error is `nothing`."""
+    from crochet_tasks import embedded
+
+    settings = settings_of(None)
+    if not embedded.store_exists(settings):
+        if isinstance(nothing, WorkUnknown):
+            raise nothing
+        return nothing
+    with embedded.opened(settings) as process:
+        return step(process)
+
+
+def _change(step: Callable[[Process], WorkChanged], names: list[str], *, as_json: bool, publishes: bool) -> None:
+    """Make a change and say what it was; its follow-up work is published once it is committed."""
+    from crochet_tasks import accepting
+    from crochet_tasks.schemas import WorkChanged
+
+    def changed(process: Process) -> WorkChanged:
+        made = step(process)
+        if publishes and made.changed and process.settings.database_url is not None:
+            accepting.publish(None, say)
+        return made
+
+    done = _in_store(changed, WorkUnknown(work=names[0]) if names else WorkChanged(changed=[], notes=[]))
+    with output():
+        if as_json:
+            print_json(done)
+        else:
+            for line in done.changed:
+                typer.echo(f"{line.id}  {line.kind}  {line.state}  {line.about}")
+    for note in done.notes:
+        say(note)

@@ -8,47 +8,49 @@ from collections.abc import Iterator
 import celery
 import pytest
 from celery.contrib.testing.worker import start_worker
+from kombu import Connection
 
-from crochet_tasks import work
-from crochet_tasks.app import Process, app
+from crochet_tasks import app as tasks
+from crochet_tasks import queues, work
+from crochet_tasks.app import app
 from crochet_tasks.db import outbox
+from crochet_tasks.settings import Settings
 from tests.integration import steps
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def celery_app() -> Iterator[celery.Celery]:
-    """Our app with a broker in memory instead of eager tasks, in the place of the plugin's empty one."""
-    changes = {
-        "task_always_eager": False,
-        "broker_url": "memory://",
-        "broker_transport_options": {"polling_interval": 0.01},
-    }
+def celery_app(vhost: str) -> Iterator[celery.Celery]:
+    """Our app on a real broker instead of eager tasks, in the place of the plugin's empty one."""
+    changes = {"task_always_eager": False, "broker_url": vhost}
     before = {name: app.conf[name] for name in changes}
     app.conf.update(changes)
-    app.loader.import_default_modules()
+    queues.declare(Settings.load(broker_url=vhost), said=print)
+    with app.pool.acquire() as connection:
+        assert isinstance(connection, Connection)
     yield app
+    app.pool.force_close_all()
     app.conf.update(before)
 
 
-def test_a_worker_closes_what_the_relay_publishes(process: Process, celery_app: celery.Celery) -> None:
+def test_a_worker_closes_what_the_relay_publishes(database: str, vhost: str, celery_app: celery.Celery) -> None:
     """Published to a worker instead of run in place, the chain reaches the same closure."""
-    corpus = steps.new_corpus(process)
-    # The plugin's own fixture celery_worker is one in a container; this is Celery's, a thread of ours.
-    with start_worker(celery_app, perform_ping_check=False, shutdown_timeout=30):
-        for body in steps.TEXTS:
-            steps.accept(corpus, body)
-            _until_closed(process, corpus.id)
-    assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+    with tasks.process(Settings.load(broker_url=vhost), database) as process:
+        corpus = steps.new_corpus(process)
+        # The plugin's own fixture celery_worker is one in a container; this is Celery's, a thread of ours.
+        with start_worker(celery_app, perform_ping_check=False, shutdown_timeout=30):
+            for body in steps.TEXTS:
+                steps.accept(corpus, body)
+                _until_closed(corpus.id)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 
-def _until_closed(process: Process, corpus: int) -> None:
+def _until_closed(corpus: int) -> None:
     """Relay until no work is open; fails with the time-out of the test if that never comes."""
     while True:
-        while work.publish_next(corpus):
-            pass
-        with process.database.transaction() as connection:
+        work.publish_all(corpus)
+        with tasks.here().database.transaction() as connection:
             states = outbox.states(connection, corpus)
         assert not states.failed
         if not states.open:
@@ -58,6 +60,7 @@ def _until_closed(process: Process, corpus: int) -> None:
 
 def test_every_stage_is_a_task(celery_app: celery.Celery) -> None:
     """The stages are registered under names that say what they do, and take JSON, or msgpack where bytes travel."""
+    celery_app.loader.import_default_modules()
     ours = {name: task for name, task in celery_app.tasks.items() if task.__module__.startswith("crochet_tasks")}
     serializers = {name: task.serializer for name, task in ours.items()}
     assert serializers == {
@@ -67,4 +70,6 @@ def test_every_stage_is_a_task(celery_app: celery.Celery) -> None:
         "search.seed": "json",
         "search.grow": "json",
         "orthos.store": "msgpack",
+        "maintenance.probe": "json",
     }
+    assert set(work.TASKS.values()) < set(ours)

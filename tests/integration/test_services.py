@@ -20,8 +20,9 @@ from sqlalchemy import make_url
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
-from tests import services
-from tests.services import Missing, Postgres, RabbitMQ, Redis, Server
+from tests import server as servers
+from tests.server import Broken, Missing, Server
+from tests.services import Postgres, RabbitMQ, Redis
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,7 @@ def test_distributed_database_is_migrated(distributed_database: str) -> None:
 def test_rabbitmq_keeps_messages(rabbitmq: RabbitMQ, vhost: str, how: str) -> None:
     """A confirmed message of a quorum queue is there after a stop and after a crash."""
     put(vhost, "the seas and land")
+    rabbitmq.settle()
     end(rabbitmq, how)
     rabbitmq.start()
     assert take(vhost) == "the seas and land"
@@ -153,7 +155,7 @@ def test_vhosts_are_isolated(rabbitmq: RabbitMQ, vhost: str) -> None:
         connection.connect()
         rabbitmq.delete_vhost(other)
         with pytest.raises(connection.recoverable_connection_errors):
-            connection.drain_events(timeout=services.ANSWER_SECONDS)
+            connection.drain_events(timeout=servers.ANSWER_SECONDS)
     assert {"name": make_url(other).database} not in rabbitmq.api("GET", "/vhosts?columns=name")
     assert take(vhost) == "here"
 
@@ -161,7 +163,7 @@ def test_vhosts_are_isolated(rabbitmq: RabbitMQ, vhost: str) -> None:
 def test_rabbitmq_refuses_and_says_why(rabbitmq: RabbitMQ) -> None:
     """An error of the API holds the answer and the end of the log."""
     rabbitmq.start()
-    with pytest.raises(services.Broken, match=r"(?s)404 .*server\.log ends:\n.*\[info\]"):
+    with pytest.raises(Broken, match=r"(?s)404 .*server\.log ends:\n.*\[info\]"):
         rabbitmq.api("DELETE", "/vhosts/none")
 
 
@@ -213,26 +215,26 @@ def test_start_that_fails_shows_the_log(redis_server: Redis, tmp_path: Path) -> 
     redis_server.start()
     second = Redis(tmp_path)
     second.port = redis_server.port
-    with pytest.raises(services.Broken, match=r"(?s)ended with status 1.*Address already in use"):
+    with pytest.raises(Broken, match=r"(?s)ended with status 1.*Address already in use"):
         second.start()
     assert second.processes() == []
 
 
 def test_ports_are_given_once() -> None:
     """Also before anything listens on them."""
-    ports = [services.take_port() for _ in range(20)]
+    ports = [servers.take_port() for _ in range(20)]
     assert len(set(ports)) == len(ports)
 
 
 def test_missing_package_skips_or_fails() -> None:
     """It skips on a laptop and fails in CI; both say what to do."""
     with pytest.raises(Missing, match="hedgehog is not installed: run `make services`") as missing:
-        services.find_program("hedgehog", "usr/lib/hedgehog/*/bin/hedgehog")
+        servers.find_program("hedgehog", "usr/lib/hedgehog/*/bin/hedgehog")
     for environment in ({}, {"CI": "false"}):
         with pytest.raises(pytest.skip.Exception, match="make services"):
-            services.give_up(missing.value, environment)
+            servers.give_up(missing.value, environment)
     with pytest.raises(pytest.fail.Exception, match="make services"):
-        services.give_up(missing.value, {"CI": "true"})
+        servers.give_up(missing.value, {"CI": "true"})
 
 
 def test_newest_program_is_found(tmp_path: Path) -> None:
@@ -240,4 +242,4 @@ def test_newest_program_is_found(tmp_path: Path) -> None:
     for version in ("9.10", "10.2", "10.1"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "run").touch(mode=0o700)
-    assert services.find_program("any", f"{tmp_path.relative_to('/')}/*/run") == tmp_path / "10.2" / "run"
+    assert servers.find_program("any", f"{tmp_path.relative_to('/')}/*/run") == tmp_path / "10.2" / "run"

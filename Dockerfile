@@ -1,0 +1,34 @@
+# One image for every part of the program; what a container does is its command (docker-compose.yml).
+# Plain Dockerfile syntax on purpose: the classic builder, which the container tests use, knows nothing newer.
+
+FROM python:3.11.15-slim-trixie AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+
+# Everything the lock file names, each file checked against its hashes. Wheels only: building one would fetch unlocked tools.
+COPY requirements.lock ./
+RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.lock
+
+# From those files and nowhere else, the project and what it depends on: tests and tools stay behind.
+COPY pyproject.toml README.md LICENSE celeryconfig.py ./
+COPY api/ api/
+COPY crochet_tasks/ crochet_tasks/
+RUN python -m venv --without-pip /opt/crochet \
+ && pip --python /opt/crochet/bin/python install --no-index --find-links /wheels .
+
+
+FROM python:3.11.15-slim-trixie
+
+# Nothing is installed at run time.
+RUN pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
+ && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin crochet
+
+COPY --from=build /opt/crochet /opt/crochet
+ENV PATH=/opt/crochet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+
+USER 10001:10001
+WORKDIR /tmp
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["crochet"]
+CMD ["--help"]

@@ -1,0 +1,166 @@
+"""A deployment of real processes on real servers: started, killed and looked at by acceptance tests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from crochet_tasks import app, ingest
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, outbox
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import Unavailable
+from crochet_tasks.settings import Settings
+from crochet_tasks.verify import verify
+from tests.integration import steps
+from tests.oracle import Ortho
+
+CROCHET = (sys.executable, "-m", "crochet_tasks.cli")
+STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
+SEARCH = ("worker", "--queues", "search")
+STORE = ("worker", "--queues", "orthos")
+RELAY = ("relay",)
+WHOLE = (RELAY, STAGES, SEARCH, STORE)
+"""one of each process that a deployment needs"""
+
+
+class Cluster:
+    """Processes with one configuration. Each has a name and a log file; what is left is killed at the end."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # noqa: TID251 - for our children
+        self._numbers = itertools.count(1)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
+        """Start a process; its name."""
+        name = f"{next(self._numbers)}-{command[0]}"
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [*program, *command],
+                env={**self._environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return name
+
+    def start_whole(self, searchers: int = 1) -> None:
+        for command in (*WHOLE, *[SEARCH] * (searchers - 1)):
+            self.start(*command)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def command_of(self, name: str) -> tuple[str, ...]:
+        """What a process was started with, to start another one like it."""
+        arguments = self.processes[name].args
+        assert isinstance(arguments, list)
+        return tuple(arguments[len(CROCHET) :])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process and to all its children, as when a machine is lost."""
+        process = self.processes[name]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        process.wait()
+        del self.processes[name]
+
+    def terminate(self, name: str, number: int = signal.SIGTERM) -> None:
+        self.processes[name].send_signal(number)
+
+    def ended(self, name: str, seconds: float) -> int:
+        """Wait for a process to end; its exit status."""
+        status = self.processes[name].wait(seconds)
+        del self.processes[name]
+        return status
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def logs(self) -> str:
+        """The ends of all logs, for the report of a failed test."""
+        return "\n".join(
+            f"── {path.name}\n{''.join(path.read_text(errors='replace').splitlines(keepends=True)[-15:])}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
+
+    # ── the corpus that it works on ─────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def process(self) -> Iterator[Process]:
+        """What tasks find with `app.here()`, on this deployment's database: to accept texts and to look."""
+        assert self.settings.database_url is not None
+        with app.process(self.settings, self.settings.database_url.get_secret_value()) as process:
+            yield process
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, **environment: str) -> Iterator[Cluster]:
+    """A deployment on these addresses, with short leases and pauses; all its processes are gone at the end."""
+    quick = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
+    made = Cluster(folder, {**quick, **environment})
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
+    """Accept texts, in order; nothing is published: that is the relay's."""
+    for number, body in enumerate(texts):
+        ingest.accept(corpus, f"text {number}", body)
+
+
+def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: float) -> None:
+    """Wait until no work of the corpus is open; also where the database is away meanwhile."""
+    until(lambda: closed(process, corpus), cluster, seconds)
+
+
+def closed(process: Process, corpus: Corpus) -> bool:
+    try:
+        with process.database.transaction() as connection:
+            states = outbox.states(connection, corpus.id)
+            waiting = steps.sql(process, "SELECT FROM texts WHERE state IN ('accepted', 'ingested')")
+    except Unavailable:
+        return False
+    return states.open == 0 and not waiting
+
+
+def until(condition: Callable[[], bool], cluster: Cluster, seconds: float) -> None:
+    """Wait for something; what the processes said is in the error when it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"it did not come about in {seconds} s\n{cluster.logs()}")
+        time.sleep(0.05)
+
+
+def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:
+    """The store holds exactly these orthos, each once, and everything about it is sound."""
+    assert verify(process, corpus, closure=True) == []
+    assert steps.stored(process, corpus) == expected
+
+
+def corpus_of(process: Process, limits: Limits, name: str = "main") -> Corpus:
+    with process.database.transaction() as connection:
+        return corpora.obtain(connection, name, limits._asdict())

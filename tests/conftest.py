@@ -1,0 +1,105 @@
+"""Fixtures: real servers, each started when a test first asks for it and ended with the session; fresh places in them.
+
+    postgres, rabbitmq, redis_server   tests.services.Postgres, RabbitMQ and Redis, one of each per pytest-xdist worker
+    distributed_database               the URL of a new, migrated database in `postgres`
+    vhost                              the AMQP URL of a new vhost in `rabbitmq`
+    redis_url                          the URL of `redis_server`, which holds no keys
+
+Tests may stop and kill the servers: those who come later find them running when they ask for one of the last three
+fixtures, or call `start`, which does nothing where there is nothing to do. Where a package is missing the
+tests skip; in CI they fail. The embedded Postgres of most integration tests is in tests/integration/conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import make_url
+
+from crochet_tasks.db import schema
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.settings import Settings
+from tests import services
+from tests.server import Missing, Server, give_up
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:
+    folder = factory.mktemp(kind.__name__.lower())
+    try:
+        server = kind(folder)
+    except Missing as missing:
+        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()  # nobody needs the data any more, and RabbitMQ takes seconds to stop
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Postgres]:
+    yield from serve(services.Postgres, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.RabbitMQ]:
+    yield from serve(services.RabbitMQ, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Redis]:
+    yield from serve(services.Redis, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def distributed_template(postgres: services.Postgres) -> str:
+    """The name of a migrated database that nobody writes to."""
+    postgres.start()
+    url = postgres.new_database()
+    database = Database(url, Settings())
+    schema.migrate(database)
+    database.close()
+    return str(make_url(url).database)
+
+
+@pytest.fixture
+def distributed_database(postgres: services.Postgres, distributed_template: str) -> Iterator[str]:
+    postgres.start()
+    url = postgres.new_database(distributed_template)
+    yield url
+    if postgres.running:
+        postgres.drop_database(url)
+
+
+@pytest.fixture
+def vhost(rabbitmq: services.RabbitMQ) -> Iterator[str]:
+    rabbitmq.start()
+    url = rabbitmq.new_vhost()
+    yield url
+    if rabbitmq.running:
+        rabbitmq.delete_vhost(url)
+
+
+@pytest.fixture
+def redis_url(redis_server: services.Redis) -> str:
+    redis_server.start()
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the ends of its servers' logs."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for server in item.funcargs.values():
+            if isinstance(server, Server):
+                report.sections.append((f"{type(server).__name__} {server.log}", server.tail()))
+    return report
