@@ -32,7 +32,7 @@ def logs(service: str) -> None:
     for noisy in ("amqp", "kombu", "celery.worker.consumer.tasks"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of every queue that delays do not work on it; none are used (retries.py).
-    logging.getLogger("celery.worker.consumer.delayed_delivery").setLevel(logging.ERROR)
+    logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────

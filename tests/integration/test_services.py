@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -89,7 +89,11 @@ def owned(
     )
     with owner:
         assert owner.stdout is not None
-        yield owner, [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
+        processes = []
+        for pid in owner.stdout.readline().split():
+            with suppress(psutil.NoSuchProcess):  # some are short-lived
+                processes.append(psutil.Process(int(pid)))
+        yield owner, processes
         owner.kill()
 
 
