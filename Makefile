@@ -10,7 +10,7 @@ ARGS ?=# passed on, e.g. make test ARGS='-k closure'
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do printf '  make %-18s %s\n' "$$target" "$$text"; done
 
 $(STAMP): requirements.lock pyproject.toml scripts/venv
 	@scripts/venv
@@ -56,6 +56,10 @@ drift: $(STAMP) ## check that the migrations make the schema the code describes
 .PHONY: bench
 bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.closure $(ARGS)
+
+.PHONY: bench-distributed
+bench-distributed: $(STAMP) services ## measure the distributed run against the embedded one
+	$(BIN)/python -m benchmarks.distributed $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)

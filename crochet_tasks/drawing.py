@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from rich import box
 from rich.cells import cell_len
@@ -31,9 +31,15 @@ STOPPING = "stopping after this piece of work; Ctrl-C again stops at once"
 _EMPTY = Text()
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Nobody reads on: the caller says what that means. Rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console for one of the standard streams: neither markup nor guessed highlights, texts are shown as they are."""
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = max(PLAIN_WIDTH, made.width)
     return made

@@ -5,6 +5,7 @@ A piece of work is named by the beginning of its id, a text by `text-NUMBER`, a 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import time
@@ -107,7 +108,8 @@ def listed(
         number = None if corpus is None else corpora.named(connection, corpus).id
         rows, there = operators.listed(connection, Wanted(standings, number, kind), most) if standings else ([], 0)
         letters = dead_letters.every(connection) if state in (None, DEAD) and corpus is None and kind is None else []
-        lines = [_line(connection, target) for target in [*rows, *letters][:most]]
+        targets: list[Target] = [*rows, *letters]
+        lines = [_line(connection, target) for target in targets[:most]]
     return WorkList(work=lines, more=there + len(letters) - len(lines))
 
 
@@ -268,7 +270,8 @@ def cancel(process: Process, names: Iterable[str]) -> WorkChanged:
         # Where others than the first in line are cancelled, whoever is done with that one knocks for the next.
         first = {row.corpus: operators.first_in_line(connection, row.corpus) for row in cancelled}
         for row in cancelled:
-            operators.cancel_text(connection, row)
+            with _in_hand(row):
+                operators.cancel_text(connection, row)
         for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
             texts.next_in_line(connection, corpus)  # it stays the first until the knock is committed
             publishing.knock(connection, corpus)
@@ -286,12 +289,8 @@ def _cancellable(connection: Connection, name: str) -> TextRow:
 
 def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
     """The text, locked; None where it is cancelled already. Raises TextStarted."""
-    try:
+    with _in_hand(row):
         locked = operators.text_row(connection, row.id, lock=True)
-    except DBAPIError as error:
-        if isinstance(error.orig, LockNotAvailable):
-            raise TextStarted(title=row.title, state="being ingested") from error
-        raise
     assert locked is not None  # texts are never deleted
     if locked.state == "cancelled":
         return None
@@ -299,6 +298,17 @@ def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
         state = "being ingested" if locked.state == "accepted" else locked.state
         raise TextStarted(title=row.title, state=state)
     return locked
+
+
+@contextlib.contextmanager
+def _in_hand(row: TextRow) -> Iterator[None]:
+    """Whoever holds a text, or its work, for longer than one is patient is at work on it."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise TextStarted(title=row.title, state="being ingested") from error
+        raise
 
 
 def retry(process: Process, names: Iterable[str]) -> WorkChanged:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AMQPError, MessageNacked  # type: ignore[import-untyped]
+from amqp.exceptions import AMQPError, MessageNacked
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError, LimitExceeded, OperationalError
 from kombu.serialization import loads, prepare_accept_content

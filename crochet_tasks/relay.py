@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from crochet_tasks import queues, retries, work
 from crochet_tasks.app import Process, Step, app
 from crochet_tasks.db import dead_letters, publishing
-from crochet_tasks.errors import CrochetError, MessageDied, Unavailable, WorkerLost
+from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.queues import DeadLetter, Depth
 from crochet_tasks.schemas import Message
 
@@ -65,7 +65,13 @@ class Relay:
 
     def take_care(self) -> None:
         with queues.connected(self._process.settings) as broker:
-            self._release_overdue(queues.depths(broker))
+            try:
+                depths = queues.depths(broker)
+            except QueueMissing as error:  # somebody deleted it, or the broker lost everything
+                log.warning("%s; declaring it again", error)
+                queues.declare(self._process.settings, wait=0, said=log.warning)
+                return
+            self._release_overdue(depths)
             with queues.dead_letters(broker, LETTERS) as letters:
                 for letter, remove in letters:
                     self._bury(letter)

@@ -19,12 +19,12 @@ from crochet_tasks.settings import Settings
 
 def described(error: BaseException, **where: str) -> dict[str, Any]:
     """An error as it is kept with the work or text that it befell; `where` says which task and worker had it."""
-    ours = isinstance(error, CrochetError)
+    code, context = (error.code, error.context) if isinstance(error, CrochetError) else ("internal", {})
     return {
-        "code": error.code if ours else "internal",
+        "code": code,
         "message": str(error) or type(error).__name__,
         "type": type(error).__name__,
-        "context": {name: str(value) for name, value in error.context.items()} if ours else {},
+        "context": {name: str(value) for name, value in context.items()},
         **where,
     }
 

@@ -45,10 +45,10 @@ class GaveUp(Exception):
 
 
 class Stop:
-    """Signals that ask us to stop, as events: `asked` at the first one, `forced` at the second.
+    """SIGTERM and SIGINT, from `watch` on.
 
-    Before `listen` and after the end of the context they are not ours; in between, before anything runs, a signal
-    raises SystemExit.
+    As long as nothing runs they raise SystemExit. From `listen` on they set events: `asked` at the first one, whose
+    number is kept, and `forced` at the second. When the loop has ended they do nothing: all is about to end.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Stop:
     def _received(self, number: int, _frame: object) -> None:
         if self._loop is None:
             raise SystemExit(128 + number)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: all that is left to do is being done
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._note, number)
 
     def _note(self, number: int) -> None:

@@ -14,10 +14,10 @@ import socket
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import signals
-from celery.worker import state
+from celery.worker import consumer, state
 
 from crochet_tasks import app as tasks
 from crochet_tasks import startup
@@ -47,6 +47,15 @@ def serve(settings: Settings, queues: list[str], concurrency: int) -> int:
     _Drain(settings.drain, worker).watch()
     worker.start()
     return int(worker.exitcode or 0)
+
+
+class Consumer(consumer.Consumer):
+    """Celery's, without its native delayed delivery: nothing is delayed in the broker, and it declares 28 queues."""
+
+    class Blueprint(consumer.Consumer.Blueprint):
+        default_steps: ClassVar = [
+            step for step in consumer.Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
+        ]
 
 
 class _Processes:

@@ -62,7 +62,7 @@ _OTHERS: dict[str, ColumnElement[Any]] = {
     "title": texts.c.title,
 }
 _WORK: Select[Any] = (
-    select(*(_OTHERS.get(name, work.c.get(name)).label(name) for name in WorkRow._fields))
+    select(*((_OTHERS[name] if name in _OTHERS else work.c[name]).label(name) for name in WorkRow._fields))
     .join_from(work, corpora, work.c.corpus == corpora.c.id)
     .outerjoin(texts, work.c.kind.in_(["ingest", "context"]) & (work.c.subject == texts.c.id))
 )
@@ -195,7 +195,7 @@ def dropped(connection: Connection, corpus: int) -> int:
 def oldest_open(connection: Connection, corpus: int) -> float | None:
     """For how many seconds the oldest open work has been there."""
     age = func.extract("epoch", func.clock_timestamp() - func.min(work.c.created_at))
-    found = connection.execute(select(age).where(work.c.corpus == corpus, work.c.state == "open")).scalar_one()
+    found: Any = connection.execute(select(age).where(work.c.corpus == corpus, work.c.state == "open")).scalar_one()
     return None if found is None else max(0.0, float(found))
 
 

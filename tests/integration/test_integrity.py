@@ -253,7 +253,7 @@ def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyP
     spoil(monkeypatch)
     note = retries.note
 
-    def twice(*args: Any, **where: str) -> list[Item]:
+    def twice(*args: Any, **where: Any) -> list[Item]:
         note(*args, **where)
         return note(*args, **where)
 
@@ -298,9 +298,7 @@ def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 
 
-def test_a_version_waits_for_the_remediations_of_the_one_before(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where finding what is due has failed, later versions wait with theirs: else windows of searches were wrong."""
     with app.process(Settings(), database) as process:
         corpus = steps.new_corpus(process)

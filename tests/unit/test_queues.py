@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import amqp.exceptions as said_by  # type: ignore[import-untyped]
+import amqp.exceptions as said_by
 import kombu
 import kombu.exceptions
 import msgpack

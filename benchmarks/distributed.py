@@ -1,0 +1,192 @@
+"""The distributed run against the embedded one on the same cores: `make bench-distributed`.
+
+Both work on the same kind of private Postgres. The distributed run has a RabbitMQ and a Redis of its own, a relay, one
+worker for the ordered stages, one for `orthos`, and one or more for `search`, all of one process each. The clock runs
+from the acceptance of the text until no work is open; servers and workers are up before. Nothing is asserted here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from benchmarks import texts
+from benchmarks.closure import FLAT, machine, written
+from crochet_tasks import app, embedded, ingest, queues
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora
+from crochet_tasks.db.embedded import EmbeddedPostgres
+from crochet_tasks.errors import Unavailable
+from crochet_tasks.settings import Settings
+from tests import services
+from tests.acceptance.cluster import SEARCH, WHOLE, closed, cluster, until
+
+CUBES = {"max_axes": 3, "max_side": 8, "max_cells": 64}
+
+
+class Run(NamedTuple):
+    """Orthos found, seconds it took, and CPU seconds of each kind of process."""
+
+    orthos: int
+    seconds: float
+    cpu: dict[str, float]
+
+
+def report(repeat: int) -> Iterator[str]:
+    yield from machine("The distributed run")
+    verses = texts.genesis()
+    cases = [("zipf, 2 axes", texts.zipf(), FLAT)]
+    if verses:
+        cases += [("genesis, 2 axes", verses, FLAT), ("genesis 1-20, 3 axes", verses[:514], CUBES)]
+    with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as (rabbitmq, redis):
+        for name, paragraphs, limits in cases:
+            body = "\n\n".join(paragraphs)
+            runs: dict[str, list[Run]] = {"embedded": [], "1 searcher": [], "2 searchers": [], "4 searchers": []}
+            for number in range(repeat):  # side by side: what disturbs the machine disturbs all of them
+                place = Path(folder) / f"{name}-{number}"
+                runs["embedded"].append(_embedded(place / "e", body, limits))
+                for searchers in (1, 2, 4):
+                    ways = runs[f"{searchers} searcher{'s' * (searchers > 1)}"]
+                    ways.append(_distributed(place / str(searchers), rabbitmq, redis, body, limits, searchers))
+            yield from _table(name, {way: min(measured, key=lambda run: run.seconds) for way, measured in runs.items()})
+
+
+def _table(name: str, best: dict[str, Run]) -> Iterator[str]:
+    yield f"## {name}: {best['embedded'].orthos:,} orthos"
+    yield ""
+    yield "| run | seconds | orthos/s | / embedded | CPU seconds |"
+    yield "|---|---|---|---|---|"
+    for way, run in best.items():
+        cpu = ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in run.cpu.items())
+        same = "" if run.orthos == best["embedded"].orthos else f" **{run.orthos:,} ORTHOS**"
+        ratio = run.seconds / best["embedded"].seconds
+        yield f"| {way}{same} | {run.seconds:.2f} | {run.orthos / run.seconds:,.0f} | {ratio:.2f} | {cpu} |"
+    yield ""
+    speed = best["1 searcher"].seconds / best["2 searchers"].seconds
+    yield f"- two search workers / one: **{speed:.2f}** (goal: at least 1.6)"
+    whole = best["2 searchers"].seconds / best["embedded"].seconds
+    yield f"- distributed with two / embedded: **{whole:.2f}** (goal: at most 1)"
+    yield ""
+
+
+def _embedded(folder: Path, body: str, limits: dict[str, int]) -> Run:
+    with embedded.opened(Settings(state_dir=folder)) as process:
+        corpus = _corpus(process, limits)
+        before = _cpu({})
+        started = time.perf_counter()
+        ingest.accept(corpus, "bench", body)
+        embedded.close(process, corpus)
+        return Run(_total(process, corpus), time.perf_counter() - started, _spent(before, _cpu({})))
+
+
+def _distributed(
+    folder: Path,
+    rabbitmq: services.RabbitMQ,
+    redis: services.Redis,
+    body: str,
+    limits: dict[str, int],
+    searchers: int,
+) -> Run:
+    vhost = rabbitmq.new_vhost()
+    with embedded.opened(Settings(state_dir=folder)) as process:
+        url = process.database.engine.url.render_as_string(hide_password=False)
+        corpus = _corpus(process, limits)
+    environment = {"CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis.url, "CROCHET_LEASE": "60"}
+    with (
+        EmbeddedPostgres(folder) as server,
+        cluster(folder, CROCHET_DATABASE_URL=server.url, **environment) as deployment,
+        app.process(deployment.settings, url) as process,
+    ):
+        commands = [*WHOLE, *[SEARCH] * (searchers - 1)]
+        roles = {deployment.processes[deployment.start(*command)].pid: _role(command) for command in commands}
+        until(lambda: _ready(deployment.settings, searchers), deployment, 60)
+        before = _cpu(roles)
+        started = time.perf_counter()
+        ingest.accept(corpus, "bench", body)
+        while not closed(process, corpus):
+            time.sleep(0.03)  # asking costs the same cores
+        run = Run(_total(process, corpus), time.perf_counter() - started, _spent(before, _cpu(roles)))
+    rabbitmq.delete_vhost(vhost)
+    return run
+
+
+def _role(command: tuple[str, ...]) -> str:
+    if command[0] != "worker":
+        return command[0]
+    return "stages" if "," in command[2] else command[2]
+
+
+def _cpu(roles: dict[int, str]) -> dict[str, float]:
+    """CPU seconds so far, by kind of process, of everything that runs under this process or is a server of its."""
+    spent: dict[str, float] = {}
+    for process in psutil.process_iter(["pid", "name", "cpu_times"]):
+        with contextlib.suppress(psutil.Error):
+            kind = {"postgres": "postgres", "beam.smp": "rabbitmq"}.get(process.info["name"])
+            parents = [process, *process.parents()]
+            kind = kind or next((roles[each.pid] for each in parents if each.pid in roles), None)
+            if kind is None and process.pid == psutil.Process().pid:
+                kind = "this process"
+            if kind is not None:
+                times = process.info["cpu_times"]
+                spent[kind] = spent.get(kind, 0.0) + times.user + times.system
+    return spent
+
+
+def _spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {kind: seconds - before.get(kind, 0.0) for kind, seconds in sorted(after.items())}
+
+
+def _corpus(process: Process, limits: dict[str, int]) -> corpora.Corpus:
+    with process.database.transaction() as connection:
+        return corpora.obtain(connection, "bench", limits)
+
+
+def _total(process: Process, corpus: corpora.Corpus) -> int:
+    with process.database.transaction() as connection:
+        return corpora.total(connection, corpus.id)
+
+
+def _ready(settings: Settings, searchers: int) -> bool:
+    """Whether all workers consume."""
+    wanted = {"ingest": 1, "search": searchers, "orthos": 1}
+    try:
+        with queues.connected(settings) as broker:
+            depths = queues.depths(broker)
+    except Unavailable:
+        return False
+    return all(depths[name].consumers >= number for name, number in wanted.items())
+
+
+@contextlib.contextmanager
+def _broker(folder: Path) -> Iterator[tuple[services.RabbitMQ, services.Redis]]:
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for kind in (services.RabbitMQ, services.Redis):
+            place = folder / kind.__name__
+            place.mkdir()
+            server = kind(place)
+            stack.callback(server.kill)
+            server.start()
+            servers.append(server)
+        rabbitmq, redis = servers
+        assert isinstance(rabbitmq, services.RabbitMQ)
+        assert isinstance(redis, services.Redis)
+        yield rabbitmq, redis
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--repeat", type=int, default=3)
+    repeat = options.parse_args().repeat
+    written("distributed", lambda: report(repeat))
+
+
+if __name__ == "__main__":
+    main()
