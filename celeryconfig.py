@@ -44,6 +44,7 @@ worker_prefetch_multiplier = 1
 worker_cancel_long_running_tasks_on_connection_loss = True  # no second run beside the first one
 task_soft_time_limit = 120  # far above the 30 s that any task should take: something hangs
 task_time_limit = 150
+worker_lost_wait = 1.0  # no result is read: what a killed child had in hand is returned soon, not after 10 s
 worker_consumer = "crochet_tasks.worker:Consumer"
 worker_redirect_stdouts = False
 worker_hijack_root_logger = False

@@ -15,7 +15,7 @@ import celery.exceptions
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from crochet_tasks import queues, retries
+from crochet_tasks import queues, retries, telemetry
 from crochet_tasks.db import texts
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
@@ -119,6 +119,12 @@ class Step(celery.Task):
 
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)
+        began = time.monotonic()
+        with telemetry.doing(task=self.name, about=call):
+            self._run(call)
+            log.info("done in %.3f s", time.monotonic() - began)
+
+    def _run(self, call: Message) -> None:
         try:
             if self.request.is_eager:
                 self.run(call)
@@ -140,7 +146,7 @@ class Step(celery.Task):
             except CrochetError as error:
                 if error.retry is Retry.NEVER or time.monotonic() + pause > until:
                     raise
-                log.warning("%s: %s; again in %.1f s", self.name, error, pause)
+                log.warning("%s; again in %.1f s", error, pause)
                 time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
@@ -157,13 +163,15 @@ class Step(celery.Task):
                 setattr(error, _NOTED, True)
             return
         where = {"task": self.name, "worker": str(self.request.hostname), "message": str(self.request.id)}
+        noted, failed = False, []
         try:
             failed = retries.note(here().database, here().settings, call.corpus, call.items, error, **where)
+            noted = True
         except CrochetError as second:
-            log.error("%s: %s; it could not be noted: %s", self.name, error, second)  # noqa: TRY400 - both are ours
-            failed = []
-        if later and not failed:
-            # Acknowledged, and published again by the relay when its time has come or its lease is over.
+            log.error("%s; it could not be noted: %s", error, second)  # noqa: TRY400 - both are ours
+        if (later or noted) and not failed:
+            # Acknowledged, and published again by the relay when its time has come or its lease is over. What has
+            # failed for good is rejected instead, and so is a bug that could not be noted: the relay notes it then.
             raise celery.exceptions.Retry(str(error), error) from error
 
 

@@ -40,8 +40,10 @@ def note(
     pauses = Pauses(settings.max_attempts, settings.retry_first, settings.retry_longest)
     described_error = described(error, **where)
     with database.transaction() as connection:
-        if any(item.kind in OF_A_TEXT for item in outbox.opened(connection, ids)):
+        of_texts = [item.subject for item in outbox.opened(connection, ids) if item.kind in OF_A_TEXT]
+        if of_texts:
             corpora.hold(connection, corpus, Lock.ORDER)
+            texts.hold(connection, of_texts)  # before the work, as everybody does
         later = retry_class(error) is Retry.LATER
         failed = attempts.befell(connection, ids, described_error, pauses, later=later)
         for item in failed:

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         default="production", description="`development` lets Flower go without a login, on loopback only"
     )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: for people in a terminal and in development, else a JSON object per line"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="what is less important is not logged"
+    )
     broker_url: Annotated[SecretStr, _address("amqp", "amqps")] | None = Field(
         default=None, description="the RabbitMQ to use; without it everything runs in one process"
     )

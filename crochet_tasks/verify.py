@@ -75,8 +75,12 @@ def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | N
     return problem.lines()
 
 
+UNFINISHED = ("open", "failed", "cancelled")
+"""states of work whose outcome the store lacks; a dropped search is cancelled"""
+
+
 class _Open(NamedTuple):
-    """A grow item that is still to be done or has failed."""
+    """A grow item that is still to be done, has failed or was dropped."""
 
     since: int
     version: int
@@ -109,7 +113,7 @@ class _Store:
     def _open_grows(self) -> dict[int, _Open]:
         work = t.work.c
         query = select(work.subject, work.since, work.version, work.size, work.sides)
-        left = work.corpus == self.corpus.id, work.kind == "grow", work.state.in_(["open", "failed"])
+        left = work.corpus == self.corpus.id, work.kind == "grow", work.state.in_(UNFINISHED)
         return {
             subject: _Open(since, version, size, tuple(sides))
             for subject, since, version, size, sides in self.connection.execute(query.where(*left))
@@ -119,7 +123,7 @@ class _Store:
         """Per phrase: the last version that continued it and whose remediations are done; 0 where there is none."""
         work, context = t.work.c, self.context
         pending = select(work.subject).where(
-            work.corpus == self.corpus.id, work.kind == "remediations", work.state.in_(["open", "failed"])
+            work.corpus == self.corpus.id, work.kind == "remediations", work.state.in_(UNFINISHED)
         )
         counts = np.ones(context.version + 2, np.bool_)
         counts[[version for version in self.connection.execute(pending).scalars() if version <= context.version]] = (
@@ -324,7 +328,7 @@ class _Store:
     def closure(self) -> None:
         left = self._left()
         if left:
-            self.say(f"the closure cannot be compared yet: {left} pieces of work are open or failed")
+            self.say(f"the closure cannot be compared yet: {left} pieces of work are open, failed or dropped")
             return
         afresh = Fingerprints()
         for sides, ids, _ in self._again():
@@ -353,6 +357,6 @@ class _Store:
         work = t.work.c
         query = select(func.count()).where(
             work.corpus == self.corpus.id,
-            (work.state == "open") | ((work.state == "failed") & work.kind.in_(["remediations", "seed", "grow"])),
+            (work.state == "open") | (work.state.in_(UNFINISHED) & work.kind.in_(["remediations", "seed", "grow"])),
         )
         return self.connection.execute(query).scalar_one() + self.context.waiting_texts

@@ -15,7 +15,7 @@ from celery import signals
 from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import publishing
 from crochet_tasks.db.outbox import Item
-from crochet_tasks.errors import BrokerRefused, BrokerUnavailable, CrochetError
+from crochet_tasks.errors import CrochetError
 from crochet_tasks.schemas import Knock, Message, SearchCall
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ TASKS = {
 def publish_next(corpus: int | None = None) -> list[Item]:
     """Publish the most urgent open work, of one corpus or of any; what it was (nothing: there is none, or no room).
 
-    Raises BrokerUnavailable or BrokerRefused when the broker did not take the message; the work is then as before.
+    Raises an Unavailable error when the broker did not take the message; the work is then as before.
     """
     process = here()
     settings = process.settings
@@ -46,9 +46,10 @@ def publish_next(corpus: int | None = None) -> list[Item]:
         task: Step = app.tasks[TASKS[items[0].kind]]
         try:
             task.publish(_message(items))
-        except (BrokerUnavailable, BrokerRefused):
-            with process.database.transaction() as connection:
-                publishing.not_published(connection, [item.id for item in items])
+        except CrochetError:
+            if not app.conf.task_always_eager:  # else it is the task's error, and the message got there
+                with process.database.transaction() as connection:
+                    publishing.not_published(connection, [item.id for item in items])
             raise
     return items
 

@@ -124,7 +124,9 @@ def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = No
 def due_before(connection: Connection, corpus: int, version: int) -> list[Item]:
     """Lock the open `remediations` of a corpus up to a version, oldest first; none behind one that has failed."""
     waiting = [work.c.corpus == corpus, work.c.kind == "remediations", work.c.subject <= version]
-    failed = select(func.min(work.c.subject)).where(*waiting, work.c.state == "failed").scalar_subquery()
+    failed = (
+        select(func.min(work.c.subject)).where(*waiting, work.c.state.in_(["failed", "cancelled"])).scalar_subquery()
+    )
     first = [work.c.state == "open", work.c.subject < func.coalesce(failed, version + 1)]
     rows = connection.execute(select(*COLUMNS).where(*waiting, *first).order_by(work.c.subject).with_for_update())
     return [read(row) for row in rows]

@@ -48,6 +48,7 @@ UPDATE work SET published_at = NULL, not_before = NULL
  WHERE state = 'open' AND kind = 'ingest' AND corpus = :corpus AND (not_before IS NULL OR not_before = 'infinity')
    AND subject = (
        SELECT id FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT 1
+          FOR UPDATE  -- who is just cancelling it is waited for, and then it is the next one's turn
        )
 """
 

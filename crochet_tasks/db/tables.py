@@ -247,7 +247,7 @@ audit = Table(
     _now("at"),
     Column("who", Text, nullable=False, server_default=func.current_user()),
     Column("what", Text, nullable=False),
-    Column("subject", Text, nullable=False),
+    Column("subject", Text, nullable=False, index=True),
     Column("before", JSONB(none_as_null=True)),
     Column("after", JSONB(none_as_null=True)),
     comment="Every change of state of texts and work, append only.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,11 @@ def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
     waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
     return None if row is None else TextRow(*row)
+
+
+def hold(connection: Connection, ids: Sequence[int]) -> None:
+    """Lock texts: nobody cancels them until the transaction ends."""
+    connection.execute(select(texts.c.id).where(texts.c.id.in_(ids)).order_by(texts.c.id).with_for_update())
 
 
 def body(connection: Connection, text: int) -> str:

@@ -341,7 +341,6 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
     assert texts(process, corpus) == [("cancelled", None), ("current", 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="publishing.knock has to lock the text whose turn it finds it to be")
 def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
     process: Process, corpus: Corpus
 ) -> None:

@@ -50,6 +50,8 @@ COMMENT ON COLUMN dead_letters.message IS 'its id, if it has one';
 
 COMMENT ON COLUMN dead_letters.body IS 'its beginning';
 
+CREATE INDEX audit_subject_idx ON audit (subject);
+
 COMMENT ON TABLE audit IS 'Every change of state of texts and work, append only.';
 
 CREATE FUNCTION audit_work_written() RETURNS trigger LANGUAGE plpgsql AS $$
