@@ -10,29 +10,18 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import warnings
 from typing import Any
 
 from crochet_tasks.errors import InvalidSetting, NotOnLoopback, SettingMissing, WrongCall
 from crochet_tasks.settings import Settings, forget
+from crochet_tasks.telemetry import logs
 
 log = logging.getLogger(__name__)
 
 READY = "ready for work"
 """in the log line of a service that has begun to serve; `crochet up` waits for it"""
-
-
-def logs(service: str) -> None:
-    """Log lines of this process on standard error."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {service} %(levelname)s %(message)s", force=True
-    )
-    for noisy in ("amqp", "kombu", "celery.worker.consumer.tasks"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of every queue that delays do not work on it; none are used (retries.py).
-    logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
@@ -47,7 +36,7 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     if unknown or not chosen:
         raise WrongCall(problem=f"there is no queue '{', '.join(unknown)}'; there are {', '.join(WORK)}")
     settings = Settings.load()
-    logs(f"worker[{','.join(chosen) if queues else 'all'}]")
+    logs(f"worker[{','.join(chosen) if queues else 'all'}]", settings)
     from celery import signals
     from celery.exceptions import SecurityWarning
 
@@ -62,7 +51,7 @@ def worker(queues: str | None, concurrency: int | None) -> int:
 def relay() -> None:
     """Run a relay until SIGTERM or SIGINT."""
     settings = Settings.load()
-    logs("relay")
+    logs("relay", settings)
     from crochet_tasks import startup
     from crochet_tasks.app import app, process
     from crochet_tasks.relay import Relay
@@ -92,7 +81,7 @@ def api(host: str | None, port: int | None) -> None:
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
-    logs("api")
+    logs("api", settings)
     from crochet_tasks import gateway, startup
 
     startup.check_database(settings, log.warning)
@@ -140,7 +129,7 @@ def flower() -> int:
     check_flower(settings)
     host, port = settings.flower_host, settings.flower_port
     listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
-    logs("flower")
+    logs("flower", settings)
     from flower.options import options  # type: ignore[import-untyped]
     from tornado.ioloop import IOLoop
 

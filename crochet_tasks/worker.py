@@ -57,6 +57,18 @@ class Consumer(consumer.Consumer):
             step for step in consumer.Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         ]
 
+    bell: ClassVar[socket.socket | None] = None
+    """can be read when a signal has come"""
+
+    def on_ready(self) -> None:
+        """Begin to consume, at the start and after each loss of the broker; a signal then wakes the event loop.
+
+        By itself it would sleep until its next heartbeat, for seconds.
+        """
+        super().on_ready()
+        if self.hub is not None and self.bell is not None:
+            self.hub.add_reader(self.bell, self.bell.recv, 1)
+
 
 class _Processes:
     """Opens in each child process, after the fork, what tasks work with."""
@@ -86,6 +98,10 @@ class _Drain:
         self._until: float | None = None
 
     def watch(self) -> None:
+        Consumer.bell, self._rope = socket.socketpair()
+        for end in (Consumer.bell, self._rope):
+            end.settimeout(0)
+        signal.set_wakeup_fd(self._rope.fileno(), warn_on_full_buffer=False)
         # Once it consumes: Celery sets its own handlers before.
         signals.worker_ready.connect(self._install, weak=False)
 
