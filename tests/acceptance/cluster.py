@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -21,18 +22,30 @@ from crochet_tasks.db import corpora, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import Unavailable
+from crochet_tasks.serving import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
 from tests.oracle import Ortho
 
+ROOT = Path(__file__).parents[2]
 CROCHET = (sys.executable, "-m", "crochet_tasks.cli")
 STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
 SEARCH = ("worker", "--queues", "search")
 STORE = ("worker", "--queues", "orthos")
+EVERYTHING = ("worker",)
 RELAY = ("relay",)
 WHOLE = (RELAY, STAGES, SEARCH, STORE)
 """one of each process that a deployment needs"""
+QUICK = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
+
+
+class Started(NamedTuple):
+    """How a process was started, to start another one like it."""
+
+    program: Sequence[str]
+    command: Sequence[str]
+    environment: Mapping[str, str]
 
 
 class Cluster:
@@ -44,6 +57,7 @@ class Cluster:
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, Started] = {}
 
     def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
         """Start a process; its name."""
@@ -51,38 +65,54 @@ class Cluster:
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [*program, *command],
+                cwd=ROOT,
                 env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self._started[name] = Started(program, command, environment)
         return name
 
-    def start_whole(self, searchers: int = 1) -> None:
-        for command in (*WHOLE, *[SEARCH] * (searchers - 1)):
-            self.start(*command)
+    def start_whole(self, searchers: int = 1, *, program: Sequence[str] = CROCHET) -> list[str]:
+        """One of each process and as many that search; their names, in the order of WHOLE."""
+        return [self.start(*command, program=program) for command in (*WHOLE, *[SEARCH] * (searchers - 1))]
+
+    def start_again(self, name: str) -> str:
+        """Start a process like one that there was; its name."""
+        like = self._started[name]
+        return self.start(*like.command, program=like.program, **like.environment)
+
+    def start_dead(self) -> list[str]:
+        """What a supervisor does: start again what has ended; the names of those that had."""
+        dead = [name for name, process in self.processes.items() if process.poll() is not None]
+        for name in dead:
+            self.kill(name)  # of its children some may still be there
+            self.start_again(name)
+        return dead
+
+    def ready(self, name: str) -> bool:
+        """Whether a process has said that it serves."""
+        return READY in self.log(name)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def command_of(self, name: str) -> tuple[str, ...]:
-        """What a process was started with, to start another one like it."""
-        arguments = self.processes[name].args
-        assert isinstance(arguments, list)
-        return tuple(arguments[len(CROCHET) :])
-
     def kill(self, name: str) -> None:
         """SIGKILL to a process and to all its children, as when a machine is lost."""
         process = self.processes[name]
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            for child in children:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # each has a session, and so a group, of its own
         process.wait()
         del self.processes[name]
+
+    def children(self, name: str) -> list[int]:
+        """The processes that a process has started, in the order of their ids."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.processes[name].pid).children(recursive=True)
+            return sorted(child.pid for child in found)
+        return []
 
     def terminate(self, name: str, number: int = signal.SIGTERM) -> None:
         self.processes[name].send_signal(number)
@@ -117,8 +147,7 @@ class Cluster:
 @contextlib.contextmanager
 def cluster(folder: Path, **environment: str) -> Iterator[Cluster]:
     """A deployment on these addresses, with short leases and pauses; all its processes are gone at the end."""
-    quick = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
-    made = Cluster(folder, {**quick, **environment})
+    made = Cluster(folder, {**QUICK, **environment})
     try:
         yield made
     finally:
@@ -146,13 +175,13 @@ def closed(process: Process, corpus: Corpus) -> bool:
     return states.open == 0 and not waiting
 
 
-def until(condition: Callable[[], bool], cluster: Cluster, seconds: float) -> None:
-    """Wait for something; what the processes said is in the error when it does not come."""
+def until(condition: Callable[[], object], cluster: Cluster, seconds: float, pause: float = 0.05) -> None:
+    """Wait for something, looking so often; what the processes said is in the error when it does not come."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"it did not come about in {seconds} s\n{cluster.logs()}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:
