@@ -44,6 +44,9 @@ class Relay:
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
         self._care = 0.0
+        self._idle: set[str] = set()
+        """queues that held messages and had no consumers at the last look"""
+        self._said: set[str] = set()
 
     def run(self) -> None:
         pause = self._process.settings.relay_pause
@@ -71,11 +74,20 @@ class Relay:
                 log.warning("%s; declaring it again", error)
                 queues.declare(self._process.settings, wait=0, said=log.warning)
                 return
+            self._look_for_idle(depths)
             self._release_overdue(depths)
             with queues.dead_letters(broker, LETTERS) as letters:
                 for letter, remove in letters:
                     self._bury(letter)
                     remove()
+
+    def _look_for_idle(self, depths: dict[str, Depth]) -> None:
+        """Say, once, which queues hold messages that nobody takes."""
+        idle = {name for name in queues.WORK if depths[name].ready and not depths[name].consumers}
+        for name in idle & self._idle - self._said:
+            log.warning("%d messages wait in '%s', and no worker takes them", depths[name].ready, name)
+        self._said = idle & (self._said | self._idle)
+        self._idle = idle
 
     def _release_overdue(self, depths: dict[str, Depth]) -> None:
         """Have published again what is overdue and can be in no queue: where messages wait, it may be among them."""
