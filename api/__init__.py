@@ -1,21 +1,27 @@
-"""The REST API. So far it can say that it lives."""
+"""The REST API: it accepts, shows and checks. It does only I/O; no request searches or waits for a task."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask
-from flask.typing import ResponseReturnValue
+from flask_openapi import Info, OpenAPI
 
-health = Blueprint("health", __name__, url_prefix="/health")
-
-
-@health.get("/live")
-def live() -> ResponseReturnValue:
-    """The process answers; nothing is said about what it needs."""
-    return {"status": "live"}
+from api import health, middleware, problems, security
+from crochet_tasks.settings import Settings
 
 
-def create_app() -> Flask:
-    """A new application; it holds no state of its own."""
-    app = Flask(__name__)
-    app.register_blueprint(health)
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """A new application. What it holds (pool, caches) it opens on the first request that needs it, after any fork."""
+    settings = settings or Settings.load()
+    app = OpenAPI(
+        __name__,
+        info=Info(title="crochet-tasks", version="1", description="Finds every box of words whose lines are phrases."),
+        doc_prefix="/",
+        doc_url="/openapi.json",
+        security_schemes=security.SCHEMES,
+        validation_error_status=422,
+        validation_error_callback=problems.invalid,
+    )
+    app.extensions["crochet.settings"] = settings
+    middleware.install(app)
+    problems.install(app)
+    app.register_api(health.api)
     return app
