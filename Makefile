@@ -61,6 +61,10 @@ bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/
 bench-distributed: $(STAMP) services ## measure the distributed run against the embedded one
 	$(BIN)/python -m benchmarks.distributed $(ARGS)
 
+.PHONY: bench-finding
+bench-finding: $(STAMP) services ## measure the reads of the API over millions of orthos
+	$(BIN)/python -m benchmarks.finding $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \

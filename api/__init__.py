@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from flask_openapi import Info, OpenAPI
+import secrets
 
-from api import health, middleware, problems, security
-from crochet_tasks.settings import Settings
+from flask_openapi import Info, OpenAPI
+from pydantic import SecretStr
+
+from api import (
+    corpora,
+    documents,
+    events,
+    health,
+    limits,
+    middleware,
+    orthos,
+    problems,
+    security,
+    texts,
+    tokens,
+    version,
+    work,
+)
+from crochet_tasks.settings import SECRET_BYTES, Settings
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
-    """A new application. What it holds (pool, caches) it opens on the first request that needs it, after any fork."""
-    settings = settings or Settings.load()
+    """A new application. What it holds (pool, caches) it opens on the first request that needs it, after any fork.
+
+    Raises AuthOff where the settings leave it open to more than this machine.
+    """
     app = OpenAPI(
         __name__,
         info=Info(title="crochet-tasks", version="1", description="Finds every box of words whose lines are phrases."),
-        doc_prefix="/",
-        doc_url="/openapi.json",
+        doc_ui=False,  # ours (documents.py) says more of problems, and needs no script in the page
         security_schemes=security.SCHEMES,
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )
-    app.extensions["crochet.settings"] = settings
+    app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
+    # The order in which a request passes them: its id, who asks, how often, whether they may, its form.
     middleware.install(app)
+    security.install(app)
+    limits.install(app)
+    security.install_admission(app)
     problems.install(app)
+    app.register_blueprint(documents.docs)
     app.register_api(health.api)
+    app.register_api(tokens.api)
+    for each in (corpora, texts, version, orthos, work, events):
+        app.register_api(each.api)
     return app
+
+
+def with_secret(settings: Settings) -> Settings:
+    """In development access tokens need no secret of one's own: they are good until the server ends."""
+    if settings.jwt_secret is not None or settings.environment != "development":
+        return settings
+    return settings.model_copy(update={"jwt_secret": SecretStr(secrets.token_urlsafe(2 * SECRET_BYTES))})

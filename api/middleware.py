@@ -1,9 +1,159 @@
-"""What every request passes: ids, access log, limits of bodies, headers."""
+"""What every request passes: its id, the access log, limits of bodies, headers of the answer."""
 
 from __future__ import annotations
 
-from flask import Flask
+import gzip
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+from structlog.contextvars import bind_contextvars, clear_contextvars
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from crochet_tasks.errors import RequestTimedOut
+from crochet_tasks.settings import Settings
+
+log = logging.getLogger("api.access")
+
+REQUEST_ID = "X-Request-ID"
+_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
+BODY_MARGIN = 64 * 1024
+"""of a request around the largest text"""
+BODY_SECONDS = 30.0
+"""that a body may take to arrive"""
+COMPRESS_BYTES = 1400
+"""a smaller answer is one packet anyway"""
+COMPRESS_LEVEL = 4
+COMPRESSED = ("application/json", "application/problem+json", "text/html", "text/plain")
+QUIET = ("/health/live", "/health/ready", "/health/startup")
+"""asked every few seconds: logged only with `debug`"""
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+POLICY_OF_DOCS = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Swagger UI styles its parts one by one"""
 
 
 def install(app: Flask) -> None:
-    raise NotImplementedError
+    settings: Settings = app.extensions["crochet.settings"]
+    app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + BODY_MARGIN  # JSON may escape every character
+    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_MARGIN
+    if settings.api_proxies:
+        hops = settings.api_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    if settings.api_origins:
+        CORS(
+            app,
+            origins=settings.api_origins.split(","),
+            allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", REQUEST_ID],
+            expose_headers=["ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", REQUEST_ID],
+            max_age=600,
+        )
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.after_request(_compressed)  # it comes before: Flask runs them from the last to the first
+    app.teardown_request(_forget)
+
+
+def request_id() -> str:
+    """The id of this request: that of the client, where it is one, or ours."""
+    found: str = g.request_id
+    return found
+
+
+def _begin() -> None:
+    given = request.headers.get(REQUEST_ID, "")
+    g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+    g.began = time.monotonic()
+    request.environ["wsgi.input"] = TimedInput(request.environ["wsgi.input"], BODY_SECONDS)
+    clear_contextvars()
+    bind_contextvars(request=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    if "request_id" in g:
+        response.headers[REQUEST_ID] = g.request_id
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    of_page = (response.mimetype or "") == "text/html"
+    response.headers.setdefault("Content-Security-Policy", POLICY_OF_DOCS if of_page else POLICY)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+    _log(response)
+    return response
+
+
+def _compressed(response: Response) -> Response:
+    """Large answers go out smaller to whoever takes gzip; streams go out as they come."""
+    large = not response.is_streamed and (response.calculate_content_length() or 0) >= COMPRESS_BYTES
+    if not large or response.mimetype not in COMPRESSED or response.status_code < HTTPStatus.OK:
+        return response
+    response.vary.add("Accept-Encoding")
+    if "Content-Encoding" in response.headers or request.accept_encodings["gzip"] <= 0:
+        return response
+    if response.direct_passthrough or request.method == "HEAD":
+        return response
+    response.set_data(gzip.compress(response.get_data(), COMPRESS_LEVEL, mtime=0))
+    response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+class TimedInput:
+    """A request's body, which has to arrive in so many seconds altogether; raises RequestTimedOut."""
+
+    def __init__(self, stream: Any, seconds: float) -> None:
+        self._stream, self._until = stream, time.monotonic() + seconds
+
+    def read(self, size: int = -1) -> bytes:
+        return self._in_time(lambda: self._stream.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._in_time(lambda: self._stream.readline(size))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _in_time(self, step: Callable[[], bytes]) -> bytes:
+        if time.monotonic() > self._until:
+            raise RequestTimedOut(seconds=BODY_SECONDS)
+        try:
+            return step()
+        except (BlockingIOError, TimeoutError):  # as the sockets of gateway.py are set up
+            raise RequestTimedOut(seconds=BODY_SECONDS) from None
+
+
+def _log(response: Response) -> None:
+    level = logging.DEBUG if request.path in QUIET else logging.INFO
+    if not log.isEnabledFor(level):
+        return
+    caller = g.get("caller")
+    about = {
+        "method": request.method,
+        "path": request.path[:200],
+        "status": response.status_code,
+        "ms": round(1000 * (time.monotonic() - g.get("began", time.monotonic())), 1),
+        "bytes": None if response.is_streamed else response.calculate_content_length(),  # else it would be read
+        "address": request.remote_addr,
+        "key": None if caller is None else caller.key,
+    }
+    log.log(level, "%s %s %d", request.method, about["path"], response.status_code, extra=about)
+
+
+def _forget(_: BaseException | None) -> None:
+    clear_contextvars()

@@ -2,19 +2,238 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
-from pydantic import ValidationError
+import functools
+import http
+import inspect
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from crochet_tasks.errors import CrochetError
+from flask import Flask, Response, current_app, g, request
+from pydantic import BaseModel, Field, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from crochet_tasks.errors import (
+    CrochetError,
+    InvalidRequest,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    RateLimited,
+    RequestTooLarge,
+    RouteUnknown,
+    Unauthorized,
+    Unavailable,
+    WrongContentType,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 1
+"""after which a request may be tried again where a service was away"""
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str
+    """a JSON pointer into the body, or `query/name`"""
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Programs go by `code`, which is stable; `title` and `detail` are for people."""
+
+    type: str = Field(examples=["/problems/corpus_unknown"])
+    title: str = Field(examples=["Corpus unknown"])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["corpus_unknown"])
+    detail: str = Field(examples=["there is no corpus 'genesis' here; known: main"])
+    request_id: str | None = Field(default=None, examples=["01JB3Z9Q4T8W2K7N5M6P0R1S2X"])
+    errors: list[Fault] | None = None
 
 
 def install(app: Flask) -> None:
     app.register_error_handler(CrochetError, problem)
+    app.register_error_handler(HTTPException, of_http)
+    app.register_error_handler(Exception, unexpected)
+    app.before_request(check_form)
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def problem(error: CrochetError) -> Response:
-    raise NotImplementedError
+    if error.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, RateLimited):
+        level = logging.ERROR if error.code == "internal" else logging.WARNING
+        log.log(level, "%s", error, extra={"code": error.code})
+    headers = dict(_headers(error))
+    return answer(type(error), _detail(error), headers=headers)
+
+
+def _detail(error: CrochetError) -> str:
+    """The message; of the inside of the service, which it may tell of, nothing goes out."""
+    if error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR or error.public or not error.context:
+        return str(error)
+    family = Unavailable if isinstance(error, Unavailable) else CrochetError
+    return inspect.getdoc(family) or ""
+
+
+def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
+    if isinstance(error, Unauthorized):
+        given = "Authorization" in request.headers
+        yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if given else "")
+    if isinstance(error, RateLimited) or error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        yield "Retry-After", str(error.context.get("seconds", RETRY_SECONDS))
+    if isinstance(error, MethodNotAllowed):
+        yield "Allow", str(error.context.get("allowed", ""))
+
+
+def answer(
+    kind: type[CrochetError],
+    detail: str,
+    *,
+    faults: list[Fault] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = Problem(
+        type=f"/problems/{kind.code}",
+        title=title(kind.code),
+        status=kind.status,
+        code=kind.code,
+        detail=detail.encode(errors="replace").decode(),
+        request_id=g.get("request_id"),
+        errors=faults,
+    )
+    response = Response(body.model_dump_json(exclude_none=True), kind.status, mimetype=MEDIA_TYPE)
+    response.headers.update(headers or {})
+    return response
+
+
+def title(code: str) -> str:
+    return code.replace("_", " ").capitalize()
 
 
 def invalid(error: ValidationError) -> Response:
-    raise NotImplementedError
+    """What is wrong with a request's parameters or body, each fault by itself; no value is repeated."""
+    faults = [
+        Fault(where=f"/{'/'.join(map(str, each['loc']))}", code=each["type"], message=each["msg"])
+        for each in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    first = f"{faults[0].where.lstrip('/') or 'body'}: {faults[0].message}" if faults else "it is not valid"
+    return answer(InvalidRequest, str(InvalidRequest(problem=first)), faults=faults)
+
+
+class Invalid(HTTPException):
+    """A body that a route has read and validated itself, and found wanting."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__(response=invalid(error))
+
+
+def of_http(error: HTTPException) -> Response:
+    """What Flask and Werkzeug raise: routes and methods that there are not, bodies that cannot be read."""
+    if error.response is not None:  # somebody has made the answer already
+        return current_app.make_response(error.response)
+    if error.code is not None and error.code < http.HTTPStatus.BAD_REQUEST:
+        return current_app.make_response(error.get_response())  # a redirect
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
+    limit = current_app.config.get("MAX_CONTENT_LENGTH")
+    known: dict[int | None, Callable[[], CrochetError]] = {
+        404: lambda: RouteUnknown(path=_path()),
+        405: lambda: MethodNotAllowed(path=_path(), method=request.method, allowed=allowed),
+        406: lambda: NotAcceptable(offered="application/json"),
+        413: lambda: RequestTooLarge(limit=limit),
+        415: lambda: WrongContentType(wanted="application/json", given=given()),
+    }
+    if error.code is not None and error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        return unexpected(error)
+    ours = known.get(error.code, lambda: MalformedRequest(reason=error.name.lower()))
+    return problem(ours())
+
+
+def unexpected(error: Exception) -> Response:
+    """A bug: it is logged with its traceback, and whoever asks learns the request's id."""
+    log.error("internal error", exc_info=error)
+    return answer(CrochetError, "Something went wrong; the log of the server says what, under this request id.")
+
+
+def _path() -> str:
+    return request.path[:200]
+
+
+def given() -> str:
+    """The type of the request's body, for people."""
+    return request.mimetype[:100] or "a body without Content-Type"
+
+
+# ── the form of requests ────────────────────────────────────────────────────────────────────────
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def check_form() -> None:
+    """Refuse what is no request at all: before its parts are validated, which takes no notice of most of it."""
+    if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
+        raise InvalidRequest(problem="a NUL character in the address")
+    if request.method in ("POST", "PUT", "PATCH", "DELETE") and takes_json(request.endpoint):
+        _check_json()
+
+
+def takes_json(endpoint: str | None) -> bool:
+    """Whether the route has a `body`, which it gets as JSON; one that reads the request itself has none."""
+    view = current_app.view_functions.get(endpoint or "")
+    return view is not None and _has_body(view)
+
+
+@functools.lru_cache(maxsize=512)
+def _has_body(view: Callable[..., Any]) -> bool:
+    return "body" in inspect.signature(view).parameters
+
+
+def _check_json() -> None:
+    if not request.is_json:
+        raise WrongContentType(wanted="application/json", given=given())
+    try:
+        body = request.get_json()
+    except HTTPException as error:
+        if error.code != http.HTTPStatus.BAD_REQUEST:
+            raise
+        raise MalformedRequest(reason="its body is not JSON") from None
+    except RecursionError:
+        raise MalformedRequest(reason="its body is nested too deeply") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest(problem="the body must be an object")
+    if _NUL.search(request.get_data()):
+        raise InvalidRequest(problem="a NUL character in the body")
+
+
+# ── what problems there are ─────────────────────────────────────────────────────────────────────
+
+
+def kinds() -> dict[str, type[CrochetError]]:
+    """Every error that there is, by its code."""
+
+    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from below(each)
+
+    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
+
+
+class Explained(BaseModel):
+    """An error in general; `says` has the names of what it would tell in braces."""
+
+    code: str
+    title: str
+    status: int
+    says: str
+
+
+def explained(kind: type[CrochetError]) -> Explained:
+    says = " ".join((inspect.getdoc(kind) or "").split())
+    return Explained(code=kind.code, title=title(kind.code), status=kind.status, says=says)

@@ -1,20 +1,43 @@
-"""Who asks, and what they may: API keys, short-lived tokens, scopes."""
+"""Who asks, and what they may: API keys, access tokens, scopes, and signatures of what administrators ask.
+
+Who asks is found out before anything else of a request is looked at (`identify`), and refused before its body is
+read (`admit`): whoever may not ask learns nothing about what the route takes.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
+import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from flask import g
+from flask import Flask, current_app, g, request
+from flask_openapi import OpenAPI
+from sqlalchemy import Connection
 
-Scope = Literal["read", "write", "admin"]
+from api import context, refusals
+from crochet_tasks import keys, serving, tokens
+from crochet_tasks.db import access
+from crochet_tasks.db.access import KeyRow
+from crochet_tasks.db.corpora import DEFAULT_TENANT
+from crochet_tasks.errors import AuthOff, CrochetError, Forbidden, SignatureRefused, Unauthorized
+from crochet_tasks.keys import SCOPES, Scope, Tier
+from crochet_tasks.settings import Settings
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SCHEMES: dict[str, Any] = {"key": {"type": "http", "scheme": "bearer"}}
+SCHEMES: dict[str, Any] = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key (`crk_...`), or an access token for one."}
+}
 NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
 """`security=` of every route that is not open to all"""
+
+DATE_HEADER, SIGNATURE_HEADER = "X-Crochet-Date", "X-Crochet-Signature"
+SIGNED_SECONDS = 300.0
+"""by how much the date of a signed request may differ from our clock"""
 
 
 class Caller(NamedTuple):
@@ -24,6 +47,15 @@ class Caller(NamedTuple):
     scopes: frozenset[Scope]
     key: str
     """prefix of the key, for logs"""
+    tier: Tier = "standard"
+    hash: bytes = b""
+    """of the key's secret: what signatures are made with"""
+    session: str | None = None
+    """of an access token"""
+
+
+NOBODY = Caller(DEFAULT_TENANT, frozenset(SCOPES), "none", "high")
+"""who asks where nobody has to say who they are"""
 
 
 def caller() -> Caller:
@@ -34,7 +66,11 @@ def caller() -> Caller:
 
 
 def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a route answer only callers with that scope; `admin` includes `write`, which includes `read`."""
+    """Let a route answer only callers with that scope; `admin` includes `write`, which includes `read`.
+
+    Stands directly above the function, below the blueprint's decorator. The request is refused before the route's
+    parameters and body are looked at.
+    """
 
     def guard(route: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(route)
@@ -42,11 +78,174 @@ def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
             authenticate(scope)
             return route(*args, **kwargs)
 
+        setattr(guarded, _SCOPE, scope)
         return guarded
 
     return guard
 
 
+_SCOPE = "_crochet_scope"
+
+
+def scope_of(view: Callable[..., Any] | None) -> Scope | None:
+    """The scope that a view `requires`; None for one that is open to all."""
+    return getattr(view, _SCOPE, None)
+
+
+def check(settings: Settings) -> None:
+    """Raise AuthOff where nobody would have to say who they are and others than this machine could ask."""
+    alone = settings.environment == "development" and serving.is_loopback(settings.api_host)
+    if not settings.api_auth and not alone:
+        raise AuthOff
+
+
+# ── the request ─────────────────────────────────────────────────────────────────────────────────
+
+
+def install(app: OpenAPI) -> None:
+    check(app.extensions["crochet.settings"])
+    app.extensions["crochet.refusals"] = refusals.Throttle()
+    app.before_request(identify)
+
+
+def install_admission(app: Flask) -> None:
+    """After the limits of requests, which count whom `identify` did not know by their address."""
+    app.before_request(admit)
+
+
+def identify() -> None:
+    """Find out who asks. That they are not known is kept for `admit`: they are counted first."""
+    g.caller = g.refusal = None
+    if _wanted() is None:
+        return
+    try:
+        g.caller = _caller()
+    except CrochetError as error:
+        g.refusal = error
+
+
+def admit() -> None:
+    scope = _wanted()
+    if scope is not None:
+        authenticate(scope)
+
+
+def _wanted() -> Scope | None:
+    """The scope that this request needs. A browser's question whether it may ask (OPTIONS) never reaches a route."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    return None if request.method == "OPTIONS" else scope_of(view)
+
+
 def authenticate(scope: Scope) -> None:
-    """Find out who asks; raises Unauthorized or Forbidden."""
-    raise NotImplementedError
+    """Raise Unauthorized, Forbidden or SignatureRefused unless who asks may; a refusal is in the security log."""
+    found: Caller | None = g.get("caller")
+    try:
+        _allow(found, scope)
+    except (Unauthorized, Forbidden, SignatureRefused) as error:
+        refusals.note(error, None if found is None else found.tenant, _prefix(found))
+        raise
+
+
+def _allow(found: Caller | None, scope: Scope) -> None:
+    if found is None:
+        raise g.get("refusal") or Unauthorized(reason="who asks was not found out")
+    if scope not in found.scopes:
+        raise Forbidden(needed=scope)
+    if scope == "admin" and context.settings().signed_admin and not g.get("signed"):
+        _check_signature(found)
+        g.signed = True
+
+
+def _prefix(found: Caller | None) -> str | None:
+    """Of the key that was given, also where it was no good."""
+    if found is not None:
+        return found.key
+    parts = keys.split(_bearer() or "")
+    return None if parts is None else parts[0]
+
+
+def _bearer() -> str | None:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
+
+
+def _caller() -> Caller:
+    if not context.settings().api_auth:
+        return NOBODY
+    given = _bearer()
+    if not given:
+        raise Unauthorized(reason="nobody says who asks")
+    parts = keys.split(given)
+    claims = None if parts else tokens.read(context.settings(), given)
+    with context.process().database.transaction() as connection:
+        return _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
+
+
+def _of_key(connection: Connection, prefix: str, hashed: bytes) -> Caller:
+    row = access.key(connection, prefix)
+    if not keys.recognised(row, hashed) or row is None:
+        raise Unauthorized(reason="there is no such key")
+    return _of_row(connection, row, row.scopes)
+
+
+def _of_token(connection: Connection, claims: tokens.Claims) -> Caller:
+    session = access.session(connection, claims.session)
+    row = access.key(connection, claims.key)
+    if session is None or row is None or not session.good or session.key != row.prefix:
+        raise Unauthorized(reason="the token's session has ended")
+    return _of_row(connection, row, session.scopes, session=str(session.id))
+
+
+def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str | None = None) -> Caller:
+    if row.state != "good":
+        raise Unauthorized(reason=f"the key is {row.state}")
+    if row.stale:
+        access.used(connection, row.id)
+    tier: Tier = "high" if row.tier == "high" else "standard"
+    return Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
+
+
+# ── signatures ──────────────────────────────────────────────────────────────────────────────────
+
+
+def signature(secret: str, method: str, target: str, date: str, body: bytes) -> str:
+    """The signature of a request by a key's secret, the part behind its last `_`... see docs/api.md.
+
+    `target` is path and query as sent; `date` is that of X-Crochet-Date, Unix time in seconds, perhaps with a fraction.
+    """
+    return _hmac(keys.hashed(secret), method, target, date, body)
+
+
+def _hmac(hashed: bytes, method: str, target: str, date: str, body: bytes) -> str:
+    # The key of the HMAC is the SHA-256 of the secret: that is what the server has. It is no secret from somebody
+    # who reads the database, but such a one lacks the key itself, which each request has to bring as well.
+    told = "\n".join((method, target, date, hashlib.sha256(body).hexdigest()))
+    return hmac.new(hashed, told.encode(), hashlib.sha256).hexdigest()
+
+
+def _check_signature(found: Caller) -> None:
+    date, given = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
+    if not date or not given:
+        raise SignatureRefused(reason=f"{DATE_HEADER} and {SIGNATURE_HEADER} are needed here")
+    try:
+        timely = abs(time.time() - float(date)) <= SIGNED_SECONDS  # which "nan" is not
+    except ValueError:
+        timely = False
+    if not timely or not date.isascii():
+        raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
+    wanted = _hmac(found.hash, request.method, _target(), date, request.get_data())
+    if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
+        raise SignatureRefused(reason="it is not that of this request")
+    with context.process().database.transaction() as connection:
+        new = access.sign(connection, bytes.fromhex(wanted), 2 * SIGNED_SECONDS)
+    if not new:
+        raise SignatureRefused(reason="this very request was made before")
+
+
+def _target() -> str:
+    """Path and query as they were sent, before anything was decoded."""
+    raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI")
+    if isinstance(raw, str) and raw.startswith("/"):
+        return raw
+    query = request.query_string.decode("latin-1")
+    return f"{request.path}?{query}" if query else request.path

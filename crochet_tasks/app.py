@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
 from crochet_tasks.schemas import Message
 from crochet_tasks.settings import Settings
+from crochet_tasks.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,21 @@ class Process:
     indexes: dict[int, PhraseIndex] = field(default_factory=dict)
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int], PhraseIndex] = field(default_factory=dict)
+    _ends: list[Callable[[], None]] = field(default_factory=list)
+
+    @functools.cached_property
+    def versions(self) -> Versions:
+        return Versions(self.settings)
+
+    def at_end(self, stop: Callable[[], None]) -> None:
+        """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
+        self._ends.append(stop)
+
+    def close(self) -> None:
+        for stop in self._ends:
+            stop()
+        self.versions.close()
+        self.database.close()
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
         """The corpus' phrase index, brought forward to `version` at least."""
@@ -72,17 +89,17 @@ _process: Process | None = None
 
 
 @contextlib.contextmanager
-def process(settings: Settings, url: str) -> Iterator[Process]:
-    """Open what this process' tasks work with, for as long as the context lasts."""
+def process(settings: Settings, where: str | Database) -> Iterator[Process]:
+    """Open what this process' tasks work with, for as long as the context lasts; `where` is a URL or a pool."""
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
     app.loader.import_default_modules()  # the tasks, which import this module
-    database = Database(url, settings)
-    _process = Process(settings, database)
+    database = Database(where, settings) if isinstance(where, str) else where
+    _process = opened = Process(settings, database)
     try:
-        yield _process
+        yield opened
     finally:
         _process = None
-        database.close()
+        opened.close()
 
 
 def here() -> Process:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.commands import operate, services, store
+from crochet_tasks.commands import keys, operate, services, store
 from crochet_tasks.errors import CrochetError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ for command in (store.run, store.export, store.verify, store.status, store.migra
     app.command(rich_help_panel="Store")(command)
 app.command(rich_help_panel="Operate")(operate.ingest)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
+app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower):
     app.command(rich_help_panel="Services")(service)
 

@@ -147,8 +147,14 @@ def close(
             crew.take_in()
             look.now_and_then()
     last = look()
-    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or Ended.ELSEWHERE
+    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _held_back(process, corpus)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
+
+
+def _held_back(process: app.Process, corpus: Corpus) -> Ended:
+    """Why open work is not taken up though nobody told us to stop."""
+    with process.database.transaction() as connection:
+        return Ended.BUDGET if corpora.spent(connection, corpus.id) else Ended.ELSEWHERE
 
 
 class _Crew:

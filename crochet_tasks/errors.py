@@ -27,6 +27,8 @@ class CrochetError(Exception):
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     retry: ClassVar[Retry] = Retry.NEVER
+    public: ClassVar[bool] = False
+    """whether clients of the API get to read the message, for a status from 500 on; it may tell of the inside"""
 
     def __init__(self, **context: object) -> None:
         self.context = context
@@ -159,6 +161,198 @@ class TextStarted(UsageError):
 
     code = "text_started"
     status = 409
+
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Unauthorized(UsageError):
+    """{reason}; send 'Authorization: Bearer' with an API key or an access token"""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(UsageError):
+    """this needs the scope '{needed}'"""
+
+    code = "forbidden"
+    status = 403
+
+
+class SignatureRefused(UsageError):
+    """the request's signature was refused: {reason}"""
+
+    code = "signature_refused"
+    status = 403
+
+
+class AuthOff(UsageError):
+    """CROCHET_API_AUTH is off: that is for CROCHET_ENVIRONMENT=development on 127.0.0.1 only"""
+
+    code = "auth_off"
+
+
+class TokensOff(CrochetError):
+    """this server gives no access tokens: CROCHET_JWT_SECRET is not set"""
+
+    code = "tokens_off"
+    status = 501
+
+
+class KeyUnknown(UsageError):
+    """there is no key '{key}'"""
+
+    code = "key_unknown"
+    status = 404
+
+
+class KeyEnded(UsageError):
+    """key '{key}' is {state} already"""
+
+    code = "key_ended"
+    status = 409
+
+
+class TenantUnknown(UsageError):
+    """there is no tenant '{tenant}'; known: {known}"""
+
+    code = "tenant_unknown"
+    status = 404
+
+
+class MalformedRequest(UsageError):
+    """the request cannot be read: {reason}"""
+
+    code = "malformed_request"
+    status = 400
+
+
+class InvalidRequest(UsageError):
+    """the request is not what this route takes: {problem}"""
+
+    code = "invalid_request"
+    status = 422
+
+
+class RouteUnknown(UsageError):
+    """there is nothing at {path}"""
+
+    code = "route_unknown"
+    status = 404
+
+
+class NotFound(UsageError):
+    """there is no {what} '{name}'"""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(UsageError):
+    """{path} does not take {method}"""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class NotAcceptable(UsageError):
+    """none of the types that you accept can be given; there is {offered}"""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class RequestTimedOut(UsageError):
+    """the request's body did not arrive in {seconds:.0f} s"""
+
+    code = "request_timed_out"
+    status = 408
+
+
+class Conflict(UsageError):
+    """{problem}"""
+
+    code = "conflict"
+    status = 409
+
+
+class PreconditionFailed(UsageError):
+    """it has changed meanwhile: it is at {current}, not at {given}"""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class RequestTooLarge(UsageError):
+    """the request's body is larger than {limit} bytes"""
+
+    code = "request_too_large"
+    status = 413
+
+
+class WrongContentType(UsageError):
+    """this route takes {wanted}, not {given}"""
+
+    code = "wrong_content_type"
+    status = 415
+
+
+class PreconditionRequired(UsageError):
+    """send If-Match with the ETag of what you have seen: it may have changed"""
+
+    code = "precondition_required"
+    status = 428
+
+
+class RateLimited(UsageError):
+    """more than {limit}: try again in {seconds} s"""
+
+    code = "rate_limited"
+    status = 429
+    retry = Retry.LATER
+
+
+class CorpusExists(UsageError):
+    """there is a corpus '{corpus}' already"""
+
+    code = "corpus_exists"
+    status = 409
+
+
+class NotConfirmed(UsageError):
+    """this deletes everything in corpus '{corpus}' for good; confirm it with ?confirm={corpus}"""
+
+    code = "not_confirmed"
+    status = 409
+
+
+class IdempotencyKeyReused(UsageError):
+    """the Idempotency-Key '{key}' was used for another request"""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class InvalidCursor(UsageError):
+    """the cursor was not given out for this question; begin without one"""
+
+    code = "invalid_cursor"
+    status = 422
+
+
+class InvalidOrthoId(UsageError):
+    """'{id}' is not the id of an ortho: 32 hexadecimal digits, in lower case"""
+
+    code = "invalid_ortho_id"
+    status = 422
+
+
+class PhraseUnknown(UsageError):
+    """'{phrase}' is no phrase of this corpus"""
+
+    code = "phrase_unknown"
+    status = 404
 
 
 # ── bad input ───────────────────────────────────────────────────────────────────────────────────
@@ -300,6 +494,13 @@ class RedisUnavailable(Unavailable):
     """Redis does not answer ({reason}); check CROCHET_REDIS_URL and that the server runs"""
 
     code = "redis_unavailable"
+
+
+class TooBusy(Unavailable):
+    """{what}; try again in {seconds} s"""
+
+    code = "too_busy"
+    public = True
 
 
 class WorkerLost(Unavailable):

@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from crochet_tasks.settings import Settings
+
 WORKERS, THREADS = 2, 8
 TIMEOUT_SECONDS = 30
 """after which a worker that does not move is ended and replaced"""
+KEEPALIVE_SECONDS = 15
+SILENT_SECONDS = 10
+"""that a client may neither send nor take anything in the middle of a request"""
 
 
-def serve(listener: socket.socket, drain: float, ready: Callable[[], None]) -> None:
-    """Answer until SIGTERM or SIGINT; raises SystemExit then. `drain` as in the settings: it ends within that.
+def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]) -> None:
+    """Answer until SIGTERM or SIGINT; raises SystemExit then. It ends within CROCHET_DRAIN.
 
     The listener is Gunicorn's from now on.
     """
+    # Connections get these from their listener; else one that sends nothing more holds a thread for ever.
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENT_SECONDS, 0))
     options = {
         "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,
         "worker_class": "gthread",
         "threads": THREADS,
         "timeout": TIMEOUT_SECONDS,
-        "graceful_timeout": int(drain * 0.8),
+        "graceful_timeout": int(settings.drain * 0.8),
+        "keepalive": KEEPALIVE_SECONDS,
+        "limit_request_line": 8190,
+        "limit_request_field_size": 8190,
         "control_socket_disable": True,
         "logger_class": _Log,
         "post_worker_init": lambda worker: ready() if worker.age == 1 else None,
         "proc_name": "crochet-api",
     }
-    _Application(options).run()
+    _Application(options, settings).run()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
     """The API. It is made in each worker, after the fork: what it opens belongs to one process."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
+    def __init__(self, options: dict[str, Any], settings: Settings) -> None:
+        self._options, self._settings = options, settings
         super().__init__()
 
     def load_config(self) -> None:
@@ -49,7 +61,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from api import create_app
 
-        return create_app()
+        return create_app(self._settings)
 
 
 class _Log(Logger):  # type: ignore[misc]

@@ -35,10 +35,15 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     The same text again is the first one; one that failed is tried again.
     """
     with here().database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
-        text, new = texts.accept(connection, corpus.id, title, body)
-        if new:
-            _ask(connection, outbox.ingest(corpus.id, text.id))
+        return accepted(connection, corpus.id, title, body)
+
+
+def accepted(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
+    """As `accept`, in the caller's transaction, to the end of which nobody else accepts a text of the corpus."""
+    corpora.hold(connection, corpus, Lock.ACCEPTANCE)
+    text, new = texts.accept(connection, corpus, title, body)
+    if new:
+        _ask(connection, outbox.ingest(corpus, text.id))
     return text, new
 
 

@@ -25,10 +25,12 @@ from crochet_tasks.db.operators import ENDED, OPEN, Wanted, WorkRow
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (
+    MessageDied,
     Retry,
     TextStarted,
     Unavailable,
     WorkAmbiguous,
+    WorkerLost,
     WorkNotCancellable,
     WorkNotFailed,
     WorkUnknown,
@@ -103,7 +105,7 @@ def listed(
 
     Dead letters belong to no corpus and to no kind of work.
     """
-    standings = {None: (*OPEN, "failed"), "open": OPEN, DEAD: ()}.get(state, (state or "",))
+    standings = _standings(state)
     with process.database.snapshot() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
         rows, there = operators.listed(connection, Wanted(standings, number, kind), most) if standings else ([], 0)
@@ -111,6 +113,19 @@ def listed(
         targets: list[Target] = [*rows, *letters]
         lines = [_line(connection, target) for target in targets[:most]]
     return WorkList(work=lines, more=there + len(letters) - len(lines))
+
+
+def _standings(state: str | None) -> Collection[str]:
+    return {None: (*OPEN, "failed"), "open": OPEN, DEAD: ()}.get(state, (state or "",))
+
+
+def of_corpus(connection: Connection, corpus: int, state: str | None, kind: str | None, most: int) -> WorkList:
+    """As `listed`, of one corpus; `dead` is the failed work whose messages the broker gave up."""
+    wanted = Wanted(_standings(state), corpus, kind)
+    if state == DEAD:
+        wanted = Wanted(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
+    rows, there = operators.listed(connection, wanted, most)
+    return WorkList(work=[_line_of_work(row) for row in rows], more=there - len(rows))
 
 
 def shown(process: Process, name: str) -> WorkDetail:
@@ -348,9 +363,7 @@ def _accepted_again(process: Process, items: list[uuid.UUID], rows: list[TextRow
     """Each text in a transaction of its own, as when it was new."""
     for row in {row.id: row for row in rows}.values():
         with process.database.transaction() as connection:
-            corpus = corpora.numbered(connection, row.corpus)
-            body = texts.body(connection, row.id)
-        ingest.accept(corpus, row.title, body)
+            ingest.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
     with process.database.snapshot() as connection:
         return _changed(connection, items, {row.id for row in rows})
 

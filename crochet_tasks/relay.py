@@ -13,9 +13,9 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import queues, retries, work
+from crochet_tasks import queues, retries, tenancy, work
 from crochet_tasks.app import Process, Step, app
-from crochet_tasks.db import dead_letters, publishing
+from crochet_tasks.db import dead_letters, idempotency, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.queues import DeadLetter, Depth
 from crochet_tasks.schemas import Message
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 10.0
 CARE_SECONDS = 2.0
 """how often, at the most, the relay looks for what is overdue and dead"""
+TIDY_SECONDS = 1.0
+"""for how long one look deletes what is not wanted any more"""
 LETTERS = 100
 """dead letters that one look buries, at the most"""
 
@@ -64,6 +66,7 @@ class Relay:
         work.publish_all()
         if time.monotonic() >= self._care:
             self._care = time.monotonic() + min(CARE_SECONDS, self._process.settings.lease / 4)
+            self._tidy_up()
             self.take_care()
 
     def take_care(self) -> None:
@@ -80,6 +83,12 @@ class Relay:
                 for letter, remove in letters:
                     self._bury(letter)
                     remove()
+
+    def _tidy_up(self) -> None:
+        """Go on deleting what tenants have deleted, and answers that are kept no longer."""
+        tenancy.sweep(self._process.database, TIDY_SECONDS)
+        with self._process.database.transaction() as connection:
+            idempotency.forget_old(connection)
 
     def _look_for_idle(self, depths: dict[str, Depth]) -> None:
         """Say, once, which queues hold messages that nobody takes."""

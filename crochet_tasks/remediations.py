@@ -18,6 +18,8 @@ def due(call: Knock) -> None:
     corpus = call.corpus
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)
+        if not outbox.opened(connection, call.items):  # done, or deleted with its corpus
+            return
         # In the order of the versions: the first one that makes a batch due names the window of its search.
         for item in outbox.due_before(connection, corpus, corpora.version(connection, corpus)):
             version = item.subject

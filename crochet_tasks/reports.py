@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -108,11 +108,24 @@ def export(process: Process, name: str, form: Format, only: Sides | None = None)
         corpus = corpora.named(connection, name)
         shapes = stored_shapes(connection, corpus.id)
         index = process.index(connection, corpus.id, corpus.version)
-        writer = _WRITERS[form](index)
-        yield writer.head.encode()
-        for sides in shapes if only is None else {only} & set(shapes):
-            for batch in batches.every(connection, corpus.id, sides):
-                yield writer.written(sides, batch.cells).encode()
+        yield from written(connection, index, corpus.id, form, [s for s in shapes if only in (None, s)])
+
+
+def written(
+    connection: Connection,
+    index: PhraseIndex,
+    corpus: int,
+    form: Format,
+    shapes: Iterable[Sides],
+    keep: Callable[[Cells], Cells] = lambda cells: cells,
+) -> Iterator[bytes]:
+    """The orthos of these shapes as UTF-8, a batch at a time; of each batch only what `keep` leaves of it."""
+    writer = _WRITERS[form](index)
+    yield writer.head.encode()
+    for sides in shapes:
+        for batch in batches.every(connection, corpus, sides):
+            if (cells := keep(batch.cells)).shape[1]:
+                yield writer.written(sides, cells).encode()
 
 
 def born(index: PhraseIndex, sides: Sides, cells: Cells) -> Longs:
@@ -286,7 +299,7 @@ def status(process: Process) -> Status:
             broker=queues.broker,
             broker_problem=queues.problem,
             queues=queues.depths,
-            corpora=[_corpus_status(connection, corpus) for corpus in corpora.every(connection)],
+            corpora=[corpus_status(connection, corpus) for corpus in corpora.every(connection)],
         )
 
 
@@ -322,7 +335,7 @@ def with_rates(now: Status, before: Status, seconds: float) -> Status:
     return now.model_copy(update={"corpora": grown})
 
 
-def _corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
+def corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
     counted = corpora.counted(connection, corpus.id)
     work, dropped = outbox.states(connection, corpus.id), operators.dropped(connection, corpus.id)
     failed, _ = attempts.failures(connection, corpus.id)

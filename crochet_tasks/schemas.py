@@ -317,3 +317,78 @@ class WorkChanged(Answer):
 
     changed: list[WorkLine]
     notes: list[str]
+
+
+# ── what the API answers ────────────────────────────────────────────────────────────────────────
+
+
+class TextError(Answer):
+    """Why a text or a piece of work failed."""
+
+    code: str
+    message: str
+
+
+class TextLine(Answer):
+    """A text without its body."""
+
+    id: str
+    title: str
+    state: Literal["accepted", "ingested", "current", "failed", "cancelled"]
+    """`current`: it is a version"""
+    seq: int
+    """place in the order of acceptance"""
+    position: int | None
+    """place among the texts that wait, from 1; null for one that does not"""
+    version: int | None
+    """the version of the context that it made"""
+    sentences: int
+    """how many are ingested"""
+    bytes: int
+    error: TextError | None
+    accepted_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+# ── who may ask ─────────────────────────────────────────────────────────────────────────────────
+
+
+class KeyLine(Answer):
+    """An API key, without its secret, which nobody has but whom it was given to."""
+
+    key: str
+    """its prefix: what `crochet keys` takes and logs show"""
+    tenant: str
+    name: str
+    scopes: list[str]
+    tier: str
+    state: Literal["good", "revoked", "expired", "rotated"]
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    """to the minute"""
+    rotated_at: dt.datetime | None
+
+
+class KeyList(Answer):
+    keys: list[KeyLine]
+
+
+class KeyMade(Answer):
+    """The outcome of `crochet keys create` and `rotate` with --json: the only time that the key itself is shown."""
+
+    key: str
+    line: KeyLine
+
+
+class Tokens(Answer):
+    """What a key or a refresh token was exchanged for."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - that is its type
+    expires_in: int
+    """seconds that the access token is good for"""
+    refresh_token: str
+    """good once, for 30 days since the key was given"""
+    scopes: list[str]

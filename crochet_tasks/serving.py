@@ -77,17 +77,20 @@ def _say_ready(**_: Any) -> None:
 def api(host: str | None, port: int | None) -> None:
     """Serve the API until SIGTERM or SIGINT; the requests in hand are answered. Raises SystemExit.
 
-    Raises what startup.check_database does, and InvalidSetting where nothing can listen on the address.
+    Raises what startup.check_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
     logs("api", settings)
+    from api import security, with_secret
     from crochet_tasks import gateway, startup
 
+    security.check(settings)
+    settings = with_secret(settings)  # before the fork: what one process signs the others must know
     startup.check_database(settings, log.warning)
     listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
     address = shown(settings.api_host, settings.api_port)
-    gateway.serve(listener, settings.drain, lambda: log.info("%s at http://%s", READY, address))
+    gateway.serve(listener, settings, lambda: log.info("%s at http://%s", READY, address))
 
 
 def listening(host: str, port: int, variable: str) -> socket.socket:
@@ -119,7 +122,7 @@ def check_flower(settings: Settings) -> None:
             variable="CROCHET_FLOWER_AUTH",
             needed_for="whoever reaches Flower can start tasks; only CROCHET_ENVIRONMENT=development goes without",
         )
-    if not _is_loopback(settings.flower_host):
+    if not is_loopback(settings.flower_host):
         raise NotOnLoopback(variable="CROCHET_FLOWER_HOST", address=settings.flower_host)
 
 
@@ -149,7 +152,7 @@ def flower() -> int:
     return int(app.start(["--quiet", "flower", *arguments]) or 0)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name

@@ -58,6 +58,23 @@ def _login(value: SecretStr) -> SecretStr:
     return value
 
 
+def _long(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < SECRET_BYTES:
+        raise ValueError(f"must be {SECRET_BYTES} bytes at least")
+    return value
+
+
+SECRET_BYTES = 32
+
+
+def _origins(value: str) -> str:
+    for origin in filter(None, value.split(",")):
+        url = urlsplit(origin)
+        if url.scheme not in ("http", "https") or not url.hostname or origin != f"{url.scheme}://{url.netloc}":
+            raise ValueError("must be origins such as https://pages.example, separated by commas")
+    return value
+
+
 Seconds = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
 
 
@@ -124,6 +141,40 @@ class Settings(BaseSettings):
     )
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
+    api_auth: bool = Field(
+        default=True, description="`off`: whoever reaches the API may do anything; in development on loopback only"
+    )
+    api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
+    api_cache_bytes: int = Field(
+        default=256_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
+    )
+    api_proxies: int = Field(
+        default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"
+    )
+    api_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+        default=None, description="pages of these origins may ask the API, e.g. `https://pages.example`"
+    )
+    api_rate: int = Field(default=600, ge=1, description="requests in a minute with one key, at the most")
+    api_rate_high: int = Field(default=6000, ge=1, description="the same for keys made with `--tier high`")
+    api_rate_anonymous: int = Field(
+        default=60, ge=1, description="requests in a minute without a good key, from one address, at the most"
+    )
+    jwt_secret: Annotated[SecretStr, AfterValidator(_long)] | None = Field(
+        default=None, description="what access tokens are signed with, 32 bytes at least; without it there are none"
+    )
+    max_waiting_texts: int = Field(
+        default=1000, ge=1, le=100_000, description="texts of a corpus that may wait; the API takes no more then"
+    )
+    max_open_work: int = Field(
+        default=50_000, ge=1, le=10_000_000, description="searches of a corpus that may be open; no more texts then"
+    )
+    api_listeners: int = Field(
+        default=4, ge=0, le=1000, description="who may follow the events at the same time, in one process of the API"
+    )
+    api_events_seconds: Seconds = Field(
+        default=60.0, description="seconds that one may follow the events with one request, at the most"
+    )
+    signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
     flower_host: str = Field(default="127.0.0.1", min_length=1, description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(

@@ -14,14 +14,19 @@ from structlog.contextvars import bound_contextvars
 
 from crochet_tasks.settings import Settings
 
-_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):([^\s/@]+)@")
+_SECRETS = (
+    (re.compile(r"(?<=://)([^\s:/@]*):([^\s/@]+)@"), r"\1:***@"),  # passwords in addresses
+    (re.compile(r"\b(crk_[a-z2-7]{10})_[\w-]{43}"), r"\1_***"),  # API keys
+    (re.compile(r"\bcrr_[\w-]{20,}"), "crr_***"),  # refresh tokens
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),  # access tokens
+)
 
 
 def logs(service: str, settings: Settings) -> None:
     """Send every log line of this process to standard error, those of libraries too.
 
     For people in a terminal and in development, else as a JSON object per line. What is bound (`doing`) is in each
-    line, passwords in addresses are in none.
+    line, passwords in addresses, keys and tokens are in none.
     """
     for_people = settings.log_format == "console" or (
         settings.log_format == "auto" and (sys.stderr.isatty() or settings.environment == "development")
@@ -66,11 +71,21 @@ def _with_service(service: str) -> Any:
 
 
 def _masked(_logger: object, _name: str, event: Event) -> Event:
-    """Passwords are nobody's business, wherever in the line they are."""
+    """Secrets are nobody's business, wherever in the line they are."""
     for key, value in event.items():
-        if isinstance(value, str) and "@" in value:
-            event[key] = _PASSWORD.sub(r"\1:***@", value)
+        event[key] = masked(value)
     return event
+
+
+def masked(value: Any) -> Any:
+    """The same without the secrets in it, as far as they can be told from other words."""
+    if isinstance(value, str):
+        for pattern, mask in _SECRETS:
+            value = pattern.sub(mask, value)
+        return value
+    if isinstance(value, dict):
+        return {key: masked(part) for key, part in value.items()}
+    return [masked(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 _SAID_FIRST = ("timestamp", "service", "level", "event", "logger", "exception")

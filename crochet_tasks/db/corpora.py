@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
@@ -22,6 +22,17 @@ class Corpus(NamedTuple):
     name: str
     limits: Limits
     version: int
+    tenant: int = 1
+    description: str = ""
+    budget: int | None = None
+    revision: int = 1
+    """of name, description and budget: it grows with each change of them"""
+
+
+KNOWN = 20
+"""corpora that an error tells of, at the most"""
+DEFAULT_TENANT = 1
+"""that of the command line"""
 
 
 class Lock(enum.IntEnum):
@@ -58,15 +69,16 @@ def check_name(name: str) -> None:
         raise InvalidName(name=name)
 
 
-def obtain(connection: Connection, name: str, wanted: dict[str, int]) -> Corpus:
+def obtain(connection: Connection, name: str, wanted: dict[str, int], tenant: int = DEFAULT_TENANT) -> Corpus:
     """The corpus of that name, made with the limits `wanted` (defaults for the rest) when there is none yet.
 
     Raises LimitsFixed when there is one and its limits are others than those wanted.
     """
     limits = checked(Limits(**wanted))
     check_name(name)
-    connection.execute(insert(corpora).values(name=name, **limits._asdict()).on_conflict_do_nothing())
-    corpus = named(connection, name)
+    new = insert(corpora).values(tenant=tenant, name=name, **limits._asdict())
+    connection.execute(new.on_conflict_do_nothing())
+    corpus = named(connection, name, tenant)
     if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
         raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits._asdict()), wanted=_in_words(wanted))
     return corpus
@@ -76,11 +88,35 @@ def _in_words(limits: dict[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in limits.items())
 
 
-def named(connection: Connection, name: str) -> Corpus:
-    """The corpus of that name; raises CorpusUnknown."""
-    row = connection.execute(_CORPORA.where(corpora.c.name == name)).first()
+def create(
+    connection: Connection, tenant: int, name: str, limits: Limits, description: str, budget: int | None
+) -> Corpus | None:
+    """A new corpus of a tenant; None where it has one of that name."""
+    values = {"tenant": tenant, "name": name, "description": description, "budget": budget, **limits._asdict()}
+    new = insert(corpora).values(values).on_conflict_do_nothing().returning(corpora.c.id)
+    number = connection.execute(new).scalar()
+    return None if number is None else numbered(connection, number)
+
+
+def change(connection: Connection, corpus: Corpus, name: str, description: str, budget: int | None) -> Corpus:
+    """The corpus with another name, description and budget, in its next revision; as it is where they are the same."""
+    after = corpus._replace(name=name, description=description, budget=budget)
+    if after == corpus:
+        return corpus
+    values = {"name": name, "description": description, "budget": budget, "revision": corpus.revision + 1}
+    connection.execute(update(corpora).where(corpora.c.id == corpus.id).values(values))
+    return after._replace(revision=corpus.revision + 1)
+
+
+def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lock: bool = False) -> Corpus:
+    """The tenant's corpus of that name; raises CorpusUnknown, which tells of no other tenant's corpora.
+
+    With `lock`, nobody changes it before the transaction ends.
+    """
+    query = _seen(tenant).where(corpora.c.name == name)
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).first()
     if row is None:
-        known = ", ".join(corpus.name for corpus in every(connection)) or "none"
+        known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN)) or "none"
         raise CorpusUnknown(corpus=name, known=known)
     return _corpus(*row)
 
@@ -89,19 +125,33 @@ def numbered(connection: Connection, number: int) -> Corpus:
     return _corpus(*connection.execute(_CORPORA.where(corpora.c.id == number)).one())
 
 
-def every(connection: Connection) -> list[Corpus]:
-    return [_corpus(*row) for row in connection.execute(_CORPORA.order_by(corpora.c.name))]
+def every(connection: Connection, tenant: int = DEFAULT_TENANT) -> list[Corpus]:
+    rows = connection.execute(_seen(tenant).order_by(corpora.c.name))
+    return [_corpus(*row) for row in rows]
+
+
+def page(connection: Connection, tenant: int, after: str, most: int) -> list[Corpus]:
+    """So many of a tenant's corpora, in the order of their names, after one of them."""
+    rows = connection.execute(_seen(tenant).where(corpora.c.name > after).order_by(corpora.c.name).limit(most))
+    return [_corpus(*row) for row in rows]
 
 
 def version(connection: Connection, corpus: int) -> int:
     return int(connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one())
 
 
-_CORPORA = select(*(corpora.c[name] for name in ("id", "name", "version", *Limits._fields)))
+_PLAIN = ("id", "name", "version", "tenant", "description", "budget", "revision")
+_CORPORA = select(*(corpora.c[name] for name in (*_PLAIN, *Limits._fields)))
 
 
-def _corpus(number: int, name: str, version: int, *limits: int) -> Corpus:
-    return Corpus(number, name, Limits(*limits), version)
+def _seen(tenant: int) -> Select[Any]:
+    """The corpora that a tenant sees: its own, but for those that are being deleted."""
+    return _CORPORA.where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
+
+
+def _corpus(*row: Any) -> Corpus:
+    plain, limits = row[: len(_PLAIN)], row[len(_PLAIN) :]
+    return Corpus(limits=Limits(*limits), **dict(zip(_PLAIN, plain, strict=True)))
 
 
 # ── counters ────────────────────────────────────────────────────────────────────────────────────
@@ -155,6 +205,16 @@ def total(connection: Connection, corpus: int) -> int:
     """How many orthos are stored."""
     orthos = func.coalesce(func.sum(counts.c.orthos), 0)
     return int(connection.execute(select(orthos).where(counts.c.corpus == corpus)).scalar_one())
+
+
+SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
+"""in SQL, of a row of corpora: it holds as many orthos as it may"""
+
+
+def spent(connection: Connection, corpus: int) -> bool:
+    """Whether the budget of a corpus is spent: no search is taken up until it is raised."""
+    found = connection.execute(select(corpora.c.id).where(corpora.c.id == corpus, text(SPENT)))
+    return found.first() is not None
 
 
 def packed_bytes(connection: Connection, corpus: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select, text, update
 
 from crochet_tasks.db import outbox
+from crochet_tasks.db.corpora import SPENT
 from crochet_tasks.db.tables import attempts, audit, corpora, dead_letters, texts, work
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Sides
@@ -77,11 +78,12 @@ def _read(row: Any) -> WorkRow:
 
 
 class Wanted(NamedTuple):
-    """Which work is asked for: of these standings, and of one corpus and one kind where they are given."""
+    """Which work is asked for: of these standings, and of one corpus, one kind, some errors where they are given."""
 
     standings: Collection[str]
     corpus: int | None = None
     kind: str | None = None
+    errors: Collection[str] | None = None
 
     @property
     def condition(self) -> ColumnElement[bool]:
@@ -90,6 +92,8 @@ class Wanted(NamedTuple):
         found: ColumnElement[bool] = work.c.state.in_(states) & _STANDING.in_(self.standings)
         if self.corpus is not None:
             found &= work.c.corpus == self.corpus
+        if self.errors is not None:
+            found &= work.c.error["code"].astext.in_(self.errors)
         return found if self.kind is None else found & (work.c.kind == self.kind)
 
 
@@ -122,6 +126,12 @@ def numbered(connection: Connection, ids: Iterable[uuid.UUID]) -> list[WorkRow]:
 
 
 _TEXT = select(*(texts.c[name] for name in TextRow._fields))
+
+
+def corpus_of(connection: Connection, item: uuid.UUID) -> int | None:
+    """The corpus of a piece of work; None where there is no such work."""
+    found: int | None = connection.execute(select(work.c.corpus).where(work.c.id == item)).scalar()
+    return found
 
 
 def text_row(connection: Connection, number: int, *, lock: bool = False) -> TextRow | None:
@@ -209,8 +219,9 @@ def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> boo
     return bool(connection.execute(text(_UNFINISHED), {"corpus": corpus, "ids": list(ids)}).scalar_one())
 
 
-# What a version makes due is not looked for while that of an older one has failed: it stays open.
-_UNFINISHED = """
+# What a version makes due is not looked for while that of an older one has failed: it stays open. So do searches of
+# a corpus whose budget is spent.
+_UNFINISHED = f"""
 SELECT EXISTS (
     SELECT FROM texts WHERE id = ANY(CAST(:ids AS bigint[])) AND state IN ('accepted', 'ingested')
 ) OR EXISTS (
@@ -221,6 +232,7 @@ SELECT EXISTS (
             WHERE failed.corpus = :corpus AND failed.state = 'failed' AND failed.kind = 'remediations'
               AND failed.subject < work.subject
        ))
+       AND NOT (kind IN ('seed', 'grow') AND EXISTS (SELECT FROM corpora WHERE id = :corpus AND {SPENT}))
 )
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, select, text, update
 
+from crochet_tasks.db.corpora import SPENT
 from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
 from crochet_tasks.db.tables import work
 
@@ -88,7 +89,8 @@ def take_next(
     times as many when they were searched before, because little comes of most of them. What has been tried without
     success comes alone, so that it takes no others with it.
 
-    With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few.
+    With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few. Nor
+    is one of a corpus whose budget is spent; its texts still become versions.
     """
     values = {"corpus": corpus, "orthos": group_orthos, "again": 4 * group_orthos, "most": published_limit}
     return sorted((read(row) for row in connection.execute(text(_TAKE), values)), key=lambda item: item.id)
@@ -100,11 +102,13 @@ WITH room AS MATERIALIZED (
            SELECT count(DISTINCT published_at) FROM work WHERE state = 'open' AND published_at IS NOT NULL
               AND kind IN ('seed', 'grow')
            ) AS is_left
+), spent AS MATERIALIZED (  -- looked at only where there is a search to be taken
+    SELECT id FROM corpora WHERE {SPENT}
 ), first AS MATERIALIZED (
     SELECT * FROM work
      WHERE state = 'open' AND published_at IS NULL AND (not_before IS NULL OR not_before <= clock_timestamp())
        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
-       AND (priority >= {REMEDIATIONS} OR (SELECT is_left FROM room))
+       AND (priority >= {REMEDIATIONS} OR ((SELECT is_left FROM room) AND corpus NOT IN (SELECT id FROM spent)))
      ORDER BY priority DESC, created_at, id
      LIMIT 1 FOR UPDATE SKIP LOCKED
 ), alike AS MATERIALIZED (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url
@@ -22,25 +23,37 @@ AWAY = {"08", "28", "3D", "53", "55", "57", "58"}
 """classes of states in which the server, or this connection to it, is of no use for the moment"""
 
 
+class Bounds(NamedTuple):
+    """Of a pool: seconds that a statement may take and wait for a lock, connections, seconds to get one."""
+
+    statement: float
+    lock: float
+    kept: int = 2
+    more: int = 3
+    patience: int = 10
+    """psycopg takes 1 for 2"""
+
+
 class Database:
     """A small pool of connections to one Postgres."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, bounds: Bounds | None = None) -> None:
+        bounds = bounds or Bounds(settings.statement_timeout, settings.lock_timeout)
         options = {
-            "statement_timeout": _milliseconds(settings.statement_timeout),
-            "lock_timeout": _milliseconds(settings.lock_timeout),
-            "idle_in_transaction_session_timeout": _milliseconds(settings.statement_timeout),
+            "statement_timeout": _milliseconds(bounds.statement),
+            "lock_timeout": _milliseconds(bounds.lock),
+            "idle_in_transaction_session_timeout": _milliseconds(bounds.statement),
             "timezone": "UTC",
             "jit": "off",  # compiling takes longer than our statements
         }
         self.engine: Engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
-            pool_size=2,
-            max_overflow=3,
-            pool_timeout=10,
+            pool_size=bounds.kept,
+            max_overflow=bounds.more,
+            pool_timeout=bounds.patience,
             pool_pre_ping=True,
             connect_args={
-                "connect_timeout": 10,
+                "connect_timeout": bounds.patience,
                 "application_name": "crochet",
                 "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             },

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -30,36 +29,33 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE, JSONB
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
-)
-
-
-def _now(name: str) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
-
+from crochet_tasks.db.access_tables import APPEND_ONLY, FIRST_TENANT, tenants
+from crochet_tasks.db.metadata import metadata, now
 
 corpora = Table(
     "corpora",
     metadata,
     Column("id", Integer, Identity(always=True), primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("tenant", Integer, ForeignKey(tenants.c.id), nullable=False, server_default="1"),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
     Column("max_axes", SmallInteger, nullable=False),
     Column("max_side", SmallInteger, nullable=False),
     Column("max_cells", Integer, nullable=False),
+    Column("budget", BigInteger, comment="orthos after which no more are searched for; none without"),
     Column("version", Integer, nullable=False, server_default="0"),
-    _now("created_at"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="of name, description and budget"),
+    now("created_at"),
+    Column("removed_at", DateTime(timezone=True), comment="since then nobody sees it, and the relay deletes it"),
+    Index("corpora_tenant_name_key", "tenant", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name"),
     CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
     CheckConstraint("max_side BETWEEN 2 AND 64", name="max_side"),
     CheckConstraint("max_cells BETWEEN 4 AND 1024", name="max_cells"),
+    CheckConstraint("char_length(description) <= 2000", name="description"),
+    CheckConstraint("budget > 0", name="budget"),
     CheckConstraint("version >= 0", name="version"),
+    CheckConstraint("revision >= 1", name="revision"),
     comment="A body of texts with its own vocabulary, phrases, limits and orthos.",
 )
 
@@ -77,7 +73,7 @@ texts = Table(
     Column("version", Integer, comment="the version of the context that this text made"),
     Column("phrases", Integer, comment="how many phrases that version has, the empty one included: its limit"),
     Column("error", JSONB(none_as_null=True)),
-    _now("accepted_at"),
+    now("accepted_at"),
     Column("finished_at", DateTime(timezone=True)),
     UniqueConstraint("corpus", "seq"),
     UniqueConstraint("corpus", "version"),
@@ -174,7 +170,7 @@ work = Table(
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
     Column("error", JSONB(none_as_null=True)),
     Column("upto", Integer, comment="the version up to which it was searched"),
-    _now("created_at"),
+    now("created_at"),
     Column("not_before", DateTime(timezone=True)),
     Column("published_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
@@ -210,7 +206,7 @@ attempts = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("work", Uuid, ForeignKey("work.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("number", SmallInteger, nullable=False, comment="begins anew when an operator opens the work again"),
-    _now("at"),
+    now("at"),
     Column("error", JSONB(none_as_null=True), nullable=False, comment="code, message, type, context and where it was"),
     comment="Every try of work that did not succeed.",
 )
@@ -225,7 +221,7 @@ dead_letters = Table(
     Column("message", Text, comment="its id, if it has one"),
     Column("body", LargeBinary, nullable=False, comment="its beginning"),
     Column("died_at", DateTime(timezone=True), nullable=False),
-    _now("noted_at"),
+    now("noted_at"),
     comment="Messages that the broker gave up and that name no work of ours. Work that died is in `work`, as failed.",
 )
 
@@ -244,7 +240,7 @@ audit = Table(
     "audit",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    _now("at"),
+    now("at"),
     Column("who", Text, nullable=False, server_default=func.current_user()),
     Column("what", Text, nullable=False),
     Column("subject", Text, nullable=False, index=True),
@@ -274,9 +270,10 @@ PROGRAMS = (
     """
     CREATE VIEW orthos AS
     SELECT corpora.name AS corpus, array_to_string(batches.sides, 'x') AS shape, box.words,
-           batches.sides, batches.born AS seen, batches.id AS batch, place
+           batches.sides, batches.born AS seen, batches.id AS batch, place, tenants.name AS tenant
       FROM batches
       JOIN corpora ON corpora.id = batches.corpus
+      JOIN tenants ON tenants.id = corpora.tenant
      CROSS JOIN LATERAL (SELECT batches.cells || ''::bytea AS cells OFFSET 0) AS unpacked  -- fetched once per batch
      CROSS JOIN LATERAL generate_series(0, batches.count - 1) AS place
      CROSS JOIN LATERAL (
@@ -341,6 +338,8 @@ PROGRAMS = (
     CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
     """,
+    APPEND_ONLY,
+    FIRST_TENANT,
 )
 """Run after the tables were made."""
 

@@ -160,6 +160,10 @@ class PhraseIndex:
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────
 
+    def number(self, word: str) -> int:
+        """The id of a word; -1 where it is none of the vocabulary."""
+        return self._ids.get(word, _FREE)
+
     def find(self, node: npt.NDArray[np.integer], word: npt.NDArray[np.integer]) -> Ints:
         """The phrase made of the phrase `node` and then `word`, elementwise; -1 where there is none."""
         return self._table.find(node.astype(np.int64), word.astype(np.int64))

@@ -22,3 +22,8 @@ def sentences(text: str) -> list[list[str]]:
 
 def _belongs_to_words(char: str) -> bool:
     return char == "'" or char.isspace() or unicodedata.category(char)[0] in "LM"
+
+
+def normalised(word: str) -> str:
+    """A word that somebody typed, as it would stand in a sentence; it need not be one."""
+    return unicodedata.normalize("NFC", word).replace("\u2019", "'").lower().strip()

@@ -4,6 +4,7 @@
     empty       the URL of a new database without a schema
     database    the URL of a new database with the migrated schema (a copy of a template: some 30 ms)
     process     what tasks find with `app.here()`, opened on `database` with the default settings
+    api         a client of the API for each scope, on `process`: see tests/integration/api.py
 
 For other settings open the process yourself: `with app.process(Settings(batch_orthos=1), database) as process:`.
 Celery runs eagerly because celeryconfig says so. What tests do with a process is in `tests/integration/steps.py`.
@@ -22,6 +23,7 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import embedded, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
+from tests.integration.api import api  # noqa: F401 - a fixture
 
 _numbers = itertools.count()
 

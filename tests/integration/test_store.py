@@ -14,10 +14,11 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, batches, bulk, corpora, outbox, publishing, tables
+from crochet_tasks.db import attempts, batches, bulk, corpora, outbox, publishing
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change
+from crochet_tasks.db.metadata import metadata
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Cells, Sides
@@ -32,6 +33,33 @@ PART = Range(0, 1)
 
 # A small store: corpus 1 with a text, a word, two phrases, two batches (one searched) and work for the other one.
 STORE: list[tuple[str, dict[str, object]]] = [
+    ("keys", {"tenant": 1, "prefix": "a" * 10, "hash": bytes(32), "name": "known", "scopes": ["read"]}),
+    (
+        "keys",
+        {
+            "tenant": 1,
+            "prefix": "c" * 10,
+            "hash": bytes(32),
+            "name": "successor",
+            "scopes": ["read"],
+        },
+    ),
+    (
+        "keys",
+        {
+            "tenant": 1,
+            "prefix": "d" * 10,
+            "hash": bytes(32),
+            "name": "rotated",
+            "scopes": ["read"],
+            "rotated_at": NOW,
+            "successor": 2,
+        },
+    ),
+    ("sessions", {"id": KNOWN, "key": 1, "scopes": ["read"], "expires_at": NOW}),
+    ("refresh_tokens", {"hash": bytes(32), "session": KNOWN}),
+    ("signatures", {"signature": bytes(32)}),
+    ("idempotency", {"tenant": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64}),
     (
         "texts",
@@ -93,6 +121,13 @@ STORE: list[tuple[str, dict[str, object]]] = [
 
 # One more row of each table that is welcome there.
 WELCOME: dict[str, dict[str, object]] = {
+    "tenants": {"name": "new"},
+    "keys": {"tenant": 1, "prefix": "b" * 10, "hash": bytes(32), "name": "new", "scopes": ["write", "admin"]},
+    "sessions": {"id": OTHER, "key": 1, "scopes": ["read"], "expires_at": NOW},
+    "refresh_tokens": {"hash": b"1" * 32, "session": KNOWN},
+    "signatures": {"signature": b"1" * 32},
+    "idempotency": {"tenant": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
+    "security_log": {"what": "key.created"},
     "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4},
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
     "words": {"corpus": 1, "id": 1, "born": 1, "word": "b"},
@@ -123,7 +158,37 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("corpora_max_side_check", {"max_side": 65}),
     ("corpora_max_cells_check", {"max_cells": 3}),
     ("corpora_version_check", {"version": -1}),
-    ("corpora_name_key", {"name": "known"}),
+    ("corpora_description_check", {"description": "x" * 2001}),
+    ("corpora_budget_check", {"budget": 0}),
+    ("corpora_revision_check", {"revision": 0}),
+    ("corpora_tenant_fkey", {"tenant": 99}),
+    ("corpora_tenant_name_key", {"name": "known"}),
+    ("tenants_name_check", {"name": "with spaces"}),
+    ("tenants_name_key", {"name": "default"}),
+    ("keys_prefix_check", {"prefix": "SHORT"}),
+    ("keys_prefix_key", {"prefix": "a" * 10}),
+    ("keys_hash_check", {"hash": b"short"}),
+    ("keys_name_check", {"name": ""}),
+    ("keys_scopes_check", {"scopes": ["root"]}),
+    ("keys_scopes_check", {"scopes": []}),
+    ("keys_tier_check", {"tier": "best"}),
+    ("keys_rotated_check", {"rotated_at": NOW}),
+    ("keys_tenant_fkey", {"tenant": 99}),
+    ("keys_successor_fkey", {"rotated_at": NOW, "successor": 99}),
+    ("keys_successor_key", {"rotated_at": NOW, "successor": 2}),
+    ("sessions_pkey", {"id": KNOWN}),
+    ("sessions_scopes_check", {"scopes": ["root"]}),
+    ("sessions_key_fkey", {"key": 99}),
+    ("refresh_tokens_pkey", {"hash": bytes(32)}),
+    ("refresh_tokens_hash_check", {"hash": b"short"}),
+    ("refresh_tokens_session_fkey", {"session": OTHER}),
+    ("signatures_pkey", {"signature": bytes(32)}),
+    ("signatures_signature_check", {"signature": b"short"}),
+    ("idempotency_pkey", {"key": "known"}),
+    ("idempotency_key_check", {"key": ""}),
+    ("idempotency_request_check", {"request": b"short"}),
+    ("idempotency_status_check", {"status": 100}),
+    ("idempotency_tenant_fkey", {"tenant": 99}),
     ("texts_corpus_seq_key", {"seq": 1}),
     ("texts_corpus_version_key", {"state": "current", "version": 1, "phrases": 3}),
     ("texts_corpus_sha256_key", {"sha256": b"1" * 32}),
@@ -182,13 +247,13 @@ def small(create: Callable[[str], str], migrated: str) -> Iterator[Database]:
     database = Database(create(migrated), Settings())
     with database.transaction() as connection:
         for table, row in STORE:
-            connection.execute(insert(tables.metadata.tables[table]), row)
+            connection.execute(insert(metadata.tables[table]), row)
     yield database
     database.close()
 
 
 def put(connection: Connection, table: str, **change: object) -> None:
-    connection.execute(insert(tables.metadata.tables[table]), {**WELCOME[table], **change})
+    connection.execute(insert(metadata.tables[table]), {**WELCOME[table], **change})
 
 
 @pytest.mark.parametrize("table", WELCOME)
@@ -205,7 +270,7 @@ def test_welcome(small: Database, table: str) -> None:
 def test_constraint_refuses(small: Database, constraint: str, change: dict[str, object]) -> None:
     """A row that violates an invariant is refused by the constraint that states it."""
     with pytest.raises(IntegrityError) as refusal, small.transaction() as connection:
-        put(connection, constraint.split("_", maxsplit=1)[0], **change)
+        put(connection, max((table for table in WELCOME if constraint.startswith(f"{table}_")), key=len), **change)
     assert refusal.value.orig is not None
     assert refusal.value.orig.diag.constraint_name == constraint  # type: ignore[attr-defined]
 
@@ -215,10 +280,21 @@ def test_no_constraint_is_forgotten(small: Database) -> None:
     with small.transaction() as connection:
         names = set(connection.execute(text(CONSTRAINTS)).scalars())
     # Of ids that nobody can choose.
-    generated = {f"{table}_pkey" for table in ("attempts", "audit", "batches", "corpora", "dead_letters", "texts")}
+    generated = {f"{table}_pkey" for table in GENERATED}
     assert names - generated == {name for name, _ in REFUSED}
 
 
+GENERATED = (
+    "attempts",
+    "audit",
+    "batches",
+    "corpora",
+    "dead_letters",
+    "keys",
+    "security_log",
+    "tenants",
+    "texts",
+)
 CONSTRAINTS = """
 SELECT conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
  WHERE relnamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u') AND relname <> 'alembic_version'

@@ -1,0 +1,167 @@
+"""Corpora: make, list, change, delete."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Response, request
+from flask_openapi import APIBlueprint, Tag
+from flask_openapi.models import RequestBody
+
+from api import answers, context, held, refusals, security, tagged
+from api.answers import Answered
+from api.documented import NOT_MODIFIED, problems
+from api.models import (
+    Confirmed,
+    CorpusLine,
+    CorpusPage,
+    CorpusPatch,
+    LimitsSet,
+    NewCorpus,
+    Nothing,
+    OfCorpus,
+    Paged,
+    Seen,
+)
+from crochet_tasks import tenancy
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import (
+    CorpusExists,
+    InvalidCursor,
+    InvalidName,
+    LimitOutOfRange,
+    LimitsFixed,
+    NotConfirmed,
+    PreconditionFailed,
+    PreconditionRequired,
+    WrongContentType,
+)
+from crochet_tasks.finding_cursor import opened, sealed
+from crochet_tasks.tenancy import Settled
+
+MERGE_PATCH = "application/merge-patch+json"
+
+api = APIBlueprint(
+    "corpora",
+    __name__,
+    url_prefix="/v1/corpora",
+    abp_tags=[Tag(name="corpora")],
+    abp_security=security.NEEDS_KEY,
+)
+
+
+@api.post(
+    "",
+    responses={201: CorpusLine, **problems(CorpusExists, InvalidName, LimitOutOfRange, of_corpus=False)},
+    operation_id="createCorpus",
+)
+@security.requires("write")
+def create(query: Nothing, body: NewCorpus) -> Answered:  # noqa: ARG001 - parameters are refused
+    """Make a corpus. Its limits are fixed from now on."""
+    wanted = Settled(body.name, body.description, body.budget)
+    limits = Limits(**body.limits.model_dump())
+    return _created(tenancy.create(context.process(), security.caller().tenant, wanted, limits))
+
+
+def _created(corpus: Corpus) -> Response:
+    response = answers.json(_line(corpus), 201, {"Location": address(corpus.name)})
+    response.set_etag(tenancy.tag(corpus))
+    return response
+
+
+@api.get(
+    "",
+    responses={200: CorpusPage, **NOT_MODIFIED, **problems(InvalidCursor, of_corpus=False)},
+    operation_id="listCorpora",
+)
+@security.requires("read")
+def every(query: Paged) -> Answered:
+    """The corpora, in the order of their names."""
+    tenant, secret = security.caller().tenant, held.cursor_secret()
+    question: list[object] = ["corpora", tenant]
+    after = "" if query.cursor is None else opened(secret, question, query.cursor).decode()
+    with context.process().database.snapshot() as connection:
+        found = corpora.page(connection, tenant, after, query.limit + 1)
+    page, more = found[: query.limit], len(found) > query.limit
+    following = sealed(secret, question, page[-1].name.encode()) if more else None
+    return tagged.answer(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
+
+
+@api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **problems()}, operation_id="getCorpus")
+@security.requires("read")
+def one(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """What is set of a corpus; its ETag is what PATCH wants in If-Match."""
+    with held.shown(path.corpus) as (_, corpus):
+        return tagged.answer(_line(corpus), tag=tenancy.tag(corpus), strong=True)
+
+
+@api.patch(
+    "/<corpus>",
+    request_body=RequestBody(
+        content={MERGE_PATCH: {"schema": {"$ref": "#/components/schemas/CorpusPatch"}}},  # type: ignore[dict-item]
+        required=True,
+    ),
+    responses={
+        200: CorpusLine,
+        **problems(
+            CorpusExists,
+            InvalidName,
+            LimitsFixed,
+            PreconditionFailed,
+            PreconditionRequired,
+            WrongContentType,
+        ),
+    },
+    operation_id="changeCorpus",
+)
+@security.requires("write")
+def change(path: OfCorpus, query: Nothing, header: Seen, body: CorpusPatch) -> Answered:  # noqa: ARG001
+    """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
+    if request.mimetype != MERGE_PATCH:
+        raise WrongContentType(wanted=MERGE_PATCH, given=request.mimetype or "nothing")
+    with held.shown(path.corpus) as (_, corpus):
+        existing = corpus.limits._asdict()
+    if "limits" in body.model_fields_set:
+        raise LimitsFixed(corpus=corpus.name, existing=_in_words(existing), wanted=_in_words(body.limits or {}))
+    if header.if_match is None:
+        raise PreconditionRequired
+    wanted = body.model_dump(exclude_unset=True)
+    if "description" in wanted:
+        wanted["description"] = wanted["description"] or ""
+    given = {tenancy.ANY} if request.if_match.star_tag else request.if_match.as_set()
+    changed = tenancy.change(context.process(), security.caller().tenant, path.corpus, given, wanted)
+    response = answers.json(_line(changed), headers={"Content-Location": address(changed.name)})
+    response.set_etag(tenancy.tag(changed))
+    return response
+
+
+def _in_words(limits: dict[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "none"
+
+
+@api.delete("/<corpus>", responses={204: None, **problems(NotConfirmed)}, operation_id="deleteCorpus")
+@security.requires("admin")
+def delete(path: OfCorpus, query: Confirmed) -> Answered:
+    """Delete a corpus with all that is in it, for good. It is gone at once; its room is freed little by little."""
+    caller = security.caller()
+    number = tenancy.remove(context.process(), caller.tenant, path.corpus, query.confirm)
+    held.catalog().forget(number)
+    held.warming().forget(number)
+    refusals.write("corpus.deleted", caller.tenant, caller.key, {"corpus": path.corpus})
+    return Response(status=204)
+
+
+def address(corpus: str) -> str:
+    return f"/v1/corpora/{quote(corpus)}"
+
+
+def _line(corpus: Corpus) -> CorpusLine:
+    return CorpusLine(
+        name=corpus.name,
+        description=corpus.description,
+        limits=LimitsSet(**corpus.limits._asdict()),
+        budget=corpus.budget,
+        revision=corpus.revision,
+    )

@@ -1,0 +1,145 @@
+"""What the API says of itself: /openapi.json, the pages at /docs (Swagger UI, from this server), and /problems."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import Any
+
+from flask import Blueprint, Response, current_app, redirect, send_from_directory
+
+from api import answers, problems
+from crochet_tasks.errors import NotFound
+
+docs = Blueprint("docs", __name__)
+
+ASSETS = ("css/swagger-ui.css", "js/swagger-ui-bundle.js", "images/swagger.svg")
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>crochet-tasks API</title>
+<link rel="icon" href="/docs/images/swagger.svg">
+<link rel="stylesheet" href="/docs/css/swagger-ui.css">
+</head>
+<body>
+<div id="page"></div>
+<script src="/docs/js/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});
+"""
+
+WITHOUT_KEY = (400, 406, 429, 500, 503)
+WITH_KEY = (401, 403)
+WITH_BODY = (408, 413, 415, 422)
+MEANINGS = {
+    400: "It cannot be read.",
+    401: "Nobody says who asks, or the key or token is not good.",
+    403: "The key lacks the scope, or the signature is not good.",
+    404: "There is none for this tenant.",
+    406: "None of the types that are accepted can be given.",
+    408: "The body took too long to arrive.",
+    409: "It is in a state in which that is not possible.",
+    412: "It has changed meanwhile.",
+    413: "The body is too large.",
+    415: "The body is of another type than this route takes.",
+    422: "A parameter or field is not what it should be.",
+    428: "If-Match is needed.",
+    429: "Too many requests; Retry-After says when.",
+    500: "A bug.",
+    501: "This server is not set up for it.",
+    503: "A service that is needed is away, or too much is open; Retry-After says when.",
+}
+
+
+@docs.get("/docs")
+def page() -> Response:
+    return Response(PAGE, mimetype="text/html")
+
+
+@docs.get("/docs/start.js")
+def start() -> Response:
+    return Response(START, mimetype="text/javascript")
+
+
+@docs.get("/docs/<path:name>")
+def asset(name: str) -> Response:
+    if name not in ASSETS:
+        raise NotFound(what="such page:", name=f"/docs/{name[:100]}")
+    folder = resources.files("flask_openapi_swagger") / "templates" / "swagger"
+    response = send_from_directory(str(folder), name)
+    response.headers["Cache-Control"] = "public, max-age=86400"
+    return response
+
+
+@docs.get("/")
+def home() -> Response:
+    return current_app.make_response(redirect("/docs"))
+
+
+@docs.get("/openapi.json")
+def openapi() -> Response:
+    spec: str | None = current_app.extensions.get("crochet.spec")
+    if spec is None:
+        app: Any = current_app  # an OpenAPI
+        spec = current_app.extensions["crochet.spec"] = current_app.json.dumps(_complete(app.api_doc))
+    return Response(spec, mimetype="application/json")
+
+
+@docs.get("/problems/<code>")
+def explained(code: str) -> Response:
+    kind = problems.kinds().get(code)
+    if kind is None:
+        raise NotFound(what="problem", name=code[:100])
+    return answers.json(problems.explained(kind))
+
+
+# ── the document ────────────────────────────────────────────────────────────────────────────────
+
+
+def _complete(spec: dict[str, Any]) -> dict[str, Any]:
+    """With what every route has in common: the problems that it may answer with, and as which type."""
+    spec["openapi"] = "3.1.0"
+    schemas = spec["components"]["schemas"]
+    schemas.pop("ValidationErrorModel", None)
+    schemas.pop("UnprocessableEntity", None)
+    described = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(described.pop("$defs"))
+    schemas["Problem"] = described
+    for path, item in spec["paths"].items():
+        for operation in item.values():
+            _complete_operation(path, operation)
+    return spec
+
+
+def _complete_operation(path: str, operation: dict[str, Any]) -> None:
+    operation["description"] = re.sub(r"<br/?>", "\n", operation.get("description", "")).strip()
+    operation.pop("deprecated", None)
+    given = operation["responses"]
+    validated = given.get("422")
+    if validated is not None and problems.MEDIA_TYPE not in validated.get("content", {}):
+        del given["422"]  # what flask-openapi takes for our answer
+    wanted = {status for status in map(int, given) if status >= 400}
+    if not path.startswith("/health"):
+        wanted |= {*WITHOUT_KEY}
+    if validated is not None and ("parameters" in operation or "requestBody" in operation):
+        wanted.add(422)
+    if operation.get("security"):
+        wanted |= {*WITH_KEY}
+    if "requestBody" in operation:
+        wanted |= {*WITH_BODY}
+    if "{" in path:
+        wanted.add(404)
+    for status in sorted(wanted):
+        if problems.MEDIA_TYPE in given.get(str(status), {}).get("content", {}):
+            continue  # the route tells more of it
+        if given.get(str(status), {}).get("content"):
+            continue  # the route says it better itself
+        content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        meaning = MEANINGS.get(status, given.get(str(status), {}).get("description", ""))
+        given[str(status)] = {"description": meaning, "content": content}
+    operation["responses"] = dict(sorted(given.items()))

@@ -1,0 +1,85 @@
+"""Progress as it happens: server-sent events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+from flask import Response
+from flask_openapi import APIBlueprint, Tag
+
+from api import context, held, security
+from api.answers import Answered
+from api.documented import problems
+from api.models import EventsWanted
+from crochet_tasks.db.listing import Seen
+from crochet_tasks.errors import TooBusy
+from crochet_tasks.following import Listener
+
+HEARTBEAT_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+RECONNECT_MILLISECONDS = 1000
+
+api = APIBlueprint(
+    "events", __name__, url_prefix="/v1/events", abp_tags=[Tag(name="events")], abp_security=security.NEEDS_KEY
+)
+_STREAM = {
+    "description": "Events `progress` (how far a corpus is), `gone` (it was deleted) and, last, `end`.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'event: progress\ndata: {"corpus": "genesis", "version": 1, "orthos": 324}\n\n',
+        }
+    },
+}
+
+
+@api.get("", responses={200: _STREAM, **problems(TooBusy)}, operation_id="followEvents")
+@security.requires("read")
+def follow(query: EventsWanted) -> Answered:
+    """Follow the progress of one corpus or of all: first how far they are, then every change, within about a second.
+
+    The stream ends after a while; a browser comes back by itself, and is told how far all is.
+    """
+    tenant, number = security.caller().tenant, None
+    if query.corpus is not None:
+        with held.shown(query.corpus) as (_, corpus):
+            number = corpus.id
+    listener = held.watch().join(tenant, number)
+    response = Response(events(listener, context.settings().api_events_seconds), mimetype="text/event-stream")
+    response.call_on_close(listener.close)  # also where nobody reads any of it
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def events(listener: Listener, seconds: float) -> Iterator[str]:
+    """The stream, for so many seconds; something is sent every HEARTBEAT_SECONDS, so that the dead are noticed."""
+    try:
+        yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+        yield from _progress(listener, seconds)
+        yield _event("end", {})
+    finally:
+        listener.close()
+
+
+def _progress(listener: Listener, seconds: float) -> Iterator[str]:
+    began = sent = time.monotonic()
+    while time.monotonic() - began < seconds:
+        changed, gone = listener.news(min(LOOK_SECONDS, seconds))
+        told = [_event("progress", _told(seen)) for seen in changed]
+        told += [_event("gone", {"corpus": name}) for name in gone]
+        if not told and time.monotonic() - sent >= HEARTBEAT_SECONDS:
+            told = [": still here\n\n"]
+        if told:
+            sent = time.monotonic()
+            yield "".join(told)
+
+
+def _event(kind: str, data: dict[str, object]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _told(seen: Seen) -> dict[str, object]:
+    return {name: value for name, value in seen._asdict().items() if name not in ("id", "tenant")}

@@ -1,0 +1,72 @@
+"""What a process of the API holds beside its pool, each made on first use; and the way to a caller's corpus."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from flask import current_app
+from sqlalchemy import Connection
+
+from api import context, security
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.finding import Catalog
+from crochet_tasks.following import Rates, Watch
+from crochet_tasks.posting import Desk
+from crochet_tasks.warming import Warming
+
+T = TypeVar("T")
+
+_making = threading.Lock()
+
+
+def _held(name: str, make: Callable[[], T]) -> T:
+    found: T | None = current_app.extensions.get(name)
+    if found is None:
+        with _making:
+            found = current_app.extensions.get(name)
+            if found is None:
+                found = current_app.extensions[name] = make()
+    return found
+
+
+def desk() -> Desk:
+    process = context.process()
+    return _held("crochet.desk", lambda: Desk(process))
+
+
+def catalog() -> Catalog:
+    process, secret = context.process(), cursor_secret()
+    return _held("crochet.catalog", lambda: Catalog(process, secret))
+
+
+def warming() -> Warming:
+    process, reads = context.process(), catalog()
+    return _held("crochet.warming", lambda: Warming(process, reads.warm))
+
+
+def watch() -> Watch:
+    process, most = context.process(), context.settings().api_listeners
+    return _held("crochet.watch", lambda: Watch(process, most))
+
+
+def rates() -> Rates:
+    return _held("crochet.rates", Rates)
+
+
+def cursor_secret() -> bytes:
+    """What seals cursors. All processes of a deployment have the same one, and no client can know it."""
+    settings = context.settings()
+    secret = settings.database_url or settings.jwt_secret
+    return hashlib.sha256(b"cursors of " + (b"" if secret is None else secret.get_secret_value().encode())).digest()
+
+
+@contextlib.contextmanager
+def shown(name: str) -> Iterator[tuple[Connection, Corpus]]:
+    """A snapshot, and in it the caller's corpus of that name; raises CorpusUnknown."""
+    with context.process().database.snapshot() as connection:
+        yield connection, corpora.named(connection, name, security.caller().tenant)

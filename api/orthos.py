@@ -1,0 +1,271 @@
+"""Orthos: pages, exports, one by one, checks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from flask import Response, current_app, request
+from flask_openapi import APIBlueprint, Tag
+from sqlalchemy import Connection, text
+
+from api import answers, held, security, tagged
+from api.answers import Answered
+from api.documented import NOT_MODIFIED, problems
+from api.models import (
+    BestOrthos,
+    BestWanted,
+    CheckedAll,
+    CheckedOne,
+    LineSeen,
+    Nothing,
+    OfCorpus,
+    OfOrtho,
+    OrthoPage,
+    OrthoSeen,
+    OrthosWanted,
+    OrthoWhole,
+    ShapeLine,
+    Shapes,
+    Source,
+    ToCheck,
+)
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.errors import (
+    InvalidCursor,
+    InvalidOrthoId,
+    InvalidRequest,
+    InvalidShape,
+    NotAcceptable,
+    NotFound,
+    TooBusy,
+)
+from crochet_tasks.finding_answers import Checked, OrthoDetail
+from crochet_tasks.finding_pages import FoundOrtho
+from crochet_tasks.operating import text_name
+from crochet_tasks.provenance import LineSources
+from crochet_tasks.reports import Format, sides_of
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+EXPORTS = 2
+"""at the same time, of one process: each keeps a thread and a connection"""
+IDLE = "30s"
+"""who takes an export may take a break of so long, and the connection is idle meanwhile"""
+BUSY_SECONDS = 10
+NOT_EXPORTED = {"limit", "cursor", "fields"}
+
+api = APIBlueprint(
+    "orthos",
+    __name__,
+    url_prefix="/v1/corpora/<corpus>",
+    abp_tags=[Tag(name="orthos")],
+    abp_security=security.NEEDS_KEY,
+)
+
+
+class _Filter(NamedTuple):
+    shape: Sides | None
+    contains: str | None
+    min_volume: int | None
+
+
+_ORTHOS: dict[str, Any] = {
+    "content": {
+        JSON: {
+            "schema": OrthoPage.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        },
+        NDJSON: {"schema": {"type": "string", "description": "a line of JSON per ortho: id, shape, words, born"}},
+    }
+}
+
+
+@api.get(
+    "/orthos",
+    responses={200: _ORTHOS, **NOT_MODIFIED, **problems(InvalidCursor, InvalidShape, NotAcceptable, TooBusy)},
+    operation_id="listOrthos",
+)
+@security.requires("read")
+def every(path: OfCorpus, query: OrthosWanted) -> Answered:
+    """The orthos, best first: by volume, then cells, then id.
+
+    What is found between two pages is on a later one or left out; nothing comes twice. With `Accept:
+    application/x-ndjson` all of them, from one snapshot, as a stream without pages.
+    """
+    wanted = _Filter(None if query.shape is None else sides_of(query.shape), query.contains, query.min_volume)
+    best = request.accept_mimetypes.best_match([JSON, NDJSON]) if request.accept_mimetypes else JSON
+    if best is None:
+        raise NotAcceptable(offered=f"{JSON} and {NDJSON}")
+    if best == NDJSON:
+        refused = sorted(NOT_EXPORTED & query.model_fields_set)
+        if refused:
+            raise InvalidRequest(problem=f"an export is whole: it takes no {', '.join(refused)}")
+        return _export(path.corpus, wanted)
+    catalog = held.catalog()
+    with held.shown(path.corpus) as (connection, corpus):
+        tag = _tag(connection, corpus)
+        if known := tagged.unchanged(tag, corpus.version):
+            return _varied(known)
+        page = catalog.page(connection, corpus, **wanted._asdict(), limit=query.limit, cursor=query.cursor)
+    fields = None if query.fields is None else set(query.fields.split(","))
+    orthos = [_ortho(found, fields) for found in page.orthos]
+    body = OrthoPage(version=page.version, orthos=orthos, next_cursor=page.next_cursor)
+    return _varied(tagged.answer(body, corpus.version, tag))
+
+
+def _varied(response: Response) -> Response:
+    response.vary.add("Accept")
+    return response
+
+
+def _tag(connection: Connection, corpus: Corpus) -> str:
+    """The tag of all that is shown of a corpus' orthos; what reading them needs is read ahead."""
+    tag = held.catalog().shown(connection, corpus).etag
+    held.warming().ask(corpus, tag)
+    return tag
+
+
+# ── all of them ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _exports() -> threading.Semaphore:
+    found: threading.Semaphore = current_app.extensions.setdefault(
+        "crochet.exports", threading.BoundedSemaphore(EXPORTS)
+    )
+    return found
+
+
+def _export(name: str, wanted: _Filter) -> Response:
+    """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
+    exports = _exports()
+    if not exports.acquire(blocking=False):
+        raise TooBusy(what=f"{EXPORTS} exports run already", seconds=BUSY_SECONDS)
+    with ExitStack() as opened:
+        opened.callback(exports.release)
+        connection, corpus = opened.enter_context(held.shown(name))
+        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
+        parts = held.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
+        response = Response(_parts(parts, opened.pop_all()), mimetype=NDJSON)
+    response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
+    return _varied(tagged.shown(response, corpus.version))
+
+
+class _parts:  # noqa: N801 - used as a function
+    """Iterates over the parts and closes what was opened, whether or not they were begun."""
+
+    def __init__(self, parts: Iterator[bytes], opened: ExitStack) -> None:
+        self._parts, self._opened = parts, opened
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from filter(None, self._parts)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+# ── one ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@api.get("/orthos/best", responses={200: BestOrthos, **NOT_MODIFIED, **problems()}, operation_id="bestOrthos")
+@security.requires("read")
+def best(path: OfCorpus, query: BestWanted) -> Answered:
+    """The best orthos: of the largest volume."""
+    with held.shown(path.corpus) as (connection, corpus):
+        tag = _tag(connection, corpus)
+        if known := tagged.unchanged(tag, corpus.version):
+            return known
+        found = held.catalog().best(connection, corpus, query.limit)
+    orthos = [_ortho(ortho, None) for ortho in found]
+    return tagged.answer(BestOrthos(version=corpus.version, orthos=orthos), corpus.version, tag)
+
+
+@api.get(
+    "/orthos/<ortho>",
+    responses={200: OrthoWhole, **NOT_MODIFIED, **problems(InvalidOrthoId, NotFound)},
+    operation_id="getOrtho",
+)
+@security.requires("read")
+def one(path: OfOrtho, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """An ortho with its grid, the version since which it exists, and for each line the sentences it was read from."""
+    catalog = held.catalog()
+    with held.shown(path.corpus) as (connection, corpus):
+        detail = catalog.by_id(connection, corpus, path.ortho)
+        if detail is None:
+            raise NotFound(what="ortho", name=path.ortho)
+        lines = catalog.provenance(connection, corpus, detail.lines)
+    return tagged.answer(_whole(corpus.version, detail, lines), corpus.version)
+
+
+@api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **problems()}, operation_id="listShapes")
+@security.requires("read")
+def shapes(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """How many orthos there are of each shape, best shape first."""
+    with held.shown(path.corpus) as (connection, corpus):
+        counted = held.catalog().shapes(connection, corpus)
+    lines = [ShapeLine(shape=list(each.sides), orthos=each.orthos, batches=each.batches) for each in counted]
+    total = sum(each.orthos for each in counted)
+    return tagged.answer(Shapes(version=corpus.version, total=total, shapes=lines), corpus.version)
+
+
+@api.post("/orthos/check", responses={200: CheckedAll, **problems()}, operation_id="checkOrthos")
+@security.requires("read")
+def check(path: OfCorpus, query: Nothing, body: ToCheck) -> Answered:  # noqa: ARG001 - parameters are refused
+    """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once.
+
+    What is stored is never denied. With `"exact": false`, at most 1 % of what is not stored is said to be.
+    """
+    if (body.ids is None) == (body.grids is None):
+        raise InvalidRequest(problem="give either ids or grids")
+    with held.shown(path.corpus) as (connection, corpus):
+        items: list[Any] = body.ids if body.ids is not None else body.grids or []
+        checks = held.catalog().check(connection, corpus, items, exact=body.exact)
+    results = [_checked(each) for each in checks.results]
+    seen = CheckedAll(version=corpus.version, exact=checks.exact, degraded=checks.degraded, results=results)
+    return tagged.shown(answers.json(seen), corpus.version)
+
+
+# ── in JSON ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ortho(found: FoundOrtho, fields: set[str] | None) -> OrthoSeen:
+    every: dict[str, Any] = {
+        "id": found.id,
+        "shape": list(found.sides),
+        "words": list(found.words),
+        "born": found.born,
+        "volume": found.volume,
+    }
+    return OrthoSeen(**{name: value for name, value in every.items() if fields is None or name in fields})
+
+
+def _whole(version: int, detail: OrthoDetail, lines: list[LineSources]) -> OrthoWhole:
+    return OrthoWhole(
+        version=version,
+        id=detail.id,
+        shape=list(detail.sides),
+        words=list(detail.words),
+        born=detail.born,
+        volume=volume(detail.sides),
+        grid=detail.grid,
+        lines=[_line(line) for line in lines],
+    )
+
+
+def _line(of: LineSources) -> LineSeen:
+    sources = [Source(**{**each._asdict(), "text": text_name(each.text)}) for each in of.sources]
+    return LineSeen(axis=of.line.axis, words=list(of.line.words), born=of.line.born, sources=sources, more=of.more)
+
+
+def _checked(each: Checked) -> CheckedOne:
+    return CheckedOne(
+        stored=each.stored,
+        id=each.id,
+        shape=None if each.sides is None else list(each.sides),
+        words=None if each.words is None else list(each.words),
+        reason=None if each.reason is None else each.reason.value,
+    )

@@ -1,0 +1,80 @@
+"""Access tokens: got for a key, renewed, given back."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Response
+from flask_openapi import APIBlueprint, Tag
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import answers, context, problems, refusals, security
+from api.answers import Answered
+from crochet_tasks import tokens
+from crochet_tasks.db import access
+from crochet_tasks.errors import Forbidden, Unauthorized
+from crochet_tasks.keys import Scope
+from crochet_tasks.schemas import Tokens
+
+api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
+
+
+class Exchange(BaseModel):
+    """What a token is wanted for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scopes: list[Scope] | None = Field(
+        default=None, min_length=1, max_length=3, description="those of the key, or fewer", examples=[["read"]]
+    )
+
+
+class Refresh(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    refresh_token: str = Field(max_length=200)
+
+
+@api.post("", responses={201: Tokens}, security=security.NEEDS_KEY, operation_id="createTokens")
+@security.requires("read")
+def create(body: Exchange) -> Answered:
+    """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
+
+    It ends with its key. A refresh token is good once, for the next pair of tokens.
+    """
+    caller = security.caller()
+    if caller.session is not None or not caller.hash:
+        raise Forbidden(needed="of an API key, not of a token")
+    process = context.process()
+    with process.database.transaction() as connection:
+        key = access.key(connection, caller.key)
+        if key is None:
+            raise Unauthorized(reason="there is no such key")
+        made = tokens.exchange(connection, context.settings(), key, body.scopes)
+    return answers.json(made, 201)
+
+
+@api.post("/refresh", responses={200: Tokens}, operation_id="refreshTokens")
+def refresh(body: Refresh) -> Answered:
+    """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
+    try:
+        made = tokens.refresh(context.process().database, context.settings(), body.refresh_token)
+    except Unauthorized as error:
+        refusals.note(error, None, None)
+        return problems.problem(error)
+    return answers.json(made)
+
+
+@api.delete("", responses={204: None}, security=security.NEEDS_KEY, operation_id="deleteTokens")
+@security.requires("read")
+def delete() -> Answered:
+    """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
+    caller = security.caller()
+    with context.process().database.transaction() as connection:
+        key = access.key(connection, caller.key)
+        if caller.session is not None:
+            access.end_sessions(connection, number=uuid.UUID(caller.session))
+        elif key is not None:
+            access.end_sessions(connection, key=key.id)
+    refusals.write("session.ended", caller.tenant, caller.key, {"session": caller.session or "all"})
+    return Response(status=204)

@@ -1,0 +1,118 @@
+"""The context: at which version a corpus is, its words and phrases, and what waits on a phrase."""
+
+from __future__ import annotations
+
+from flask_openapi import APIBlueprint, Tag
+
+from api import context, held, security, tagged
+from api.answers import Answered
+from api.documented import NOT_MODIFIED, problems
+from api.models import (
+    Nothing,
+    OfCorpus,
+    PhrasePage,
+    PhraseSeen,
+    PhrasesWanted,
+    ShapeLine,
+    VersionNow,
+    Vocabulary,
+    WaitingBatch,
+    WaitingOn,
+    WaitingWanted,
+    WordSeen,
+    WordsWanted,
+)
+from crochet_tasks.db import corpora
+from crochet_tasks.errors import InvalidCursor, PhraseUnknown
+from crochet_tasks.finding_context import ShapeCount
+from crochet_tasks.versions import Seen
+
+api = APIBlueprint(
+    "context",
+    __name__,
+    url_prefix="/v1/corpora/<corpus>",
+    abp_tags=[Tag(name="context")],
+    abp_security=security.NEEDS_KEY,
+)
+
+
+@api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **problems()}, operation_id="getVersion")
+@security.requires("read")
+def version(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """How many texts are versions. Fast: to be asked often."""
+    process, tenant = context.process(), security.caller().tenant
+
+    def look() -> Seen:
+        with process.database.transaction() as connection:
+            corpus = corpora.named(connection, path.corpus, tenant)
+        return Seen(corpus.id, corpus.version)
+
+    seen = process.versions.read(tenant, path.corpus, look)
+    now = VersionNow(corpus=path.corpus, version=seen.version)
+    return tagged.answer(now, seen.version, f"{seen.corpus}-{seen.version}")
+
+
+@api.get(
+    "/vocabulary", responses={200: Vocabulary, **NOT_MODIFIED, **problems(InvalidCursor)}, operation_id="listWords"
+)
+@security.requires("read")
+def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
+    """The words, in the order of their code points; `born` is the version that brought them."""
+    with held.shown(path.corpus) as (connection, corpus):
+        tag = f"{corpus.id}-{corpus.version}"
+        if known := tagged.unchanged(tag, corpus.version):
+            return known
+        found = held.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
+    words = [WordSeen(**each._asdict()) for each in found.words]
+    body = Vocabulary(version=corpus.version, words=words, next_cursor=found.next_cursor)
+    return tagged.answer(body, corpus.version, tag)
+
+
+@api.get(
+    "/phrases",
+    responses={200: PhrasePage, **NOT_MODIFIED, **problems(InvalidCursor, PhraseUnknown)},
+    operation_id="listPhrases",
+)
+@security.requires("read")
+def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
+    """The phrases that are one word longer than `prefix`; without it, those of one word."""
+    with held.shown(path.corpus) as (connection, corpus):
+        tag = f"{corpus.id}-{corpus.version}"
+        if known := tagged.unchanged(tag, corpus.version):
+            return known
+        found = held.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
+    body = PhrasePage(
+        version=corpus.version,
+        prefix=list(found.prefix),
+        born=found.born,
+        phrases=[PhraseSeen(**{**each._asdict(), "words": list(each.words)}) for each in found.phrases],
+        next_cursor=found.next_cursor,
+    )
+    return tagged.answer(body, corpus.version, tag)
+
+
+@api.get(
+    "/remediations", responses={200: WaitingOn, **NOT_MODIFIED, **problems(PhraseUnknown)}, operation_id="listWaiting"
+)
+@security.requires("read")
+def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
+    """What waits on a phrase: the batches of orthos that are searched again when it gets a continuation."""
+    with held.shown(path.corpus) as (connection, corpus):
+        found = held.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
+    body = WaitingOn(
+        version=corpus.version,
+        phrase=list(found.phrase),
+        born=found.born,
+        shapes=[_shape(each) for each in found.shapes],
+        batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
+        more=found.more,
+    )
+    return tagged.answer(body, corpus.version)
+
+
+def _shape(each: ShapeCount) -> ShapeLine:
+    return ShapeLine(shape=list(each.sides), orthos=each.orthos, batches=each.batches)
+
+
+def _but_sides(values: dict[str, object]) -> dict[str, int]:
+    return {name: value for name, value in values.items() if isinstance(value, int)}

@@ -1,0 +1,77 @@
+"""Work: what is open, what failed, what an owner does about it; and how far a corpus is."""
+
+from __future__ import annotations
+
+from flask_openapi import APIBlueprint, Tag
+
+from api import answers, context, held, refusals, security, tagged
+from api.answers import Answered
+from api.documented import NOT_MODIFIED, problems
+from api.models import Nothing, OfCorpus, OfWork, StatusNow, WorkChangedList, WorkSeen, WorkSeenList, WorkWanted
+from crochet_tasks import operating, posting, reports, tenant_work
+from crochet_tasks.db import corpora
+from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.schemas import WorkLine
+
+api = APIBlueprint(
+    "work",
+    __name__,
+    url_prefix="/v1/corpora/<corpus>",
+    abp_tags=[Tag(name="work")],
+    abp_security=security.NEEDS_KEY,
+)
+
+
+@api.get("/work", responses={200: WorkSeenList, **NOT_MODIFIED, **problems()}, operation_id="listWork")
+@security.requires("read")
+def every(path: OfCorpus, query: WorkWanted) -> Answered:
+    """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
+    with held.shown(path.corpus) as (connection, corpus):
+        found = operating.of_corpus(connection, corpus.id, query.state, query.kind, query.limit)
+    work = [_line(line) for line in found.work]
+    return tagged.answer(WorkSeenList(version=corpus.version, work=work, more=found.more), corpus.version)
+
+
+@api.post(
+    "/work/<work>/retry",
+    responses={200: WorkChangedList, **problems(NotFound, WorkNotFailed)},
+    operation_id="retryWork",
+)
+@security.requires("admin")
+def retry(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """Open failed work again, as new; a text is accepted again, at the end of the line."""
+    caller = security.caller()
+    changed = tenant_work.retry(context.process(), caller.tenant, path.corpus, path.work)
+    refusals.write("work.retried", caller.tenant, caller.key, {"corpus": path.corpus, "work": path.work})
+    return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
+
+
+@api.post(
+    "/work/<work>/cancel",
+    responses={200: WorkChangedList, **problems(NotFound, TextStarted, WorkNotCancellable)},
+    operation_id="cancelWork",
+)
+@security.requires("admin")
+def cancel(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """Cancel the text that this is or is about. Searches cannot be: without them orthos would be missing."""
+    caller = security.caller()
+    changed = tenant_work.cancel(context.process(), caller.tenant, path.corpus, path.work)
+    refusals.write("work.cancelled", caller.tenant, caller.key, {"corpus": path.corpus, "work": path.work})
+    return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
+
+
+@api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **problems()}, operation_id="getStatus")
+@security.requires("read")
+def status(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+    """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
+    with held.shown(path.corpus) as (connection, corpus):
+        seen = reports.corpus_status(connection, corpus)
+        spent = corpora.spent(connection, corpus.id)
+    rate = held.rates().rate(corpus.id, seen.total)
+    now = StatusNow(**{**seen.model_dump(), "rate": rate}, budget=corpus.budget, spent=spent)
+    return tagged.answer(now, corpus.version)
+
+
+def _line(line: WorkLine) -> WorkSeen:
+    values = line.model_dump(exclude={"corpus", "error"})
+    return WorkSeen(**values, error=None if line.error is None else posting.told(line.error))

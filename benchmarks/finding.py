@@ -1,0 +1,155 @@
+"""How fast the API's reads are, without the API: `make bench-finding`. Writes benchmarks/results/finding.md.
+
+A store of a few million orthos, one process. Cold: the first read of its kind in a process that has read nothing.
+Warm: the same again and again, with other arguments each time where it has any. The snapshot and the reading of the
+corpus are part of every figure, as they are of every request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from pydantic import SecretStr
+from sqlalchemy import Connection
+
+from benchmarks import texts
+from benchmarks.closure import FLAT, machine, written
+from crochet_tasks import ingest
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.embedded import close, opened
+from crochet_tasks.finding import Catalog
+from crochet_tasks.settings import Settings
+from tests.services import Redis
+
+PARTS = 5
+TIMES = 25
+Read = Callable[[Catalog, Connection, Corpus, int], object]
+
+
+def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
+    """What is measured; the number says how often it was asked before."""
+    with process.database.snapshot() as connection:
+        catalog = Catalog(process, b"bench")
+        now = corpora.numbered(connection, corpus.id)
+        largest = max(catalog.shapes(connection, now), key=lambda count: count.orthos).sides
+        some = catalog.page(connection, now, shape=largest, limit=1000).orthos
+        words = sorted({word for ortho in some for word in ortho.words})
+        everyday = catalog.by_id(connection, now, some[0].id)
+        assert everyday is not None
+        grids = [np.array(ortho.words, object).reshape(ortho.sides).tolist() for ortho in some]
+        rare = catalog.vocabulary(connection, now, limit=1000).words[-1].word
+    random = np.random.default_rng(1).integers(0, 1 << 62, 1000)
+    absent = [f"{number:032x}" for number in random.tolist()]
+    present = [ortho.id for ortho in some]
+    cursors: list[str | None] = [None]
+
+    def deep(catalog: Catalog, connection: Connection, now: Corpus, _: int) -> object:
+        page = catalog.page(connection, now, shape=largest, limit=1000, cursor=cursors[-1])
+        cursors.append(page.next_cursor)
+        return page
+
+    return {
+        "page, 100 best": lambda c, s, n, i: c.page(s, n, limit=100),
+        "page, 1000 of the commonest shape, one after the other": deep,
+        "page, 100 that hold a word": lambda c, s, n, i: c.page(s, n, limit=100, contains=words[i % len(words)]),
+        "page, 100 that hold a rare word, of the commonest shape": lambda c, s, n, i: c.page(
+            s, n, limit=100, contains=rare, shape=largest
+        ),
+        "one by its id": lambda c, s, n, i: c.by_id(s, n, present[i]),
+        "provenance of one": lambda c, s, n, i: c.provenance(s, n, everyday.lines),
+        "shapes": lambda c, s, n, i: c.shapes(s, n),
+        "check 1 id, exact": lambda c, s, n, i: c.check(s, n, [absent[i]]),
+        "check 1000 ids, exact": lambda c, s, n, i: c.check(s, n, absent[:500] + present[:500]),
+        "check 1000 boxes, exact": lambda c, s, n, i: c.check(s, n, grids),
+        "check 1 id, probable": lambda c, s, n, i: c.check(s, n, [absent[i]], exact=False),
+        "check 1000 ids, probable": lambda c, s, n, i: c.check(s, n, absent[:500] + present[:500], exact=False),
+        "what waits on a phrase": lambda c, s, n, i: c.waiting_on(s, n, [words[i % len(words)]]),
+        "vocabulary, 100": lambda c, s, n, i: c.vocabulary(s, n, words[i % len(words)][:1]),
+        "phrases, 100": lambda c, s, n, i: c.phrases(s, n, [words[i % len(words)]]),
+    }
+
+
+def measured(process: Process, corpus: Corpus, catalog: Catalog, read: Read, times: int) -> list[float]:
+    """Milliseconds of each time."""
+    taken = []
+    for number in range(times):
+        began = time.perf_counter()
+        with process.database.snapshot() as connection:
+            read(catalog, connection, corpora.numbered(connection, corpus.id), number)
+        taken.append(1000 * (time.perf_counter() - began))
+    return taken
+
+
+def report() -> Iterator[str]:
+    yield from machine("Reads")
+    paragraphs = texts.genesis()
+    name = "genesis" if paragraphs else "zipf"
+    paragraphs = paragraphs or texts.zipf()
+    with tempfile.TemporaryDirectory() as folder:
+        redis = Redis(Path(folder))
+        redis.start()
+        try:
+            settings = Settings(state_dir=Path(folder) / "state", redis_url=SecretStr(redis.url))
+            with opened(settings) as process:
+                with process.database.transaction() as connection:
+                    corpus = corpora.obtain(connection, "bench", FLAT)
+                for part in np.array_split(np.arange(len(paragraphs)), PARTS):
+                    ingest.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
+                    close(process, corpus)
+                process.indexes.clear()
+                process.pending.clear()
+                yield from _of(name, process, corpus)
+        finally:
+            redis.kill()
+
+
+def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
+    every = reads(process, corpus)
+    memory = psutil.Process().memory_info().rss
+    warm = Catalog(process, b"bench")
+    began = time.perf_counter()
+    warm.warm(corpus)
+    seconds = time.perf_counter() - began
+    with process.database.snapshot() as connection:
+        shown = warm.store.shown(connection, corpus.id)
+        total = sum(ref.size for ref in shown.refs)
+    kept = warm.store.batches.bytes
+    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(shown.refs)} batches"
+    yield ""
+    yield (
+        f"- to warm one process, from the database alone: {seconds:.2f} s, with the filter in Redis; kept: "
+        f"{kept / 1e6:.0f} MB of batches, {kept / total:.1f} bytes per ortho; the process grew by "
+        f"{(psutil.Process().memory_info().rss - memory) / 1e6:.0f} MB, its peak is "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
+    chain = next(iter(warm.filters._known.values()))
+    size = sum(128 * layer.blocks for layer in chain.layers)
+    yield f"- the filter: {len(chain.layers)} layers, {8 * size / total:.1f} bits per ortho"
+    ids = np.random.default_rng(2).integers(0, 1 << 64, (100_000, 2), np.uint64)
+    name = next(iter(warm.filters._known))
+    maybe = warm.filters.probably(name, ids)
+    assert maybe is not None
+    yield f"- of 100,000 random ids {maybe.mean():.2%} are let through (goal: at most 1 %)"
+    yield ""
+    yield "| read | cold ms | warm ms, median | warm ms, worst |"
+    yield "|---|---|---|---|"
+    for what, read in every.items():
+        cold = measured(process, corpus, Catalog(process, b"bench"), read, 1)[0]
+        taken = measured(process, corpus, warm, read, TIMES)
+        yield f"| {what} | {cold:.0f} | {statistics.median(taken):.1f} | {max(taken):.1f} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    written("finding", report)

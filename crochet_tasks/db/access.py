@@ -1,0 +1,183 @@
+"""Keys, sessions and the security log in the database. What is good is decided by the database's clock."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Connection, Interval, and_, case, cast, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
+from crochet_tasks.errors import TenantUnknown
+
+State = Literal["good", "revoked", "expired"]
+
+
+class KeyRow(NamedTuple):
+    """A key as it is now; `stale`: its last use was noted more than a minute ago."""
+
+    id: int
+    tenant: int
+    prefix: str
+    hash: bytes
+    name: str
+    scopes: list[str]
+    tier: str
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    rotated_at: dt.datetime | None
+    successor: int | None
+    state: State
+    stale: bool
+
+
+_NOW = func.clock_timestamp()
+_STATE = case((keys.c.revoked_at.is_not(None), "revoked"), (keys.c.expires_at <= _NOW, "expired"), else_="good").label(
+    "state"
+)
+_STALE = func.coalesce(keys.c.last_used_at < _NOW - dt.timedelta(minutes=1), True).label("stale")
+_KEY = [*(keys.c[name] for name in KeyRow._fields[:-2]), _STATE, _STALE]
+
+
+def seconds(number: float) -> Any:
+    """As SQL's interval."""
+    return cast(dt.timedelta(seconds=number), Interval)
+
+
+# ── tenants ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
+    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
+    if make:
+        connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
+    number = connection.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar_one_or_none()
+    if number is None:
+        known = connection.execute(select(tenants.c.name).order_by(tenants.c.name)).scalars()
+        raise TenantUnknown(tenant=name, known=", ".join(known))
+    return int(number)
+
+
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_key(connection: Connection, values: dict[str, Any], lives: float | None) -> KeyRow:
+    """A new key, which ends after so many seconds, or never."""
+    expires = None if lives is None else _NOW + seconds(lives)
+    return KeyRow(*connection.execute(insert(keys).values(expires_at=expires, **values).returning(*_KEY)).one())
+
+
+def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:
+    query = select(*_KEY).where(keys.c.prefix == prefix)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else KeyRow(*row)
+
+
+def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, str]]:
+    """Keys and the names of their tenants, oldest first."""
+    query = select(*_KEY, tenants.c.name.label("of")).join(tenants, tenants.c.id == keys.c.tenant).order_by(keys.c.id)
+    rows = connection.execute(query if tenant is None else query.where(keys.c.tenant == tenant))
+    return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
+
+
+def used(connection: Connection, key: int) -> None:
+    """Note that a key was used; where somebody else is noting it just now, that is enough."""
+    free = select(keys.c.id).where(keys.c.id == key).with_for_update(skip_locked=True)
+    connection.execute(update(keys).where(keys.c.id.in_(free)).values(last_used_at=_NOW))
+
+
+def revoke(connection: Connection, key: int) -> None:
+    connection.execute(update(keys).where(keys.c.id == key).values(revoked_at=_NOW))
+
+
+def rotated(connection: Connection, key: int, successor: int, grace: float) -> None:
+    """Let a key end `grace` seconds from now, if it does not end earlier, because there is another one."""
+    end = func.least(keys.c.expires_at, _NOW + seconds(grace))  # least() passes over NULL
+    values = {"rotated_at": _NOW, "successor": successor, "expires_at": end}
+    connection.execute(update(keys).where(keys.c.id == key).values(values))
+
+
+# ── sessions ────────────────────────────────────────────────────────────────────────────────────
+
+
+class SessionRow(NamedTuple):
+    id: uuid.UUID
+    key: str
+    """prefix of the key"""
+    scopes: list[str]
+    good: bool
+
+
+def add_session(connection: Connection, number: uuid.UUID, key: int, scopes: Sequence[str], lives: float) -> None:
+    """A new session of a key; the key's sessions that ended are forgotten."""
+    connection.execute(sessions.delete().where(sessions.c.key == key, sessions.c.expires_at < _NOW))
+    values = {"id": number, "key": key, "scopes": list(scopes), "expires_at": _NOW + seconds(lives)}
+    connection.execute(insert(sessions).values(values))
+
+
+def session(connection: Connection, number: uuid.UUID) -> SessionRow | None:
+    good = and_(sessions.c.revoked_at.is_(None), sessions.c.expires_at > _NOW)
+    query = select(sessions.c.id, keys.c.prefix, sessions.c.scopes, good).join(keys, keys.c.id == sessions.c.key)
+    row = connection.execute(query.where(sessions.c.id == number)).first()
+    return None if row is None else SessionRow(*row)
+
+
+def end_sessions(connection: Connection, *, key: int | None = None, number: uuid.UUID | None = None) -> int:
+    """End one session, or all of a key; how many had not ended yet."""
+    which = sessions.c.id == number if key is None else sessions.c.key == key
+    change = update(sessions).where(which, sessions.c.revoked_at.is_(None)).values(revoked_at=_NOW)
+    return connection.execute(change).rowcount
+
+
+def add_refresh_token(connection: Connection, hash: bytes, session: uuid.UUID) -> None:  # noqa: A002 - it is its name
+    connection.execute(insert(refresh_tokens).values(hash=hash, session=session))
+
+
+def use_refresh_token(connection: Connection, hash: bytes) -> tuple[uuid.UUID, bool] | None:  # noqa: A002 - as above
+    """The session of a refresh token, and whether this was its first use; None where there is no such token."""
+    first = update(refresh_tokens).where(refresh_tokens.c.hash == hash, refresh_tokens.c.used_at.is_(None))
+    number = connection.execute(first.values(used_at=_NOW).returning(refresh_tokens.c.session)).scalar_one_or_none()
+    if number is not None:
+        return number, True
+    again = select(refresh_tokens.c.session).where(refresh_tokens.c.hash == hash)
+    number = connection.execute(again).scalar_one_or_none()
+    return None if number is None else (number, False)
+
+
+# ── signatures ──────────────────────────────────────────────────────────────────────────────────
+
+
+def sign(connection: Connection, signature: bytes, kept: float) -> bool:
+    """Remember a signature for `kept` seconds; whether it is seen for the first time."""
+    connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
+    new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
+    return connection.execute(new).first() is not None
+
+
+# ── the security log ────────────────────────────────────────────────────────────────────────────
+
+
+class Entry(NamedTuple):
+    """A line of the log. Whoever writes one puts no secret in it."""
+
+    what: str
+    tenant: int | None = None
+    key: str | None = None
+    address: str | None = None
+    request: str | None = None
+    details: dict[str, Any] | None = None
+
+
+def note(connection: Connection, entry: Entry) -> None:
+    connection.execute(insert(security_log).values(entry._asdict()))
+
+
+def noted(connection: Connection, most: int = 100) -> list[Entry]:
+    """The newest lines, newest first."""
+    query = select(*(security_log.c[name] for name in Entry._fields)).order_by(security_log.c.id.desc()).limit(most)
+    return [Entry(*row) for row in connection.execute(query)]

@@ -1,0 +1,133 @@
+"""The tables of the API: who may ask for what, what was asked already, and the log of it.
+
+No secret is stored: of keys and refresh tokens, which are random and long, there is the SHA-256.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from crochet_tasks.db.metadata import metadata, now
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    now("created_at"),
+    CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name"),
+    comment="To whom corpora and keys belong. Tenant 1, default, is that of the command line.",
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("tenant", Integer, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("prefix", Text, nullable=False, unique=True, comment="its public part: what it is called in logs"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of its secret part"),
+    Column("name", Text, nullable=False, comment="for people: whose it is, what it is for"),
+    Column("scopes", ARRAY(Text, dimensions=1), nullable=False),
+    Column("tier", Text, nullable=False, server_default="standard", comment="which limit of requests applies"),
+    now("created_at"),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True), comment="to the minute"),
+    Column("rotated_at", DateTime(timezone=True)),
+    Column("successor", BigInteger, ForeignKey("keys.id"), unique=True, comment="the key it was rotated to"),
+    CheckConstraint("prefix ~ '^[a-z2-7]{10}$'", name="prefix"),
+    CheckConstraint("octet_length(hash) = 32", name="hash"),
+    CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
+    CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    CheckConstraint("tier IN ('standard', 'high')", name="tier"),
+    CheckConstraint("(rotated_at IS NULL) = (successor IS NULL)", name="rotated"),
+    comment="API keys. A key is good while it is neither revoked nor expired.",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("key", BigInteger, ForeignKey("keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("scopes", ARRAY(Text, dimensions=1), nullable=False, comment="those of its key or fewer"),
+    now("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    comment="What a key was exchanged for: access tokens name it and are good while it and its key are.",
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True, comment="SHA-256"),
+    Column("session", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
+    now("created_at"),
+    Column("used_at", DateTime(timezone=True), comment="used a second time, it ends the session"),
+    CheckConstraint("octet_length(hash) = 32", name="hash"),
+    comment="Each is good once.",
+)
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("signature", LargeBinary, primary_key=True),
+    now("seen_at"),
+    CheckConstraint("octet_length(signature) = 32", name="signature"),
+    Index("signatures_seen_at_idx", "seen_at"),
+    comment="Of signed requests, kept as long as one of them could come a second time.",
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", Integer, ForeignKey("tenants.id"), primary_key=True),
+    Column("key", Text, primary_key=True, comment="as the client gave it"),
+    Column("request", LargeBinary, nullable=False, comment="SHA-256 of route and body"),
+    Column("status", SmallInteger, nullable=False),
+    Column("answer", JSONB(none_as_null=True), nullable=False, comment="body and headers"),
+    now("created_at"),
+    CheckConstraint("char_length(key) BETWEEN 1 AND 255", name="key"),
+    CheckConstraint("octet_length(request) = 32", name="request"),
+    CheckConstraint("status BETWEEN 200 AND 599", name="status"),
+    Index("idempotency_created_at_idx", "created_at"),
+    comment="Answers to requests that may come again, written with what they did.",
+)
+
+security_log = Table(
+    "security_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    now("at"),
+    Column("who", Text, nullable=False, server_default=func.current_user(), comment="user of the database"),
+    Column("what", Text, nullable=False),
+    Column("tenant", Integer),
+    Column("key", Text, comment="prefix of the key"),
+    Column("address", Text, comment="of the client"),
+    Column("request", Text, comment="its id"),
+    Column("details", JSONB(none_as_null=True)),
+    Index("security_log_at_idx", "at"),
+    comment="Keys made, used for the first time, refused; what administrators did. Append only, without secrets.",
+)
+
+APPEND_ONLY = """
+CREATE TRIGGER security_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON security_log
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+"""
+FIRST_TENANT = "INSERT INTO tenants (name) VALUES ('default')"

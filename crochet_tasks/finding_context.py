@@ -1,0 +1,158 @@
+"""What a corpus' context holds at a version: words, phrases, and what waits on a phrase."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from crochet_tasks.db import batches, bulk
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.text import normalised
+from crochet_tasks.errors import PhraseUnknown
+
+
+class WordBorn(NamedTuple):
+    """A word, and the version that brought it."""
+
+    word: str
+    born: int
+
+
+class PhraseBorn(NamedTuple):
+    """A phrase, the version that brought it, and how many words continue it."""
+
+    words: tuple[str, ...]
+    born: int
+    continuations: int
+
+
+class ShapeCount(NamedTuple):
+    """How many orthos of a shape there are, in how many batches."""
+
+    sides: Sides
+    orthos: int
+    batches: int
+
+
+class WaitingBatch(NamedTuple):
+    """A batch that waits; `searched`: the version up to which it was searched."""
+
+    id: int
+    sides: Sides
+    orthos: int
+    searched: int
+
+
+class Waiting(NamedTuple):
+    """What waits on a phrase: all of it per shape, and the first of the batches; `more`: how many there are beside."""
+
+    phrase: tuple[str, ...]
+    born: int
+    shapes: list[ShapeCount]
+    batches: list[WaitingBatch]
+    more: int
+    version: int
+
+
+def node_of(index: PhraseIndex, version: int, words: Sequence[str]) -> int:
+    """The node of a phrase born at `version` or before; 0 for no words. Raises PhraseUnknown."""
+    node = 0
+    for word in map(normalised, words):
+        number = index.number(word)
+        node = int(index.find(np.array([node]), np.array([number]))[0]) if number >= 0 else -1
+        if not 0 <= node < index.limits[version]:
+            raise PhraseUnknown(phrase=" ".join(words)[:200])
+    return node
+
+
+def born(index: PhraseIndex, node: int) -> int:
+    """The version that brought a phrase."""
+    return bisect.bisect_right(index.limits, node)
+
+
+def waiting_on(connection: Connection, corpus: Corpus, index: PhraseIndex, words: Sequence[str], limit: int) -> Waiting:
+    """The batches whose growth consulted a phrase. Reads every remediation: some 1.3 bytes per ortho."""
+    node = node_of(index, corpus.version, words)
+    orthos: Counter[Sides] = Counter()
+    number: Counter[Sides] = Counter()
+    first: list[WaitingBatch] = []
+    for batch, sides, count, searched, packed in bulk.stream(connection, _WAITING, {"corpus": corpus.id}, 64):
+        phrases = bulk.ints(packed)
+        place = int(np.searchsorted(phrases, node))
+        if place < len(phrases) and phrases[place] == node:
+            shape = tuple(sides)
+            orthos[shape] += count
+            number[shape] += 1
+            if len(first) < limit:
+                first.append(WaitingBatch(batch, shape, count, searched))
+    shapes = [ShapeCount(sides, orthos[sides], number[sides]) for sides in batches.shapes_by_rank(orthos)]
+    phrase = index.phrase(node)
+    return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
+
+
+_WAITING = """
+SELECT batches.id, sides, count, searched, phrases
+  FROM batches JOIN remediations ON remediations.batch = batches.id
+ WHERE corpus = %(corpus)s
+ ORDER BY batches.id
+"""
+
+
+def vocabulary(
+    index: PhraseIndex, order: list[int], version: int, prefix: str, after: str | None, limit: int
+) -> tuple[list[WordBorn], bool]:
+    """The words that begin with `prefix` behind the word `after`, in code-point order; and whether there are more.
+
+    `order`: the ids of all words in that order.
+    """
+    prefix = normalised(prefix)
+    begin = bisect.bisect_left(order, prefix, key=index.vocabulary.__getitem__)
+    if after is not None:
+        begin = max(begin, bisect.bisect_right(order, after, key=index.vocabulary.__getitem__))
+    found: list[WordBorn] = []
+    for place in range(begin, len(order)):
+        word = index.vocabulary[order[place]]
+        if not word.startswith(prefix):
+            break
+        since = born(index, int(index.single[order[place]]))
+        if since <= version:
+            if len(found) == limit:
+                return found, True
+            found.append(WordBorn(word, since))
+    return found, False
+
+
+def phrases(
+    index: PhraseIndex, node: int, version: int, after: str | None, limit: int
+) -> tuple[list[PhraseBorn], bool]:
+    """The phrases one word longer than that of `node`, behind the one that ends with the word `after`, in code-point
+    order of their last words; and whether there are more.
+    """
+    most = index.limits[version]
+    lists = index.after
+    children = slice(int(lists.start[node]), int(lists.start[node]) + int(lists.count[node]))
+    word, phrase = lists.word[children], lists.phrase[children]
+    word, phrase = word[phrase < most], phrase[phrase < most]
+    order = np.argsort(index.rank[word])
+    word, phrase = word[order], phrase[order]
+    begin = 0 if after is None else bisect.bisect_right(word.tolist(), after, key=index.vocabulary.__getitem__)
+    prefix = index.phrase(node)
+    found = [
+        PhraseBorn((*prefix, index.vocabulary[last]), born(index, child), _continuations(index, child, most))
+        for last, child in zip(
+            word[begin : begin + limit].tolist(), phrase[begin : begin + limit].tolist(), strict=True
+        )
+    ]
+    return found, len(word) > begin + limit
+
+
+def _continuations(index: PhraseIndex, node: int, most: int) -> int:
+    start = int(index.after.start[node])
+    return int((index.after.phrase[start : start + int(index.after.count[node])] < most).sum())

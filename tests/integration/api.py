@@ -1,0 +1,101 @@
+"""What tests of the API share: a client per scope, and what to look for in an answer.
+
+    from tests.integration.api import Api
+
+    def test_something(api: Api) -> None:
+        answer = api.read.get("/v1/corpora")            # with a key of scope `read`
+        answer = api.write.post("/v1/corpora", json={...})
+        answer = api.admin.delete(...)
+        answer = api.stranger.get(...)                  # a key of all scopes, of another tenant, `other`
+        answer = api.nobody.get(...)                    # no key at all
+        api.problem(answer, "corpus_unknown", 404)      # it is that problem; returns its document
+
+    api.process      what the application works with (crochet_tasks.app.Process): steps.accept, steps.run, steps.sql
+    api.with_key(key)  a client with any key or token; api.keys: the keys by scope
+
+Each test has a database of its own; limits of requests are out of the way. Settings are those of a development
+server with authentication; for others use `made(process, settings)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from api import create_app
+from crochet_tasks import keys
+from crochet_tasks.app import Process
+from crochet_tasks.keys import Scope, Wanted
+from crochet_tasks.settings import Settings
+
+SETTINGS: dict[str, Any] = {
+    "jwt_secret": SecretStr("a secret of the tests, and long enough for that"),
+    "api_rate": 1_000_000,
+    "api_rate_high": 1_000_000,
+    "api_rate_anonymous": 1_000_000,
+}
+
+
+@dataclass
+class Api:
+    app: Flask
+    process: Process
+    keys: dict[str, str]
+
+    def with_key(self, key: str | None) -> FlaskClient:
+        client = self.app.test_client()
+        if key is not None:
+            client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+        return client
+
+    @property
+    def read(self) -> FlaskClient:
+        return self.with_key(self.keys["read"])
+
+    @property
+    def write(self) -> FlaskClient:
+        return self.with_key(self.keys["write"])
+
+    @property
+    def admin(self) -> FlaskClient:
+        return self.with_key(self.keys["admin"])
+
+    @property
+    def stranger(self) -> FlaskClient:
+        return self.with_key(self.keys["stranger"])
+
+    @property
+    def nobody(self) -> FlaskClient:
+        return self.with_key(None)
+
+    def problem(self, answer: TestResponse, code: str, status: int) -> dict[str, Any]:
+        """Asserts that the answer is that problem document; returns it."""
+        assert answer.mimetype == "application/problem+json", answer.data
+        body: dict[str, Any] = answer.get_json()
+        assert (body["code"], answer.status_code) == (code, status), body
+        assert body["status"] == status
+        assert body["type"] == f"/problems/{code}"
+        assert body["request_id"] == answer.headers["X-Request-ID"]
+        return body
+
+
+def made(process: Process, settings: Settings | None = None) -> Api:
+    """An API on the database of `process`, with a key of each scope."""
+    app = create_app(settings or Settings(**SETTINGS))
+    app.extensions["crochet.process"] = process
+    scopes: tuple[Scope, ...] = ("read", "write", "admin")
+    given: dict[str, str] = {scope: keys.create(process.database, Wanted(scope, (scope,))).key for scope in scopes}
+    other = Wanted("stranger", scopes, tenant="other")
+    given["stranger"] = keys.create(process.database, other, new_tenant=True).key
+    return Api(app, process, given)
+
+
+@pytest.fixture
+def api(process: Process) -> Api:
+    return made(process)
