@@ -141,12 +141,12 @@ def status(
 
     With --watch and --json, one JSON object per line.
     """
-    from crochet_tasks import drawing, embedded, operating, reports
+    from crochet_tasks import drawing, embedded, looking, reports
 
     settings = settings_of(state)
     if watch and embedded.store_exists(settings):
         with contextlib.suppress(KeyboardInterrupt), embedded.opened(settings) as process, output():
-            _watch(operating.looks(process, every, say), as_json=as_json)
+            _watch(looking.looks(process, every, say), as_json=as_json)
         return
     found = reports.nothing_yet()
     if embedded.store_exists(settings):
