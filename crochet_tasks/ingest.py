@@ -48,7 +48,7 @@ def ingest(call: Knock) -> None:
     with here().database.transaction() as connection:
         corpora.hold(connection, call.corpus, Lock.ORDER)
         text = texts.next_in_line(connection, call.corpus)
-        items = outbox.claim(connection, call.items)  # after the text, as `cancel` does
+        items = outbox.claim(connection, call.items, rested=True)  # after the text, as `cancel` does
         if not items or text is None:
             return
         if items[0].subject != text.id:

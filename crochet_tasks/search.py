@@ -31,7 +31,7 @@ def bounds() -> Bounds:
 def seed(call: SearchCall) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work)
+        items = outbox.opened(connection, call.work, rested=True)
         corpus = corpora.numbered(connection, call.corpus)
         index = here().index(connection, corpus.id, corpus.version)
     for item in items:
@@ -42,7 +42,7 @@ def seed(call: SearchCall) -> None:
 def grow(call: SearchCall) -> None:
     """Find the children of batches of one shape that are searched through one window."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work)
+        items = outbox.opened(connection, call.work, rested=True)
         corpus = corpora.numbered(connection, call.corpus)
         index = here().index(connection, corpus.id, corpus.version)
         rows = {batch.id: batch for batch in batches.read(connection, [item.subject for item in items])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,11 +56,6 @@ def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
     return None if row is None else TextRow(*row)
 
 
-def hold(connection: Connection, ids: Sequence[int]) -> None:
-    """Lock texts: nobody cancels them until the transaction ends."""
-    connection.execute(select(texts.c.id).where(texts.c.id.in_(ids)).order_by(texts.c.id).with_for_update())
-
-
 def body(connection: Connection, text: int) -> str:
     return str(connection.execute(select(texts.c.body).where(texts.c.id == text)).scalar_one())
 
@@ -97,15 +91,19 @@ def make_version(connection: Connection, text: TextRow) -> int:
 def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) -> bool:
     """Give a text up and take away what it had brought so far; whether it still was to be given up.
 
-    The caller holds the ORDER lock.
+    The caller holds the ORDER lock. What is there beyond the current version is the text's only if it has brought
+    something: else it is that of one before it.
     """
-    given_up = update(texts).where(texts.c.id == text, texts.c.state.in_(["accepted", "ingested"]))
-    values = {"state": "failed", "error": error, "finished_at": func.now()}
-    if not connection.execute(given_up.values(values)).rowcount:
+    waiting = texts.c.id == text, texts.c.state.in_(["accepted", "ingested"])
+    brought = connection.execute(select(texts.c.sentences).where(*waiting).with_for_update()).scalar_one_or_none()
+    if brought is None:
         return False
-    version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
-    for table in (phrases, words):
-        connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
+    values = {"state": "failed", "error": error, "finished_at": func.now()}
+    connection.execute(update(texts).where(texts.c.id == text).values(values))
+    if brought:
+        version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
+        for table in (phrases, words):
+            connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
     return True
 
 

@@ -102,15 +102,18 @@ class Unreliable(Broker):
 def deliver_all(corpus: Corpus, broker: Unreliable, bodies: list[str], chance: random.Random) -> None:
     """Accept texts while messages come, until there is no work; then old messages come once more."""
     waiting = list(bodies)
-    while True:
+    while _step(corpus, broker) or waiting:
         if waiting and chance.random() < 0.2:
             ingest.accept(corpus, "text", waiting.pop(0))
-        broker.publish(corpus)
-        if not broker.deliver_any() and not waiting:
-            break
     broker.deliver_stale(STALE)
-    while not broker.publish(corpus) and broker.deliver_any():
+    while _step(corpus, broker):
         pass
+
+
+def _step(corpus: Corpus, broker: Unreliable) -> bool:
+    """Publish what there is and deliver a message; whether there was one."""
+    broker.publish(corpus)
+    return broker.deliver_any()
 
 
 def check(process: Process, corpus: Corpus, bodies: list[str], wanted: Counter[Ortho]) -> None:
@@ -158,6 +161,13 @@ def test_deliveries_do_double(database: str, monkeypatch: pytest.MonkeyPatch) ->
         deliver_all(corpus, broker, [*TEXTS, BAD], chance)
         check(process, corpus, [*TEXTS, BAD], steps.expected(TEXTS))
         distinct = Counter(task.name for task, _ in {(task, str(call)) for task, call in broker.old})
-        for stage in ("ingest.text", "context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"):
+        for stage in (
+            "ingest.text",
+            "context.version",
+            "remediations.due",
+            "search.seed",
+            "search.grow",
+            "orthos.store",
+        ):
             assert broker.delivered[stage] > distinct[stage]
         assert broker.delivered["poison"] >= 1

@@ -19,7 +19,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords
+from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords, WorkerLost
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
@@ -280,6 +280,25 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
             work.publish_next(corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
+
+
+@pytest.mark.parametrize("parts", [1, 9])
+def test_what_befalls_a_later_text_is_not_the_first_ones(
+    database: str, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
+    with app.process(Settings(part_words=3, max_attempts=1), database) as process:
+        corpus, broker = steps.new_corpus(process), steps.Broker(monkeypatch)
+        steps.accept(corpus, *steps.TEXTS[:2])
+        broker.publish(corpus)
+        early = broker.messages[broker.named("ingest.text")[1]][1]
+        for _ in range(parts):
+            broker.deliver(broker.named("ingest.text")[0])
+            broker.publish(corpus)
+        for error in (WorkerLost(times=4), ValueError("a bug")):
+            assert retries.note(process.database, process.settings, corpus.id, early.items, error) == []
+        broker.deliver_all(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 
 
 def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
