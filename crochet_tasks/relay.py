@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from crochet_tasks import queues, retries, work
 from crochet_tasks.app import Process, Step, app
-from crochet_tasks.db import dead_letters, publishing
+from crochet_tasks.db import attempts, dead_letters, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.queues import DeadLetter, Depth
 from crochet_tasks.schemas import Message
@@ -113,12 +113,17 @@ class Relay:
                 )
             log.error("dead letter in %s (%s): %s", letter.queue, letter.reason, letter.task or "unreadable")
             return
-        # What failed for good has been noted already: then none of the work is open.
+        message = str(letter.message_id)
+        with self._process.database.transaction() as connection:
+            # By the task that failed, or by us when the letter could not be removed: it counts once, and not against
+            # what an operator has opened again since.
+            known = attempts.noted(connection, call.items, message)
+        items = [item for item in call.items if item not in known]
         error: CrochetError = MessageDied(reason=letter.reason)
         if letter.reason == "delivery_limit":
             error = WorkerLost(times=self._process.settings.delivery_limit + 1)
-        where = {"task": str(letter.task), "message": str(letter.message_id)}
-        failed = retries.note(self._process.database, self._process.settings, call.corpus, call.items, error, **where)
+        where = {"task": str(letter.task), "message_id": message}
+        failed = retries.note(self._process.database, self._process.settings, call.corpus, items, error, **where)
         log.error("%s: %s; %s", letter.task, error, "failed for good" if failed else "left or tried again")
 
 

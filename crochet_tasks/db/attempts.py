@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db.outbox import COLUMNS, Item, read
-from crochet_tasks.db.tables import work
+from crochet_tasks.db.tables import attempts, work
 
 
 class Pauses(NamedTuple):
@@ -61,6 +61,12 @@ WITH open_ones AS MATERIALIZED (
 )
 SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.state FROM changed
 """
+
+
+def noted(connection: Connection, ids: Sequence[uuid.UUID], message: str) -> set[uuid.UUID]:
+    """Those of these items with which it is noted already that a message did not succeed."""
+    tried = attempts.c.work.in_(ids), attempts.c.error["message_id"].astext == message
+    return set(connection.execute(select(attempts.c.work).where(*tried)).scalars())
 
 
 def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]) -> None:

@@ -462,6 +462,16 @@ def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
     ]
 
 
+def test_a_message_is_noted_once(process: Process, corpus: int) -> None:
+    """It can be told whether what became of a message is noted with its work."""
+    items = [grow(corpus, batch).id for batch in (1, 2)]
+    add(process, grow(corpus, 1), grow(corpus, 2))
+    with process.database.transaction() as connection:
+        attempts.befell(connection, items[:1], {"code": "bug", "message_id": "m"}, Pauses(5, 1, 1), later=True)
+        assert attempts.noted(connection, items, "m") == {items[0]}
+        assert attempts.noted(connection, items, "n") == set()
+
+
 def test_what_rested_is_taken_when_due(process: Process, corpus: int) -> None:
     """Work that may succeed later is published again when its time has come, and not before."""
     item = grow(corpus, 1)
