@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 10.0
 CARE_SECONDS = 2.0
 """how often, at the most, the relay looks for what is overdue and dead"""
+LONG_OVERDUE = 10
+"""leases after which work is published again also where messages wait: if it is among them, it comes twice"""
 LETTERS = 100
 """dead letters that one look buries, at the most"""
 
@@ -92,8 +94,10 @@ class Relay:
     def _release_overdue(self, depths: dict[str, Depth]) -> None:
         """Have published again what is overdue and can be in no queue: where messages wait, it may be among them."""
         empty = [kind for kind, names in QUEUES.items() if not any(depths[name].ready for name in names)]
+        lease = self._process.settings.lease
         with self._process.database.transaction() as connection:
-            number = publishing.release_overdue(connection, self._process.settings.lease, empty)
+            number = publishing.release_overdue(connection, lease, empty)
+            number += publishing.release_overdue(connection, LONG_OVERDUE * lease, QUEUES)
         if number:
             log.warning("%d pieces of work are overdue and are published again", number)
 
@@ -117,8 +121,8 @@ class Relay:
         with self._process.database.transaction() as connection:
             # By the task that failed, or by us when the letter could not be removed: it counts once, and not against
             # what an operator has opened again since.
-            known = attempts.noted(connection, call.items, message)
-        items = [item for item in call.items if item not in known]
+            settled = attempts.settled(connection, call.items, message, letter.died_at)
+        items = [item for item in call.items if item not in settled]
         error: CrochetError = MessageDied(reason=letter.reason)
         if letter.reason == "delivery_limit":
             error = WorkerLost(times=self._process.settings.delivery_limit + 1)

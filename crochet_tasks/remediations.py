@@ -18,10 +18,16 @@ def due(call: Knock) -> None:
     """
     with here().database.transaction() as connection:
         corpora.hold(connection, call.corpus, Lock.ORDER)
-        ahead = outbox.in_line(connection, call.corpus)
-        if not ahead or ahead[0].id != call.work:
+        items = outbox.claim(connection, call.items)
+        turn = outbox.turn(connection, call.corpus)
+        if not items or turn is None:
             return
-        version = ahead[0].subject
+        if turn.first != call.work:
+            publishing.park(connection, call.work)
+            return
+        if not turn.ready:
+            return
+        version = items[0].subject
         continued = texts.continued(connection, call.corpus, version - 1, version)
         waiting = list(batches.due(connection, call.corpus, continued, version))
         outbox.add(
@@ -35,4 +41,5 @@ def due(call: Knock) -> None:
         parts = seed_parts(index, version - 1, version)
         outbox.add(connection, (outbox.seed(call.corpus, version, part) for part in parts))
         outbox.done(connection, [call.work])
-        publishing.hand_back(connection, [item.id for item in ahead[1:]])
+        if turn.behind is not None:
+            publishing.unpark(connection, turn.behind)

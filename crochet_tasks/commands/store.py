@@ -202,6 +202,7 @@ def _print_report(finished: Finished) -> None:
             "budget": "the budget is reached",
             "stopped": "stopped",
             "elsewhere": "another process is at work",
+            "waiting": "some wait for a later try, or for work that has failed",
         }.get(report.ended, "not done")
         open_work = f"{report.open_work:,} pieces of work are open"
         out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))

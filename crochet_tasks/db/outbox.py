@@ -132,18 +132,24 @@ def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = No
     connection.execute(finished.values(state="done", upto=upto, finished_at=func.now(), error=None))
 
 
-def in_line(connection: Connection, corpus: int) -> list[Item]:
-    """Lock the first `remediations` of a corpus that is not done, if it may be worked on now, and the one behind it.
+class Turn(NamedTuple):
+    """Whose turn it is among the `remediations` of a corpus."""
+
+    first: uuid.UUID
+    ready: bool
+    """it is open and does not rest"""
+    behind: uuid.UUID | None
+
+
+def turn(connection: Connection, corpus: int) -> Turn | None:
+    """Lock the first `remediations` of a corpus that is not done, and the one behind it.
 
     One that has failed or rests holds up all later versions': their searches would look through wrong windows.
     """
     ahead = work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done"
     query = select(work.c.id, and_(work.c.state == "open", _rested())).where(*ahead).order_by(work.c.subject).limit(2)
     rows = connection.execute(query.with_for_update()).all()
-    if not rows or not rows[0][1]:
-        return []
-    by_id = {item.id: item for item in opened(connection, [row[0] for row in rows])}
-    return [by_id[row[0]] for row in rows if row[0] in by_id]
+    return Turn(rows[0][0], rows[0][1], rows[1][0] if len(rows) > 1 else None) if rows else None
 
 
 class States(NamedTuple):

@@ -6,12 +6,13 @@ import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, phrases, texts, words
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
+from crochet_tasks.errors import StoreCorrupt
 
 
 class TextRow(NamedTuple):
@@ -39,7 +40,7 @@ def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[
         return TextRow(*known), False
     last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
     if known is not None:
-        again = {"seq": last, "state": "accepted", "sentences": 0, "error": None, "finished_at": None}
+        again = {"seq": last, "state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
         changed = update(texts).where(texts.c.id == known.id).values(again).returning(*_COLUMNS)
         return TextRow(*connection.execute(changed).one()), True
     values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256}
@@ -73,18 +74,30 @@ def states(connection: Connection, corpus: int) -> dict[str, int]:
 
 
 def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
-    """Note how far a text is ingested."""
+    """Note how far a text is ingested. The caller holds the ORDER lock."""
     state = {"state": "ingested"} if whole else {}
-    connection.execute(update(texts).where(texts.c.id == text).values(sentences=sentences, **state))
+    noted = update(texts).where(texts.c.id == text)
+    connection.execute(noted.values(sentences=sentences, reached=_limit(texts.c.corpus), **state))
+
+
+def _limit(corpus: ColumnElement[int]) -> ScalarSelect[int]:
+    """How many phrases a corpus has, those of an unfinished text too: the id that the next one gets."""
+    last = select(func.coalesce(func.max(phrases.c.next), 1)).where(phrases.c.corpus == corpus)
+    return last.scalar_subquery()
 
 
 def make_version(connection: Connection, text: TextRow) -> int:
-    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively."""
+    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively.
+
+    Raises StoreCorrupt where the phrases are not those that its last part left: better no version than a wrong one.
+    """
     bump = update(corpora).where(corpora.c.id == text.corpus).values(version=corpora.c.version + 1)
     version = connection.execute(bump.returning(corpora.c.version)).scalar_one()
-    limit = select(func.coalesce(func.max(phrases.c.next), 1)).where(phrases.c.corpus == text.corpus).scalar_subquery()
     done = update(texts).where(texts.c.id == text.id)
-    connection.execute(done.values(state="current", version=version, phrases=limit, finished_at=func.now()))
+    values = {"state": "current", "version": version, "phrases": _limit(texts.c.corpus), "finished_at": func.now()}
+    made = connection.execute(done.values(values).returning(texts.c.phrases, texts.c.reached)).one()
+    if made.reached is not None and made.phrases != made.reached:
+        raise StoreCorrupt(problem=f"'{text.title}' left {made.reached} phrases, and there are {made.phrases}")
     return int(version)
 
 

@@ -182,7 +182,7 @@ class Up(Service):
     @property
     def with_database(self) -> dict[str, str]:
         """Settings for another process that works with it."""
-        return {**self.settings, "CROCHET_DATABASE_URL": self.wait_for(r"database at (\S+);")[1]}
+        return {**self.settings, "CROCHET_DATABASE_URL": self.wait_for(r"export CROCHET_DATABASE_URL='([^']+)'")[1]}
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +344,7 @@ def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: serv
     with service("up", "--search", 1, **settings) as up:
         up.wait_for(r"up +\| the schema of the database is migrated: none -> ")
         up.wait_for(r"up +\| without Flower: CROCHET_FLOWER_AUTH is not set")
-        assert "database at" not in up.wait_for("everything is ready.*")[0]
+        assert "CROCHET_DATABASE_URL=" not in up.wait_for("everything is ready.*")[0]
         family = up.family()
         up.child("search").suspend()
         up.send(signal.SIGTERM)

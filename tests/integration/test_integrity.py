@@ -19,7 +19,14 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords, WorkerLost
+from crochet_tasks.errors import (
+    DatabaseConflict,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    StoreCorrupt,
+    TextWithoutWords,
+    WorkerLost,
+)
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
@@ -301,6 +308,18 @@ def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pyte
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 
+def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
+    """Where phrases of an ingested text are gone, whoever took them, the text fails: no version lacks them unseen."""
+    corpus = steps.new_corpus(process)
+    steps.accept(corpus, *steps.TEXTS[:2])
+    work.publish_next(corpus.id)
+    steps.sql(process, "DELETE FROM phrases")
+    with pytest.raises(StoreCorrupt, match="left 22 phrases, and there are 1"):
+        work.publish_next(corpus.id)
+    steps.run(corpus)
+    assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[1:2])
+
+
 def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
     with app.process(Settings(part_words=3, max_attempts=1), database) as process:
@@ -343,9 +362,9 @@ def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, m
                 steps.run(corpus)
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
+        assert embedded.close(process, corpus).ended is embedded.Ended.WAITING
         with process.database.transaction() as connection:
             assert attempts.reopen_failed(connection, corpus.id) == 1
-        work.take_up_again(corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
