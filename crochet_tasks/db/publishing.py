@@ -9,7 +9,7 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, literal, select, text, update
 
 from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
 from crochet_tasks.db.tables import work
@@ -40,7 +40,7 @@ def park(connection: Connection, item: uuid.UUID) -> None:
 
 def unpark(connection: Connection, item: uuid.UUID) -> None:
     """Have work published whose turn it is now, if it was parked or came too early. The caller holds the ORDER lock."""
-    early = work.c.published_at.is_not(None) | (work.c.not_before == PARKED)
+    early = work.c.published_at.is_not(None) | (work.c.not_before == literal(PARKED, work.c.not_before.type))
     waiting = update(work).where(work.c.id == item, work.c.state == "open", early)
     connection.execute(waiting.values(published_at=None, not_before=None))
 
