@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from crochet_tasks.db.corpora import RANGES
-from crochet_tasks.operating import STATES
+from crochet_tasks.naming import STATES
 from crochet_tasks.schemas import Answer, CorpusStatus, TextError, TextLine
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"

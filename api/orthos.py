@@ -45,7 +45,7 @@ from crochet_tasks.errors import (
 )
 from crochet_tasks.finding_answers import Checked, OrthoDetail
 from crochet_tasks.finding_pages import FoundOrtho
-from crochet_tasks.operating import text_name
+from crochet_tasks.naming import text_name
 from crochet_tasks.provenance import LineSources
 from crochet_tasks.reports import Format, sides_of
 

@@ -8,7 +8,7 @@ from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
 from api.models import Nothing, OfCorpus, OfWork, StatusNow, WorkChangedList, WorkSeen, WorkSeenList, WorkWanted
-from crochet_tasks import operating, posting, reports, tenant_work
+from crochet_tasks import looking, posting, reports, tenant_work
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.schemas import WorkLine
@@ -27,7 +27,7 @@ api = APIBlueprint(
 def every(path: OfCorpus, query: WorkWanted) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
     with held.shown(path.corpus) as (connection, corpus):
-        found = operating.of_corpus(connection, corpus.id, query.state, query.kind, query.limit)
+        found = looking.of_corpus(connection, corpus.id, query.state, query.kind, query.limit)
     work = [_line(line) for line in found.work]
     return tagged.answer(WorkSeenList(version=corpus.version, work=work, more=found.more), corpus.version)
 

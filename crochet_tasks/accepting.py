@@ -19,7 +19,7 @@ from crochet_tasks.embedded import Progress
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CrochetError, Retry, SettingMissing, TextFailed, Unavailable, WorkFailed
 from crochet_tasks.inputs import Input
-from crochet_tasks.operating import text_name
+from crochet_tasks.naming import text_name
 from crochet_tasks.schemas import AcceptedText, IngestReport, Waited
 from crochet_tasks.settings import Settings
 

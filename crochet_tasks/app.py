@@ -41,7 +41,7 @@ class Process:
     database: Database
     indexes: dict[int, PhraseIndex] = field(default_factory=dict)
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
-    pending: dict[tuple[int, int], PhraseIndex] = field(default_factory=dict)
+    pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     _ends: list[Callable[[], None]] = field(default_factory=list)
 
     @functools.cached_property
@@ -68,9 +68,10 @@ class Process:
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
         """The index with what has come in of the text that is being ingested. The caller holds the ORDER lock.
 
-        It is kept for the next part, under the text and how far that is: so it cannot be taken for another's.
+        It is kept for the next part, under the text, its place in line (a new one when it is given again) and how far
+        it is, once that is committed: so it cannot be taken for another's.
         """
-        index = self.pending.get((text.id, text.sentences))
+        index = self.pending.get((text.id, text.seq, text.sentences))
         if index is None:
             index = self.index(connection, text.corpus, version)
             index = texts.bring_forward(connection, text.corpus, index, pending=True)
@@ -179,7 +180,7 @@ class Step(celery.Task):
                 retries.note(here().database, here().settings, call.corpus, call.items, error, task=self.name)
                 setattr(error, _NOTED, True)
             return
-        where = {"task": self.name, "worker": str(self.request.hostname), "message": str(self.request.id)}
+        where = {"task": self.name, "worker": str(self.request.hostname), "message_id": str(self.request.id)}
         noted, failed = False, []
         try:
             failed = retries.note(here().database, here().settings, call.corpus, call.items, error, **where)

@@ -17,7 +17,8 @@ def version(call: Knock) -> None:
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)
         text = texts.next_in_line(connection, corpus)
-        if text is None or text.state != "ingested":
+        items = outbox.claim(connection, call.items, rested=True)
+        if text is None or text.state != "ingested" or not items or items[0].subject != text.id:
             return
         corpora.hold(connection, corpus, Lock.VERSION)
         made = texts.make_version(connection, text)

@@ -111,6 +111,8 @@ class Ended(enum.StrEnum):
     """as many orthos are stored as were asked for"""
     STOPPED = "stopped"
     """it was asked to stop"""
+    WAITING = "waiting"
+    """what is open waits for its time, or for work that has failed"""
     ELSEWHERE = "elsewhere"
     """what is open is taken up by another process on the same database"""
 
@@ -147,14 +149,16 @@ def close(
             crew.take_in()
             look.now_and_then()
     last = look()
-    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _held_back(process, corpus)
+    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
 
 
-def _held_back(process: app.Process, corpus: Corpus) -> Ended:
-    """Why open work is not taken up though nobody told us to stop."""
-    with process.database.transaction() as connection:
-        return Ended.BUDGET if corpora.spent(connection, corpus.id) else Ended.ELSEWHERE
+def _why(database: Database, corpus: int) -> Ended:
+    """Why there was nothing to take up although there is open work."""
+    with database.transaction() as connection:
+        if corpora.spent(connection, corpus):
+            return Ended.BUDGET
+        return Ended.ELSEWHERE if publishing.in_hand(connection, corpus) else Ended.WAITING
 
 
 class _Crew:

@@ -9,6 +9,7 @@ from crochet_tasks.db import attempts, corpora, outbox, publishing, texts
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords
 from crochet_tasks.schemas import Knock
 
@@ -50,19 +51,22 @@ def accepted(connection: Connection, corpus: int, title: str, body: str) -> tupl
 @app.task(base=Step, name="ingest.text", message=Knock)
 def ingest(call: Knock) -> None:
     """Ingest the next part of a text, if it is its turn; if not, it waits until the one before it is done with."""
+    pending = here().pending
     with here().database.transaction() as connection:
         corpora.hold(connection, call.corpus, Lock.ORDER)
         text = texts.next_in_line(connection, call.corpus)
-        items = outbox.claim(connection, call.items)  # after the text, as `cancel` does
+        items = outbox.claim(connection, call.items, rested=True)  # after the text, as `cancel` does
         if not items or text is None:
             return
         if items[0].subject != text.id:
             publishing.park(connection, call.work)
         elif text.state == "accepted":
-            _ingest(connection, text)
+            pending = _ingest(connection, text)
+    here().pending = pending  # now that it is committed
 
 
-def _ingest(connection: Connection, text: TextRow) -> None:
+def _ingest(connection: Connection, text: TextRow) -> dict[tuple[int, int, int], PhraseIndex]:
+    """Ingest a part; what `Process.pending` is after the commit."""
     corpus = corpora.numbered(connection, text.corpus)
     index = here().pending_index(connection, text, corpus.version)
     parsed = here().sentences(connection, text.id)
@@ -77,9 +81,9 @@ def _ingest(connection: Connection, text: TextRow) -> None:
     if whole:
         _ask(connection, outbox.context(corpus.id, text.id))
         outbox.done(connection, [item.id])
-    else:
-        publishing.hand_back(connection, [item.id])
-        here().pending = {(text.id, until): index.extended(added)}
+        return {}
+    publishing.hand_back(connection, [item.id])
+    return {(text.id, text.seq, until): index.extended(added)}
 
 
 def _ask(connection: Connection, item: Item) -> None:

@@ -20,7 +20,7 @@ from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.listing import TextSeen
 from crochet_tasks.errors import NotFound, TextNotUtf8, TooBusy
-from crochet_tasks.operating import text_name
+from crochet_tasks.naming import text_name
 from crochet_tasks.schemas import TextError, TextLine
 
 LOOK_SECONDS = 1.0

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from crochet_tasks import queues, retries, tenancy, work
 from crochet_tasks.app import Process, Step, app
-from crochet_tasks.db import dead_letters, idempotency, publishing
+from crochet_tasks.db import attempts, dead_letters, idempotency, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.queues import DeadLetter, Depth
 from crochet_tasks.schemas import Message
@@ -27,6 +27,8 @@ CARE_SECONDS = 2.0
 """how often, at the most, the relay looks for what is overdue and dead"""
 TIDY_SECONDS = 1.0
 """for how long one look deletes what is not wanted any more"""
+LONG_OVERDUE = 10
+"""leases after which work is published again also where messages wait: if it is among them, it comes twice"""
 LETTERS = 100
 """dead letters that one look buries, at the most"""
 
@@ -101,8 +103,10 @@ class Relay:
     def _release_overdue(self, depths: dict[str, Depth]) -> None:
         """Have published again what is overdue and can be in no queue: where messages wait, it may be among them."""
         empty = [kind for kind, names in QUEUES.items() if not any(depths[name].ready for name in names)]
+        lease = self._process.settings.lease
         with self._process.database.transaction() as connection:
-            number = publishing.release_overdue(connection, self._process.settings.lease, empty)
+            number = publishing.release_overdue(connection, lease, empty)
+            number += publishing.release_overdue(connection, LONG_OVERDUE * lease, QUEUES)
         if number:
             log.warning("%d pieces of work are overdue and are published again", number)
 
@@ -122,12 +126,17 @@ class Relay:
                 )
             log.error("dead letter in %s (%s): %s", letter.queue, letter.reason, letter.task or "unreadable")
             return
-        # What failed for good has been noted already: then none of the work is open.
+        message = str(letter.message_id)
+        with self._process.database.transaction() as connection:
+            # By the task that failed, or by us when the letter could not be removed: it counts once, and not against
+            # what an operator has opened again since.
+            settled = attempts.settled(connection, call.items, message, letter.died_at)
+        items = [item for item in call.items if item not in settled]
         error: CrochetError = MessageDied(reason=letter.reason)
         if letter.reason == "delivery_limit":
             error = WorkerLost(times=self._process.settings.delivery_limit + 1)
-        where = {"task": str(letter.task), "message": str(letter.message_id)}
-        failed = retries.note(self._process.database, self._process.settings, call.corpus, call.items, error, **where)
+        where = {"task": str(letter.task), "message_id": message}
+        failed = retries.note(self._process.database, self._process.settings, call.corpus, items, error, **where)
         log.error("%s: %s; %s", letter.task, error, "failed for good" if failed else "left or tried again")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import batches, corpora, outbox, texts
+from crochet_tasks.db import batches, corpora, outbox, publishing, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.engine.seeds import seed_parts
 from crochet_tasks.schemas import Knock
@@ -11,28 +11,35 @@ from crochet_tasks.schemas import Knock
 
 @app.task(base=Step, name="remediations.due", message=Knock)
 def due(call: Knock) -> None:
-    """Write the work that a version asks for.
+    """Write the work that a version asks for, if it is its turn; if not, whoever does the one before has it published.
 
-    A batch whose search ends after this looked is not missed: `orthos` sees the new version when it stores.
+    In the order of the versions: the first one that makes a batch due names the window of its search. A batch whose
+    search ends after this looked is not missed: `orthos` sees the new version when it stores.
     """
-    corpus = call.corpus
     with here().database.transaction() as connection:
-        corpora.hold(connection, corpus, Lock.ORDER)
-        if not outbox.opened(connection, call.items):  # done, or deleted with its corpus
+        corpora.hold(connection, call.corpus, Lock.ORDER)
+        items = outbox.claim(connection, call.items)
+        turn = outbox.turn(connection, call.corpus)
+        if not items or turn is None:
             return
-        # In the order of the versions: the first one that makes a batch due names the window of its search.
-        for item in outbox.due_before(connection, corpus, corpora.version(connection, corpus)):
-            version = item.subject
-            continued = texts.continued(connection, corpus, version - 1, version)
-            waiting = list(batches.due(connection, corpus, continued, version))
-            outbox.add(
-                connection,
-                (
-                    outbox.grow(corpus, batch, sides, count, since=searched, version=version)
-                    for batch, sides, count, searched in waiting
-                ),
-            )
-            index = here().index(connection, corpus, version)
-            parts = seed_parts(index, version - 1, version)
-            outbox.add(connection, (outbox.seed(corpus, version, part) for part in parts))
-            outbox.done(connection, [item.id])
+        if turn.first != call.work:
+            publishing.park(connection, call.work)
+            return
+        if not turn.ready:
+            return
+        version = items[0].subject
+        continued = texts.continued(connection, call.corpus, version - 1, version)
+        waiting = list(batches.due(connection, call.corpus, continued, version))
+        outbox.add(
+            connection,
+            (
+                outbox.grow(call.corpus, batch, sides, count, since=searched, version=version)
+                for batch, sides, count, searched in waiting
+            ),
+        )
+        index = here().index(connection, call.corpus, version)
+        parts = seed_parts(index, version - 1, version)
+        outbox.add(connection, (outbox.seed(call.corpus, version, part) for part in parts))
+        outbox.done(connection, [call.work])
+        if turn.behind is not None:
+            publishing.unpark(connection, turn.behind)

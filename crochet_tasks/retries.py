@@ -40,16 +40,29 @@ def note(
     pauses = Pauses(settings.max_attempts, settings.retry_first, settings.retry_longest)
     described_error = described(error, **where)
     with database.transaction() as connection:
-        of_texts = [item.subject for item in outbox.opened(connection, ids) if item.kind in OF_A_TEXT]
-        if of_texts:
-            corpora.hold(connection, corpus, Lock.ORDER)
-            texts.hold(connection, of_texts)  # before the work, as everybody does
+        own = set(ids) - _not_their_turn(connection, corpus, ids)
         later = retry_class(error) is Retry.LATER
-        failed = attempts.befell(connection, ids, described_error, pauses, later=later)
+        failed = attempts.befell(connection, sorted(own), described_error, pauses, later=later)
         for item in failed:
             if item.kind in OF_A_TEXT:
                 _give_up(connection, item, described_error)
     return failed
+
+
+def _not_their_turn(connection: Connection, corpus: int, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Park the ingestions whose texts wait for another one: what befell their messages is no fault of theirs.
+
+    Where work of texts is among these the corpus' ORDER lock is taken, and the text whose turn it is locked.
+    """
+    of_texts = [item for item in outbox.opened(connection, ids) if item.kind in OF_A_TEXT]
+    if not of_texts:
+        return set()
+    corpora.hold(connection, corpus, Lock.ORDER)
+    first = texts.next_in_line(connection, corpus)
+    waiting = {item.id for item in of_texts if first is None or item.subject != first.id}
+    for item in sorted(waiting):
+        publishing.park(connection, item)
+    return waiting
 
 
 def _give_up(connection: Connection, item: Item, error: dict[str, Any]) -> None:

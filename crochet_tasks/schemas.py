@@ -165,7 +165,7 @@ class RunReport(Answer):
     open_work: int
     failed_work: int
     dropped_work: int
-    ended: Literal["closed", "budget", "stopped", "elsewhere"]
+    ended: Literal["closed", "budget", "stopped", "waiting", "elsewhere"]
     """why no more work was taken up (embedded.Ended)"""
     closed: bool
     """whether the store holds every ortho: nothing is open, nothing has failed, and no search was dropped"""

@@ -31,7 +31,7 @@ def bounds() -> Bounds:
 def seed(call: SearchCall) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work)
+        items = outbox.opened(connection, call.work, rested=True)
         if not items:  # done, or deleted with its corpus
             return
         corpus = corpora.numbered(connection, call.corpus)
@@ -44,7 +44,7 @@ def seed(call: SearchCall) -> None:
 def grow(call: SearchCall) -> None:
     """Find the children of batches of one shape that are searched through one window."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work)
+        items = outbox.opened(connection, call.work, rested=True)
         if not items:
             return
         corpus = corpora.numbered(connection, call.corpus)

@@ -122,7 +122,7 @@ def _ready(settings: Settings, services: list[Service], url: str, server: Embedd
     if "flower" in names:
         there.append(f"Flower at http://{serving.shown(settings.flower_host, settings.flower_port)}")
     if server is not None:  # its address holds no password
-        there.append(f"database at {url}")
+        there.append(f"for other commands: export CROCHET_DATABASE_URL='{url}'")
     return "; ".join(["everything is ready", *there, "Ctrl-C stops it"])
 
 

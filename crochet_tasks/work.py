@@ -79,12 +79,12 @@ def _publish_follow_up(task: object, **_: Any) -> None:
 def take_up_again(corpus: int) -> None:
     """Open what an earlier process had published but not done.
 
-    Nobody else works on a private store. On any other one there may be workers: what they have is theirs until its
-    lease is over.
+    Without a broker, that is all: nobody else works on a private store, and where another `crochet run` does on a
+    shared one, some is done twice, which is harmless. With one, what workers have is theirs until its lease is over.
     """
     process = here()
     with process.database.transaction() as connection:
-        if process.settings.database_url is None:
+        if process.settings.broker_url is None:
             publishing.abandoned(connection, corpus)
         else:
             publishing.release_overdue(connection, process.settings.lease, TASKS, corpus)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import threading
@@ -25,6 +26,8 @@ from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
+HEAR_SECONDS = 1.0
+"""for how long a worker that stops listens for what its children have just taken up"""
 SAY_SECONDS = 5.0
 """how often a draining worker says what it waits for"""
 
@@ -68,6 +71,17 @@ class Consumer(consumer.Consumer):
         super().on_ready()
         if self.hub is not None and self.bell is not None:
             self.hub.add_reader(self.bell, self.bell.recv, 1)
+
+    def on_close(self) -> None:
+        """Hear first what the children have taken up: at its end Celery forgets what it does not know to be taken up.
+
+        Nobody would then read that child's result, and it waits 30 s for that before it ends.
+        """
+        pool, until = getattr(self.pool, "_pool", None), time.monotonic() + HEAR_SECONDS
+        while pool and any(not job._accepted for job in list(pool._cache.values())) and time.monotonic() < until:
+            for end in select.select(list(pool._fileno_to_outq), [], [], 0.05)[0]:
+                pool.handle_result_event(end)
+        super().on_close()
 
 
 class _Processes:

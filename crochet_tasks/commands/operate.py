@@ -74,7 +74,7 @@ work = typer.Typer(no_args_is_help=True, help="See and change what is to be done
 
 
 class Standing(enum.StrEnum):
-    """As operating.STATES, which `--help` does not wait for."""
+    """As naming.STATES, which `--help` does not wait for."""
 
     OPEN = "open"
     READY = "ready"
@@ -115,11 +115,11 @@ def list_work(
     as_json: Json = False,
 ) -> None:
     """List work: by default what is open or has failed, and dead letters."""
-    from crochet_tasks import drawing, operating
+    from crochet_tasks import drawing, looking
     from crochet_tasks.schemas import WorkList
 
     def listed(process: Process) -> WorkList:
-        return operating.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
+        return looking.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
 
     found = _in_store(listed, WorkList(work=[], more=0))
     with output():
@@ -136,9 +136,9 @@ def list_work(
 @work.command()
 def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json: Json = False) -> None:
     """Show all about a piece of work, a text or a dead letter: its tries, their errors, when it is published next."""
-    from crochet_tasks import drawing, operating
+    from crochet_tasks import drawing, looking
 
-    found = _in_store(lambda process: operating.shown(process, name), WorkUnknown(work=name))
+    found = _in_store(lambda process: looking.shown(process, name), WorkUnknown(work=name))
     with output():
         if as_json:
             print_json(found)

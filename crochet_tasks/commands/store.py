@@ -141,12 +141,12 @@ def status(
 
     With --watch and --json, one JSON object per line.
     """
-    from crochet_tasks import drawing, embedded, operating, reports
+    from crochet_tasks import drawing, embedded, looking, reports
 
     settings = settings_of(state)
     if watch and embedded.store_exists(settings):
         with contextlib.suppress(KeyboardInterrupt), embedded.opened(settings) as process, output():
-            _watch(operating.looks(process, every, say), as_json=as_json)
+            _watch(looking.looks(process, every, say), as_json=as_json)
         return
     found = reports.nothing_yet()
     if embedded.store_exists(settings):
@@ -202,6 +202,7 @@ def _print_report(finished: Finished) -> None:
             "budget": "the budget is reached",
             "stopped": "stopped",
             "elsewhere": "another process is at work",
+            "waiting": "some wait for a later try, or for work that has failed",
         }.get(report.ended, "not done")
         open_work = f"{report.open_work:,} pieces of work are open"
         out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))

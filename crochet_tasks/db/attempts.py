@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db.outbox import COLUMNS, Item, read
-from crochet_tasks.db.tables import work
+from crochet_tasks.db.tables import attempts, work
 
 
 class Pauses(NamedTuple):
@@ -33,6 +34,7 @@ def befell(
         "ids": list(ids),
         "error": json.dumps(error),
         "ends": not later and len(ids) == 1,
+        "apart": not later and len(ids) > 1,
         "rest": later,
         "most": pauses.most,
         "first": pauses.first,
@@ -43,7 +45,7 @@ def befell(
 
 _BEFELL = f"""
 WITH open_ones AS MATERIALIZED (
-    SELECT id, attempts + 1 AS attempt, :ends OR attempts + 1 >= :most AS ends FROM work
+    SELECT id, attempts + 1 AS attempt, :ends OR attempts + 1 >= :most AND NOT :apart AS ends FROM work
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
 ), changed AS (
     UPDATE work
@@ -61,6 +63,16 @@ WITH open_ones AS MATERIALIZED (
 )
 SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.state FROM changed
 """
+
+
+def settled(connection: Connection, ids: Sequence[uuid.UUID], message: str, died_at: dt.datetime) -> set[uuid.UUID]:
+    """Those of these items for which a message that died means nothing any more.
+
+    It is noted with them already, or an operator has opened them again since it died.
+    """
+    tried = select(attempts.c.work).where(attempts.c.work.in_(ids), attempts.c.error["message_id"].astext == message)
+    again = select(work.c.id).where(work.c.id.in_(ids), work.c.reopened_at >= died_at)
+    return set(connection.execute(tried.union(again)).scalars())
 
 
 def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]) -> None:
@@ -86,7 +98,14 @@ def reopen_failed(connection: Connection, corpus: int) -> int:
     return connection.execute(failed.values(_NEW)).rowcount
 
 
-_NEW = {"state": "open", "published_at": None, "not_before": None, "attempts": 0, "finished_at": None}
+_NEW = {
+    "state": "open",
+    "published_at": None,
+    "not_before": None,
+    "attempts": 0,
+    "finished_at": None,
+    "reopened_at": func.clock_timestamp(),
+}
 
 OF_A_TEXT = ("ingest", "context")
 """kinds of work whose failure is that of their text"""

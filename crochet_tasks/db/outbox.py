@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.tables import work
@@ -104,16 +104,27 @@ def read(row: Any) -> Item:
     )
 
 
-def claim(connection: Connection, ids: Sequence[uuid.UUID]) -> list[Item]:
-    """Lock those of these items that are still open, in the order of their ids."""
-    query = select(*COLUMNS).where(work.c.id.in_(ids), work.c.state == "open").order_by(work.c.id)
-    return [read(row) for row in connection.execute(query.with_for_update())]
+def claim(connection: Connection, ids: Sequence[uuid.UUID], *, rested: bool = False) -> list[Item]:
+    """Lock those of these items that are still open, in the order of their ids; `rested`: as in `opened`."""
+    return [read(row) for row in connection.execute(_open_ones(ids, rested=rested).with_for_update())]
 
 
-def opened(connection: Connection, ids: Sequence[uuid.UUID]) -> list[Item]:
-    """Those of these items that are still open, in the order of their ids."""
+def opened(connection: Connection, ids: Sequence[uuid.UUID], *, rested: bool = False) -> list[Item]:
+    """Those of these items that are still open, in the order of their ids.
+
+    With `rested`, only what may be worked on now: what is tried again later gets a message of its own then, and one
+    that comes before (there may be several) must not use up its tries.
+    """
+    return [read(row) for row in connection.execute(_open_ones(ids, rested=rested))]
+
+
+def _open_ones(ids: Sequence[uuid.UUID], *, rested: bool) -> Select[Any]:
     query = select(*COLUMNS).where(work.c.id.in_(ids), work.c.state == "open").order_by(work.c.id)
-    return [read(row) for row in connection.execute(query)]
+    return query.where(_rested()) if rested else query
+
+
+def _rested() -> ColumnElement[bool]:
+    return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
 
 
 def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = None) -> None:
@@ -121,15 +132,24 @@ def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = No
     connection.execute(finished.values(state="done", upto=upto, finished_at=func.now(), error=None))
 
 
-def due_before(connection: Connection, corpus: int, version: int) -> list[Item]:
-    """Lock the open `remediations` of a corpus up to a version, oldest first; none behind one that has failed."""
-    waiting = [work.c.corpus == corpus, work.c.kind == "remediations", work.c.subject <= version]
-    failed = (
-        select(func.min(work.c.subject)).where(*waiting, work.c.state.in_(["failed", "cancelled"])).scalar_subquery()
-    )
-    first = [work.c.state == "open", work.c.subject < func.coalesce(failed, version + 1)]
-    rows = connection.execute(select(*COLUMNS).where(*waiting, *first).order_by(work.c.subject).with_for_update())
-    return [read(row) for row in rows]
+class Turn(NamedTuple):
+    """Whose turn it is among the `remediations` of a corpus."""
+
+    first: uuid.UUID
+    ready: bool
+    """it is open and does not rest"""
+    behind: uuid.UUID | None
+
+
+def turn(connection: Connection, corpus: int) -> Turn | None:
+    """Lock the first `remediations` of a corpus that is not done, and the one behind it.
+
+    One that has failed or rests holds up all later versions': their searches would look through wrong windows.
+    """
+    ahead = work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done"
+    query = select(work.c.id, and_(work.c.state == "open", _rested())).where(*ahead).order_by(work.c.subject).limit(2)
+    rows = connection.execute(query.with_for_update()).all()
+    return Turn(rows[0][0], rows[0][1], rows[1][0] if len(rows) > 1 else None) if rows else None
 
 
 class States(NamedTuple):

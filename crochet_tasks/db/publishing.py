@@ -9,14 +9,14 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, literal, select, text, update
 
 from crochet_tasks.db.corpora import SPENT
 from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
 from crochet_tasks.db.tables import work
 
 PARKED = "infinity"
-"""`not_before` of an ingestion whose turn it is not: until it is knocked for"""
+"""`not_before` of work of an ordered stage whose turn it is not"""
 
 
 def hand_back(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
@@ -34,9 +34,16 @@ def not_published(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
 
 
 def park(connection: Connection, item: uuid.UUID) -> None:
-    """Have an ingestion wait until its text's turn comes. The caller holds the ORDER lock, as who knocks does."""
+    """Have work of an ordered stage wait until its turn comes. The caller holds the ORDER lock, as who knocks does."""
     waiting = update(work).where(work.c.id == item, work.c.state == "open")
     connection.execute(waiting.values(published_at=None, not_before=PARKED))
+
+
+def unpark(connection: Connection, item: uuid.UUID) -> None:
+    """Have work published whose turn it is now, if it was parked or came too early. The caller holds the ORDER lock."""
+    early = work.c.published_at.is_not(None) | (work.c.not_before == literal(PARKED, work.c.not_before.type))
+    waiting = update(work).where(work.c.id == item, work.c.state == "open", early)
+    connection.execute(waiting.values(published_at=None, not_before=None))
 
 
 def knock(connection: Connection, corpus: int) -> None:
@@ -70,6 +77,12 @@ def release_overdue(connection: Connection, seconds: float, kinds: Collection[st
     if corpus is not None:
         overdue.append(work.c.corpus == corpus)
     return connection.execute(update(work).where(*overdue).values(published_at=None)).rowcount
+
+
+def in_hand(connection: Connection, corpus: int) -> bool:
+    """Whether somebody has open work, or its message is under way."""
+    published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
+    return connection.execute(select(work.c.id).where(*published).limit(1)).first() is not None
 
 
 def ordered_waits(connection: Connection, corpus: int) -> bool:

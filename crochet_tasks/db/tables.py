@@ -70,6 +70,7 @@ texts = Table(
     Column("sha256", LargeBinary, nullable=False),
     Column("state", Text, nullable=False, server_default="accepted"),
     Column("sentences", Integer, nullable=False, server_default="0", comment="how many are ingested"),
+    Column("reached", Integer, comment="how many phrases there were after the last part that was ingested"),
     Column("version", Integer, comment="the version of the context that this text made"),
     Column("phrases", Integer, comment="how many phrases that version has, the empty one included: its limit"),
     Column("error", JSONB(none_as_null=True)),
@@ -173,6 +174,7 @@ work = Table(
     now("created_at"),
     Column("not_before", DateTime(timezone=True)),
     Column("published_at", DateTime(timezone=True)),
+    Column("reopened_at", DateTime(timezone=True), comment="when an operator opened it again"),
     Column("finished_at", DateTime(timezone=True)),
     CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'seed', 'grow')", name="kind"),
     CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
@@ -191,6 +193,13 @@ work = Table(
         postgresql_where=text("state = 'open' AND published_at IS NULL"),
     ),
     Index("work_published_idx", "published_at", postgresql_where=text("state = 'open' AND published_at IS NOT NULL")),
+    # The stage that finds what a version makes due goes by the versions.
+    Index(
+        "work_versions_idx",
+        "corpus",
+        "subject",
+        postgresql_where=text("kind = 'remediations' AND state <> 'done'"),
+    ),
     # Operators ask for these, and every report counts them.
     Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
     # A batch is searched by one item at a time, so no child can be found twice.

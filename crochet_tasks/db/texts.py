@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, phrases, texts, words
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
+from crochet_tasks.errors import StoreCorrupt
 
 
 class TextRow(NamedTuple):
@@ -40,7 +40,7 @@ def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[
         return TextRow(*known), False
     last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
     if known is not None:
-        again = {"seq": last, "state": "accepted", "sentences": 0, "error": None, "finished_at": None}
+        again = {"seq": last, "state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
         changed = update(texts).where(texts.c.id == known.id).values(again).returning(*_COLUMNS)
         return TextRow(*connection.execute(changed).one()), True
     values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256}
@@ -55,11 +55,6 @@ def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
     waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
     return None if row is None else TextRow(*row)
-
-
-def hold(connection: Connection, ids: Sequence[int]) -> None:
-    """Lock texts: nobody cancels them until the transaction ends."""
-    connection.execute(select(texts.c.id).where(texts.c.id.in_(ids)).order_by(texts.c.id).with_for_update())
 
 
 def body(connection: Connection, text: int) -> str:
@@ -79,33 +74,49 @@ def states(connection: Connection, corpus: int) -> dict[str, int]:
 
 
 def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
-    """Note how far a text is ingested."""
+    """Note how far a text is ingested. The caller holds the ORDER lock."""
     state = {"state": "ingested"} if whole else {}
-    connection.execute(update(texts).where(texts.c.id == text).values(sentences=sentences, **state))
+    noted = update(texts).where(texts.c.id == text)
+    connection.execute(noted.values(sentences=sentences, reached=_limit(texts.c.corpus), **state))
+
+
+def _limit(corpus: ColumnElement[int]) -> ScalarSelect[int]:
+    """How many phrases a corpus has, those of an unfinished text too: the id that the next one gets."""
+    last = select(func.coalesce(func.max(phrases.c.next), 1)).where(phrases.c.corpus == corpus)
+    return last.scalar_subquery()
 
 
 def make_version(connection: Connection, text: TextRow) -> int:
-    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively."""
+    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively.
+
+    Raises StoreCorrupt where the phrases are not those that its last part left: better no version than a wrong one.
+    """
     bump = update(corpora).where(corpora.c.id == text.corpus).values(version=corpora.c.version + 1)
     version = connection.execute(bump.returning(corpora.c.version)).scalar_one()
-    limit = select(func.coalesce(func.max(phrases.c.next), 1)).where(phrases.c.corpus == text.corpus).scalar_subquery()
     done = update(texts).where(texts.c.id == text.id)
-    connection.execute(done.values(state="current", version=version, phrases=limit, finished_at=func.now()))
+    values = {"state": "current", "version": version, "phrases": _limit(texts.c.corpus), "finished_at": func.now()}
+    made = connection.execute(done.values(values).returning(texts.c.phrases, texts.c.reached)).one()
+    if made.reached is not None and made.phrases != made.reached:
+        raise StoreCorrupt(problem=f"'{text.title}' left {made.reached} phrases, and there are {made.phrases}")
     return int(version)
 
 
 def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) -> bool:
     """Give a text up and take away what it had brought so far; whether it still was to be given up.
 
-    The caller holds the ORDER lock.
+    The caller holds the ORDER lock. What is there beyond the current version is the text's only if it has brought
+    something: else it is that of one before it.
     """
-    given_up = update(texts).where(texts.c.id == text, texts.c.state.in_(["accepted", "ingested"]))
-    values = {"state": "failed", "error": error, "finished_at": func.now()}
-    if not connection.execute(given_up.values(values)).rowcount:
+    waiting = texts.c.id == text, texts.c.state.in_(["accepted", "ingested"])
+    brought = connection.execute(select(texts.c.sentences).where(*waiting).with_for_update()).scalar_one_or_none()
+    if brought is None:
         return False
-    version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
-    for table in (phrases, words):
-        connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
+    values = {"state": "failed", "error": error, "finished_at": func.now()}
+    connection.execute(update(texts).where(texts.c.id == text).values(values))
+    if brought:
+        version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
+        for table in (phrases, words):
+            connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
     return True
 
 

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import text
 
 from crochet_tasks.app import process
+from crochet_tasks.db import schema
 from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.schemas import OrthoLine, RunReport, Status
@@ -552,8 +553,8 @@ def test_a_server_of_ones_own(harbour: Path, tmp_path: Path, monkeypatch: pytest
         looked = crochet("doctor")
         assert looked.returncode == 4
         assert "WRONG  schema: none  ->  run 'crochet migrate'" in looked.stdout
-        assert crochet("migrate").stdout == "schema: none -> 0001\n"
-        assert crochet("migrate").stdout == "schema: 0001 -> 0001 (nothing to do)\n"
+        assert crochet("migrate").stdout == f"schema: none -> {schema.HEAD}\n"
+        assert crochet("migrate").stdout == f"schema: {schema.HEAD} -> {schema.HEAD} (nothing to do)\n"
         done = crochet("run", HARBOUR, "--state", tmp_path / "unused", "--json")
         assert "--state is not used" in done.stderr
         assert report_of(done).orthos == shapes(closure(HARBOUR))

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from crochet_tasks import work
 from crochet_tasks.db.server_process import cluster_name, find_processes
 from crochet_tasks.schemas import OrthoLine
 from crochet_tasks.settings import environment
@@ -181,7 +182,7 @@ class Up(Service):
     @property
     def with_database(self) -> dict[str, str]:
         """Settings for another process that works with it."""
-        return {**self.settings, "CROCHET_DATABASE_URL": self.wait_for(r"database at (\S+);")[1]}
+        return {**self.settings, "CROCHET_DATABASE_URL": self.wait_for(r"export CROCHET_DATABASE_URL='([^']+)'")[1]}
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +247,26 @@ def test_flower_shows_how_long_the_queues_are(up: Up) -> None:
             return {"ingest", "search", "orthos"} <= {queue["name"] for queue in json.load(answer)["active_queues"]}
 
     eventually(all_shown)
+
+
+def test_flower_shows_tasks_by_what_they_do(up: Up, tmp_path: Path) -> None:
+    """Every stage by its name, its arguments as corpus and work, never what is in a text or a result."""
+    text = tmp_path / "text.txt"
+    text.write_text("a b, c d, a c, b d")
+    assert crochet("ingest", text, "--wait", **up.with_database).returncode == 0
+    address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}/api/tasks"
+    request = urllib.request.Request(address, headers=basic(LOGIN))
+    stages = {*work.TASKS.values(), "orthos.store"} - {"search.grow"}  # so few orthos are grown where they are found
+
+    def all_seen() -> bool:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            tasks = json.load(answer).values()
+        steps = [task for task in tasks if task["name"] in {*stages, "search.grow"}]
+        for task in steps:
+            assert re.fullmatch(r"\(corpus \d+, work [0-9a-f-]{36}( and \d+ more)?\)", task["args"]), task["args"]
+        return stages <= {task["name"] for task in steps if task["state"] == "SUCCESS"}
+
+    eventually(all_seen)
 
 
 def test_doctor_asks_a_worker(up: Up) -> None:
@@ -323,7 +344,7 @@ def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: serv
     with service("up", "--search", 1, **settings) as up:
         up.wait_for(r"up +\| the schema of the database is migrated: none -> ")
         up.wait_for(r"up +\| without Flower: CROCHET_FLOWER_AUTH is not set")
-        assert "database at" not in up.wait_for("everything is ready.*")[0]
+        assert "CROCHET_DATABASE_URL=" not in up.wait_for("everything is ready.*")[0]
         family = up.family()
         up.child("search").suspend()
         up.send(signal.SIGTERM)

@@ -31,11 +31,13 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the server's own database. It need not survive a power cut, so it does not wait for the disk."""
-    with pytest.MonkeyPatch.context() as patch:
+    private = embedded.EmbeddedPostgres(tmp_path_factory.mktemp("server"))
+    with pytest.MonkeyPatch.context() as patch:  # for this one only: others are killed to see what survives
         patch.setitem(embedded.SETTINGS, "fsync", "off")
         patch.setitem(embedded.SETTINGS, "synchronous_commit", "off")
-        with embedded.EmbeddedPostgres(tmp_path_factory.mktemp("server")) as server:
-            yield server.url
+        private.start()
+    with private:
+        yield private.url
 
 
 @pytest.fixture(scope="session")

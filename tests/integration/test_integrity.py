@@ -14,12 +14,19 @@ from sqlalchemy import text
 
 from crochet_tasks import app, embedded, retries, work
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts
+from crochet_tasks.db import attempts, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.errors import DatabaseConflict, DatabaseRefused, DatabaseUnavailable, TextWithoutWords
+from crochet_tasks.errors import (
+    DatabaseConflict,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    StoreCorrupt,
+    TextWithoutWords,
+    WorkerLost,
+)
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
@@ -282,6 +289,51 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
+def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that ingested a part of a text before it failed goes by what others have made of the corpus since."""
+    with app.process(Settings(part_words=3), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, steps.TEXTS[0])
+        work.publish_next(corpus.id)
+        kept = dict(process.pending)
+        assert kept
+        first = outbox.ingest(corpus.id, 1)
+        assert retries.note(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
+        process.pending = {}
+        steps.ingest_all(corpus, steps.TEXTS[1:])
+        steps.accept(corpus, steps.TEXTS[0])
+        work.publish_next(corpus.id)
+        process.pending = {**process.pending, **kept}
+        steps.run(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
+    """Where phrases of an ingested text are gone, whoever took them, the text fails: no version lacks them unseen."""
+    corpus = steps.new_corpus(process)
+    steps.accept(corpus, *steps.TEXTS[:2])
+    work.publish_next(corpus.id)
+    steps.sql(process, "DELETE FROM phrases")
+    with pytest.raises(StoreCorrupt, match="left 22 phrases, and there are 1"):
+        work.publish_next(corpus.id)
+    steps.run(corpus)
+    assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[1:2])
+
+
+def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
+    with app.process(Settings(part_words=3, max_attempts=1), database) as process:
+        corpus, broker = steps.new_corpus(process), steps.Broker(monkeypatch)
+        steps.accept(corpus, *steps.TEXTS[:2])
+        broker.publish(corpus)
+        early = broker.messages[broker.named("ingest.text")[1]][1]
+        broker.deliver(broker.named("ingest.text")[0])  # one part of the first text
+        for error in (WorkerLost(times=4), ValueError("a bug")):
+            assert retries.note(process.database, process.settings, corpus.id, early.items, error) == []
+        broker.deliver_all(corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
+
+
 def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in the making of a version fails the text, not the corpus; the text can be given again."""
     with app.process(Settings(), database) as process:
@@ -310,9 +362,9 @@ def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, m
                 steps.run(corpus)
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
+        assert embedded.close(process, corpus).ended is embedded.Ended.WAITING
         with process.database.transaction() as connection:
             assert attempts.reopen_failed(connection, corpus.id) == 1
-        work.take_up_again(corpus.id)
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 

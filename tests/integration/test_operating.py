@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import Connection, text
 
-from crochet_tasks import accepting, app, ingest, operating, reports, work
+from crochet_tasks import accepting, app, ingest, looking, naming, operating, reports, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, dead_letters, operators, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
@@ -51,7 +51,7 @@ def corpus(process: Process) -> Corpus:
 
 def accepted(corpus: Corpus, *texts: str) -> list[str]:
     """Accept texts; what they are called."""
-    return [operating.text_name(ingest.accept(corpus, body[:20], body)[0].id) for body in texts]
+    return [naming.text_name(ingest.accept(corpus, body[:20], body)[0].id) for body in texts]
 
 
 def run_on(corpus: Corpus) -> None:
@@ -75,7 +75,7 @@ def with_failed(process: Process, corpus: Corpus, patch: pytest.MonkeyPatch, sta
         failing(broken, stage)
         accepted(corpus, *texts or steps.TEXTS)
         run_on(corpus)
-    return operating.listed(process, corpus=corpus.name, state="failed").work
+    return looking.listed(process, corpus=corpus.name, state="failed").work
 
 
 def status(process: Process, corpus: Corpus) -> CorpusStatus:
@@ -83,7 +83,7 @@ def status(process: Process, corpus: Corpus) -> CorpusStatus:
 
 
 def states(process: Process, corpus: Corpus, **wanted: Any) -> list[str]:
-    return [line.state for line in operating.listed(process, corpus=corpus.name, **wanted).work]
+    return [line.state for line in looking.listed(process, corpus=corpus.name, **wanted).work]
 
 
 def texts(process: Process, corpus: Corpus) -> list[tuple[object, ...]]:
@@ -130,9 +130,9 @@ def alike(process: Process, corpus: Corpus) -> list[str]:
 def test_the_beginning_of_an_id_names_work(process: Process, alike: list[str]) -> None:
     """Four digits or more, with or without dashes, in either case; the whole id, too."""
     for name in ("dead", "deadbeef", "DEADBEEF-0000-0", "deadbeef0", alike[2]):
-        assert operating.shown(process, name).line.id == alike[2]
+        assert looking.shown(process, name).line.id == alike[2]
     for name in ("abcdef01-2345-0", "abcdef0123450", alike[0]):
-        assert operating.shown(process, name).line.id == alike[0]
+        assert looking.shown(process, name).line.id == alike[0]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_names_that_name_nothing_or_too_much(
     process: Process, alike: list[str], name: str, error: type[CrochetError]
 ) -> None:
     """Each is refused for what is wrong with it, by every command alike."""
-    for command in (operating.shown, lambda process, name: operating.retry(process, [name])):
+    for command in (looking.shown, lambda process, name: operating.retry(process, [name])):
         with pytest.raises(error):
             command(process, name)
 
@@ -168,14 +168,14 @@ def test_names_that_name_nothing_or_too_much(
 def test_where_open_work_stands(process: Process, corpus: Corpus) -> None:
     """Open work is ready, published, waiting or parked; the list can be asked for each, or for all that is open."""
     accepted(corpus, "the sea", "the land", "the sky", "the sun")
-    ids = [line.id for line in operating.listed(process, corpus=corpus.name).work]
+    ids = [line.id for line in looking.listed(process, corpus=corpus.name).work]
     change = "UPDATE work SET {} WHERE id = CAST(:id AS uuid)"
     steps.sql(process, change.format("published_at = now()"), id=ids[1])
     steps.sql(process, change.format("not_before = now() + interval '1 hour', attempts = 2"), id=ids[2])
     steps.sql(process, change.format("not_before = 'infinity'"), id=ids[3])
     for name, state in zip(ids, ["ready", "published", "waiting", "parked"], strict=True):
-        assert [line.id for line in operating.listed(process, corpus=corpus.name, state=state).work] == [name]
-        assert operating.shown(process, name).line.state == state
+        assert [line.id for line in looking.listed(process, corpus=corpus.name, state=state).work] == [name]
+        assert looking.shown(process, name).line.state == state
     assert states(process, corpus, state="open") == ["ready", "published", "waiting", "parked"]
     assert status(process, corpus).by_kind == {"ingest": {"ready": 1, "published": 1, "waiting": 1, "parked": 1}}
     assert not status(process, corpus).closed
@@ -186,20 +186,20 @@ def test_the_list_is_bounded_and_says_so(process: Process, corpus: Corpus) -> No
     """It can be asked for one kind, one corpus and so many."""
     steps.ingest_all(corpus, steps.TEXTS[:2])
     accepted(corpus, "the sea", "the land")
-    found = operating.listed(process, most=1)
+    found = looking.listed(process, most=1)
     assert (len(found.work), found.more) == (1, 1)
     assert states(process, corpus) == ["ready", "ready"]
     assert set(states(process, corpus, state="done", most=1000)) == {"done"}
-    assert {line.kind for line in operating.listed(process, kind="context", state="done").work} == {"context"}
-    assert operating.listed(process, corpus=steps.new_corpus(process).name).work == []
+    assert {line.kind for line in looking.listed(process, kind="context", state="done").work} == {"context"}
+    assert looking.listed(process, corpus=steps.new_corpus(process).name).work == []
     with pytest.raises(CorpusUnknown):
-        operating.listed(process, corpus="lost")
+        looking.listed(process, corpus="lost")
 
 
 def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every try with its error, the text, when it is published next, and who changed its state."""
     (line,) = with_failed(process, corpus, monkeypatch, "ingest.text", "the sea and the land")
-    detail = operating.shown(process, line.id)
+    detail = looking.shown(process, line.id)
     assert (detail.line.state, detail.next) == ("failed", "never, unless it is retried")
     (each,) = detail.tries
     assert (each.number, each.error["message"], each.error["type"], each.error["task"]) == (
@@ -212,7 +212,7 @@ def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch
     assert [entry.what for entry in detail.audit] == ["work.open", "work.failed"]
     (who,) = steps.sql(process, "SELECT current_user")
     assert {entry.who for entry in detail.audit} == set(who)
-    about = operating.shown(process, detail.related[0].id)
+    about = looking.shown(process, detail.related[0].id)
     assert [other.id for other in about.related] == [line.id]
     assert [entry.what for entry in about.audit] == ["text.accepted", "text.failed"]
     assert about.tries == detail.tries
@@ -222,9 +222,9 @@ def test_all_about_a_search(process: Process, corpus: Corpus) -> None:
     """Seeds and grows say what they search."""
     steps.ingest_all(corpus, steps.TEXTS)
     for kind, says in (("seed", "start pairs 0 to"), ("grow", "batch "), ("remediations", "version ")):
-        line = operating.listed(process, kind=kind, state="done").work[-1]
-        assert says in operating.shown(process, line.id).line.about
-        assert operating.shown(process, line.id).next == "never: it is done"
+        line = looking.listed(process, kind=kind, state="done").work[-1]
+        assert says in looking.shown(process, line.id).line.about
+        assert looking.shown(process, line.id).next == "never: it is done"
 
 
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +239,7 @@ def test_a_cancelled_text_is_never_a_version(process: Process, corpus: Corpus) -
     assert texts(process, corpus) == [("current", 1), ("cancelled", None), ("current", 2)]
     assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[0], steps.TEXTS[2]])
     assert verify(process, corpus, closure=True) == []
-    assert [entry.what for entry in operating.shown(process, names[1]).audit] == ["text.accepted", "text.cancelled"]
+    assert [entry.what for entry in looking.shown(process, names[1]).audit] == ["text.accepted", "text.cancelled"]
     assert states(process, corpus, state="cancelled") == ["cancelled"]
     assert (status(process, corpus).dropped, status(process, corpus).closed) == (0, True)
 
@@ -252,14 +252,14 @@ def test_a_cancelled_text_can_be_given_again(process: Process, corpus: Corpus) -
     operating.retry(process, [names[1]])
     steps.run(corpus)
     found = steps.sql(process, "SELECT id FROM texts ORDER BY version")
-    assert [operating.text_name(number) for (number,) in found] == [names[2], names[0], names[1]]  # type: ignore[arg-type]
+    assert [naming.text_name(number) for (number,) in found] == [names[2], names[0], names[1]]  # type: ignore[arg-type]
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 
 def test_cancelling_is_asked_for_by_the_work_too(process: Process, corpus: Corpus) -> None:
     """And twice is once."""
     (name,) = accepted(corpus, steps.TEXTS[0])
-    (line,) = operating.listed(process, corpus=corpus.name).work
+    (line,) = looking.listed(process, corpus=corpus.name).work
     for names in ([line.id[:8]], [line.id, name], [name]):
         assert [changed.state for changed in operating.cancel(process, names).changed] == ["cancelled"]
     assert steps.run(corpus) == []
@@ -307,7 +307,7 @@ def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus:
         with pytest.raises(TextStarted, match="being ingested"):
             operating.cancel(process, [name])
         assert within(1.0, began)
-    assert operating.shown(process, name).line.state == "accepted"
+    assert looking.shown(process, name).line.state == "accepted"
 
 
 def test_a_text_of_which_a_part_is_ingested_is_started(database: str) -> None:
@@ -385,7 +385,7 @@ def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypat
     (name,) = accepted(corpus, "the sea")
     with pytest.raises(WorkNotCancellable, match="seed"):
         operating.cancel(process, [name, line.id])
-    assert operating.shown(process, name).line.state == "accepted"
+    assert looking.shown(process, name).line.state == "accepted"
 
 
 # ── retry ───────────────────────────────────────────────────────────────────────────────────────
@@ -398,11 +398,11 @@ def test_a_failed_text_is_retried(
     """By its work or its name, at the end of the line and with fresh tries."""
     with_failed(process, corpus, monkeypatch, stage, *steps.TEXTS[:2])
     assert [state for state, _ in texts(process, corpus)] == ["failed", "failed"]
-    (by_work, *_) = operating.listed(process, corpus=corpus.name, state="failed").work
-    (name,) = (related.id for related in operating.shown(process, by_work.id).related)
+    (by_work, *_) = looking.listed(process, corpus=corpus.name, state="failed").work
+    (name,) = (related.id for related in looking.shown(process, by_work.id).related)
     (other,) = {line.id for line in operating.retry_all(process, corpus.name).changed} - {name}
     assert states(process, corpus, kind="ingest") == ["ready", "ready"]
-    assert {line.tries for line in operating.listed(process, corpus=corpus.name, state="open").work} == {0}
+    assert {line.tries for line in looking.listed(process, corpus=corpus.name, state="open").work} == {0}
     with pytest.raises(WorkNotFailed, match="is accepted: only what has failed can be retried"):
         operating.retry(process, [other])
     accepted(corpus, steps.TEXTS[2])
@@ -433,14 +433,14 @@ def test_what_has_not_failed_is_not_retried(process: Process, corpus: Corpus) ->
     """Neither open work, nor what is done, nor a dead letter; and nothing that was named beside it."""
     (name,) = accepted(corpus, steps.TEXTS[0])
     letter = _letter(process)
-    (ready,) = operating.listed(process, corpus=corpus.name).work
+    (ready,) = looking.listed(process, corpus=corpus.name).work
     operating.cancel(process, [name])
     steps.ingest_all(corpus, steps.TEXTS[1:2])
-    (done, *_) = operating.listed(process, corpus=corpus.name, state="done").work
+    (done, *_) = looking.listed(process, corpus=corpus.name, state="done").work
     for other, state in ((done.id, "done"), (letter, "a dead letter")):
         with pytest.raises(WorkNotFailed, match=f"is {state}: only what has failed can be retried"):
             operating.retry(process, [name, other])
-    assert operating.shown(process, ready.id).line.state == "cancelled"
+    assert looking.shown(process, ready.id).line.state == "cancelled"
 
 
 def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,8 +453,8 @@ def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monk
     operating.cancel(process, [name])
     assert operating.retry_all(process, corpus.name).changed == []
     assert [line.id for line in operating.retry_all(process, corpus.name, dropped=True).changed] == [dropped.id]
-    assert operating.shown(process, name).line.state == "cancelled"
-    assert operating.shown(process, failed.id).line.state == "failed"
+    assert looking.shown(process, name).line.state == "cancelled"
+    assert looking.shown(process, failed.id).line.state == "failed"
     with pytest.raises(CorpusUnknown):
         operating.retry_all(process, "lost")
 
@@ -495,7 +495,7 @@ def test_what_a_version_makes_due_cannot_be_dropped(
     (line, *_) = with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
     with pytest.raises(WorkNotCancellable, match="remediations"):
         operating.drop(process, [line.id])
-    assert operating.shown(process, line.id).line.state == "failed"
+    assert looking.shown(process, line.id).line.state == "failed"
 
 
 def test_a_failed_text_is_dropped(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,9 +503,9 @@ def test_a_failed_text_is_dropped(process: Process, corpus: Corpus, monkeypatch:
     (line,) = with_failed(process, corpus, monkeypatch, "ingest.text", steps.TEXTS[0])
     (changed,) = operating.drop(process, [line.id]).changed
     assert (changed.kind, changed.state) == ("text", "cancelled")
-    assert operating.shown(process, line.id).line.state == "cancelled"
+    assert looking.shown(process, line.id).line.state == "cancelled"
     assert status(process, corpus).closed
-    assert [each.error["message"] for each in operating.shown(process, changed.id).tries] == ["a bug"]
+    assert [each.error["message"] for each in looking.shown(process, changed.id).tries] == ["a bug"]
     operating.retry(process, [changed.id])
     steps.run(corpus)
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
@@ -518,8 +518,8 @@ def test_only_what_has_failed_is_dropped(process: Process, corpus: Corpus, monke
     letter = _letter(process)
     with pytest.raises(WorkNotFailed, match="only what has failed can be dropped"):
         operating.drop(process, [letter, line.id, name])
-    assert operating.shown(process, line.id).line.state == "failed"
-    assert operating.shown(process, letter).line.state == "dead"
+    assert looking.shown(process, line.id).line.state == "failed"
+    assert looking.shown(process, letter).line.state == "dead"
 
 
 def _letter(process: Process) -> str:
@@ -540,16 +540,16 @@ def _letter(process: Process) -> str:
 def test_dead_letters_are_listed_shown_and_dropped(process: Process, corpus: Corpus) -> None:
     """Beside work that is open or failed, or alone; a dropped one is gone."""
     first, second = _letter(process), _letter(process)
-    assert [line.id for line in operating.listed(process, state="dead").work] == [first, second]
-    assert [line.id for line in operating.listed(process).work] == [first, second]
+    assert [line.id for line in looking.listed(process, state="dead").work] == [first, second]
+    assert [line.id for line in looking.listed(process).work] == [first, second]
     assert states(process, corpus) == []
-    detail = operating.shown(process, first)
+    detail = looking.shown(process, first)
     assert (detail.line.kind, detail.details["queue"], detail.details["body"]) == ("message", "search", "\\xffnonsense")
     assert reports.status(process).dead_letters == 2
     with pytest.raises(WorkNotCancellable, match="dead letter"):
         operating.cancel(process, [first])
     assert operating.drop(process, [first]).notes == []
-    assert [line.id for line in operating.listed(process).work] == [second]
+    assert [line.id for line in looking.listed(process).work] == [second]
     with pytest.raises(WorkUnknown):
         operating.drop(process, [first])
 
@@ -559,7 +559,7 @@ def test_dead_letters_are_listed_shown_and_dropped(process: Process, corpus: Cor
 
 def test_rates_count_between_two_looks(process: Process, corpus: Corpus) -> None:
     """The first look has none."""
-    looks = operating.looks(process, 0.01, lambda _: None)
+    looks = looking.looks(process, 0.01, lambda _: None)
     assert [each.rate for each in next(looks).corpora] == [None]
     steps.ingest_all(corpus, steps.TEXTS)
     (seen,) = next(looks).corpora
@@ -580,7 +580,7 @@ def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch
 
     monkeypatch.setattr(reports, "status", away)
     notes: list[str] = []
-    looks = operating.looks(process, 0.01, notes.append)
+    looks = looking.looks(process, 0.01, notes.append)
     assert next(looks).corpora == []
     assert len(notes) == 1
     errors.append(DatabaseRefused(reason="a test"))
@@ -625,7 +625,7 @@ def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
     """What failed is reported as by a run: the text first."""
     failing(monkeypatch, "ingest.text")
     one, other = (int(name[5:]) for name in accepted(corpus, *steps.TEXTS[:2]))
-    operating.cancel(process, [operating.text_name(other)])
+    operating.cancel(process, [naming.text_name(other)])
     run_on(corpus)
     accepting.until_done(process, corpus.id, [one, other], lambda _: None, lambda _: None)
     with process.database.transaction() as connection:

@@ -538,6 +538,20 @@ def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
     ]
 
 
+def test_a_message_is_noted_once(process: Process, corpus: int) -> None:
+    """It can be told whether what became of a message is noted with its work, or has no meaning for it any more."""
+    items = [grow(corpus, batch).id for batch in (1, 2)]
+    add(process, grow(corpus, 1), grow(corpus, 2))
+    with process.database.transaction() as connection:
+        attempts.befell(connection, items[:1], {"code": "bug", "message_id": "m"}, Pauses(5, 1, 1), later=True)
+        now = datetime.now(UTC)
+        assert attempts.settled(connection, items, "m", now) == {items[0]}
+        assert attempts.settled(connection, items, "n", now) == set()
+        attempts.fail(connection, [items[1]], {"code": "bug"})
+        attempts.reopen(connection, [items[1]])
+        assert attempts.settled(connection, items, "n", now) == {items[1]}
+
+
 def test_what_rested_is_taken_when_due(process: Process, corpus: int) -> None:
     """Work that may succeed later is published again when its time has come, and not before."""
     item = grow(corpus, 1)
@@ -555,7 +569,7 @@ def test_one_of_several_is_to_blame(process: Process, corpus: int) -> None:
     add(process, *items)
     assert take(process, corpus) == [1, 2, 3]
     with process.database.transaction() as connection:
-        assert not attempts.befell(connection, [i.id for i in items], {"code": "bug"}, Pauses(5, 1, 1), later=False)
+        assert not attempts.befell(connection, [i.id for i in items], {"code": "bug"}, Pauses(1, 1, 1), later=False)
     alone = [take(process, corpus) for _ in range(4)]
     assert alone == [[1], [2], [3], []]
     with process.database.transaction() as connection:

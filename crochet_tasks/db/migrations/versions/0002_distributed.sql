@@ -4,6 +4,16 @@ CREATE INDEX texts_waiting_idx ON texts (corpus, seq) WHERE state IN ('accepted'
 
 DROP INDEX work_open_idx;
 
+ALTER TABLE texts ADD COLUMN reached INTEGER;
+
+COMMENT ON COLUMN texts.reached IS 'how many phrases there were after the last part that was ingested';
+
+ALTER TABLE work ADD COLUMN reopened_at TIMESTAMP WITH TIME ZONE;
+
+COMMENT ON COLUMN work.reopened_at IS 'when an operator opened it again';
+
+CREATE INDEX work_versions_idx ON work (corpus, subject) WHERE kind = 'remediations' AND state <> 'done';
+
 CREATE INDEX work_failed_idx ON work (corpus, created_at) WHERE state = 'failed';
 
 CREATE INDEX work_published_idx ON work (published_at) WHERE state = 'open' AND published_at IS NOT NULL;
