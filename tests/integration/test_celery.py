@@ -25,10 +25,11 @@ def celery_app(vhost: str) -> Iterator[celery.Celery]:
     changes = {"task_always_eager": False, "broker_url": vhost}
     before = {name: app.conf[name] for name in changes}
     app.conf.update(changes)
+    app._after_fork()  # forgets its pools, which an earlier test may have made for another address
     queues.declare(Settings.load(broker_url=vhost), said=print)
     yield app
     app.pool.force_close_all()
-    app._after_fork()  # forgets its pools: the next test has a broker of its own
+    app._after_fork()
     app.conf.update(before)
 
 
