@@ -200,6 +200,7 @@ class Deployment:
             "POSTGRES_PASSWORD": uuid.uuid4().hex,
             "RABBITMQ_PASSWORD": uuid.uuid4().hex,
             "CROCHET_FLOWER_AUTH": "user:password",
+            "CROCHET_JWT_SECRET": "dec0de" * 12,
             "API_PORT": str(self.api),
             "FLOWER_PORT": str(self.flower),
             "SEARCH_WORKERS": "2",

@@ -27,7 +27,12 @@ COMPOSE, DOCKERFILE, EXAMPLE = ROOT / "docker-compose.yml", ROOT / "Dockerfile",
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 """${NAME}, ${NAME:-default}, ${NAME:?what is wrong}"""
 PINNED = re.compile(r"[a-z][\w./-]*:\d+(\.\d+)+(-\w+)*(@sha256:[0-9a-f]{64})?")
-SECRETS = {"POSTGRES_PASSWORD": "b1e55ed", "RABBITMQ_PASSWORD": "c0ffee", "CROCHET_FLOWER_AUTH": "user:decade"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "b1e55ed",
+    "RABBITMQ_PASSWORD": "c0ffee",
+    "CROCHET_FLOWER_AUTH": "user:decade",
+    "CROCHET_JWT_SECRET": "dec0de" * 12,
+}
 PUBLISHED = {"api", "flower"}
 
 Service = dict[str, Any]
