@@ -41,6 +41,8 @@ class Run(NamedTuple):
 
 def report(repeat: int) -> Iterator[str]:
     yield from machine("The distributed run")
+    yield f"Best of {repeat}, one after the other within each case."
+    yield ""
     verses = texts.genesis()
     cases = [("zipf, 2 axes", texts.zipf(), FLAT)]
     if verses:
@@ -96,13 +98,12 @@ def _distributed(
 ) -> Run:
     vhost = rabbitmq.new_vhost()
     with embedded.opened(Settings(state_dir=folder)) as process:
-        url = process.database.engine.url.render_as_string(hide_password=False)
         corpus = _corpus(process, limits)
     environment = {"CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis.url, "CROCHET_LEASE": "60"}
     with (
         EmbeddedPostgres(folder) as server,
         cluster(folder, CROCHET_DATABASE_URL=server.url, **environment) as deployment,
-        app.process(deployment.settings, url) as process,
+        app.process(deployment.settings, server.url) as process,
     ):
         commands = [*WHOLE, *[SEARCH] * (searchers - 1)]
         roles = {deployment.processes[deployment.start(*command)].pid: _role(command) for command in commands}
