@@ -366,14 +366,12 @@ def test_a_service_that_cannot_start_ends_everything(servers: dict[str, str], di
 # ── services by themselves ──────────────────────────────────────────────────────────────────────
 
 
-def test_the_api_is_there_within_a_second(distributed_database: str, servers: dict[str, str]) -> None:
-    """Three here, on a machine that tests keep busy. It ends with 0 when it is told to."""
-    began = time.monotonic()
+def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, servers: dict[str, str]) -> None:
+    """It says where it is when it is there, and ends with 0."""
     port = take_port()
     with service("api", "--port", port, **servers, CROCHET_DATABASE_URL=distributed_database) as api:
         api.wait_for(f"ready for work at http://127.0.0.1:{port}")
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
-        assert time.monotonic() - began < 3
         assert api.end(signal.SIGTERM) == 0
     assert "Traceback" not in api.said
 

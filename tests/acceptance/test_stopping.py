@@ -108,6 +108,6 @@ def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
 @pytest.mark.parametrize("load", [("deaf", 1, 5)], indirect=True, ids=["just taken up"])
 def test_a_task_that_was_only_just_taken_up(load: Load) -> None:
     """The signal comes before the worker has heard that its child has begun: it ends when the task is done, too."""
-    status, seconds = stop(load, signal.SIGTERM)
+    status, _ = stop(load, signal.SIGTERM)
     assert status == 0
-    assert seconds < 4
+    assert "ending at once" not in load.deployment.log(load.slow)  # it did not need its whole drain
