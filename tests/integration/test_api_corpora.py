@@ -285,7 +285,7 @@ def test_one_corpus_budget_is_not_anothers(api: Api) -> None:  # noqa: F811
 
 @pytest.mark.slow
 def test_what_is_held_back_is_passed_over(api: Api) -> None:  # noqa: F811
-    """With 20,000 searches held back, taking the next one of another corpus takes no time that anybody notices."""
+    """Behind 20,000 searches that are held back the next one of another corpus is found."""
     spent, other = make(api, budget=1), make(api, "other")
     steps.ingest_all(spent, steps.TEXTS[:1])
     steps.sql(
