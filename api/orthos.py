@@ -10,27 +10,22 @@ from typing import Any, NamedTuple
 from flask import Response, current_app, request
 from flask_openapi import APIBlueprint, Tag
 from sqlalchemy import Connection, text
+from werkzeug.routing import BaseConverter
 
 from api import answers, held, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import (
+from api.models import BestWanted, Nothing, OfCorpus, OfOrtho, OrthosWanted, ToCheck
+from crochet_tasks.answers import (
     BestOrthos,
-    BestWanted,
     CheckedAll,
     CheckedOne,
     LineSeen,
-    Nothing,
-    OfCorpus,
-    OfOrtho,
     OrthoPage,
     OrthoSeen,
-    OrthosWanted,
     OrthoWhole,
-    ShapeLine,
     Shapes,
     Source,
-    ToCheck,
 )
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
@@ -56,6 +51,13 @@ IDLE = "30s"
 """who takes an export may take a break of so long, and the connection is idle meanwhile"""
 BUSY_SECONDS = 10
 NOT_EXPORTED = {"limit", "cursor", "fields"}
+
+
+class Unreserved(BaseConverter):
+    """The part of an address that names an ortho: `check` and `best` are routes of their own, with other methods."""
+
+    regex = "(?!(?:check|best)$)[^/]+"
+
 
 api = APIBlueprint(
     "orthos",
@@ -185,7 +187,7 @@ def best(path: OfCorpus, query: BestWanted) -> Answered:
 
 
 @api.get(
-    "/orthos/<ortho>",
+    "/orthos/<unreserved:ortho>",
     responses={200: OrthoWhole, **NOT_MODIFIED, **problems(InvalidOrthoId, NotFound)},
     operation_id="getOrtho",
 )
@@ -207,7 +209,7 @@ def shapes(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parame
     """How many orthos there are of each shape, best shape first."""
     with held.shown(path.corpus) as (connection, corpus):
         counted = held.catalog().shapes(connection, corpus)
-    lines = [ShapeLine(shape=list(each.sides), orthos=each.orthos, batches=each.batches) for each in counted]
+    lines = [answers.shape_line(each) for each in counted]
     total = sum(each.orthos for each in counted)
     return tagged.answer(Shapes(version=corpus.version, total=total, shapes=lines), corpus.version)
 

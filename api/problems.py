@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from crochet_tasks.answers import PROBLEM, Fault, Problem
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
@@ -30,30 +31,8 @@ from crochet_tasks.errors import (
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 """after which a request may be tried again where a service was away"""
-
-
-class Fault(BaseModel):
-    """One thing that is wrong with a request."""
-
-    where: str
-    """a JSON pointer into the body, or `query/name`"""
-    code: str
-    message: str
-
-
-class Problem(BaseModel):
-    """RFC 9457. Programs go by `code`, which is stable; `title` and `detail` are for people."""
-
-    type: str = Field(examples=["/problems/corpus_unknown"])
-    title: str = Field(examples=["Corpus unknown"])
-    status: int = Field(examples=[404])
-    code: str = Field(examples=["corpus_unknown"])
-    detail: str = Field(examples=["there is no corpus 'genesis' here; known: main"])
-    request_id: str | None = Field(default=None, examples=["01JB3Z9Q4T8W2K7N5M6P0R1S2X"])
-    errors: list[Fault] | None = None
 
 
 def install(app: Flask) -> None:
@@ -108,7 +87,7 @@ def answer(
         request_id=g.get("request_id"),
         errors=faults,
     )
-    response = Response(body.model_dump_json(exclude_none=True), kind.status, mimetype=MEDIA_TYPE)
+    response = Response(body.model_dump_json(exclude_none=True), kind.status, mimetype=PROBLEM)
     response.headers.update(headers or {})
     return response
 
@@ -212,17 +191,6 @@ def _check_json() -> None:
 
 
 # ── what problems there are ─────────────────────────────────────────────────────────────────────
-
-
-def kinds() -> dict[str, type[CrochetError]]:
-    """Every error that there is, by its code."""
-
-    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
-        yield kind
-        for each in kind.__subclasses__():
-            yield from below(each)
-
-    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
 
 
 class Explained(BaseModel):

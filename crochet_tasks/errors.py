@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, Self
 
 
 class Retry(enum.StrEnum):
@@ -34,12 +35,31 @@ class CrochetError(Exception):
         self.context = context
         super().__init__((inspect.getdoc(type(self)) or "").format(**context).replace("\n", " "))
 
+    @classmethod
+    def told(cls, message: str, **context: object) -> Self:
+        """As somebody else raised it, in their words: an API that we are a client of."""
+        error = cls.__new__(cls)
+        error.context = context
+        Exception.__init__(error, message)
+        return error
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.context)
+        return _rebuild, (type(self), str(self), self.context)
 
 
-def _rebuild(cls: type[CrochetError], context: dict[str, object]) -> CrochetError:
-    return cls(**context)
+def _rebuild(cls: type[CrochetError], message: str, context: dict[str, object]) -> CrochetError:
+    return cls.told(message, **context)
+
+
+def kinds() -> dict[str, type[CrochetError]]:
+    """Every error that there is, by its code."""
+
+    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from below(each)
+
+    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
 
 
 def retry_class(error: BaseException) -> Retry:
@@ -355,6 +375,29 @@ class PhraseUnknown(UsageError):
     status = 404
 
 
+# ── clients of the API ──────────────────────────────────────────────────────────────────────────
+
+
+class NotEncrypted(UsageError):
+    """{url} is neither https nor on this machine: the key could be read on the way;
+    CROCHET_PLAIN_HTTP=on sends it all the same
+    """
+
+    code = "not_encrypted"
+
+
+class NotRemote(UsageError):
+    """'crochet {command}' works on this machine, not on an API: leave out --url and --key, and unset CROCHET_URL"""
+
+    code = "not_remote"
+
+
+class RemoteProblem(CrochetError):
+    """the API at {url} answered {status}: {detail}"""
+
+    code = "remote_problem"
+
+
 # ── bad input ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -494,6 +537,12 @@ class RedisUnavailable(Unavailable):
     """Redis does not answer ({reason}); check CROCHET_REDIS_URL and that the server runs"""
 
     code = "redis_unavailable"
+
+
+class ApiUnavailable(Unavailable):
+    """the API at {url} does not answer ({reason})"""
+
+    code = "api_unavailable"
 
 
 class TooBusy(Unavailable):

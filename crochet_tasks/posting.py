@@ -19,7 +19,7 @@ from crochet_tasks.db import corpora, idempotency, listing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.listing import TextSeen
-from crochet_tasks.errors import NotFound, TextNotUtf8, TooBusy
+from crochet_tasks.errors import NotFound, TooBusy
 from crochet_tasks.naming import text_name
 from crochet_tasks.schemas import TextError, TextLine
 
@@ -35,14 +35,6 @@ class Given(NamedTuple):
 
     title: str
     body: str
-
-
-def encoded(title: str, body: str) -> bytes:
-    """A text as bytes; raises TextNotUtf8 where JSON brought half a surrogate pair, which is no character."""
-    try:
-        return body.encode()
-    except UnicodeEncodeError as error:
-        raise TextNotUtf8(source=f"'{title}'", offset=len(body[: error.start].encode())) from None
 
 
 class Desk:

@@ -174,7 +174,19 @@ class Settings(BaseSettings):
     api_events_seconds: Seconds = Field(
         default=60.0, description="seconds that one may follow the events with one request, at the most"
     )
+    security_log_days: int = Field(
+        default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
+    )
     signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
+    url: str | None = Field(
+        default=None, description="the API to ask (`--url`); without it, commands work on this machine"
+    )
+    key: SecretStr | None = Field(default=None, description="the API key or access token to ask it with (`--key`)")
+    key_file: Path | None = Field(default=None, description="a file that holds the key (`--key-file`)")
+    plain_http: bool = Field(
+        default=False,
+        description="`on`: send the key to other machines over plain http, too; it can be read on the way",
+    )
     flower_host: str = Field(default="127.0.0.1", min_length=1, description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
@@ -218,6 +230,11 @@ def strangers() -> list[str]:
     """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
+
+
+def is_set(name: str) -> bool:
+    """Whether the environment sets this one, to whatever."""
+    return bool(os.environ.get(f"{PREFIX}{name}".upper()))  # noqa: TID251 - this is that module
 
 
 def environment(**changes: str) -> dict[str, str]:

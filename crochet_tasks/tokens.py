@@ -20,9 +20,10 @@ from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
-from crochet_tasks.keys import SCOPES, Scope, hashed, included
+from crochet_tasks.keys import SCOPES, Scope, included
 from crochet_tasks.schemas import Tokens
 from crochet_tasks.settings import Settings
+from crochet_tasks.signing import hashed
 
 ACCESS_SECONDS = 600
 SESSION_SECONDS = 30 * 86_400

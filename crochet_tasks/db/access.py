@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, and_, case, cast, func, select, update
+from sqlalchemy import Connection, Interval, and_, case, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
@@ -157,6 +157,43 @@ def sign(connection: Connection, signature: bytes, kept: float) -> bool:
     connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
     new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
     return connection.execute(new).first() is not None
+
+
+# ── what is kept no longer ───────────────────────────────────────────────────────────────────────
+
+
+SIGNATURES_KEPT = 3600.0
+"""seconds; longer than one of them could come a second time"""
+AT_ONCE = 1000
+
+
+def forget_old(connection: Connection, log_kept: float) -> int:
+    """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
+    of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
+    """
+    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "most": AT_ONCE}
+    return sum(connection.execute(text(statement), values).rowcount for statement in _FORGET)
+
+
+_FORGET = (
+    """
+    DELETE FROM sessions WHERE id IN (
+        SELECT id FROM sessions WHERE expires_at < clock_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM signatures WHERE signature IN (
+        SELECT signature FROM signatures WHERE seen_at < clock_timestamp() - make_interval(secs => :signatures)
+         LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM security_log WHERE id IN (
+        SELECT id FROM security_log WHERE at < clock_timestamp() - make_interval(secs => :log)
+         ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+)
 
 
 # ── the security log ────────────────────────────────────────────────────────────────────────────

@@ -70,6 +70,7 @@ sessions = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
     CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    Index("sessions_expires_at_idx", "expires_at"),
     comment="What a key was exchanged for: access tokens name it and are good while it and its key are.",
 )
 
@@ -127,7 +128,12 @@ security_log = Table(
 )
 
 APPEND_ONLY = """
-CREATE TRIGGER security_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON security_log
+CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
 """
+KEPT_FOR_30_DAYS = """
+CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
+FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
+"""
+"""What is older may be deleted: nobody who gets in can take away what tells of it."""
 FIRST_TENANT = "INSERT INTO tenants (name) VALUES ('default')"

@@ -24,18 +24,23 @@ class TextSeen(NamedTuple):
     finished_at: dt.datetime | None
 
 
-_TEXTS = """
+_PAGE = """
 SELECT texts.id, seq, title, state, sentences, version, octet_length(body), error, position, accepted_at, finished_at
   FROM texts LEFT JOIN (
        SELECT id, row_number() OVER (ORDER BY seq) AS position FROM texts
         WHERE corpus = :corpus AND state IN ('accepted', 'ingested')
        ) AS waiting ON waiting.id = texts.id
- WHERE corpus = :corpus
-"""
-_PAGE = f"""{_TEXTS} AND seq > :after AND (CAST(:state AS text) IS NULL OR state = :state)
+ WHERE corpus = :corpus AND seq > :after AND (CAST(:state AS text) IS NULL OR state = :state)
  ORDER BY seq LIMIT :most
 """
-_ONE = f"{_TEXTS} AND texts.id = :number"
+_ONE = """
+SELECT id, seq, title, state, sentences, version, octet_length(body), error,
+       CASE WHEN state IN ('accepted', 'ingested') THEN (
+           SELECT count(*) FROM texts AS first
+            WHERE first.corpus = texts.corpus AND first.state IN ('accepted', 'ingested') AND first.seq <= texts.seq
+       ) END, accepted_at, finished_at
+  FROM texts WHERE corpus = :corpus AND id = :number
+"""
 
 
 def page(connection: Connection, corpus: int, after: int, state: str | None, most: int) -> list[TextSeen]:
