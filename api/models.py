@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -23,7 +24,20 @@ WITHOUT_NUL = r"^[^\x00]*$"
 NO_NUL: dict[str, Any] = {"pattern": WITHOUT_NUL}
 
 
-class Given(BaseModel):
+class Described(BaseModel):
+    """flask-openapi asks for the schema of parameters and headers at every request: made once, it is kept."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _schema(cls)
+
+
+@functools.cache
+def _schema(model: type[Described]) -> dict[str, Any]:
+    return super(Described, model).model_json_schema()
+
+
+class Given(Described):
     """What a client gives: JSON, or parts of the address."""
 
     model_config = ConfigDict(extra="forbid")
@@ -177,7 +191,7 @@ class EventsWanted(Given):
 # ── headers ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class MayComeAgain(BaseModel):
+class MayComeAgain(Described):
     key: str | None = Field(
         default=None,
         alias="Idempotency-Key",
@@ -187,7 +201,7 @@ class MayComeAgain(BaseModel):
     )
 
 
-class Seen(BaseModel):
+class Seen(Described):
     """It is needed; that it is not there has an error code of its own."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["If-Match"]})

@@ -25,8 +25,8 @@ from crochet_tasks.errors import (
     RequestTooLarge,
     RouteUnknown,
     Unauthorized,
-    Unavailable,
     WrongContentType,
+    shown,
 )
 
 log = logging.getLogger(__name__)
@@ -50,15 +50,7 @@ def problem(error: CrochetError) -> Response:
         level = logging.ERROR if error.code == "internal" else logging.WARNING
         log.log(level, "%s", error, extra={"code": error.code})
     headers = dict(_headers(error))
-    return answer(type(error), _detail(error), headers=headers)
-
-
-def _detail(error: CrochetError) -> str:
-    """The message; of the inside of the service, which it may tell of, nothing goes out."""
-    if error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR or error.public or not error.context:
-        return str(error)
-    family = Unavailable if isinstance(error, Unavailable) else CrochetError
-    return inspect.getdoc(family) or ""
+    return answer(type(error), shown(error.code, str(error)), headers=headers)
 
 
 def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
@@ -176,6 +168,8 @@ def _has_body(view: Callable[..., Any]) -> bool:
 def _check_json() -> None:
     if not request.is_json:
         raise WrongContentType(wanted="application/json", given=given())
+    if b"\0" in request.get_data():  # in JSON there is none, but where it is in UTF-16 or UTF-32, which is not taken
+        raise MalformedRequest(reason="its body is not JSON in UTF-8")
     try:
         body = request.get_json()
     except HTTPException as error:

@@ -29,7 +29,7 @@ class CrochetError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[Retry] = Retry.NEVER
     public: ClassVar[bool] = False
-    """whether clients of the API get to read the message, for a status from 500 on; it may tell of the inside"""
+    """whether tenants get to read the message, for a status from 500 on; it may tell of the inside (`shown`)"""
 
     def __init__(self, **context: object) -> None:
         self.context = context
@@ -60,6 +60,21 @@ def kinds() -> dict[str, type[CrochetError]]:
             yield from below(each)
 
     return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
+
+
+def shown(code: str, message: str) -> str:
+    """What a tenant gets to read of an error with this code: the message, or only of which family it is.
+
+    The one rule for answers and for what is kept of failed texts and work: trouble of the service tells of its inside.
+    """
+    kind = kinds().get(code, CrochetError)
+    if kind.status < _OURS or kind.public:
+        return message
+    return inspect.getdoc(Unavailable if issubclass(kind, Unavailable) else CrochetError) or ""
+
+
+_OURS = 500
+"""the first status that means trouble of the service"""
 
 
 def retry_class(error: BaseException) -> Retry:
@@ -200,6 +215,13 @@ class Forbidden(UsageError):
     status = 403
 
 
+class KeyNeeded(UsageError):
+    """this takes an API key, not an access token"""
+
+    code = "key_needed"
+    status = 403
+
+
 class SignatureRefused(UsageError):
     """the request's signature was refused: {reason}"""
 
@@ -218,6 +240,7 @@ class TokensOff(CrochetError):
 
     code = "tokens_off"
     status = 501
+    public = True
 
 
 class KeyUnknown(UsageError):
@@ -337,6 +360,13 @@ class CorpusExists(UsageError):
     """there is a corpus '{corpus}' already"""
 
     code = "corpus_exists"
+    status = 409
+
+
+class TooManyCorpora(UsageError):
+    """there are {most} corpora, and no more may be made; delete one that is of no use any more"""
+
+    code = "too_many_corpora"
     status = 409
 
 
@@ -556,6 +586,7 @@ class WorkerLost(Unavailable):
     """the worker died over it {times} times in a row"""
 
     code = "worker_lost"
+    public = True
 
 
 class MessageDied(Unavailable):
@@ -568,6 +599,7 @@ class TaskTimedOut(Unavailable):
     """it took longer than {seconds} s"""
 
     code = "task_timed_out"
+    public = True
 
 
 class StateInUse(Unavailable):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk
+from crochet_tasks.db.batches import Waits
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
@@ -81,16 +82,6 @@ def born(index: PhraseIndex, node: int) -> int:
     return bisect.bisect_right(index.limits, node)
 
 
-class _Listed(NamedTuple):
-    """A batch that waits; `size`: of its phrases as packed, in bytes."""
-
-    id: int
-    sides: Sides
-    orthos: int
-    searched: int
-    size: int
-
-
 class Remediations:
     """Finds what waits on a phrase. What a batch waits on is kept: it changes only with how far that was searched."""
 
@@ -106,12 +97,11 @@ class Remediations:
         orthos: Counter[Sides] = Counter()
         number: Counter[Sides] = Counter()
         first: list[WaitingBatch] = []
-        rows = bulk.rows(connection, _WAITING, {"corpus": corpus.id})
-        for each, packed in self._waits(connection, [_Listed(row[0], tuple(row[1]), *row[2:]) for row in rows]):
+        for each, packed in self._waits(connection, batches.waiting(connection, corpus.id)):
             phrases = bulk.ints(packed)
             place = int(phrases.searchsorted(node))
             if place < len(phrases) and phrases[place] == node:
-                orthos[each.sides] += each.orthos
+                orthos[each.sides] += each.size
                 number[each.sides] += 1
                 if len(first) < limit:
                     first.append(WaitingBatch(*each[:4]))
@@ -119,10 +109,10 @@ class Remediations:
         phrase = index.phrase(node)
         return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
 
-    def _waits(self, connection: Connection, listed: list[_Listed]) -> Iterator[tuple[_Listed, bytes]]:
+    def _waits(self, connection: Connection, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
         """What each of them waits on, in their order; what is not kept is read, some megabytes at once."""
         at = 0
-        for end in portions([each.size for each in listed]):
+        for end in portions([each.bytes for each in listed]):
             some = {(each.id, each.searched): each for each in listed[at:end]}
             kept = self._kept.several(some)
             if len(kept) < len(some):
@@ -132,24 +122,11 @@ class Remediations:
             yield from ((each, kept[key]) for key, each in some.items())
             at = end
 
-    def _read(self, connection: Connection, listed: list[_Listed]) -> dict[tuple[int, int], bytes]:
-        ids = [each.id for each in listed]
-        read = {
-            (batch, searched): packed
-            for batch, searched, packed in (bulk.rows(connection, _PHRASES, {"ids": ids}) if ids else [])
-        }
+    def _read(self, connection: Connection, listed: list[Waits]) -> dict[tuple[int, int], bytes]:
+        read = batches.waited(connection, [each.id for each in listed]) if listed else {}
         for key, packed in read.items():
             self._kept.put(key, packed, len(packed) + OVERHEAD_BYTES)
         return read
-
-
-_WAITING = """
-SELECT batches.id, sides, count, searched, octet_length(phrases)
-  FROM batches JOIN remediations ON remediations.batch = batches.id
- WHERE corpus = %(corpus)s
- ORDER BY batches.id
-"""
-_PHRASES = "SELECT batch, searched, phrases FROM remediations WHERE batch = ANY(%(ids)s)"
 
 
 def vocabulary(

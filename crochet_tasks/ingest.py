@@ -20,12 +20,13 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     The same text again is the first one; one that failed is tried again.
     """
     with here().database.transaction() as connection:
+        if corpora.accepting(connection, corpus.id) is None:
+            raise corpora.unknown(connection, corpus.name, corpus.tenant)
         return accepted(connection, corpus.id, title, body)
 
 
 def accepted(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
-    """As `accept`, in the caller's transaction, to the end of which nobody else accepts a text of the corpus."""
-    corpora.hold(connection, corpus, Lock.ACCEPTANCE)
+    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`."""
     text, new = texts.accept(connection, corpus, title, body)
     if new:
         _ask(connection, outbox.ingest(corpus, text.id))

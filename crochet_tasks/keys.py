@@ -100,9 +100,8 @@ def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
         old, of = _good(connection, name)
         if old.successor is not None:
             raise KeyEnded(key=old.prefix, state="rotated")
-        lives = None if old.expires_at is None else (old.expires_at - dt.datetime.now(dt.UTC)).total_seconds()
-        values = {"tenant": old.tenant, "name": old.name, "scopes": old.scopes, "tier": old.tier}
-        row, key = _add(connection, values, lives)
+        kept = ("tenant", "name", "scopes", "tier", "expires_at")
+        row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
         access.rotated(connection, old.id, row.id, grace)
         if grace <= 0:
             access.end_sessions(connection, key=old.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -70,7 +71,8 @@ SECRET_BYTES = 32
 def _origins(value: str) -> str:
     for origin in filter(None, value.split(",")):
         url = urlsplit(origin)
-        if url.scheme not in ("http", "https") or not url.hostname or origin != f"{url.scheme}://{url.netloc}":
+        whole = url.scheme in ("http", "https") and url.hostname and origin == f"{url.scheme}://{url.netloc}"
+        if not whole or not re.fullmatch(r"[A-Za-z0-9.:/-]+", origin):  # else Flask-CORS takes it for a pattern
             raise ValueError("must be origins such as https://pages.example, separated by commas")
     return value
 
@@ -168,8 +170,14 @@ class Settings(BaseSettings):
     max_open_work: int = Field(
         default=50_000, ge=1, le=10_000_000, description="searches of a corpus that may be open; no more texts then"
     )
+    max_corpora: int = Field(
+        default=1000, ge=1, le=1_000_000, description="corpora of a tenant, at the most, where the API makes them"
+    )
     api_listeners: int = Field(
-        default=4, ge=0, le=1000, description="who may follow the events at the same time, in one process of the API"
+        default=4,
+        ge=0,
+        le=1000,
+        description="who may follow the events at once, in one process of the API; one tenant has half",
     )
     api_events_seconds: Seconds = Field(
         default=60.0, description="seconds that one may follow the events with one request, at the most"

@@ -3,8 +3,9 @@
 While a version is about to be committed a barrier lies in Redis: readers go to the database. It is replaced by the
 version only by whoever laid it, and only after the commit. Readers keep what they read in the database only where
 nothing lies, and at once; what is kept expires after a moment. So what lies there was never overtaken. Only where Redis
-fails the writer may an older version be shown once more, for SECONDS_FRESH + SECONDS_KEPT at the most. Several databases
-may share one Redis: keys name theirs.
+fails the writer may an older version be shown once more, for SECONDS_FRESH + SECONDS_KEPT at the most.
+
+Keys name their database: several may share one Redis.
 """
 
 from __future__ import annotations

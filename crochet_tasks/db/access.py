@@ -67,9 +67,9 @@ def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
 
 
 def add_key(connection: Connection, values: dict[str, Any], lives: float | None) -> KeyRow:
-    """A new key, which ends after so many seconds, or never."""
-    expires = None if lives is None else _NOW + seconds(lives)
-    return KeyRow(*connection.execute(insert(keys).values(expires_at=expires, **values).returning(*_KEY)).one())
+    """A new key, which ends after so many seconds, or at `expires_at` of its values, or never."""
+    ends = {} if lives is None else {"expires_at": _NOW + seconds(lives)}
+    return KeyRow(*connection.execute(insert(keys).values({**values, **ends}).returning(*_KEY)).one())
 
 
 def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:
@@ -85,10 +85,15 @@ def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, 
     return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
 
 
-def used(connection: Connection, key: int) -> None:
-    """Note that a key was used; where somebody else is noting it just now, that is enough."""
-    free = select(keys.c.id).where(keys.c.id == key).with_for_update(skip_locked=True)
-    connection.execute(update(keys).where(keys.c.id.in_(free)).values(last_used_at=_NOW))
+def used(connection: Connection, row: KeyRow) -> bool:
+    """Note that a key was used, if nobody has noted it since the row was read or is noting it just now.
+
+    Whether that was its first use, of which there is one.
+    """
+    seen = keys.c.last_used_at.is_not_distinct_from(row.last_used_at)
+    free = select(keys.c.id).where(keys.c.id == row.id, seen).with_for_update(skip_locked=True)
+    noted = connection.execute(update(keys).where(keys.c.id.in_(free), seen).values(last_used_at=_NOW)).rowcount
+    return noted == 1 and row.last_used_at is None
 
 
 def revoke(connection: Connection, key: int) -> None:

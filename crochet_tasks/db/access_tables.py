@@ -98,9 +98,9 @@ signatures = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    Column("tenant", Integer, ForeignKey("tenants.id"), primary_key=True),
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
     Column("key", Text, primary_key=True, comment="as the client gave it"),
-    Column("request", LargeBinary, nullable=False, comment="SHA-256 of route and body"),
+    Column("request", LargeBinary, nullable=False, comment="SHA-256 of all that was asked"),
     Column("status", SmallInteger, nullable=False),
     Column("answer", JSONB(none_as_null=True), nullable=False, comment="body and headers"),
     now("created_at"),
@@ -108,7 +108,7 @@ idempotency = Table(
     CheckConstraint("octet_length(request) = 32", name="request"),
     CheckConstraint("status BETWEEN 200 AND 599", name="status"),
     Index("idempotency_created_at_idx", "created_at"),
-    comment="Answers to requests that may come again, written with what they did.",
+    comment="Answers to requests that may come again, written with what they did. A corpus' own, as texts are.",
 )
 
 security_log = Table(

@@ -108,15 +108,9 @@ _SEEN = """
 SELECT corpora.id, tenant, name, version,
        (SELECT coalesce(sum(orthos), 0)::bigint FROM counts WHERE counts.corpus = corpora.id),
        (SELECT count(*) FROM texts WHERE texts.corpus = corpora.id AND state IN ('accepted', 'ingested')),
-       coalesce(opened.number, 0),
+       (SELECT count(*) FROM work WHERE work.corpus = corpora.id AND state = 'open'),
        (SELECT count(*) FROM work WHERE work.corpus = corpora.id AND state = 'failed')
-  FROM corpora LEFT JOIN (
-       SELECT corpus, count(*) AS number FROM (  -- each by its own index
-              SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL
-               UNION ALL
-              SELECT corpus FROM work WHERE state = 'open' AND published_at IS NOT NULL
-              ) AS work GROUP BY corpus
-       ) AS opened ON opened.corpus = corpora.id
+  FROM corpora
  WHERE removed_at IS NULL AND tenant = ANY(:tenants)
  ORDER BY name
 """

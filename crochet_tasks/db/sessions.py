@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.abc import RV, PQGen
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
@@ -24,6 +24,8 @@ REFUSALS = {"42501", "25006"}
 AWAY = {"08", "28", "3D", "53", "55", "57", "58"}
 """classes of states in which the server, or this connection to it, is of no use for the moment"""
 
+TRUSTED_SECONDS = 1.0
+"""for which a connection that was just used is taken to work still: to find out costs as much as a small statement"""
 IDLE_SECONDS = 15.0
 """that a transaction may rest at least, while its process computes or asks another server"""
 
@@ -48,6 +50,8 @@ class Bounded(psycopg.Connection[Any]):
     """
 
     seconds: float | None = None
+    rests_since: float | None = None
+    """since when nobody uses it"""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         if timeout is not None or self.seconds is None:
@@ -79,7 +83,6 @@ class Database:
             pool_size=bounds.kept,
             max_overflow=bounds.more,
             pool_timeout=bounds.patience,
-            pool_pre_ping=True,
             connect_args={
                 "connect_timeout": bounds.patience,
                 **_probes(bounds),
@@ -121,9 +124,16 @@ def _bind(engine: Engine, bounds: Bounds) -> None:
     def idle(connection: Bounded | None, _record: object) -> None:
         if connection is not None:
             connection.seconds = bounds.patience
+            connection.rests_since = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def busy(connection: Bounded, *_: object) -> None:  # after the pool has tried whether it still works
+    def busy(connection: Bounded, *_: object) -> None:
+        rested = 0.0 if connection.rests_since is None else time.monotonic() - connection.rests_since
+        if rested > TRUSTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+            except psycopg.Error as error:
+                raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
         connection.seconds = longest
 
 

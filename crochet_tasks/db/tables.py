@@ -202,7 +202,9 @@ work = Table(
     ),
     # Operators ask for these, and every report counts them.
     Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
-    # What ended stays: who asks the API for the last of it, or how much there is, does not read all of it.
+    # Who asks how much a corpus has, and how old, reads no other's; nor does whoever deletes a corpus.
+    Index("work_corpus_idx", "corpus", "state", "created_at"),
+    # What ended stays: who asks the API for the last of it does not read all of it.
     Index(
         "work_ended_idx",
         "corpus",

@@ -19,7 +19,7 @@ Sides = tuple[int, ...]
 Cells = npt.NDArray[np.integer]
 """Word ids of orthos of one shape, shape (cells, orthos)."""
 SHAPES_KEPT = 256
-"""whose lines, shells and slabs are kept: of the larger ones they take 100 KB each, and there are thousands of shapes"""
+"""whose lines, shells and slabs are kept: of large ones they take 100 KB each, and there are thousands of shapes"""
 
 
 class Limits(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is kept for long: old lines of the security log may be deleted, ended sessions and work have indexes."""
+"""What is kept: for long the security log, ended sessions and work, and answers no longer than their corpus."""
 
 from pathlib import Path
 
