@@ -26,6 +26,7 @@ from crochet_tasks.errors import (
     NotConfirmed,
     PreconditionFailed,
     PreconditionRequired,
+    TooManyCorpora,
     WrongContentType,
 )
 from crochet_tasks.finding_cursor import opened, sealed
@@ -44,7 +45,10 @@ api = APIBlueprint(
 
 @api.post(
     "",
-    responses={201: CorpusLine, **problems(CorpusExists, InvalidName, LimitOutOfRange, of_corpus=False)},
+    responses={
+        201: CorpusLine,
+        **problems(CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora, of_corpus=False),
+    },
     operation_id="createCorpus",
 )
 @security.requires("write")
@@ -52,7 +56,8 @@ def create(query: Nothing, body: NewCorpus) -> Answered:  # noqa: ARG001 - param
     """Make a corpus. Its limits are fixed from now on."""
     wanted = Settled(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
-    return _created(tenancy.create(context.process(), security.caller().tenant, wanted, limits))
+    deed = refusals.entry("corpus.created", {"corpus": body.name})
+    return _created(tenancy.create(context.process(), security.caller().tenant, wanted, limits, deed))
 
 
 def _created(corpus: Corpus) -> Response:
@@ -121,7 +126,8 @@ def change(path: OfCorpus, query: Nothing, header: Seen, body: CorpusPatch) -> A
     if "description" in wanted:
         wanted["description"] = wanted["description"] or ""
     given = {tenancy.ANY} if request.if_match.star_tag else request.if_match.as_set()
-    changed = tenancy.change(context.process(), security.caller().tenant, path.corpus, given, wanted)
+    deed = refusals.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
+    changed = tenancy.change(context.process(), security.caller().tenant, path.corpus, given, wanted, deed)
     response = answers.json(_line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
@@ -135,11 +141,10 @@ def _in_words(limits: dict[str, int]) -> str:
 @security.requires("admin")
 def delete(path: OfCorpus, query: Confirmed) -> Answered:
     """Delete a corpus with all that is in it, for good. It is gone at once; its room is freed little by little."""
-    caller = security.caller()
-    number = tenancy.remove(context.process(), caller.tenant, path.corpus, query.confirm)
+    deed = refusals.entry("corpus.deleted", {"corpus": path.corpus})
+    number = tenancy.remove(context.process(), security.caller().tenant, path.corpus, query.confirm, deed)
     held.catalog().forget(number)
     held.warming().forget(number)
-    refusals.write("corpus.deleted", caller.tenant, caller.key, {"corpus": path.corpus})
     return Response(status=204)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gzip
 import re
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
 
-from api import answers, linked, problems
+from api import answers, held, linked, problems
 from crochet_tasks import errors
 from crochet_tasks.answers import PROBLEM, Problem
 from crochet_tasks.errors import NotFound
@@ -89,11 +91,26 @@ def home() -> Response:
 
 @docs.get("/openapi.json")
 def openapi() -> Response:
-    spec: str | None = current_app.extensions.get("crochet.spec")
-    if spec is None:
-        app: Any = current_app  # an OpenAPI
-        spec = current_app.extensions["crochet.spec"] = current_app.json.dumps(_complete(app.api_doc))
-    return Response(spec, mimetype="application/json")
+    written = held.once("crochet.spec", _written)
+    small = request.accept_encodings["gzip"] > 0
+    response = Response(written.small if small else written.plain, mimetype="application/json")
+    if small:
+        response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
+    return response
+
+
+class _Written(NamedTuple):
+    """The document, as it is and compressed."""
+
+    plain: bytes
+    small: bytes
+
+
+def _written() -> _Written:
+    app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and hands out the same one each time
+    plain = current_app.json.dumps(_complete(copy.deepcopy(app.api_doc))).encode()
+    return _Written(plain, gzip.compress(plain, mtime=0))
 
 
 @docs.get("/problems/<code>")

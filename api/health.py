@@ -16,7 +16,7 @@ from flask import current_app
 from flask_openapi import APIBlueprint, Tag
 from sqlalchemy.pool import QueuePool
 
-from api import answers, context, problems
+from api import answers, context, held, problems
 from api.answers import Answered
 from crochet_tasks import queues, startup
 from crochet_tasks.answers import Component, LastError, Live, Pool, Ready, Started, State
@@ -140,17 +140,9 @@ class Checks:
         return "ok"
 
 
-_making = threading.Lock()
-
-
 def checks() -> Checks:
-    """Made in the process that asks, after any fork."""
-    with _making:
-        found: Checks | None = current_app.extensions.get("crochet.health")
-        if found is None:
-            app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
-            found = current_app.extensions["crochet.health"] = Checks(context.settings(), app)
-        return found
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
+    return held.once("crochet.health", lambda: Checks(context.settings(), app))
 
 
 # ── routes ──────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from flask import current_app
 from sqlalchemy import Connection
 
 from api import context, security
+from api.exports import Places
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.finding import Catalog
@@ -24,7 +25,8 @@ T = TypeVar("T")
 _making = threading.Lock()
 
 
-def _held(name: str, make: Callable[[], T]) -> T:
+def once(name: str, make: Callable[[], T]) -> T:
+    """What this process holds under that name; made by whoever asks first, so after any fork."""
     found: T | None = current_app.extensions.get(name)
     if found is None:
         with _making:
@@ -36,26 +38,30 @@ def _held(name: str, make: Callable[[], T]) -> T:
 
 def desk() -> Desk:
     process = context.process()
-    return _held("crochet.desk", lambda: Desk(process))
+    return once("crochet.desk", lambda: Desk(process))
 
 
 def catalog() -> Catalog:
     process, secret = context.process(), cursor_secret()
-    return _held("crochet.catalog", lambda: Catalog(process, secret))
+    return once("crochet.catalog", lambda: Catalog(process, secret))
 
 
 def warming() -> Warming:
     process, reads = context.process(), catalog()
-    return _held("crochet.warming", lambda: Warming(process, reads.warm))
+    return once("crochet.warming", lambda: Warming(process, reads.warm))
 
 
 def watch() -> Watch:
     process, most = context.process(), context.settings().api_listeners
-    return _held("crochet.watch", lambda: Watch(process, most))
+    return once("crochet.watch", lambda: Watch(process, most))
+
+
+def exports() -> Places:
+    return once("crochet.exports", Places)
 
 
 def rates() -> Rates:
-    return _held("crochet.rates", Rates)
+    return once("crochet.rates", Rates)
 
 
 def cursor_secret() -> bytes:

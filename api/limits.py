@@ -1,4 +1,4 @@
-"""How often one may ask: per key, and per address where no good key was given.
+"""How often one may ask: per key, and per address (of IPv6: per /64) where no good key was given.
 
 Counted in Redis, so for all processes together. While Redis is away each process counts for itself, and allows a
 quarter; Flask-Limiter looks for Redis again less and less often, every 32 s at last.
@@ -6,13 +6,11 @@ quarter; Flask-Limiter looks for Redis again less and less often, every 32 s at 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import time
 from typing import Any
 
-import limits
 import redis
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter, RequestLimit
@@ -20,7 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api import context, problems
-from crochet_tasks.errors import RateLimited
+from api.networks import network
+from crochet_tasks.errors import RateLimited, Unavailable
 from crochet_tasks.settings import Settings
 
 REDIS_SECONDS = 0.25
@@ -65,23 +64,17 @@ def _prefix(settings: Settings) -> str:
 
 
 def _free() -> bool:
-    """Probes and the pages of the documentation are not counted, nor is a browser's question whether it may ask."""
-    return request.method == "OPTIONS" or request.blueprint in ("health", "docs")
+    """Probes and the pages of the documentation are not counted, nor is a browser's question whether it may ask.
+
+    Nor is a request of which nobody could find out whose it is, the database being away: that is no stranger's.
+    """
+    unknown = isinstance(g.get("refusal"), Unavailable)
+    return unknown or request.method == "OPTIONS" or request.blueprint in ("health", "docs")
 
 
 def _who() -> str:
     caller = g.get("caller")
-    return f"address:{request.remote_addr}" if caller is None else f"key:{caller.key}"
-
-
-def exhausted() -> bool:
-    """Whether somebody without a good key would be refused from this address; asking is not counted."""
-    found: Limiter = current_app.extensions["crochet.limiter"]
-    wanted = {_limit(), _limit_alone()}  # each is counted only where it applies
-    with contextlib.suppress(redis.RedisError, OSError):  # then the request is counted elsewhere soon
-        prefix = _prefix(context.settings())
-        return not all(found.limiter.test(limits.parse(limit), prefix, _who(), "global") for limit in wanted)
-    return False
+    return f"address:{network()}" if caller is None else f"key:{caller.key}"
 
 
 def _rate() -> int:

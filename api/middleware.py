@@ -16,8 +16,11 @@ from flask_cors import CORS
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from crochet_tasks.errors import MalformedRequest, RequestTimedOut, RequestTooLarge
+from api.tagged import VERSION_HEADER
+from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge
+from crochet_tasks.gateway_flow import BODY_SECONDS
 from crochet_tasks.settings import Settings
+from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 
 log = logging.getLogger("api.access")
 
@@ -25,12 +28,15 @@ REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 BODY_MARGIN = 64 * 1024
 """of a request around the largest text"""
-BODY_SECONDS = 30.0
-"""that a body may take to arrive"""
 COMPRESS_BYTES = 1400
 """a smaller answer is one packet anyway"""
 COMPRESS_LEVEL = 4
 COMPRESSED = ("application/json", "application/problem+json", "text/html", "text/plain")
+READ = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", REQUEST_ID]
+READ += [DATE_HEADER, SIGNATURE_HEADER]
+SHOWN = ["Content-Location", "ETag", "Idempotent-Replayed", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"]
+SHOWN += [REQUEST_ID, VERSION_HEADER]
+"""headers that pages of other origins may send, and see"""
 QUIET = ("/health/live", "/health/ready", "/health/startup")
 """asked every few seconds: logged only with `debug`"""
 
@@ -60,8 +66,8 @@ def install(app: Flask) -> None:
         CORS(
             app,
             origins=settings.api_origins.split(","),
-            allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", REQUEST_ID],
-            expose_headers=["ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", REQUEST_ID],
+            allow_headers=READ,
+            expose_headers=SHOWN,
             max_age=600,
         )
     app.before_request(_begin)
@@ -159,10 +165,10 @@ class BoundedInput:
             raise RequestTimedOut(seconds=BODY_SECONDS)
         try:
             return step()
-        except (BlockingIOError, TimeoutError):  # as the sockets of gateway.py are set up
+        except (BlockingIOError, TimeoutError):
             raise RequestTimedOut(seconds=BODY_SECONDS) from None
-        except OSError:
-            raise  # Werkzeug's to say: the client is gone
+        except (OSError, CrochetError):
+            raise  # Werkzeug's to say that the client is gone; the gateway's, that there is no room
         except Exception:  # noqa: BLE001 - each server has errors of its own for chunks that are none
             raise MalformedRequest(reason="its body is not sent as HTTP has it") from None
 

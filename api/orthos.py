@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import functools
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from flask import Response, current_app, request
+from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from pydantic_core import to_json
 from sqlalchemy import Connection, text
 from werkzeug.routing import BaseConverter
 
-from api import answers, held, security, tagged
+from api import answers, context, exports, held, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
 from api.models import BestWanted, Nothing, OfCorpus, OfOrtho, OrthosWanted, ToCheck
@@ -45,11 +44,8 @@ from crochet_tasks.provenance import LineSources
 from crochet_tasks.reports import Format, sides_of
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
-EXPORTS = 2
-"""at the same time, of one process: each keeps a thread and a connection"""
 IDLE = "30s"
 """who takes an export may take a break of so long, and the connection is idle meanwhile"""
-BUSY_SECONDS = 10
 NOT_EXPORTED = {"limit", "cursor", "fields"}
 
 
@@ -132,42 +128,19 @@ def _tag(connection: Connection, corpus: Corpus) -> str:
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _exports() -> threading.Semaphore:
-    found: threading.Semaphore = current_app.extensions.setdefault(
-        "crochet.exports", threading.BoundedSemaphore(EXPORTS)
-    )
-    return found
-
-
 def _export(name: str, wanted: _Filter) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
-    exports = _exports()
-    if not exports.acquire(blocking=False):
-        raise TooBusy(what=f"{EXPORTS} exports run already", seconds=BUSY_SECONDS)
+    caller, database = security.caller(), context.process().database
     with ExitStack() as opened:
-        opened.callback(exports.release)
+        opened.enter_context(held.exports().place(caller.tenant))
         connection, corpus = opened.enter_context(held.shown(name))
         connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
         parts = held.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
-        response = Response(_parts(parts, opened.pop_all()), mimetype=NDJSON)
+        stream = exports.bounded(parts, functools.partial(security.still, database, caller))
+        response = Response(stream, mimetype=NDJSON)
+        response.call_on_close(opened.pop_all().close)  # also where nobody reads any of it
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
     return _varied(tagged.shown(response, corpus.version))
-
-
-class _parts:  # noqa: N801 - used as a function
-    """Iterates over the parts and closes what was opened, whether or not they were begun."""
-
-    def __init__(self, parts: Iterator[bytes], opened: ExitStack) -> None:
-        self._parts, self._opened = parts, opened
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from filter(None, self._parts)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        self._opened.close()
 
 
 # ── one ─────────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +190,7 @@ def shapes(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parame
 @api.post("/orthos/check", responses={200: CheckedAll, **problems()}, operation_id="checkOrthos")
 @security.requires("read")
 def check(path: OfCorpus, query: Nothing, body: ToCheck) -> Answered:  # noqa: ARG001 - parameters are refused
-    """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once.
+    """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells together.
 
     What is stored is never denied. With `"exact": false`, at most 1 % of what is not stored is said to be.
     """

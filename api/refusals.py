@@ -11,6 +11,7 @@ from typing import Any
 from flask import current_app, g, request
 
 from api import context
+from api.networks import network
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry
 from crochet_tasks.errors import CrochetError
@@ -43,24 +44,41 @@ class Throttle:
             return None if silent else left_out
 
 
-def note(error: CrochetError, tenant: int | None, key: str | None) -> None:
-    """Write a refusal down. It is refused whether that can be written or not."""
-    log.warning("refused: %s", error, extra={"code": error.code, "key": key})
-    throttle: Throttle = current_app.extensions["crochet.refusals"]
-    left_out = throttle.due((error.code, key, request.remote_addr))
-    if left_out is not None:
-        details = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
-        write(f"refused.{error.code}", tenant, key, {**details, **({"more": left_out} if left_out else {})})
+def note(error: CrochetError, claimed: str | None) -> None:
+    """Write a refusal down. It is refused whether that can be written or not.
 
-
-def write(what: str, tenant: int | None, key: str | None, details: dict[str, Any]) -> None:
-    """Write to the security log what happened in this request; where the database is away, to the other log only."""
-    entry = Entry(what, tenant, key, request.remote_addr, g.get("request_id"), _clean(details))
+    Who is not known is told apart by network, not by the prefix that was `claimed`: that can be made up anew each time.
+    """
+    caller = g.get("caller")
+    key = None if caller is None else caller.key
+    log.warning("refused: %s", error, extra={"code": error.code, "key": key or claimed})
+    details: dict[str, Any] = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
+    if caller is None and claimed is not None:
+        details["claimed"] = claimed
+    entry = seldom(f"refused.{error.code}", network() if key is None else key, details)
+    if entry is None:
+        return
     try:
         with context.process().database.transaction() as connection:
             access.note(connection, entry)
-    except CrochetError as error:
-        log.error("not in the security log: %s", error, extra={"what": what, "key": key})  # noqa: TRY400 - it is ours
+    except CrochetError as away:
+        log.error("not in the security log: %s", away, extra={"what": entry.what, "key": key})  # noqa: TRY400 - ours
+
+
+def seldom(what: str, who: str, details: dict[str, Any]) -> Entry | None:
+    """As `entry`, and how many like it were left out before; None where this one is left out, too."""
+    throttle: Throttle = current_app.extensions["crochet.refusals"]
+    left_out = throttle.due((what, who))
+    if left_out is None:
+        return None
+    return entry(what, {**details, **({"more": left_out} if left_out else {})})
+
+
+def entry(what: str, details: dict[str, Any] | None = None) -> Entry:
+    """A line of the security log on what this request does: to be written in the transaction that does it."""
+    caller = g.get("caller")
+    tenant, key = (None, None) if caller is None else (caller.tenant, caller.key)
+    return Entry(what, tenant, key, request.remote_addr, g.get("request_id"), _clean(details or {}))
 
 
 def _clean(details: dict[str, Any]) -> dict[str, Any]:

@@ -6,27 +6,36 @@ read (`admit`): whoever may not ask learns nothing about what the route takes.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import hmac
 import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from flask import Flask, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_openapi import OpenAPI
 from sqlalchemy import Connection
 
-from api import context, limits, refusals
+from api import context, problems, refusals
+from api.problems import RETRY_SECONDS
 from crochet_tasks import keys, serving, signing, tokens
 from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import AuthOff, CrochetError, Forbidden, SignatureRefused, Unauthorized, Unavailable
+from crochet_tasks.errors import (
+    AuthOff,
+    CrochetError,
+    Forbidden,
+    KeyNeeded,
+    SignatureRefused,
+    TooBusy,
+    Unauthorized,
+)
 from crochet_tasks.keys import SCOPES, Scope, Tier
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
@@ -72,20 +81,15 @@ def caller() -> Caller:
 def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a route answer only callers with that scope; `admin` includes `write`, which includes `read`.
 
-    Stands directly above the function, below the blueprint's decorator. The request is refused before the route's
-    parameters and body are looked at.
+    Stands directly above the function, below the blueprint's decorator. It marks the route; `admit` refuses, before
+    the route's parameters and body are looked at.
     """
 
-    def guard(route: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(route)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            authenticate(scope)
-            return route(*args, **kwargs)
+    def marked(route: Callable[P, R]) -> Callable[P, R]:
+        setattr(route, _SCOPE, scope)
+        return route
 
-        setattr(guarded, _SCOPE, scope)
-        return guarded
-
-    return guard
+    return marked
 
 
 _SCOPE = "_crochet_scope"
@@ -110,6 +114,8 @@ def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = refusals.Throttle()
     app.extensions["crochet.familiar"] = Familiar()
+    for kind in (Unauthorized, Forbidden, KeyNeeded, SignatureRefused):
+        app.register_error_handler(kind, refused)
     app.before_request(identify)
 
 
@@ -118,19 +124,37 @@ def install_admission(app: Flask) -> None:
     app.before_request(admit)
 
 
+STRANGERS = 2
+"""keys and tokens that were not good here lately, looked up at the same time"""
+PATIENCE_SECONDS = 1.0
+"""that one of them waits for its turn: a look takes about a millisecond"""
+
+
 class Familiar:
     """The keys and tokens that were good when they were last used here: a bounded number of their hashes.
 
-    That lets nobody in. It only tells who is looked up although too many strangers ask from the same address.
+    That lets nobody in: all are looked up. It only tells whose turn it is at once. Who guesses keys can keep STRANGERS
+    connections busy and no more, and who has a good one always gets through.
     """
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._strangers = threading.BoundedSemaphore(STRANGERS)
 
-    def __contains__(self, given: str) -> bool:
-        return _digest(given) in self._seen
+    @contextlib.contextmanager
+    def turn(self, given: str) -> Iterator[None]:
+        """In which one may look it up; raises TooBusy where too many strangers want to know."""
+        if _digest(given) in self._seen:
+            yield
+            return
+        if not self._strangers.acquire(timeout=PATIENCE_SECONDS):
+            raise TooBusy(what="many ask with keys that are not known", seconds=RETRY_SECONDS)
+        try:
+            yield
+        finally:
+            self._strangers.release()
 
     def note(self, given: str, *, good: bool) -> None:
         with self._lock:
@@ -148,62 +172,42 @@ def _digest(given: str) -> bytes:
 def identify() -> None:
     """Find out who asks. That they are not known is kept for `admit`: they are counted first.
 
-    Who guesses keys costs the database nothing once their address is refused for it.
+    What is neither a key nor a token that we signed costs the database nothing, a key that is made up one look.
     """
     g.caller = g.refusal = None
     if _wanted() is None:
-        return
-    familiar: Familiar = current_app.extensions["crochet.familiar"]
-    given = _bearer() or ""
-    if given and given not in familiar and limits.exhausted():
-        g.refusal = Unauthorized(reason="too many strangers ask from here")
         return
     try:
         g.caller = _caller()
     except CrochetError as error:
         g.refusal = error
-    if given and not isinstance(g.refusal, Unavailable):
-        familiar.note(given, good=g.caller is not None)
 
 
 def admit() -> None:
+    """Raise Unauthorized, Forbidden or SignatureRefused unless who asks may."""
     scope = _wanted()
-    if scope is not None:
-        authenticate(scope)
+    if scope is None:
+        return
+    found: Caller | None = g.caller
+    if found is None:
+        raise g.refusal
+    if scope not in found.scopes:
+        raise Forbidden(needed=scope)
+    if scope == "admin" and context.settings().signed_admin:
+        _check_signature(found)
+
+
+def refused(error: CrochetError) -> Response:
+    """The answer to who may not ask, wherever that was found out; it is in the security log."""
+    parts = signing.split(_bearer() or "")
+    refusals.note(error, None if parts is None else parts[0])
+    return problems.problem(error)
 
 
 def _wanted() -> Scope | None:
     """The scope that this request needs. A browser's question whether it may ask (OPTIONS) never reaches a route."""
     view = current_app.view_functions.get(request.endpoint or "")
     return None if request.method == "OPTIONS" else scope_of(view)
-
-
-def authenticate(scope: Scope) -> None:
-    """Raise Unauthorized, Forbidden or SignatureRefused unless who asks may; a refusal is in the security log."""
-    found: Caller | None = g.get("caller")
-    try:
-        _allow(found, scope)
-    except (Unauthorized, Forbidden, SignatureRefused) as error:
-        refusals.note(error, None if found is None else found.tenant, _prefix(found))
-        raise
-
-
-def _allow(found: Caller | None, scope: Scope) -> None:
-    if found is None:
-        raise g.get("refusal") or Unauthorized(reason="who asks was not found out")
-    if scope not in found.scopes:
-        raise Forbidden(needed=scope)
-    if scope == "admin" and context.settings().signed_admin and not g.get("signed"):
-        _check_signature(found)
-        g.signed = True
-
-
-def _prefix(found: Caller | None) -> str | None:
-    """Of the key that was given, also where it was no good."""
-    if found is not None:
-        return found.key
-    parts = signing.split(_bearer() or "")
-    return None if parts is None else parts[0]
 
 
 def _bearer() -> str | None:
@@ -219,8 +223,15 @@ def _caller() -> Caller:
         raise Unauthorized(reason="nobody says who asks")
     parts = signing.split(given)
     claims = None if parts else tokens.read(context.settings(), given)
-    with context.process().database.transaction() as connection:
-        return _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
+    familiar: Familiar = current_app.extensions["crochet.familiar"]
+    try:
+        with familiar.turn(given), context.process().database.transaction() as connection:
+            found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
+    except Unauthorized:
+        familiar.note(given, good=False)
+        raise
+    familiar.note(given, good=True)
+    return found
 
 
 def still(database: Database, found: Caller) -> bool:
@@ -252,10 +263,11 @@ def _of_token(connection: Connection, claims: tokens.Claims) -> Caller:
 def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str | None = None) -> Caller:
     if row.state != "good":
         raise Unauthorized(reason=f"the key is {row.state}")
-    if row.stale:
-        access.used(connection, row.id)
     tier: Tier = "high" if row.tier == "high" else "standard"
-    return Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
+    found = Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
+    if row.stale and access.used(connection, row):
+        access.note(connection, refusals.entry("key.first_used")._replace(tenant=found.tenant, key=found.key))
+    return found
 
 
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 VERSION_HEADER = "X-Crochet-Version"
 
 
-def answer(body: BaseModel | bytes, version: int | None = None, tag: str | None = None, *, strong: bool = False) -> Response:
+def answer(
+    body: BaseModel | bytes, version: int | None = None, tag: str | None = None, *, strong: bool = False
+) -> Response:
     """The answer, or 304 where If-None-Match has its tag; without a `tag` it is that of the content.
 
     Fields that were not set are left out; bytes are JSON already.
@@ -23,8 +25,8 @@ def answer(body: BaseModel | bytes, version: int | None = None, tag: str | None 
 
 
 def unchanged(tag: str, version: int) -> Response | None:
-    """304 where the client has that already: before anything is read for it."""
-    if not request.if_none_match.contains_weak(tag):
+    """304 where the client has that already: before anything is read for it, but a cursor, which may be none."""
+    if "cursor" in request.args or not request.if_none_match.contains_weak(tag):
         return None
     response = Response(status=304)
     response.set_etag(tag, weak=True)

@@ -8,12 +8,13 @@ from flask import Response
 from flask_openapi import APIBlueprint, Tag
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import answers, context, problems, refusals, security
+from api import answers, context, refusals, security
 from api.answers import Answered
 from api.documented import problems as documented
+from api.models import Nothing
 from crochet_tasks import tokens
 from crochet_tasks.db import access
-from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
+from crochet_tasks.errors import KeyNeeded, TokensOff, Unauthorized
 from crochet_tasks.keys import Scope
 from crochet_tasks.schemas import Tokens
 
@@ -38,51 +39,49 @@ class Refresh(BaseModel):
 
 @api.post(
     "",
-    responses={201: Tokens, **documented(TokensOff, of_corpus=False)},
+    responses={201: Tokens, **documented(KeyNeeded, TokensOff, of_corpus=False)},
     security=security.NEEDS_KEY,
     operation_id="createTokens",
 )
 @security.requires("read")
-def create(body: Exchange) -> Answered:
+def create(query: Nothing, body: Exchange) -> Answered:  # noqa: ARG001 - parameters are refused
     """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
 
     It ends with its key. A refresh token is good once, for the next pair of tokens.
     """
     caller = security.caller()
     if caller.session is not None or not caller.hash:
-        raise Forbidden(needed="of an API key, not of a token")
-    process = context.process()
-    with process.database.transaction() as connection:
+        raise KeyNeeded
+    deed = refusals.seldom("session.begun", caller.key, {})
+    with context.process().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if key is None:
             raise Unauthorized(reason="there is no such key")
-        made = tokens.exchange(connection, context.settings(), key, body.scopes)
+        made = tokens.exchange(connection, context.settings(), key, body.scopes, deed)
     return answers.json(made, 201)
 
 
 @api.post("/refresh", responses={200: Tokens, **documented(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
-def refresh(body: Refresh) -> Answered:
+def refresh(query: Nothing, body: Refresh) -> Answered:  # noqa: ARG001 - parameters are refused
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
-    try:
-        made = tokens.refresh(context.process().database, context.settings(), body.refresh_token)
-    except Unauthorized as error:
-        refusals.note(error, None, None)
-        return problems.problem(error)
-    return answers.json(made)
+    asked = refusals.entry("session")
+    return answers.json(tokens.refresh(context.process().database, context.settings(), body.refresh_token, asked))
 
 
 @api.delete(
     "", responses={204: None, **documented(of_corpus=False)}, security=security.NEEDS_KEY, operation_id="deleteTokens"
 )
 @security.requires("read")
-def delete() -> Answered:
+def delete(query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
     """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
     caller = security.caller()
     with context.process().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if caller.session is not None:
-            access.end_sessions(connection, number=uuid.UUID(caller.session))
-        elif key is not None:
-            access.end_sessions(connection, key=key.id)
-    refusals.write("session.ended", caller.tenant, caller.key, {"session": caller.session or "all"})
+            ended = access.end_sessions(connection, number=uuid.UUID(caller.session))
+        else:
+            ended = 0 if key is None else access.end_sessions(connection, key=key.id)
+        deed = refusals.seldom("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
+        if deed is not None:
+            access.note(connection, deed)
     return Response(status=204)

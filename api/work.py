@@ -45,9 +45,8 @@ def every(path: OfCorpus, query: WorkWanted) -> Answered:
 @security.requires("admin")
 def retry(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
     """Open failed work again, as new; a text is accepted again, at the end of the line."""
-    caller = security.caller()
-    changed = tenant_work.retry(context.process(), caller.tenant, path.corpus, path.work)
-    refusals.write("work.retried", caller.tenant, caller.key, {"corpus": path.corpus, "work": path.work})
+    deed = refusals.entry("work.retried", {"corpus": path.corpus, "work": path.work})
+    changed = tenant_work.retry(context.process(), security.caller().tenant, path.corpus, path.work, deed)
     return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
 
 
@@ -59,9 +58,8 @@ def retry(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameter
 @security.requires("admin")
 def cancel(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
     """Cancel the text that this is or is about. Searches cannot be: without them orthos would be missing."""
-    caller = security.caller()
-    changed = tenant_work.cancel(context.process(), caller.tenant, path.corpus, path.work)
-    refusals.write("work.cancelled", caller.tenant, caller.key, {"corpus": path.corpus, "work": path.work})
+    deed = refusals.entry("work.cancelled", {"corpus": path.corpus, "work": path.work})
+    changed = tenant_work.cancel(context.process(), security.caller().tenant, path.corpus, path.work, deed)
     return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
 
 

@@ -83,7 +83,7 @@ class LineSeen(Answer):
     born: int
     sources: list[Source]
     more: bool
-    """whether it was read elsewhere, too"""
+    """whether it was read elsewhere, too, or may have been; without any source: ask again, the texts are large"""
 
 
 class OrthoWhole(Answer):

@@ -11,11 +11,14 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import listing
 from crochet_tasks.db.listing import Seen
 from crochet_tasks.errors import TooBusy
+from crochet_tasks.lru import Lru
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 BUSY_SECONDS = 10
+CORPORA_KEPT = 10_000
+"""of which it is known how many orthos they had"""
 
 
 class Listener:
@@ -135,15 +138,15 @@ class Rates:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._before: dict[int, tuple[float, int, float | None]] = {}
+        self._before: Lru[int, tuple[float, int, float | None]] = Lru(CORPORA_KEPT)
 
     def rate(self, corpus: int, orthos: int) -> float | None:
         """Orthos per second; None the first time."""
         now = time.monotonic()
         with self._lock:
-            at, before, last = self._before.get(corpus, (now, orthos, None))
+            at, before, last = self._before.get(corpus) or (now, orthos, None)
             if now - at > LOOK_SECONDS:
                 at, last = now, round((orthos - before) / (now - at), 1)
                 before = orthos
-            self._before[corpus] = (at, before, last)
+            self._before.put(corpus, (at, before, last), 1)
             return last

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
@@ -20,7 +21,7 @@ TIMEOUT_SECONDS = 30
 """after which a worker that does not move is ended and replaced"""
 KEEPALIVE_SECONDS = 15
 SILENT_SECONDS = 10
-"""that a client may neither send nor take anything in the middle of a request"""
+"""that a thread waits for a client at the most, where it has to say something itself"""
 
 
 def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]) -> None:
@@ -28,9 +29,9 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
 
     The listener is Gunicorn's from now on.
     """
-    # Connections get these from their listener; else one that sends nothing more holds a thread for ever.
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENT_SECONDS, 0))
+    # Connections get it from their listener. Requests and answers wait elsewhere (gateway_flow.py): this is for what
+    # Gunicorn writes by itself.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SILENT_SECONDS, 0))
     options = {
         "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,
@@ -39,12 +40,14 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
         "timeout": TIMEOUT_SECONDS,
         "graceful_timeout": int(settings.drain * 0.8),
         "keepalive": KEEPALIVE_SECONDS,
+        "sendfile": False,  # it would wait for the client
         "limit_request_line": 8190,
         "limit_request_field_size": 8190,
         "control_socket_disable": True,
         "logger_class": _Log,
         "when_ready": lambda _: _keep_what_is_there(),
         "post_worker_init": lambda worker: ready() if worker.age == 1 else None,
+        "worker_exit": lambda _, worker: _close(worker),
         "proc_name": "crochet-api",
     }
     _Application(options, settings).run()
@@ -54,6 +57,14 @@ def _keep_what_is_there() -> None:
     """What was imported is never garbage: so it is not looked through, and the workers share it."""
     gc.freeze()
     gc.enable()
+
+
+def _close(worker: Worker) -> None:
+    """In a process that ends; one that did not even begin has no application."""
+    from api import context
+
+    if isinstance(worker.wsgi, Flask):
+        context.close(worker.wsgi)
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

@@ -35,7 +35,8 @@ DROPPABLE = ("seed", "grow")
 def cancel(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
     """Cancel texts that have not been started, all of these or none; the next in line get their turn.
 
-    Does not wait for an ingestion. `deed` goes to the security log with what is done. Raises TextStarted, WorkNotCancellable and what names raise.
+    Does not wait for an ingestion. `deed` goes to the security log with what is done. Raises TextStarted,
+    WorkNotCancellable and what names raise.
     """
     with process.database.transaction() as connection:
         operators.be_impatient(connection)

@@ -73,8 +73,8 @@ def refresh(database: Database, settings: Settings, token: str, asked: Entry) ->
                 return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"
-                about = {"what": what, "tenant": key.tenant, "key": key.prefix, "details": {"session": str(session.id)}}
-                access.note(connection, asked._replace(**about))
+                details = {"session": str(session.id)}
+                access.note(connection, asked._replace(what=what, tenant=key.tenant, key=key.prefix, details=details))
     raise Unauthorized(reason="the refresh token is not good, or was used before")
 
 

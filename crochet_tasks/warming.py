@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.lru import Lru
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
 """a corpus that grows is read again so often, at the most"""
+CORPORA_KEPT = 10_000
+"""of which it is known that they were read"""
 
 
 class Warming:
@@ -25,7 +28,7 @@ class Warming:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._wanted: dict[int, Corpus] = {}
-        self._done: dict[int, tuple[str, float]] = {}
+        self._done: Lru[int, tuple[str, float]] = Lru(CORPORA_KEPT)
         """per corpus the tag at which it was read, and when"""
         process.at_end(self.close)
 
@@ -41,10 +44,10 @@ class Warming:
     def ask(self, corpus: Corpus, tag: str, *, lacks: bool = False) -> None:
         """Somebody reads this corpus, which is at `tag`; and `lacks` what should have been read or was lost since."""
         with self._lock:
-            at, when = self._done.get(corpus.id, ("", 0.0))
+            at, when = self._done.get(corpus.id) or ("", 0.0)
             if self._stopped.is_set() or (at == tag and not lacks) or time.monotonic() - when < EVERY_SECONDS:
                 return
-            self._done[corpus.id] = tag, time.monotonic()
+            self._done.put(corpus.id, (tag, time.monotonic()), 1)
             self._wanted[corpus.id] = corpus
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="warming", daemon=True)
@@ -52,7 +55,7 @@ class Warming:
 
     def forget(self, corpus: int) -> None:
         with self._lock:
-            self._done.pop(corpus, None)
+            self._done.forget(corpus.__eq__)
             self._wanted.pop(corpus, None)
 
     def _run(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from crochet_tasks.breaker import Breaker
 from crochet_tasks.db.sessions import Bounds, Database
@@ -19,7 +20,7 @@ LATE_SECONDS = 1.0
 
 
 class GuardedDatabase(Database):
-    """A pool of `connections`, with the API's time-outs, behind a breaker."""
+    """A pool of `connections`, with the API's time-outs, behind a breaker. That all are in use does not open it."""
 
     def __init__(self, url: str, settings: Settings, connections: int) -> None:
         bounds = Bounds(settings.api_timeout, min(settings.lock_timeout, settings.api_timeout), connections, 0)
@@ -44,5 +45,6 @@ class GuardedDatabase(Database):
                 self.breaker.succeeded()
                 yield connection
         except DatabaseUnavailable as error:
-            self.breaker.failed(str(error.context.get("reason", "")))
+            if not isinstance(error.__cause__, PoolTimeout):  # that is our own doing
+                self.breaker.failed(str(error.context.get("reason", "")))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -122,6 +123,15 @@ class Broker:
 def version(process: Process, corpus: Corpus) -> int:
     with process.database.transaction() as connection:
         return corpora.version(connection, corpus.id)
+
+
+def until_blocked(process: Process, seconds: float = 30.0) -> None:
+    """Until somebody waits for a row or its owner."""
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    end = time.monotonic() + seconds
+    while not sql(process, waits):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def sql(process: Process, statement: str, **parameters: object) -> list[tuple[object, ...]]:

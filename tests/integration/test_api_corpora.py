@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.embedded import Ended, close
+from crochet_tasks.settings import Settings
 from tests.integration import steps
 from tests.integration.api import Api, api  # noqa: F401 - a fixture
 
@@ -74,6 +76,21 @@ def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:
     make(api)
     api.problem(api.write.post("/v1/corpora", json=body), code, status)
     assert len(api.read.get("/v1/corpora").get_json()["corpora"]) == 1
+
+
+def test_a_tenant_has_so_many_corpora(api: Api) -> None:  # noqa: F811
+    """One more is refused, also of those that are made at the same time; a deleted one makes room."""
+    api.process.settings = Settings(max_corpora=2)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda n: api.write.post("/v1/corpora", json={"name": f"c{n}"}), range(4)))
+    assert sorted(answer.status_code for answer in made) == [201, 201, 409, 409]
+    refused = next(answer for answer in made if answer.status_code == 409)
+    assert "2" in api.problem(refused, "too_many_corpora", 409)["detail"]
+    assert api.stranger.post("/v1/corpora", json={"name": "theirs"}).status_code == 201
+    name = next(answer.get_json()["name"] for answer in made if answer.status_code == 201)
+    api.problem(api.write.post("/v1/corpora", json={"name": name}), "corpus_exists", 409)
+    api.admin.delete(f"/v1/corpora/{name}?confirm={name}")
+    assert api.write.post("/v1/corpora", json={"name": "another"}).status_code == 201
 
 
 def test_pages_of_corpora(api: Api) -> None:  # noqa: F811

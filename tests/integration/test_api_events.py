@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def api(process: Process) -> Api:
-    return made(process, Settings(**SETTINGS, api_listeners=2, api_events_seconds=20))
+    return made(process, Settings(**SETTINGS, api_listeners=3, api_events_seconds=20))
 
 
 @pytest.fixture
@@ -113,10 +113,13 @@ def test_a_stream_ends_with_its_key(api: Api, corpus: Corpus) -> None:
 
 
 def test_few_may_listen(api: Api, corpus: Corpus) -> None:
-    """One too many is refused; who leaves, also without having read anything, makes room."""
+    """One too many is refused, of a tenant already half as many; who leaves, having read or not, makes room."""
     for _ in range(3):
         streams = [follow(api), follow(api, "")]
         refused = api.read.get("/v1/events")
+        streams.append(api.stranger.get("/v1/events", buffered=False))
+        assert streams[-1].status_code == 200
+        api.problem(api.stranger.get("/v1/events"), "too_busy", 503)
         api.problem(refused, "too_busy", 503)
         assert int(refused.headers["Retry-After"]) > 0
         next(streams[0].iter_encoded())

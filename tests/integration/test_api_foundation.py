@@ -8,8 +8,10 @@ import http.client
 import io
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,11 +20,11 @@ from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import create_app, middleware
+from api import context, create_app, documents, middleware
 from crochet_tasks import app, errors
 from crochet_tasks.app import Process
 from crochet_tasks.db.guarded import GuardedDatabase
-from crochet_tasks.errors import CrochetError, DatabaseUnavailable, StoreCorrupt
+from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt
 from crochet_tasks.settings import Settings
 from tests import services
 from tests.integration import steps
@@ -79,6 +81,9 @@ def wire(api: Api) -> Iterator[Wire]:
         (b"{", "application/json", "malformed_request", 400),
         (b"", "application/json", "malformed_request", 400),
         (b"\xff\xfe", "application/json", "malformed_request", 400),
+        ('{"scopes": ["read"]}'.encode("utf-16"), "application/json", "malformed_request", 400),
+        (r'{"scopes": ["\u0000"]}'.encode("utf-32-le"), "application/json", "malformed_request", 400),
+        (b'{"scopes": ["\0"]}', "application/json", "malformed_request", 400),
         (b"[" * 100_000, "application/json", "malformed_request", 400),
         (b"[]", "application/json", "invalid_request", 422),
         (b'"{}"', "application/json", "invalid_request", 422),
@@ -332,6 +337,24 @@ def test_openapi_says_all_that_is_answered(api: Api) -> None:
                 assert all("application/problem+json" in each["content"] for each in errors.values()), path
 
 
+def test_openapi_is_written_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask for it at the same time."""
+    both, complete, written = threading.Barrier(2), documents._complete, []
+
+    def slow(spec: dict[str, Any]) -> dict[str, Any]:
+        written.append(spec)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return complete(spec)
+
+    monkeypatch.setattr(documents, "_complete", slow)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: api.nobody.get("/openapi.json"), range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].data == answers[1].data
+    assert len(written) == 1
+
+
 def test_large_answers_are_compressed(api: Api) -> None:
     """For those who take it, and none is sent twice as another's."""
     plain = api.nobody.get("/openapi.json")
@@ -379,6 +402,14 @@ def test_pages_of_these_origins_may_ask(process: Process) -> None:
         answer = api.nobody.options("/v1/tokens", headers={"Origin": origin, **asked})
         assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is may
         assert "Access-Control-Allow-Credentials" not in answer.headers
+    asked["Access-Control-Request-Headers"] = "x-crochet-date, x-crochet-signature"
+    answer = api.nobody.options("/v1/corpora/a", headers={"Origin": "https://a.example", **asked})
+    assert "x-crochet-signature" in answer.headers["Access-Control-Allow-Headers"]
+    answer = api.read.get("/v1/corpora", headers={"Origin": "https://a.example"})
+    assert "X-Crochet-Version" in answer.headers["Access-Control-Expose-Headers"]
+    for pattern in ("https://*.a.example", "https://(a|b).example", "https://a.example$"):
+        with pytest.raises(InvalidSetting):
+            Settings.load(api_origins=pattern)
 
 
 def test_proxies_are_believed_only_where_there_are_some(process: Process) -> None:
@@ -490,6 +521,4 @@ def test_without_a_database_from_the_start() -> None:
     client = nowhere.test_client()
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/startup").status_code == client.get("/health/ready").status_code == 503
-    app_process: Process = nowhere.extensions["crochet.process"]
-    app_process.close()
-    app._process = None
+    context.close(nowhere)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from api.exports import BrokenOff
+from crochet_tasks import keys
 from crochet_tasks.answers import BestOrthos, OrthoPage
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.finding import Catalog
 from crochet_tasks.settings import Settings
 from tests import oracle
 from tests.integration import steps
@@ -87,7 +91,7 @@ def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:  # noqa: F811
 
 def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -> None:  # noqa: F811
     """To the byte, without making a model of each."""
-    steps.ingest_all(corpus, ['it\'s été Ωmega, été zoë, it\'s naïve, naïve zoë, "zoë 日本'])
+    steps.ingest_all(corpus, ["it's été Ωmega, été zoë, it's naïve, naïve zoë, \"zoë 日本"])
     for path, model in (
         ("/orthos?limit=1000", OrthoPage),
         ("/orthos?limit=2", OrthoPage),
@@ -127,10 +131,11 @@ def test_questions_that_are_none(api: Api, corpus: Corpus, path: str, code: str)
 @pytest.mark.parametrize("path", ["/orthos", "/vocabulary", "/phrases", "/texts"])
 def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) -> None:  # noqa: F811
     """Cut, changed, made up, or of another question: refused, and no more is said."""
-    cursor = get(api, path, limit=1)["next_cursor"]
+    page = api.read.get(f"{URL}{path}?limit=1")
+    cursor, seen = page.get_json()["next_cursor"], {"If-None-Match": page.headers["ETag"]}
     changed = [cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :] for place in (0, 5, 9)]
     for bad in (*changed, cursor + "A", cursor[:-1], *CURSORS):
-        answer = api.read.get(URL + path, query_string={"limit": 1, "cursor": bad})
+        answer = api.read.get(URL + path, query_string={"limit": 1, "cursor": bad}, headers=seen)
         assert answer.status_code == 422, bad
         assert answer.get_json()["code"] in ("invalid_cursor", "invalid_request")
     other = {"/orthos": "contains", "/vocabulary": "prefix", "/phrases": "prefix", "/texts": "state"}[path]
@@ -234,14 +239,35 @@ def test_what_is_accepted(api: Api, corpus: Corpus) -> None:  # noqa: F811
 
 
 def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: F811
-    """One too many is refused; one that nobody reads to its end gives its place back, and its connection."""
+    """One of a tenant, two in all; one that nobody reads to its end gives its place back, and its connection."""
+    api.stranger.post("/v1/corpora", json={"name": "genesis"})
     for _ in range(3):
-        running = [api.read.get(f"{URL}/orthos", headers=NDJSON, buffered=False) for _ in range(2)]
+        running = [each.get(f"{URL}/orthos", headers=NDJSON, buffered=False) for each in (api.read, api.stranger)]
+        assert [each.status_code for each in running] == [200, 200]
         api.problem(api.read.get(f"{URL}/orthos", headers=NDJSON), "too_busy", 503)
         next(running[0].iter_encoded())
         for each in running:
             each.close()
     assert api.process.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """It breaks off, so that nobody takes what there is for the whole; its place is free again."""
+    monkeypatch.setattr("api.exports.LOOK_SECONDS", 0.0)
+    export = Catalog.export
+
+    def line_by_line(*given: Any, **more: Any) -> Iterator[bytes]:
+        yield from b"".join(export(*given, **more)).splitlines(keepends=True)
+
+    monkeypatch.setattr(Catalog, "export", line_by_line)
+    answer = api.read.get(f"{URL}/orthos", headers=NDJSON, buffered=False)
+    lines = answer.iter_encoded()
+    assert json.loads(next(lines))["shape"]
+    keys.revoke(api.process.database, api.keys["read"])
+    with pytest.raises(BrokenOff):
+        list(lines)
+    answer.close()
+    assert api.write.get(f"{URL}/orthos", headers=NDJSON).data.count(b"\n") == sum(steps.expected(steps.TEXTS).values())
 
 
 def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa: F811
@@ -266,14 +292,14 @@ def test_a_filter_that_was_lost_is_filled_again(
         monkeypatch.setattr(f"crochet_tasks.{bound}", 0)
     steps.ingest_all(steps.new_corpus(process, name="genesis"), steps.TEXTS)
     settings = Settings(redis_url=SecretStr(redis_url))
-    api = made(Process(settings, process.database), Settings(**SETTINGS))
-    ids = [ortho["id"] for ortho in get(api, "/orthos")["orthos"]]
+    asked = made(Process(settings, process.database), Settings(**SETTINGS))
+    ids = [ortho["id"] for ortho in get(asked, "/orthos")["orthos"]]
 
     def check() -> tuple[bool, bool]:
-        thread = api.app.extensions["crochet.warming"]._thread
+        thread = asked.app.extensions["crochet.warming"]._thread
         if thread is not None:
             thread.join()
-        answer = api.read.post(f"{URL}/orthos/check", json={"ids": ids, "exact": False}).get_json()
+        answer = asked.read.post(f"{URL}/orthos/check", json={"ids": ids, "exact": False}).get_json()
         return all(each["stored"] for each in answer["results"]), answer["exact"]
 
     assert check() == (True, False)

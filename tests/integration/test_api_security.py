@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime as dt
 import re
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jwt
 import pytest
@@ -17,7 +19,7 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks import keys
 from crochet_tasks.app import Process
-from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
+from crochet_tasks.errors import AuthOff, DatabaseUnavailable, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.keys import Wanted
 from crochet_tasks.relay import Relay
 from crochet_tasks.settings import Settings
@@ -140,7 +142,9 @@ def test_rotated(guards: Api) -> None:
     assert get(guards, old, "write").status_code == get(guards, new.key, "write").status_code == 200
     with pytest.raises(KeyEnded, match="rotated"):
         keys.rotate(database, old)
+    steps.sql(guards.process, "UPDATE keys SET expires_at = '2999-01-01' WHERE prefix = :key", key=new.line.key)
     newest = keys.rotate(database, new.key)
+    assert newest.line.expires_at == dt.datetime(2999, 1, 1, tzinfo=dt.UTC)  # to the microsecond
     guards.problem(get(guards, new.key), "unauthorized", 401)
     assert get(guards, newest.key, "write").status_code == 200
     assert [line.state for line in keys.listed(database) if line.name == "write"] == ["good", "rotated", "good"]
@@ -196,7 +200,7 @@ def test_tokens_have_no_more_scopes_than_asked_for(guards: Api) -> None:
     guards.problem(get(guards, tokens["access_token"], "write"), "forbidden", 403)
     guards.problem(guards.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
     again = guards.with_key(tokens["access_token"]).post("/v1/tokens", json={})
-    guards.problem(again, "forbidden", 403)
+    guards.problem(again, "key_needed", 403)
 
 
 def test_refresh_tokens_are_good_once(guards: Api) -> None:
@@ -210,6 +214,13 @@ def test_refresh_tokens_are_good_once(guards: Api) -> None:
     newest = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": second["refresh_token"]})
     guards.problem(newest, "unauthorized", 401)
     assert "session.stolen" in [row[0] for row in log(guards)]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", ""), ("POST", "/refresh"), ("DELETE", "")])
+def test_routes_of_tokens_take_no_parameters(guards: Api, method: str, path: str) -> None:
+    """As all others, they pass over nothing."""
+    answer = guards.read.open(f"/v1/tokens{path}?x=1", method=method, json={"refresh_token": "x"} if path else {})
+    guards.problem(answer, "invalid_request", 422)
 
 
 @pytest.mark.parametrize("token", ["", "crr_" + "A" * 43, "\ud800", "x" * 201])
@@ -372,7 +383,8 @@ def test_security_log(guards: Api) -> None:
     told = [row[:3] for row in log(guards)]
     assert [what for what, _, _ in told].count("key.created") == 4
     assert told[4:] == [
-        ("refused.unauthorized", "aaaaaaaaaa", None),
+        ("refused.unauthorized", None, None),
+        ("key.first_used", read, 1),
         ("refused.forbidden", read, 1),
         ("key.revoked", write, 1),
     ]
@@ -412,7 +424,9 @@ def test_what_is_kept_no_longer(guards: Api) -> None:
 def test_request_ids_are_in_the_log(guards: Api) -> None:
     """A refusal can be found by what its client was told."""
     answer = get(guards, "crk_bbbbbbbbbb_" + "A" * 43)
-    found = steps.sql(guards.process, "SELECT request, address FROM security_log WHERE key = 'bbbbbbbbbb'")
+    found = steps.sql(
+        guards.process, "SELECT request, address FROM security_log WHERE details->>'claimed' = 'bbbbbbbbbb'"
+    )
     assert found == [(answer.headers["X-Request-ID"], "127.0.0.1")]
 
 
@@ -455,13 +469,18 @@ def test_limits_of_strangers_are_per_address(process: Process) -> None:
     assert [get(api, bad).status_code for _ in range(4)] == [401] * 3 + [429]
     other: dict[str, Any] = {"environ_base": {"REMOTE_ADDR": "10.0.0.9"}}
     assert get(api, bad, **other).status_code == 401
+    hosts: list[dict[str, Any]] = [{"environ_base": {"REMOTE_ADDR": f"2001:db8::{number}"}} for number in range(4)]
+    assert [get(api, bad, **host).status_code for host in hosts] == [401] * 3 + [429]  # of one network
     assert [api.nobody.get("/health/live").status_code for _ in range(5)] == [200] * 5
 
 
-def test_guessing_costs_the_database_nothing(process: Process) -> None:
-    """Once an address is refused for it, no key from there is looked up but those that were good when last used."""
+def test_strangers_lock_nobody_out(process: Process) -> None:
+    """From an address that is refused for them good keys and tokens get through; what is none is no SQL, a made-up
+    key is one look.
+    """
     api = limited(process)
-    assert get(api, api.keys["read"]).status_code == 200
+    token = api.write.post("/v1/tokens", json={}).get_json()["access_token"]
+    api.app.extensions["crochet.familiar"] = security.Familiar()  # a process that has seen nobody yet
     guesses = ["crk_" + letter * 10 + "_" + letter.upper() * 43 for letter in "abcdef"]
     assert [get(api, guess).status_code for guess in guesses[:4]] == [401] * 3 + [429]
     statements: list[str] = []
@@ -472,16 +491,43 @@ def test_guessing_costs_the_database_nothing(process: Process) -> None:
     engine = process.database.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
-        answers = [get(api, guess) for guess in (*guesses, "crk_", "x.y.z", api.keys["write"])]
-        assert [answer.status_code for answer in answers] == [429] * len(answers)
-        assert statements == []
-        assert get(api, api.keys["read"]).status_code == 200
-        assert statements
+        nothing = [get(api, given) for given in ("crk_", "x.y.z", token[:-2] + "!!", None)]
+        assert ([answer.status_code for answer in nothing], statements) == ([429] * 4, [])
+        assert "Retry-After" in nothing[0].headers
+        assert ([get(api, guess).status_code for guess in guesses], len(statements)) == ([429] * 6, 6)
     finally:
         event.remove(engine, "before_cursor_execute", note)
+    assert [get(api, good).status_code for good in (api.keys["read"], token)] == [200, 200]
     keys.revoke(process.database, api.keys["read"])
-    assert [get(api, api.keys["read"]).status_code for _ in range(2)] == [429, 429]
-    assert "Retry-After" in answers[0].headers
+    assert get(api, api.keys["read"]).status_code == 429
+
+
+def test_strangers_are_looked_up_a_few_at_a_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are; who was good here lately does not wait for them. None of them is counted for it."""
+    monkeypatch.setattr(security, "PATIENCE_SECONDS", 0.01)
+    api = limited(process)
+    assert get(api, api.keys["read"]).status_code == 200
+    with contextlib.ExitStack() as busy:
+        for number in range(security.STRANGERS):
+            busy.enter_context(api.app.extensions["crochet.familiar"].turn(f"somebody {number}"))
+        for _ in range(2 * RATES["api_rate_anonymous"]):
+            api.problem(get(api, api.keys["write"]), "too_busy", 503)
+        assert get(api, api.keys["read"]).status_code == 200
+    assert get(api, api.keys["write"]).status_code == 200
+
+
+def test_while_the_database_is_away_nobody_is_a_stranger(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose request it is cannot be found out: 503 it is, each time, and nothing is counted."""
+    api = limited(process)
+
+    def away() -> NoReturn:
+        raise DatabaseUnavailable(reason="it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process.database, "transaction", away)
+        for _ in range(2 * RATES["api_rate_anonymous"]):
+            api.problem(get(api, api.keys["read"]), "database_unavailable", 503)
+    assert get(api, None).status_code == 401
 
 
 def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str) -> None:

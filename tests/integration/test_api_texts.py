@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import pytest
 from werkzeug.test import TestResponse
 
+from crochet_tasks import ingest, tenancy
 from crochet_tasks.app import Process, Step
-from crochet_tasks.db import corpora, outbox
+from crochet_tasks.db import corpora, operators, outbox
 from crochet_tasks.db.corpora import Corpus, Lock
-from crochet_tasks.errors import BrokerUnavailable
+from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.settings import Settings
 from tests.integration import steps
 from tests.integration.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
@@ -224,6 +225,19 @@ def test_a_request_that_comes_again(api: Api, corpus: Corpus) -> None:  # noqa: 
         api.problem(post(api, Idempotency_Key=bad), "invalid_request", 422)
 
 
+def test_a_corpus_made_again_takes_a_text_anew(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """What was done for the one before it, of the same name, was not done for it; nor is it in the way of deleting."""
+    first = post(api, Idempotency_Key="k1")
+    api.admin.delete("/v1/corpora/genesis?confirm=genesis")
+    corpus_of(api)
+    anew = post(api, Idempotency_Key="k1")
+    assert (anew.status_code, "Idempotent-Replayed" in anew.headers) == (202, False)
+    assert anew.headers["Location"] != first.headers["Location"]
+    assert api.read.get(anew.headers["Location"]).status_code == 200
+    assert not tenancy.sweep(api.process.database, 60)
+    assert steps.sql(api.process, "SELECT count(*) FROM idempotency") == [(1,)]
+
+
 def test_a_key_is_a_tenants_own(api: Api, corpus: Corpus) -> None:  # noqa: F811
     """Another tenant may use the same one."""
     post(api, Idempotency_Key="k1")
@@ -335,7 +349,7 @@ def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pyte
         with pytest.raises(ValueError, match="secret"):
             steps.run(corpus)
     seen = api.read.get(f"{URL}/text-1")
-    assert seen.get_json()["error"] == {"code": "internal", "message": "something went wrong"}
+    assert seen.get_json()["error"] == {"code": "internal", "message": "Something went wrong."}
     assert b"secret" not in seen.data + api.read.get("/v1/corpora/genesis/work").data
 
 
@@ -363,3 +377,22 @@ def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> Non
     api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_started", 409)
     api.problem(api.read.post(f"{URL}/text-3/cancel"), "forbidden", 403)
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[1:])
+
+
+def test_a_text_that_goes_with_its_corpus(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Deleted in the middle of a request, it is not found: neither cancelled, nor tried again, nor accepted."""
+    post(api)
+    retry, cancel = (f"/v1/corpora/genesis/work/text-1/{verb}" for verb in ("retry", "cancel"))
+    find = operators.text_row
+    with monkeypatch.context() as patch:
+        patch.setattr(operators, "text_row", lambda *given, lock=False: None if lock else find(*given))
+        api.problem(api.admin.post(cancel), "not_found", 404)
+    api.admin.post(cancel)
+    steps.sql(api.process, "UPDATE corpora SET removed_at = clock_timestamp()")
+    with monkeypatch.context() as patch:
+        patch.setattr("crochet_tasks.tenant_work._check", lambda *_: None)
+        api.problem(api.admin.post(retry), "not_found", 404)
+        assert not tenancy.sweep(api.process.database, 60)
+        api.problem(api.admin.post(retry), "not_found", 404)
+    with pytest.raises(CorpusUnknown):
+        ingest.accept(corpus, "a title", "the sea")

@@ -50,7 +50,7 @@ def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     steps.accept(corpus, "another text")
     assert [(line["kind"], line["state"]) for line in work(api)] == [("seed", "failed"), ("ingest", "ready")]
     (failed,) = work(api, state="failed")
-    assert failed["error"] == {"code": "internal", "message": "something went wrong"}
+    assert failed["error"] == {"code": "internal", "message": "Something went wrong."}
     assert [line["kind"] for line in work(api, state="open")] == ["ingest"]
     assert {line["state"] for line in work(api, state="done")} == {"done"}
     assert [line["kind"] for line in work(api, kind="context", state="done")] == ["context"]
@@ -110,6 +110,7 @@ def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:  # noqa: F81
     note(api.process.database, settings, corpus.id, [item[0]], MessageDied(reason="maxlen"))  # type: ignore[list-item]
     (dead,) = work(api, state="dead")
     assert (dead["id"], dead["state"], dead["error"]["code"]) == (line["id"], "failed", "message_died")
+    assert dead["error"]["message"] == "A service that is needed does not answer."  # not what the broker said
 
 
 @pytest.mark.parametrize("name", ["text-9", "dead-1", "abcd", "0" * 32, "00000000-0000-0000-0000-000000000000", "x%00"])

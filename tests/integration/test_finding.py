@@ -341,6 +341,22 @@ def test_provenance_is_bounded(process: Process, monkeypatch: pytest.MonkeyPatch
     assert sources(Catalog(process, SECRET)) == [(3, True)] * 4
 
 
+def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines whose text was not read have no source yet; whoever asks again gets to all of them."""
+    brought = {1, 2, 3}
+    details = [catalog.by_id(*look.args, ortho.id) for ortho in ALL]
+    (lines, *_) = [one.lines for one in details if one is not None and {line.born for line in one.lines} == brought]
+    whole = catalog.provenance(*look.args, lines)
+    assert not any(found.more for found in whole)
+    fresh = Catalog(catalog.store.process, SECRET)
+    for bound in ("BORN_BYTES", "PARSED_BYTES"):
+        monkeypatch.setattr(f"crochet_tasks.provenance.{bound}", 0)
+    read = [fresh.provenance(*look.args, lines) for _ in brought]
+    assert [len({found.line.born for found in some if found.sources}) for some in read] == [1, 2, 3]
+    assert all(found.more for found in read[0] if not found.sources)
+    assert fresh.provenance(*look.args, lines) == whole
+
+
 # ── checks ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -331,7 +331,7 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
         row = operators.text_row(connection, ids[0], lock=True)
         assert row is not None
         with running(lambda: work.publish_next(corpus.id)) as ingestion:
-            _until_blocked(process)
+            steps.until_blocked(process)
             operators.cancel_text(connection, row)
             publishing.knock(connection, corpus.id)
             connection.commit()
@@ -354,7 +354,7 @@ def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
         assert row is not None
         operators.cancel_text(connection, row)
         with running(lambda: work.publish_next(corpus.id)) as making_the_version:
-            _until_blocked(process)
+            steps.until_blocked(process)
             connection.commit()
             making_the_version.join(SECONDS)
     assert steps.version(process, corpus) == 1
@@ -368,15 +368,6 @@ def running(step: Callable[[], object]) -> Iterator[threading.Thread]:
     yield thread
     thread.join(SECONDS)
     assert not thread.is_alive()
-
-
-def _until_blocked(process: Process) -> None:
-    """Until somebody waits for a row or its owner."""
-    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    end = time.monotonic() + SECONDS
-    while not steps.sql(process, waits):
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from psycopg.types.range import Range
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, batches, bulk, corpora, outbox, publishing
+from crochet_tasks.db import attempts, batches, bulk, corpora, idempotency, outbox, publishing
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change
@@ -636,3 +639,46 @@ def test_one_open_grow_per_batch(process: Process, corpus: int) -> None:
         outbox.done(connection, [first.id], 1)
     add(process, second)
     assert steps.sql(process, "SELECT id FROM work WHERE state = 'open'") == [(second.id,)]
+
+
+def test_an_answer_that_is_kept_anew_is_not_forgotten(process: Process) -> None:
+    """Old ones are; also where one is kept again while they are deleted, that stays."""
+    corpus = steps.new_corpus(process)
+    keep = (
+        "INSERT INTO idempotency (corpus, key, request, status, answer) VALUES (:corpus, :key, sha256(''), 200, '{}')"
+    )
+    for key in ("old", "again", "new"):
+        steps.sql(process, keep, corpus=corpus.id, key=key)
+    steps.sql(process, "UPDATE idempotency SET created_at = now() - interval '2 days' WHERE key <> 'new'")
+    with ThreadPoolExecutor(1) as pool:
+        with process.database.transaction() as connection:
+            connection.execute(text("UPDATE idempotency SET created_at = now() WHERE key = 'again'"))
+            forgotten = pool.submit(_forget, process)
+            steps.until_blocked(process)
+        assert forgotten.result() == 1
+    assert steps.sql(process, "SELECT key FROM idempotency ORDER BY key") == [("again",), ("new",)]
+
+
+def _forget(process: Process) -> int:
+    with process.database.transaction() as connection:
+        return idempotency.forget_old(connection)
+
+
+def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not between statements that follow each other; where the server has ended it meanwhile another one is made."""
+    dialect = process.database.engine.dialect
+    do_ping, tried = dialect.do_ping, []
+
+    def ping(connection: Any) -> bool:
+        tried.append(connection)
+        return do_ping(connection)
+
+    monkeypatch.setattr(dialect, "do_ping", ping)
+    ours, *others = (steps.sql(process, "SELECT pg_backend_pid()")[0][0] for _ in range(3))
+    assert (others, tried) == ([ours] * 2, [])
+    monkeypatch.setattr("crochet_tasks.db.sessions.TRUSTED_SECONDS", 0.0)
+    with psycopg.connect(process.database.engine.url.set(drivername="postgresql").render_as_string(False)) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [ours])
+    ((theirs,),) = steps.sql(process, "SELECT pg_backend_pid()")
+    assert theirs != ours
+    assert len(tried) == 1

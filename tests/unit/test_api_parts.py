@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from api import exports, limits, models
+from api.exports import BrokenOff
+from api.networks import network_of
 from api.refusals import Throttle
 from crochet_tasks import telemetry
 from crochet_tasks.breaker import Breaker
-from crochet_tasks.errors import DatabaseUnavailable
+from crochet_tasks.errors import (
+    CrochetError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    StoreCorrupt,
+    TaskTimedOut,
+    TextWithoutWords,
+    TooBusy,
+    shown,
+)
 from crochet_tasks.keys import included
+from crochet_tasks.settings import Settings
 
 SECRET = "A" * 43
 
@@ -73,3 +89,95 @@ def test_scopes_include_those_below() -> None:
     assert included(["admin"]) == {"read", "write", "admin"}
     assert included(["write"]) == {"read", "write"}
     assert included(["root"]) == included([]) == set()
+
+
+def test_schemas_of_parameters_are_made_once() -> None:
+    """flask-openapi asks for them at every request; what it writes into the document is made by other rules."""
+    given = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.Described)]
+    assert {models.OrthosWanted, models.MayComeAgain, models.Seen} <= set(given)
+    for each in given:
+        assert each.model_json_schema() is each.model_json_schema()
+        assert each.model_json_schema() == BaseModel.model_json_schema.__func__(each)  # type: ignore[attr-defined]
+        assert each.model_json_schema(mode="serialization") is not each.model_json_schema(mode="serialization")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("unknown", "unknown"),
+    ],
+)
+def test_networks(address: str, network: str) -> None:
+    """Whoever has one address of IPv6 has all of its /64."""
+    assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shown"),
+    [
+        (TextWithoutWords(source="hunter2"), True),
+        (TooBusy(what="hunter2", seconds=1), True),
+        (TaskTimedOut(seconds="hunter2"), True),
+        (DatabaseRefused(reason="hunter2"), False),
+        (StoreCorrupt(problem="hunter2"), False),
+        (CrochetError.told("hunter2"), False),
+    ],
+)
+def test_what_tenants_read_of_errors(error: CrochetError, is_shown: bool) -> None:
+    """One rule: what they can do something about, and of the service only that something is wrong with it."""
+    assert ("hunter2" in shown(error.code, str(error))) is is_shown
+    assert "hunter2" not in shown("no such code", "hunter2")
+
+
+def test_a_log_line_is_one_line() -> None:
+    """Whatever others have given, for people in a terminal, too; tracebacks below it are indented."""
+    event = {"timestamp": "now", "service": "api", "level": "info", "path": "/\x1b[2J", "key": "a\u2028b"}
+    written = telemetry._line(None, "", {**event, "event": "GET /a\r\nnow api ERROR forged"})
+    assert written == "now api INFO GET /a\\r\\nnow api ERROR forged path=/\\x1b[2J key=a\\u2028b"
+    written = telemetry._line(None, "", {**event, "event": "x", "exception": "Traceback:\nValueError: a\nnow api \x9b"})
+    assert written.splitlines()[1:] == ["  Traceback:", "  ValueError: a", "  now api \\x9b"]
+
+
+def test_exports_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some time after they began, or when their key is not good any more: broken off, never as if they were whole."""
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr("api.exports.time.monotonic", lambda: next(clock))
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"a line"
+
+    with pytest.raises(BrokenOff, match="too long"):
+        list(exports.bounded(endless(), lambda: True))
+    looks = iter([True, True, False])
+    with pytest.raises(BrokenOff, match="key"):
+        list(exports.bounded(endless(), lambda: next(looks)))
+    assert list(looks) == []
+    assert list(exports.bounded(iter([b"", b"a"]), lambda: True)) == [b"a"]
+
+
+def test_places_of_exports() -> None:
+    """One tenant leaves some to others; what is given back is free."""
+    places = exports.Places(most=3, of_one=2)
+    with places.place(1), places.place(1):
+        with pytest.raises(TooBusy):
+            places.place(1).__enter__()
+        with places.place(2), pytest.raises(TooBusy):
+            places.place(3).__enter__()
+        with places.place(3):
+            pass
+
+
+def test_deployments_that_share_a_redis_count_for_themselves() -> None:
+    """Their keys have the same numbers."""
+    urls = ("postgresql://one/crochet", "postgresql://other/crochet", "postgresql://one/crochet")
+    one, other, again = (limits._prefix(Settings(database_url=SecretStr(url))) for url in urls)
+    assert one == again != other
+    assert "crochet" in one != limits._prefix(Settings())

@@ -13,6 +13,7 @@ from crochet_tasks.engine.geometry import (
     Limits,
     Sides,
     canonical,
+    coordinates,
     id_text,
     ids,
     lines,
@@ -24,6 +25,7 @@ from crochet_tasks.engine.geometry import (
     volume,
 )
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
+from crochet_tasks.finding_checks import _transposed
 from tests import oracle
 
 FLAT = [(2, 2), (2, 3), (2, 5), (3, 3), (3, 4)]
@@ -236,3 +238,9 @@ def test_no_collisions() -> None:
 def test_id_text() -> None:
     """An id is written as 32 hexadecimal digits, leading zeros included."""
     assert id_text(np.array([1, 2**64 - 1], np.uint64)) == "0000000000000001ffffffffffffffff"
+
+
+def test_what_is_kept_of_shapes_is_bounded() -> None:
+    """There are thousands of them, and anybody may ask for each."""
+    for function in (coordinates, lines, shells, unit_cells, slab, _transposed):
+        assert 0 < (function.cache_info().maxsize or 0) <= 256

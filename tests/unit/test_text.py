@@ -2,8 +2,9 @@
 
 import pytest
 from hypothesis import given, settings
+from hypothesis.strategies import integers
 
-from crochet_tasks.engine.text import sentences
+from crochet_tasks.engine.text import portions, sentences
 from tests import oracle
 from tests.strategies import corpora, unicode_texts
 
@@ -21,6 +22,15 @@ def test_corpora(texts: list[str]) -> None:
     """In text made of words, gaps and sentence ends of every kind the words are those of the oracle."""
     for text in texts:
         assert sentences(text) == oracle.sentences(text)
+
+
+@settings(deadline=None, max_examples=100)
+@given(unicode_texts(), integers(0, 9))
+def test_portions(text: str, size: int) -> None:
+    """Read in portions, a text has the same sentences."""
+    pieces = list(portions(text, size))
+    assert "".join(pieces) == text
+    assert [words for piece in pieces for words in sentences(piece)] == oracle.sentences(text)
 
 
 def test_every_character() -> None:

@@ -1,0 +1,78 @@
+"""Exports as streams: few at a time, each for a bounded time, and only while its key is good.
+
+Each keeps a thread and a snapshot of the database, and how long it does is up to who takes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from crochet_tasks.errors import TooBusy, Unavailable
+
+log = logging.getLogger(__name__)
+
+EXPORTS, OF_ONE_TENANT = 2, 1
+"""at the same time, of one process; the other one's place is another tenant's"""
+SECONDS = 600.0
+"""that one may take"""
+LOOK_SECONDS = 5.0
+"""between two looks whether its key is still good"""
+BUSY_SECONDS = 10
+
+
+class BrokenOff(ConnectionResetError):
+    """An export is not to go on. To a server it is as if the client had gone, who so sees that the end is missing."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.ECONNRESET, why)
+
+
+class Places:
+    """So many at the same time, and so many of one tenant."""
+
+    def __init__(self, most: int = EXPORTS, of_one: int = OF_ONE_TENANT) -> None:
+        self._most, self._of_one = most, of_one
+        self._taken: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def place(self, tenant: int) -> Iterator[None]:
+        """Raises TooBusy where there is none."""
+        with self._lock:
+            if self._taken.total() >= self._most or self._taken[tenant] >= self._of_one:
+                raise TooBusy(what=f"{self._taken.total()} exports run already", seconds=BUSY_SECONDS)
+            self._taken[tenant] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[tenant] -= 1
+
+
+def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:
+    """The parts, for SECONDS and while who takes them `may`; raises BrokenOff then."""
+    began = looked = time.monotonic()
+    for part in parts:
+        now = time.monotonic()
+        if now - began > SECONDS:
+            log.warning("an export is broken off: it was not taken in %.0f s", SECONDS)
+            raise BrokenOff("it took too long")
+        if now - looked >= LOOK_SECONDS:
+            looked = now
+            if not _may(may):
+                raise BrokenOff("its key is not good any more")
+        if part:
+            yield part
+
+
+def _may(may: Callable[[], bool]) -> bool:
+    try:
+        return may()
+    except Unavailable:  # the next look will say
+        return True
