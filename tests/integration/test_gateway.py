@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def gate() -> Iterator[Gate]:
         worker = Worker(1, os.getppid(), [listener], Application(flask), 30, cfg, Logger(cfg))
         worker.wsgi = flask
         worker.tpool = opened.enter_context(worker.get_thread_pool())
-        worker.poller = gateway_worker.selectors.DefaultSelector()
+        worker.poller = selectors.DefaultSelector()
         worker.method_queue.init()
         running = threading.Thread(target=worker.run)
         running.start()
