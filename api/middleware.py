@@ -13,9 +13,9 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
-from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from crochet_tasks import origin
 from crochet_tasks.errors import RequestTimedOut
 from crochet_tasks.settings import Settings
 
@@ -81,8 +81,7 @@ def _begin() -> None:
     g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
     g.began = time.monotonic()
     request.environ["wsgi.input"] = TimedInput(request.environ["wsgi.input"], BODY_SECONDS)
-    clear_contextvars()
-    bind_contextvars(request=g.request_id)
+    origin.begin(g.request_id, request.headers.get("traceparent"))
 
 
 def _end(response: Response) -> Response:
@@ -152,8 +151,8 @@ def _log(response: Response) -> None:
         "address": request.remote_addr,
         "key": None if caller is None else caller.key,
     }
-    log.log(level, "%s %s %d", request.method, about["path"], response.status_code, extra=about)
+    log.log(level, "request", extra=about)
 
 
 def _forget(_: BaseException | None) -> None:
-    clear_contextvars()
+    origin.end()

@@ -45,7 +45,7 @@ class Throttle:
 
 def note(error: CrochetError, tenant: int | None, key: str | None) -> None:
     """Write a refusal down. It is refused whether that can be written or not."""
-    log.warning("refused: %s", error, extra={"code": error.code, "key": key})
+    log.warning("refused", extra={"code": error.code, "key": key, "reason": str(error)})
     throttle: Throttle = current_app.extensions["crochet.refusals"]
     left_out = throttle.due((error.code, key, request.remote_addr))
     if left_out is not None:
@@ -60,7 +60,8 @@ def write(what: str, tenant: int | None, key: str | None, details: dict[str, Any
         with context.process().database.transaction() as connection:
             access.note(connection, entry)
     except CrochetError as error:
-        log.error("not in the security log: %s", error, extra={"what": what, "key": key})  # noqa: TRY400 - it is ours
+        about = {"what": what, "key": key, "code": error.code, "error": str(error)}
+        log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours
 
 
 def _clean(details: dict[str, Any]) -> dict[str, Any]:

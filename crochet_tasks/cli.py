@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.commands import keys, operate, services, store
+from crochet_tasks.commands import health, keys, operate, services, store
 from crochet_tasks.errors import CrochetError
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower):
     app.command(rich_help_panel="Services")(service)
+app.command(rich_help_panel="Services")(health.health)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────

@@ -6,12 +6,13 @@ Every call reads what it shows from one snapshot, `connection`, and from a `corp
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks import reports
+from crochet_tasks import instruments, metrics, reports
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
@@ -42,6 +43,8 @@ MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
 LEFT_OUT = 1 << 16
 """so many orthos may be in batches that the filter does not hold; they are looked through instead"""
+SAMPLED = 16
+"""of so many answers of the filter one is looked into, where metrics are recorded"""
 
 
 class Catalog:
@@ -53,6 +56,7 @@ class Catalog:
         self.filters = Filters(None if url is None else url.get_secret_value())
         self.sources = Sources(self.store)
         self._secret = secret
+        self._asked = itertools.count()
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +160,7 @@ class Catalog:
             try:
                 there = self._probably(connection, corpus, index, shown, ids)
             except RedisUnavailable:
+                metrics.FILTER_AWAY.add()
                 degraded = True
         answered = there is not None
         if there is None:
@@ -184,8 +189,22 @@ class Catalog:
             likely = self.filters.probably(name, np.array(ids, np.uint64).reshape(-1, 2))
             if likely is not None:
                 found = {one for one, maybe in zip(ids, likely.tolist(), strict=True) if maybe}
+                self._measure(connection, index, shown, found, len(ids))
                 return found | set(stored(self.store, connection, missing, index, set(ids) - found))
         raise RedisUnavailable(reason="the filter could not be kept")
+
+    def _measure(
+        self, connection: Connection, index: PhraseIndex, shown: Batches, maybe: set[tuple[int, int]], asked: int
+    ) -> None:
+        """Count what the filter said; now and then look whether it was right, where that takes nothing but memory."""
+        metrics.FILTER.add(len(maybe), answer="maybe")
+        metrics.FILTER.add(asked - len(maybe), answer="no")
+        if not instruments.recorded() or not maybe or next(self._asked) % SAMPLED:
+            return
+        if len(self.store.batches.several(ref.id for ref in shown.refs)) == len(shown.refs):
+            right = len(stored(self.store, connection, shown.refs, index, maybe))
+            metrics.FILTER_CHECKED.add(right, outcome="stored")
+            metrics.FILTER_CHECKED.add(len(maybe) - right, outcome="false_positive")
 
     def _brought_forward(
         self, connection: Connection, name: str, index: PhraseIndex, shown: Batches, most: int

@@ -11,6 +11,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from crochet_tasks import telemetry
 from crochet_tasks.settings import Settings
 
 WORKERS, THREADS = 2, 8
@@ -41,6 +42,7 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
         "limit_request_field_size": 8190,
         "control_socket_disable": True,
         "logger_class": _Log,
+        "worker_exit": lambda _server, _worker: telemetry.end(),
         "post_worker_init": lambda worker: ready() if worker.age == 1 else None,
         "proc_name": "crochet-api",
     }
@@ -61,6 +63,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from api import create_app
 
+        telemetry.begin("api", self._settings)
         return create_app(self._settings)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from crochet_tasks import ingest
+from crochet_tasks import ingest, metrics
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, idempotency, listing
 from crochet_tasks.db.corpora import Corpus, Lock
@@ -66,7 +66,9 @@ class Desk:
             kept, new = idempotency.once(
                 connection, tenant, key, asked, lambda: self._accept(connection, tenant, name, given)
             )
-            return kept, not new
+        if not new:
+            metrics.DUPLICATES.add(what="request")
+        return kept, not new
 
     def _accept(self, connection: Connection, tenant: int, name: str, given: Given) -> Kept:
         corpus = corpora.named(connection, name, tenant)

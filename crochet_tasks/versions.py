@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import redis
 
+from crochet_tasks import metrics
 from crochet_tasks.settings import Settings
 
 SECONDS_KEPT = 2
@@ -60,7 +61,10 @@ class Versions:
         """The version of a tenant's corpus; `look` asks the database and may raise."""
         lies = self._ask("get", _key(tenant, name))
         with contextlib.suppress(ValueError, TypeError):
-            return Seen(*map(int, json.loads(lies)))  # type: ignore[arg-type]
+            seen = Seen(*map(int, json.loads(lies)))  # type: ignore[arg-type]
+            metrics.CACHE.add(cache="version", outcome="hit")
+            return seen
+        metrics.CACHE.add(cache="version", outcome="miss")
         began = time.monotonic()
         seen = look()
         if lies is None and time.monotonic() - began < SECONDS_FRESH:

@@ -44,14 +44,14 @@ class Breaker:
     def failed(self, problem: str) -> None:
         with self._lock:
             if self.problem is None:
-                log.warning("the database is away: %s", problem)
+                log.warning("database_away", extra={"error": problem})
             self.problem, self._until = problem, time.monotonic() + self._seconds
 
     def succeeded(self) -> None:
         with self._lock:
             away, self.problem = self.problem is not None, None
         if away:
-            log.info("the database is back")
+            log.info("database_back")
 
 
 class GuardedDatabase(Database):
