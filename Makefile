@@ -30,6 +30,10 @@ services: ## install the servers that tests start, where they are missing
 test: $(STAMP) services ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## ask the API whatever Schemathesis can think of (make fuzz ARGS='--fuzz-examples 2000')
+	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_api_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
+
 .PHONY: test-fast
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
@@ -64,6 +68,10 @@ bench-distributed: $(STAMP) services ## measure the distributed run against the 
 .PHONY: bench-finding
 bench-finding: $(STAMP) services ## measure the reads of the API over millions of orthos
 	$(BIN)/python -m benchmarks.finding $(ARGS)
+
+.PHONY: bench-api
+bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
+	$(BIN)/python -m benchmarks.api $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)

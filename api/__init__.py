@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     limits.install(app)
     security.install_admission(app)
     problems.install(app)
+    app.url_map.converters["unreserved"] = orthos.Unreserved
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)

@@ -8,6 +8,9 @@ from typing import TypeAlias
 from flask import Response
 from pydantic import BaseModel
 
+from crochet_tasks.answers import ShapeLine
+from crochet_tasks.finding_context import ShapeCount
+
 Answered: TypeAlias = Response | tuple[Response, int]
 """what a route returns. Not Flask's ResponseReturnValue: flask-openapi needs annotations that resolve"""
 
@@ -17,3 +20,7 @@ def json(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None =
     response = Response(body.model_dump_json(), status, mimetype="application/json")
     response.headers.update(headers or {})
     return response
+
+
+def shape_line(each: ShapeCount) -> ShapeLine:
+    return ShapeLine(shape=list(each.sides), orthos=each.orthos, batches=each.batches)

@@ -11,19 +11,9 @@ from flask_openapi.models import RequestBody
 from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import (
-    Confirmed,
-    CorpusLine,
-    CorpusPage,
-    CorpusPatch,
-    LimitsSet,
-    NewCorpus,
-    Nothing,
-    OfCorpus,
-    Paged,
-    Seen,
-)
+from api.models import Confirmed, CorpusPatch, NewCorpus, Nothing, OfCorpus, Paged, Seen
 from crochet_tasks import tenancy
+from crochet_tasks.answers import CorpusLine, CorpusPage, LimitsSet
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
@@ -121,12 +111,12 @@ def change(path: OfCorpus, query: Nothing, header: Seen, body: CorpusPatch) -> A
     """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
     if request.mimetype != MERGE_PATCH:
         raise WrongContentType(wanted=MERGE_PATCH, given=request.mimetype or "nothing")
+    if header.if_match is None:
+        raise PreconditionRequired
     with held.shown(path.corpus) as (_, corpus):
         existing = corpus.limits._asdict()
     if "limits" in body.model_fields_set:
         raise LimitsFixed(corpus=corpus.name, existing=_in_words(existing), wanted=_in_words(body.limits or {}))
-    if header.if_match is None:
-        raise PreconditionRequired
     wanted = body.model_dump(exclude_unset=True)
     if "description" in wanted:
         wanted["description"] = wanted["description"] or ""

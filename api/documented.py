@@ -7,7 +7,8 @@ import inspect
 from collections import defaultdict
 from typing import Any, TypeAlias
 
-from api.problems import MEDIA_TYPE, title
+from api.problems import title
+from crochet_tasks.answers import PROBLEM
 from crochet_tasks.errors import (
     CorpusUnknown,
     CrochetError,
@@ -50,7 +51,7 @@ def _described(status: int, kinds: list[type[CrochetError]]) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": f"{phrase}: {', '.join(kind.code for kind in kinds)}",
-        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+        "content": {PROBLEM: {"schema": schema, "examples": examples}},
     }
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
 
-from api import answers, problems
+from api import answers, linked, problems
+from crochet_tasks import errors
+from crochet_tasks.answers import PROBLEM, Problem
 from crochet_tasks.errors import NotFound
 
 docs = Blueprint("docs", __name__)
@@ -36,6 +38,10 @@ START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: 
 WITHOUT_KEY = (400, 406, 429, 500, 503)
 WITH_KEY = (401, 403)
 WITH_BODY = (408, 413, 415, 422)
+OF_THE_GATEWAY = {
+    414: "The address has more than 8190 bytes. No body to rely on: the gateway has not read the request.",
+    431: "A header has more than 8190 bytes. As with 414.",
+}
 MEANINGS = {
     400: "It cannot be read.",
     401: "Nobody says who asks, or the key or token is not good.",
@@ -92,7 +98,7 @@ def openapi() -> Response:
 
 @docs.get("/problems/<code>")
 def explained(code: str) -> Response:
-    kind = problems.kinds().get(code)
+    kind = errors.kinds().get(code)
     if kind is None:
         raise NotFound(what="problem", name=code[:100])
     return answers.json(problems.explained(kind))
@@ -107,7 +113,7 @@ def _complete(spec: dict[str, Any]) -> dict[str, Any]:
     schemas = spec["components"]["schemas"]
     schemas.pop("ValidationErrorModel", None)
     schemas.pop("UnprocessableEntity", None)
-    described = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(described.pop("$defs"))
     schemas["Problem"] = described
     for path, item in spec["paths"].items():
@@ -121,7 +127,7 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     operation.pop("deprecated", None)
     given = operation["responses"]
     validated = given.get("422")
-    if validated is not None and problems.MEDIA_TYPE not in validated.get("content", {}):
+    if validated is not None and PROBLEM not in validated.get("content", {}):
         del given["422"]  # what flask-openapi takes for our answer
     wanted = {status for status in map(int, given) if status >= 400}
     if not path.startswith("/health"):
@@ -135,11 +141,16 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     if "{" in path:
         wanted.add(404)
     for status in sorted(wanted):
-        if problems.MEDIA_TYPE in given.get(str(status), {}).get("content", {}):
+        if PROBLEM in given.get(str(status), {}).get("content", {}):
             continue  # the route tells more of it
         if given.get(str(status), {}).get("content"):
             continue  # the route says it better itself
-        content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         meaning = MEANINGS.get(status, given.get(str(status), {}).get("description", ""))
         given[str(status)] = {"description": meaning, "content": content}
     operation["responses"] = dict(sorted(given.items()))
+    for status, answer in given.items():
+        answer["headers"] = {**answer.get("headers", {}), **linked.headers(path, operation, int(status))}
+    linked.link(operation)
+    for unread, meaning in OF_THE_GATEWAY.items():
+        operation["responses"][str(unread)] = {"description": meaning}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
@@ -14,7 +15,7 @@ from api.answers import Answered
 from api.documented import problems
 from api.models import EventsWanted
 from crochet_tasks.db.listing import Seen
-from crochet_tasks.errors import TooBusy
+from crochet_tasks.errors import TooBusy, Unavailable
 from crochet_tasks.following import Listener
 
 HEARTBEAT_SECONDS = 10.0
@@ -28,7 +29,15 @@ _STREAM = {
     "description": "Events `progress` (how far a corpus is), `gone` (it was deleted) and, last, `end`.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            "schema": {
+                "description": "one event of the stream; what `data` holds is JSON",
+                "type": "object",
+                "required": ["data", "event"],
+                "properties": {
+                    "event": {"type": "string", "enum": ["progress", "gone", "end"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+            },
             "example": 'event: progress\ndata: {"corpus": "genesis", "version": 1, "orthos": 324}\n\n',
         }
     },
@@ -40,34 +49,42 @@ _STREAM = {
 def follow(query: EventsWanted) -> Answered:
     """Follow the progress of one corpus or of all: first how far they are, then every change, within about a second.
 
-    The stream ends after a while; a browser comes back by itself, and is told how far all is.
+    The stream ends after a while, or with the key; a browser comes back by itself, and is told how far all is.
     """
-    tenant, number = security.caller().tenant, None
+    caller, database, number = security.caller(), context.process().database, None
     if query.corpus is not None:
         with held.shown(query.corpus) as (_, corpus):
             number = corpus.id
-    listener = held.watch().join(tenant, number)
-    response = Response(events(listener, context.settings().api_events_seconds), mimetype="text/event-stream")
+    listener = held.watch().join(caller.tenant, number)
+    seconds, may = context.settings().api_events_seconds, functools.partial(security.still, database, caller)
+    response = Response(events(listener, seconds, may), mimetype="text/event-stream")
     response.call_on_close(listener.close)  # also where nobody reads any of it
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-def events(listener: Listener, seconds: float) -> Iterator[str]:
-    """The stream, for so many seconds; something is sent every HEARTBEAT_SECONDS, so that the dead are noticed."""
+def events(listener: Listener, seconds: float, may: Callable[[], bool]) -> Iterator[str]:
+    """The stream, for so many seconds, while the listener `may` hear it; something is sent every HEARTBEAT_SECONDS, so
+    that the dead are noticed.
+    """
     try:
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
-        yield from _progress(listener, seconds)
+        yield from _progress(listener, seconds, may)
         yield _event("end", {})
     finally:
         listener.close()
 
 
-def _progress(listener: Listener, seconds: float) -> Iterator[str]:
+def _progress(listener: Listener, seconds: float, may: Callable[[], bool]) -> Iterator[str]:
     began = sent = time.monotonic()
     while time.monotonic() - began < seconds:
         changed, gone = listener.news(min(LOOK_SECONDS, seconds))
+        try:
+            if not may():
+                return
+        except Unavailable:  # then nothing is told, either
+            continue
         told = [_event("progress", _told(seen)) for seen in changed]
         told += [_event("gone", {"corpus": name}) for name in gone]
         if not told and time.monotonic() - sent >= HEARTBEAT_SECONDS:

@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 from flask import current_app
 from flask_openapi import APIBlueprint, Tag
-from pydantic import BaseModel
 from sqlalchemy.pool import QueuePool
 
 from api import answers, context, problems
 from api.answers import Answered
 from crochet_tasks import queues, startup
+from crochet_tasks.answers import Component, LastError, Live, Pool, Ready, Started, State
 from crochet_tasks.db import schema
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
@@ -29,47 +29,6 @@ api = APIBlueprint("health", __name__, url_prefix="/health", abp_tags=[Tag(name=
 BOX_SECONDS = 0.8
 """how long an answer of a service is waited for"""
 CACHED_SECONDS = 1.0
-
-State = Literal["ok", "degraded", "away", "none"]
-
-
-class LastError(BaseModel):
-    """`code` as in problems."""
-
-    code: str
-    at: dt.datetime
-
-
-class Pool(BaseModel):
-    """Connections of this process to the database."""
-
-    size: int
-    in_use: int
-
-
-class Component(BaseModel):
-    """`none`: the server is not set up to use it. `degraded`: it answers, but a queue lacks a consumer."""
-
-    state: State
-    latency_ms: float | None = None
-    pool: Pool | None = None
-    last_error: LastError | None = None
-
-
-class Live(BaseModel):
-    status: Literal["live"] = "live"
-
-
-class Ready(BaseModel):
-    """`degraded` names what is away; reading, and accepting texts, goes on without all but the database."""
-
-    status: Literal["ready", "degraded", "away"]
-    degraded: list[str]
-    components: dict[str, Component]
-
-
-class Started(BaseModel):
-    status: Literal["started", "starting"]
 
 
 # ── checks ──────────────────────────────────────────────────────────────────────────────────────

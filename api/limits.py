@@ -6,10 +6,13 @@ quarter; Flask-Limiter looks for Redis again less and less often, every 32 s at 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import time
 from typing import Any
 
+import limits
 import redis
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter, RequestLimit
@@ -48,11 +51,17 @@ def install(app: Flask) -> None:
         in_memory_fallback_enabled=url is not None,
         on_breach=_refuse,
         headers_enabled=False,
-        key_prefix="crochet",
+        key_prefix=_prefix(settings),
     )
     limiter.request_filter(_free)
     app.after_request(_headers)
     app.extensions["crochet.limiter"] = limiter
+
+
+def _prefix(settings: Settings) -> str:
+    """Of what is counted: deployments with databases of their own may share one Redis, and number their keys alike."""
+    url = b"" if settings.database_url is None else settings.database_url.get_secret_value().encode()
+    return f"crochet-{hashlib.sha256(b'limits of ' + url).hexdigest()[:12]}"
 
 
 def _free() -> bool:
@@ -63,6 +72,16 @@ def _free() -> bool:
 def _who() -> str:
     caller = g.get("caller")
     return f"address:{request.remote_addr}" if caller is None else f"key:{caller.key}"
+
+
+def exhausted() -> bool:
+    """Whether somebody without a good key would be refused from this address; asking is not counted."""
+    found: Limiter = current_app.extensions["crochet.limiter"]
+    wanted = {_limit(), _limit_alone()}  # each is counted only where it applies
+    with contextlib.suppress(redis.RedisError, OSError):  # then the request is counted elsewhere soon
+        prefix = _prefix(context.settings())
+        return not all(found.limiter.test(limits.parse(limit), prefix, _who(), "global") for limit in wanted)
+    return False
 
 
 def _rate() -> int:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from crochet_tasks import origin
-from crochet_tasks.errors import RequestTimedOut
+from crochet_tasks.errors import MalformedRequest, RequestTimedOut, RequestTooLarge
 from crochet_tasks.settings import Settings
 
 log = logging.getLogger("api.access")
@@ -80,7 +80,11 @@ def _begin() -> None:
     given = request.headers.get(REQUEST_ID, "")
     g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
     g.began = time.monotonic()
-    request.environ["wsgi.input"] = TimedInput(request.environ["wsgi.input"], BODY_SECONDS)
+    if request.environ.get("wsgi.input_terminated"):
+        most, length = current_app.config["MAX_CONTENT_LENGTH"], request.content_length
+    else:
+        most = length = None  # then Werkzeug reads as much as was announced
+    request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], BODY_SECONDS, most, length)
     origin.begin(g.request_id, request.headers.get("traceparent"))
 
 
@@ -99,9 +103,14 @@ def _end(response: Response) -> Response:
 
 
 def _compressed(response: Response) -> Response:
-    """Large answers go out smaller to whoever takes gzip; streams go out as they come."""
+    """Large answers go out smaller to whoever takes gzip; streams go out as they come.
+
+    So does what has a strong ETag: it is that of these bytes, and others would need another one (RFC 9110, 8.8.3).
+    """
     large = not response.is_streamed and (response.calculate_content_length() or 0) >= COMPRESS_BYTES
     if not large or response.mimetype not in COMPRESSED or response.status_code < HTTPStatus.OK:
+        return response
+    if response.get_etag()[1] is False:
         return response
     response.vary.add("Accept-Encoding")
     if "Content-Encoding" in response.headers or request.accept_encodings["gzip"] <= 0:
@@ -113,20 +122,36 @@ def _compressed(response: Response) -> Response:
     return response
 
 
-class TimedInput:
-    """A request's body, which has to arrive in so many seconds altogether; raises RequestTimedOut."""
+class BoundedInput:
+    """A request's body, which has to arrive in so many seconds altogether; raises RequestTimedOut.
 
-    def __init__(self, stream: Any, seconds: float) -> None:
+    One that comes in chunks and is longer than `most` bytes raises RequestTooLarge where they end, and one that breaks
+    off before the `length` that was announced MalformedRequest: Werkzeug would take what it has got for the whole.
+    """
+
+    def __init__(self, stream: Any, seconds: float, most: int | None, length: int | None) -> None:
         self._stream, self._until = stream, time.monotonic() + seconds
+        self._most, self._length, self._seen = most, length, 0
 
     def read(self, size: int = -1) -> bytes:
-        return self._in_time(lambda: self._stream.read(size))
+        part = self._counted(self._in_time(lambda: self._stream.read(size)))
+        if not part and size and self._length is not None and self._seen < self._length:
+            raise MalformedRequest(reason="its body broke off")
+        return part
 
     def readline(self, size: int = -1) -> bytes:
-        return self._in_time(lambda: self._stream.readline(size))
+        return self._counted(self._in_time(lambda: self._stream.readline(size)))
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
+
+    def _counted(self, part: bytes) -> bytes:
+        before, self._seen = self._seen, self._seen + len(part)
+        if self._most is None or self._seen < self._most or before > self._most:
+            return part
+        if self._seen > self._most or self._in_time(lambda: self._stream.read(1)):
+            raise RequestTooLarge(limit=self._most)
+        return part
 
     def _in_time(self, step: Callable[[], bytes]) -> bytes:
         if time.monotonic() > self._until:
@@ -135,6 +160,10 @@ class TimedInput:
             return step()
         except (BlockingIOError, TimeoutError):  # as the sockets of gateway.py are set up
             raise RequestTimedOut(seconds=BODY_SECONDS) from None
+        except OSError:
+            raise  # Werkzeug's to say: the client is gone
+        except Exception:  # noqa: BLE001 - each server has errors of its own for chunks that are none
+            raise MalformedRequest(reason="its body is not sent as HTTP has it") from None
 
 
 def _log(response: Response) -> None:

@@ -1,24 +1,43 @@
-"""What the routes of version 1 take and answer. Nothing unknown is taken."""
+"""What the routes of version 1 take; what they answer is in crochet_tasks.answers. Nothing unknown is taken."""
 
 from __future__ import annotations
 
-import datetime as dt
+import functools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing_extensions import TypeAliasType
 
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.naming import STATES
-from crochet_tasks.schemas import Answer, CorpusStatus, TextError, TextLine
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 MOST_AT_ONCE = 1000
 LARGEST = 2**53 - 1
 """of whole numbers, that every reader of JSON reads right"""
+SHAPE = r"^([2-9]|[1-9][0-9]{1,8})(x([2-9]|[1-9][0-9]{1,8}))+$"
+ORTHO_ID = r"^[0-9a-f]{32}$"
+SEALED = r"^[A-Za-z0-9_-]+$"
+WITHOUT_NUL = r"^[^\x00]*$"
+"""These four only say what to give: what is something else has an error code of its own."""
+NO_NUL: dict[str, Any] = {"pattern": WITHOUT_NUL}
 
 
-class Given(BaseModel):
+class Described(BaseModel):
+    """flask-openapi asks for the schema of parameters and headers at every request: made once, it is kept."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _schema(cls)
+
+
+@functools.cache
+def _schema(model: type[Described]) -> dict[str, Any]:
+    return super(Described, model).model_json_schema()
+
+
+class Given(Described):
     """What a client gives: JSON, or parts of the address."""
 
     model_config = ConfigDict(extra="forbid")
@@ -28,6 +47,12 @@ class InJson(Given):
     """Numbers are numbers there, and no strings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """To JSON, 3.0 is a whole number."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # ── parts of the address ────────────────────────────────────────────────────────────────────────
@@ -42,7 +67,11 @@ class OfText(OfCorpus):
 
 
 class OfOrtho(OfCorpus):
-    ortho: str = Field(description="the ortho's id: 32 hexadecimal digits", examples=["0" * 32])
+    ortho: str = Field(
+        description="the ortho's id: 32 hexadecimal digits",
+        examples=["0" * 32],
+        json_schema_extra={"pattern": ORTHO_ID},
+    )
 
 
 class OfWork(OfCorpus):
@@ -50,8 +79,19 @@ class OfWork(OfCorpus):
 
 
 Limit = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="how many, at the most")]
-Cursor = Annotated[str, Field(min_length=1, max_length=8192, description="`next_cursor` of the page before")]
-Word = Annotated[str, Field(min_length=1, max_length=200)]
+Cursor = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=6000,  # the gateway takes no address of more than 8190 bytes
+        description="`next_cursor` of the page before",
+        json_schema_extra={"pattern": SEALED},
+    ),
+]
+Word = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra=NO_NUL)]
+Shape = Annotated[
+    str, Field(max_length=100, description="only this shape", examples=["2x3"], json_schema_extra={"pattern": SHAPE})
+]
 
 
 class Paged(Given):
@@ -64,7 +104,12 @@ class Nothing(Given):
 
 
 class Confirmed(Given):
-    confirm: str | None = Field(default=None, max_length=100, description="the corpus' name, once more")
+    confirm: str | None = Field(
+        default=None,
+        max_length=100,
+        description="the corpus' name, once more",
+        json_schema_extra=NO_NUL,
+    )
 
 
 class TextsWanted(Paged):
@@ -80,15 +125,27 @@ class Titled(Given):
 
 
 class WordsWanted(Paged):
-    prefix: str = Field(default="", max_length=200, description="what the words begin with", examples=["se"])
+    prefix: str = Field(
+        default="",
+        max_length=200,
+        description="what the words begin with",
+        examples=["se"],
+        json_schema_extra=NO_NUL,
+    )
 
 
 class PhrasesWanted(Paged):
-    prefix: str = Field(default="", max_length=2000, description="words, separated by spaces", examples=["in the"])
+    prefix: str = Field(
+        default="",
+        max_length=2000,
+        description="words, separated by spaces",
+        examples=["in the"],
+        json_schema_extra=NO_NUL,
+    )
 
 
 class OrthosWanted(Paged):
-    shape: str | None = Field(default=None, max_length=100, description="only this shape", examples=["2x3"])
+    shape: Shape | None = None
     contains: Word | None = Field(default=None, description="only those with this word", examples=["sea"])
     min_volume: int | None = Field(default=None, ge=1, le=LARGEST, description="only those of at least this volume")
     fields: str | None = Field(
@@ -106,7 +163,11 @@ class BestWanted(Given):
 
 class WaitingWanted(Given):
     phrase: str = Field(
-        min_length=1, max_length=2000, description="words, separated by spaces", examples=["in the beginning"]
+        min_length=1,
+        max_length=2000,
+        description="words, separated by spaces",
+        examples=["in the beginning"],
+        json_schema_extra=NO_NUL,
     )
     limit: Limit = 100
 
@@ -124,13 +185,13 @@ class WorkWanted(Given):
 
 
 class EventsWanted(Given):
-    corpus: str | None = Field(default=None, max_length=100, description="only this corpus")
+    corpus: str | None = Field(default=None, max_length=100, description="only this corpus", json_schema_extra=NO_NUL)
 
 
 # ── headers ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class MayComeAgain(BaseModel):
+class MayComeAgain(Described):
     key: str | None = Field(
         default=None,
         alias="Idempotency-Key",
@@ -140,9 +201,13 @@ class MayComeAgain(BaseModel):
     )
 
 
-class Seen(BaseModel):
+class Seen(Described):
+    """It is needed; that it is not there has an error code of its own."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["If-Match"]})
+
     if_match: str | None = Field(
-        default=None, alias="If-Match", max_length=1000, description="the ETag of what is to be changed; it is needed"
+        default=None, alias="If-Match", max_length=1000, description="the ETag of what is to be changed"
     )
 
 
@@ -190,11 +255,25 @@ class NewText(InJson):
     body: str = Field(examples=["The seas and the land."])
 
 
+Cell = TypeAliasType("Cell", "Annotated[str, Field(pattern=WITHOUT_NUL)] | list[Cell]")
+"""a word of a box, or what is inside it along its next axis"""
+
+
+def _either(given: str, other: str) -> dict[str, Any]:
+    return {"required": [given], "properties": {given: {"type": "array"}, other: {"type": "null"}}}
+
+
 class ToCheck(InJson):
     """Either ids or grids."""
 
-    ids: list[str] | None = Field(default=None, min_length=1, max_length=MOST_AT_ONCE)
-    grids: list[list[Any]] | None = Field(
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"oneOf": [_either("ids", "grids"), _either("grids", "ids")]}
+    )
+
+    ids: list[Annotated[str, Field(pattern=WITHOUT_NUL)]] | None = Field(
+        default=None, min_length=1, max_length=MOST_AT_ONCE
+    )
+    grids: list[list[Cell]] | None = Field(
         default=None,
         min_length=1,
         max_length=MOST_AT_ONCE,
@@ -202,201 +281,3 @@ class ToCheck(InJson):
         examples=[[[["the", "seas"], ["land", "and"]]]],
     )
     exact: bool = Field(default=True, description="false: at most 1 % of what is not stored is said to be; faster")
-
-
-# ── answers ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class LimitsSet(Answer):
-    max_axes: int
-    max_side: int
-    max_cells: int
-
-
-class CorpusLine(Answer):
-    """What is set of a corpus; how far it is say /version and /status."""
-
-    name: str
-    description: str
-    limits: LimitsSet
-    budget: int | None
-    revision: int
-
-
-class CorpusPage(Answer):
-    corpora: list[CorpusLine]
-    next_cursor: str | None
-
-
-class TextPage(Answer):
-    version: int
-    texts: list[TextLine]
-    next_cursor: str | None
-
-
-class VersionNow(Answer):
-    corpus: str
-    version: int
-
-
-class OrthoSeen(Answer):
-    """Of these fields those that were asked for. `born` is the version since which it exists."""
-
-    id: str | None = None
-    shape: list[int] | None = None
-    words: list[str] | None = None
-    """row-major, the last axis fastest"""
-    born: int | None = None
-    volume: int | None = None
-
-
-class OrthoPage(Answer):
-    version: int
-    orthos: list[OrthoSeen]
-    next_cursor: str | None
-    """the next page begins there, also where this one is short or empty; null: that was all"""
-
-
-class BestOrthos(Answer):
-    version: int
-    orthos: list[OrthoSeen]
-
-
-class Source(Answer):
-    """Where a line was read."""
-
-    text: str
-    title: str
-    version: int
-    sentence: int
-    """from 1, of those with words"""
-    words: list[str]
-    """of that sentence"""
-
-
-class LineSeen(Answer):
-    axis: int
-    words: list[str]
-    born: int
-    sources: list[Source]
-    more: bool
-    """whether it was read elsewhere, too"""
-
-
-class OrthoWhole(Answer):
-    version: int
-    id: str
-    shape: list[int]
-    words: list[str]
-    born: int
-    volume: int
-    grid: list[Any]
-    """the words as nested lists, one level per axis"""
-    lines: list[LineSeen]
-
-
-class ShapeLine(Answer):
-    shape: list[int]
-    orthos: int
-    batches: int
-
-
-class Shapes(Answer):
-    version: int
-    total: int
-    shapes: list[ShapeLine]
-
-
-class CheckedOne(Answer):
-    stored: bool
-    id: str | None
-    shape: list[int] | None
-    words: list[str] | None
-    """in canonical form"""
-    reason: str | None
-    """why it is not: malformed_id, not_a_box, limits, shell, line, or not_found"""
-
-
-class CheckedAll(Answer):
-    version: int
-    exact: bool
-    """whether these answers are"""
-    degraded: bool
-    """whether they are because there was no quicker way at the moment"""
-    results: list[CheckedOne]
-
-
-class WordSeen(Answer):
-    word: str
-    born: int
-
-
-class Vocabulary(Answer):
-    version: int
-    words: list[WordSeen]
-    next_cursor: str | None
-
-
-class PhraseSeen(Answer):
-    words: list[str]
-    born: int
-    continuations: int
-
-
-class PhrasePage(Answer):
-    version: int
-    prefix: list[str]
-    born: int | None
-    phrases: list[PhraseSeen]
-    next_cursor: str | None
-
-
-class WaitingBatch(Answer):
-    id: int
-    shape: list[int]
-    orthos: int
-    searched: int
-    """the version up to which it was"""
-
-
-class WaitingOn(Answer):
-    version: int
-    phrase: list[str]
-    born: int
-    shapes: list[ShapeLine]
-    batches: list[WaitingBatch]
-    more: int
-
-
-class WorkSeen(Answer):
-    """A piece of work; `about` is for people."""
-
-    id: str
-    kind: str
-    about: str
-    state: str
-    tries: int
-    error: TextError | None
-    created_at: dt.datetime
-    not_before: dt.datetime | None
-    published_at: dt.datetime | None
-    finished_at: dt.datetime | None
-
-
-class WorkSeenList(Answer):
-    version: int
-    work: list[WorkSeen]
-    more: int
-    """how many there are beside these"""
-
-
-class WorkChangedList(Answer):
-    changed: list[WorkSeen]
-
-
-class StatusNow(CorpusStatus):
-    """`rate`: orthos per second since this server was asked before; null the first time."""
-
-    budget: int | None
-    spent: bool
-    """whether the budget is: then no more is searched for until it is raised"""

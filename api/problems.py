@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api import measured
 from crochet_tasks import metrics
+from crochet_tasks.answers import PROBLEM, Fault, Problem
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
@@ -26,36 +27,14 @@ from crochet_tasks.errors import (
     RequestTooLarge,
     RouteUnknown,
     Unauthorized,
-    Unavailable,
     WrongContentType,
+    shown,
 )
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 """after which a request may be tried again where a service was away"""
-
-
-class Fault(BaseModel):
-    """One thing that is wrong with a request."""
-
-    where: str
-    """a JSON pointer into the body, or `query/name`"""
-    code: str
-    message: str
-
-
-class Problem(BaseModel):
-    """RFC 9457. Programs go by `code`, which is stable; `title` and `detail` are for people."""
-
-    type: str = Field(examples=["/problems/corpus_unknown"])
-    title: str = Field(examples=["Corpus unknown"])
-    status: int = Field(examples=[404])
-    code: str = Field(examples=["corpus_unknown"])
-    detail: str = Field(examples=["there is no corpus 'genesis' here; known: main"])
-    request_id: str | None = Field(default=None, examples=["01JB3Z9Q4T8W2K7N5M6P0R1S2X"])
-    errors: list[Fault] | None = None
 
 
 def install(app: Flask) -> None:
@@ -73,15 +52,7 @@ def problem(error: CrochetError) -> Response:
         level = logging.ERROR if error.code == "internal" else logging.WARNING
         log.log(level, "problem", extra={"code": error.code, "error": str(error)})
     headers = dict(_headers(error))
-    return answer(type(error), _detail(error), headers=headers)
-
-
-def _detail(error: CrochetError) -> str:
-    """The message; of the inside of the service, which it may tell of, nothing goes out."""
-    if error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR or error.public or not error.context:
-        return str(error)
-    family = Unavailable if isinstance(error, Unavailable) else CrochetError
-    return inspect.getdoc(family) or ""
+    return answer(type(error), shown(error.code, str(error)), headers=headers)
 
 
 def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
@@ -111,7 +82,7 @@ def answer(
         request_id=g.get("request_id"),
         errors=faults,
     )
-    response = Response(body.model_dump_json(exclude_none=True), kind.status, mimetype=MEDIA_TYPE)
+    response = Response(body.model_dump_json(exclude_none=True), kind.status, mimetype=PROBLEM)
     response.headers.update(headers or {})
     return response
 
@@ -200,6 +171,8 @@ def _has_body(view: Callable[..., Any]) -> bool:
 def _check_json() -> None:
     if not request.is_json:
         raise WrongContentType(wanted="application/json", given=given())
+    if b"\0" in request.get_data():  # in JSON there is none, but where it is in UTF-16 or UTF-32, which is not taken
+        raise MalformedRequest(reason="its body is not JSON in UTF-8")
     try:
         body = request.get_json()
     except HTTPException as error:
@@ -215,17 +188,6 @@ def _check_json() -> None:
 
 
 # ── what problems there are ─────────────────────────────────────────────────────────────────────
-
-
-def kinds() -> dict[str, type[CrochetError]]:
-    """Every error that there is, by its code."""
-
-    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
-        yield kind
-        for each in kind.__subclasses__():
-            yield from below(each)
-
-    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
 
 
 class Explained(BaseModel):

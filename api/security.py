@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import threading
 import time
+import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -17,14 +20,16 @@ from flask import Flask, current_app, g, request
 from flask_openapi import OpenAPI
 from sqlalchemy import Connection
 
-from api import context, refusals
-from crochet_tasks import keys, serving, tokens
+from api import context, limits, refusals
+from crochet_tasks import keys, serving, signing, tokens
 from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
-from crochet_tasks.errors import AuthOff, CrochetError, Forbidden, SignatureRefused, Unauthorized
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import AuthOff, CrochetError, Forbidden, SignatureRefused, Unauthorized, Unavailable
 from crochet_tasks.keys import SCOPES, Scope, Tier
 from crochet_tasks.settings import Settings
+from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,7 +40,6 @@ SCHEMES: dict[str, Any] = {
 NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
 """`security=` of every route that is not open to all"""
 
-DATE_HEADER, SIGNATURE_HEADER = "X-Crochet-Date", "X-Crochet-Signature"
 SIGNED_SECONDS = 300.0
 """by how much the date of a signed request may differ from our clock"""
 
@@ -105,6 +109,7 @@ def check(settings: Settings) -> None:
 def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = refusals.Throttle()
+    app.extensions["crochet.familiar"] = Familiar()
     app.before_request(identify)
 
 
@@ -113,15 +118,52 @@ def install_admission(app: Flask) -> None:
     app.before_request(admit)
 
 
+class Familiar:
+    """The keys and tokens that were good when they were last used here: a bounded number of their hashes.
+
+    That lets nobody in. It only tells who is looked up although too many strangers ask from the same address.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, given: str) -> bool:
+        return _digest(given) in self._seen
+
+    def note(self, given: str, *, good: bool) -> None:
+        with self._lock:
+            self._seen.pop(_digest(given), None)
+            if good:
+                self._seen[_digest(given)] = None
+            if len(self._seen) > self._most:
+                self._seen.popitem(last=False)
+
+
+def _digest(given: str) -> bytes:
+    return hashlib.sha256(given.encode(errors="replace")).digest()
+
+
 def identify() -> None:
-    """Find out who asks. That they are not known is kept for `admit`: they are counted first."""
+    """Find out who asks. That they are not known is kept for `admit`: they are counted first.
+
+    Who guesses keys costs the database nothing once their address is refused for it.
+    """
     g.caller = g.refusal = None
     if _wanted() is None:
+        return
+    familiar: Familiar = current_app.extensions["crochet.familiar"]
+    given = _bearer() or ""
+    if given and given not in familiar and limits.exhausted():
+        g.refusal = Unauthorized(reason="too many strangers ask from here")
         return
     try:
         g.caller = _caller()
     except CrochetError as error:
         g.refusal = error
+    if given and not isinstance(g.refusal, Unavailable):
+        familiar.note(given, good=g.caller is not None)
 
 
 def admit() -> None:
@@ -160,7 +202,7 @@ def _prefix(found: Caller | None) -> str | None:
     """Of the key that was given, also where it was no good."""
     if found is not None:
         return found.key
-    parts = keys.split(_bearer() or "")
+    parts = signing.split(_bearer() or "")
     return None if parts is None else parts[0]
 
 
@@ -175,10 +217,21 @@ def _caller() -> Caller:
     given = _bearer()
     if not given:
         raise Unauthorized(reason="nobody says who asks")
-    parts = keys.split(given)
+    parts = signing.split(given)
     claims = None if parts else tokens.read(context.settings(), given)
     with context.process().database.transaction() as connection:
         return _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
+
+
+def still(database: Database, found: Caller) -> bool:
+    """Whether who was let in would be let in now: for answers that go on for long."""
+    if found is NOBODY:
+        return True
+    with database.transaction() as connection:
+        row = access.key(connection, found.key)
+        session = None if found.session is None else access.session(connection, uuid.UUID(found.session))
+    ended = found.session is not None and (session is None or not session.good)
+    return row is not None and row.state == "good" and not ended
 
 
 def _of_key(connection: Connection, prefix: str, hashed: bytes) -> Caller:
@@ -208,21 +261,6 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
 
 
-def signature(secret: str, method: str, target: str, date: str, body: bytes) -> str:
-    """The signature of a request by a key's secret, the part behind its last `_`... see docs/api.md.
-
-    `target` is path and query as sent; `date` is that of X-Crochet-Date, Unix time in seconds, perhaps with a fraction.
-    """
-    return _hmac(keys.hashed(secret), method, target, date, body)
-
-
-def _hmac(hashed: bytes, method: str, target: str, date: str, body: bytes) -> str:
-    # The key of the HMAC is the SHA-256 of the secret: that is what the server has. It is no secret from somebody
-    # who reads the database, but such a one lacks the key itself, which each request has to bring as well.
-    told = "\n".join((method, target, date, hashlib.sha256(body).hexdigest()))
-    return hmac.new(hashed, told.encode(), hashlib.sha256).hexdigest()
-
-
 def _check_signature(found: Caller) -> None:
     date, given = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
     if not date or not given:
@@ -233,7 +271,7 @@ def _check_signature(found: Caller) -> None:
         timely = False
     if not timely or not date.isascii():
         raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
-    wanted = _hmac(found.hash, request.method, _target(), date, request.get_data())
+    wanted = signing.signature(found.hash, request.method, _target(), date, request.get_data())
     if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with context.process().database.transaction() as connection:

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 VERSION_HEADER = "X-Crochet-Version"
 
 
-def answer(body: BaseModel, version: int | None = None, tag: str | None = None, *, strong: bool = False) -> Response:
+def answer(body: BaseModel | bytes, version: int | None = None, tag: str | None = None, *, strong: bool = False) -> Response:
     """The answer, or 304 where If-None-Match has its tag; without a `tag` it is that of the content.
 
-    Fields that were not set are left out.
+    Fields that were not set are left out; bytes are JSON already.
     """
-    response = Response(body.model_dump_json(exclude_unset=True), mimetype="application/json")
+    content = body if isinstance(body, bytes) else body.model_dump_json(exclude_unset=True)
+    response = Response(content, mimetype="application/json")
     response.set_etag(tag or hashlib.sha256(response.get_data()).hexdigest()[:32], weak=not strong)
     return shown(response, version)
 

@@ -14,8 +14,9 @@ from api.answers import Answered
 from api.corpora import address
 from api.documented import NOT_MODIFIED
 from api.documented import problems as documented
-from api.models import MayComeAgain, NewText, Nothing, OfCorpus, OfText, TextPage, TextsWanted, Titled
-from crochet_tasks import ingest, operating, posting
+from api.models import MayComeAgain, NewText, Nothing, OfCorpus, OfText, TextsWanted, Titled
+from crochet_tasks import inputs, operating, posting
+from crochet_tasks.answers import TextPage
 from crochet_tasks.db import listing
 from crochet_tasks.errors import (
     IdempotencyKeyReused,
@@ -93,13 +94,13 @@ def _given(query: Titled) -> Given:
         _check_charset()
         if query.title is None:
             raise InvalidRequest(problem="a text/plain body needs ?title=")
-        return Given(query.title, ingest.decoded("the body", _read(limit), limit))
+        return Given(query.title, inputs.decoded("the body", _read(limit), limit))
     if request.mimetype != JSON:
         raise WrongContentType(wanted=f"{JSON} or {PLAIN}", given=request.mimetype[:100] or "nothing")
     if query.title is not None:
         raise InvalidRequest(problem="a JSON body has its own title")
     text = _parsed(_read(current_app.config["MAX_CONTENT_LENGTH"]))  # for the body as a whole, escapes and all
-    return Given(text.title, ingest.decoded("the body", posting.encoded("the body", text.body), limit))
+    return Given(text.title, inputs.decoded("the body", inputs.encoded("the body", text.body), limit))
 
 
 def _check_charset() -> None:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import answers, context, problems, refusals, security
 from api.answers import Answered
+from api.documented import problems as documented
 from crochet_tasks import tokens
 from crochet_tasks.db import access
-from crochet_tasks.errors import Forbidden, Unauthorized
+from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
 from crochet_tasks.keys import Scope
 from crochet_tasks.schemas import Tokens
 
@@ -32,10 +33,15 @@ class Exchange(BaseModel):
 class Refresh(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    refresh_token: str = Field(max_length=200)
+    refresh_token: str = Field(max_length=200, json_schema_extra={"pattern": "^crr_[A-Za-z0-9_-]{43}$"})
 
 
-@api.post("", responses={201: Tokens}, security=security.NEEDS_KEY, operation_id="createTokens")
+@api.post(
+    "",
+    responses={201: Tokens, **documented(TokensOff, of_corpus=False)},
+    security=security.NEEDS_KEY,
+    operation_id="createTokens",
+)
 @security.requires("read")
 def create(body: Exchange) -> Answered:
     """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
@@ -54,7 +60,7 @@ def create(body: Exchange) -> Answered:
     return answers.json(made, 201)
 
 
-@api.post("/refresh", responses={200: Tokens}, operation_id="refreshTokens")
+@api.post("/refresh", responses={200: Tokens, **documented(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
 def refresh(body: Refresh) -> Answered:
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
     try:
@@ -65,7 +71,9 @@ def refresh(body: Refresh) -> Answered:
     return answers.json(made)
 
 
-@api.delete("", responses={204: None}, security=security.NEEDS_KEY, operation_id="deleteTokens")
+@api.delete(
+    "", responses={204: None, **documented(of_corpus=False)}, security=security.NEEDS_KEY, operation_id="deleteTokens"
+)
 @security.requires("read")
 def delete() -> Answered:
     """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""

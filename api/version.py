@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from flask_openapi import APIBlueprint, Tag
 
-from api import context, held, security, tagged
+from api import answers, context, held, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import (
-    Nothing,
-    OfCorpus,
+from api.models import Nothing, OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
+from crochet_tasks.answers import (
     PhrasePage,
     PhraseSeen,
-    PhrasesWanted,
-    ShapeLine,
     VersionNow,
     Vocabulary,
     WaitingBatch,
     WaitingOn,
-    WaitingWanted,
     WordSeen,
-    WordsWanted,
 )
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
-from crochet_tasks.finding_context import ShapeCount
 from crochet_tasks.versions import Seen
 
 api = APIBlueprint(
@@ -103,15 +97,11 @@ def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
         version=corpus.version,
         phrase=list(found.phrase),
         born=found.born,
-        shapes=[_shape(each) for each in found.shapes],
+        shapes=[answers.shape_line(each) for each in found.shapes],
         batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
         more=found.more,
     )
     return tagged.answer(body, corpus.version)
-
-
-def _shape(each: ShapeCount) -> ShapeLine:
-    return ShapeLine(shape=list(each.sides), orthos=each.orthos, batches=each.batches)
 
 
 def _but_sides(values: dict[str, object]) -> dict[str, int]:

@@ -7,11 +7,15 @@ from flask_openapi import APIBlueprint, Tag
 from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import Nothing, OfCorpus, OfWork, StatusNow, WorkChangedList, WorkSeen, WorkSeenList, WorkWanted
+from api.models import Nothing, OfCorpus, OfWork, WorkWanted
 from crochet_tasks import looking, posting, reports, tenant_work
+from crochet_tasks.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.schemas import WorkLine
+
+COUNTED = 100_000
+"""pieces of work, of a corpus and in one state, at the most: there may be millions"""
 
 api = APIBlueprint(
     "work",
@@ -27,9 +31,10 @@ api = APIBlueprint(
 def every(path: OfCorpus, query: WorkWanted) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
     with held.shown(path.corpus) as (connection, corpus):
-        found = looking.of_corpus(connection, corpus.id, query.state, query.kind, query.limit)
+        found, uncounted = looking.of_corpus(connection, corpus.id, query.state, query.kind, query.limit, COUNTED)
     work = [_line(line) for line in found.work]
-    return tagged.answer(WorkSeenList(version=corpus.version, work=work, more=found.more), corpus.version)
+    seen = WorkSeenList(version=corpus.version, work=work, more=found.more, at_least=uncounted)
+    return tagged.answer(seen, corpus.version)
 
 
 @api.post(
@@ -65,10 +70,12 @@ def cancel(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - paramete
 def status(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
     with held.shown(path.corpus) as (connection, corpus):
-        seen = reports.corpus_status(connection, corpus)
+        seen = reports.corpus_status(connection, corpus, COUNTED)
         spent = corpora.spent(connection, corpus.id)
     rate = held.rates().rate(corpus.id, seen.total)
-    now = StatusNow(**{**seen.model_dump(), "rate": rate}, budget=corpus.budget, spent=spent)
+    uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= COUNTED
+    values = {**seen.model_dump(), "rate": rate}
+    now = StatusNow(**values, budget=corpus.budget, spent=spent, at_least=uncounted)
     return tagged.answer(now, corpus.version)
 
 

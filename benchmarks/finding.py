@@ -27,6 +27,7 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.embedded import close, opened
+from crochet_tasks.filters import identity
 from crochet_tasks.finding import Catalog
 from crochet_tasks.settings import Settings
 from tests.services import Redis
@@ -132,12 +133,14 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
         f"{(psutil.Process().memory_info().rss - memory) / 1e6:.0f} MB, its peak is "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
     )
-    chain = next(iter(warm.filters._known.values()))
+    with process.database.snapshot() as connection:
+        name = identity(connection, corpus.id)
+    chain, _ = warm.filters.missing(name, [ref.id for ref in shown.refs])
+    assert chain is not None
     size = sum(128 * layer.blocks for layer in chain.layers)
     yield f"- the filter: {len(chain.layers)} layers, {8 * size / total:.1f} bits per ortho"
     ids = np.random.default_rng(2).integers(0, 1 << 64, (100_000, 2), np.uint64)
-    name = next(iter(warm.filters._known))
-    maybe = warm.filters.probably(name, ids)
+    maybe = warm.filters.probably(name, chain, ids)
     assert maybe is not None
     yield f"- of 100,000 random ids {maybe.mean():.2%} are let through (goal: at most 1 %)"
     yield ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection
@@ -62,18 +62,15 @@ def failure(connection: Connection, corpus: Corpus, sources: dict[int, str]) -> 
     """What to report of these texts or of the corpus' work, if some failed."""
     lost = [row for row in texts.all_of(connection, corpus.id) if row.id in sources and row.state == "failed"]
     if lost:
-        return TextFailed(source=sources[lost[0].id], reason=_reason(lost))
+        return TextFailed(source=sources[lost[0].id], reason=reason(lost[0].error, len(lost) - 1))
     failed, first = attempts.failures(connection, corpus.id)
-    return WorkFailed(failed=failed, error=_said(first)) if failed else None
+    return WorkFailed(failed=failed, error=reason(first)) if failed else None
 
 
-def _reason(lost: list[TextRow]) -> str:
-    others = f"; so could {len(lost) - 1} others not" if len(lost) > 1 else ""
-    return f"{_said(lost[0].error)}{others}"
-
-
-def _said(error: dict[str, str] | None) -> str:
-    return "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
+def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
+    """What is said of a text or work that failed, and of how many others."""
+    said = "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
+    return said + (f"; so could {others} others not" if others else "")
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +108,8 @@ def hand_in(settings: Settings, request: Request, said: Say) -> Handed:
             corpus = corpora.obtain(connection, request.corpus, request.limits)
         accepted = accept(corpus, given, said)
         published = publish(corpus.id, said)
-        ended = _wait(process, corpus, accepted, said) if request.wait else None
+        numbers = [each.text.id for each in accepted]
+        ended = wait(lambda show: until_done(process, corpus.id, numbers, show, said), said) if request.wait else None
         with process.database.snapshot() as connection:
             report = _report(connection, corpus, accepted, published=published, ended=ended)
             error = failure(connection, corpus, {each.text.id: each.source for each in accepted}) if ended else None
@@ -177,13 +175,16 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def _wait(process: Process, corpus: Corpus, accepted: list[Accepted], said: Say) -> Ended:
-    """Wait, with progress, until nothing is left; Ctrl-C and SIGTERM end the waiting and nothing else."""
+Show = Callable[[Progress], None]
+
+
+def wait(until: Callable[[Show], None], said: Say) -> Ended:
+    """Wait, with progress, until that returns; Ctrl-C and SIGTERM end the waiting and nothing else."""
     began = time.monotonic()
     number: int | None = None
     try:
         with Meter(console(stderr=True)) as meter:
-            until_done(process, corpus.id, [each.text.id for each in accepted], meter.show, said)
+            until(meter.show)
     except KeyboardInterrupt:
         number = int(signal.SIGINT)
     except SystemExit as asked:  # SIGTERM, as the command line takes it
@@ -193,18 +194,25 @@ def _wait(process: Process, corpus: Corpus, accepted: list[Accepted], said: Say)
     return Ended("done" if number is None else "stopped", number, time.monotonic() - began)
 
 
-def until_done(
-    process: Process, corpus: int, ids: Collection[int], show: Callable[[Progress], None], said: Say
-) -> None:
-    """Return when these texts are versions or given up, and no work of the corpus is open that can be done.
+def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, said: Say) -> None:
+    """Return when these texts are versions or given up, and no work of the corpus is open that can be done."""
 
-    Asks the database less and less often, once a second at last. While it is away that is said once, and waited for.
+    def look() -> tuple[Progress, bool]:
+        with process.database.snapshot() as connection:
+            return embedded.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
+
+    until_nothing_left(look, show, said)
+
+
+def until_nothing_left(look: Callable[[], tuple[Progress, bool]], show: Show, said: Say) -> None:
+    """Return when a look says so; it tells how far the corpus is and whether something is left.
+
+    Looks less and less often, once a second at last. While it cannot, that is said once, and waited for.
     """
     pause, away = FIRST_PAUSE_SECONDS, False
     while True:
         try:
-            with process.database.snapshot() as connection:
-                seen, left = embedded.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
+            seen, left = look()
         except Unavailable as error:
             if error.retry is Retry.NEVER:
                 raise

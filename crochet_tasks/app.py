@@ -26,7 +26,7 @@ from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
 from crochet_tasks.schemas import Message
 from crochet_tasks.settings import Settings
-from crochet_tasks.versions import Versions
+from crochet_tasks.versions import Versions, identity
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Process:
 
     @functools.cached_property
     def versions(self) -> Versions:
-        return Versions(self.settings)
+        return Versions(self.settings, lambda: identity(self.database))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Have something that uses the pool, such as a thread, stopped before the pool is closed."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from crochet_tasks.commands import health, keys, operate, services, store
+from crochet_tasks.commands import corpora, health, keys, operate, services, store
+from crochet_tasks.commands.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError
 
 app = typer.Typer(
@@ -35,24 +37,42 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Work on the API at this address, not on this machine; or CROCHET_URL."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="The API key; whoever lists processes (ps) sees it there: better CROCHET_KEY."
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="A file that holds the key; or CROCHET_KEY_FILE.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    # --debug stands here for --help; `main` takes it out of the arguments, wherever it is.
-    pass
+    # --debug stands here for --help; `main` takes it out of the arguments, wherever it is. --version has its callback.
+    del debug, version
+    given = {"url": url, "key": key, "key_file": key_file}
+    context.obj = {name: value for name, value in given.items() if value is not None}
 
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
-    app.command(rich_help_panel="Store")(command)
+    kind = None if command in (store.export, store.status) else Local
+    app.command(rich_help_panel="Store", cls=kind)(command)
 app.command(rich_help_panel="Operate")(operate.ingest)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
-app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
+app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
+app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower):
-    app.command(rich_help_panel="Services")(service)
-app.command(rich_help_panel="Services")(health.health)
+    app.command(rich_help_panel="Services", cls=Local)(service)
+app.command(rich_help_panel="Services", cls=Local)(health.health)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────

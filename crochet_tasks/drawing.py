@@ -109,7 +109,9 @@ def status_page(status: Status) -> RenderableType:
     """Everything `crochet status` says."""
     if status.schema_version == "none":
         return Text("There is nothing yet: 'crochet run FILE' makes a corpus.")
-    head = [Text(f"{status.database}, schema {status.schema_version}, {readable_bytes(status.bytes)} on disk")]
+    schema = "" if status.schema_version is None else f", schema {status.schema_version}"
+    size = "" if status.bytes is None else f", {readable_bytes(status.bytes)} on disk"
+    head = [Text(f"{status.database}{schema}{size}")]
     if status.dead_letters:
         head.append(Text(f"{status.dead_letters:,} dead letters: see 'crochet work list --state dead'", "yellow"))
     if status.broker == "unknown":

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, Self
 
 
 class Retry(enum.StrEnum):
@@ -28,18 +29,52 @@ class CrochetError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[Retry] = Retry.NEVER
     public: ClassVar[bool] = False
-    """whether clients of the API get to read the message, for a status from 500 on; it may tell of the inside"""
+    """whether tenants get to read the message, for a status from 500 on; it may tell of the inside (`shown`)"""
 
     def __init__(self, **context: object) -> None:
         self.context = context
         super().__init__((inspect.getdoc(type(self)) or "").format(**context).replace("\n", " "))
 
+    @classmethod
+    def told(cls, message: str, **context: object) -> Self:
+        """As somebody else raised it, in their words: an API that we are a client of."""
+        error = cls.__new__(cls)
+        error.context = context
+        Exception.__init__(error, message)
+        return error
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.context)
+        return _rebuild, (type(self), str(self), self.context)
 
 
-def _rebuild(cls: type[CrochetError], context: dict[str, object]) -> CrochetError:
-    return cls(**context)
+def _rebuild(cls: type[CrochetError], message: str, context: dict[str, object]) -> CrochetError:
+    return cls.told(message, **context)
+
+
+def kinds() -> dict[str, type[CrochetError]]:
+    """Every error that there is, by its code."""
+
+    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from below(each)
+
+    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
+
+
+def shown(code: str, message: str) -> str:
+    """What a tenant gets to read of an error with this code: the message, or only of which family it is.
+
+    The one rule for answers and for what is kept of failed texts and work: trouble of the service tells of its inside.
+    """
+    kind = kinds().get(code, CrochetError)
+    if kind.status < _OURS or kind.public:
+        return message
+    return inspect.getdoc(Unavailable if issubclass(kind, Unavailable) else CrochetError) or ""
+
+
+_OURS = 500
+"""the first status that means trouble of the service"""
 
 
 def retry_class(error: BaseException) -> Retry:
@@ -180,6 +215,13 @@ class Forbidden(UsageError):
     status = 403
 
 
+class KeyNeeded(UsageError):
+    """this takes an API key, not an access token"""
+
+    code = "key_needed"
+    status = 403
+
+
 class SignatureRefused(UsageError):
     """the request's signature was refused: {reason}"""
 
@@ -198,6 +240,7 @@ class TokensOff(CrochetError):
 
     code = "tokens_off"
     status = 501
+    public = True
 
 
 class KeyUnknown(UsageError):
@@ -320,6 +363,13 @@ class CorpusExists(UsageError):
     status = 409
 
 
+class TooManyCorpora(UsageError):
+    """there are {most} corpora, and no more may be made; delete one that is of no use any more"""
+
+    code = "too_many_corpora"
+    status = 409
+
+
 class NotConfirmed(UsageError):
     """this deletes everything in corpus '{corpus}' for good; confirm it with ?confirm={corpus}"""
 
@@ -353,6 +403,29 @@ class PhraseUnknown(UsageError):
 
     code = "phrase_unknown"
     status = 404
+
+
+# ── clients of the API ──────────────────────────────────────────────────────────────────────────
+
+
+class NotEncrypted(UsageError):
+    """{url} is neither https nor on this machine: the key could be read on the way;
+    CROCHET_PLAIN_HTTP=on sends it all the same
+    """
+
+    code = "not_encrypted"
+
+
+class NotRemote(UsageError):
+    """'crochet {command}' works on this machine, not on an API: leave out --url and --key, and unset CROCHET_URL"""
+
+    code = "not_remote"
+
+
+class RemoteProblem(CrochetError):
+    """the API at {url} answered {status}: {detail}"""
+
+    code = "remote_problem"
 
 
 # ── bad input ───────────────────────────────────────────────────────────────────────────────────
@@ -496,6 +569,12 @@ class RedisUnavailable(Unavailable):
     code = "redis_unavailable"
 
 
+class ApiUnavailable(Unavailable):
+    """the API at {url} does not answer ({reason})"""
+
+    code = "api_unavailable"
+
+
 class TooBusy(Unavailable):
     """{what}; try again in {seconds} s"""
 
@@ -507,6 +586,7 @@ class WorkerLost(Unavailable):
     """the worker died over it {times} times in a row"""
 
     code = "worker_lost"
+    public = True
 
 
 class MessageDied(Unavailable):
@@ -519,6 +599,7 @@ class TaskTimedOut(Unavailable):
     """it took longer than {seconds} s"""
 
     code = "task_timed_out"
+    public = True
 
 
 class StateInUse(Unavailable):

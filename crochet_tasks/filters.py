@@ -6,9 +6,10 @@ one is added. A question fetches 128 bytes per id and layer, all of them in one 
 
 What may be lost must not lie. A chain has a token, which is part of its keys and stands before the bits of every
 layer. The filter's mark is the token, the number of layers and a stamp that every writer changes, in the transaction
-that writes. A process relies on what it knows only while the mark is the one that it knows it by: so an evicted layer,
-a flush, another chain, and a Redis that came back with what it had a minute ago are all noticed. A filter's name tells
-databases apart, also restored ones.
+that writes. What is known of a chain holds only while its mark is the one by which it is known: so an evicted layer, a
+flush, another chain, and a Redis that came back with what it had a minute ago are all noticed. Whoever asks does so
+with the chain in which it knows its batches to be, and no other. A filter's name tells databases apart, also restored
+ones.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sqlalchemy import Connection, text
 from crochet_tasks.engine.phrases import Bools
 from crochet_tasks.errors import RedisUnavailable
 from crochet_tasks.filters_layer import BLOCK_BYTES, Bytes, Halves, Layer, in_any
+from crochet_tasks.lru import Lru
 
 if TYPE_CHECKING:
     import redis
@@ -39,6 +41,8 @@ MOST_LAYERS = 64
 LIFE_SECONDS = 7 * 86_400
 """after which a chain that nothing was added to is gone"""
 ASKED_AT_ONCE = 4096
+KNOWN_BATCHES = 1_000_000
+"""of all filters together, of which it is remembered that they are in one"""
 CONNECT_SECONDS, ANSWER_SECONDS = 0.2, 1.0
 REST_SECONDS = 3.0
 """for which Redis is not asked again after it did not answer"""
@@ -99,26 +103,26 @@ class Filters:
     def __init__(self, url: str | None) -> None:
         self._client = None if url is None else _client(url)
         self._closed_until = 0.0
-        self._known: dict[str, Chain] = {}
+        self._known: Lru[str, Chain] = Lru(KNOWN_BATCHES, least=1)
         self._adding = threading.Lock()
 
-    def missing(self, name: str, batches: Iterable[int]) -> set[int]:
-        """Which of these batches are not in the filter, as far as is known here, and where some are not, in Redis."""
+    def missing(self, name: str, batches: Iterable[int]) -> tuple[Chain | None, set[int]]:
+        """The chain, and which of these batches are not in it: as far as is known, and where some are not, in Redis.
+
+        The chain is None where there is none that is whole; then all of them are missing.
+        """
         asked = set(batches)
         chain = self._known.get(name)
         if chain is None or not asked <= chain.batches:
             with self._redis() as client, client.pipeline(transaction=True) as pipeline:
                 chain = self._refreshed(pipeline, name, sorted(asked))
-        return asked - (chain.batches if chain else frozenset())
+        return chain, asked - (chain.batches if chain else frozenset())
 
-    def probably(self, name: str, ids: Halves) -> Bools | None:
-        """Per id (shape (ids, 2)) whether it may be in the filter; None where more is to be asked with `missing`.
+    def probably(self, name: str, chain: Chain, ids: Halves) -> Bools | None:
+        """Per id (shape (ids, 2)) whether it may be in that chain; None where that is not in Redis as it was.
 
-        An id of a batch that `missing` just did not name is never said not to be there.
+        An id of one of the chain's batches is never said not to be there.
         """
-        chain = self._known.get(name)
-        if chain is None:
-            return None
         there = np.zeros(len(ids), np.bool_)
         with self._redis() as client:
             for begin in range(0, len(ids), ASKED_AT_ONCE):
@@ -126,40 +130,57 @@ class Filters:
                 blocks = [layer.places(some)[0].astype(">u4").tobytes() for layer in chain.layers]
                 keys = [name, *_keys(name, chain)]
                 mark, *answers = client.eval(_ASK, len(keys), *keys, HEADER_BYTES, *blocks)
+                whole = mark == chain.mark and all(
+                    _whole(answer, layer, chain.token, len(some))
+                    for layer, answer in zip(chain.layers, answers, strict=True)
+                )
+                if not whole:
+                    self._forget(name, chain)
+                    return None
                 for layer, answer in zip(chain.layers, answers, strict=True):
-                    if mark != chain.mark or not _whole(answer, layer, chain.token, len(some)):
-                        self._known.pop(name, None)
-                        return None
                     fetched = np.frombuffer(answer, np.uint8, offset=HEADER_BYTES)
                     there[begin : begin + ASKED_AT_ONCE] |= layer.test_fetched(fetched, some)
         return there
 
-    def add(self, name: str, batches: Sequence[int], ids: Iterable[Halves], *, orthos: int) -> bool:
-        """Put batches into the filter; False where another process was quicker: then ask again what is missing.
+    def add(
+        self, name: str, chain: Chain | None, batches: Sequence[int], ids: Iterable[Halves], *, orthos: int
+    ) -> Chain | None:
+        """Put batches into that chain, or into a new one; what it then is, or None: ask again what is missing.
 
-        `ids`: those of all their orthos, in any portions; `orthos`: how many the corpus has. A chain of which a part
-        was lost is begun anew with these batches alone.
+        None where another process was quicker, or the chain was lost since: a new one would hold these batches alone.
+        `ids`: those of all their orthos, in any portions; `orthos`: how many the corpus has.
         """
         from redis import WatchError
 
         with self._adding, self._redis() as client, client.pipeline(transaction=True) as pipeline:
-            chain = self._refreshed(pipeline, name, list(batches))
+            if chain is None and self._refreshed(pipeline, name, list(batches)) is not None:
+                return None
             _watch(pipeline, name)
             if chain is not None and pipeline.get(name) != chain.mark:
-                return False
-            filled = _Filled.read(pipeline, name, chain)
-            if chain is None or filled is None:
-                chain, filled = Chain(secrets.token_bytes(TOKEN_BYTES), (), frozenset()), _Filled([])
+                return None
+            filled = _Filled([]) if chain is None else _Filled.read(pipeline, name, chain)
+            if filled is None:
+                self._forget(name, chain)
+                return None
             for portion in ids:
                 filled.add(portion, orthos)
-            mark = Chain.new_mark(chain.token, len(filled.layers))
-            now = Chain(mark, filled.layers, chain.batches | set(batches))
+            token = secrets.token_bytes(TOKEN_BYTES) if chain is None else chain.token
+            known = chain.batches if chain is not None else frozenset()
+            now = Chain(Chain.new_mark(token, len(filled.layers)), filled.layers, known | set(batches))
             try:
                 self._write(pipeline, name, now, filled, batches)
             except WatchError:
-                return False
-            self._known[name] = now
-        return True
+                return None
+            self._learn(name, now)
+        return now
+
+    def _learn(self, name: str, chain: Chain) -> None:
+        self._known.put(name, chain, 1 + len(chain.batches))
+
+    def _forget(self, name: str, chain: Chain | None) -> None:
+        """Unless somebody has learnt of another one meanwhile."""
+        if chain is None or self._known.get(name) is chain:
+            self._known.forget(name.__eq__)
 
     def _refreshed(self, pipeline: Pipeline, name: str, batches: list[int]) -> Chain | None:
         """The chain as it is in Redis now, with those of these batches that are in it; None where it is not whole."""
@@ -182,9 +203,9 @@ class Filters:
                 chain = _chain(mark, headers, batches, members)
         pipeline.reset()
         if chain is None:
-            self._known.pop(name, None)
+            self._forget(name, None)
         else:
-            self._known[name] = chain
+            self._learn(name, chain)
         return chain
 
     def _write(self, pipeline: Pipeline, name: str, chain: Chain, filled: _Filled, batches: Sequence[int]) -> None:
@@ -224,10 +245,8 @@ class _Filled:
         self._room = bitmaps[-1][0].room(bitmaps[-1][1]) if bitmaps else 0
 
     @classmethod
-    def read(cls, pipeline: Pipeline, name: str, chain: Chain | None) -> _Filled | None:
+    def read(cls, pipeline: Pipeline, name: str, chain: Chain) -> _Filled | None:
         """None where a layer was lost meanwhile."""
-        if chain is None:
-            return None
         values: Any = pipeline.mget(_keys(name, chain))
         if any(
             value is None or len(value) != HEADER_BYTES + layer.blocks * BLOCK_BYTES

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -21,17 +22,17 @@ from crochet_tasks.engine.geometry import Cells, Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import RedisUnavailable
-from crochet_tasks.filters import Filters, identity
+from crochet_tasks.filters import Chain, Filters, identity
 from crochet_tasks.finding_answers import Checked, Checks, OrthoDetail, Page, Phrases, Shown, Words
 from crochet_tasks.finding_checks import Asked, Grid, Reason, halves_of, read, stored
 from crochet_tasks.finding_context import (
+    Remediations,
     ShapeCount,
     Waiting,
     born,
     node_of,
     phrases,
     vocabulary,
-    waiting_on,
 )
 from crochet_tasks.finding_cursor import opened, sealed
 from crochet_tasks.finding_pages import FoundOrtho, Position, Reader, Wanted, orthos
@@ -45,6 +46,8 @@ LEFT_OUT = 1 << 16
 """so many orthos may be in batches that the filter does not hold; they are looked through instead"""
 SAMPLED = 16
 """of so many answers of the filter one is looked into, where metrics are recorded"""
+FILLED_AT_ONCE = 1 << 18
+"""so many are put into the filter while somebody waits for an answer; where more are missing it is an exact one"""
 
 
 class Catalog:
@@ -55,6 +58,7 @@ class Catalog:
         self.store = Store(process)
         self.filters = Filters(None if url is None else url.get_secret_value())
         self.sources = Sources(self.store)
+        self.remediations = Remediations(process)
         self._secret = secret
         self._asked = itertools.count()
 
@@ -175,18 +179,19 @@ class Catalog:
         shown: Batches,
         ids: list[tuple[int, int]],
     ) -> set[tuple[int, int]] | None:
-        """None where the filter holds nothing yet and there is little to be looked through.
+        """None where the filter holds nothing yet and there is little to be looked through, or where it lacks much.
 
         Raises RedisUnavailable also where others change or lose the filter faster than it can be asked.
         """
         name = identity(connection, corpus.id)
         for _ in range(3):
-            missing = self._brought_forward(connection, name, index, shown, LEFT_OUT)
-            if missing is None:
+            forward = self._brought_forward(connection, name, index, shown, LEFT_OUT, FILLED_AT_ONCE)
+            if forward is None:
                 continue
-            if len(missing) == len(shown.refs):
+            chain, missing = forward
+            if chain is None or sum(ref.size for ref in missing) > LEFT_OUT:
                 return None
-            likely = self.filters.probably(name, np.array(ids, np.uint64).reshape(-1, 2))
+            likely = self.filters.probably(name, chain, np.array(ids, np.uint64).reshape(-1, 2))
             if likely is not None:
                 found = {one for one, maybe in zip(ids, likely.tolist(), strict=True) if maybe}
                 self._measure(connection, index, shown, found, len(ids))
@@ -207,20 +212,22 @@ class Catalog:
             metrics.FILTER_CHECKED.add(len(maybe) - right, outcome="false_positive")
 
     def _brought_forward(
-        self, connection: Connection, name: str, index: PhraseIndex, shown: Batches, most: int
-    ) -> list[Ref] | None:
-        """The batches that the filter lacks; those of more than a few orthos are added first.
+        self, connection: Connection, name: str, index: PhraseIndex, shown: Batches, few: int, many: float = math.inf
+    ) -> tuple[Chain | None, list[Ref]] | None:
+        """The filter's chain, and the batches that it lacks; they are added first where their orthos are more than
+        `few`, up to `many`.
 
-        None where another process added at the same time.
+        None where another process added at the same time, or the chain was lost.
         """
         refs = shown.refs
-        lacks = self.filters.missing(name, (ref.id for ref in refs))
+        chain, lacks = self.filters.missing(name, (ref.id for ref in refs))
         missing = [ref for ref in refs if ref.id in lacks]
-        if sum(ref.size for ref in missing) <= most:
-            return missing
+        if not few < sum(ref.size for ref in missing) <= many:
+            return chain, missing
         ids = self._ids(connection, index, missing)
-        added = self.filters.add(name, [ref.id for ref in missing], ids, orthos=sum(ref.size for ref in refs))
-        return [] if added else None
+        size = sum(ref.size for ref in refs)
+        added = self.filters.add(name, chain, [ref.id for ref in missing], ids, orthos=size)
+        return None if added is None else (added, [])
 
     def _ids(self, connection: Connection, index: PhraseIndex, refs: list[Ref]) -> Iterator[Halves]:
         for _, batch in self.store.sorted(connection, refs, index):
@@ -230,7 +237,7 @@ class Catalog:
 
     def waiting_on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int = 100) -> Waiting:
         """What waits on a phrase, `limit` batches of it one by one; raises PhraseUnknown."""
-        return waiting_on(connection, corpus, self.store.index(connection, corpus), words, limit)
+        return self.remediations.on(connection, corpus, self.store.index(connection, corpus), words, limit)
 
     def vocabulary(
         self, connection: Connection, corpus: Corpus, prefix: str = "", limit: int = 100, cursor: str | None = None

@@ -18,15 +18,20 @@ from sqlalchemy import Connection
 
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Limits, Sides
-from crochet_tasks.engine.phrases import Bools, Ints, PhraseIndex
+from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.errors import InvalidOrthoId
+from crochet_tasks.errors import InvalidOrthoId, InvalidRequest
 from crochet_tasks.finding_store import Halves, Ref, Sorted, Store
 
 Grid: TypeAlias = "Sequence[str | Grid]"
 """A box as nested lists of words, one level per axis, the axes in any order."""
 
+_Box: TypeAlias = "tuple[Sides, tuple[str, ...]]"
+"""sides and words as they were given"""
+
 MOST_AXES, MOST_CELLS = 8, 1024
+CELLS_AT_ONCE = 1 << 16
+"""of all boxes of a question: 1000 of them may have 64 each"""
 
 
 class Reason(enum.StrEnum):
@@ -65,27 +70,33 @@ def halves_of(text: str) -> tuple[int, int]:
 
 
 def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: Limits) -> list[Asked]:
-    """What each item comes to at a version. Boxes of one shape are held against the phrases all at once."""
-    asked = [_read(item, limits) for item in items]
+    """What each item comes to at a version. Boxes of one shape are held against the phrases all at once.
+
+    Raises InvalidRequest where they have more cells than are looked at for one question.
+    """
+    boxes = [None if isinstance(item, str) else _box(item) for item in items]
+    cells = sum(len(box[1]) for box in boxes if box is not None)
+    if cells > CELLS_AT_ONCE:
+        raise InvalidRequest(problem=f"the boxes have {cells} cells together; ask for at most {CELLS_AT_ONCE} at once")
+    asked = [_read(item, box, limits) for item, box in zip(items, boxes, strict=True)]
     by_sides: dict[Sides, list[int]] = defaultdict(list)
     for place, one in enumerate(asked):
         if one.sides is not None:
             by_sides[one.sides].append(place)
     for sides, places in by_sides.items():
-        boxes = [words for place in places if (words := asked[place].words) is not None]
-        reads = lines_read(index, version, sides, boxes)
-        for place, halves, good in zip(places, _ids(sides, boxes), reads.tolist(), strict=True):
+        alike = [words for place in places if (words := asked[place].words) is not None]
+        reads = lines_read(index, version, sides, alike)
+        for place, halves, good in zip(places, _ids(sides, alike), reads.tolist(), strict=True):
             asked[place] = asked[place]._replace(id=halves, reason=None if good else Reason.LINE)
     return asked
 
 
-def _read(item: str | Grid, limits: Limits) -> Asked:
+def _read(item: str | Grid, box: _Box | None, limits: Limits) -> Asked:
     if isinstance(item, str):
         try:
             return Asked(halves_of(item))
         except InvalidOrthoId:
             return Asked(None, reason=Reason.MALFORMED_ID)
-    box = _box(item)
     if box is None:
         return Asked(None, reason=Reason.NOT_A_BOX)
     given, cells = box
@@ -99,14 +110,14 @@ def _read(item: str | Grid, limits: Limits) -> Asked:
     return Asked(None, sides, words)
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(geometry.SHAPES_KEPT)
 def _transposed(sides: Sides, axes: tuple[int, ...]) -> list[int]:
     """Per cell of a box with its axes in that order: which cell of the box as it was it is."""
     order: list[int] = np.arange(math.prod(sides)).reshape(sides).transpose(axes).ravel().tolist()
     return order
 
 
-def _box(grid: Grid) -> tuple[Sides, tuple[str, ...]] | None:
+def _box(grid: Grid) -> _Box | None:
     """The sides and words of nested lists; None where they are no box."""
     sides: list[int] = []
     level: list[Any] = [grid]
@@ -123,13 +134,15 @@ def _box(grid: Grid) -> tuple[Sides, tuple[str, ...]] | None:
 
 def lines_read(index: PhraseIndex, version: int, sides: Sides, boxes: Sequence[tuple[str, ...]]) -> Bools:
     """Per box: whether every line of it is a phrase born at `version` or before."""
-    cells = np.array([[index.number(word) for word in box] for box in boxes], np.int64).T
-    reads: Bools = np.all(cells >= 0, axis=0, keepdims=True)[0]
-    for line in geometry.lines(sides):
-        node: Ints = np.zeros(len(boxes), np.int32)
-        for cell in line:
-            node = index.find(node, np.maximum(cells[cell], 0))
-            reads &= (node >= 0) & (node < index.limits[version])
+    words = np.array([[index.number(word) for word in box] for box in boxes], np.int64)
+    reads: Bools = np.all(words >= 0, axis=1)
+    cells = np.maximum(words, 0).reshape(-1, *sides)
+    for axis, side in enumerate(sides, start=1):
+        node: Ints = np.zeros(words.size // side, np.int32)
+        for step in range(side):  # all lines along the axis at once
+            node = index.find(node, cells.take(step, axis).ravel())
+            good = (node >= 0) & (node < index.limits[version])
+            reads &= good.reshape(len(boxes), -1).all(axis=1)
             node = np.maximum(node, 0)
     return reads
 
@@ -158,25 +171,56 @@ def stored(
     """Which of these ids are stored in these batches, and where. Exact; stops when all have been found."""
     wanted = np.array(sorted(set(ids)), np.uint64).reshape(-1, 2)
     found: dict[tuple[int, int], Place] = {}
+    likely: list[_Likely] = []
+    seen = np.zeros(len(wanted), np.bool_)
     for _, batch in store.sorted(connection, refs, index) if len(wanted) else ():
-        for asked, place in _matches(batch, wanted, index.hashes):
-            first, second = wanted[asked].tolist()
-            found[first, second] = Place(batch, place)
-        if len(found) == len(wanted):
-            break
-    return found
+        some = _likely(batch, wanted)
+        if len(some.asked):
+            likely.append(some)
+            seen[some.asked] = True
+            if seen.all():
+                found |= _same(likely, wanted, index.hashes)
+                if len(found) == len(wanted):
+                    return found
+                likely, seen = [], np.array([(first, second) in found for first, second in wanted.tolist()])
+    return found | _same(likely, wanted, index.hashes)
 
 
-def _matches(batch: Sorted, wanted: Halves, hashes: Halves) -> list[tuple[int, int]]:
-    """(which of `wanted`, place in the batch) for all that are in it. First halves may be equal, whole ids are not."""
+class _Likely(NamedTuple):
+    """Places in a batch whose ids have the first halves of ids that are asked for; which those are."""
+
+    batch: Sorted
+    asked: Longs
+    places: Longs
+
+
+def _likely(batch: Sorted, wanted: Halves) -> _Likely:
     begin = np.searchsorted(batch.first, wanted[:, 0])
-    likely = np.flatnonzero(batch.first[np.minimum(begin, batch.size - 1)] == wanted[:, 0])
-    found = []
-    while len(likely):
-        places = begin[likely]
-        same = batch.ids(places, hashes)[:, 1] == wanted[likely, 1]
-        found += list(zip(likely[same].tolist(), places[same].tolist(), strict=True))
-        likely = likely[~same & (places + 1 < batch.size)]
-        begin = begin + 1
-        likely = likely[batch.first[begin[likely]] == wanted[likely, 0]]
+    asked = np.flatnonzero(batch.first[np.minimum(begin, batch.size - 1)] == wanted[:, 0])
+    places = begin[asked]
+    every = [(asked, places)]
+    while len(asked):  # first halves may be equal, whole ids are not
+        more = batch.first[np.minimum(places + 1, batch.size - 1)] == wanted[asked, 0]
+        more &= places + 1 < batch.size
+        asked, places = asked[more], places[more] + 1
+        every.append((asked, places))
+    return _Likely(batch, *map(np.concatenate, zip(*every, strict=True)))
+
+
+def _same(likely: list[_Likely], wanted: Halves, hashes: Halves) -> dict[tuple[int, int], Place]:
+    """Those of them whose whole ids are asked for; worked out per shape, as most batches hold few of them."""
+    found = {}
+    for sides, group in itertools.groupby(sorted(likely, key=_sides_of), _sides_of):
+        of_shape = list(group)
+        cells = np.concatenate([each.batch.cells[:, each.places] for each in of_shape], axis=1)
+        asked = np.concatenate([each.asked for each in of_shape])
+        same = (geometry.ids(sides, cells, hashes)[:, 1] == wanted[asked, 1]).tolist()
+        places = ((each.batch, place) for each in of_shape for place in each.places.tolist())
+        for (first, second), place, is_same in zip(wanted[asked].tolist(), places, same, strict=True):
+            if is_same:
+                found[first, second] = Place(*place)
     return found
+
+
+def _sides_of(each: _Likely) -> Sides:
+    return each.batch.sides

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import bisect
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
+from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk
+from crochet_tasks.db.batches import Waits
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import PhraseUnknown
+from crochet_tasks.finding_store import OVERHEAD_BYTES, WAITS_SHARE, portions
+from crochet_tasks.lru import Lru
 
 
 class WordBorn(NamedTuple):
@@ -77,32 +82,51 @@ def born(index: PhraseIndex, node: int) -> int:
     return bisect.bisect_right(index.limits, node)
 
 
-def waiting_on(connection: Connection, corpus: Corpus, index: PhraseIndex, words: Sequence[str], limit: int) -> Waiting:
-    """The batches whose growth consulted a phrase. Reads every remediation: some 1.3 bytes per ortho."""
-    node = node_of(index, corpus.version, words)
-    orthos: Counter[Sides] = Counter()
-    number: Counter[Sides] = Counter()
-    first: list[WaitingBatch] = []
-    for batch, sides, count, searched, packed in bulk.stream(connection, _WAITING, {"corpus": corpus.id}, 64):
-        phrases = bulk.ints(packed)
-        place = int(np.searchsorted(phrases, node))
-        if place < len(phrases) and phrases[place] == node:
-            shape = tuple(sides)
-            orthos[shape] += count
-            number[shape] += 1
-            if len(first) < limit:
-                first.append(WaitingBatch(batch, shape, count, searched))
-    shapes = [ShapeCount(sides, orthos[sides], number[sides]) for sides in batches.shapes_by_rank(orthos)]
-    phrase = index.phrase(node)
-    return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
+class Remediations:
+    """Finds what waits on a phrase. What a batch waits on is kept: it changes only with how far that was searched."""
 
+    def __init__(self, process: Process) -> None:
+        self._kept: Lru[tuple[int, int], bytes] = Lru(int(process.settings.api_cache_bytes * WAITS_SHARE))
+        self._reading = threading.Lock()
 
-_WAITING = """
-SELECT batches.id, sides, count, searched, phrases
-  FROM batches JOIN remediations ON remediations.batch = batches.id
- WHERE corpus = %(corpus)s
- ORDER BY batches.id
-"""
+    def on(
+        self, connection: Connection, corpus: Corpus, index: PhraseIndex, words: Sequence[str], limit: int
+    ) -> Waiting:
+        """The batches whose growth consulted a phrase, oldest first."""
+        node = node_of(index, corpus.version, words)
+        orthos: Counter[Sides] = Counter()
+        number: Counter[Sides] = Counter()
+        first: list[WaitingBatch] = []
+        for each, packed in self._waits(connection, batches.waiting(connection, corpus.id)):
+            phrases = bulk.ints(packed)
+            place = int(phrases.searchsorted(node))
+            if place < len(phrases) and phrases[place] == node:
+                orthos[each.sides] += each.size
+                number[each.sides] += 1
+                if len(first) < limit:
+                    first.append(WaitingBatch(*each[:4]))
+        shapes = [ShapeCount(sides, orthos[sides], number[sides]) for sides in batches.shapes_by_rank(orthos)]
+        phrase = index.phrase(node)
+        return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
+
+    def _waits(self, connection: Connection, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
+        """What each of them waits on, in their order; what is not kept is read, some megabytes at once."""
+        at = 0
+        for end in portions([each.bytes for each in listed]):
+            some = {(each.id, each.searched): each for each in listed[at:end]}
+            kept = self._kept.several(some)
+            if len(kept) < len(some):
+                with self._reading:  # the others most likely want the same, and find it when their turn comes
+                    kept = self._kept.several(some)
+                    kept |= self._read(connection, [each for key, each in some.items() if key not in kept])
+            yield from ((each, kept[key]) for key, each in some.items())
+            at = end
+
+    def _read(self, connection: Connection, listed: list[Waits]) -> dict[tuple[int, int], bytes]:
+        read = batches.waited(connection, [each.id for each in listed]) if listed else {}
+        for key, packed in read.items():
+            self._kept.put(key, packed, len(packed) + OVERHEAD_BYTES)
+        return read
 
 
 def vocabulary(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +35,10 @@ class FoundOrtho(NamedTuple):
 
     @property
     def volume(self) -> int:
-        return volume(self.sides)
+        return _volume(self.sides)
+
+
+_volume = functools.lru_cache(4096)(volume)
 
 
 class Rank(NamedTuple):
@@ -183,7 +188,8 @@ def orthos(index: PhraseIndex, sides: Sides, cells: Cells) -> Iterator[FoundOrth
     versions = reports.born(index, sides, cells).tolist()
     vocabulary = index.vocabulary
     for place, (box, born) in enumerate(zip(cells.T.tolist(), versions, strict=True)):
-        yield FoundOrtho(digits[32 * place : 32 * place + 32], sides, tuple(vocabulary[word] for word in box), born)
+        # A box has several words, so itemgetter gives a tuple; it takes a third of the time of a loop.
+        yield FoundOrtho(digits[32 * place : 32 * place + 32], sides, itemgetter(*box)(vocabulary), born)
 
 
 def _taken(batch: Sorted, begin: int, stop: int, word: int | None, most: int) -> Some:

@@ -9,10 +9,9 @@ import itertools
 import math
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,60 +25,16 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Sides
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.lru import Lru
 
 Halves = npt.NDArray[np.uint64]
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
-BATCHES_SHARE, INDEXES_SHARE, TEXTS_SHARE = 0.6, 0.25, 0.15
+BATCHES_SHARE, INDEXES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.55, 0.2, 0.15, 0.1
 """of the bytes of the cache"""
 READ_BYTES = 4_000_000
 """of cells, read at once"""
-
-
-class Lru(Generic[K, V]):
-    """The values used last, as many as fit into so many bytes. Safe to be used by several threads."""
-
-    def __init__(self, most: int, *, least: int = 0) -> None:
-        """`least`: so many are kept even where they are too large."""
-        self.most, self.least = most, least
-        self.bytes = 0
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        return next(iter(self.several([key]).values()), None)
-
-    def several(self, keys: Iterable[K]) -> dict[K, V]:
-        """What is kept of these."""
-        with self._lock:
-            found = {key: self._kept[key][0] for key in keys if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
-        return found
-
-    def put(self, key: K, value: V, size: int) -> None:
-        with self._lock:
-            self._drop(key)
-            if size > self.most and not self.least:
-                return
-            self._kept[key] = value, size
-            self.bytes += size
-            while self.bytes > self.most and len(self._kept) > self.least:
-                self._drop(next(iter(self._kept)))
-
-    def forget(self, gone: Callable[[K], bool]) -> None:
-        with self._lock:
-            for key in [key for key in self._kept if gone(key)]:
-                self._drop(key)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def _drop(self, key: K) -> None:
-        self.bytes -= self._kept.pop(key, (None, 0))[1]
 
 
 @dataclass(frozen=True)
@@ -229,6 +184,18 @@ def _some(refs: list[Ref]) -> list[Ref]:
     """The first of them, at least one, for whose cells there is room."""
     sizes = np.cumsum([4 * ref.size * int(np.prod(ref.sides)) for ref in refs])
     return refs[: max(1, int(np.searchsorted(sizes, READ_BYTES)))]
+
+
+def portions(sizes: Sequence[int]) -> Iterator[int]:
+    """Where portions of about READ_BYTES end, each of them with one item at least."""
+    total = 0
+    for end, size in enumerate(sizes):
+        if total and total + size > READ_BYTES:
+            yield end
+            total = 0
+        total += size
+    if sizes:
+        yield len(sizes)
 
 
 def _bytes(index: PhraseIndex) -> int:

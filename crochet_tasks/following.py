@@ -69,10 +69,13 @@ class Watch:
             thread.join()
 
     def join(self, tenant: int, corpus: int | None = None) -> Listener:
-        """A new listener, which has to be closed; raises TooBusy where there are as many as may be."""
+        """A new listener, which has to be closed; raises TooBusy where there are as many as may be, in all or of one
+        tenant: half of them, so that another one finds a place.
+        """
         with self._changed:
-            if len(self._listeners) >= self._most:
-                raise TooBusy(what=f"{self._most} listen already", seconds=BUSY_SECONDS)
+            mine = sum(each.tenant == tenant for each in self._listeners)
+            if len(self._listeners) >= self._most or mine >= (self._most + 1) // 2:
+                raise TooBusy(what=f"{len(self._listeners)} listen already", seconds=BUSY_SECONDS)
             listener = Listener(self, tenant, corpus)
             self._listeners.add(listener)
             if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import struct
@@ -12,6 +13,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from crochet_tasks import telemetry
+from crochet_tasks.gateway_worker import Worker
 from crochet_tasks.settings import Settings
 
 WORKERS, THREADS = 2, 8
@@ -33,7 +35,7 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
     options = {
         "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "threads": THREADS,
         "timeout": TIMEOUT_SECONDS,
         "graceful_timeout": int(settings.drain * 0.8),
@@ -42,11 +44,18 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
         "limit_request_field_size": 8190,
         "control_socket_disable": True,
         "logger_class": _Log,
+        "when_ready": lambda _: _keep_what_is_there(),
         "worker_exit": lambda _server, _worker: telemetry.end(),
         "post_worker_init": lambda worker: ready() if worker.age == 1 else None,
         "proc_name": "crochet-api",
     }
     _Application(options, settings).run()
+
+
+def _keep_what_is_there() -> None:
+    """What was imported is never garbage: so it is not looked through, and the workers share it."""
+    gc.freeze()
+    gc.enable()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

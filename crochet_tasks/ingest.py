@@ -11,24 +11,8 @@ from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.errors import TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords
+from crochet_tasks.errors import TextWithoutWords
 from crochet_tasks.schemas import Knock
-
-
-def decoded(source: str, content: bytes, max_bytes: int) -> str:
-    """The text of a file or request; raises the error that says what is wrong with it."""
-    if len(content) > max_bytes:
-        raise TextTooLarge(source=source, limit=max_bytes)
-    try:
-        body = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        bom = len(content) - len(error.object)  # the decoder leaves a byte order mark out of its count
-        raise TextNotUtf8(source=source, offset=bom + error.start) from None
-    if "\0" in body:
-        raise TextHasNul(source=source, offset=content.index(b"\0"))
-    if not any(map(str.isalpha, body)):
-        raise TextWithoutWords(source=source)
-    return body
 
 
 def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
@@ -37,12 +21,13 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     The same text again is the first one; one that failed is tried again.
     """
     with here().database.transaction() as connection:
+        if corpora.accepting(connection, corpus.id) is None:
+            raise corpora.unknown(connection, corpus.name, corpus.tenant)
         return accepted(connection, corpus.id, title, body)
 
 
 def accepted(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
-    """As `accept`, in the caller's transaction, to the end of which nobody else accepts a text of the corpus."""
-    corpora.hold(connection, corpus, Lock.ACCEPTANCE)
+    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`."""
     text, new = texts.accept(connection, corpus, title, body)
     if new:
         _ask(connection, outbox.ingest(corpus, text.id))

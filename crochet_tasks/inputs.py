@@ -9,8 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from crochet_tasks.errors import TextIsDirectory, TextNotFound, TextTooLarge, TextUnreadable, WrongCall
-from crochet_tasks.ingest import decoded
+from crochet_tasks.errors import (
+    TextHasNul,
+    TextIsDirectory,
+    TextNotFound,
+    TextNotUtf8,
+    TextTooLarge,
+    TextUnreadable,
+    TextWithoutWords,
+    WrongCall,
+)
 
 STANDARD_INPUT = "-"
 
@@ -32,6 +40,30 @@ def read(files: Iterable[str], max_bytes: int) -> list[Input]:
         source = "standard input" if file == STANDARD_INPUT else os.fsencode(file).decode(errors="replace")
         texts.append(Input(source, decoded(source, _content(file, source, max_bytes), max_bytes)))
     return texts
+
+
+def decoded(source: str, content: bytes, max_bytes: int) -> str:
+    """The text of a file or request; raises the error that says what is wrong with it."""
+    if len(content) > max_bytes:
+        raise TextTooLarge(source=source, limit=max_bytes)
+    try:
+        body = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bom = len(content) - len(error.object)  # the decoder leaves a byte order mark out of its count
+        raise TextNotUtf8(source=source, offset=bom + error.start) from None
+    if "\0" in body:
+        raise TextHasNul(source=source, offset=content.index(b"\0"))
+    if not any(map(str.isalpha, body)):
+        raise TextWithoutWords(source=source)
+    return body
+
+
+def encoded(source: str, body: str) -> bytes:
+    """A text as bytes; raises TextNotUtf8 where JSON brought half a surrogate pair, which is no character."""
+    try:
+        return body.encode()
+    except UnicodeEncodeError as error:
+        raise TextNotUtf8(source=source, offset=len(body[: error.start].encode())) from None
 
 
 def _content(file: str, source: str, max_bytes: int) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import hashlib
 import hmac
 import re
 import secrets
@@ -22,13 +21,13 @@ from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyUnknown
 from crochet_tasks.schemas import KeyLine
+from crochet_tasks.signing import hashed, split
 
 Scope = Literal["read", "write", "admin"]
 Tier = Literal["standard", "high"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
-_KEY = re.compile(r"crk_([a-z2-7]{10})_([A-Za-z0-9_-]{43})")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
@@ -37,16 +36,6 @@ class NewKey(NamedTuple):
 
     line: KeyLine
     key: str
-
-
-def split(key: str) -> tuple[str, bytes] | None:
-    """Prefix and hash of what may be a key; None where it is none."""
-    match = _KEY.fullmatch(key)
-    return None if match is None else (match[1], hashed(match[2]))
-
-
-def hashed(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
 
 
 def recognised(row: KeyRow | None, hash: bytes) -> bool:  # noqa: A002 - it is its name
@@ -111,9 +100,8 @@ def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
         old, of = _good(connection, name)
         if old.successor is not None:
             raise KeyEnded(key=old.prefix, state="rotated")
-        lives = None if old.expires_at is None else (old.expires_at - dt.datetime.now(dt.UTC)).total_seconds()
-        values = {"tenant": old.tenant, "name": old.name, "scopes": old.scopes, "tier": old.tier}
-        row, key = _add(connection, values, lives)
+        kept = ("tenant", "name", "scopes", "tier", "expires_at")
+        row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
         access.rotated(connection, old.id, row.id, grace)
         if grace <= 0:
             access.end_sessions(connection, key=old.id)

@@ -47,13 +47,17 @@ def _standings(state: str | None) -> Collection[str]:
     return {None: (*OPEN, "failed"), "open": OPEN, DEAD: ()}.get(state, (state or "",))
 
 
-def of_corpus(connection: Connection, corpus: int, state: str | None, kind: str | None, most: int) -> WorkList:
-    """As `listed`, of one corpus; `dead` is the failed work whose messages the broker gave up."""
+def of_corpus(
+    connection: Connection, corpus: int, state: str | None, kind: str | None, most: int, counted: int
+) -> tuple[WorkList, bool]:
+    """As `listed`, of one corpus; `dead` is the failed work whose messages the broker gave up. No more than `counted`
+    pieces are counted: then there may be more than it says, and that is True.
+    """
     wanted = Wanted(_standings(state), corpus, kind)
     if state == DEAD:
         wanted = Wanted(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
-    rows, there = operators.listed(connection, wanted, most)
-    return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows))
+    rows, there = operators.listed(connection, wanted, most, counted)
+    return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows)), there == counted
 
 
 def shown(process: Process, name: str) -> WorkDetail:

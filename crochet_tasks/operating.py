@@ -12,28 +12,30 @@ from sqlalchemy.exc import DBAPIError
 
 from crochet_tasks import ingest
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, corpora, dead_letters, operators, publishing, texts
+from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
+from crochet_tasks.db.access import Entry
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
 from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import (
+    NotFound,
     TextStarted,
     WorkNotCancellable,
     WorkNotFailed,
 )
 from crochet_tasks.looking import line_of_text, line_of_work
-from crochet_tasks.naming import find, text_of
+from crochet_tasks.naming import TEXT, find, text_name, text_of
 from crochet_tasks.schemas import WorkChanged
 
 DROPPABLE = ("seed", "grow")
 """Not `remediations`: a later version would search through a window that begins after the one dropped."""
 
 
-def cancel(process: Process, names: Iterable[str]) -> WorkChanged:
+def cancel(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
     """Cancel texts that have not been started, all of these or none; the next in line get their turn.
 
-    Does not wait for an ingestion. Raises TextStarted, WorkNotCancellable and what names raise.
+    Does not wait for an ingestion. `deed` goes to the security log with what is done. Raises TextStarted, WorkNotCancellable and what names raise.
     """
     with process.database.transaction() as connection:
         operators.be_impatient(connection)
@@ -47,6 +49,8 @@ def cancel(process: Process, names: Iterable[str]) -> WorkChanged:
         for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
             texts.next_in_line(connection, corpus)  # it stays the first until the knock is committed
             publishing.knock(connection, corpus)
+        if deed is not None and cancelled:
+            access.note(connection, deed)
         return _changed(connection, texts_too=chosen)
 
 
@@ -60,10 +64,11 @@ def _cancellable(connection: Connection, name: str) -> TextRow:
 
 
 def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
-    """The text, locked; None where it is cancelled already. Raises TextStarted."""
+    """The text, locked; None where it is cancelled already. Raises TextStarted, NotFound."""
     with _in_hand(row):
         locked = operators.text_row(connection, row.id, lock=True)
-    assert locked is not None  # texts are never deleted
+    if locked is None:  # its corpus was deleted meanwhile
+        raise NotFound(what=TEXT, name=text_name(row.id))
     if locked.state == "cancelled":
         return None
     if locked.state != "accepted" or locked.sentences:
@@ -83,16 +88,31 @@ def _in_hand(row: TextRow) -> Iterator[None]:
         raise
 
 
-def retry(process: Process, names: Iterable[str]) -> WorkChanged:
+def retry(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
     """Open failed or dropped work again, as new; a text is accepted again, at the end of the line.
 
-    Raises WorkNotFailed, and then nothing was changed, and what names raise.
+    `deed` goes to the security log with what is done. Raises WorkNotFailed and NotFound (its corpus is deleted), and
+    then nothing was changed, and what names raise.
     """
     with process.database.transaction() as connection:
         again = [_given_up(connection, name) for name in names]
         items = [target.id for target in again if isinstance(target, WorkRow)]
+        _check_kept(connection, items)
         attempts.reopen(connection, items)
-    return _accepted_again(process, items, [row for row in again if isinstance(row, TextRow)])
+        if deed is not None and items:
+            access.note(connection, deed)
+    rows = [row for row in again if isinstance(row, TextRow)]
+    if gone := _accepted_again(process, rows, deed):
+        raise NotFound(what=TEXT, name=text_name(gone[0].id))
+    return _now(process, items, rows)
+
+
+def _check_kept(connection: Connection, items: Collection[uuid.UUID]) -> None:
+    """Raise NotFound where work is of a corpus that is deleted; none of these is before the transaction ends."""
+    of = {operators.corpus_of(connection, item): item for item in items}
+    for corpus in sorted(of, key=lambda number: number or 0):
+        if corpus is None or corpora.accepting(connection, corpus) is None:
+            raise NotFound(what="work", name=of[corpus])
 
 
 def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = False) -> WorkChanged:
@@ -101,7 +121,8 @@ def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = Fa
         number = None if corpus is None else corpora.named(connection, corpus).id
         items, rows = operators.given_up(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
-    return _accepted_again(process, items, rows)
+    _accepted_again(process, rows)  # but for those whose corpus is being deleted
+    return _now(process, items, rows)
 
 
 def _given_up(connection: Connection, name: str) -> WorkRow | TextRow:
@@ -116,11 +137,21 @@ def _given_up(connection: Connection, name: str) -> WorkRow | TextRow:
     return found
 
 
-def _accepted_again(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkChanged:
-    """Each text in a transaction of its own, as when it was new."""
+def _accepted_again(process: Process, rows: list[TextRow], deed: Entry | None = None) -> list[TextRow]:
+    """Each text in a transaction of its own, as when it was new; those that are gone with their corpus."""
+    gone = []
     for row in {row.id: row for row in rows}.values():
         with process.database.transaction() as connection:
+            if corpora.accepting(connection, row.corpus) is None:
+                gone.append(row)
+                continue
             ingest.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
+            if deed is not None:
+                access.note(connection, deed)
+    return gone
+
+
+def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkChanged:
     with process.database.snapshot() as connection:
         return _changed(connection, items, {row.id for row in rows})
 
@@ -155,7 +186,8 @@ def drop(process: Process, names: Iterable[str]) -> WorkChanged:
 
 def _drop_text(connection: Connection, number: int, name: str) -> None:
     row = operators.text_row(connection, number, lock=True)
-    assert row is not None
+    if row is None:  # its corpus was deleted meanwhile
+        raise NotFound(what=TEXT, name=name)
     if row.state != "failed":
         raise WorkNotFailed(work=name, state=row.state, wanted="dropped")
     operators.cancel_text(connection, row)

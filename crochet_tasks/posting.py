@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 from crochet_tasks import ingest, metrics
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, idempotency, listing
-from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.listing import TextSeen
-from crochet_tasks.errors import NotFound, TextNotUtf8, TooBusy
+from crochet_tasks.errors import NotFound, TooBusy, shown
 from crochet_tasks.naming import text_name
 from crochet_tasks.schemas import TextError, TextLine
 
@@ -37,14 +37,6 @@ class Given(NamedTuple):
     body: str
 
 
-def encoded(title: str, body: str) -> bytes:
-    """A text as bytes; raises TextNotUtf8 where JSON brought half a surrogate pair, which is no character."""
-    try:
-        return body.encode()
-    except UnicodeEncodeError as error:
-        raise TextNotUtf8(source=f"'{title}'", offset=len(body[: error.start].encode())) from None
-
-
 class Desk:
     """Takes texts for the corpora of a process."""
 
@@ -59,21 +51,20 @@ class Desk:
         IdempotencyKeyReused.
         """
         with self._process.database.transaction() as connection:
-            corpora.named(connection, name, tenant)  # before anything waits
+            corpus = corpora.named(connection, name, tenant)
             if key is None:
-                return self._accept(connection, tenant, name, given), False
-            asked = hashlib.sha256(repr((name, given.title)).encode() + given.body.encode()).digest()
+                return self._accept(connection, corpus, given), False
+            asked = hashlib.sha256(repr(given.title).encode() + given.body.encode()).digest()
             kept, new = idempotency.once(
-                connection, tenant, key, asked, lambda: self._accept(connection, tenant, name, given)
+                connection, corpus.id, key, asked, lambda: self._accept(connection, corpus, given)
             )
         if not new:
             metrics.DUPLICATES.add(what="request")
         return kept, not new
 
-    def _accept(self, connection: Connection, tenant: int, name: str, given: Given) -> Kept:
-        corpus = corpora.named(connection, name, tenant)
-        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
-        corpus = corpora.named(connection, name, tenant)  # it may have been deleted while we waited
+    def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
+        if corpora.accepting(connection, corpus.id) is None:  # it was deleted while we waited
+            raise corpora.unknown(connection, corpus.name, corpus.tenant)
         if not listing.known(connection, corpus.id, hashlib.sha256(given.body.encode()).digest()):
             self._check_room(connection, corpus)
         row, new = ingest.accepted(connection, corpus.id, given.title, given.body)
@@ -135,6 +126,6 @@ def line(seen: TextSeen) -> TextLine:
 
 
 def told(error: dict[str, object]) -> TextError:
-    """What the owner of a text or of work gets to know of an error: of a bug, only that there was one."""
+    """What the owner of a text or of work gets to know of an error."""
     code = str(error.get("code"))
-    return TextError(code=code, message="something went wrong" if code == "internal" else str(error.get("message")))
+    return TextError(code=code, message=shown(code, str(error.get("message"))))

@@ -13,13 +13,18 @@ from sqlalchemy import Connection, func, select
 from crochet_tasks.db import tables, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
-from crochet_tasks.engine.text import sentences
-from crochet_tasks.finding_store import OVERHEAD_BYTES, TEXTS_SHARE, Lru, Store
+from crochet_tasks.engine.text import END, plain, portions
+from crochet_tasks.finding_store import OVERHEAD_BYTES, TEXTS_SHARE, Store
+from crochet_tasks.lru import Lru
 
 MOST_SOURCES = 5
 """texts that are named for a line"""
 PARSED_BYTES = 2_000_000
 """of texts that are parsed for one answer, beside those that brought its lines"""
+BORN_BYTES = 8_000_000
+"""of those that brought its lines; at least one of them is parsed, so that whoever asks again gets to all of them"""
+PIECE = 1 << 19
+"""characters of a text that are read at once"""
 
 
 class Line(NamedTuple):
@@ -41,7 +46,10 @@ class Source(NamedTuple):
 
 
 class LineSources(NamedTuple):
-    """Where a line was read. `more`: other texts hold it, too, or may do so: not all of them were looked through."""
+    """Where a line was read. `more`: other texts hold it, too, or may do so: not all of them were looked through.
+
+    Where the texts that brought an ortho's lines are many and large there may be no source yet: ask again then.
+    """
 
     line: Line
     sources: list[Source]
@@ -62,11 +70,13 @@ class Parsed:
     @classmethod
     def of(cls, body: str, index: PhraseIndex) -> Parsed:
         """`index` knows all words of the text."""
-        split = sentences(body)
-        word = np.array([number for words in split for number in (*map(index.number, words), -1)], np.int32)
-        lengths = np.array([len(words) + 1 for words in split], np.int64)
+        # In pieces: none of the steps, each of which keeps other threads waiting, is a long one.
+        word = np.concatenate([*(_numbers(piece, index) for piece in portions(body, PIECE)), _END])
+        ends = word < 0
+        word = word[~ends | ~np.concatenate([[True], ends[:-1]])]  # sentences without words are left out
+        start = np.concatenate([[0], np.flatnonzero(word < 0) + 1])[:-1]
         order = np.argsort(word, kind="stable").astype(np.int32)
-        return cls(word, np.cumsum(lengths) - lengths, order, word[order])
+        return cls(word, start, order, word[order])
 
     @property
     def bytes(self) -> int:
@@ -89,6 +99,19 @@ class Parsed:
         return tuple(index.vocabulary[word] for word in self.word[begin : end - 1].tolist())
 
 
+_END = np.array([-1], np.int32)
+
+
+def _numbers(piece: str, index: PhraseIndex) -> Ints:
+    """The words of a piece of a text, and -1 where a sentence ends."""
+    tokens = plain(piece).split()
+    number = np.fromiter(map(index.number, tokens), np.int32, len(tokens))
+    unknown = np.flatnonzero(number < 0)
+    keep = np.ones(len(tokens), np.bool_)
+    keep[unknown] = [tokens[place] == END for place in unknown.tolist()]  # the others are no words
+    return number[keep]
+
+
 class _Text(NamedTuple):
     """A text that is a version; `size`: of its body, in bytes."""
 
@@ -96,6 +119,25 @@ class _Text(NamedTuple):
     title: str
     version: int
     size: int
+
+
+class _Budget:
+    """What may still be parsed for an answer, in bytes: of the texts that brought its lines, and of others."""
+
+    def __init__(self, brought: int, others: int) -> None:
+        self._brought, self._others = brought, others
+        self._first = True
+
+    def allows(self, size: int, *, brought: bool) -> bool:
+        """Whether a text may be parsed; if so, that is taken off."""
+        if not brought:
+            allowed = size <= self._others
+            self._others -= size if allowed else 0
+            return allowed
+        allowed = self._first or size <= self._brought
+        self._brought -= size if allowed else 0
+        self._first = False
+        return allowed
 
 
 class Sources:
@@ -108,15 +150,15 @@ class Sources:
     def of(
         self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]
     ) -> list[LineSources]:
-        """Per line its sources, in the order of the texts; the first is in the text that brought it."""
+        """Per line its sources, in the order of the texts; where there is one, the first is that which brought it."""
         if not lines:
             return []
         listed = _texts(connection, corpus, min(line.born for line in lines))
-        budget = [PARSED_BYTES]
+        budget = _Budget(BORN_BYTES, PARSED_BYTES)
         return [self._line(connection, index, line, listed, budget) for line in lines]
 
     def _line(
-        self, connection: Connection, index: PhraseIndex, line: Line, listed: list[_Text], budget: list[int]
+        self, connection: Connection, index: PhraseIndex, line: Line, listed: list[_Text], budget: _Budget
     ) -> LineSources:
         phrase = [index.number(word) for word in line.words]
         found: list[Source] = []
@@ -126,11 +168,11 @@ class Sources:
                 continue
             parsed = self._parsed.get(text.id)
             if parsed is None:
-                if text.version > line.born:
-                    if text.size > budget[0]:
-                        skipped = True
-                        continue
-                    budget[0] -= text.size
+                if not budget.allows(text.size, brought=text.version == line.born):
+                    if text.version == line.born:
+                        return LineSources(line, [], more=True)
+                    skipped = True
+                    continue
                 parsed = self._parse(connection, index, text)
             sentence = parsed.first(phrase)
             if sentence is None:

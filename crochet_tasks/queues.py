@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 import re
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -39,6 +37,7 @@ from crochet_tasks.errors import (
     QueueMissing,
     SettingMissing,
 )
+from crochet_tasks.patience import patiently
 from crochet_tasks.settings import Settings
 
 ORDERED = ("ingest", "context")
@@ -50,7 +49,6 @@ DEAD_EXCHANGE = "crochet-dead"
 FOR_EVER = 1_000_000_000
 """A delivery limit that nothing reaches: from RabbitMQ 4 on a queue without one drops what is returned 20 times."""
 BODY_BYTES = 64 * 1024
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 def dead(queue: str) -> str:
@@ -92,19 +90,7 @@ def declare(settings: Settings, *, wait: float | None = None, said: Callable[[st
     While the broker does not answer this tries again for `wait` seconds (None: CROCHET_STARTUP_WAIT) and tells `said`
     so at each pause. Raises BrokerUnavailable then, and at once BrokerRefused or QueueMismatch.
     """
-    until = time.monotonic() + (settings.startup_wait if wait is None else wait)
-    longest = FIRST_PAUSE
-    while True:
-        try:
-            return _declare(settings)
-        except BrokerUnavailable as error:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise
-            pause = min(left, longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            said(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
-        time.sleep(pause)
-        longest = min(2 * longest, LONGEST_PAUSE)
+    patiently(lambda: _declare(settings), settings.startup_wait if wait is None else wait, said)
 
 
 def _declare(settings: Settings) -> None:

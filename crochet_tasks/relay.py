@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from crochet_tasks import metrics, queues, retries, telemetry, tenancy, work
 from crochet_tasks.app import Process, Step, app
 from crochet_tasks.census import Counting
-from crochet_tasks.db import attempts, dead_letters, idempotency, publishing
+from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.health import EVERY_SECONDS, Beat
 from crochet_tasks.queues import DeadLetter, Depth
@@ -102,10 +102,11 @@ class Relay:
                     remove()
 
     def _tidy_up(self) -> None:
-        """Go on deleting what tenants have deleted, and answers that are kept no longer."""
+        """Go on deleting what tenants have deleted, and what of the API is kept no longer."""
         tenancy.sweep(self._process.database, TIDY_SECONDS)
         with self._process.database.transaction() as connection:
             idempotency.forget_old(connection)
+            access.forget_old(connection, 86_400.0 * self._process.settings.security_log_days)
 
     def _look_for_idle(self, depths: dict[str, Depth]) -> None:
         """Say, once, which queues hold messages that nobody takes."""

@@ -128,16 +128,26 @@ def written(
                 yield writer.written(sides, cells).encode()
 
 
+BORN_AT_ONCE = 1 << 13
+"""lines that are looked up at once: few calls for a page, and what a large batch needs stays in the processor's
+cache"""
+
+
 def born(index: PhraseIndex, sides: Sides, cells: Cells) -> Longs:
     """Per ortho: the version of its youngest line. Raises StoreCorrupt where a line is no phrase."""
     youngest = np.zeros(cells.shape[1], np.int32)
-    for line in geometry.lines(sides):
-        node = index.single.take(cells[line[0]])
-        for cell in line[1:]:
-            node = index.find(node, cells[cell])
-            if len(node) and node.min() < 0:
-                raise StoreCorrupt(problem=f"a {shape_name(sides)} has a line that is no phrase; see 'crochet verify'")
-        np.maximum(youngest, node, out=youngest)
+    at_once = max(1, BORN_AT_ONCE // max(1, cells.shape[1]))
+    for _, of_length in itertools.groupby(geometry.lines(sides), len):
+        every = list(of_length)
+        for begin in range(0, len(every), at_once):
+            lines = np.array(every[begin : begin + at_once]).T
+            node = index.single.take(cells[lines[0]])
+            for cell in lines[1:]:
+                node = index.find(node.ravel(), cells[cell].ravel()).reshape(node.shape)
+                if node.size and node.min() < 0:
+                    problem = f"a {shape_name(sides)} has a line that is no phrase; see 'crochet verify'"
+                    raise StoreCorrupt(problem=problem)
+            np.maximum(youngest, node.max(axis=0), out=youngest)
     return np.searchsorted(index.limits, youngest, side="right")
 
 
@@ -335,9 +345,10 @@ def with_rates(now: Status, before: Status, seconds: float) -> Status:
     return now.model_copy(update={"corpora": grown})
 
 
-def corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
+def corpus_status(connection: Connection, corpus: Corpus, most: int | None = None) -> CorpusStatus:
+    """How far a corpus is; of work no more than so many pieces are counted in each state."""
     counted = corpora.counted(connection, corpus.id)
-    work, dropped = outbox.states(connection, corpus.id), operators.dropped(connection, corpus.id)
+    work, dropped = outbox.states(connection, corpus.id, most), operators.dropped(connection, corpus.id, most)
     failed, _ = attempts.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
@@ -352,7 +363,7 @@ def corpus_status(connection: Connection, corpus: Corpus) -> CorpusStatus:
         total=sum(change.orthos for change in counted.values()),
         batches=sum(change.batches for change in counted.values()),
         work=work._asdict(),
-        by_kind=operators.by_kind(connection, corpus.id),
+        by_kind=operators.by_kind(connection, corpus.id, most),
         oldest_open=operators.oldest_open(connection, corpus.id),
         dropped=dropped,
         closed=not (work.open or failed or dropped),

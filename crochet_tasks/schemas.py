@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crochet_tasks.db.batches import packed, unpacked
-from crochet_tasks.engine.geometry import Cells, Sides
+if TYPE_CHECKING:
+    from crochet_tasks.engine.geometry import Cells, Sides
 
 
 class Message(BaseModel):
@@ -65,10 +65,14 @@ class Packed(BaseModel):
 
     @classmethod
     def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
+        from crochet_tasks.db.batches import packed  # clients of the API come here without a database
+
         width: Any = cells.dtype.itemsize
         return cls(sides=sides, count=cells.shape[1], width=width, cells=packed(cells), **more)
 
     def unpacked(self) -> Cells:
+        from crochet_tasks.db.batches import unpacked
+
         return unpacked(self.cells, self.count, self.width)
 
 
@@ -205,10 +209,12 @@ class QueueStatus(Answer):
 
 
 class Status(Answer):
+    """Asked of an API, what it does not tell is null."""
+
     database: str
-    schema_version: str
-    bytes: int
-    dead_letters: int
+    schema_version: str | None
+    bytes: int | None
+    dead_letters: int | None
     broker: Literal["none", "answers", "unknown"]
     """`none`: there is no CROCHET_BROKER_URL; `unknown`: it does not say how long the queues are"""
     broker_problem: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -70,7 +71,8 @@ SECRET_BYTES = 32
 def _origins(value: str) -> str:
     for origin in filter(None, value.split(",")):
         url = urlsplit(origin)
-        if url.scheme not in ("http", "https") or not url.hostname or origin != f"{url.scheme}://{url.netloc}":
+        whole = url.scheme in ("http", "https") and url.hostname and origin == f"{url.scheme}://{url.netloc}"
+        if not whole or not re.fullmatch(r"[A-Za-z0-9.:/-]+", origin):  # else Flask-CORS takes it for a pattern
             raise ValueError("must be origins such as https://pages.example, separated by commas")
     return value
 
@@ -168,13 +170,31 @@ class Settings(BaseSettings):
     max_open_work: int = Field(
         default=50_000, ge=1, le=10_000_000, description="searches of a corpus that may be open; no more texts then"
     )
+    max_corpora: int = Field(
+        default=1000, ge=1, le=1_000_000, description="corpora of a tenant, at the most, where the API makes them"
+    )
     api_listeners: int = Field(
-        default=4, ge=0, le=1000, description="who may follow the events at the same time, in one process of the API"
+        default=4,
+        ge=0,
+        le=1000,
+        description="who may follow the events at once, in one process of the API; one tenant has half",
     )
     api_events_seconds: Seconds = Field(
         default=60.0, description="seconds that one may follow the events with one request, at the most"
     )
+    security_log_days: int = Field(
+        default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
+    )
     signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
+    url: str | None = Field(
+        default=None, description="the API to ask (`--url`); without it, commands work on this machine"
+    )
+    key: SecretStr | None = Field(default=None, description="the API key or access token to ask it with (`--key`)")
+    key_file: Path | None = Field(default=None, description="a file that holds the key (`--key-file`)")
+    plain_http: bool = Field(
+        default=False,
+        description="`on`: send the key to other machines over plain http, too; it can be read on the way",
+    )
     flower_host: str = Field(default="127.0.0.1", min_length=1, description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
@@ -241,6 +261,11 @@ def strangers() -> list[str]:
     """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
+
+
+def is_set(name: str) -> bool:
+    """Whether the environment sets this one, to whatever."""
+    return bool(os.environ.get(f"{PREFIX}{name}".upper()))  # noqa: TID251 - this is that module
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 
 from crochet_tasks import queues
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import CrochetError, RedisUnavailable, Retry, SettingMissing
+from crochet_tasks.errors import RedisUnavailable, SettingMissing
+from crochet_tasks.patience import patiently
 from crochet_tasks.settings import Settings
-
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 
 
 def check(settings: Settings, said: Callable[[str], None]) -> None:
@@ -44,21 +41,6 @@ def check_database(settings: Settings, said: Callable[[str], None]) -> None:
         patiently(lambda: schema.check(database), settings.startup_wait, said)
     finally:
         database.close()
-
-
-def patiently(step: Callable[[], None], seconds: float, said: Callable[[str], None]) -> None:
-    """Try again what may succeed later, with growing pauses, for so many seconds; then its error is raised."""
-    until, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return step()
-        except CrochetError as error:
-            left = until - time.monotonic()
-            if error.retry is Retry.NEVER or left <= 0:
-                raise
-            said(f"{error}; trying again")
-            time.sleep(min(pause * random.uniform(0.5, 1.0), left))  # noqa: S311 - jitter
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def check_redis(settings: Settings) -> None:

@@ -232,8 +232,19 @@ _SAID_FIRST = ("timestamp", "service", "level", "event", "logger", "exception")
 
 
 def _line(_logger: object, _name: str, event: Event) -> str:
-    """A line for people: when, who, how bad, what, and what it is about; a traceback below."""
+    """A line for people: when, who, how bad, what, and what it is about; a traceback below, indented.
+
+    What others have given cannot look like a line of its own, nor do anything to the terminal.
+    """
     about = " ".join(f"{key}={value}" for key, value in event.items() if key not in _SAID_FIRST)
-    words = [event["timestamp"], event["service"], event["level"].upper(), event["event"], about]
-    said = " ".join(word for word in words if word)
-    return f"{said}\n{event['exception']}" if event.get("exception") else said
+    words = [event["timestamp"], event["service"], event["level"].upper(), str(event["event"]), about]
+    lines = [" ".join(word for word in words if word)]
+    lines += [f"  {line}" for line in str(event.get("exception") or "").split("\n") if line]
+    return "\n".join(_CONTROL.sub(_escaped, line) for line in lines)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()

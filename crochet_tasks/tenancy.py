@@ -7,14 +7,16 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from psycopg.errors import UniqueViolation
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from crochet_tasks.app import Process
-from crochet_tasks.db import corpora, removal
+from crochet_tasks.db import access, corpora, removal
+from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed
+from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
 
 ANY = "*"
 
@@ -32,19 +34,39 @@ def tag(corpus: Corpus) -> str:
     return f"{corpus.id}-{corpus.revision}"
 
 
-def create(process: Process, tenant: int, wanted: Settled, limits: Limits) -> Corpus:
-    """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange."""
+def create(process: Process, tenant: int, wanted: Settled, limits: Limits, deed: Entry | None = None) -> Corpus:
+    """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora.
+
+    `deed`, here and below, goes to the security log with what is done.
+    """
+    most = process.settings.max_corpora
     corpora.checked(limits)
     corpora.check_name(wanted.name)
     with process.database.transaction() as connection:
+        there = corpora.owned(connection, tenant)
         process.versions.begin(tenant, wanted.name)
         made = corpora.create(connection, tenant, wanted.name, limits, wanted.description, wanted.budget)
         if made is None:
             raise CorpusExists(corpus=wanted.name)
+        if there >= most:
+            raise TooManyCorpora(most=most)
+        _note(connection, deed)
         return made
 
 
-def change(process: Process, tenant: int, name: str, given: Collection[str], wanted: dict[str, Any]) -> Corpus:
+def _note(connection: Connection, deed: Entry | None) -> None:
+    if deed is not None:
+        access.note(connection, deed)
+
+
+def change(
+    process: Process,
+    tenant: int,
+    name: str,
+    given: Collection[str],
+    wanted: dict[str, Any],
+    deed: Entry | None = None,
+) -> Corpus:
     """The corpus with some of Settled changed. `given` are the tags it may be at (or ANY).
 
     Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName. A budget that is raised lets searches go on.
@@ -59,14 +81,17 @@ def change(process: Process, tenant: int, name: str, given: Collection[str], wan
             if after.name != name:
                 for each in (name, after.name):
                     process.versions.begin(tenant, each)
-            return corpora.change(connection, corpus, *after)
+            changed = corpora.change(connection, corpus, *after)
+            if changed.revision != corpus.revision:
+                _note(connection, deed)
+            return changed
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
             raise CorpusExists(corpus=wanted["name"]) from error
         raise
 
 
-def remove(process: Process, tenant: int, name: str, confirmed: str | None) -> int:
+def remove(process: Process, tenant: int, name: str, confirmed: str | None, deed: Entry | None = None) -> int:
     """Let nobody see a corpus any more, and return its number; `sweep` deletes its rows. Its name is free at once.
 
     Raises CorpusUnknown, and NotConfirmed unless `confirmed` is its name.
@@ -79,6 +104,7 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None) -> i
         corpora.named(connection, name, tenant, lock=True)
         process.versions.begin(tenant, name)
         removal.hide(connection, corpus.id)
+        _note(connection, deed)
         return corpus.id
 
 

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
 from crochet_tasks import operating
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, operators
+from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.errors import NotFound
+from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.posting import number_of
 from crochet_tasks.schemas import WorkChanged
 
 
-def retry(process: Process, tenant: int, corpus: str, name: str) -> WorkChanged:
+def retry(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
     """Open failed work of this corpus again, or accept a text again. Raises NotFound and WorkNotFailed."""
     _check(process, tenant, corpus, name)
-    return operating.retry(process, [name])
+    with _found(name):
+        return operating.retry(process, [name], deed)
 
 
-def cancel(process: Process, tenant: int, corpus: str, name: str) -> WorkChanged:
+def cancel(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
     """Cancel a text of this corpus, by its name or its work. Raises NotFound, TextStarted, WorkNotCancellable."""
     _check(process, tenant, corpus, name)
-    return operating.cancel(process, [name])
+    with _found(name):
+        return operating.cancel(process, [name], deed)
+
+
+@contextlib.contextmanager
+def _found(work: str) -> Iterator[None]:
+    """What was deleted since it was checked is not found: a name that is whole and known cannot be wrong."""
+    try:
+        yield
+    except WorkUnknown as error:
+        raise NotFound(what="work", name=work[:100]) from error
 
 
 def _check(process: Process, tenant: int, name: str, work: str) -> None:

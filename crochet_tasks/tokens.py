@@ -20,9 +20,10 @@ from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
-from crochet_tasks.keys import SCOPES, Scope, hashed, included
+from crochet_tasks.keys import SCOPES, Scope, included
 from crochet_tasks.schemas import Tokens
 from crochet_tasks.settings import Settings
+from crochet_tasks.signing import hashed
 
 ACCESS_SECONDS = 600
 SESSION_SECONDS = 30 * 86_400
@@ -38,8 +39,13 @@ class Claims(NamedTuple):
     session: uuid.UUID
 
 
-def exchange(connection: Connection, settings: Settings, key: KeyRow, scopes: Collection[Scope] | None) -> Tokens:
-    """Begin a session of a key, with these of its scopes or all. Raises TokensOff, Forbidden (a scope too many)."""
+def exchange(
+    connection: Connection, settings: Settings, key: KeyRow, scopes: Collection[Scope] | None, deed: Entry | None = None
+) -> Tokens:
+    """Begin a session of a key, with these of its scopes or all. Raises TokensOff, Forbidden (a scope too many).
+
+    `deed` goes to the security log with it, and says which session.
+    """
     secret = _secret(settings)
     allowed = included(key.scopes)
     wanted = allowed if scopes is None else included(scopes)
@@ -47,12 +53,16 @@ def exchange(connection: Connection, settings: Settings, key: KeyRow, scopes: Co
         raise Forbidden(needed=max(wanted - allowed, key=SCOPES.index))
     session = uuid.uuid4()
     access.add_session(connection, session, key.id, sorted(wanted, key=SCOPES.index), SESSION_SECONDS)
-    access.note(connection, Entry("session.begun", key.tenant, key.prefix, details={"session": str(session)}))
+    if deed is not None:
+        access.note(connection, deed._replace(details={**(deed.details or {}), "session": str(session)}))
     return _tokens(connection, secret, Claims(key.prefix, session), wanted)
 
 
-def refresh(database: Database, settings: Settings, token: str) -> Tokens:
-    """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized."""
+def refresh(database: Database, settings: Settings, token: str, asked: Entry) -> Tokens:
+    """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized.
+
+    Where that ends the session, the security log says so, and of `asked` who asked.
+    """
     secret = _secret(settings)
     with database.transaction() as connection:
         found = access.use_refresh_token(connection, hashed(token)) if token.startswith(_REFRESH) else None
@@ -63,8 +73,8 @@ def refresh(database: Database, settings: Settings, token: str) -> Tokens:
                 return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"
-                details = {"session": str(session.id)}
-                access.note(connection, Entry(what, key.tenant, key.prefix, details=details))
+                about = {"what": what, "tenant": key.tenant, "key": key.prefix, "details": {"session": str(session.id)}}
+                access.note(connection, asked._replace(**about))
     raise Unauthorized(reason="the refresh token is not good, or was used before")
 
 

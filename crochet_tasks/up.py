@@ -25,6 +25,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
+from crochet_tasks.patience import patiently
 from crochet_tasks.settings import Settings, environment
 from crochet_tasks.up_log import Log
 from crochet_tasks.up_services import Crew, GaveUp, Pauses, Service, Stop
@@ -170,7 +171,7 @@ def _migrate(url: str, settings: Settings, log: Log) -> None:
             log.say(f"the schema of the database is migrated: {before or 'none'} -> {after}")
 
     try:
-        startup.patiently(step, settings.startup_wait, log.say)
+        patiently(step, settings.startup_wait, log.say)
     finally:
         database.close()
 

@@ -4,6 +4,8 @@ While a version is about to be committed a barrier lies in Redis: readers go to 
 version only by whoever laid it, and only after the commit. Readers keep what they read in the database only where
 nothing lies, and at once; what is kept expires after a moment. So what lies there was never overtaken. Only where Redis
 fails the writer may an older version be shown once more, for SECONDS_FRESH + SECONDS_KEPT at the most.
+
+Keys name their database: several may share one Redis.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import redis
+from sqlalchemy import text
 
 from crochet_tasks import metrics
+from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 
 SECONDS_KEPT = 2
@@ -47,7 +51,10 @@ class Barrier(NamedTuple):
 class Versions:
     """The versions in Redis; without one, or while it is away, every reader asks the database."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
+        """`database` names it, the same in every process; it is asked once, and may raise."""
+        self._database = database
+        self._named: str | None = None
         self._redis: redis.Redis | None = None
         self._rest = 0.0
         if settings.redis_url is not None:
@@ -59,7 +66,10 @@ class Versions:
 
     def read(self, tenant: int, name: str, look: Callable[[], Seen]) -> Seen:
         """The version of a tenant's corpus; `look` asks the database and may raise."""
-        lies = self._ask("get", _key(tenant, name))
+        if self._redis is None:
+            return look()
+        key = self._key(tenant, name)
+        lies = self._ask("get", key)
         with contextlib.suppress(ValueError, TypeError):
             seen = Seen(*map(int, json.loads(lies)))  # type: ignore[arg-type]
             metrics.CACHE.add(cache="version", outcome="hit")
@@ -68,12 +78,12 @@ class Versions:
         began = time.monotonic()
         seen = look()
         if lies is None and time.monotonic() - began < SECONDS_FRESH:
-            self._ask("set", _key(tenant, name), json.dumps(seen), ex=SECONDS_KEPT, nx=True)
+            self._ask("set", key, json.dumps(seen), ex=SECONDS_KEPT, nx=True)
         return seen
 
     def begin(self, tenant: int, name: str) -> Barrier:
         """Have readers go to the database: what a corpus of that name is at is about to change. Before the commit."""
-        barrier = Barrier(_key(tenant, name), f"changing {uuid.uuid4()}")
+        barrier = Barrier("" if self._redis is None else self._key(tenant, name), f"changing {uuid.uuid4()}")
         self._ask("set", *barrier, ex=SECONDS_HELD)
         return barrier
 
@@ -84,6 +94,11 @@ class Versions:
     def close(self) -> None:
         if self._redis is not None:
             self._redis.close()
+
+    def _key(self, tenant: int, name: str) -> str:
+        if self._named is None:
+            self._named = self._database()
+        return f"crochet:version:{self._named}:{tenant}:{name}"
 
     def _ask(self, command: str, *args: object, **options: object) -> bytes | None:
         """What Redis says; None also where it does not answer."""
@@ -97,5 +112,13 @@ class Versions:
         return said if isinstance(said, bytes) else None
 
 
-def _key(tenant: int, name: str) -> str:
-    return f"crochet:version:{tenant}:{name}"
+def identity(database: Database) -> str:
+    """What tells this database from others. Without its timeline, which changes while processes go on (see filters)."""
+    with database.transaction() as connection:
+        return str(connection.execute(text(_IDENTITY)).scalar_one())
+
+
+_IDENTITY = """
+SELECT concat_ws('-', system_identifier, pg_database.oid) FROM pg_control_system(), pg_database
+ WHERE datname = current_database()
+"""

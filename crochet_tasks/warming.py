@@ -38,11 +38,11 @@ class Warming:
         if thread is not None:
             thread.join()
 
-    def ask(self, corpus: Corpus, tag: str) -> None:
-        """Somebody reads this corpus, which is at `tag`."""
+    def ask(self, corpus: Corpus, tag: str, *, lacks: bool = False) -> None:
+        """Somebody reads this corpus, which is at `tag`; and `lacks` what should have been read or was lost since."""
         with self._lock:
             at, when = self._done.get(corpus.id, ("", 0.0))
-            if self._stopped.is_set() or at == tag or time.monotonic() - when < EVERY_SECONDS:
+            if self._stopped.is_set() or (at == tag and not lacks) or time.monotonic() - when < EVERY_SECONDS:
                 return
             self._done[corpus.id] = tag, time.monotonic()
             self._wanted[corpus.id] = corpus

@@ -29,6 +29,12 @@ from tests.server import Missing, Server, give_up
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For `make fuzz`, see tests/integration/test_api_schema.py."""
+    parser.addoption("--fuzz-examples", type=int, help="requests that are made up for each operation of the API")
+    parser.addoption("--fuzz-seed", type=int, help="make up others than in CI: those of this number")
+
+
 def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:
     folder = factory.mktemp(kind.__name__.lower())
     try:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from crochet_tasks.errors import CorpusUnknown, OutputFailed
+from crochet_tasks.errors import CorpusUnknown, InvalidSetting, NotRemote, OutputFailed, WrongCall
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from crochet_tasks.client import Client
     from crochet_tasks.settings import Settings
 
 _STATE = typer.Option(
@@ -50,6 +52,76 @@ def looked_into(state: Path | None, corpus: str) -> Settings:
     if not embedded.store_exists(settings):
         raise CorpusUnknown(corpus=corpus, known="none")
     return settings
+
+
+# ── an API instead of this machine ──────────────────────────────────────────────────────────────
+
+
+def client_of(context: typer.Context, state: Path | None = None) -> Client | None:
+    """A client of the API that --url or CROCHET_URL names, for as long as the command runs; None where none does."""
+    if not _is_remote(context):
+        return None
+    if state is not None:
+        raise WrongCall(problem="--state is a folder of this machine: with --url or CROCHET_URL it has no meaning")
+    from crochet_tasks.client import Client
+    from crochet_tasks.settings import Settings
+
+    options: dict[str, object] = context.find_root().obj
+    if {"key", "key_file"} <= options.keys():
+        raise WrongCall(problem="give --key or --key-file, not both")
+    settings = Settings.load(**options)
+    if settings.url is None:
+        raise WrongCall(problem="--key and --key-file go with --url or CROCHET_URL")
+    client = Client(settings.url, _key(settings, options), plain_http=settings.plain_http)
+    context.call_on_close(client.close)
+    return client
+
+
+def _is_remote(context: typer.Context) -> bool:
+    """By an option, of which nothing else need be known, or by the environment."""
+    if context.find_root().obj:
+        return True
+    from crochet_tasks.settings import is_set
+
+    return is_set("url")
+
+
+def _key(settings: Settings, options: Mapping[str, object]) -> str | None:
+    """Options win over the environment, and a key over a file with one."""
+    if settings.key is not None and "key_file" not in options:
+        return settings.key.get_secret_value()
+    if settings.key_file is None:
+        return None
+    try:
+        return settings.key_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        problem = f"it cannot be read: {reason or 'it is no text'}"
+        raise InvalidSetting(variable="CROCHET_KEY_FILE", problem=problem) from None
+
+
+class Local(TyperCommand):
+    """A command that works on this machine only: it refuses to where an API is named."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # it is one
+        _refuse(ctx)
+        return super().invoke(ctx)
+
+
+class LocalGroup(TyperGroup):
+    """As Local, for a group of commands."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        _refuse(ctx)
+        return super().invoke(ctx)
+
+
+def _refuse(context: typer.Context) -> None:
+    if _is_remote(context):
+        raise NotRemote(command=context.command_path.removeprefix("crochet "))
+
+
+# ── output ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def say(line: str) -> None:

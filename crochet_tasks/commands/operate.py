@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from crochet_tasks.commands.common import Corpus, Json, output, print_json, say, settings_of
+from crochet_tasks.commands.common import Corpus, Json, Local, client_of, output, print_json, say, settings_of
 from crochet_tasks.errors import WorkUnknown, WrongCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crochet_tasks.app import Process
-    from crochet_tasks.schemas import IngestReport, WorkChanged
+    from crochet_tasks.schemas import IngestReport, WorkChanged, WorkList
 
 
 Answered = TypeVar("Answered")
 
 
 def ingest(
+    context: typer.Context,
     files: Annotated[
         list[str], typer.Argument(metavar="FILE", help="UTF-8 texts, ingested in order; '-' is standard input.")
     ],
@@ -36,14 +37,22 @@ def ingest(
 ) -> None:
     """Hand texts to a deployment: they are in the database when this returns, and its workers do the rest.
 
-    Needs CROCHET_DATABASE_URL.
+    Needs CROCHET_DATABASE_URL, or an API (--url).
     """
     from crochet_tasks import accepting
     from crochet_tasks.settings import Settings
 
+    client = client_of(context)
+
     limits = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    handed = accepting.hand_in(Settings.load(), accepting.Request(files, corpus, given, wait), say)
+    request = accepting.Request(files, corpus, given, wait)
+    if client is not None:
+        from crochet_tasks import remote_ingest
+
+        handed = remote_ingest.hand_in(client, Settings.load(), request, say)
+    else:
+        handed = accepting.hand_in(Settings.load(), request, say)
     with output():
         if as_json:
             print_json(handed.report)
@@ -104,6 +113,7 @@ OneCorpus = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help=
 
 @work.command("list")
 def list_work(
+    context: typer.Context,
     corpus: OneCorpus = None,
     standing: Annotated[
         Standing | None,
@@ -115,13 +125,9 @@ def list_work(
     as_json: Json = False,
 ) -> None:
     """List work: by default what is open or has failed, and dead letters."""
-    from crochet_tasks import drawing, looking
-    from crochet_tasks.schemas import WorkList
+    from crochet_tasks import drawing
 
-    def listed(process: Process) -> WorkList:
-        return looking.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
-
-    found = _in_store(listed, WorkList(work=[], more=0))
+    found = _listed(context, corpus, standing, kind, limit)
     with output():
         if as_json:
             print_json(found)
@@ -133,7 +139,23 @@ def list_work(
         say(f"{found.more:,} more: see --limit")
 
 
-@work.command()
+def _listed(
+    context: typer.Context, corpus: str | None, standing: Standing | None, kind: Kind | None, limit: int
+) -> WorkList:
+    if (client := client_of(context)) is not None:
+        from crochet_tasks import remote
+
+        return remote.listed(client, corpus, standing, kind, limit)
+    from crochet_tasks import looking
+    from crochet_tasks.schemas import WorkList
+
+    def listed(process: Process) -> WorkList:
+        return looking.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
+
+    return _in_store(listed, WorkList(work=[], more=0))
+
+
+@work.command(cls=Local)
 def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json: Json = False) -> None:
     """Show all about a piece of work, a text or a dead letter: its tries, their errors, when it is published next."""
     from crochet_tasks import drawing, looking
@@ -147,15 +169,24 @@ def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json
 
 
 @work.command()
-def cancel(names: Ids, *, as_json: Json = False) -> None:
-    """Cancel texts that have not been started: they become no version. They can be given again."""
+def cancel(context: typer.Context, names: Ids, *, as_json: Json = False) -> None:
+    """Cancel texts that have not been started: they become no version. They can be given again.
+
+    An API (--url) takes whole ids, one after the other.
+    """
     from crochet_tasks import operating
 
+    if (client := client_of(context)) is not None:
+        from crochet_tasks import remote
+
+        _show_changed(remote.cancel(client, names), as_json=as_json)
+        return
     _change(lambda process: operating.cancel(process, names), names, as_json=as_json, publishes=True)
 
 
 @work.command()
 def retry(
+    context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="ID", help=ID)] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All that has failed.")] = False,
@@ -163,11 +194,22 @@ def retry(
     corpus: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: only of this corpus.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Do failed or dropped work again; a text is accepted again, at the end of the line."""
+    """Do failed or dropped work again; a text is accepted again, at the end of the line.
+
+    An API (--url) takes whole ids, one after the other.
+    """
     from crochet_tasks import operating
 
     if bool(names) == everything or (names and (dropped or corpus)):
         raise WrongCall(problem="give IDs, or --all, perhaps with --dropped and --corpus")
+    if (client := client_of(context)) is not None:
+        from crochet_tasks import remote
+
+        if dropped:
+            raise WrongCall(problem="an API does not say what was dropped: --dropped is not for --url")
+        made = remote.retry(client, names) if names else remote.retry_all(client, corpus)
+        _show_changed(made, as_json=as_json)
+        return
 
     def again(process: Process) -> WorkChanged:
         return operating.retry(process, names) if names else operating.retry_all(process, corpus, dropped=dropped)
@@ -175,7 +217,7 @@ def retry(
     _change(again, names or [], as_json=as_json, publishes=True)
 
 
-@work.command()
+@work.command(cls=Local)
 def drop(names: Ids, *, as_json: Json = False) -> None:
     """Let failed work be; a dead letter is deleted. Without its searches a corpus is incomplete."""
     from crochet_tasks import operating
@@ -208,6 +250,10 @@ def _change(step: Callable[[Process], WorkChanged], names: list[str], *, as_json
         return made
 
     done = _in_store(changed, WorkUnknown(work=names[0]) if names else WorkChanged(changed=[], notes=[]))
+    _show_changed(done, as_json=as_json)
+
+
+def _show_changed(done: WorkChanged, *, as_json: bool) -> None:
     with output():
         if as_json:
             print_json(done)

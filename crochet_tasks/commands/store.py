@@ -14,6 +14,7 @@ from crochet_tasks.commands.common import (
     Corpus,
     Json,
     State,
+    client_of,
     given,
     looked_into,
     output,
@@ -78,12 +79,20 @@ def run(
 
 
 def export(
+    context: typer.Context,
     state: State = None,
     corpus: Corpus = "main",
     shape: Annotated[str | None, typer.Option(metavar="SHAPE", help="Only this shape, such as 2x3.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
 ) -> None:
     """Write every ortho of a corpus to standard output, best volume first."""
+    if (client := client_of(context, state)) is not None:
+        from crochet_tasks import remote
+
+        with output():
+            for part in remote.export(client, corpus, form, shape):
+                sys.stdout.buffer.write(part)
+        return
     from crochet_tasks import embedded, reports
 
     only = None if shape is None else reports.sides_of(shape)
@@ -131,6 +140,7 @@ def migrate(state: State = None) -> None:
 
 
 def status(
+    context: typer.Context,
     state: State = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
@@ -141,7 +151,16 @@ def status(
 
     With --watch and --json, one JSON object per line.
     """
-    from crochet_tasks import drawing, embedded, looking, reports
+    if (client := client_of(context, state)) is not None:
+        from crochet_tasks import remote
+
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt), output():
+                _watch(remote.looks(client, every, say), as_json=as_json)
+        else:
+            _show_status(remote.status(client), as_json=as_json)
+        return
+    from crochet_tasks import embedded, looking, reports
 
     settings = settings_of(state)
     if watch and embedded.store_exists(settings):
@@ -152,6 +171,12 @@ def status(
     if embedded.store_exists(settings):
         with embedded.opened(settings) as process:
             found = reports.status(process)
+    _show_status(found, as_json=as_json)
+
+
+def _show_status(found: Status, *, as_json: bool) -> None:
+    from crochet_tasks import drawing
+
     with output():
         if as_json:
             print_json(found)

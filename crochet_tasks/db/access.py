@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, and_, case, cast, func, select, update
+from sqlalchemy import Connection, Interval, and_, case, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
@@ -67,9 +67,9 @@ def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
 
 
 def add_key(connection: Connection, values: dict[str, Any], lives: float | None) -> KeyRow:
-    """A new key, which ends after so many seconds, or never."""
-    expires = None if lives is None else _NOW + seconds(lives)
-    return KeyRow(*connection.execute(insert(keys).values(expires_at=expires, **values).returning(*_KEY)).one())
+    """A new key, which ends after so many seconds, or at `expires_at` of its values, or never."""
+    ends = {} if lives is None else {"expires_at": _NOW + seconds(lives)}
+    return KeyRow(*connection.execute(insert(keys).values({**values, **ends}).returning(*_KEY)).one())
 
 
 def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:
@@ -85,10 +85,15 @@ def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, 
     return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
 
 
-def used(connection: Connection, key: int) -> None:
-    """Note that a key was used; where somebody else is noting it just now, that is enough."""
-    free = select(keys.c.id).where(keys.c.id == key).with_for_update(skip_locked=True)
-    connection.execute(update(keys).where(keys.c.id.in_(free)).values(last_used_at=_NOW))
+def used(connection: Connection, row: KeyRow) -> bool:
+    """Note that a key was used, if nobody has noted it since the row was read or is noting it just now.
+
+    Whether that was its first use, of which there is one.
+    """
+    seen = keys.c.last_used_at.is_not_distinct_from(row.last_used_at)
+    free = select(keys.c.id).where(keys.c.id == row.id, seen).with_for_update(skip_locked=True)
+    noted = connection.execute(update(keys).where(keys.c.id.in_(free), seen).values(last_used_at=_NOW)).rowcount
+    return noted == 1 and row.last_used_at is None
 
 
 def revoke(connection: Connection, key: int) -> None:
@@ -157,6 +162,43 @@ def sign(connection: Connection, signature: bytes, kept: float) -> bool:
     connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
     new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
     return connection.execute(new).first() is not None
+
+
+# ── what is kept no longer ───────────────────────────────────────────────────────────────────────
+
+
+SIGNATURES_KEPT = 3600.0
+"""seconds; longer than one of them could come a second time"""
+AT_ONCE = 1000
+
+
+def forget_old(connection: Connection, log_kept: float) -> int:
+    """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
+    of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
+    """
+    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "most": AT_ONCE}
+    return sum(connection.execute(text(statement), values).rowcount for statement in _FORGET)
+
+
+_FORGET = (
+    """
+    DELETE FROM sessions WHERE id IN (
+        SELECT id FROM sessions WHERE expires_at < clock_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM signatures WHERE signature IN (
+        SELECT signature FROM signatures WHERE seen_at < clock_timestamp() - make_interval(secs => :signatures)
+         LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM security_log WHERE id IN (
+        SELECT id FROM security_log WHERE at < clock_timestamp() - make_interval(secs => :log)
+         ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+)
 
 
 # ── the security log ────────────────────────────────────────────────────────────────────────────

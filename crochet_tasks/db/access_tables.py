@@ -70,6 +70,7 @@ sessions = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
     CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    Index("sessions_expires_at_idx", "expires_at"),
     comment="What a key was exchanged for: access tokens name it and are good while it and its key are.",
 )
 
@@ -97,9 +98,9 @@ signatures = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    Column("tenant", Integer, ForeignKey("tenants.id"), primary_key=True),
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
     Column("key", Text, primary_key=True, comment="as the client gave it"),
-    Column("request", LargeBinary, nullable=False, comment="SHA-256 of route and body"),
+    Column("request", LargeBinary, nullable=False, comment="SHA-256 of all that was asked"),
     Column("status", SmallInteger, nullable=False),
     Column("answer", JSONB(none_as_null=True), nullable=False, comment="body and headers"),
     now("created_at"),
@@ -107,7 +108,7 @@ idempotency = Table(
     CheckConstraint("octet_length(request) = 32", name="request"),
     CheckConstraint("status BETWEEN 200 AND 599", name="status"),
     Index("idempotency_created_at_idx", "created_at"),
-    comment="Answers to requests that may come again, written with what they did.",
+    comment="Answers to requests that may come again, written with what they did. A corpus' own, as texts are.",
 )
 
 security_log = Table(
@@ -127,7 +128,12 @@ security_log = Table(
 )
 
 APPEND_ONLY = """
-CREATE TRIGGER security_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON security_log
+CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
 """
+KEPT_FOR_30_DAYS = """
+CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
+FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
+"""
+"""What is older may be deleted: nobody who gets in can take away what tells of it."""
 FIRST_TENANT = "INSERT INTO tenants (name) VALUES ('default')"

@@ -140,7 +140,7 @@ class Due(NamedTuple):
 
 def due(connection: Connection, corpus: int, continued: Ints, version: int) -> Iterator[Due]:
     """The batches searched up to an older version that wait on one of the phrases `continued` (ascending)."""
-    waiting = bulk.stream(connection, _WAITING, {"corpus": corpus, "version": version}, 64)
+    waiting = bulk.stream(connection, _WAITING.format(last="phrases"), {"corpus": corpus, "version": version}, 64)
     marked = np.zeros(int(continued[-1]) + 1 if len(continued) else 0, np.bool_)
     marked[continued] = True
     for batch, sides, count, searched, phrases in waiting:
@@ -149,10 +149,33 @@ def due(connection: Connection, corpus: int, continued: Ints, version: int) -> I
             yield Due(batch, tuple(sides), count, searched)
 
 
+class Waits(NamedTuple):
+    """A batch that waits; `bytes`: what its phrases take as packed."""
+
+    id: int
+    sides: Sides
+    size: int
+    searched: int
+    bytes: int
+
+
+def waiting(connection: Connection, corpus: int) -> list[Waits]:
+    """What waits on phrases, oldest first; the phrases are read with `waited`."""
+    query = _WAITING.format(last="octet_length(phrases)")
+    rows = bulk.rows(connection, query, {"corpus": corpus, "version": None})
+    return [Waits(row[0], tuple(row[1]), *row[2:]) for row in rows]
+
+
+def waited(connection: Connection, ids: list[int]) -> dict[tuple[int, int], bytes]:
+    """Of these batches, by id and the version up to which they were searched, the phrases as packed."""
+    query = "SELECT batch, searched, phrases FROM remediations WHERE batch = ANY(%(ids)s)"
+    return {(batch, searched): phrases for batch, searched, phrases in bulk.rows(connection, query, {"ids": ids})}
+
+
 _WAITING = """
-SELECT batches.id, sides, count, searched, phrases
+SELECT batches.id, sides, count, searched, {last}
   FROM remediations JOIN batches ON batches.id = remediations.batch
- WHERE corpus = %(corpus)s AND searched < %(version)s
+ WHERE corpus = %(corpus)s AND (%(version)s::int IS NULL OR searched < %(version)s)
  ORDER BY batches.id
 """
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
+from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import corpora, counts
 from crochet_tasks.engine.geometry import Limits, Sides
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
@@ -52,6 +53,13 @@ def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = Fals
     """Take a lock. What it protects has to be read in a later statement: this one's snapshot may be older."""
     function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     connection.execute(text(f"SELECT {function}(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
+
+
+def accepting(connection: Connection, number: int) -> Corpus | None:
+    """The corpus, for which nobody else accepts a text or deletes it before the transaction ends; None: it is gone."""
+    hold(connection, number, Lock.ACCEPTANCE)
+    row = connection.execute(_CORPORA.where(corpora.c.id == number, corpora.c.removed_at.is_(None))).first()
+    return None if row is None else _corpus(*row)
 
 
 def checked(limits: Limits) -> Limits:
@@ -116,9 +124,21 @@ def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lo
     query = _seen(tenant).where(corpora.c.name == name)
     row = connection.execute(query.with_for_update(key_share=True) if lock else query).first()
     if row is None:
-        known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN)) or "none"
-        raise CorpusUnknown(corpus=name, known=known)
+        raise unknown(connection, name, tenant)
     return _corpus(*row)
+
+
+def unknown(connection: Connection, name: str, tenant: int) -> CorpusUnknown:
+    """What is raised where a tenant has no corpus of that name."""
+    known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN)) or "none"
+    return CorpusUnknown(corpus=name, known=known)
+
+
+def owned(connection: Connection, tenant: int) -> int:
+    """How many corpora a tenant has. Nobody else makes one for it before the transaction ends."""
+    connection.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update(key_share=True))
+    mine = select(func.count()).where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
+    return int(connection.execute(mine).scalar_one())
 
 
 def numbered(connection: Connection, number: int) -> Corpus:

@@ -23,16 +23,17 @@ class Kept(NamedTuple):
     answer: dict[str, Any]
 
 
-def once(connection: Connection, tenant: int, key: str, request: bytes, do: Callable[[], Kept]) -> tuple[Kept, bool]:
+def once(connection: Connection, corpus: int, key: str, request: bytes, do: Callable[[], Kept]) -> tuple[Kept, bool]:
     """Do what is asked, or give the answer that was given before; (answer, whether it was done now).
 
-    `request` is a SHA-256 of all that was asked. Of two at the same time the second one waits for the first. What
+    `request` is a SHA-256 of all that was asked of this corpus: another one with its name, later, knows none of its
+    answers. Of two at the same time the second one waits for the first. What
     raises is not kept. Raises IdempotencyKeyReused where the key came with another request.
     """
-    connection.execute(text(_LOCK), {"tenant": tenant, "key": f"idempotency {key}"})
+    connection.execute(text(_LOCK), {"corpus": corpus, "key": f"idempotency {key}"})
     known = connection.execute(
         select(idempotency.c.request, idempotency.c.status, idempotency.c.answer).where(
-            idempotency.c.tenant == tenant,
+            idempotency.c.corpus == corpus,
             idempotency.c.key == key,
             idempotency.c.created_at > func.clock_timestamp() - KEPT,
         )
@@ -43,14 +44,14 @@ def once(connection: Connection, tenant: int, key: str, request: bytes, do: Call
         return Kept(known.status, known.answer), False
     done = do()
     values = {"request": request, "status": done.status, "answer": done.answer}
-    new = insert(idempotency).values(tenant=tenant, key=key, **values)
+    new = insert(idempotency).values(corpus=corpus, key=key, **values)
     connection.execute(
-        new.on_conflict_do_update(index_elements=["tenant", "key"], set_={**values, "created_at": func.now()})
+        new.on_conflict_do_update(index_elements=["corpus", "key"], set_={**values, "created_at": func.now()})
     )
     return done, True
 
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:key, :tenant))"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:key, :corpus))"
 
 
 def forget_old(connection: Connection) -> int:
@@ -59,7 +60,8 @@ def forget_old(connection: Connection) -> int:
 
 
 _FORGET = """
-DELETE FROM idempotency WHERE (tenant, key) IN (
-    SELECT tenant, key FROM idempotency WHERE created_at < clock_timestamp() - CAST(:kept AS interval) LIMIT :most
-)
+DELETE FROM idempotency WHERE (corpus, key) IN (
+    SELECT corpus, key FROM idempotency WHERE created_at < clock_timestamp() - CAST(:kept AS interval) LIMIT :most
+) AND created_at < clock_timestamp() - CAST(:kept AS interval)
 """
+"""The second condition is for an answer that is kept anew meanwhile."""

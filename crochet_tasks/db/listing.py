@@ -24,18 +24,23 @@ class TextSeen(NamedTuple):
     finished_at: dt.datetime | None
 
 
-_TEXTS = """
+_PAGE = """
 SELECT texts.id, seq, title, state, sentences, version, octet_length(body), error, position, accepted_at, finished_at
   FROM texts LEFT JOIN (
        SELECT id, row_number() OVER (ORDER BY seq) AS position FROM texts
         WHERE corpus = :corpus AND state IN ('accepted', 'ingested')
        ) AS waiting ON waiting.id = texts.id
- WHERE corpus = :corpus
-"""
-_PAGE = f"""{_TEXTS} AND seq > :after AND (CAST(:state AS text) IS NULL OR state = :state)
+ WHERE corpus = :corpus AND seq > :after AND (CAST(:state AS text) IS NULL OR state = :state)
  ORDER BY seq LIMIT :most
 """
-_ONE = f"{_TEXTS} AND texts.id = :number"
+_ONE = """
+SELECT id, seq, title, state, sentences, version, octet_length(body), error,
+       CASE WHEN state IN ('accepted', 'ingested') THEN (
+           SELECT count(*) FROM texts AS first
+            WHERE first.corpus = texts.corpus AND first.state IN ('accepted', 'ingested') AND first.seq <= texts.seq
+       ) END, accepted_at, finished_at
+  FROM texts WHERE corpus = :corpus AND id = :number
+"""
 
 
 def page(connection: Connection, corpus: int, after: int, state: str | None, most: int) -> list[TextSeen]:
@@ -103,15 +108,9 @@ _SEEN = """
 SELECT corpora.id, tenant, name, version,
        (SELECT coalesce(sum(orthos), 0)::bigint FROM counts WHERE counts.corpus = corpora.id),
        (SELECT count(*) FROM texts WHERE texts.corpus = corpora.id AND state IN ('accepted', 'ingested')),
-       coalesce(opened.number, 0),
+       (SELECT count(*) FROM work WHERE work.corpus = corpora.id AND state = 'open'),
        (SELECT count(*) FROM work WHERE work.corpus = corpora.id AND state = 'failed')
-  FROM corpora LEFT JOIN (
-       SELECT corpus, count(*) AS number FROM (  -- each by its own index
-              SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL
-               UNION ALL
-              SELECT corpus FROM work WHERE state = 'open' AND published_at IS NOT NULL
-              ) AS work GROUP BY corpus
-       ) AS opened ON opened.corpus = corpora.id
+  FROM corpora
  WHERE removed_at IS NULL AND tenant = ANY(:tenants)
  ORDER BY name
 """

@@ -97,12 +97,13 @@ class Wanted(NamedTuple):
         return found if self.kind is None else found & (work.c.kind == self.kind)
 
 
-def listed(connection: Connection, wanted: Wanted, most: int) -> tuple[list[WorkRow], int]:
-    """The first of what is wanted, and how much there is in all.
+def listed(connection: Connection, wanted: Wanted, most: int, counted: int | None = None) -> tuple[list[WorkRow], int]:
+    """The first of what is wanted, and how much there is in all; `counted` where there is more.
 
     First what has failed, then what is open in the order in which it is published, then what ended last.
     """
-    order = (
+    ended = set(wanted.standings) in ({"done"}, {"cancelled"})  # of one state: there is an index in that order
+    order: tuple[ColumnElement[Any], ...] = (
         (work.c.state == "failed").desc(),
         (work.c.state == "open").desc(),
         work.c.finished_at.desc().nulls_first(),
@@ -110,8 +111,11 @@ def listed(connection: Connection, wanted: Wanted, most: int) -> tuple[list[Work
         work.c.created_at,
         work.c.id,
     )
+    if ended:
+        order = (work.c.finished_at.desc(),)
     rows = connection.execute(_WORK.where(wanted.condition).order_by(*order).limit(most))
-    number = connection.execute(select(func.count()).select_from(work).where(wanted.condition)).scalar_one()
+    few = select(work.c.id).where(wanted.condition).limit(counted).subquery()
+    number = connection.execute(select(func.count()).select_from(few)).scalar_one()
     return [_read(row) for row in rows], int(number)
 
 
@@ -185,21 +189,22 @@ def audited(connection: Connection, subject: str) -> list[Entry]:
 # ── how much there is ───────────────────────────────────────────────────────────────────────────
 
 
-def by_kind(connection: Connection, corpus: int) -> dict[str, dict[str, int]]:
-    """Per kind, how much work stands where; what is done or cancelled is left out."""
+def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
+    """Per kind, how much work stands where; what is done or cancelled is left out. Of `most` pieces of work."""
     condition = Wanted([*OPEN, "failed"], corpus).condition
-    # Grouped by place in the select list: the expression holds parameters, and Postgres compares those by number.
-    query = select(work.c.kind, _STANDING, func.count()).where(condition).group_by(text("1"), text("2"))
+    few = select(work.c.kind, _STANDING.label("standing")).where(condition).limit(most).subquery()
+    query = select(few.c.kind, few.c.standing, func.count()).group_by(few.c.kind, few.c.standing)
     found: dict[str, dict[str, int]] = {}
-    for kind, standing, number in connection.execute(query.order_by(text("1"), text("2"))):
+    for kind, standing, number in connection.execute(query.order_by(few.c.kind, few.c.standing)):
         found.setdefault(kind, {})[standing] = int(number)
     return found
 
 
-def dropped(connection: Connection, corpus: int) -> int:
-    """How much work was dropped without which orthos are missing."""
+def dropped(connection: Connection, corpus: int, most: int | None = None) -> int:
+    """How much work was dropped without which orthos are missing; `most` where there is more."""
     lost = work.c.corpus == corpus, work.c.state == "cancelled", work.c.kind.in_(SEARCHING)
-    return int(connection.execute(select(func.count()).select_from(work).where(*lost)).scalar_one())
+    few = select(work.c.id).where(*lost).limit(most).subquery()
+    return int(connection.execute(select(func.count()).select_from(few)).scalar_one())
 
 
 def oldest_open(connection: Connection, corpus: int) -> float | None:

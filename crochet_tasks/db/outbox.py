@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks import instruments, metrics, origin
@@ -183,9 +183,13 @@ class States(NamedTuple):
     failed: int
 
 
-def states(connection: Connection, corpus: int) -> States:
-    rows = connection.execute(
-        select(work.c.state, func.count()).where(work.c.corpus == corpus).group_by(work.c.state)
-    ).all()
-    by_state = {state: int(number) for state, number in rows}
-    return States(*(by_state.get(name, 0) for name in States._fields))
+def states(connection: Connection, corpus: int, most: int | None = None) -> States:
+    """How many items of a corpus are in which state; `most` of a state where there are more."""
+    return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
+
+
+_STATES = """
+SELECT (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'open' LIMIT :most) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'done' LIMIT :most) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'failed' LIMIT :most) AS few)
+"""

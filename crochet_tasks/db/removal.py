@@ -10,7 +10,11 @@ from crochet_tasks.db.tables import corpora
 
 _STEPS = (
     # First the work, of any state: whoever has a message for it finds none, so nothing is written any more.
-    "DELETE FROM work WHERE id IN (SELECT id FROM work WHERE corpus = :corpus LIMIT 5000)",
+    # In the order of an index: what others have is not read, nor what was deleted just before.
+    """
+    DELETE FROM work
+     WHERE id IN (SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000)
+    """,
     "DELETE FROM batches WHERE id IN (SELECT id FROM batches WHERE corpus = :corpus LIMIT 25)",
     # From the end: a chunk refers to the one before it.
     """
@@ -18,6 +22,10 @@ _STEPS = (
        AND first IN (SELECT first FROM phrases WHERE corpus = :corpus ORDER BY first DESC LIMIT 100)
     """,
     "DELETE FROM words WHERE corpus = :corpus AND id IN (SELECT id FROM words WHERE corpus = :corpus LIMIT 20000)",
+    """
+    DELETE FROM idempotency WHERE corpus = :corpus
+       AND key IN (SELECT key FROM idempotency WHERE corpus = :corpus LIMIT 5000)
+    """,
     "DELETE FROM texts WHERE id IN (SELECT id FROM texts WHERE corpus = :corpus LIMIT 50)",
     "DELETE FROM counts WHERE corpus = :corpus",
     "DELETE FROM corpora WHERE id = :corpus",

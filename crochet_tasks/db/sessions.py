@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from psycopg.abc import RV, PQGen
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from crochet_tasks import metrics
@@ -17,13 +18,18 @@ from crochet_tasks.db import measured
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
-CONFLICTS = {"40001", "40P01", "55P03", "57014"}
-"""serialization failure, deadlock, lock time-out, statement time-out: the same transaction may succeed later"""
+CONFLICTS = {"40001", "40P01", "55P03", "57014", "25P03"}
+"""serialization failure, deadlock, time-outs (lock, statement, idle in it): the same transaction may succeed later"""
 
 REFUSALS = {"42501", "25006"}
 """not permitted, read-only"""
 AWAY = {"08", "28", "3D", "53", "55", "57", "58"}
 """classes of states in which the server, or this connection to it, is of no use for the moment"""
+
+TRUSTED_SECONDS = 1.0
+"""for which a connection that was just used is taken to work still: to find out costs as much as a small statement"""
+IDLE_SECONDS = 15.0
+"""that a transaction may rest at least, while its process computes or asks another server"""
 
 
 class Bounds(NamedTuple):
@@ -34,7 +40,32 @@ class Bounds(NamedTuple):
     kept: int = 2
     more: int = 3
     patience: int = 10
-    """psycopg takes 1 for 2"""
+    """also to find out whether one that was idle still works; psycopg takes 1 for 2"""
+    late: float = 10.0
+    """after which a server that has not ended a statement by its time-out is away"""
+
+
+class Bounded(psycopg.Connection[Any]):
+    """A connection on which nothing is waited for longer than `seconds`; then it is closed.
+
+    The server's own time-outs are of no use where it does not move, or its machine is gone: libpq would wait for ever.
+    """
+
+    seconds: float | None = None
+    rests_since: float | None = None
+    """since when nobody uses it"""
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        if timeout is not None or self.seconds is None:
+            return super().wait(gen, interval, timeout)
+        until = time.monotonic() + self.seconds
+        try:
+            return super().wait(gen, interval, self.seconds)
+        except psycopg.OperationalError as error:
+            if time.monotonic() < until or self.closed:
+                raise
+            self.close()  # what it was doing, and how far it is, nobody knows
+            raise psycopg.OperationalError(f"no answer in {self.seconds:g} s") from error
 
 
 class Database:
@@ -45,7 +76,7 @@ class Database:
         options = {
             "statement_timeout": _milliseconds(bounds.statement),
             "lock_timeout": _milliseconds(bounds.lock),
-            "idle_in_transaction_session_timeout": _milliseconds(bounds.statement),
+            "idle_in_transaction_session_timeout": _milliseconds(max(bounds.statement, IDLE_SECONDS)),
             "timezone": "UTC",
             "jit": "off",  # compiling takes longer than our statements
         }
@@ -54,13 +85,14 @@ class Database:
             pool_size=bounds.kept,
             max_overflow=bounds.more,
             pool_timeout=bounds.patience,
-            pool_pre_ping=True,
             connect_args={
                 "connect_timeout": bounds.patience,
+                **_probes(bounds),
                 "application_name": "crochet",
                 "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             },
         )
+        _bind(self.engine, bounds)
         measured.watch(self.engine, bounds.kept + bounds.more)
 
     @contextlib.contextmanager
@@ -90,6 +122,44 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _bind(engine: Engine, bounds: Bounds) -> None:
+    """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
+    longest = bounds.statement + bounds.late
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Bounded:
+        opened = Bounded.connect(*arguments, **named)
+        opened.seconds = longest
+        return opened
+
+    @event.listens_for(engine, "checkin")
+    def idle(connection: Bounded | None, _record: object) -> None:
+        if connection is not None:
+            connection.seconds = bounds.patience
+            connection.rests_since = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def busy(connection: Bounded, *_: object) -> None:
+        rested = 0.0 if connection.rests_since is None else time.monotonic() - connection.rests_since
+        if rested > TRUSTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+            except psycopg.Error as error:
+                raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
+        connection.seconds = longest
+
+
+def _probes(bounds: Bounds) -> dict[str, int]:
+    """By which the kernel finds out that the server's machine is gone."""
+    return {
+        "keepalives": 1,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": round(1000 * (bounds.statement + bounds.late)),
+    }
 
 
 _AFTER = "crochet.after"

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE, JSONB
 
-from crochet_tasks.db.access_tables import APPEND_ONLY, FIRST_TENANT, tenants
+from crochet_tasks.db.access_tables import APPEND_ONLY, FIRST_TENANT, KEPT_FOR_30_DAYS, tenants
 from crochet_tasks.db.metadata import metadata, now
 
 corpora = Table(
@@ -206,6 +206,16 @@ work = Table(
     ),
     # Operators ask for these, and every report counts them.
     Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
+    # Who asks how much a corpus has, and how old, reads no other's; nor does whoever deletes a corpus.
+    Index("work_corpus_idx", "corpus", "state", "created_at"),
+    # What ended stays: who asks the API for the last of it does not read all of it.
+    Index(
+        "work_ended_idx",
+        "corpus",
+        "state",
+        text("finished_at DESC"),
+        postgresql_where=text("state IN ('done', 'cancelled')"),
+    ),
     # A batch is searched by one item at a time, so no child can be found twice.
     Index(
         "work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")
@@ -352,6 +362,7 @@ PROGRAMS = (
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
     """,
     APPEND_ONLY,
+    KEPT_FOR_30_DAYS,
     FIRST_TENANT,
 )
 """Run after the tables were made."""

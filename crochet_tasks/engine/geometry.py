@@ -18,6 +18,8 @@ import numpy.typing as npt
 Sides = tuple[int, ...]
 Cells = npt.NDArray[np.integer]
 """Word ids of orthos of one shape, shape (cells, orthos)."""
+SHAPES_KEPT = 256
+"""whose lines, shells and slabs are kept: of large ones they take 100 KB each, and there are thousands of shapes"""
 
 
 class Limits(NamedTuple):
@@ -40,13 +42,13 @@ def shape_name(sides: Sides) -> str:
     return "x".join(map(str, sides))
 
 
-@functools.cache
+@functools.lru_cache(SHAPES_KEPT)
 def coordinates(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """The coordinates of every cell, in the order of the cells."""
     return tuple(itertools.product(*map(range, sides)))
 
 
-@functools.cache
+@functools.lru_cache(SHAPES_KEPT)
 def lines(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """Every line of a box along every axis, as the cells it runs through."""
     number = {at: cell for cell, at in enumerate(coordinates(sides))}
@@ -58,14 +60,16 @@ def lines(sides: Sides) -> tuple[tuple[int, ...], ...]:
     )
 
 
-@functools.cache
+@functools.lru_cache(SHAPES_KEPT)
 def shells(sides: Sides) -> tuple[tuple[int, ...], ...]:
     """The cells of each shell (same coordinate sum), from the origin outwards."""
-    sums = [sum(at) for at in coordinates(sides)]
-    return tuple(tuple(c for c, s in enumerate(sums) if s == shell) for shell in range(max(sums) + 1))
+    found: list[list[int]] = [[] for _ in range(sum(sides) - len(sides) + 1)]
+    for cell, at in enumerate(coordinates(sides)):
+        found[sum(at)].append(cell)
+    return tuple(map(tuple, found))
 
 
-@functools.cache
+@functools.lru_cache(SHAPES_KEPT)
 def unit_cells(sides: Sides) -> tuple[int, ...]:
     """Per axis: the cell one step from the origin along it."""
     return tuple(math.prod(sides[axis + 1 :]) for axis in range(len(sides)))
@@ -111,7 +115,7 @@ def slabs(sides: Sides, limits: Limits) -> tuple[Slab, ...]:
     )
 
 
-@functools.cache
+@functools.lru_cache(SHAPES_KEPT)
 def slab(sides: Sides, axis: int) -> Slab:
     """The slab of one more step along `axis`; `axis == len(sides)` adds an axis (a box is one cell thick along it)."""
     thick = (*sides, 1) if axis == len(sides) else sides

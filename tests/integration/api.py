@@ -10,6 +10,7 @@
         answer = api.nobody.get(...)                    # no key at all
         api.problem(answer, "corpus_unknown", 404)      # it is that problem; returns its document
 
+    with listening(api) as url:                     # a real HTTP server on loopback, in a thread
     api.process      what the application works with (crochet_tasks.app.Process): steps.accept, steps.run, steps.sql
     api.with_key(key)  a client with any key or token; api.keys: the keys by scope
 
@@ -19,6 +20,9 @@ server with authentication; for others use `made(process, settings)`.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +30,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from api import create_app
@@ -94,6 +99,27 @@ def made(process: Process, settings: Settings | None = None) -> Api:
     other = Wanted("stranger", scopes, tenant="other")
     given["stranger"] = keys.create(process.database, other, new_tenant=True).key
     return Api(app, process, given)
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections stay open
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - it is Werkzeug's
+        pass
+
+
+@contextlib.contextmanager
+def listening(api: Api) -> Iterator[str]:
+    """The address of a server that answers with this application."""
+    server = make_server("127.0.0.1", 0, api.app, threaded=True, request_handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

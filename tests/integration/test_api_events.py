@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from crochet_tasks import following
+from crochet_tasks import following, keys
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, listing
 from crochet_tasks.db.corpora import Corpus
@@ -95,6 +95,21 @@ def test_a_stream_ends_after_a_while(process: Process) -> None:
     assert text.startswith("retry: 1000\n\n")
     assert ": still here\n\n" in text
     assert text.endswith("event: end\ndata: {}\n\n")
+
+
+def test_a_stream_ends_with_its_key(api: Api, corpus: Corpus) -> None:
+    """Or with the session of its token: with the next look, and nothing more is told."""
+    token = api.read.post("/v1/tokens", json={}).get_json()["access_token"]
+    for key, end in ((token, lambda: api.with_key(token).delete("/v1/tokens")), (api.keys["read"], lambda: None)):
+        answer = api.with_key(key).get("/v1/events", buffered=False)
+        stream = events(answer)
+        assert next(stream)[0] == "progress"
+        end()
+        if key == api.keys["read"]:
+            keys.revoke(api.process.database, key)
+        steps.accept(corpus, "something new")
+        assert [event for event, _ in stream] == ["end"]
+        answer.close()
 
 
 def test_few_may_listen(api: Api, corpus: Corpus) -> None:

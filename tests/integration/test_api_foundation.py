@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import io
 import json
 import logging
@@ -12,20 +13,62 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import create_app, middleware, problems
-from crochet_tasks import app
+from api import create_app, middleware
+from crochet_tasks import app, errors
 from crochet_tasks.app import Process
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, StoreCorrupt
 from crochet_tasks.settings import Settings
 from tests import services
-from tests.integration.api import SETTINGS, Api, made
+from tests.integration import steps
+from tests.integration.api import SETTINGS, Api, listening, made
 from tests.integration.test_api_security import guarded, made_again
 
 pytestmark = pytest.mark.integration
+
+
+JSON = "application/json"
+
+
+class Wire:
+    """Asks over a real connection, with a key; a body that is an iterator goes in chunks."""
+
+    def __init__(self, connection: http.client.HTTPConnection, key: str) -> None:
+        self._connection, self._key = connection, key
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | Iterator[bytes] = b""
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        authorized = {"Authorization": f"Bearer {self._key}", **headers}
+        self._connection.request(method, path, body, authorized, encode_chunked=not isinstance(body, bytes))
+        answer = self._connection.getresponse()
+        told = answer.read()
+        if answer.status >= 400:
+            self._connection.close()  # what is left of the body is in the way of the next request
+        return answer, told
+
+
+@contextlib.contextmanager
+def wired(api: Api, scope: str) -> Iterator[Wire]:
+    with (
+        listening(api) as url,
+        contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection,
+    ):
+        yield Wire(connection, api.keys[scope])
+
+
+@pytest.fixture
+def wire(api: Api) -> Iterator[Wire]:
+    """An administrator's, to an API with the corpus `genesis`."""
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    with wired(api, "admin") as wire:
+        yield wire
+
 
 # ── the form of requests ────────────────────────────────────────────────────────────────────────
 
@@ -97,6 +140,72 @@ def test_too_large(process: Process) -> None:
     api.problem(answer, "request_too_large", 413)
 
 
+def test_too_large_in_chunks(process: Process) -> None:
+    """Nobody takes the beginning of a body for the whole, however good it looks; one that just fits is taken."""
+    api = made(process, Settings(**SETTINGS, max_text_bytes=1))
+    limit = api.app.config["MAX_CONTENT_LENGTH"]
+    bodies = (b"{}".ljust(limit + 70_000), b"{}".ljust(limit) + b"x", b"{}".ljust(limit + 1), b"{}".ljust(limit))
+    with wired(api, "read") as wire:
+        for body in bodies:
+            answer, told = wire.ask("POST", "/v1/tokens", {"Content-Type": JSON}, iter([body[:60_000], body[60_000:]]))
+            code = json.loads(told).get("code")
+            assert (answer.status, code) == ((201, None) if len(body) == limit else (413, "request_too_large"))
+
+
+@pytest.mark.parametrize(
+    ("announced", "sent"),
+    [
+        ("Content-Length: 100", b"the sea"),
+        ("Transfer-Encoding: chunked", b"7\r\nthe sea\r\n"),
+        ("Transfer-Encoding: chunked", b"7\r\nthe s"),
+        ("Transfer-Encoding: chunked", b"zz\r\nthe sea\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_that_breaks_off_is_none(api: Api, announced: str, sent: bytes) -> None:
+    """Its beginning is not taken for a text: a connection that is cut has done nothing."""
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    head = f"POST / HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n".encode()
+    arrived = next(RequestParser(Config(), iter([head + sent]), ("127.0.0.1", 1)))  # as the gateway reads it
+    name, value = announced.split(": ")
+    environ = {"wsgi.input": arrived.body, "wsgi.input_terminated": True}
+    answer = api.write.post(
+        "/v1/corpora/genesis/texts?title=t",
+        content_type="text/plain",
+        headers={name: value},
+        environ_overrides={**environ, **({"CONTENT_LENGTH": value} if name == "Content-Length" else {})},
+    )
+    api.problem(answer, "malformed_request", 400)
+    assert steps.sql(api.process, "SELECT count(*) FROM texts") == [(0,)]
+
+
+EVIL = "%0d%0aX-Evil:%201%0d%0a%0d%0a<script>"
+GIVEN: list[tuple[str, str, dict[str, str]]] = [
+    ("GET", f"/{EVIL}", {}),
+    ("GET", f"/v1/corpora/{EVIL}", {}),
+    ("GET", f"/v1/corpora/genesis/orthos/{EVIL}", {}),
+    ("GET", f"/v1/corpora/genesis/orthos?shape={EVIL}", {"Accept": "application/x-ndjson"}),
+    ("GET", f"/problems/{EVIL}", {}),
+    ("GET", f"/docs/{EVIL}", {}),
+    ("PUT", f"/v1/corpora/{EVIL}", {}),
+    ("POST", f"/v1/corpora/genesis/texts?title={EVIL}", {"Content-Type": "text/plain"}),
+    ("POST", "/v1/corpora/genesis/texts?title=t", {"Content-Type": "text/plain", "Idempotency-Key": "a\tX-Evil:1"}),
+    ("GET", "/v1/corpora", {"X-Request-ID": "12345678\tX-Evil: 1"}),
+    ("GET", "/v1/corpora", {"If-None-Match": '"a\tX-Evil: 1"'}),
+    ("GET", "/v1/corpora", {"Origin": "https://a.example\tX-Evil: 1"}),
+]
+
+
+def test_nothing_given_becomes_a_header(wire: Wire) -> None:
+    """Whatever is in an address or a header, the answer has the headers that it has otherwise, and shows no page."""
+    for method, path, headers in GIVEN:
+        answer, body = wire.ask(method, path, headers, b"the sea" if method == "POST" else b"")
+        assert 200 <= answer.status < 500
+        assert not [name for name, value in answer.getheaders() if "evil" in f"{name}{value}".lower()], path
+        assert answer.headers.get_content_type() in (JSON, "application/problem+json", "application/x-ndjson"), path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        json.loads(body or b"{}")
+
+
 class Slow(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         time.sleep(0.02)
@@ -146,7 +255,7 @@ def test_nothing_of_the_inside_goes_out(
 
 def test_every_problem_is_explained(api: Api) -> None:
     """The type of a problem is an address where it is."""
-    for code, kind in problems.kinds().items():
+    for code, kind in errors.kinds().items():
         assert api.nobody.get(f"/problems/{code}").get_json()["status"] == kind.status
     api.problem(api.nobody.get("/problems/nix"), "not_found", 404)
 
@@ -213,7 +322,13 @@ def test_openapi_says_all_that_is_answered(api: Api) -> None:
     assert spec["openapi"].startswith("3.1")
     for path, item in spec["paths"].items():
         for operation in item.values():
-            errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+            of_the_gateway = {"414", "431"}
+            errors = {
+                status: answer
+                for status, answer in operation["responses"].items()
+                if status >= "400" and status not in of_the_gateway
+            }
+            assert of_the_gateway <= set(operation["responses"])
             if path.startswith("/v1"):
                 assert {"400", "429", "500", "503"} <= set(errors), path
                 assert ("401" in errors) == ("security" in operation) or path == "/v1/tokens/refresh"
@@ -231,6 +346,32 @@ def test_large_answers_are_compressed(api: Api) -> None:
     for refused in ("identity", "gzip;q=0", "br"):
         assert "Content-Encoding" not in api.nobody.get("/openapi.json", headers={"Accept-Encoding": refused}).headers
     assert "Content-Encoding" not in api.nobody.get("/health/live", headers={"Accept-Encoding": "gzip"}).headers
+
+
+def test_tags_of_compressed_answers(wire: Wire) -> None:
+    """A strong ETag is that of the very bytes, so it comes with those; what is compressed has a weak one. Both fit."""
+    patched = {"Content-Type": "application/merge-patch+json", "If-Match": "*"}
+    wire.ask("PATCH", "/v1/corpora/genesis", patched, json.dumps({"description": "word " * 400}).encode())
+    for number in range(30):
+        body = json.dumps({"name": f"corpus-{number}"}).encode()
+        wire.ask("POST", "/v1/corpora", {"Content-Type": JSON}, body)
+    for path, weak in (("/v1/corpora/genesis", False), ("/v1/corpora", True)):
+        plain, _ = wire.ask("GET", path, {})
+        small, _ = wire.ask("GET", path, {"Accept-Encoding": "gzip"})
+        assert (small.headers["Content-Encoding"] == "gzip", small.headers["ETag"].startswith("W/")) == (weak, weak)
+        assert plain.headers["ETag"] == small.headers["ETag"]
+        assert (small.headers["Vary"] == "Accept-Encoding") is weak
+        for accepted in ("gzip", "identity"):
+            again, nothing = wire.ask(
+                "GET", path, {"Accept-Encoding": accepted, "If-None-Match": small.headers["ETag"]}
+            )
+            assert (again.status, nothing) == (304, b"")
+    tag = wire.ask("GET", "/v1/corpora/genesis", {"Accept-Encoding": "gzip"})[0].headers["ETag"]
+    changed = {**patched, "If-Match": tag, "Accept-Encoding": "gzip"}
+    assert [wire.ask("PATCH", "/v1/corpora/genesis", changed, b'{"budget": 7}')[0].status for _ in range(2)] == [
+        200,
+        412,
+    ]
 
 
 def test_pages_of_these_origins_may_ask(process: Process) -> None:

@@ -8,12 +8,17 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from crochet_tasks.answers import BestOrthos, OrthoPage
+from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.settings import Settings
 from tests import oracle
 from tests.integration import steps
-from tests.integration.api import Api, api  # noqa: F401 - a fixture
+from tests.integration.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
+from tests.services import Redis
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +83,22 @@ def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:  # noqa: F811
         export = api.read.get(f"{URL}/orthos", query_string=query, headers=NDJSON).data.splitlines()
         assert {json.loads(line)["id"] for line in export} == {ortho["id"] for ortho in found}, query
     assert [set(ortho) for ortho in get(api, "/orthos", fields="words,id", limit=2)["orthos"]] == [{"words", "id"}] * 2
+
+
+def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """To the byte, without making a model of each."""
+    steps.ingest_all(corpus, ['it\'s été Ωmega, été zoë, it\'s naïve, naïve zoë, "zoë 日本'])
+    for path, model in (
+        ("/orthos?limit=1000", OrthoPage),
+        ("/orthos?limit=2", OrthoPage),
+        ("/orthos?limit=9&fields=words,id", OrthoPage),
+        ("/orthos?limit=9&fields=volume,born,shape&contains=zoë", OrthoPage),
+        ("/orthos?contains=unknown", OrthoPage),
+        ("/orthos/best?limit=5", BestOrthos),
+    ):
+        written = api.read.get(URL + path).data
+        assert model.model_validate_json(written, strict=True).model_dump_json(exclude_unset=True).encode() == written
+    assert "zoë".encode() in api.read.get(f"{URL}/orthos?contains=zoë").data
 
 
 @pytest.mark.parametrize(
@@ -235,3 +256,36 @@ def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa
     waiting = get(api, "/remediations", phrase="c f")
     assert sum(shape["orthos"] for shape in waiting["shapes"]) > 0
     assert waiting["batches"][0]["searched"] <= 3
+
+
+def test_a_filter_that_was_lost_is_filled_again(
+    process: Process, redis_server: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too much is lacking to be added at once the answer is exact, and the next ones are probable."""
+    for bound in ("finding.LEFT_OUT", "finding.FILLED_AT_ONCE", "warming.EVERY_SECONDS"):
+        monkeypatch.setattr(f"crochet_tasks.{bound}", 0)
+    steps.ingest_all(steps.new_corpus(process, name="genesis"), steps.TEXTS)
+    settings = Settings(redis_url=SecretStr(redis_url))
+    api = made(Process(settings, process.database), Settings(**SETTINGS))
+    ids = [ortho["id"] for ortho in get(api, "/orthos")["orthos"]]
+
+    def check() -> tuple[bool, bool]:
+        thread = api.app.extensions["crochet.warming"]._thread
+        if thread is not None:
+            thread.join()
+        answer = api.read.post(f"{URL}/orthos/check", json={"ids": ids, "exact": False}).get_json()
+        return all(each["stored"] for each in answer["results"]), answer["exact"]
+
+    assert check() == (True, False)
+    redis_server.flush()
+    assert check() == (True, True)
+    assert check() == (True, False)
+
+
+def test_boxes_of_too_many_cells_are_refused(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """Together: a thousand of 64 cells are not too many."""
+    box = [[f"w{row * 8 + place}" for place in range(8)] for row in range(8)]
+    answer = api.read.post(f"{URL}/orthos/check", json={"grids": [box] * 1000})
+    assert {each["reason"] for each in answer.get_json()["results"]} == {"line"}
+    large = [[f"w{row * 32 + place}" for place in range(32)] for row in range(32)]
+    api.problem(api.read.post(f"{URL}/orthos/check", json={"grids": [large] * 65}), "invalid_request", 422)

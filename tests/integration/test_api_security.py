@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import threading
 import time
 from typing import Any
 
 import jwt
 import pytest
 from flask import Flask
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from api import create_app, security
@@ -16,7 +19,9 @@ from crochet_tasks import keys
 from crochet_tasks.app import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.keys import Wanted
+from crochet_tasks.relay import Relay
 from crochet_tasks.settings import Settings
+from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
 from tests.integration import steps
 from tests.integration.api import SETTINGS, Api, made
 
@@ -97,7 +102,7 @@ def test_the_secret_decides(guards: Api) -> None:
     """The prefix of a good key with another one's secret is no key."""
     own, other = guards.keys["read"], guards.keys["admin"]
     mixed = f"{own.rsplit('_', 1)[0][:14]}_{other[15:]}"
-    assert keys.split(mixed) is not None
+    assert split(mixed) is not None
     guards.problem(get(guards, mixed), "unauthorized", 401)
 
 
@@ -313,8 +318,8 @@ def signing(process: Process) -> Api:
 
 def signed(key: str, target: str, body: bytes = b"", date: str | None = None, method: str = "POST") -> dict[str, str]:
     date = date or f"{time.time():.6f}"
-    made = security.signature(key.split("_", 2)[2], method, target, date, body)
-    return {security.DATE_HEADER: date, security.SIGNATURE_HEADER: made}
+    made = signature(hashed(key.split("_", 2)[2]), method, target, date, body)
+    return {DATE_HEADER: date, SIGNATURE_HEADER: made}
 
 
 def test_signed(signing: Api) -> None:
@@ -341,9 +346,9 @@ def test_signatures_of_something_else(signing: Api, part: str) -> None:
     elif part == "method":
         headers = signed(signing.keys["admin"], target, b"x", method="GET")
     elif part == "date":
-        headers[security.DATE_HEADER] = f"{time.time() + 1:.6f}"
+        headers[DATE_HEADER] = f"{time.time() + 1:.6f}"
     elif part == "none":
-        headers[security.SIGNATURE_HEADER] = "\xff"
+        headers[SIGNATURE_HEADER] = "\xff"
     asked = {"path": "/v1/test/admin/?a=1", "query": "/v1/test/admin?a=2"}.get(part, target)
     answer = signing.admin.post(asked, data=b"y" if part == "body" else b"x", headers=headers)
     if part == "path":
@@ -380,6 +385,28 @@ def test_security_log_is_append_only(api: Api, change: str) -> None:
     """Nobody changes what it says."""
     with pytest.raises(Exception, match="append only"):
         steps.sql(api.process, change)
+
+
+def test_what_is_kept_no_longer(guards: Api) -> None:
+    """Sessions that ended, their tokens, old signatures and old lines of the log go; nothing else does."""
+    process = guards.process
+    kept, ended = (guards.read.post("/v1/tokens", json={}).get_json() for _ in range(2))
+    session = jwt.decode(ended["access_token"], options={"verify_signature": False})["sid"]
+    steps.sql(process, "UPDATE sessions SET expires_at = now() - interval '1 s' WHERE id = :id", id=session)
+    steps.sql(process, "INSERT INTO signatures VALUES (sha256('old'), now() - interval '2 h'), (sha256('new'), now())")
+    steps.sql(process, "INSERT INTO security_log (what, at) VALUES ('old', now() - interval '40 days')")
+    before = steps.sql(process, "SELECT count(*) FROM security_log")
+    relay = Relay(process, threading.Event())
+    relay._tidy_up()
+    assert steps.sql(process, "SELECT count(*) FROM security_log") == before
+    relay._process = dataclasses.replace(process, settings=Settings(security_log_days=31))
+    relay._tidy_up()
+    assert steps.sql(process, "SELECT count(*) FROM security_log WHERE what = 'old'") == [(0,)]
+    assert steps.sql(process, "SELECT count(*) - :n + 1 FROM security_log", n=before[0][0]) == [(0,)]
+    assert steps.sql(process, "SELECT signature = sha256('new') FROM signatures") == [(True,)]
+    assert steps.sql(process, "SELECT count(*) FROM sessions") == [(1,)]
+    assert steps.sql(process, "SELECT count(*) FROM refresh_tokens") == [(1,)]
+    assert get(guards, kept["access_token"]).status_code == 200
 
 
 def test_request_ids_are_in_the_log(guards: Api) -> None:
@@ -422,14 +449,39 @@ def test_limits_are_per_key_and_tier(process: Process) -> None:
 
 
 def test_limits_of_strangers_are_per_address(process: Process) -> None:
-    """Who has no good key is counted by address; those who have one are not refused for it. Probes are not counted."""
+    """Who has no good key is counted by address. Probes are not counted."""
     api = limited(process)
     bad = "crk_aaaaaaaaaa_" + "A" * 43
     assert [get(api, bad).status_code for _ in range(4)] == [401] * 3 + [429]
     other: dict[str, Any] = {"environ_base": {"REMOTE_ADDR": "10.0.0.9"}}
     assert get(api, bad, **other).status_code == 401
-    assert get(api, api.keys["read"]).status_code == 200
     assert [api.nobody.get("/health/live").status_code for _ in range(5)] == [200] * 5
+
+
+def test_guessing_costs_the_database_nothing(process: Process) -> None:
+    """Once an address is refused for it, no key from there is looked up but those that were good when last used."""
+    api = limited(process)
+    assert get(api, api.keys["read"]).status_code == 200
+    guesses = ["crk_" + letter * 10 + "_" + letter.upper() * 43 for letter in "abcdef"]
+    assert [get(api, guess).status_code for guess in guesses[:4]] == [401] * 3 + [429]
+    statements: list[str] = []
+
+    def note(*given: Any) -> None:
+        statements.append(given[2])
+
+    engine = process.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        answers = [get(api, guess) for guess in (*guesses, "crk_", "x.y.z", api.keys["write"])]
+        assert [answer.status_code for answer in answers] == [429] * len(answers)
+        assert statements == []
+        assert get(api, api.keys["read"]).status_code == 200
+        assert statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    keys.revoke(process.database, api.keys["read"])
+    assert [get(api, api.keys["read"]).status_code for _ in range(2)] == [429, 429]
+    assert "Retry-After" in answers[0].headers
 
 
 def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -13,6 +13,7 @@ from crochet_tasks import app
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from crochet_tasks.versions import Seen, Versions
 from tests import services
@@ -20,6 +21,10 @@ from tests.integration import steps
 from tests.integration.api import SETTINGS, Api, made
 
 pytestmark = pytest.mark.integration
+
+
+def here() -> str:
+    return "here"
 
 
 def never() -> Seen:
@@ -51,19 +56,19 @@ def corpus(api: Api) -> Corpus:
 
 def test_the_database_is_asked_once(settings: Settings) -> None:
     """Then Redis knows it, for a moment, and so do other processes."""
-    one, other = Versions(settings), Versions(settings)
+    one, other = Versions(settings, here), Versions(settings, here)
     assert one.read(1, "genesis", lambda: Seen(7, 3)) == Seen(7, 3)
     assert other.read(1, "genesis", never) == Seen(7, 3)
     assert one.read(2, "genesis", lambda: Seen(8, 1)) == Seen(8, 1)
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:  # type: ignore[union-attr]
-        assert 0 < client.ttl("crochet:version:1:genesis") <= 2
+        assert 0 < client.ttl("crochet:version:here:1:genesis") <= 2
     one.close()
     other.close()
 
 
 def test_while_a_version_is_made_the_database_is_asked(settings: Settings) -> None:
     """From before the commit on; nobody keeps what was read meanwhile, nor what was read before and comes late."""
-    versions = Versions(settings)
+    versions = Versions(settings, here)
 
     def late() -> Seen:
         barrier = versions.begin(1, "genesis")  # all of it, while this reader has the old version in hand
@@ -78,9 +83,19 @@ def test_while_a_version_is_made_the_database_is_asked(settings: Settings) -> No
     versions.close()
 
 
+def test_databases_that_share_a_redis_do_not_see_each_others_versions(
+    process: Process, create: Callable[[str], str], migrated: str, settings: Settings
+) -> None:
+    steps.ingest_all(steps.new_corpus(process, name="genesis"), ["a text"])
+    assert made(process, Settings(**SETTINGS)).read.get("/v1/corpora/genesis/version").status_code == 200
+    other = Process(settings, Database(create(migrated), settings))
+    assert made(other, Settings(**SETTINGS)).read.get("/v1/corpora/genesis/version").status_code == 404
+    other.close()
+
+
 def test_a_writer_that_comes_late_changes_nothing(settings: Settings) -> None:
     """Only who has laid the last barrier may take it away."""
-    versions = Versions(settings)
+    versions = Versions(settings, here)
     first, second = versions.begin(1, "genesis"), versions.begin(1, "genesis")
     versions.end(second, Seen(7, 5))
     versions.end(first, Seen(7, 4))

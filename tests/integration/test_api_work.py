@@ -55,7 +55,24 @@ def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     assert {line["state"] for line in work(api, state="done")} == {"done"}
     assert [line["kind"] for line in work(api, kind="context", state="done")] == ["context"]
     bounded = api.read.get(f"{URL}/work?limit=1").get_json()
-    assert (len(bounded["work"]), bounded["more"], bounded["version"]) == (1, 1, 1)
+    assert (len(bounded["work"]), bounded["more"], bounded["version"], bounded["at_least"]) == (1, 1, 1, False)
+
+
+def test_work_is_not_counted_without_end(
+    api: Api,  # noqa: F811
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much there is: then the answer says that it is more. What ended last comes first."""
+    monkeypatch.setattr("api.work.COUNTED", 5)
+    steps.ingest_all(corpus, steps.TEXTS)
+    found = api.read.get(f"{URL}/work?state=done&limit=2").get_json()
+    assert (len(found["work"]), found["more"], found["at_least"]) == (2, 3, True)
+    ended = [line["finished_at"] for line in work(api, state="done")]
+    assert len(ended) > 5
+    assert ended == sorted(ended, reverse=True)
+    status = api.read.get(f"{URL}/status").get_json()
+    assert (status["work"], status["at_least"], status["closed"]) == ({"open": 0, "done": 5, "failed": 0}, True, True)
 
 
 def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -22,7 +22,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import shape_name, volume
 from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, PhraseUnknown
-from crochet_tasks.filters import _keys
+from crochet_tasks.filters import Chain, _keys
 from crochet_tasks.finding import Catalog
 from crochet_tasks.finding_answers import Checks, Page
 from crochet_tasks.finding_checks import Reason
@@ -171,6 +171,11 @@ def test_small_batches_and_little_memory_change_nothing(database: str) -> None:
             assert catalog.store.batches.bytes <= 3000
             assert joined(pages(catalog, look, 3, contains="a")) == [o for o in ALL if "a" in o.words]
             assert all(catalog.by_id(*look.args, ortho.id) for ortho in ALL)
+            waiting = all_waiting(catalog, look)
+            catalog.remediations._kept.most = 700
+            catalog.remediations._kept.forget(lambda key: True)
+            assert all_waiting(catalog, look) == waiting
+            assert len(catalog.remediations._kept) <= 1
 
 
 def test_the_order_holds_where_first_halves_of_ids_are_equal(
@@ -193,6 +198,10 @@ def test_the_order_holds_where_first_halves_of_ids_are_equal(
             detail = catalog.by_id(*look.args, ortho.id)
             assert detail is not None
             assert detail.words == ortho.words
+    there = [ortho.id for ortho in joined(pages(catalog, look, 1000))]
+    absent = [f"{int(id, 16) ^ 1:032x}" for id in there]  # noqa: A001 - it is its name
+    assert stored(catalog.check(*look.args, there)) == [True] * len(ALL)
+    assert stored(catalog.check(*look.args, there + absent)) == [True] * len(ALL) + [False] * len(ALL)
 
 
 def test_a_cursor_is_good_for_its_own_question_only(catalog: Catalog, look: Look, process: Process) -> None:
@@ -402,11 +411,31 @@ def test_probable_answers_miss_nothing_and_seldom_err(
     assert sum(stored(with_redis.check(*look.args, absent, exact=False))) <= 10
 
 
+def test_nobody_waits_for_much_to_be_put_into_the_filter(
+    with_redis: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("LEFT_OUT", "FILLED_AT_ONCE"):
+        monkeypatch.setattr(f"crochet_tasks.finding.{bound}", 0)
+    for exact in (True, False):
+        result = with_redis.check(*look.args, [ortho.id for ortho in ALL], exact=False)
+        assert (stored(result), result.exact, result.degraded) == ([True] * len(ALL), exact, False)
+        with_redis.warm(look.corpus)
+
+
 def fill(catalog: Catalog, name: str, first: int, batches: int, size: int, orthos: int) -> list[Any]:
     random = np.random.default_rng(first)
     ids = [random.integers(0, 1 << 64, (size, 2), np.uint64) for _ in range(batches)]
-    assert catalog.filters.add(name, range(first, first + batches), iter(ids), orthos=orthos)
+    some = range(first, first + batches)
+    assert catalog.filters.add(name, catalog.filters.missing(name, some)[0], some, iter(ids), orthos=orthos)
     return ids
+
+
+def in_filter(catalog: Catalog, name: str, batches: int) -> Chain:
+    """The chain in which all batches up to that one are."""
+    chain, missing = catalog.filters.missing(name, range(batches))
+    assert chain is not None
+    assert not missing
+    return chain
 
 
 def test_a_filter_grows_by_layers_and_keeps_its_promise(with_redis: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,17 +445,17 @@ def test_a_filter_grows_by_layers_and_keeps_its_promise(with_redis: Catalog, mon
     for step in range(8):
         ids += fill(with_redis, "grows", 10 * step, 10, 2000, orthos=4_000)
         if step == 3:  # what is in it already takes no room
-            assert filters.add("grows", [1000], iter(ids), orthos=10_000)
-    assert filters.missing("grows", range(81)) == {80}
-    chain = filters._known["grows"]
+            assert filters.add("grows", filters.missing("grows", [1000])[0], [1000], iter(ids), orthos=10_000)
+    assert filters.missing("grows", range(81))[1] == {80}
+    chain = in_filter(with_redis, "grows", 80)
     assert len(chain.layers) >= 4
     assert sum(layer.capacity for layer in chain.layers) < 4 * 160_000
     for batch in ids[::5]:
-        there = filters.probably("grows", batch)
+        there = filters.probably("grows", chain, batch)
         assert there is not None
         assert there.all()
     random = np.random.default_rng(99).integers(0, 1 << 64, (20_000, 2), np.uint64)
-    maybe = filters.probably("grows", random)
+    maybe = filters.probably("grows", chain, random)
     assert maybe is not None
     assert maybe.mean() < 0.01
 
@@ -440,7 +469,7 @@ def test_a_filter_of_which_anything_is_lost_is_not_relied_on(
     assert client is not None
     for lose in range(6):
         ids = fill(with_redis, "lost", 0, 4, 5000, orthos=1000)
-        chain = filters._known["lost"]
+        chain = in_filter(with_redis, "lost", 4)
         assert len(chain.layers) >= 3
         if lose < 3:
             client.delete(_keys("lost", chain)[lose])
@@ -451,15 +480,15 @@ def test_a_filter_of_which_anything_is_lost_is_not_relied_on(
         else:  # comes back with what it had before
             saved = {key: client.dump(key) for key in client.keys("lost*")}
             fill(with_redis, "lost", 4, 4, 5000, orthos=1000)
+            chain = in_filter(with_redis, "lost", 8)
             for key, value in saved.items():
                 client.restore(key, 0, value or b"", replace=True)
-        assert filters.probably("lost", ids[0]) is None, lose
-        fresh = Catalog(with_redis.store.process, SECRET).filters
-        missing = fresh.missing("lost", range(8))
-        there = fresh.probably("lost", np.concatenate(ids))
-        assert there is None or lose == 5
-        if lose == 5:
+        assert filters.probably("lost", chain, ids[0]) is None, lose
+        now, missing = filters.missing("lost", range(8))
+        assert (now is None) == (lose < 5)
+        if now is not None:
             assert missing == {4, 5, 6, 7}
+            there = filters.probably("lost", now, np.concatenate(ids))
             assert there is not None
             assert there.all()
 
@@ -472,14 +501,65 @@ def test_two_processes_fill_one_filter(with_redis: Catalog, look: Look) -> None:
         fill(with_redis, "both", 5, 1, 1000, orthos=1000)
         yield mine[0]
 
-    assert not other.filters.add("both", [9], meanwhile(), orthos=1000)
-    assert other.filters.missing("both", [0, 1, 5, 9]) == {9}
+    known, missing = other.filters.missing("both", [0, 1, 9])
+    assert missing == {9}
+    assert not other.filters.add("both", known, [9], meanwhile(), orthos=1000)
+    assert other.filters.missing("both", [0, 1, 5, 9])[1] == {9}
     theirs = fill(other, "both", 9, 1, 1000, orthos=1000)
     for filters in (with_redis.filters, other.filters):
-        assert filters.missing("both", [0, 1, 5, 9]) == set()
-        there = filters.probably("both", np.concatenate([*mine, *theirs]))
+        chain, missing = filters.missing("both", [0, 1, 5, 9])
+        assert chain is not None
+        assert missing == set()
+        there = filters.probably("both", chain, np.concatenate([*mine, *theirs]))
         assert there is not None
         assert there.all()
+
+
+def test_a_filter_lost_before_it_is_written_denies_nothing(
+    with_redis: Catalog, process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: Redis
+) -> None:
+    """Redis loses it between the look at what it lacks and the addition of that: the rest is lacking, too, then."""
+    monkeypatch.setattr("crochet_tasks.finding.LEFT_OUT", 0)
+    corpus = new_corpus(process)
+    add = with_redis.filters.add
+
+    def lost(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(with_redis.filters, "add", add)
+        redis_server.flush()
+        return add(*args, **named)
+
+    for number, text in enumerate(TEXTS, start=1):
+        ingest_all(corpus, [text])
+        monkeypatch.setattr(with_redis.filters, "add", lost)
+        with process.database.snapshot() as connection:
+            ids = [ortho.id for ortho in best_first(TEXTS[:number])]
+            result = with_redis.check(*Look(connection, corpus).args, ids, exact=False)
+        assert (all(stored(result)), result.exact) == (True, False)
+
+
+def test_a_filter_begun_anew_by_another_thread_denies_nothing(
+    with_redis: Catalog, process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: Redis
+) -> None:
+    """A thread with an older snapshot begins it anew between the look at what it lacks and the question."""
+    monkeypatch.setattr("crochet_tasks.finding.LEFT_OUT", 0)
+    corpus = new_corpus(process)
+    ingest_all(corpus, TEXTS[:1])
+    probably = with_redis.filters.probably
+    with process.database.snapshot() as older:
+        before = Look(older, corpus)
+        with_redis.shapes(*before.args)
+        ingest_all(corpus, TEXTS[1:])
+
+        def meanwhile(*args: Any) -> Any:
+            monkeypatch.setattr(with_redis.filters, "probably", probably)
+            redis_server.flush()
+            assert all(stored(with_redis.check(*before.args, [o.id for o in best_first(TEXTS[:1])], exact=False)))
+            return probably(*args)
+
+        monkeypatch.setattr(with_redis.filters, "probably", meanwhile)
+        with process.database.snapshot() as connection:
+            result = with_redis.check(*Look(connection, corpus).args, [ortho.id for ortho in ALL], exact=False)
+    assert (all(stored(result)), result.exact) == (True, False)
 
 
 def test_new_batches_are_in_probable_answers_at_once(
@@ -565,15 +645,26 @@ def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) 
         catalog.phrases(*look.args, ["a", "a"])
 
 
+def all_waiting(catalog: Catalog, look: Look) -> list[list[tuple[int, int]]]:
+    """Per word the batches that wait on it, and up to where they were searched."""
+    words = [word for word, _ in catalog.vocabulary(*look.args).words]
+    each = [catalog.waiting_on(*look.args, [word]).batches for word in words]
+    return [[(batch.id, batch.searched) for batch in batches] for batches in each]
+
+
 def test_an_older_snapshot_shows_its_own_version(
     catalog: Catalog, process: Process, corpus: Corpus, look: Look
 ) -> None:
     words, phrases = catalog.vocabulary(*look.args), catalog.phrases(*look.args, ["b"])
+    waiting = all_waiting(catalog, look)
     ingest_all(corpus, [MORE])
     with process.database.snapshot() as connection:
         newer = Look(connection, corpus)
         assert len(catalog.vocabulary(*newer.args).words) > len(words.words)
         assert joined(pages(catalog, newer, 100)) == best_first([*TEXTS, MORE])
+        assert all_waiting(catalog, newer) == all_waiting(Catalog(process, SECRET), newer)
+        assert all_waiting(catalog, newer) != waiting
+    assert all_waiting(catalog, look) == waiting
     assert catalog.vocabulary(*look.args) == words
     assert catalog.phrases(*look.args, ["b"]) == phrases
     assert joined(pages(catalog, look, 100)) == ALL

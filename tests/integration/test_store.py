@@ -59,8 +59,8 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ("sessions", {"id": KNOWN, "key": 1, "scopes": ["read"], "expires_at": NOW}),
     ("refresh_tokens", {"hash": bytes(32), "session": KNOWN}),
     ("signatures", {"signature": bytes(32)}),
-    ("idempotency", {"tenant": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64}),
+    ("idempotency", {"corpus": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     (
         "texts",
         {
@@ -126,7 +126,7 @@ WELCOME: dict[str, dict[str, object]] = {
     "sessions": {"id": OTHER, "key": 1, "scopes": ["read"], "expires_at": NOW},
     "refresh_tokens": {"hash": b"1" * 32, "session": KNOWN},
     "signatures": {"signature": b"1" * 32},
-    "idempotency": {"tenant": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
+    "idempotency": {"corpus": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
     "security_log": {"what": "key.created"},
     "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4},
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
@@ -188,7 +188,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("idempotency_key_check", {"key": ""}),
     ("idempotency_request_check", {"request": b"short"}),
     ("idempotency_status_check", {"status": 100}),
-    ("idempotency_tenant_fkey", {"tenant": 99}),
+    ("idempotency_corpus_fkey", {"corpus": 99}),
     ("texts_corpus_seq_key", {"seq": 1}),
     ("texts_corpus_version_key", {"state": "current", "version": 1, "phrases": 3}),
     ("texts_corpus_sha256_key", {"sha256": b"1" * 32}),

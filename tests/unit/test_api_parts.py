@@ -6,7 +6,7 @@ import pytest
 
 from api.refusals import Throttle
 from crochet_tasks import telemetry
-from crochet_tasks.db.guarded import Breaker
+from crochet_tasks.breaker import Breaker
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.keys import included
 
@@ -30,18 +30,34 @@ def test_secrets_are_masked(line: object, shown: object) -> None:
     assert telemetry.masked(line) == shown
 
 
+def _away(reason: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(reason=reason)
+
+
 def test_a_breaker_lets_one_try() -> None:
     """While it is open all are refused at once, but for one each while; success closes it."""
-    breaker = Breaker(seconds=0.0)
+    breaker = Breaker("it", _away, seconds=0.0)
     breaker.admit()
     breaker.failed("gone")
     breaker.admit()  # the time is up: this one tries
-    slow = Breaker(seconds=60.0)
+    slow = Breaker("it", _away, seconds=60.0)
     slow.failed("gone")
     with pytest.raises(DatabaseUnavailable, match="gone"):
         slow.admit()
     slow.succeeded()
     slow.admit()
+
+
+def test_a_breaker_may_take_several_failures() -> None:
+    """In a row: a success begins the count anew."""
+    breaker = Breaker("it", _away, seconds=60.0, failures=2)
+    breaker.failed("gone")
+    breaker.succeeded()
+    breaker.failed("gone")
+    breaker.admit()
+    breaker.failed("gone")
+    with pytest.raises(DatabaseUnavailable):
+        breaker.admit()
 
 
 def test_a_throttle_counts_what_it_leaves_out() -> None:

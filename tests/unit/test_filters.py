@@ -65,4 +65,4 @@ def test_without_redis_everything_is_unavailable() -> None:
     with pytest.raises(RedisUnavailable):
         filters.missing("name", [1])
     with pytest.raises(RedisUnavailable):
-        filters.add("name", [1], iter([random_ids(1, 1)]), orthos=1)
+        filters.add("name", None, [1], iter([random_ids(1, 1)]), orthos=1)

@@ -1,0 +1,15 @@
+"""What is kept: for long the security log, ended sessions and work, and answers no longer than their corpus."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    # Plain SQL, as one reads it in psql; straight to the driver, which takes many statements at once.
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None
+    driver.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
