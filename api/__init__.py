@@ -13,6 +13,7 @@ from api import (
     events,
     health,
     limits,
+    measured,
     middleware,
     orthos,
     problems,
@@ -22,6 +23,7 @@ from api import (
     version,
     work,
 )
+from crochet_tasks import telemetry
 from crochet_tasks.settings import SECRET_BYTES, Settings
 
 
@@ -38,8 +40,10 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )
+    telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
     # The order in which a request passes them: its id, who asks, how often, whether they may, its form.
+    measured.install(app)
     middleware.install(app)
     security.install(app)
     limits.install(app)

@@ -61,7 +61,7 @@ def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:
     for part in parts:
         now = time.monotonic()
         if now - began > SECONDS:
-            log.warning("an export is broken off: it was not taken in %.0f s", SECONDS)
+            log.warning("export_broken_off", extra={"seconds": SECONDS})
             raise BrokenOff("it took too long")
         if now - looked >= LOOK_SECONDS:
             looked = now

@@ -13,10 +13,10 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 from flask_cors import CORS
-from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.tagged import VERSION_HEADER
+from crochet_tasks import origin
 from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge
 from crochet_tasks.gateway_flow import BODY_SECONDS
 from crochet_tasks.settings import Settings
@@ -91,8 +91,7 @@ def _begin() -> None:
     else:
         most = length = None  # then Werkzeug reads as much as was announced
     request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], BODY_SECONDS, most, length)
-    clear_contextvars()
-    bind_contextvars(request=g.request_id)
+    origin.begin(g.request_id, request.headers.get("traceparent"))
 
 
 def _end(response: Response) -> Response:
@@ -187,8 +186,8 @@ def _log(response: Response) -> None:
         "address": request.remote_addr,
         "key": None if caller is None else caller.key,
     }
-    log.log(level, "%s %s %d", request.method, about["path"], response.status_code, extra=about)
+    log.log(level, "request", extra=about)
 
 
 def _forget(_: BaseException | None) -> None:
-    clear_contextvars()
+    origin.end()

@@ -14,6 +14,8 @@ from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from api import measured
+from crochet_tasks import metrics
 from crochet_tasks.answers import PROBLEM, Fault, Problem
 from crochet_tasks.errors import (
     CrochetError,
@@ -48,7 +50,7 @@ def install(app: Flask) -> None:
 def problem(error: CrochetError) -> Response:
     if error.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, RateLimited):
         level = logging.ERROR if error.code == "internal" else logging.WARNING
-        log.log(level, "%s", error, extra={"code": error.code})
+        log.log(level, "problem", extra={"code": error.code, "error": str(error)})
     headers = dict(_headers(error))
     return answer(type(error), shown(error.code, str(error)), headers=headers)
 
@@ -70,6 +72,7 @@ def answer(
     faults: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    metrics.PROBLEMS.add(code=kind.code, http_route=measured.route())
     body = Problem(
         type=f"/problems/{kind.code}",
         title=title(kind.code),
@@ -128,7 +131,7 @@ def of_http(error: HTTPException) -> Response:
 
 def unexpected(error: Exception) -> Response:
     """A bug: it is logged with its traceback, and whoever asks learns the request's id."""
-    log.error("internal error", exc_info=error)
+    log.error("internal_error", exc_info=error)
     return answer(CrochetError, "Something went wrong; the log of the server says what, under this request id.")
 
 

@@ -51,7 +51,7 @@ def note(error: CrochetError, claimed: str | None) -> None:
     """
     caller = g.get("caller")
     key = None if caller is None else caller.key
-    log.warning("refused: %s", error, extra={"code": error.code, "key": key or claimed})
+    log.warning("refused", extra={"code": error.code, "key": key or claimed, "reason": str(error)})
     details: dict[str, Any] = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
     if caller is None and claimed is not None:
         details["claimed"] = claimed
@@ -62,7 +62,8 @@ def note(error: CrochetError, claimed: str | None) -> None:
         with context.process().database.transaction() as connection:
             access.note(connection, entry)
     except CrochetError as away:
-        log.error("not in the security log: %s", away, extra={"what": entry.what, "key": key})  # noqa: TRY400 - ours
+        about = {"what": entry.what, "key": key, "code": away.code, "error": str(away)}
+        log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours
 
 
 def seldom(what: str, who: str, details: dict[str, Any]) -> Entry | None:

@@ -7,6 +7,7 @@ import functools
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ import celery.exceptions
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from crochet_tasks import queues, retries, telemetry
+from crochet_tasks import metrics, origin, queues, retries, telemetry
 from crochet_tasks.db import texts
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
@@ -61,6 +62,8 @@ class Process:
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
         """The corpus' phrase index, brought forward to `version` at least."""
         index = self.indexes.get(corpus, PhraseIndex())
+        metrics.LAG.set(max(0, version - index.version))
+        metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
         if index.version < version:
             index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
         return index
@@ -130,17 +133,48 @@ class Step(celery.Task):
         if self.app.conf.task_always_eager:
             self.apply_async(args=[call.payload()])
             return
-        with queues.broker_errors():
-            self.apply_async(
-                args=[call.payload()], argsrepr=f"({call})", confirm_timeout=here().settings.publish_timeout
-            )
+        message = str(uuid.uuid4())
+        try:
+            with queues.broker_errors():
+                self.apply_async(
+                    args=[call.payload()],
+                    argsrepr=f"({call})",
+                    task_id=message,
+                    headers={**origin.headers(), SENT: time.time()},
+                    confirm_timeout=here().settings.publish_timeout,
+                )
+        except CrochetError:
+            telemetry.not_sent(self, message)
+            raise
+        metrics.MESSAGES.add(task=self.name)
 
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)
-        began = time.monotonic()
-        with telemetry.doing(task=self.name, about=call):
-            self._run(call)
-            log.info("done in %.3f s", time.monotonic() - began)
+        # In one process the work is done where it is published, and the context is there.
+        context = contextlib.nullcontext() if self.request.is_eager else origin.received(vars(self.request))
+        with context, telemetry.doing(task=self.name, corpus=call.corpus, **_items(call)):
+            shape = origin.said("shape")
+            with telemetry.profiled(task=self.name, shape=shape):
+                began = time.monotonic()
+                with self._measured():
+                    self._run(call)
+                log.info("task_done", extra={"seconds": round(time.monotonic() - began, 3)})
+
+    @contextlib.contextmanager
+    def _measured(self) -> Iterator[None]:
+        sent = getattr(self.request, SENT, None)
+        if isinstance(sent, float):
+            metrics.TASK_WAIT.observe(max(0.0, time.time() - sent), task=self.name)  # clocks of machines differ
+        began, outcome = time.monotonic(), "failed"
+        try:
+            yield
+            outcome = "done"
+        except celery.exceptions.Retry:
+            outcome = "retried"
+            raise
+        finally:
+            metrics.TASKS.add(task=self.name, outcome=outcome)
+            metrics.TASK_SECONDS.observe(time.monotonic() - began, task=self.name)
 
     def _run(self, call: Message) -> None:
         try:
@@ -150,6 +184,7 @@ class Step(celery.Task):
                 self._patiently(call)
         except Exception as error:
             problem = TaskTimedOut(seconds=self.soft_time_limit) if isinstance(error, SoftTimeLimitExceeded) else error
+            telemetry.failed(problem)
             self._befell(call, problem)
             if problem is error:
                 raise
@@ -164,7 +199,8 @@ class Step(celery.Task):
             except CrochetError as error:
                 if error.retry is Retry.NEVER or time.monotonic() + pause > until:
                     raise
-                log.warning("%s; again in %.1f s", error, pause)
+                metrics.TASK_TRIES.add(task=self.name, code=error.code)
+                log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
                 time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
@@ -181,12 +217,15 @@ class Step(celery.Task):
                 setattr(error, _NOTED, True)
             return
         where = {"task": self.name, "worker": str(self.request.hostname), "message_id": str(self.request.id)}
+        about = {**_said(error), "later": later, "message_id": where["message_id"]}
+        bug = None if isinstance(error, CrochetError) else error
+        log.log(logging.WARNING if later else logging.ERROR, "task_failed", extra=about, exc_info=bug)
         noted, failed = False, []
         try:
             failed = retries.note(here().database, here().settings, call.corpus, call.items, error, **where)
             noted = True
         except CrochetError as second:
-            log.error("%s; it could not be noted: %s", error, second)  # noqa: TRY400 - both are ours
+            log.error("failure_not_noted", extra=_said(second))  # noqa: TRY400 - it is ours
         if (later or noted) and not failed:
             # Acknowledged, and published again by the relay when its time has come or its lease is over. What has
             # failed for good is rejected instead, and so is a bug that could not be noted: the relay notes it then.
@@ -194,3 +233,19 @@ class Step(celery.Task):
 
 
 _NOTED = "_crochet_noted"
+SENT = "crochet_sent"
+"""header of a message: when it was sent, as a Unix time"""
+MOST_NAMED = 8
+"""items that a log line names"""
+
+
+def _items(call: Message) -> dict[str, object]:
+    """The work of a message, for log lines: all of it may be hundreds of items."""
+    items = call.items
+    named: dict[str, object] = {"work": " ".join(map(str, items[:MOST_NAMED]))}
+    return named if len(items) <= 1 else {**named, "items": len(items)}
+
+
+def _said(error: Exception) -> dict[str, str]:
+    """An error, for log lines."""
+    return {"code": error.code if isinstance(error, CrochetError) else "internal", "error": str(error)}

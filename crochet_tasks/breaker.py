@@ -49,11 +49,11 @@ class Breaker:
             if self._failures < self._most:
                 return
             if self.problem is None:
-                log.log(self._level, "%s is away: %s", self._what, problem)
+                log.log(self._level, "service_away", extra={"what": self._what, "error": problem})
             self.problem, self._until = problem, time.monotonic() + self._seconds
 
     def succeeded(self) -> None:
         with self._lock:
             away, self.problem, self._failures = self.problem is not None, None, 0
         if away:
-            log.info("%s is back", self._what)
+            log.info("service_back", extra={"what": self._what})

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.commands import corpora, keys, operate, services, store
+from crochet_tasks.commands import corpora, health, keys, operate, services, store
 from crochet_tasks.commands.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError
 
@@ -72,6 +72,7 @@ app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
 app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower):
     app.command(rich_help_panel="Services", cls=Local)(service)
+app.command(rich_help_panel="Services", cls=Local)(health.health)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────

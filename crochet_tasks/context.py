@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from crochet_tasks import metrics
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import corpora, outbox, publishing, texts
+from crochet_tasks.db import corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.schemas import Knock
 from crochet_tasks.versions import Seen
@@ -19,9 +20,11 @@ def version(call: Knock) -> None:
         text = texts.next_in_line(connection, corpus)
         items = outbox.claim(connection, call.items, rested=True)
         if text is None or text.state != "ingested" or not items or items[0].subject != text.id:
+            metrics.DUPLICATES.add(what="knock")
             return
         corpora.hold(connection, corpus, Lock.VERSION)
-        made = texts.make_version(connection, text)
+        made, seconds = texts.make_version(connection, text)
+        sessions.once_committed(connection, lambda: metrics.TEXT_VERSION.observe(seconds))
         outbox.add(connection, [outbox.remediations(corpus, made)])
         outbox.done(connection, [outbox.context(corpus, text.id).id])
         publishing.knock(connection, corpus)

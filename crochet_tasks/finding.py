@@ -6,13 +6,14 @@ Every call reads what it shows from one snapshot, `connection`, and from a `corp
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks import reports
+from crochet_tasks import instruments, metrics, reports
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
@@ -43,6 +44,8 @@ MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
 LEFT_OUT = 1 << 16
 """so many orthos may be in batches that the filter does not hold; they are looked through instead"""
+SAMPLED = 16
+"""of so many answers of the filter one is looked into, where metrics are recorded"""
 FILLED_AT_ONCE = 1 << 18
 """so many are put into the filter while somebody waits for an answer; where more are missing it is an exact one"""
 
@@ -57,6 +60,7 @@ class Catalog:
         self.sources = Sources(self.store)
         self.remediations = Remediations(process)
         self._secret = secret
+        self._asked = itertools.count()
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 
@@ -160,6 +164,7 @@ class Catalog:
             try:
                 there = self._probably(connection, corpus, index, shown, ids)
             except RedisUnavailable:
+                metrics.FILTER_AWAY.add()
                 degraded = True
         answered = there is not None
         if there is None:
@@ -189,8 +194,22 @@ class Catalog:
             likely = self.filters.probably(name, chain, np.array(ids, np.uint64).reshape(-1, 2))
             if likely is not None:
                 found = {one for one, maybe in zip(ids, likely.tolist(), strict=True) if maybe}
+                self._measure(connection, index, shown, found, len(ids))
                 return found | set(stored(self.store, connection, missing, index, set(ids) - found))
         raise RedisUnavailable(reason="the filter could not be kept")
+
+    def _measure(
+        self, connection: Connection, index: PhraseIndex, shown: Batches, maybe: set[tuple[int, int]], asked: int
+    ) -> None:
+        """Count what the filter said; now and then look whether it was right, where that takes nothing but memory."""
+        metrics.FILTER.add(len(maybe), answer="maybe")
+        metrics.FILTER.add(asked - len(maybe), answer="no")
+        if not instruments.recorded() or not maybe or next(self._asked) % SAMPLED:
+            return
+        if len(self.store.batches.several(ref.id for ref in shown.refs)) == len(shown.refs):
+            right = len(stored(self.store, connection, shown.refs, index, maybe))
+            metrics.FILTER_CHECKED.add(right, outcome="stored")
+            metrics.FILTER_CHECKED.add(len(maybe) - right, outcome="false_positive")
 
     def _brought_forward(
         self, connection: Connection, name: str, index: PhraseIndex, shown: Batches, few: int, many: float = math.inf

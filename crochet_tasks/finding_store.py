@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from crochet_tasks import metrics
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk, texts
 from crochet_tasks.db.corpora import Corpus
@@ -110,7 +111,9 @@ class Store:
     def index(self, connection: Connection, corpus: Corpus) -> PhraseIndex:
         """The corpus' phrase index; it may know later versions than the one that the snapshot shows."""
         index = self._indexes.get(corpus.id)
-        if index is None or index.version < corpus.version:
+        stale = index is None or index.version < corpus.version
+        metrics.CACHE.add(cache="index", outcome="miss" if stale else "hit")
+        if index is None or stale:
             with self._indexing:
                 index = self._indexes.get(corpus.id) or PhraseIndex()
                 if index.version < corpus.version:
@@ -132,6 +135,8 @@ class Store:
     def sorted(self, connection: Connection, refs: Sequence[Ref], index: PhraseIndex) -> Iterator[tuple[Ref, Sorted]]:
         """These batches, in any order: those in memory first, then the others, a few at once from the database."""
         kept = self.batches.several(ref.id for ref in refs)
+        metrics.CACHE.add(len(kept), cache="batches", outcome="hit")
+        metrics.CACHE.add(len(refs) - len(kept), cache="batches", outcome="miss")
         missing = []
         for ref in refs:
             if ref.id in kept:

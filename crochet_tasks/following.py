@@ -125,7 +125,7 @@ class Watch:
             with self._process.database.snapshot() as connection:
                 rows = listing.seen(connection, sorted(tenants))
         except Exception as error:  # noqa: BLE001 - there is no other thread to look
-            log.warning("%s; looking again", error)
+            log.warning("look_failed", extra={"error": str(error)})
             return
         with self._changed:
             self._seen = {tenant: {row.id: row for row in rows if row.tenant == tenant} for tenant in tenants}

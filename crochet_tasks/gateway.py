@@ -13,6 +13,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from crochet_tasks import telemetry
 from crochet_tasks.gateway_worker import Worker
 from crochet_tasks.settings import Settings
 
@@ -65,6 +66,7 @@ def _close(worker: Worker) -> None:
 
     if isinstance(worker.wsgi, Flask):
         context.close(worker.wsgi)
+    telemetry.end()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
@@ -81,6 +83,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         from api import create_app
 
+        telemetry.begin("api", self._settings)
         return create_app(self._settings)
 
 

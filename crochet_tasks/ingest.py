@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from crochet_tasks import metrics
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import attempts, corpora, outbox, publishing, texts
+from crochet_tasks.db import attempts, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
@@ -30,6 +31,7 @@ def accepted(connection: Connection, corpus: int, title: str, body: str) -> tupl
     text, new = texts.accept(connection, corpus, title, body)
     if new:
         _ask(connection, outbox.ingest(corpus, text.id))
+    sessions.once_committed(connection, metrics.TEXTS.add if new else lambda: metrics.DUPLICATES.add(what="text"))
     return text, new
 
 
@@ -42,6 +44,7 @@ def ingest(call: Knock) -> None:
         text = texts.next_in_line(connection, call.corpus)
         items = outbox.claim(connection, call.items, rested=True)  # after the text, as `cancel` does
         if not items or text is None:
+            metrics.DUPLICATES.add(what="knock")
             return
         if items[0].subject != text.id:
             publishing.park(connection, call.work)

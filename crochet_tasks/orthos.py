@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
+from crochet_tasks import metrics
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, texts
+from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change, Lock
 from crochet_tasks.db.outbox import Item
@@ -30,6 +31,14 @@ def store(result: SearchResult) -> None:
             publishing.hand_back(connection, result.handed_back)
         else:  # another result was quicker with a part of the work; the rest is searched again
             publishing.hand_back(connection, [*(item.id for item in items), *result.handed_back])
+            metrics.DUPLICATES.add(len(result.items) - len(items), what="result")
+
+
+def by(item: Item) -> str:
+    """What finds orthos, as a label of metrics."""
+    if item.kind == "seed":
+        return "seed"
+    return "replay" if item.since else "grow"
 
 
 class _Stored(NamedTuple):
@@ -57,8 +66,8 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
     stored += [_searched(connection, result, done, by_id[done.work[0]], change, follow_up) for done in result.searched]
     waits = {batch.id: batch.waits for batch in stored if batch.waits is not None}
     batches.wait(connection, waits, result.upto)
-    if version > result.upto:
-        follow_up += _due_at_once(connection, result, stored, version)
+    due = _due_at_once(connection, result, stored, version) if version > result.upto else []
+    follow_up += due
     if result.seed is not None and result.seed_left_over is not None:
         follow_up.append(outbox.seed(result.corpus, by_id[result.seed].version, result.seed_left_over))
     outbox.done(connection, result.items, result.upto)
@@ -68,6 +77,27 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
         orthos[packed.sides] += packed.count
     changes = {sides: Change(orthos[sides], change[sides]) for sides in {*orthos, *change}}
     corpora.count(connection, result.corpus, changes)
+    lag = version - result.upto
+    sessions.once_committed(connection, lambda: _measure(result, by_id, list(waits.values()), due=len(due), lag=lag))
+
+
+def _measure(result: SearchResult, items: dict[uuid.UUID, Item], waits: list[bytes], *, due: int, lag: int) -> None:
+    found_by = by(items[result.items[0]])
+    for packed in result.found:
+        metrics.STORED.add(packed.count, shape=metrics.shape(packed.sides), by=found_by)
+        metrics.BATCH.observe(packed.count)
+    for done in result.searched:
+        sizes = (items[work].size for work in done.work)
+        number = sum(sizes) if done.rewritten is None else done.rewritten.count
+        metrics.SEARCHED.add(number, shape=metrics.shape(items[done.work[0]].sides or ()), by=found_by)
+        metrics.BATCHES_SEARCHED.add(len(done.batches), by=found_by)
+    metrics.REMEDIATIONS.add(len(waits))
+    metrics.CONSULTED.add(sum(len(phrases) for phrases in waits) // PHRASE_BYTES)
+    metrics.DUE.add(due, found="storing")
+    metrics.RESULT_LAG.observe(lag)
+
+
+PHRASE_BYTES = 4
 
 
 def _add(connection: Connection, result: SearchResult, named: list[tuple[str, Packed]]) -> list[int]:

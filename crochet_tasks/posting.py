@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from crochet_tasks import ingest
+from crochet_tasks import ingest, metrics
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, idempotency, listing
 from crochet_tasks.db.corpora import Corpus
@@ -58,7 +58,9 @@ class Desk:
             kept, new = idempotency.once(
                 connection, corpus.id, key, asked, lambda: self._accept(connection, corpus, given)
             )
-            return kept, not new
+        if not new:
+            metrics.DUPLICATES.add(what="request")
+        return kept, not new
 
     def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
         if corpora.accepting(connection, corpus.id) is None:  # it was deleted while we waited

@@ -13,10 +13,12 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import queues, retries, tenancy, work
+from crochet_tasks import metrics, queues, retries, telemetry, tenancy, work
 from crochet_tasks.app import Process, Step, app
+from crochet_tasks.census import Counting
 from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
+from crochet_tasks.health import EVERY_SECONDS, Beat
 from crochet_tasks.queues import DeadLetter, Depth
 from crochet_tasks.schemas import Message
 
@@ -48,24 +50,35 @@ class Relay:
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
         self._care = 0.0
+        self._said_well = -EVERY_SECONDS
         self._idle: set[str] = set()
         """queues that held messages and had no consumers at the last look"""
         self._said: set[str] = set()
 
     def run(self) -> None:
         pause = self._process.settings.relay_pause
+        Counting(self._process)
+        beat = Beat(self._process.settings, "relay")
         while not self._stopped.is_set():
             try:
                 self.look()
                 pause = self._process.settings.relay_pause
+                if time.monotonic() >= self._said_well + EVERY_SECONDS:
+                    self._said_well = time.monotonic()
+                    beat.well()
             except Unavailable as error:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-                log.warning("%s; looking again in %.1f s", error, pause)
+                beat.unwell(error.code)
+                log.warning("look_failed", extra={"code": error.code, "error": str(error), "pause": round(pause, 1)})
             self._stopped.wait(pause * random.uniform(0.75, 1.0))  # noqa: S311 - several relays, not in step
+        beat.end()
 
     def look(self) -> None:
         """Publish what there is; now and then, look for what is overdue and for dead letters."""
-        work.publish_all()
+        with telemetry.span("relay.look", idle=True) as told:
+            messages = work.publish_all()
+            if messages:
+                told.set(idle=False, messages=messages)
         if time.monotonic() >= self._care:
             self._care = time.monotonic() + min(CARE_SECONDS, self._process.settings.lease / 4)
             self._tidy_up()
@@ -76,14 +89,16 @@ class Relay:
             try:
                 depths = queues.depths(broker)
             except QueueMissing as error:  # somebody deleted it, or the broker lost everything
-                log.warning("%s; declaring it again", error)
+                log.warning("queue_missing", extra={"error": str(error)})
                 queues.declare(self._process.settings, wait=0, said=log.warning)
                 return
+            _measure(depths)
             self._look_for_idle(depths)
             self._release_overdue(depths)
             with queues.dead_letters(broker, LETTERS) as letters:
                 for letter, remove in letters:
                     self._bury(letter)
+                    metrics.LETTERS.add(queue=letter.queue, reason=_known(letter.reason))
                     remove()
 
     def _tidy_up(self) -> None:
@@ -97,7 +112,7 @@ class Relay:
         """Say, once, which queues hold messages that nobody takes."""
         idle = {name for name in queues.WORK if depths[name].ready and not depths[name].consumers}
         for name in idle & self._idle - self._said:
-            log.warning("%d messages wait in '%s', and no worker takes them", depths[name].ready, name)
+            log.warning("no_worker", extra={"queue": name, "messages": depths[name].ready})
         self._said = idle & (self._said | self._idle)
         self._idle = idle
 
@@ -108,8 +123,9 @@ class Relay:
         with self._process.database.transaction() as connection:
             number = publishing.release_overdue(connection, lease, empty)
             number += publishing.release_overdue(connection, LONG_OVERDUE * lease, QUEUES)
+        metrics.RELEASED.add(number)
         if number:
-            log.warning("%d pieces of work are overdue and are published again", number)
+            log.warning("work_overdue", extra={"items": number})
 
     def _bury(self, letter: DeadLetter) -> None:
         """Note with its work that a message died; one that names no work is kept as a dead letter."""
@@ -125,7 +141,8 @@ class Relay:
                     body=letter.body,
                     died_at=letter.died_at,
                 )
-            log.error("dead letter in %s (%s): %s", letter.queue, letter.reason, letter.task or "unreadable")
+            buried = {"queue": letter.queue, "reason": letter.reason, "task": letter.task or "unreadable"}
+            log.error("dead_letter", extra=buried)
             return
         message = str(letter.message_id)
         with self._process.database.transaction() as connection:
@@ -138,7 +155,29 @@ class Relay:
             error = WorkerLost(times=self._process.settings.delivery_limit + 1)
         where = {"task": str(letter.task), "message_id": message}
         failed = retries.note(self._process.database, self._process.settings, call.corpus, items, error, **where)
-        log.error("%s: %s; %s", letter.task, error, "failed for good" if failed else "left or tried again")
+        causes = [item.origin for item in failed if item.origin is not None]
+        told: dict[str, object] = {
+            "task": letter.task,
+            "corpus": call.corpus,
+            "work": " ".join(map(str, items)),
+            "reason": letter.reason,
+        }
+        told |= {"code": error.code, "error": str(error), "failed": bool(failed)}
+        if causes:
+            told["request"] = causes[0].request
+        log.error("message_died", extra=told)
+
+
+def _measure(depths: dict[str, Depth]) -> None:
+    for name, depth in depths.items():
+        metrics.QUEUE.set(depth.ready, queue=name)
+        metrics.CONSUMERS.set(depth.consumers, queue=name)
+    metrics.QUEUES_SEEN.set(time.time())
+
+
+def _known(reason: str) -> str:
+    """A broker's reason as a label: anybody can write one into a message."""
+    return reason if reason in ("rejected", "delivery_limit", "expired", "maxlen") else "unknown"
 
 
 def _call(letter: DeadLetter) -> Message | None:

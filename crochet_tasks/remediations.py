@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from crochet_tasks import metrics
 from crochet_tasks.app import Step, app, here
-from crochet_tasks.db import batches, corpora, outbox, publishing, texts
+from crochet_tasks.db import batches, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.engine.seeds import seed_parts
 from crochet_tasks.schemas import Knock
@@ -21,6 +22,7 @@ def due(call: Knock) -> None:
         items = outbox.claim(connection, call.items)
         turn = outbox.turn(connection, call.corpus)
         if not items or turn is None:
+            metrics.DUPLICATES.add(what="knock")
             return
         if turn.first != call.work:
             publishing.park(connection, call.work)
@@ -37,6 +39,7 @@ def due(call: Knock) -> None:
                 for batch, sides, count, searched in waiting
             ),
         )
+        sessions.once_committed(connection, lambda: metrics.DUE.add(len(waiting), found="version"))
         index = here().index(connection, call.corpus, version)
         parts = seed_parts(index, version - 1, version)
         outbox.add(connection, (outbox.seed(call.corpus, version, part) for part in parts))

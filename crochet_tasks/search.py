@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
 
-from crochet_tasks import orthos
+from crochet_tasks import metrics, orthos, telemetry
 from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import batches, bulk, corpora, outbox
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine import growth, seeds
-from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.engine.growth import Bounds, Harvest
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
 from crochet_tasks.schemas import FoundBatch, Packed, SearchCall, Searched, SearchResult
@@ -32,12 +33,18 @@ def seed(call: SearchCall) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work, rested=True)
+        metrics.DUPLICATES.add(len(call.work) - len(items), what="search")
         if not items:  # done, or deleted with its corpus
             return
         corpus = corpora.numbered(connection, call.corpus)
         index = here().index(connection, corpus.id, corpus.version)
     for item in items:
-        orthos.store.publish(seeded(index, corpus.limits, item, bounds()))
+        began = time.perf_counter()
+        with telemetry.span("search.engine", kind="seed", version=item.version) as told:
+            result = seeded(index, corpus.limits, item, bounds())
+            told.set(orthos=sum(batch.count for batch in result.found))
+        _measure("seed", result, time.perf_counter() - began)
+        orthos.store.publish(result)
 
 
 @app.task(base=Step, name="search.grow", message=SearchCall)
@@ -45,6 +52,7 @@ def grow(call: SearchCall) -> None:
     """Find the children of batches of one shape that are searched through one window."""
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.work, rested=True)
+        metrics.DUPLICATES.add(len(call.work) - len(items), what="search")
         if not items:
             return
         corpus = corpora.numbered(connection, call.corpus)
@@ -54,7 +62,20 @@ def grow(call: SearchCall) -> None:
     inputs = [Input(item, rows[item.subject]) for item in items if item.subject in rows]
     if inputs:
         together = _together(inputs, here().settings.batch_orthos)
-        orthos.store.publish(grown(index, corpus.limits, corpus.version, together, bounds()))
+        shape = shape_name(inputs[0].batch.sides)
+        began = time.perf_counter()
+        with telemetry.span("search.engine", kind="grow", version=corpus.version, shape=shape) as told:
+            result = grown(index, corpus.limits, corpus.version, together, bounds())
+            searched = sum(given.item.size for group in together[: len(result.searched)] for given in group)
+            told.set(searched=searched, orthos=sum(batch.count for batch in result.found))
+        _measure(orthos.by(inputs[0].item), result, time.perf_counter() - began)
+        orthos.store.publish(result)
+
+
+def _measure(by: str, result: SearchResult, seconds: float) -> None:
+    metrics.SEARCH_SECONDS.observe(seconds, by=by)
+    for batch in result.found:
+        metrics.FOUND.add(batch.count, shape=metrics.shape(batch.sides), by=by)
 
 
 class Input(NamedTuple):

@@ -14,6 +14,7 @@ import threading
 import warnings
 from typing import Any
 
+from crochet_tasks import metrics_endpoint, telemetry
 from crochet_tasks.errors import InvalidSetting, NotOnLoopback, SettingMissing, WrongCall
 from crochet_tasks.settings import Settings, forget
 from crochet_tasks.telemetry import logs
@@ -36,7 +37,9 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     if unknown or not chosen:
         raise WrongCall(problem=f"there is no queue '{', '.join(unknown)}'; there are {', '.join(WORK)}")
     settings = Settings.load()
-    logs(f"worker[{','.join(chosen) if queues else 'all'}]", settings)
+    name = f"worker[{','.join(chosen) if queues else 'all'}]"
+    logs(name, settings)
+    metrics_endpoint.start("worker", name, settings)
     from celery import signals
     from celery.exceptions import SecurityWarning
 
@@ -45,13 +48,14 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     # Of being root, which Celery finds dangerous for the sake of pickle; we do not read that.
     warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_ready.connect(_say_ready, weak=False)
-    return service.serve(settings, chosen, concurrency or settings.concurrency)
+    return service.serve(settings, chosen, concurrency or settings.concurrency, name)
 
 
 def relay() -> None:
     """Run a relay until SIGTERM or SIGINT."""
     settings = Settings.load()
     logs("relay", settings)
+    metrics_endpoint.start("relay", "relay", settings)
     from crochet_tasks import startup
     from crochet_tasks.app import app, process
     from crochet_tasks.relay import Relay
@@ -62,9 +66,13 @@ def relay() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     assert settings.database_url is not None
-    with process(settings, settings.database_url.get_secret_value()) as opened:
-        _say_ready()
-        Relay(opened, stopped).run()
+    telemetry.begin("relay", settings)
+    try:
+        with process(settings, settings.database_url.get_secret_value()) as opened:
+            _say_ready()
+            Relay(opened, stopped).run()
+    finally:
+        telemetry.end()
 
 
 def _say_ready(**_: Any) -> None:
@@ -82,6 +90,7 @@ def api(host: str | None, port: int | None) -> None:
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
     logs("api", settings)
+    metrics_endpoint.start("api", "api", settings)
     from api import security, with_secret
     from crochet_tasks import gateway, startup
 
@@ -90,7 +99,7 @@ def api(host: str | None, port: int | None) -> None:
     startup.check_database(settings, log.warning)
     listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
     address = shown(settings.api_host, settings.api_port)
-    gateway.serve(listener, settings, lambda: log.info("%s at http://%s", READY, address))
+    gateway.serve(listener, settings, lambda: log.info(READY, extra={"address": f"http://{address}"}))
 
 
 def listening(host: str, port: int, variable: str) -> socket.socket:
@@ -146,7 +155,8 @@ def flower() -> int:
     if settings.broker_api_url is not None:
         forget("FLOWER_BROKER_API")
         options.broker_api = settings.broker_api_url.get_secret_value().rstrip("/") + "/"
-    IOLoop.current().add_callback(lambda: log.info("%s at http://%s", READY, shown(host, port)))
+    address = f"http://{shown(host, port)}"
+    IOLoop.current().add_callback(lambda: log.info(READY, extra={"address": address}))
     # Arguments win over variables and over a flowerconfig.py that lies about, which Flower would execute.
     arguments = [f"--address={host}", f"--port={port}", "--unix_socket=", "--persistent=false", f"--conf={os.devnull}"]
     return int(app.start(["--quiet", "flower", *arguments]) or 0)

@@ -29,7 +29,7 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _address(*schemes: str) -> AfterValidator:
+def _address(*schemes: str, example: str | None = None) -> AfterValidator:
     """A check that a value is an address with one of these schemes and, but for sockets, a host."""
 
     def checked(value: SecretStr) -> SecretStr:
@@ -39,7 +39,7 @@ def _address(*schemes: str) -> AfterValidator:
         except ValueError:  # a port that is none
             whole = False
         if not whole:
-            raise ValueError(f"must be an address such as {_EXAMPLES[schemes[0]]}")
+            raise ValueError(f"must be an address such as {example or _EXAMPLES[schemes[0]]}")
         return value
 
     return AfterValidator(checked)
@@ -200,6 +200,29 @@ class Settings(BaseSettings):
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
         default=None, description="Flower's login, user:password; needed outside development"
     )
+    otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
+        default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
+    )
+    trace_ratio: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
+    )
+    trace_slow: Seconds = Field(
+        default=5.0, description="seconds after which a request or task is slow: its part of the trace is always kept"
+    )
+    pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
+        default=None, description="the Pyroscope that profiles go to; without it there are none"
+    )
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
+    )
+    metrics_every: Seconds = Field(
+        default=15.0, description="seconds between two reports of metrics to the OTLP address"
+    )
+    health_dir: Path | None = Field(
+        default=None,
+        description="where workers and relays leave word that all is well; by default in the temporary folder",
+    )
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
     lock_timeout: Seconds = Field(default=30.0, description="seconds one SQL statement may wait for a lock")
 
@@ -254,3 +277,8 @@ def forget(*names: str) -> None:
     """Take variables out of the environment, where a library would find them and let them overrule the settings."""
     for name in names:
         os.environ.pop(name, None)  # noqa: TID251 - this is that module
+
+
+def remember(name: str, value: str) -> None:
+    """Set a variable where a library looks for it, in this process and those that it starts."""
+    os.environ[name] = value  # noqa: TID251 - this is that module

@@ -1,18 +1,36 @@
-"""What a process says about itself: its log. One set-up for API, workers, relay and command line."""
+"""What a process says about itself. One set-up for API, workers, relay and command line.
+
+    logs(...)     its log, at the start
+    begin(...)    traces and profiles, in the process that does the work: after any fork
+    end()         the last of them is sent, or given up
+
+All that is optional: what has no address is off, and its libraries are not even loaded. Whoever does something says so
+with `doing`, `span` and `failed`, whether anybody listens or not. What caused it is kept in origin.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import threading
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from crochet_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from crochet_tasks.profiles import Profiles
+    from crochet_tasks.tracing import Tracing
+
+END_SECONDS = 4.0
+"""that a process waits at its end for collectors to take what is left"""
 
 _SECRETS = (
     (re.compile(r"(?<=://)([^\s:/@]*):([^\s/@]+)@"), r"\1:***@"),  # passwords in addresses
@@ -50,6 +68,8 @@ def logs(service: str, settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     for noisy in ("amqp", "kombu", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # That a task is done the task itself says, with what it was about; failures are said here, too.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     # It warns of every queue that delays do not work on it; none are used (retries.py).
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
 
@@ -58,6 +78,126 @@ def doing(**what: object) -> AbstractContextManager[None]:
     """Every log line within says this, too: which task, corpus and work it is about."""
     return bound_contextvars(**{name: str(value) for name, value in what.items()})
 
+
+# ── traces and profiles ─────────────────────────────────────────────────────────────────────────
+
+
+class _Running(NamedTuple):
+    tracing: Tracing | None
+    profiles: Profiles | None
+
+
+_running = _Running(None, None)  # of this process, made after fork
+
+
+def load(settings: Settings) -> None:
+    """Load what `begin` needs, and start nothing: for a process that forks those that do the work."""
+    if settings.otlp_url is not None:
+        import crochet_tasks.tracing  # noqa: F401 - that is all
+
+
+def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
+    """Trace and profile this process from now on, where the settings say where to; a second time changes nothing.
+
+    `queues` are those that a worker takes from. Never before a fork: threads do not survive it. A collector that is
+    away, or hangs, costs what there was to tell.
+    """
+    global _running  # noqa: PLW0603 - a process has one set of them, made after fork
+    if _running != (None, None):
+        return
+    tracing = profiles = None
+    if settings.otlp_url is not None:
+        from crochet_tasks.tracing import Tracing
+
+        tracing = Tracing(service, settings, queues)
+    if settings.pyroscope_url is not None:
+        from crochet_tasks.profiles import Profiles
+
+        profiles = Profiles(service, settings.pyroscope_url.get_secret_value(), queues)
+    _running = _Running(tracing, profiles)
+
+
+def end() -> None:
+    """Send what is left, in END_SECONDS at the most."""
+    global _running
+    ended, _running = _running, _Running(None, None)
+    ends = [threading.Thread(target=part.stop, name="telemetry-end", daemon=True) for part in ended if part is not None]
+    for thread in ends:
+        thread.start()
+    until = time.monotonic() + END_SECONDS
+    for thread in ends:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def instrument(app: Any) -> None:
+    """Trace the requests of a Flask application, where this process is traced; before any hook of its own."""
+    if _running.tracing is not None:
+        _running.tracing.instrument(app)
+
+
+class Noted:
+    """A part of the work, while it is done: what is set here is told of it."""
+
+    def set(self, **attributes: object) -> None:
+        """Nobody listens."""
+
+
+_NOBODY = Noted()
+
+
+@contextlib.contextmanager
+def span(name: str, **attributes: Any) -> Iterator[Noted]:
+    """Have what is done within told as a part of the trace."""
+    if _running.tracing is None:
+        yield _NOBODY
+    else:
+        with _running.tracing.span(name, attributes) as noted:
+            yield noted
+
+
+@contextlib.contextmanager
+def statement(query: str) -> Iterator[None]:
+    """The same for an SQL statement that the driver's instrumentation does not see. Generators may use it."""
+    if _running.tracing is None:
+        yield
+    else:
+        with _running.tracing.statement(query):
+            yield
+
+
+@contextlib.contextmanager
+def publishing(name: str, parent: str | None, links: Sequence[str]) -> Iterator[None]:
+    """The same for a message, of another trace than the current one; parent and links are traceparents."""
+    if _running.tracing is None:
+        yield
+    else:
+        with _running.tracing.publishing(name, parent, links):
+            yield
+
+
+def traceparent() -> str | None:
+    """Of the current part of a trace; None where this process is not traced."""
+    return None if _running.tracing is None else _running.tracing.traceparent()
+
+
+def failed(error: BaseException) -> None:
+    """What is being done has failed: its trace is kept."""
+    if _running.tracing is not None:
+        _running.tracing.failed(error)
+
+
+def not_sent(task: Any, message: str) -> None:
+    """A task's message was not taken by the broker; Celery's instrumentation does not hear of that."""
+    if _running.tracing is not None:
+        _running.tracing.not_sent(task, message)
+
+
+def profiled(**tags: str | None) -> AbstractContextManager[None]:
+    """Profiles of this thread say this, too, as long as it lasts."""
+    return contextlib.nullcontext() if _running.profiles is None else _running.profiles.tagged(tags)
+
+
+# ── log lines ───────────────────────────────────────────────────────────────────────────────────
 
 Event = MutableMapping[str, Any]
 

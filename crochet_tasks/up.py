@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -54,7 +55,7 @@ def up(settings: Settings, wanted: Wanted) -> int:
             needed_for="the services talk through RabbitMQ; without it 'crochet run' does everything in one process",
         )
     no_flower = _flower_problem(settings) if wanted.flower else None
-    services = _services(wanted._replace(flower=wanted.flower and no_flower is None))
+    services = _with_metrics(_services(wanted._replace(flower=wanted.flower and no_flower is None)), settings)
     colour = drawing.console(stderr=True).color_system is not None
     log = Log(sys.stderr.buffer, [service.name for service in services], colour=colour)
     if no_flower is not None:
@@ -100,6 +101,20 @@ def _services(wanted: Wanted) -> list[Service]:
     return services
 
 
+def _with_metrics(services: list[Service], settings: Settings) -> list[Service]:
+    """Each but Flower, which has metrics of its own, with a port for Prometheus: the first one's is the setting."""
+    if settings.metrics_port is None:
+        return services
+    ports = itertools.count(settings.metrics_port)
+    return [
+        service if service.name == "flower" else service._replace(variables=((METRICS_PORT, str(next(ports))),))
+        for service in services
+    ]
+
+
+METRICS_PORT = "CROCHET_METRICS_PORT"
+
+
 def _flower_problem(settings: Settings) -> UsageError | None:
     try:
         serving.check_flower(settings)
@@ -122,6 +137,9 @@ def _ready(settings: Settings, services: list[Service], url: str, server: Embedd
         there.append(f"API at http://{serving.shown(settings.api_host, settings.api_port)}")
     if "flower" in names:
         there.append(f"Flower at http://{serving.shown(settings.flower_host, settings.flower_port)}")
+    ports = [f"{service.name} {dict(service.variables)[METRICS_PORT]}" for service in services if service.variables]
+    if ports:
+        there.append(f"metrics at {settings.metrics_host}: {', '.join(ports)}")
     if server is not None:  # its address holds no password
         there.append(f"for other commands: export CROCHET_DATABASE_URL='{url}'")
     return "; ".join(["everything is ready", *there, "Ctrl-C stops it"])

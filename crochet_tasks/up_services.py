@@ -34,6 +34,8 @@ class Service(NamedTuple):
     arguments: tuple[str, ...]
     ends_last: bool = False
     """it ends after the others, which may need it while they finish"""
+    variables: tuple[tuple[str, str], ...] = ()
+    """of its environment, beside those that all have"""
 
 
 class GaveUp(Exception):
@@ -100,7 +102,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "crochet_tasks.up_child", str(os.getpid()), *service.arguments],
-                env=environment,
+                env={**environment, **dict(service.variables)},
                 stdin=subprocess.DEVNULL,
                 stdout=write,
                 stderr=write,

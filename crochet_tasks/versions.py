@@ -20,6 +20,7 @@ from typing import NamedTuple
 import redis
 from sqlalchemy import text
 
+from crochet_tasks import metrics
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 
@@ -70,7 +71,10 @@ class Versions:
         key = self._key(tenant, name)
         lies = self._ask("get", key)
         with contextlib.suppress(ValueError, TypeError):
-            return Seen(*map(int, json.loads(lies)))  # type: ignore[arg-type]
+            seen = Seen(*map(int, json.loads(lies)))  # type: ignore[arg-type]
+            metrics.CACHE.add(cache="version", outcome="hit")
+            return seen
+        metrics.CACHE.add(cache="version", outcome="miss")
         began = time.monotonic()
         seen = look()
         if lies is None and time.monotonic() - began < SECONDS_FRESH:

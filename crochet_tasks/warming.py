@@ -63,7 +63,7 @@ class Warming:
             try:
                 self._warm(corpus, self._stopped.is_set)
             except Exception as error:  # noqa: BLE001 - requests read it themselves then
-                log.info("corpus %d is not read ahead: %s", corpus.id, error)
+                log.info("not_read_ahead", extra={"corpus": corpus.id, "error": str(error)})
 
     def _next(self) -> Corpus | None:
         with self._lock:

@@ -12,10 +12,14 @@ from typing import Any
 
 from celery import signals
 
+from crochet_tasks import metrics, origin
 from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import publishing
+from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.naming import text_name
 from crochet_tasks.schemas import Knock, Message, SearchCall
 
 log = logging.getLogger(__name__)
@@ -45,9 +49,12 @@ def publish_next(corpus: int | None = None) -> list[Item]:
     if items:
         task: Step = app.tasks[TASKS[items[0].kind]]
         try:
-            task.publish(_message(items))
-        except CrochetError:
+            with origin.published(task.name, [item.origin for item in items], **_about(items[0])):
+                task.publish(_message(items))
+            metrics.PUBLISHED.add(len(items), kind=items[0].kind)
+        except CrochetError as error:
             if not app.conf.task_always_eager:  # else it is the task's error, and the message got there
+                metrics.NOT_PUBLISHED.add(code=error.code)
                 with process.database.transaction() as connection:
                     publishing.not_published(connection, [item.id for item in items])
             raise
@@ -59,6 +66,17 @@ def _message(items: list[Item]) -> Message:
     if first.kind in ("seed", "grow"):
         return SearchCall(corpus=first.corpus, work=[item.id for item in items])
     return Knock(corpus=first.corpus, work=first.id)
+
+
+def _about(first: Item) -> dict[str, object]:
+    """What the log lines of a message's task say of the work, beside what its payload says."""
+    about: dict[str, object] = {"kind": first.kind, "attempt": first.attempts + 1}
+    if first.kind in OF_A_TEXT:
+        return {**about, "text": text_name(first.subject)}
+    about["version"] = first.version
+    if first.sides is not None:
+        about.update(batch=first.subject, shape=shape_name(first.sides))
+    return about
 
 
 def publish_all(corpus: int | None = None) -> int:
@@ -73,7 +91,7 @@ def _publish_follow_up(task: object, **_: Any) -> None:
         try:
             publish_all()
         except CrochetError as error:
-            log.warning("what is due is left to the relay: %s", error)
+            log.warning("left_to_relay", extra={"code": error.code, "error": str(error)})
 
 
 def take_up_again(corpus: int) -> None:

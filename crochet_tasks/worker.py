@@ -21,7 +21,9 @@ from celery import signals
 from celery.worker import consumer, state
 
 from crochet_tasks import app as tasks
-from crochet_tasks import startup
+from crochet_tasks import startup, telemetry
+from crochet_tasks.health import EVERY_SECONDS, Beat
+from crochet_tasks.progress import Progress
 from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,12 @@ SAY_SECONDS = 5.0
 """how often a draining worker says what it waits for"""
 
 
-def serve(settings: Settings, queues: list[str], concurrency: int) -> int:
-    """Work until a signal comes; the exit status."""
+CONSUMES_NO_MORE = 1
+"""exit status of a worker that is to be started again"""
+
+
+def serve(settings: Settings, queues: list[str], concurrency: int, service: str) -> int:
+    """Work until a signal comes, or nothing does any more (progress.py); the exit status."""
     startup.check(settings, log.warning)
     name = f"{queues[0] if len(queues) == 1 else 'stages'}-{os.getpid()}@{socket.gethostname()}"
     worker = tasks.app.Worker(
@@ -46,9 +52,16 @@ def serve(settings: Settings, queues: list[str], concurrency: int) -> int:
         without_mingle=True,
         quiet=True,
     )
-    _Processes(settings).watch()
-    _Drain(settings.drain, worker).watch()
-    worker.start()
+    telemetry.load(settings)
+    _Processes(settings, queues).watch()
+    drain = _Drain(settings.drain, worker)
+    drain.watch()
+    beat = Beat(settings, service)
+    Consumer.progress = Progress(beat, tasks.app.conf.task_time_limit, lambda: drain.begin(CONSUMES_NO_MORE))
+    try:
+        worker.start()
+    finally:
+        beat.end()
     return int(worker.exitcode or 0)
 
 
@@ -62,6 +75,8 @@ class Consumer(consumer.Consumer):
 
     bell: ClassVar[socket.socket | None] = None
     """can be read when a signal has come"""
+    progress: ClassVar[Progress | None] = None
+    _looking: Any = None
 
     def on_ready(self) -> None:
         """Begin to consume, at the start and after each loss of the broker; a signal then wakes the event loop.
@@ -71,12 +86,18 @@ class Consumer(consumer.Consumer):
         super().on_ready()
         if self.hub is not None and self.bell is not None:
             self.hub.add_reader(self.bell, self.bell.recv, 1)
+        if self.hub is not None and self.progress is not None:
+            if self._looking is not None:
+                self._looking.cancel()
+            self._looking = self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self)
 
     def on_close(self) -> None:
         """Hear first what the children have taken up: at its end Celery forgets what it does not know to be taken up.
 
         Nobody would then read that child's result, and it waits 30 s for that before it ends.
         """
+        if self._looking is not None:
+            self._looking.cancel()
         pool, until = getattr(self.pool, "_pool", None), time.monotonic() + HEAR_SECONDS
         while pool and any(not job._accepted for job in list(pool._cache.values())) and time.monotonic() < until:
             for end in select.select(list(pool._fileno_to_outq), [], [], 0.05)[0]:
@@ -87,8 +108,8 @@ class Consumer(consumer.Consumer):
 class _Processes:
     """Opens in each child process, after the fork, what tasks work with."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, queues: list[str]) -> None:
+        self._settings, self._queues = settings, queues
         self._open = contextlib.ExitStack()
 
     def watch(self) -> None:
@@ -96,6 +117,8 @@ class _Processes:
         signals.worker_process_shutdown.connect(self._end, weak=False)
 
     def _begin(self, **_: Any) -> None:
+        telemetry.begin("worker", self._settings, self._queues)  # first: it has to see connections being made
+        self._open.callback(telemetry.end)
         assert self._settings.database_url is not None
         url = self._settings.database_url.get_secret_value()
         self._open.enter_context(tasks.process(self._settings, url))
@@ -110,6 +133,7 @@ class _Drain:
     def __init__(self, seconds: float, worker: Any) -> None:
         self._seconds, self._worker = seconds, worker
         self._until: float | None = None
+        self._was_asked, self._status = False, 0
 
     def watch(self) -> None:
         Consumer.bell, self._rope = socket.socketpair()
@@ -124,10 +148,17 @@ class _Drain:
             signal.signal(number, self._asked)
 
     def _asked(self, number: int, _frame: FrameType | None) -> None:
-        if self._until is not None:
+        if self._was_asked:
             self._force("asked again", 128 + number)
-        self._until = time.monotonic() + self._seconds
-        state.should_stop = 0
+        self._was_asked = True
+        self.begin(0)
+
+    def begin(self, status: int) -> None:
+        """Take no more, finish what is in hand, and end with this status."""
+        if self._until is not None:
+            return
+        self._until, self._status = time.monotonic() + self._seconds, status
+        state.should_stop = status
         threading.Thread(target=self._wait, name="drain", daemon=True).start()
 
     def _wait(self) -> None:
@@ -135,7 +166,7 @@ class _Drain:
         while (left := self._until - time.monotonic()) > 0:
             log.warning("stopping; %s; at the most %.0f s more", _in_hand(), left)
             time.sleep(min(SAY_SECONDS, left))
-        self._force(f"not done after {self._seconds:g} s", 0)
+        self._force(f"not done after {self._seconds:g} s", self._status)
 
     def _force(self, why: str, status: int) -> None:
         """End at once, children first, without a word to the broker: it hands out again what was in hand."""

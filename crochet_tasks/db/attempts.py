@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, text, update
 
+from crochet_tasks import metrics, origin
+from crochet_tasks.db import sessions
 from crochet_tasks.db.outbox import COLUMNS, Item, read
 from crochet_tasks.db.tables import attempts, work
 
@@ -40,7 +42,14 @@ def befell(
         "first": pauses.first,
         "longest": pauses.longest,
     }
-    return [read(row[:-1]) for row in connection.execute(text(_BEFELL), values) if row.state == "failed"]
+    changed = connection.execute(text(_BEFELL), values).all()
+    sessions.once_committed(connection, lambda: _count(changed, str(error.get("code"))))
+    return [read(row[:-1]) for row in changed if row.state == "failed"]
+
+
+def _count(changed: Iterable[Any], code: str) -> None:
+    for row in changed:
+        (metrics.FAILED if row.state == "failed" else metrics.RETRIED).add(kind=row.kind, code=code)
 
 
 _BEFELL = f"""
@@ -87,9 +96,9 @@ def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
 
 
 def anew(connection: Connection, item: uuid.UUID) -> None:
-    """Open an item again however it ended, also well: its text begins from the start."""
+    """Open an item again however it ended, also well: its text begins from the start, for whoever gave it now."""
     ended = update(work).where(work.c.id == item, work.c.state != "open")
-    connection.execute(ended.values(_NEW))
+    connection.execute(ended.values({**_NEW, "origin": origin.row()}))
 
 
 def reopen_failed(connection: Connection, corpus: int) -> int:

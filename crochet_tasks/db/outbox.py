@@ -10,8 +10,11 @@ from psycopg.types.range import Range
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from crochet_tasks import instruments, metrics, origin
+from crochet_tasks.db import sessions
 from crochet_tasks.db.tables import work
 from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.origin import Origin
 
 NAMESPACE = uuid.UUID("6a7e1f2c-58a1-5f0e-9c39-0d5f6b3d7c11")
 """Fixed for ever: ids of work and keys of batches are uuid5 in it."""
@@ -34,6 +37,10 @@ class Item(NamedTuple):
     priority: int
     size: int
     sides: Sides | None
+    attempts: int = 0
+    """how often it was tried without success"""
+    origin: Origin | None = None
+    """what caused it; no part of what it is"""
 
     @property
     def window(self) -> int:
@@ -80,14 +87,17 @@ def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, versio
 
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
-    """Write work; what is there already stays as it is."""
-    rows = [_row(item) for item in sorted(items)]  # in one order everywhere: so no two wait for each other
+    """Write work, with what causes it now; what is there already stays as it is."""
+    cause = origin.row()
+    # In one order everywhere: so no two wait for each other.
+    rows = [_row(item, cause) for item in sorted(items, key=lambda item: item.id)]
     if rows:
         connection.execute(insert(work).on_conflict_do_nothing(), rows)
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Item, cause: dict[str, str] | None) -> dict[str, Any]:
     return item._asdict() | {
+        "origin": cause,
         "part": None if item.part is None else Range(*item.part),
         "sides": None if item.sides is None else list(item.sides),
     }
@@ -101,6 +111,7 @@ def read(row: Any) -> Item:
     return item._replace(
         part=None if item.part is None else (item.part.lower, item.part.upper),  # type: ignore[attr-defined]
         sides=None if item.sides is None else tuple(item.sides),
+        origin=Origin.read(item.origin),
     )
 
 
@@ -129,7 +140,19 @@ def _rested() -> ColumnElement[bool]:
 
 def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = None) -> None:
     finished = update(work).where(work.c.id.in_(list(ids)), work.c.state == "open")
-    connection.execute(finished.values(state="done", upto=upto, finished_at=func.now(), error=None))
+    finished = finished.values(state="done", upto=upto, finished_at=func.now(), error=None)
+    if not instruments.recorded():
+        connection.execute(finished)
+        return
+    age = func.extract("epoch", func.clock_timestamp() - work.c.created_at)
+    ended = connection.execute(finished.returning(work.c.kind, age)).all()
+    sessions.once_committed(connection, lambda: _count(ended))
+
+
+def _count(ended: Iterable[Any]) -> None:
+    for kind, age in ended:
+        metrics.DONE.add(kind=kind)
+        metrics.TURNAROUND.observe(float(age), kind=kind)
 
 
 class Turn(NamedTuple):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision this program works with; a test holds it against the newest migration."""
 
 _MIGRATION_LOCK = 0x43726F63  # any number that only migrations use

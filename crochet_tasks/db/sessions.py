@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
@@ -13,6 +13,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from crochet_tasks import metrics
+from crochet_tasks.db import measured
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
@@ -91,20 +93,32 @@ class Database:
             },
         )
         _bind(self.engine, bounds)
+        measured.watch(self.engine, bounds.kept + bounds.more)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One read-committed transaction: committed at the end, rolled back by any exception."""
-        with _our_errors(), self.engine.begin() as connection:
+        after: list[Callable[[], None]] = []
+        with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
+            connection.info[_AFTER] = after
             yield connection
+        for each in after:
+            each()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """One read-only transaction in which every statement sees the same state."""
-        with _our_errors(), self.engine.connect() as connection:
+        with _our_errors(), self._connected() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with connection.begin():
+            with measured.transaction(), connection.begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        began = time.perf_counter()
+        with self.engine.connect() as connection:
+            metrics.POOL_WAIT.observe(time.perf_counter() - began)
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
@@ -148,16 +162,31 @@ def _probes(bounds: Bounds) -> dict[str, int]:
     }
 
 
+_AFTER = "crochet.after"
+
+
+def once_committed(connection: Connection, step: Callable[[], None]) -> None:
+    """Have something done after the commit of this `transaction`, and only then: what is counted has happened."""
+    after = connection.info.get(_AFTER)
+    if after is not None:
+        after.append(step)
+
+
 @contextlib.contextmanager
 def _our_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise DatabaseUnavailable(reason="no connection became free") from error
+        raise _counted(DatabaseUnavailable(reason="no connection became free")) from error
     except DBAPIError as error:  # from SQLAlchemy, which hands on what the driver raised
-        raise _ours(error.orig) or error from error
+        raise _counted(_ours(error.orig) or error) from error
     except psycopg.Error as error:  # from the driver itself: bulk statements go straight to it
-        raise _ours(error) or error from error
+        raise _counted(_ours(error) or error) from error
+
+
+def _counted(error: Exception) -> Exception:
+    metrics.DB_ERRORS.add(code=error.code if isinstance(error, CrochetError) else "internal")
+    return error
 
 
 def _milliseconds(seconds: float) -> str:

@@ -76,6 +76,7 @@ texts = Table(
     Column("error", JSONB(none_as_null=True)),
     now("accepted_at"),
     Column("finished_at", DateTime(timezone=True)),
+    Column("origin", JSONB(none_as_null=True), comment="the request that brought it, and its traceparent"),
     UniqueConstraint("corpus", "seq"),
     UniqueConstraint("corpus", "version"),
     UniqueConstraint("corpus", "sha256"),
@@ -176,6 +177,9 @@ work = Table(
     Column("published_at", DateTime(timezone=True)),
     Column("reopened_at", DateTime(timezone=True), comment="when an operator opened it again"),
     Column("finished_at", DateTime(timezone=True)),
+    Column(
+        "origin", JSONB(none_as_null=True), comment="the request that caused it, and the traceparent of who wrote it"
+    ),
     CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'seed', 'grow')", name="kind"),
     CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
     CheckConstraint("(state IN ('done', 'cancelled')) <= (finished_at IS NOT NULL)", name="finished"),

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from crochet_tasks import origin
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, phrases, texts, words
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
@@ -41,9 +42,10 @@ def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[
     last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
     if known is not None:
         again = {"seq": last, "state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
+        again |= {"origin": origin.row()}
         changed = update(texts).where(texts.c.id == known.id).values(again).returning(*_COLUMNS)
         return TextRow(*connection.execute(changed).one()), True
-    values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256}
+    values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256, "origin": origin.row()}
     return TextRow(*connection.execute(insert(texts).values(values).returning(*_COLUMNS)).one()), True
 
 
@@ -86,8 +88,10 @@ def _limit(corpus: ColumnElement[int]) -> ScalarSelect[int]:
     return last.scalar_subquery()
 
 
-def make_version(connection: Connection, text: TextRow) -> int:
-    """Make an ingested text the next version of its corpus. The caller holds the VERSION lock exclusively.
+def make_version(connection: Connection, text: TextRow) -> tuple[int, float]:
+    """Make an ingested text the next version of its corpus; (its number, seconds since the text was accepted).
+
+    The caller holds the VERSION lock exclusively.
 
     Raises StoreCorrupt where the phrases are not those that its last part left: better no version than a wrong one.
     """
@@ -95,10 +99,11 @@ def make_version(connection: Connection, text: TextRow) -> int:
     version = connection.execute(bump.returning(corpora.c.version)).scalar_one()
     done = update(texts).where(texts.c.id == text.id)
     values = {"state": "current", "version": version, "phrases": _limit(texts.c.corpus), "finished_at": func.now()}
-    made = connection.execute(done.values(values).returning(texts.c.phrases, texts.c.reached)).one()
+    age = func.extract("epoch", func.clock_timestamp() - texts.c.accepted_at).label("age")
+    made = connection.execute(done.values(values).returning(texts.c.phrases, texts.c.reached, age)).one()
     if made.reached is not None and made.phrases != made.reached:
         raise StoreCorrupt(problem=f"'{text.title}' left {made.reached} phrases, and there are {made.phrases}")
-    return int(version)
+    return int(version), float(made.age)
 
 
 def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) -> bool:

@@ -370,7 +370,7 @@ def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, serve
     """It says where it is when it is there, and ends with 0."""
     port = take_port()
     with service("api", "--port", port, **servers, CROCHET_DATABASE_URL=distributed_database) as api:
-        api.wait_for(f"ready for work at http://127.0.0.1:{port}")
+        api.wait_for(rf"ready for work.*http://127\.0\.0\.1:{port}")
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
         assert api.end(signal.SIGTERM) == 0
     assert "Traceback" not in api.said

@@ -1,0 +1,151 @@
+"""What caused a piece of work: the request, and the span that wrote it down.
+
+It goes with the work: from the request into the row, from the row into the message, from the message into the task, its
+log lines and whatever rows it writes. So a chain of tasks keeps the request's id and is one trace, whoever publishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, get_contextvars
+
+from crochet_tasks import telemetry
+
+HEADER = "crochet"
+"""of a message: what is said of its work in log lines, beside what the task finds in its payload"""
+CARRIED = ("request", "requests", "kind", "text", "version", "batch", "shape", "attempt")
+MOST_REQUESTS = 8
+"""that are named where work of several is done together"""
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_parent: ContextVar[str | None] = ContextVar("crochet_parent", default=None)
+"""what came from outside; where this process has spans, the current one counts"""
+
+
+class Origin(NamedTuple):
+    """The id of a request and a W3C traceparent, as far as they are known."""
+
+    request: str | None = None
+    traceparent: str | None = None
+
+    def row(self) -> dict[str, str]:
+        """As it is kept with texts and work."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def read(cls, row: object) -> Origin | None:
+        """What a row or message says; None where it says nothing that we understand."""
+        if not isinstance(row, Mapping):
+            return None
+        request, traceparent = row.get("request"), _valid(row.get("traceparent"))
+        return _known(request if isinstance(request, str) else None, traceparent)
+
+
+def current() -> Origin | None:
+    """What causes the work that is written now; None where nobody has said so."""
+    return _known(said("request"), _traceparent())
+
+
+def said(name: str) -> str | None:
+    """What log lines say now by this name."""
+    found: object = get_contextvars().get(name)
+    return None if found is None else str(found)
+
+
+def row() -> dict[str, str] | None:
+    """The same, as it is kept."""
+    found = current()
+    return None if found is None else found.row()
+
+
+def _known(request: str | None, traceparent: str | None) -> Origin | None:
+    return None if request is None and traceparent is None else Origin(request, traceparent)
+
+
+def _traceparent() -> str | None:
+    return telemetry.traceparent() or _parent.get()
+
+
+def _valid(traceparent: object) -> str | None:
+    return traceparent if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else None
+
+
+# ── a request ───────────────────────────────────────────────────────────────────────────────────
+
+
+def begin(request: str, traceparent: str | None) -> None:
+    """A request begins, in a thread that may have had others: what is logged and written from now on is its doing."""
+    clear_contextvars()
+    _parent.set(_valid(traceparent))
+    bind_contextvars(request=request, **_trace())
+
+
+def end() -> None:
+    _parent.set(None)
+    clear_contextvars()
+
+
+def _trace() -> dict[str, str]:
+    """The id of the trace, as log lines have it."""
+    traceparent = _traceparent()
+    return {} if traceparent is None else {"trace": traceparent.split("-")[1]}
+
+
+# ── publishing and doing ────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def published(name: str, origins: Sequence[Origin | None], **about: object) -> Iterator[None]:
+    """Within, a message is sent on account of these origins and of nothing that its sender does otherwise.
+
+    The first one is the parent, the others are linked. `about` is for the log lines of whoever gets the message.
+    """
+    first = next((origin for origin in origins if origin is not None), Origin())
+    links = [each.traceparent for each in dict.fromkeys(origins) if each is not None and each.traceparent]
+    links = [link for link in links if link != first.traceparent]
+    requests = list(dict.fromkeys(each.request for each in origins if each is not None and each.request))
+    several = " ".join(requests[:MOST_REQUESTS]) if len(requests) > 1 else None
+    lines = {"request": first.request, "requests": several, **about}
+    with _instead(lines, first.traceparent), telemetry.publishing(name, first.traceparent, links):
+        bind_contextvars(**_trace())
+        yield
+
+
+def headers() -> dict[str, Any]:
+    """Of a message that is sent now."""
+    lines = get_contextvars()
+    traceparent = _traceparent()
+    return {
+        HEADER: {name: str(lines[name]) for name in CARRIED if name in lines},
+        **({} if traceparent is None else {"traceparent": traceparent}),
+    }
+
+
+@contextlib.contextmanager
+def received(headers: Mapping[str, Any]) -> Iterator[None]:
+    """Within, the work of a message with these headers is done."""
+    carried = headers.get(HEADER)
+    lines = {name: carried[name] for name in CARRIED if name in carried} if isinstance(carried, Mapping) else {}
+    with _instead(lines, _valid(headers.get("traceparent"))):
+        bind_contextvars(**_trace())
+        yield
+
+
+@contextlib.contextmanager
+def _instead(lines: Mapping[str, object], traceparent: str | None) -> Iterator[None]:
+    """Within, log lines say this and nothing of what they said before."""
+    before = get_contextvars()
+    token = _parent.set(traceparent)
+    clear_contextvars()
+    try:
+        with bound_contextvars(**{name: value for name, value in lines.items() if value is not None}):
+            yield
+    finally:
+        clear_contextvars()
+        bind_contextvars(**before)
+        _parent.reset(token)
