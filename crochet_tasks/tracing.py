@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import psycopg
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -77,6 +78,7 @@ class Tracing:
             logger = logging.getLogger(name)
             logger.setLevel(logging.WARNING)  # whatever the parent process wants to hear of the libraries
             logger.addFilter(_Seldom())
+        self._connect = vars(psycopg.Connection)["connect"]
         self._instrumentors: list[Any] = [
             CeleryInstrumentor(),  # type: ignore[no-untyped-call]
             PsycopgInstrumentor(),
@@ -98,6 +100,8 @@ class Tracing:
         """Send what is left. It may take longer than anybody wants to wait, where the collector hangs."""
         for each in self._instrumentors:
             each.uninstrument()
+        # The instrumentation leaves one that is bound to this very class, and makes no connections of others.
+        setattr(psycopg.Connection, "connect", self._connect)  # noqa: B010 - mypy does not let a method be set
         self._provider.shutdown()
 
     @contextlib.contextmanager
