@@ -73,6 +73,14 @@ bench-finding: $(STAMP) services ## measure the reads of the API over millions o
 bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
+.PHONY: dashboards
+dashboards: $(STAMP) ## write Grafana's dashboards anew, from scripts/dashboards.py
+	$(BIN)/python scripts/dashboards.py
+
+.PHONY: bench-telemetry
+bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and profiles cost (ARGS=--quick to try it)
+	$(BIN)/python -m benchmarks.telemetry $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \

@@ -18,6 +18,7 @@ from api import (
     orthos,
     problems,
     security,
+    statistics,
     texts,
     tokens,
     version,
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, work, events):
+    for each in (corpora, texts, version, orthos, work, statistics, events):
         app.register_api(each.api)
     return app
 

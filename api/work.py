@@ -8,7 +8,7 @@ from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
 from api.models import Nothing, OfCorpus, OfWork, WorkWanted
-from crochet_tasks import looking, posting, reports, tenant_work
+from crochet_tasks import looking, posting, reports, statistics, tenant_work
 from crochet_tasks.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
@@ -68,7 +68,7 @@ def cancel(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - paramete
 def status(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
     with held.shown(path.corpus) as (connection, corpus):
-        seen = reports.corpus_status(connection, corpus, COUNTED)
+        seen = reports.corpus_status(connection, corpus, COUNTED, message=statistics.for_tenants)
         spent = corpora.spent(connection, corpus.id)
     rate = held.rates().rate(corpus.id, seen.total)
     uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= COUNTED

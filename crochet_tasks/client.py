@@ -54,6 +54,7 @@ from crochet_tasks.client_events import Stream
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.inputs import encoded
 from crochet_tasks.schemas import OrthoLine, TextLine, Tokens
+from crochet_tasks.statistics_answers import StatisticsNow
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -303,6 +304,10 @@ class Client:
 
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{_corpus(corpus)}/status")
+
+    def statistics(self) -> StatisticsNow:
+        """Of all corpora together."""
+        return self._get(StatisticsNow, "/v1/status")
 
     def events(self, corpus: str | None = None) -> Iterator[Progress | Gone]:
         """How far one corpus is, or all are, and whatever changes, until it is gone or who reads has enough.

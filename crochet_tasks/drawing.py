@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from crochet_tasks.drawing_statistics import FIVE_MINUTES, in_words, statistics_page, time_left
 from crochet_tasks.engine.geometry import shape_name, volume
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def status_page(status: Status) -> RenderableType:
     if not status.corpora:
         return Group(*head, Text("There is no corpus yet: 'crochet run FILE' makes one."))
     parts: list[RenderableType] = [*head, *([_queues(status.queues)] if status.queues else [])]
+    if status.statistics is not None:
+        parts.append(statistics_page(status.statistics))
     return Group(*parts, *itertools.chain.from_iterable((_EMPTY, _corpus(corpus)) for corpus in status.corpora))
 
 
@@ -146,6 +149,8 @@ def _corpus(corpus: CorpusStatus) -> RenderableType:
         "oldest open": "none" if corpus.oldest_open is None else f"{corpus.oldest_open:,.1f} s",
         "closed": "yes" if corpus.closed else "no: orthos may be missing",
         "rate": "" if corpus.rate is None else f"{corpus.rate:,.0f} orthos/s",
+        "last 5 minutes": in_words(next(pace for pace in corpus.statistics.paces if pace.seconds == FIVE_MINUTES)),
+        "time left": time_left(corpus.statistics.left),
         "batches": f"{corpus.batches:,}, {readable_bytes(corpus.bytes)} with texts and phrases",
     }.items():
         if fact:

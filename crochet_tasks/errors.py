@@ -31,9 +31,11 @@ class CrochetError(Exception):
     public: ClassVar[bool] = False
     """whether tenants get to read the message, for a status from 500 on; it may tell of the inside (`shown`)"""
 
-    def __init__(self, **context: object) -> None:
+    def __init__(self, *words: str, **context: object) -> None:
+        """By what the message speaks of; or by the message itself, as Celery makes it anew from a task's result."""
         self.context = context
-        super().__init__((inspect.getdoc(type(self)) or "").format(**context).replace("\n", " "))
+        said = words[0] if words else (inspect.getdoc(type(self)) or "").format(**context).replace("\n", " ")
+        super().__init__(said)
 
     @classmethod
     def told(cls, message: str, **context: object) -> Self:

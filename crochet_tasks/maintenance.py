@@ -9,7 +9,8 @@ from crochet_tasks.app import app, here
 from crochet_tasks.db import schema
 
 
-@app.task(name="maintenance.probe", ignore_result=False)
+# Who asked hears of a failure: its message is no dead letter for people to look at.
+@app.task(name="maintenance.probe", ignore_result=False, acks_on_failure=True)
 def probe() -> dict[str, str]:
     """Say who answers and what it sees: the one task whose result is read, by `crochet doctor`."""
     with here().database.transaction() as connection:

@@ -72,6 +72,8 @@ def start(kind: str, service: str, settings: Settings) -> None:
         listener.close()
         address = shown(settings.metrics_host, settings.metrics_port or 0)
         log.info("metrics_served", extra={"address": f"http://{address}/metrics"})
+    from crochet_tasks import metrics  # noqa: F401 - it declares what is to begin; the API has not imported it yet
+
     instruments.begin(folder, kind)
 
 

@@ -70,7 +70,7 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
     follow_up += due
     if result.seed is not None and result.seed_left_over is not None:
         follow_up.append(outbox.seed(result.corpus, by_id[result.seed].version, result.seed_left_over))
-    outbox.done(connection, result.items, result.upto)
+    outbox.done(connection, result.items, result.upto, sum(packed.count for packed in result.found))
     outbox.add(connection, follow_up)
     orthos: Counter[Sides] = Counter()
     for packed in result.found:

@@ -16,13 +16,14 @@ import pyroscope
 class Profiles:
     """The agent of this process; a server that is away costs it its profiles and nothing else."""
 
-    def __init__(self, service: str, url: str, queues: Sequence[str] = ()) -> None:
+    def __init__(self, service: str, url: str, rate: int, queues: Sequence[str] = ()) -> None:
         parts = urlsplit(url)
         pyroscope.configure(
             application_name=f"crochet-{service}",
             server_address=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/"),
             basic_auth_username=unquote(parts.username or ""),
             basic_auth_password=unquote(parts.password or ""),
+            sample_rate=rate,  # each look takes a quarter of a millisecond, and the agent's own rate is 100 in a second
             gil_only=False,  # searches let go of it while they compute
             tags={"service": service, **({"queue": ",".join(queues)} if queues else {})},
         )

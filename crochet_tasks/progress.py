@@ -43,6 +43,8 @@ class Progress:
     def __init__(self, beat: Beat, hard_limit: float, give_up: Callable[[], None]) -> None:
         self._beat, self._hard_limit, self._give_up = beat, hard_limit, give_up
         self._asked = time.monotonic()
+        self._taken = 0
+        """tasks, up to the last look"""
         self._cancelled, self._unheard = 0, 0
         self._gone = False
 
@@ -55,7 +57,7 @@ class Progress:
             metrics.HELD.set(held[name], queue=name)
         cancelled = _cancelled(consumer.task_consumer)
         self._cancelled = self._cancelled + 1 if cancelled else 0
-        unheard = None if in_hand else self._unheard_of(consumer, queues)
+        unheard = self._unheard_of(consumer, queues)
         problem = cancelled or unheard or _hangs(self._hard_limit)
         if problem is not None:
             self._beat.unwell(problem)
@@ -68,7 +70,14 @@ class Progress:
             self._give_up()
 
     def _unheard_of(self, consumer: Any, queues: list[str]) -> str | None:
-        """What an idle worker should have got from the broker and has not."""
+        """What an idle worker should have got from the broker and has not.
+
+        A busy one may have nothing in hand just when it is looked at, while messages wait: it has taken some since.
+        """
+        taken = sum(state.total_count.values())
+        if state.reserved_requests or taken != self._taken:
+            self._taken, self._unheard, self._asked = taken, 0, time.monotonic()
+            return None
         if time.monotonic() - self._asked < ASK_SECONDS:
             return None
         self._asked = time.monotonic()

@@ -13,7 +13,7 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import metrics, queues, retries, telemetry, tenancy, work
+from crochet_tasks import metrics, queues, retries, status_file, telemetry, tenancy, work
 from crochet_tasks.app import Process, Step, app
 from crochet_tasks.census import Counting
 from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
@@ -58,6 +58,7 @@ class Relay:
     def run(self) -> None:
         pause = self._process.settings.relay_pause
         Counting(self._process)
+        status_file.keep(self._process)
         beat = Beat(self._process.settings, "relay")
         while not self._stopped.is_set():
             try:

@@ -33,6 +33,7 @@ def status(client: Client) -> Status:
         broker_problem="the broker does not answer the API" if state == "unknown" else None,
         queues={},
         corpora=list(_corpora(client)),
+        statistics=client.statistics(),
     )
 
 

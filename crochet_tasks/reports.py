@@ -15,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, text
 
+from crochet_tasks import statistics, worker_use
 from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, batches, corpora, operators, outbox, schema, texts
+from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.statistics import Seen
 from crochet_tasks.drawing import cell_width, tiles
 from crochet_tasks.embedded import Ended, Outcome
 from crochet_tasks.engine import geometry
@@ -291,16 +294,26 @@ def run_report(
 
 def nothing_yet() -> Status:
     """The status where there is no store."""
-    return Status(database="none", schema_version="none", bytes=0, dead_letters=0, broker="none", queues={}, corpora=[])
+    return Status(
+        database="none",
+        schema_version="none",
+        bytes=0,
+        dead_letters=0,
+        broker="none",
+        queues={},
+        corpora=[],
+        statistics=None,
+    )
 
 
 def status(process: Process) -> Status:
     """What there is, in one snapshot, and how long the queues are. A broker that is away is no error."""
-    queues = queues_of(process.settings)
+    queues, use = queues_of(process.settings), worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
         server, size = connection.execute(
             text("SELECT current_setting('server_version'), pg_database_size(current_database())")
         ).one()
+        every, mine = store.of_tenant(connection, None, statistics.COUNTED), corpora.every(connection)
         return Status(
             database=f"Postgres {server.split()[0]}",
             schema_version=schema.revision(connection) or "none",
@@ -309,7 +322,8 @@ def status(process: Process) -> Status:
             broker=queues.broker,
             broker_problem=queues.problem,
             queues=queues.depths,
-            corpora=[corpus_status(connection, corpus) for corpus in corpora.every(connection)],
+            corpora=[corpus_status(connection, corpus, seen=every.get(corpus.id)) for corpus in mine],
+            statistics=statistics.now(every.values(), statistics.for_operators, use),
         )
 
 
@@ -345,8 +359,16 @@ def with_rates(now: Status, before: Status, seconds: float) -> Status:
     return now.model_copy(update={"corpora": grown})
 
 
-def corpus_status(connection: Connection, corpus: Corpus, most: int | None = None) -> CorpusStatus:
+def corpus_status(
+    connection: Connection,
+    corpus: Corpus,
+    most: int | None = None,
+    seen: Seen | None = None,
+    message: statistics.Message = statistics.for_operators,
+) -> CorpusStatus:
     """How far a corpus is; of work no more than so many pieces are counted in each state."""
+    if seen is None:
+        seen = store.take(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = corpora.counted(connection, corpus.id)
     work, dropped = outbox.states(connection, corpus.id, most), operators.dropped(connection, corpus.id, most)
     failed, _ = attempts.failures(connection, corpus.id)
@@ -368,4 +390,5 @@ def corpus_status(connection: Connection, corpus: Corpus, most: int | None = Non
         dropped=dropped,
         closed=not (work.open or failed or dropped),
         bytes=corpora.packed_bytes(connection, corpus.id),
+        statistics=statistics.told(seen, message),
     )

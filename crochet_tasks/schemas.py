@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crochet_tasks.statistics_answers import Statistics, StatisticsNow
+
 if TYPE_CHECKING:
     from crochet_tasks.engine.geometry import Cells, Sides
 
@@ -199,6 +201,7 @@ class CorpusStatus(Answer):
     rate: float | None = None
     """orthos per second since the look before; only while watching"""
     bytes: int
+    statistics: Statistics
 
 
 class QueueStatus(Answer):
@@ -221,6 +224,8 @@ class Status(Answer):
     """why it is unknown"""
     queues: dict[str, QueueStatus]
     corpora: list[CorpusStatus]
+    statistics: StatisticsNow | None
+    """of all corpora, not only those that are listed; of an API, of the tenant's"""
 
 
 # ── what operators get to see ───────────────────────────────────────────────────────────────────

@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         default=None, description="Flower's login, user:password; needed outside development"
     )
     otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
-        default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
+        default=None, description="where traces and metrics go, OTLP/HTTP without `/v1/...`; without it neither does"
     )
     trace_ratio: float = Field(
         default=1.0, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     )
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
+    )
+    profile_rate: int = Field(
+        default=10, ge=1, le=1000, description="how often in a second a process is looked at for its profile"
     )
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
@@ -223,6 +226,10 @@ class Settings(BaseSettings):
         default=None,
         description="where workers and relays leave word that all is well; by default in the temporary folder",
     )
+    status_file: Path | None = Field(
+        default=None, description="a file that the relay keeps writing how far everything is into, as JSON"
+    )
+    status_file_every: Seconds = Field(default=5.0, description="seconds between two writings of the status file")
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
     lock_timeout: Seconds = Field(default=30.0, description="seconds one SQL statement may wait for a lock")
 

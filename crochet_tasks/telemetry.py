@@ -113,7 +113,7 @@ def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
     if settings.pyroscope_url is not None:
         from crochet_tasks.profiles import Profiles
 
-        profiles = Profiles(service, settings.pyroscope_url.get_secret_value(), queues)
+        profiles = Profiles(service, settings.pyroscope_url.get_secret_value(), settings.profile_rate, queues)
     _running = _Running(tracing, profiles)
 
 

@@ -37,7 +37,7 @@ from crochet_tasks.telemetry import Noted
 
 EXPORT_SECONDS = 3.0
 """that the collector may take for what is sent at once"""
-EVERY_SECONDS, AT_ONCE, MOST_WAITING = 1.0, 512, 4096
+EVERY_SECONDS, AT_ONCE, MOST_WAITING = 5.0, 512, 4096
 """how often spans are sent, how many together, and how many wait at the most: later ones take the place of the first"""
 LONGEST_ATTRIBUTE = 4096
 QUIET_SECONDS = 60.0

@@ -25,6 +25,7 @@ from crochet_tasks import startup, telemetry
 from crochet_tasks.health import EVERY_SECONDS, Beat
 from crochet_tasks.progress import Progress
 from crochet_tasks.settings import Settings
+from crochet_tasks.worker_use import LOOK_SECONDS, Said
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def serve(settings: Settings, queues: list[str], concurrency: int, service: str)
     drain = _Drain(settings.drain, worker)
     drain.watch()
     beat = Beat(settings, service)
+    Consumer.use = Said(settings, name, concurrency, lambda: len(state.active_requests))
     Consumer.progress = Progress(beat, tasks.app.conf.task_time_limit, lambda: drain.begin(CONSUMES_NO_MORE))
     try:
         worker.start()
@@ -76,7 +78,8 @@ class Consumer(consumer.Consumer):
     bell: ClassVar[socket.socket | None] = None
     """can be read when a signal has come"""
     progress: ClassVar[Progress | None] = None
-    _looking: Any = None
+    use: ClassVar[Said | None] = None
+    _looking: tuple[Any, ...] = ()
 
     def on_ready(self) -> None:
         """Begin to consume, at the start and after each loss of the broker; a signal then wakes the event loop.
@@ -86,18 +89,23 @@ class Consumer(consumer.Consumer):
         super().on_ready()
         if self.hub is not None and self.bell is not None:
             self.hub.add_reader(self.bell, self.bell.recv, 1)
-        if self.hub is not None and self.progress is not None:
-            if self._looking is not None:
-                self._looking.cancel()
-            self._looking = self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self)
+        if self.hub is not None and self.progress is not None and self.use is not None:
+            self._look_no_more()
+            self._looking = (
+                self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self),
+                self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
+            )
+
+    def _look_no_more(self) -> None:
+        for timer in self._looking:
+            timer.cancel()
 
     def on_close(self) -> None:
         """Hear first what the children have taken up: at its end Celery forgets what it does not know to be taken up.
 
         Nobody would then read that child's result, and it waits 30 s for that before it ends.
         """
-        if self._looking is not None:
-            self._looking.cancel()
+        self._look_no_more()
         pool, until = getattr(self.pool, "_pool", None), time.monotonic() + HEAR_SECONDS
         while pool and any(not job._accepted for job in list(pool._cache.values())) and time.monotonic() < until:
             for end in select.select(list(pool._fileno_to_outq), [], [], 0.05)[0]:

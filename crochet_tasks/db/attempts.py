@@ -68,7 +68,7 @@ WITH open_ones AS MATERIALIZED (
      WHERE work.id = open_ones.id
     RETURNING work.*
 ), noted AS (
-    INSERT INTO attempts (work, number, error) SELECT id, attempts, error FROM changed
+    INSERT INTO attempts (work, corpus, number, error) SELECT id, corpus, attempts, error FROM changed
 )
 SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.state FROM changed
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks import instruments, metrics, origin
@@ -138,9 +138,12 @@ def _rested() -> ColumnElement[bool]:
     return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
 
 
-def done(connection: Connection, ids: Iterable[uuid.UUID], upto: int | None = None) -> None:
-    finished = update(work).where(work.c.id.in_(list(ids)), work.c.state == "open")
+def done(connection: Connection, ids: Sequence[uuid.UUID], upto: int | None = None, found: int = 0) -> None:
+    """Note that open items are done; the orthos that they `found` together are noted with the first."""
+    finished = update(work).where(work.c.id.in_(ids), work.c.state == "open")
     finished = finished.values(state="done", upto=upto, finished_at=func.now(), error=None)
+    if found:
+        finished = finished.values(found=case((work.c.id == ids[0], found), else_=0))
     if not instruments.recorded():
         connection.execute(finished)
         return

@@ -172,6 +172,7 @@ work = Table(
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
     Column("error", JSONB(none_as_null=True)),
     Column("upto", Integer, comment="the version up to which it was searched"),
+    Column("found", Integer, nullable=False, server_default="0", comment="orthos that were stored when it was done"),
     now("created_at"),
     Column("not_before", DateTime(timezone=True)),
     Column("published_at", DateTime(timezone=True)),
@@ -228,9 +229,12 @@ attempts = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("work", Uuid, ForeignKey("work.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False, comment="of the work"),
     Column("number", SmallInteger, nullable=False, comment="begins anew when an operator opens the work again"),
     now("at"),
     Column("error", JSONB(none_as_null=True), nullable=False, comment="code, message, type, context and where it was"),
+    # Statistics read the last ones of a corpus.
+    Index("attempts_corpus_idx", "corpus", "at"),
     comment="Every try of work that did not succeed.",
 )
 

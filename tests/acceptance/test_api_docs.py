@@ -11,6 +11,7 @@ import pytest
 
 from crochet_tasks import keys
 from crochet_tasks.keys import Wanted
+from crochet_tasks.statistics_answers import StatisticsNow, StatusFile
 from tests.acceptance.cluster import EVERYTHING, RELAY, ROOT, Cluster, cluster, until
 from tests.server import take_port
 
@@ -49,6 +50,8 @@ def deployment(tmp_path: Path, distributed_database: str, vhost: str, redis_url:
         CROCHET_BROKER_URL=vhost,
         CROCHET_REDIS_URL=redis_url,
         CROCHET_API_PORT=str(port),
+        CROCHET_STATUS_FILE=str(tmp_path / "status.json"),
+        CROCHET_STATUS_FILE_EVERY="0.2",
     ) as made:
         yield made
 
@@ -76,3 +79,11 @@ def test_the_page_is_true(deployment: Cluster) -> None:
     for command, output in zip(walk, printed, strict=False):
         assert output.rstrip("\n") == command.prints.rstrip("\n"), command.line
     assert len(printed) == len(walk) + 1
+    # Meanwhile the worker has said how busy it is, and the relay has written that down.
+    until(lambda: told(deployment).workers.processes == 1, deployment, 30)
+    assert 0 <= (told(deployment).workers.busy or 0) < 1
+
+
+def told(deployment: Cluster) -> StatisticsNow:
+    assert deployment.settings.status_file is not None
+    return StatusFile.model_validate_json(deployment.settings.status_file.read_text()).statistics

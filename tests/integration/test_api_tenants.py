@@ -31,6 +31,7 @@ OPEN_TO_ALL_TENANTS = {
     ("GET", "/v1/corpora"),
     ("POST", "/v1/corpora"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/status"),
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens"),
     ("POST", "/v1/tokens/refresh"),

@@ -322,7 +322,11 @@ def test_ingest_status_and_export(crochet: Crochet, served: Served, worker: None
         assert crochet("export", "--corpus", "told", "--format", form).out == local
     status = Status.model_validate_json(crochet("status", "--json").out)
     (told,) = (corpus for corpus in status.corpora if corpus.corpus == "told")
-    assert told in [corpus.model_copy(update={"rate": told.rate}) for corpus in reports.status(served.process).corpora]
+    same = {"rate": told.rate, "statistics": told.statistics}  # they move on
+    assert told in [corpus.model_copy(update=same) for corpus in reports.status(served.process).corpora]
+    assert (told.statistics.corpora, told.statistics.versions, told.statistics.orthos) == (1, 3, told.total)
+    assert status.statistics is not None
+    assert status.statistics.corpora == len(status.corpora)
     page = crochet("status").out.decode()
     assert page.startswith(f"API at {served.url}")
     assert "told" in page

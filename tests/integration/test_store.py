@@ -147,7 +147,7 @@ WELCOME: dict[str, dict[str, object]] = {
     },
     "remediations": {"batch": 2, "searched": 1, "phrases": b""},
     "work": {"id": OTHER, "corpus": 1, "kind": "ingest", "subject": 1, "since": 0, "version": 0, "priority": 1},
-    "attempts": {"work": KNOWN, "number": 1, "error": {"code": "why"}},
+    "attempts": {"work": KNOWN, "corpus": 1, "number": 1, "error": {"code": "why"}},
     "dead_letters": {"queue": "search", "reason": "rejected", "body": b"", "died_at": NOW},
     "counts": {"corpus": 1, "sides": [2, 3], "orthos": 0, "batches": 0},
 }
@@ -238,6 +238,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("work_grow_idx", {**GROW, "subject": 2}),
     ("work_corpus_fkey", {"corpus": 99}),
     ("attempts_work_fkey", {"work": uuid.UUID(int=99)}),
+    ("attempts_corpus_fkey", {"corpus": 99}),
     ("counts_pkey", {"sides": [2, 2]}),
     ("counts_numbers_check", {"orthos": -1}),
     ("counts_corpus_fkey", {"corpus": 99}),

@@ -77,6 +77,7 @@ def seen(deploy: Deploy) -> Iterator[Seen]:  # noqa: F811 - the fixture
         cluster = deploy(
             CROCHET_OTLP_URL=collector.url,
             CROCHET_PYROSCOPE_URL=server.url,
+            CROCHET_PROFILE_RATE="100",
             CROCHET_API_PORT=str(take_port()),
             CROCHET_LOG_FORMAT="json",
         )

@@ -26,14 +26,16 @@ COMPOSE, DOCKERFILE, EXAMPLE = ROOT / "docker-compose.yml", ROOT / "Dockerfile",
 
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 """${NAME}, ${NAME:-default}, ${NAME:?what is wrong}"""
-PINNED = re.compile(r"[a-z][\w./-]*:\d+(\.\d+)+(-\w+)*(@sha256:[0-9a-f]{64})?")
+PINNED = re.compile(r"[a-z][\w./-]*:v?\d+(\.\d+)+(-\w+)*(@sha256:[0-9a-f]{64})?")
 SECRETS = {
     "POSTGRES_PASSWORD": "b1e55ed",
     "RABBITMQ_PASSWORD": "c0ffee",
     "CROCHET_FLOWER_AUTH": "user:decade",
     "CROCHET_JWT_SECRET": "dec0de" * 12,
 }
-PUBLISHED = {"api", "flower"}
+PUBLISHED = {"api", "flower", "grafana", "prometheus"}
+WITHOUT_PROBE = {"collector", "pyroscope", "tempo"}
+"""whose images hold one program that cannot ask itself; Prometheus does, see test_observability.py"""
 
 Service = dict[str, Any]
 
@@ -80,10 +82,13 @@ SERVICES: dict[str, Service] = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 WORKERS = {name: service for name, service in OURS.items() if service["command"][0] == "worker"}
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
+PROBED = LASTING.keys() - WITHOUT_PROBE
+WATCHING = {name: service for name, service in SERVICES.items() if "profiles" in service}
 
 every = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)
 each_lasting = pytest.mark.parametrize("name", LASTING)
+each_probed = pytest.mark.parametrize("name", sorted(PROBED))
 
 
 def seconds(duration: str) -> float:
@@ -194,7 +199,7 @@ def test_addresses_name_services(name: str, settings_of: Callable[[str], Setting
     assert {"postgres", "rabbitmq", "redis"} <= SERVICES.keys()
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(PUBLISHED & OURS.keys()))
 def test_what_is_published_listens_where_its_port_leads(name: str, settings_of: Callable[[str], Settings]) -> None:
     found = settings_of(name)
     host, port = (getattr(found, f"{name}_{part}") for part in ("host", "port"))
@@ -245,16 +250,19 @@ def test_our_image_has_the_version_of_the_project(name: str) -> None:
 
 
 @each_lasting
-def test_what_lasts_is_restarted_and_has_a_health_check(name: str) -> None:
-    service = SERVICES[name]
-    assert service["restart"] == "unless-stopped"
-    check = service["healthcheck"]
+def test_what_lasts_is_restarted(name: str) -> None:
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@each_probed
+def test_what_lasts_has_a_health_check(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert 0 < seconds(check["timeout"]) < seconds(check["interval"]) <= 60
     assert 3 <= check["retries"] <= 5
 
 
-@each_lasting
+@each_probed
 def test_health_checks_in_python_compile(name: str) -> None:
     _, program, *arguments = SERVICES[name]["healthcheck"]["test"]
     if program == "python":
@@ -264,8 +272,8 @@ def test_health_checks_in_python_compile(name: str) -> None:
 
 
 @every
-def test_nothing_but_the_api_and_flower_is_published(name: str) -> None:
-    """And these on this machine only. The others are in a network that has no way out."""
+def test_nothing_but_what_people_look_at_is_published(name: str) -> None:
+    """And this on this machine only. The others are in a network that has no way out."""
     service = SERVICES[name]
     assert not {"network_mode", "privileged", "container_name"} & service.keys()
     assert ("ports" in service) == (name in PUBLISHED)
@@ -301,8 +309,21 @@ def test_our_containers_may_do_little(name: str) -> None:
 
 
 def test_volumes_are_named_and_used() -> None:
-    mounted = [volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
-    assert sorted(mounted) == sorted(FILE["volumes"])
+    """What is mounted from the checkout is there, and cannot be written to."""
+    mounts = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
+    assert sorted(name for name, *_ in mounts if not name.startswith("./")) == sorted(FILE["volumes"])
+    for name, *where in mounts:
+        assert not name.startswith("./") or ((ROOT / name).exists() and where[-1] == "ro")
+
+
+def test_what_looks_on_is_only_there_when_it_is_asked_for() -> None:
+    """Nothing of the program waits for it, and it may do little."""
+    assert WATCHING.keys() == {"prometheus", "grafana"} | WITHOUT_PROBE
+    for service in WATCHING.values():
+        assert service["profiles"] == ["observability"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {name for service in SERVICES.values() for name in service.get("depends_on", {})} & WATCHING.keys()
 
 
 # ── the image ───────────────────────────────────────────────────────────────────────────────────

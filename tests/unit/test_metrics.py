@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker import state
 
 from crochet_tasks import health, instruments, metrics, metrics_endpoint, progress
 from crochet_tasks.errors import InvalidSetting
@@ -279,3 +281,19 @@ def test_an_idle_worker_that_should_have_work_gives_up(
     """Once, and when it is sure."""
     assert looked(consumer, settings, monkeypatch, 1) == 0
     assert looked(consumer, settings, monkeypatch, 4) == gives_up
+
+
+def test_a_busy_worker_does_not_give_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages wait whenever it is looked at, and it has nothing in hand just then; but it takes some in between."""
+    monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
+    taken: Counter[str] = Counter()
+    monkeypatch.setattr(state, "total_count", taken)
+    ended: list[None] = []
+    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    for _ in range(4):
+        watched.look(Consumer(ready=3))
+        assert ended == []
+        taken["search.grow"] += 1
+    for _ in range(3):
+        watched.look(Consumer(ready=3))
+    assert len(ended) == 1

@@ -1,4 +1,4 @@
-"""What caused a text and a piece of work: request and trace."""
+"""What caused a text and a piece of work: request and trace; and what statistics count."""
 
 from pathlib import Path
 

@@ -1,0 +1,485 @@
+"""Writes the dashboards for Grafana, deploy/observability/grafana/dashboards/*.json. `--check` only says which differ.
+
+What is shown stands here; the files are what Grafana reads. Every metric is in docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).parent.parent / "deploy" / "observability" / "grafana" / "dashboards"
+COLUMNS = 24
+"""of Grafana's grid"""
+SOURCE = {"type": "prometheus", "uid": "prometheus"}
+RATE = "[$__rate_interval]"
+
+
+class Query(NamedTuple):
+    expr: str
+    legend: str = ""
+
+
+class Panel(NamedTuple):
+    title: str
+    queries: Sequence[Query]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    says: str = ""
+    stacked: bool = False
+
+
+class Row(NamedTuple):
+    title: str
+    panels: Sequence[Panel]
+
+
+class Dashboard(NamedTuple):
+    uid: str
+    title: str
+    rows: Sequence[Row]
+
+
+# ── queries ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def rate(metric: str, *by: str, where: str = "") -> Query:
+    """How often something happens in a second, by these labels."""
+    return Query(f"sum{_by(by)} (rate({metric}{where}{RATE}))", _legend(by) or "all")
+
+
+def most(metric: str, *by: str, where: str = "") -> Query:
+    """What relays have counted: each counts everything."""
+    return Query(f"max{_by(by)} ({metric}{where})", _legend(by) or "all")
+
+
+def total(metric: str, *by: str, where: str = "") -> Query:
+    return Query(f"sum{_by(by)} ({metric}{where})", _legend(by) or "all")
+
+
+def percentiles(histogram: str, *by: str, of: Sequence[float] = (0.5, 0.95), where: str = "") -> list[Query]:
+    inner = ", ".join([*by, "le"])
+    return [
+        Query(
+            f"histogram_quantile({share}, sum by ({inner}) (rate({histogram}_bucket{where}{RATE})))",
+            f"p{share * 100:g} {_legend(by)}".strip(),
+        )
+        for share in of
+    ]
+
+
+def p95(histogram: str, *by: str) -> list[Query]:
+    return [query._replace(legend=_legend(by) or "p95") for query in percentiles(histogram, *by, of=(0.95,))]
+
+
+def _by(labels: Sequence[str]) -> str:
+    return f" by ({', '.join(labels)})" if labels else ""
+
+
+def _legend(labels: Sequence[str]) -> str:
+    return " ".join(f"{{{{{label}}}}}" for label in labels)
+
+
+def number(title: str, query: Query, unit: str = "short", says: str = "") -> Panel:
+    return Panel(title, [query], unit, "stat", 4, says)
+
+
+# ── dashboards ──────────────────────────────────────────────────────────────────────────────────
+
+PIPELINE = Dashboard(
+    "crochet-pipeline",
+    "Pipeline",
+    [
+        Row(
+            "How far it is",
+            [
+                number("Open work", Query("crochet:work_open")),
+                number(
+                    "Orthos stored", Query("sum(crochet:orthos_stored:rate5m)"), "ops", "per second, over 5 minutes"
+                ),
+                number("Corpora not closed", most("crochet_corpora_unclosed")),
+                number("Not closed for", most("crochet_unclosed_age_seconds"), "s"),
+                number(
+                    "Failed work",
+                    Query(
+                        "sum(max by (kind, shape) (crochet_work_failed)) or 0 * max(crochet_census_timestamp_seconds)"
+                    ),
+                ),
+                number("Dead letters", most("crochet_dead_letters")),
+            ],
+        ),
+        Row(
+            "Work",
+            [
+                Panel("Open work by kind", [most("crochet_work_open", "kind", "state")], width=12, stacked=True),
+                Panel("Done", [Query("crochet:work_done:rate5m", "{{kind}}")], "ops", width=12),
+                Panel("Published", [rate("crochet_work_published_total", "kind")], "ops"),
+                Panel("From written to done", percentiles("crochet_work_turnaround_seconds", "kind", of=(0.95,)), "s"),
+                Panel(
+                    "Overdue, tried again",
+                    [
+                        most("crochet_work_overdue", "kind")._replace(legend="overdue {{kind}}"),
+                        most("crochet_work_retrying", "kind")._replace(legend="tried again {{kind}}"),
+                    ],
+                ),
+                Panel("Oldest open work", [most("crochet_work_oldest_age_seconds", "kind")], "s"),
+                Panel(
+                    "Errors of work",
+                    [
+                        rate("crochet_work_retried_total", "code")._replace(legend="retried {{code}}"),
+                        rate("crochet_work_failures_total", "code")._replace(legend="failed {{code}}"),
+                    ],
+                    "ops",
+                ),
+                Panel(
+                    "Done twice for nothing, sent twice",
+                    [
+                        rate("crochet_duplicates_dropped_total", "what"),
+                        rate("crochet_work_overdue_released_total")._replace(legend="overdue, published again"),
+                    ],
+                    "ops",
+                ),
+            ],
+        ),
+        Row(
+            "Texts and versions",
+            [
+                Panel("Texts", [most("crochet_texts", "state")], stacked=True),
+                Panel("Accepted", [rate("crochet_texts_accepted_total")], "ops"),
+                Panel("From accepted to a version", percentiles("crochet_text_version_seconds"), "s"),
+                Panel("From accepted to closed", percentiles("crochet_text_closed_seconds"), "s"),
+                Panel("Oldest text that is no version", [most("crochet_text_oldest_waiting_age_seconds")], "s"),
+                Panel(
+                    "Versions behind",
+                    [
+                        most("crochet_closure_lag_versions")._replace(legend="oldest open work"),
+                        most("crochet_index_lag_versions", "compose_service")._replace(
+                            legend="index, {{compose_service}}"
+                        ),
+                        *percentiles("crochet_result_lag_versions", of=(0.95,)),
+                    ],
+                ),
+            ],
+        ),
+        Row(
+            "Queues and tasks",
+            [
+                Panel("Messages that wait", [most("crochet_queue_messages_ready", "queue")]),
+                Panel("Messages in hand", [total("crochet_worker_messages_held", "queue")]),
+                Panel("Consumers", [most("crochet_queue_consumers", "queue")]),
+                Panel("Tasks", [rate("crochet_tasks_total", "task", "outcome")], "ops"),
+                Panel("Duration of tasks, p95", [Query("crochet:task_duration_seconds:p95", "{{task}}")], "s"),
+                Panel("From sent to begun, p95", p95("crochet_task_wait_seconds", "task"), "s"),
+                Panel("Transactions tried again within a task", [rate("crochet_task_retries_total", "code")], "ops"),
+                Panel(
+                    "Messages",
+                    [
+                        rate("crochet_messages_published_total")._replace(legend="confirmed"),
+                        rate("crochet_publish_failures_total", "code")._replace(legend="not taken, {{code}}"),
+                        rate("crochet_dead_letters_buried_total", "reason")._replace(legend="dead, {{reason}}"),
+                    ],
+                    "ops",
+                ),
+                Panel(
+                    "Workers silent for",
+                    [Query("time() - crochet_worker_progress_timestamp_seconds", "{{compose_service}} {{instance}}")],
+                    "s",
+                ),
+            ],
+        ),
+    ],
+)
+
+ORTHOS = Dashboard(
+    "crochet-orthos",
+    "Orthos by shape",
+    [
+        Row(
+            "What there is",
+            [
+                Panel("Orthos", [most("crochet_orthos", "shape")], kind="bargauge", width=12),
+                Panel("Orthos over time", [most("crochet_orthos", "shape")], width=12, stacked=True),
+                Panel("Batches", [most("crochet_batches", "shape")]),
+                Panel("Size of batches", percentiles("crochet_batch_orthos")),
+                Panel("Corpora and versions", [most("crochet_corpora"), most("crochet_versions")]),
+            ],
+        ),
+        Row(
+            "What is found",
+            [
+                Panel("Stored", [Query("crochet:orthos_stored:rate5m", "{{shape}}")], "ops", width=12, stacked=True),
+                Panel("Stored, by what found them", [rate("crochet_orthos_stored_total", "by")], "ops", width=12),
+                Panel("Found", [rate("crochet_orthos_found_total", "shape")], "ops"),
+                Panel("Searched", [rate("crochet_orthos_searched_total", "shape")], "ops"),
+                Panel("Duration of searches", percentiles("crochet_search_duration_seconds", "by", of=(0.95,)), "s"),
+            ],
+        ),
+        Row(
+            "What waits for new texts",
+            [
+                Panel("Remediations written", [rate("crochet_remediations_written_total")], "ops"),
+                Panel("Phrases consulted", [rate("crochet_phrases_consulted_total")], "ops"),
+                Panel("Batches due", [rate("crochet_remediations_due_total", "found")], "ops"),
+                Panel("Batches searched", [rate("crochet_batches_searched_total", "by")], "ops"),
+                Panel(
+                    "Yield of replays",
+                    [
+                        Query(
+                            'sum(rate(crochet_orthos_stored_total{by="replay"}[1h]))'
+                            ' / sum(rate(crochet_batches_searched_total{by="replay"}[1h]))',
+                            "orthos per batch",
+                        )
+                    ],
+                ),
+            ],
+        ),
+    ],
+)
+
+HTTP = "http_server_request_duration_seconds"
+API = Dashboard(
+    "crochet-api",
+    "API",
+    [
+        Row(
+            "Now",
+            [
+                number("Requests", rate(f"{HTTP}_count"), "reqps"),
+                number("Answered with 5xx", Query("crochet:http_requests:error_ratio5m"), "percentunit"),
+                number("p95", Query("crochet:http_request_duration_seconds:p95"), "s", "without events and probes"),
+                number("In hand", total("http_server_active_requests")),
+            ],
+        ),
+        Row(
+            "Requests",
+            [
+                Panel("By route", [rate(f"{HTTP}_count", "http_route", "http_request_method")], "reqps", width=12),
+                Panel("By status", [rate(f"{HTTP}_count", "http_response_status_code")], "reqps", width=12),
+                Panel("Latency", percentiles(HTTP, of=(0.5, 0.95, 0.99)), "s", width=12),
+                Panel("Latency by route, p95", p95(HTTP, "http_route"), "s", width=12),
+                Panel("Problems by code", [rate("crochet_api_problems_total", "code")], "reqps", width=12),
+                Panel("Problems by route", [rate("crochet_api_problems_total", "http_route")], "reqps", width=12),
+            ],
+        ),
+        Row(
+            "Caches and filters",
+            [
+                Panel(
+                    "Cache hits",
+                    [
+                        Query(
+                            f'sum by (cache) (rate(crochet_cache_lookups_total{{outcome="hit"}}{RATE}))'
+                            f" / sum by (cache) (rate(crochet_cache_lookups_total{RATE}))",
+                            "{{cache}}",
+                        )
+                    ],
+                    "percentunit",
+                ),
+                Panel("Ids asked of the filter", [rate("crochet_filter_ids_total", "answer")], "ops"),
+                Panel(
+                    "False positives, filter away",
+                    [
+                        rate("crochet_filter_checked_total", "outcome"),
+                        rate("crochet_filter_unavailable_total")._replace(legend="without the filter"),
+                    ],
+                    "ops",
+                ),
+            ],
+        ),
+    ],
+)
+
+SERVICE = "compose_service"
+DATABASE = Dashboard(
+    "crochet-database",
+    "Database and processes",
+    [
+        Row(
+            "Database",
+            [
+                number("Size", most("crochet_database_bytes"), "bytes"),
+                number("Last census", Query("time() - max(crochet_census_timestamp_seconds)"), "s", "its age"),
+                number("Queues seen", Query("time() - max(crochet_queues_seen_timestamp_seconds)"), "s", "their age"),
+                Panel(
+                    "Statements", [rate("crochet_db_statement_duration_seconds_count", "operation")], "ops", width=12
+                ),
+                Panel(
+                    "Statements, p95", [Query("crochet:db_statement_duration_seconds:p95", "{{compose_service}}")], "s"
+                ),
+                Panel("Statements by operation, p95", p95("crochet_db_statement_duration_seconds", "operation"), "s"),
+                Panel("Transactions", [rate("crochet_db_transaction_duration_seconds_count", "outcome")], "ops"),
+                Panel("Duration of transactions", percentiles("crochet_db_transaction_duration_seconds"), "s"),
+                Panel("Errors", [rate("crochet_db_errors_total", "code")], "ops"),
+                Panel("Duration of a census", percentiles("crochet_census_duration_seconds"), "s"),
+                Panel("Censuses that failed", [rate("crochet_census_failures_total")], "ops"),
+                Panel(
+                    "Connections",
+                    [
+                        total("crochet_db_connections_used", SERVICE)._replace(legend="used {{compose_service}}"),
+                        total("crochet_db_connections_open", SERVICE)._replace(legend="open {{compose_service}}"),
+                        total("crochet_db_connections_limit", SERVICE)._replace(legend="limit {{compose_service}}"),
+                    ],
+                ),
+                Panel(
+                    "Wait for a connection, p95",
+                    [Query("crochet:db_connection_wait_seconds:p95", "{{compose_service}}")],
+                    "s",
+                ),
+            ],
+        ),
+        Row(
+            "Processes",
+            [
+                Panel("Up", [Query('up{job="crochet"}', "{{compose_service}} {{instance}}")], width=12),
+                Panel("Versions of the program", [total("crochet_service_info", "version", SERVICE)], width=12),
+                Panel("Memory", [total("crochet_process_resident_memory_bytes", SERVICE, "role")], "bytes"),
+                Panel("Processors", [rate("crochet_process_cpu_seconds_total", SERVICE)], "none", says="cores in use"),
+                Panel("Processes", [total("crochet_processes", SERVICE)]),
+                Panel("Threads", [total("crochet_process_threads", SERVICE)]),
+                Panel("Open files", [total("crochet_process_open_fds", SERVICE)]),
+                Panel(
+                    "Disk that is free",
+                    [
+                        Query(
+                            "min by (compose_service) (crochet_disk_free_bytes / crochet_disk_size_bytes)",
+                            "{{compose_service}}",
+                        )
+                    ],
+                    "percentunit",
+                ),
+            ],
+        ),
+        Row(
+            "RabbitMQ",
+            [
+                Panel(
+                    "Memory",
+                    [
+                        Query("rabbitmq_process_resident_memory_bytes", "used"),
+                        Query("rabbitmq_resident_memory_limit_bytes", "limit"),
+                    ],
+                    "bytes",
+                    width=12,
+                ),
+                Panel(
+                    "Disk",
+                    [
+                        Query("rabbitmq_disk_space_available_bytes", "free"),
+                        Query("rabbitmq_disk_space_available_limit_bytes", "limit"),
+                    ],
+                    "bytes",
+                    width=12,
+                ),
+            ],
+        ),
+    ],
+)
+
+DASHBOARDS = (PIPELINE, ORTHOS, API, DATABASE)
+
+# ── as Grafana reads them ───────────────────────────────────────────────────────────────────────
+
+HEIGHTS = {"row": 1, "stat": 4, "timeseries": 8, "bargauge": 8}
+
+
+def rendered(dashboard: Dashboard) -> dict[str, Any]:
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "tags": ["crochet"],
+        "schemaVersion": 39,
+        "editable": False,
+        "refresh": "15s",
+        "time": {"from": "now-1h", "to": "now"},
+        "links": [
+            {
+                "type": "dashboards",
+                "tags": ["crochet"],
+                "asDropdown": False,
+                "includeVars": False,
+                "keepTime": True,
+                "title": "",
+                "icon": "external link",
+            }
+        ],
+        "templating": {"list": []},
+        "annotations": {"list": []},
+        "panels": list(_placed(dashboard)),
+    }
+
+
+def _placed(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
+    """Rows one below the other; in a row panels from left to right, and on where there is room."""
+    made, y = 0, 0
+    for row in dashboard.rows:
+        made += 1
+        yield {
+            "id": made,
+            "type": "row",
+            "title": row.title,
+            "collapsed": False,
+            "panels": [],
+            "gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": HEIGHTS["row"]},
+        }
+        y, x, highest = y + HEIGHTS["row"], 0, 0
+        for panel in row.panels:
+            if x + panel.width > COLUMNS:
+                x, y, highest = 0, y + highest, 0
+            made += 1
+            yield _panel(made, panel, x, y)
+            x, highest = x + panel.width, max(highest, HEIGHTS[panel.kind])
+        y += highest
+
+
+def _panel(number: int, panel: Panel, x: int, y: int) -> dict[str, Any]:
+    custom = {"custom": {"fillOpacity": 20, "stacking": {"mode": "normal"}}} if panel.stacked else {}
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.says,
+        "datasource": SOURCE,
+        "gridPos": {"x": x, "y": y, "w": panel.width, "h": HEIGHTS[panel.kind]},
+        "fieldConfig": {"defaults": {"unit": panel.unit, **custom}, "overrides": []},
+        "targets": [
+            {
+                "refId": chr(ord("A") + place),
+                "datasource": SOURCE,
+                "expr": query.expr,
+                "legendFormat": query.legend or "__auto",
+                "instant": panel.kind != "timeseries",
+                "range": panel.kind == "timeseries",
+            }
+            for place, query in enumerate(panel.queries)
+        ],
+    }
+
+
+def files() -> dict[Path, str]:
+    return {
+        FOLDER / f"{dashboard.uid.removeprefix('crochet-')}.json": json.dumps(rendered(dashboard), indent=2) + "\n"
+        for dashboard in DASHBOARDS
+    }
+
+
+def main() -> None:
+    made = files()
+    there = set(FOLDER.glob("*.json"))
+    differ = [path for path, content in made.items() if path not in there or path.read_text() != content]
+    if "--check" in sys.argv[1:]:
+        wrong = sorted(path.name for path in {*differ, *(there - made.keys())})
+        sys.exit(f"not as scripts/dashboards.py makes them: {', '.join(wrong)}" if wrong else 0)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path in there - made.keys():
+        path.unlink()
+    for path in differ:
+        path.write_text(made[path])
+        print(path.name)
+
+
+if __name__ == "__main__":
+    main()
