@@ -4,6 +4,7 @@
     distributed_database               the URL of a new, migrated database in `postgres`
     vhost                              the AMQP URL of a new vhost in `rabbitmq`
     redis_url                          the URL of `redis_server`, which holds no keys
+    ready_state                        a state folder of a private Postgres, with a migrated database that is empty
 
 Tests may stop and kill the servers: those who come later find them running when they ask for one of the last three
 fixtures, or call `start`, which does nothing where there is nothing to do. Where a package is missing the
@@ -14,13 +15,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Generator, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import make_url
 
 from crochet_tasks.db import schema
+from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from tests import services
@@ -33,6 +37,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """For `make fuzz`, see tests/integration/test_api_schema.py."""
     parser.addoption("--fuzz-examples", type=int, help="requests that are made up for each operation of the API")
     parser.addoption("--fuzz-seed", type=int, help="make up others than in CI: those of this number")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: with several processes none waits long for another at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """The tests of a file run in one process, so that what a module's fixtures start is started once."""
+    if config.option.dist != "load":  # somebody wants another one
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it ships no types
+
+    config.option.loadscopereorder = False  # the order is ours
+    return LoadFileScheduling(config, log)
 
 
 def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:
@@ -69,10 +90,14 @@ def distributed_template(postgres: services.Postgres) -> str:
     """The name of a migrated database that nobody writes to."""
     postgres.start()
     url = postgres.new_database()
+    migrate(url)
+    return str(make_url(url).database)
+
+
+def migrate(url: str) -> None:
     database = Database(url, Settings())
     schema.migrate(database)
     database.close()
-    return str(make_url(url).database)
 
 
 @pytest.fixture
@@ -98,6 +123,22 @@ def redis_url(redis_server: services.Redis) -> str:
     redis_server.start()
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def state_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To be copied: initdb takes ten times as long, and then there are the migrations."""
+    state = tmp_path_factory.mktemp("template") / "state"
+    with EmbeddedPostgres(state) as server:
+        migrate(server.url)
+    return state
+
+
+@pytest.fixture
+def ready_state(state_template: Path, tmp_path: Path) -> Path:
+    state = tmp_path / "state"
+    subprocess.run(["cp", "-a", str(state_template), str(state)], check=True)  # with the owners of its files
+    return state
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,6 +25,7 @@ from crochet_tasks.errors import Unavailable
 from crochet_tasks.serving import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
+from tests import forks
 from tests.integration import steps
 from tests.oracle import Ortho
 
@@ -49,29 +50,31 @@ class Started(NamedTuple):
 
 
 class Cluster:
-    """Processes with one configuration. Each has a name and a log file; what is left is killed at the end."""
+    """Processes with one configuration. Each has a name and a log file; what is left is killed at the end.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    `forked` ones start in no time (tests/forks.py) and share with each other what they have imported.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> None:
         self.folder = folder
+        self._forked = forked
         self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}
         self._started: dict[str, Started] = {}
 
     def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
         """Start a process; its name."""
         name = f"{next(self._numbers)}-{command[0]}"
-        with (self.folder / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
-                [*program, *command],
-                cwd=ROOT,
-                env={**self._environment, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments, its = [*program, *command], {**self._environment, **environment}
+        with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            if self._forked:
+                self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
+            else:
+                self.processes[name] = subprocess.Popen(
+                    arguments, cwd=ROOT, env=its, stdin=nothing, stdout=log, stderr=log, start_new_session=True
+                )
         self._started[name] = Started(program, command, environment)
         return name
 
@@ -145,9 +148,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, **environment: str) -> Iterator[Cluster]:
+def cluster(folder: Path, forked: bool = False, /, **environment: str) -> Iterator[Cluster]:
     """A deployment on these addresses, with short leases and pauses; all its processes are gone at the end."""
-    made = Cluster(folder, {**QUICK, **environment})
+    made = Cluster(folder, {**QUICK, **environment}, forked=forked)
     try:
         yield made
     finally:

@@ -46,6 +46,7 @@ def deployment(tmp_path: Path, distributed_database: str, vhost: str, redis_url:
     port = take_port()
     with cluster(
         tmp_path,
+        True,
         CROCHET_DATABASE_URL=distributed_database,
         CROCHET_BROKER_URL=vhost,
         CROCHET_REDIS_URL=redis_url,

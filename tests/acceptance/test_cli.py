@@ -25,8 +25,8 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.schemas import OrthoLine, RunReport, Status
-from crochet_tasks.settings import Settings
-from tests import oracle
+from crochet_tasks.settings import Settings, environment
+from tests import forks, oracle
 
 pytestmark = pytest.mark.acceptance
 
@@ -39,10 +39,7 @@ SECONDS = 60.0
 
 def crochet(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    done = subprocess.run(
-        [*CROCHET, *map(str, arguments)], cwd=ROOT, input=stdin, capture_output=True, timeout=SECONDS, check=False
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return forks.run([*CROCHET, *map(str, arguments)], environment(), SECONDS, stdin)
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
@@ -191,6 +188,7 @@ def test_standard_input_and_a_byte_order_mark(state: Path) -> None:
     assert report_of(done).texts == 2
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_a_budget_stops_early_and_a_later_run_goes_on(
     state: Path, monkeypatch: pytest.MonkeyPatch, large: Callable[[], None]
 ) -> None:
@@ -220,6 +218,7 @@ def begun(state: Path, *arguments: object) -> subprocess.Popen[str]:
     return running
 
 
+@pytest.mark.usefixtures("ready_state")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_cleanly_and_the_next_run_goes_on(
     state: Path, large: Callable[[], None], number: signal.Signals
@@ -236,6 +235,7 @@ def test_interrupted_it_stops_cleanly_and_the_next_run_goes_on(
     assert exported(state) == closure(HARBOUR, EVENING)
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_killed_the_next_run_goes_on(state: Path, large: Callable[[], None]) -> None:
     """Twice, and then to the end."""
     for _ in range(2):
@@ -249,6 +249,7 @@ def test_killed_the_next_run_goes_on(state: Path, large: Callable[[], None]) -> 
     assert (checked.returncode, checked.stdout) == (0, "corpus 'main': no problems\n"), checked.stderr
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_a_terminal_shows_live_progress_and_ctrl_c_reaches_it(
     state: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +290,7 @@ def _read_until(terminal: int, enough: Callable[[str], bool]) -> str:
     return seen.decode(errors="replace")
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_a_second_signal_stops_at_once(state: Path, large: Callable[[], None]) -> None:
     """What was under way is rolled back and done again."""
     running = begun(state)
@@ -458,9 +460,9 @@ def test_a_state_folder_in_use(harbour: Path) -> None:
     assert f"in use by another crochet (process {os.getpid()})" in looked.stdout
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_an_unknown_schema(state: Path) -> None:
     """Made by a newer program; nothing is touched."""
-    crochet("migrate", "--state", state)
     execute(state, "UPDATE alembic_version SET version_num = '9999'")
     for command in (["run", HARBOUR], ["status"], ["migrate"]):
         refused(crochet(*command, "--state", state), 4, "schema_unknown", "'9999'", "newer crochet")
@@ -475,9 +477,9 @@ def test_a_traceback_only_with_debug(harbour: Path) -> None:
         assert done.stderr.endswith("crochet: lost.txt: no such file [text_not_found]\n")
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_a_text_that_cannot_be_ingested_fails_and_the_others_go_on(state: Path) -> None:
     """Its words are gone, its reason is shown, also the next time."""
-    crochet("migrate", "--state", state)
     execute(
         state,
         "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'poisoned'; END $$",
@@ -496,8 +498,8 @@ def test_a_text_that_cannot_be_ingested_fails_and_the_others_go_on(state: Path) 
     assert report_of(crochet("run", HARBOUR, "--state", state, "--json")).closed
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_work_that_fails_is_reported_and_tried_again_by_the_next_run(state: Path) -> None:
-    crochet("migrate", "--state", state)
     execute(
         state,
         "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$",
@@ -536,6 +538,7 @@ def test_status_says_what_there_is(harbour: Path, state: Path) -> None:
     assert "570" in crochet("status", "--state", harbour).stdout
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_verify_names_what_is_wrong(state: Path) -> None:
     crochet("run", HARBOUR, "--state", state)
     execute(state, "UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,2}'")

@@ -41,14 +41,12 @@ NOWHERE = "amqp://guest:guest@127.0.0.1:1//"
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def shared(distributed_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database that several processes share, with the schema; commands find it."""
-    with EmbeddedPostgres(tmp_path / "server") as server:
-        monkeypatch.setenv("CROCHET_DATABASE_URL", server.url)
-        assert crochet("migrate").returncode == 0
-        database = Database(server.url, Settings())
-        yield database
-        database.close()
+    monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
+    database = Database(distributed_database, Settings())
+    yield database
+    database.close()
 
 
 @pytest.fixture
@@ -198,7 +196,7 @@ def test_a_deployment_does_what_is_handed_in(
     monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
     monkeypatch.setenv("CROCHET_BROKER_URL", vhost)
     assert handed(HARBOUR).texts[0].state == "accepted"  # whether its message already finds a queue or not
-    cluster = Cluster(tmp_path, QUICK)
+    cluster = Cluster(tmp_path, QUICK, forked=True)
     try:
         for command in (RELAY, ("worker",)):
             cluster.start(*command)
@@ -241,9 +239,9 @@ def test_work_is_listed_shown_cancelled_and_retried(shared: Database) -> None:
     assert crochet("work", "list").stdout == "There is no such work.\n"
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_searches_that_failed_are_dropped_and_retried(private: Path) -> None:
     """On a private store, too. Without them nothing claims to be closed; afterwards it is exact."""
-    crochet("migrate")
     with private_database(private) as database:
         execute(
             database,

@@ -24,7 +24,7 @@ from crochet_tasks import work
 from crochet_tasks.db.server_process import cluster_name, find_processes
 from crochet_tasks.schemas import OrthoLine
 from crochet_tasks.settings import environment
-from tests import oracle, services
+from tests import forks, oracle, services
 from tests.server import take_port
 
 pytestmark = pytest.mark.acceptance
@@ -123,10 +123,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def crochet(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    command = [*CROCHET, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    return forks.run([*CROCHET, *map(str, arguments)], environment(**settings), SECONDS)
 
 
 def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *says: str) -> None:

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.integration
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 
+ready = pytest.mark.usefixtures("ready_state")  # its data folder is there; the others make one
+
 OWNER = """
 import os, sys
 from pathlib import Path
@@ -110,6 +112,7 @@ def test_restart_keeps_data(state: Path) -> None:
         assert remembered(server.url)
 
 
+@ready
 def test_start_twice_is_one_server(state: Path) -> None:
     """Starting a started server changes nothing."""
     with EmbeddedPostgres(state) as server:
@@ -131,6 +134,7 @@ def test_settings_are_in_force(state: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert row == ("UTF8", True)
 
 
+@ready
 def test_stop_ends_everything(state: Path) -> None:
     """After stop there is no process, no socket and no lock; stopping again does nothing."""
     server = EmbeddedPostgres(state)
@@ -146,6 +150,7 @@ def test_stop_ends_everything(state: Path) -> None:
     assert (state / "postgres" / "lock").read_text() == ""
 
 
+@ready
 def test_stop_does_not_wait_for_clients(state: Path) -> None:
     """An open transaction does not keep the server from stopping."""
     server = EmbeddedPostgres(state)
@@ -157,6 +162,7 @@ def test_stop_does_not_wait_for_clients(state: Path) -> None:
     connection.close()
 
 
+@ready
 def test_server_outlives_the_thread_that_started_it(state: Path) -> None:
     """The server belongs to the process, not to the thread that called start."""
     with EmbeddedPostgres(state) as server:
@@ -168,6 +174,7 @@ def test_server_outlives_the_thread_that_started_it(state: Path) -> None:
         assert server.pid is not None
 
 
+@ready
 def test_killed_owner(state: Path, spawn: Spawn) -> None:
     """The server of a killed owner ends by itself, and the next start has its data."""
     owner = spawn(WAITING_OWNER, state)
@@ -180,6 +187,7 @@ def test_killed_owner(state: Path, spawn: Spawn) -> None:
         assert remembered(server.url)
 
 
+@ready
 def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
     """The server of a killed owner ends even if nobody ever starts another."""
     owner = spawn(WAITING_OWNER, state)
@@ -189,6 +197,7 @@ def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
     assert wait_until(lambda: not runs(pid), SECONDS)
 
 
+@ready
 def test_left_over_server(state: Path, spawn: Spawn) -> None:
     """A server that did not notice its owner's death, here because it is frozen, is ended by the next start."""
     owner = spawn(WAITING_OWNER, state)
@@ -204,6 +213,7 @@ def test_left_over_server(state: Path, spawn: Spawn) -> None:
         assert remembered(server.url)
 
 
+@ready
 def test_killed_server(state: Path) -> None:
     """A killed server is noticed, and starting again recovers what was committed."""
     with EmbeddedPostgres(state) as server:
@@ -216,6 +226,7 @@ def test_killed_server(state: Path) -> None:
         assert server.pid != pid
 
 
+@ready
 def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) -> None:
     """A backend that computes on after its server was killed does not block the next start."""
     owner = spawn(WAITING_OWNER, state)
@@ -234,6 +245,7 @@ def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) 
             assert remembered(server.url)
 
 
+@ready
 def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
     """Who comes second is told at once who was first."""
     owner = spawn(WAITING_OWNER, state)
@@ -246,6 +258,7 @@ def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
     remember(url)
 
 
+@ready
 def test_forked_child_neither_stops_nor_holds_the_server(state: Path, spawn: Spawn) -> None:
     """A worker forked from the owner does not keep the folder locked beyond the owner's death."""
     fork = "child = os.fork()\nif not child:\n    server.stop(); print(os.getpid(), flush=True); sys.stdin.read()\n"
@@ -262,6 +275,7 @@ def test_forked_child_neither_stops_nor_holds_the_server(state: Path, spawn: Spa
         os.kill(child, signal.SIGKILL)
 
 
+@ready
 def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) -> None:
     """Ctrl-C reaches the owner's process group, and the owner can still use its server to finish."""
     script = OWNER + (
@@ -294,6 +308,7 @@ def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
     assert sorted(path.name for path in (state / "postgres").iterdir()) == ["data", "lock", "server.log"]
 
 
+@ready
 def test_stale_pid_of_a_living_stranger(state: Path, spawn: Spawn) -> None:
     """A pid file of a crashed server whose pid was given to another process hurts neither."""
     with EmbeddedPostgres(state) as server:
@@ -365,6 +380,7 @@ def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         EmbeddedPostgres(state).start()
 
 
+@ready
 def test_other_major_version(state: Path) -> None:
     """Data of another Postgres is refused, untouched, and can be used again by the right one."""
     with EmbeddedPostgres(state):
@@ -379,6 +395,7 @@ def test_other_major_version(state: Path) -> None:
         assert server.pid is not None
 
 
+@ready
 def test_server_that_cannot_start(state: Path) -> None:
     """A server that fails is quoted with its last words, and the folder is free again."""
     with EmbeddedPostgres(state):
@@ -395,6 +412,7 @@ def test_server_that_cannot_start(state: Path) -> None:
         assert server.pid is not None
 
 
+@ready
 def test_log_is_bounded(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is rolled at start and while the server runs, which goes on writing to it."""
     monkeypatch.setattr(server_process, "LOG_CHECK_SECONDS", 0.05)
