@@ -17,19 +17,17 @@ from crochet_tasks.answers import CorpusLine, CorpusPage, LimitsSet
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import (
+from crochet_tasks.errors import InvalidName, LimitOutOfRange, LimitsFixed
+from crochet_tasks.finding_cursor import opened, sealed
+from crochet_tasks.request_errors import (
     CorpusExists,
     InvalidCursor,
-    InvalidName,
-    LimitOutOfRange,
-    LimitsFixed,
     NotConfirmed,
     PreconditionFailed,
     PreconditionRequired,
     TooManyCorpora,
     WrongContentType,
 )
-from crochet_tasks.finding_cursor import opened, sealed
 from crochet_tasks.tenancy import Settled
 
 MERGE_PATCH = "application/merge-patch+json"

@@ -9,11 +9,8 @@ from typing import Any, TypeAlias
 
 from api.problems import title
 from crochet_tasks.answers import PROBLEM
-from crochet_tasks.errors import (
-    CorpusUnknown,
-    CrochetError,
-    DatabaseConflict,
-    DatabaseUnavailable,
+from crochet_tasks.errors import CorpusUnknown, CrochetError, DatabaseConflict, DatabaseUnavailable
+from crochet_tasks.request_errors import (
     Forbidden,
     InvalidRequest,
     MalformedRequest,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
 
 from api import answers, held, linked, problems
-from crochet_tasks import errors
+from crochet_tasks import request_errors
 from crochet_tasks.answers import PROBLEM, Problem
-from crochet_tasks.errors import NotFound
+from crochet_tasks.request_errors import NotFound
 
 docs = Blueprint("docs", __name__)
 
@@ -115,7 +115,7 @@ def _written() -> _Written:
 
 @docs.get("/problems/<code>")
 def explained(code: str) -> Response:
-    kind = errors.kinds().get(code)
+    kind = request_errors.kinds().get(code)
     if kind is None:
         raise NotFound(what="problem", name=code[:100])
     return answers.json(problems.explained(kind))

@@ -19,7 +19,8 @@ from redis.retry import Retry
 
 from api import context, problems
 from api.networks import network
-from crochet_tasks.errors import RateLimited, Unavailable
+from crochet_tasks.errors import Unavailable
+from crochet_tasks.request_errors import RateLimited
 from crochet_tasks.settings import Settings
 
 REDIS_SECONDS = 0.25

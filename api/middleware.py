@@ -17,8 +17,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.tagged import VERSION_HEADER
 from crochet_tasks import origin
-from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge
+from crochet_tasks.errors import CrochetError
 from crochet_tasks.gateway_flow import BODY_SECONDS
+from crochet_tasks.request_errors import MalformedRequest, RequestTimedOut, RequestTooLarge
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 

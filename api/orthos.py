@@ -28,20 +28,13 @@ from crochet_tasks.answers import (
 )
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
-from crochet_tasks.errors import (
-    InvalidCursor,
-    InvalidOrthoId,
-    InvalidRequest,
-    InvalidShape,
-    NotAcceptable,
-    NotFound,
-    TooBusy,
-)
+from crochet_tasks.errors import InvalidShape, TooBusy
 from crochet_tasks.finding_answers import Checked, OrthoDetail
 from crochet_tasks.finding_pages import FoundOrtho
 from crochet_tasks.naming import text_name
 from crochet_tasks.provenance import LineSources
 from crochet_tasks.reports import Format, sides_of
+from crochet_tasks.request_errors import InvalidCursor, InvalidOrthoId, InvalidRequest, NotAcceptable, NotFound
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 IDLE = "30s"

@@ -17,8 +17,8 @@ from werkzeug.exceptions import HTTPException
 from api import measured
 from crochet_tasks import metrics
 from crochet_tasks.answers import PROBLEM, Fault, Problem
-from crochet_tasks.errors import (
-    CrochetError,
+from crochet_tasks.errors import CrochetError
+from crochet_tasks.request_errors import (
     InvalidRequest,
     MalformedRequest,
     MethodNotAllowed,

@@ -27,16 +27,9 @@ from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import (
-    AuthOff,
-    CrochetError,
-    Forbidden,
-    KeyNeeded,
-    SignatureRefused,
-    TooBusy,
-    Unauthorized,
-)
+from crochet_tasks.errors import CrochetError, TooBusy
 from crochet_tasks.keys import SCOPES, Scope, Tier
+from crochet_tasks.request_errors import AuthOff, Forbidden, KeyNeeded, SignatureRefused, Unauthorized
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 

@@ -18,22 +18,17 @@ from api.models import MayComeAgain, NewText, Nothing, OfCorpus, OfText, TextsWa
 from crochet_tasks import inputs, operating, posting
 from crochet_tasks.answers import TextPage
 from crochet_tasks.db import listing
-from crochet_tasks.errors import (
+from crochet_tasks.errors import TextHasNul, TextNotUtf8, TextStarted, TextTooLarge, TextWithoutWords, TooBusy
+from crochet_tasks.finding_cursor import opened, sealed
+from crochet_tasks.posting import Given
+from crochet_tasks.request_errors import (
     IdempotencyKeyReused,
     InvalidCursor,
     InvalidRequest,
     NotFound,
     RequestTooLarge,
-    TextHasNul,
-    TextNotUtf8,
-    TextStarted,
-    TextTooLarge,
-    TextWithoutWords,
-    TooBusy,
     WrongContentType,
 )
-from crochet_tasks.finding_cursor import opened, sealed
-from crochet_tasks.posting import Given
 from crochet_tasks.schemas import TextLine
 
 JSON, PLAIN = "application/json", "text/plain"

@@ -14,8 +14,8 @@ from api.documented import problems as documented
 from api.models import Nothing
 from crochet_tasks import tokens
 from crochet_tasks.db import access
-from crochet_tasks.errors import KeyNeeded, TokensOff, Unauthorized
 from crochet_tasks.keys import Scope
+from crochet_tasks.request_errors import KeyNeeded, TokensOff, Unauthorized
 from crochet_tasks.schemas import Tokens
 
 api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])

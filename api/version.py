@@ -18,7 +18,7 @@ from crochet_tasks.answers import (
     WordSeen,
 )
 from crochet_tasks.db import corpora
-from crochet_tasks.errors import InvalidCursor, PhraseUnknown
+from crochet_tasks.request_errors import InvalidCursor, PhraseUnknown
 from crochet_tasks.versions import Seen
 
 api = APIBlueprint(

@@ -11,7 +11,8 @@ from api.models import Nothing, OfCorpus, OfWork, WorkWanted
 from crochet_tasks import looking, posting, reports, statistics, tenant_work
 from crochet_tasks.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
 from crochet_tasks.db import corpora
-from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.errors import TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import WorkLine
 
 COUNTED = 100_000

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from crochet_tasks.answers import PROBLEM, Problem
 from crochet_tasks.breaker import Breaker
-from crochet_tasks.errors import ApiUnavailable, CrochetError, NotEncrypted, RemoteProblem, TooBusy, WrongCall, kinds
+from crochet_tasks.errors import ApiUnavailable, CrochetError, TooBusy, WrongCall
+from crochet_tasks.request_errors import NotEncrypted, RemoteProblem, kinds
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, signature, split
 
 REQUEST_ID = "X-Request-ID"

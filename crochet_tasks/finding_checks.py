@@ -20,8 +20,8 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Limits, Sides
 from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.errors import InvalidOrthoId, InvalidRequest
 from crochet_tasks.finding_store import Halves, Ref, Sorted, Store
+from crochet_tasks.request_errors import InvalidOrthoId, InvalidRequest
 
 Grid: TypeAlias = "Sequence[str | Grid]"
 """A box as nested lists of words, one level per axis, the axes in any order."""

@@ -18,9 +18,9 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.finding_store import OVERHEAD_BYTES, WAITS_SHARE, portions
 from crochet_tasks.lru import Lru
+from crochet_tasks.request_errors import PhraseUnknown
 
 
 class WordBorn(NamedTuple):

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 
-from crochet_tasks.errors import InvalidCursor
+from crochet_tasks.request_errors import InvalidCursor
 
 SEAL_BYTES = 16
 MOST_CHARACTERS = 8192

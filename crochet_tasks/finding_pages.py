@@ -17,8 +17,8 @@ from crochet_tasks import reports
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Sides, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
-from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.finding_store import Halves, Ref, Shown, Sorted, Store
+from crochet_tasks.request_errors import InvalidCursor
 
 SCANNED_AT_ONCE = 1 << 22
 """orthos that are looked at for one page, about: what is rare takes several pages, some of them empty"""

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyUnknown
+from crochet_tasks.request_errors import InvalidRequest, KeyEnded, KeyUnknown
 from crochet_tasks.schemas import KeyLine
 from crochet_tasks.signing import hashed, split
 

@@ -18,14 +18,10 @@ from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
 from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.errors import (
-    NotFound,
-    TextStarted,
-    WorkNotCancellable,
-    WorkNotFailed,
-)
+from crochet_tasks.errors import TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.looking import line_of_text, line_of_work
 from crochet_tasks.naming import TEXT, find, text_name, text_of
+from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import WorkChanged
 
 DROPPABLE = ("seed", "grow")

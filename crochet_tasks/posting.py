@@ -19,8 +19,9 @@ from crochet_tasks.db import corpora, idempotency, listing
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.listing import TextSeen
-from crochet_tasks.errors import NotFound, TooBusy, shown
+from crochet_tasks.errors import TooBusy
 from crochet_tasks.naming import text_name
+from crochet_tasks.request_errors import NotFound, shown
 from crochet_tasks.schemas import TextError, TextLine
 
 LOOK_SECONDS = 1.0

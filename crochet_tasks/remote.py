@@ -10,7 +10,8 @@ from typing import Literal
 from crochet_tasks.answers import WorkChangedList, WorkSeen
 from crochet_tasks.client import MOST, Client
 from crochet_tasks.drawing import cell_width, tiles
-from crochet_tasks.errors import CorpusUnknown, NotFound, Retry, Unavailable
+from crochet_tasks.errors import CorpusUnknown, Retry, Unavailable
+from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import CorpusStatus, OrthoLine, Status, WorkChanged, WorkLine, WorkList
 
 Broker = Literal["none", "answers", "unknown"]

@@ -12,7 +12,8 @@ from crochet_tasks.client import Client
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import States
 from crochet_tasks.embedded import Progress
-from crochet_tasks.errors import CorpusExists, CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
+from crochet_tasks.errors import CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
+from crochet_tasks.request_errors import CorpusExists
 from crochet_tasks.schemas import AcceptedText, IngestReport, TextError, TextLine, Waited
 from crochet_tasks.settings import Settings
 

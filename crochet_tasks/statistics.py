@@ -25,7 +25,7 @@ from crochet_tasks import worker_use
 from crochet_tasks.app import Process
 from crochet_tasks.db import statistics
 from crochet_tasks.db.statistics import LONGEST, Failing, Seen
-from crochet_tasks.errors import shown
+from crochet_tasks.request_errors import shown
 from crochet_tasks.statistics_answers import (
     ErrorSeen,
     Pace,

@@ -16,7 +16,8 @@ from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
+from crochet_tasks.errors import DatabaseConflict
+from crochet_tasks.request_errors import CorpusExists, NotConfirmed, PreconditionFailed, TooManyCorpora
 
 ANY = "*"
 

@@ -13,8 +13,9 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, operators
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.errors import NotFound, WorkUnknown
+from crochet_tasks.errors import WorkUnknown
 from crochet_tasks.posting import number_of
+from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import WorkChanged
 
 

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
 from crochet_tasks.keys import SCOPES, Scope, included
+from crochet_tasks.request_errors import Forbidden, TokensOff, Unauthorized
 from crochet_tasks.schemas import Tokens
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import hashed

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from crochet_tasks.errors import CorpusUnknown, InvalidSetting, NotRemote, OutputFailed, WrongCall
+from crochet_tasks.errors import CorpusUnknown, InvalidSetting, OutputFailed, WrongCall
+from crochet_tasks.request_errors import NotRemote
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

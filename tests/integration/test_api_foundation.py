@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api import context, create_app, documents, middleware
-from crochet_tasks import app, errors
+from crochet_tasks import app, request_errors
 from crochet_tasks.app import Process
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt
@@ -260,7 +260,7 @@ def test_nothing_of_the_inside_goes_out(
 
 def test_every_problem_is_explained(api: Api) -> None:
     """The type of a problem is an address where it is."""
-    for code, kind in errors.kinds().items():
+    for code, kind in request_errors.kinds().items():
         assert api.nobody.get(f"/problems/{code}").get_json()["status"] == kind.status
     api.problem(api.nobody.get("/problems/nix"), "not_found", 404)
 

@@ -19,9 +19,10 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks import keys
 from crochet_tasks.app import Process
-from crochet_tasks.errors import AuthOff, DatabaseUnavailable, KeyEnded, KeyUnknown, TenantUnknown
+from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.keys import Wanted
 from crochet_tasks.relay import Relay
+from crochet_tasks.request_errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
 from tests.integration import steps

@@ -19,19 +19,17 @@ from crochet_tasks.app import Process
 from crochet_tasks.client import Client
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.errors import (
+from crochet_tasks.errors import CorpusUnknown, TextStarted, WorkNotFailed
+from crochet_tasks.reports import Format
+from crochet_tasks.request_errors import (
     CorpusExists,
-    CorpusUnknown,
     Forbidden,
     InvalidRequest,
     NotConfirmed,
     PreconditionFailed,
     SignatureRefused,
-    TextStarted,
     Unauthorized,
-    WorkNotFailed,
 )
-from crochet_tasks.reports import Format
 from crochet_tasks.schemas import IngestReport, Status, WorkChanged, WorkList
 from crochet_tasks.settings import Settings
 from tests.integration import steps

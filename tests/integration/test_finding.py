@@ -21,12 +21,12 @@ from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import shape_name, volume
-from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, PhraseUnknown
 from crochet_tasks.filters import Chain, _keys
 from crochet_tasks.finding import Catalog
 from crochet_tasks.finding_answers import Checks, Page
 from crochet_tasks.finding_checks import Reason
 from crochet_tasks.finding_pages import FoundOrtho
+from crochet_tasks.request_errors import InvalidCursor, InvalidOrthoId, PhraseUnknown
 from crochet_tasks.settings import Settings
 from tests import oracle
 from tests.integration import steps

@@ -28,7 +28,8 @@ from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import DatabaseUnavailable, kinds
+from crochet_tasks.errors import DatabaseUnavailable
+from crochet_tasks.request_errors import kinds
 from crochet_tasks.settings import Settings
 from crochet_tasks.statistics_answers import Statistics, StatisticsNow, StatusFile, TimeLeft, Unknown, WorkerUse
 from crochet_tasks.status_file import Writing

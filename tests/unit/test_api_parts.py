@@ -21,9 +21,9 @@ from crochet_tasks.errors import (
     TaskTimedOut,
     TextWithoutWords,
     TooBusy,
-    shown,
 )
 from crochet_tasks.keys import included
+from crochet_tasks.request_errors import shown
 from crochet_tasks.settings import Settings
 
 SECRET = "A" * 43

@@ -15,19 +15,8 @@ import pytest
 from crochet_tasks.answers import Gone, Progress
 from crochet_tasks.client import Client
 from crochet_tasks.client_calls import Patience
-from crochet_tasks.errors import (
-    ApiUnavailable,
-    CorpusUnknown,
-    CrochetError,
-    NotEncrypted,
-    RateLimited,
-    RemoteProblem,
-    TextNotUtf8,
-    TooBusy,
-    Unauthorized,
-    WrongCall,
-    kinds,
-)
+from crochet_tasks.errors import ApiUnavailable, CorpusUnknown, CrochetError, TextNotUtf8, TooBusy, WrongCall
+from crochet_tasks.request_errors import NotEncrypted, RateLimited, RemoteProblem, Unauthorized, kinds
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature
 
 URL = "https://api.example"

@@ -1,0 +1,269 @@
+"""The errors of requests to the API, on both sides of it, and what a client gets to read of any error.
+
+What all errors share is in errors.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from crochet_tasks.errors import CrochetError, Retry, Unavailable, UsageError
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Unauthorized(UsageError):
+    """{reason}; send 'Authorization: Bearer' with an API key or an access token"""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(UsageError):
+    """this needs the scope '{needed}'"""
+
+    code = "forbidden"
+    status = 403
+
+
+class KeyNeeded(UsageError):
+    """this takes an API key, not an access token"""
+
+    code = "key_needed"
+    status = 403
+
+
+class SignatureRefused(UsageError):
+    """the request's signature was refused: {reason}"""
+
+    code = "signature_refused"
+    status = 403
+
+
+class AuthOff(UsageError):
+    """CROCHET_API_AUTH is off: that is for CROCHET_ENVIRONMENT=development on 127.0.0.1 only"""
+
+    code = "auth_off"
+
+
+class TokensOff(CrochetError):
+    """this server gives no access tokens: CROCHET_JWT_SECRET is not set"""
+
+    code = "tokens_off"
+    status = 501
+    public = True
+
+
+class KeyUnknown(UsageError):
+    """there is no key '{key}'"""
+
+    code = "key_unknown"
+    status = 404
+
+
+class KeyEnded(UsageError):
+    """key '{key}' is {state} already"""
+
+    code = "key_ended"
+    status = 409
+
+
+class TenantUnknown(UsageError):
+    """there is no tenant '{tenant}'; known: {known}"""
+
+    code = "tenant_unknown"
+    status = 404
+
+
+class MalformedRequest(UsageError):
+    """the request cannot be read: {reason}"""
+
+    code = "malformed_request"
+    status = 400
+
+
+class InvalidRequest(UsageError):
+    """the request is not what this route takes: {problem}"""
+
+    code = "invalid_request"
+    status = 422
+
+
+class RouteUnknown(UsageError):
+    """there is nothing at {path}"""
+
+    code = "route_unknown"
+    status = 404
+
+
+class NotFound(UsageError):
+    """there is no {what} '{name}'"""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(UsageError):
+    """{path} does not take {method}"""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class NotAcceptable(UsageError):
+    """none of the types that you accept can be given; there is {offered}"""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class RequestTimedOut(UsageError):
+    """the request's body did not arrive in {seconds:.0f} s"""
+
+    code = "request_timed_out"
+    status = 408
+
+
+class Conflict(UsageError):
+    """{problem}"""
+
+    code = "conflict"
+    status = 409
+
+
+class PreconditionFailed(UsageError):
+    """it has changed meanwhile: it is at {current}, not at {given}"""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class RequestTooLarge(UsageError):
+    """the request's body is larger than {limit} bytes"""
+
+    code = "request_too_large"
+    status = 413
+
+
+class WrongContentType(UsageError):
+    """this route takes {wanted}, not {given}"""
+
+    code = "wrong_content_type"
+    status = 415
+
+
+class PreconditionRequired(UsageError):
+    """send If-Match with the ETag of what you have seen: it may have changed"""
+
+    code = "precondition_required"
+    status = 428
+
+
+class RateLimited(UsageError):
+    """more than {limit}: try again in {seconds} s"""
+
+    code = "rate_limited"
+    status = 429
+    retry = Retry.LATER
+
+
+class CorpusExists(UsageError):
+    """there is a corpus '{corpus}' already"""
+
+    code = "corpus_exists"
+    status = 409
+
+
+class TooManyCorpora(UsageError):
+    """there are {most} corpora, and no more may be made; delete one that is of no use any more"""
+
+    code = "too_many_corpora"
+    status = 409
+
+
+class NotConfirmed(UsageError):
+    """this deletes everything in corpus '{corpus}' for good; confirm it with ?confirm={corpus}"""
+
+    code = "not_confirmed"
+    status = 409
+
+
+class IdempotencyKeyReused(UsageError):
+    """the Idempotency-Key '{key}' was used for another request"""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class InvalidCursor(UsageError):
+    """the cursor was not given out for this question; begin without one"""
+
+    code = "invalid_cursor"
+    status = 422
+
+
+class InvalidOrthoId(UsageError):
+    """'{id}' is not the id of an ortho: 32 hexadecimal digits, in lower case"""
+
+    code = "invalid_ortho_id"
+    status = 422
+
+
+class PhraseUnknown(UsageError):
+    """'{phrase}' is no phrase of this corpus"""
+
+    code = "phrase_unknown"
+    status = 404
+
+
+# ── clients of the API ──────────────────────────────────────────────────────────────────────────
+
+
+class NotEncrypted(UsageError):
+    """{url} is neither https nor on this machine: the key could be read on the way;
+    CROCHET_PLAIN_HTTP=on sends it all the same
+    """
+
+    code = "not_encrypted"
+
+
+class NotRemote(UsageError):
+    """'crochet {command}' works on this machine, not on an API: leave out --url and --key, and unset CROCHET_URL"""
+
+    code = "not_remote"
+
+
+class RemoteProblem(CrochetError):
+    """the API at {url} answered {status}: {detail}"""
+
+    code = "remote_problem"
+
+
+# ── what is told of errors ──────────────────────────────────────────────────────────────────────
+
+
+def kinds() -> dict[str, type[CrochetError]]:
+    """Every error that there is, by its code."""
+
+    def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from below(each)
+
+    return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
+
+
+def shown(code: str, message: str) -> str:
+    """What a tenant gets to read of an error with this code: the message, or only of which family it is.
+
+    The one rule for answers and for what is kept of failed texts and work: trouble of the service tells of its inside.
+    """
+    kind = kinds().get(code, CrochetError)
+    if kind.status < _OURS or kind.public:
+        return message
+    return inspect.getdoc(Unavailable if issubclass(kind, Unavailable) else CrochetError) or ""
+
+
+_OURS = 500
+"""the first status that means trouble of the service"""
