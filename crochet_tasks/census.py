@@ -54,6 +54,7 @@ class Counting:
         thread.join(MOST_SECONDS)
 
     def _run(self) -> None:
+        said = False
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
@@ -61,6 +62,10 @@ class Counting:
             except (CrochetError, SQLAlchemyError) as error:
                 metrics.CENSUS_FAILED.add()
                 log.debug("census_failed", extra={"error": str(error)})
+            except Exception:  # a bug: this thread is the only one that counts
+                metrics.CENSUS_FAILED.add()
+                log.log(logging.DEBUG if said else logging.ERROR, "census_failed", exc_info=True)
+                said = True
             self._stopped.wait(max(PAUSE_SECONDS, (time.monotonic() - began) / SHARE))
 
     def count(self) -> None:
@@ -127,7 +132,9 @@ class Counting:
         metrics.VERSIONS.set(sum(corpus.version for corpus in seen.corpora))
         metrics.DEAD_LETTERS.set(seen.dead_letters)
         versions = {corpus.id: corpus.version for corpus in seen.corpora}
-        lags = (versions.get(group.corpus, 0) - group.version + 1 for group in seen.work if group.version is not None)
+        # What a spent budget holds back is behind because somebody wants it so.
+        behind = ((group.corpus, group.version) for group in seen.work if group.state != "held")
+        lags = (versions.get(corpus, 0) - version + 1 for corpus, version in behind if version is not None)
         metrics.CLOSURE_LAG.set(max(lags, default=0))
 
     # ── closing ─────────────────────────────────────────────────────────────────────────────────

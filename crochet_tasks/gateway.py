@@ -64,9 +64,11 @@ def _close(worker: Worker) -> None:
     """In a process that ends; one that did not even begin has no application."""
     from api import context
 
-    if isinstance(worker.wsgi, Flask):
-        context.close(worker.wsgi)
-    telemetry.end()
+    try:
+        if isinstance(worker.wsgi, Flask):
+            context.close(worker.wsgi)
+    finally:
+        telemetry.end()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

@@ -43,7 +43,7 @@ class Beat:
 
     def __init__(self, settings: Settings, service: str) -> None:
         self._path = folder(settings) / f"{service.replace('/', '_')}-{os.getpid()}.json"
-        self._about = {"service": service, "pid": os.getpid()}
+        self._about = {"service": service, "pid": os.getpid(), "started": _started(os.getpid())}
         self._well = time.time()
         look(settings)  # takes away what killed ones have left
 
@@ -105,17 +105,30 @@ def _read(place: Path) -> Iterator[Seen]:
         try:
             said = json.loads(path.read_text())
             pid, well, problem = int(said["pid"]), float(said["well"]), said["problem"]
-            service = str(said["service"])
-        except (OSError, ValueError, KeyError, TypeError):
+            service, started = str(said["service"]), said.get("started")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if not _runs(pid):
+        if not _runs(pid) or (started is not None and started != _started(pid)):  # or its number is another's now
             with contextlib.suppress(OSError):
                 path.unlink()
             continue
         silent = time.time() - well
-        late = silent > STALE_SECONDS
-        words = f"{problem or 'it says nothing any more'}, for {silent:.0f} s"
+        late = abs(silent) > STALE_SECONDS  # what lies ahead was said before the clock was set back
+        since = f"for {silent:.0f} s" if silent >= 0 else "since before the clock was set back"
+        words = f"{problem or 'it says nothing any more'}, {since}"
         yield Seen(service, pid, words if late else None)
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in ticks since the start of the machine, which no setting of a clock changes.
+
+    None where the system does not say so in /proc.
+    """
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text()
+        return int(about.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _runs(pid: int) -> bool:

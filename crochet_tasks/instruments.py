@@ -1,14 +1,21 @@
 """Instruments: what records a metric in a process. The metrics themselves are in metrics.py.
 
 Each process writes into its own files of a folder in memory; the service's exporter reads them (metrics_reading.py).
-Until `begin` was called an instrument does nothing, and the library behind it is not imported.
+Until `begin` was called an instrument does nothing, and the library behind it is not imported. To record never raises:
+where it fails, the process goes on without.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import struct
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["counter", "gauge", "histogram"]
 Across = Literal["livesum", "livemax"]
@@ -32,6 +39,24 @@ class _Recording:
     """Where this process records; `folder` is None while nothing is recorded."""
 
     folder: Path | None = None
+    first = threading.Lock()
+    """held while a series is made: two threads that make the same one would each count for itself"""
+    forks = False
+    """whether a forked process is seen to"""
+
+
+# Not all exceptions: a task's time limit is raised wherever its process happens to be, and has to get through.
+_FAILURES = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    BufferError,
+    struct.error,
+)
 
 
 def begin(folder: Path, service: str) -> None:
@@ -41,9 +66,14 @@ def begin(folder: Path, service: str) -> None:
     """
     from prometheus_client import values
 
+    from crochet_tasks.metrics_files import Reserved
     from crochet_tasks.settings import remember
 
+    if not _Recording.forks:
+        _Recording.forks = True
+        os.register_at_fork(after_in_child=_first_in_child)
     remember("PROMETHEUS_MULTIPROC_DIR", str(folder))  # where the library looks
+    values.MmapedDict = Reserved  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it may have been imported before
     for instrument in INSTRUMENTS:
         instrument.forget()
@@ -58,6 +88,17 @@ def end() -> None:
     _Recording.folder = None
     for instrument in INSTRUMENTS:
         instrument.forget()
+
+
+def _first_in_child() -> None:
+    _Recording.first = threading.Lock()  # whichever thread held it is not here
+
+
+def _stop(error: Exception) -> None:
+    """Record nothing more in this process: its files are gone, there is no memory for them, or they are spoilt."""
+    if _Recording.folder is not None:
+        _Recording.folder = None
+        log.warning("metrics_not_recorded", extra={"error": f"{type(error).__name__}: {error}"})
 
 
 def recorded() -> bool:
@@ -75,7 +116,11 @@ class Instrument:
         self._children: dict[tuple[object, ...], Any] = {}
 
     def begin(self) -> None:
-        self._child({})
+        if _Recording.folder is not None:
+            try:
+                self._child({})
+            except _FAILURES as error:
+                _stop(error)
 
     def forget(self) -> None:
         self._metric, self._children = None, {}
@@ -83,12 +128,17 @@ class Instrument:
     def _child(self, labels: Mapping[str, object]) -> Any:
         key = tuple([labels[name] for name in self.declared.labels])
         child = self._children.get(key)
-        if child is None:
-            if self._metric is None:
-                self._metric = self._made()
-            child = self._metric.labels(*map(str, key)) if key else self._metric
-            self._children[key] = child
-        return child
+        return self._first(key) if child is None else child
+
+    def _first(self, key: tuple[object, ...]) -> Any:
+        with _Recording.first:
+            child = self._children.get(key)
+            if child is None:
+                if self._metric is None:
+                    self._metric = self._made()
+                child = self._metric.labels(*map(str, key)) if key else self._metric
+                self._children[key] = child
+            return child
 
     def _made(self) -> Any:
         import prometheus_client
@@ -105,23 +155,35 @@ class Instrument:
 class Counter(Instrument):
     def add(self, number: float = 1, **labels: object) -> None:
         if _Recording.folder is not None and number:
-            self._child(labels).inc(number)
+            try:
+                self._child(labels).inc(number)
+            except _FAILURES as error:
+                _stop(error)
 
 
 class Gauge(Instrument):
     def set(self, value: float, **labels: object) -> None:
         if _Recording.folder is not None:
-            self._child(labels).set(value)
+            try:
+                self._child(labels).set(value)
+            except _FAILURES as error:
+                _stop(error)
 
     def add(self, number: float, **labels: object) -> None:
         if _Recording.folder is not None:
-            self._child(labels).inc(number)
+            try:
+                self._child(labels).inc(number)
+            except _FAILURES as error:
+                _stop(error)
 
 
 class Histogram(Instrument):
     def observe(self, value: float, **labels: object) -> None:
         if _Recording.folder is not None:
-            self._child(labels).observe(value)
+            try:
+                self._child(labels).observe(value)
+            except _FAILURES as error:
+                _stop(error)
 
 
 INSTRUMENTS: list[Instrument] = []

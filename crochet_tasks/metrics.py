@@ -270,8 +270,8 @@ OPEN = gauge(
     "items",
     "kind shape state",
     RELAY,
-    "Open work: ready (to be published), published (in flight), waiting (rests before it is tried again) or parked "
-    "(an ordered stage whose turn it is not). The shape is that of a grow's batch.",
+    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (rests before it is "
+    "tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
 )
 OVERDUE = gauge("crochet_work_overdue", "items", "kind", RELAY, "Open work published longer ago than CROCHET_LEASE.")
 RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
@@ -303,7 +303,7 @@ CLOSURE_LAG = gauge(
     "versions",
     "",
     RELAY,
-    "The most versions that a corpus has from the oldest with open or failed work on.",
+    "The most versions that a corpus has from the oldest with open or failed work on; held work does not count.",
     "livemax",
 )
 VERSIONS = gauge("crochet_versions", "versions", "", RELAY, "Versions of all corpora together.")

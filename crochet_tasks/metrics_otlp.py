@@ -47,19 +47,19 @@ class Push:
         self._away = False
 
     def send(self, *, ended: bool = False) -> None:
-        families = self._reading.families(ended=ended)
-        data = export.ResourceMetrics(
-            self._resource, [export.ScopeMetrics(self._scope, list(self._translated(families)), "")], ""
-        )
         try:
-            sent = self._exporter.export(export.MetricsData([data]), 1000 * self._seconds)
-        except Exception as error:  # noqa: BLE001 - whatever the library raises, metrics go on
+            sent = self._exporter.export(export.MetricsData([self._data(ended=ended)]), 1000 * self._seconds)
+        except Exception as error:  # noqa: BLE001 - whatever the libraries raise, metrics go on
             log.debug("metrics_not_sent", extra={"error": str(error)})
             sent = export.MetricExportResult.FAILURE
         away = sent is not export.MetricExportResult.SUCCESS
         if away and not self._away:
             log.warning("metrics_not_taken")  # once: it goes on trying without a word
         self._away = away
+
+    def _data(self, *, ended: bool) -> export.ResourceMetrics:
+        translated = list(self._translated(self._reading.families(ended=ended)))
+        return export.ResourceMetrics(self._resource, [export.ScopeMetrics(self._scope, translated, "")], "")
 
     def _translated(self, families: Iterable[Metric]) -> Iterator[export.Metric]:
         now = time.time_ns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import psutil
 from prometheus_client.core import Metric
-from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from crochet_tasks.instruments import Declared
 from crochet_tasks.metrics import MEASURED
+from crochet_tasks.metrics_files import Reserved
 
 ROLES = ("main", "children", "exporter")
+
+_UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, struct.error)
+"""what the library raises of a file that has just been made, is spoilt or gone"""
 
 
 class Reading:
@@ -39,25 +43,33 @@ class Reading:
         """`ended`: the service has, so nothing is to be seen of it from outside."""
         with self._lock:
             self._bury()
-            files = sorted(map(str, self._folder.glob("*.db")))
-            recorded = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-            return [*recorded, *([] if ended else self._measured())]
+            return [*_merged(sorted(map(str, self._folder.glob("*.db")))), *([] if ended else self._measured())]
 
     def _bury(self) -> None:
         """Put what processes that have ended had counted into one file, and take theirs away."""
         for path in self._folder.glob("*_*.db"):
             kind, _, pid = path.stem.rpartition("_")
-            if pid == "0" or psutil.pid_exists(int(pid)):
+            if not pid.isdecimal() or pid == "0" or psutil.pid_exists(int(pid)):
                 continue
-            if not kind.startswith("gauge"):
-                self._keep(kind, path)
-            path.unlink()
+            with contextlib.suppress(*_UNREADABLE):  # no memory for it just now: until there is it is read where it is
+                if not kind.startswith("gauge"):
+                    self._keep(kind, path)
+                path.unlink()
 
     def _keep(self, kind: str, path: Path) -> None:
-        kept = MmapedDict(str(self._folder / f"{kind}_0.db"))  # type: ignore[no-untyped-call]
         try:
-            for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
-                kept.write_value(key, kept.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+            entries = Reserved.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+            counted = {key: value for key, value, *_ in entries}
+        except OSError:
+            raise
+        except _UNREADABLE:
+            return  # nor will it ever be readable: its process is dead
+        kept = Reserved(str(self._folder / f"{kind}_0.db"))
+        try:
+            # All room first, which may fail; then the sums, which cannot: so nothing is added twice.
+            sums = {key: kept.read_value(key)[0] + value for key, value in counted.items()}  # type: ignore[no-untyped-call]
+            for key, value in sums.items():
+                kept.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
         finally:
             kept.close()  # type: ignore[no-untyped-call]
 
@@ -83,6 +95,26 @@ class Reading:
             disk = shutil.disk_usage(self._disk)
             yield _metric(MEASURED.disk_free, [((), float(disk.free))])
             yield _metric(MEASURED.disk_size, [((), float(disk.total))])
+
+
+def _merged(files: list[str]) -> list[Metric]:
+    """What is in these files; those that cannot be read are left out."""
+    try:
+        return _read(files)
+    except _UNREADABLE:
+        return _read([file for file in files if _readable(file)])
+
+
+def _read(files: list[str]) -> list[Metric]:
+    return list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+
+
+def _readable(file: str) -> bool:
+    try:
+        _read([file])
+    except _UNREADABLE:
+        return False
+    return True
 
 
 class _Processor:

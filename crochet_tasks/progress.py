@@ -3,8 +3,9 @@
     it runs       this is called at all
     it consumes   the broker has cancelled none of its consumers
     it works      no child is on a task for longer than the hard limit
-    it takes      while it has nothing in hand the broker is asked: each of its queues has a consumer, and none
-                  holds messages for long
+    it takes      while it has nothing in hand the broker is asked: none of its queues holds messages that do not
+                  come. That a queue is empty and has no consumer proves nothing: so RabbitMQ answers, too, where the
+                  leader of a quorum queue is slow
 
 A worker that consumes no more does not get over it by itself: Celery overlooks that a consumer is cancelled just
 after it began to consume, as happens while queues are deleted and declared anew. So it ends, after what it has in
@@ -47,6 +48,10 @@ class Progress:
         """tasks, up to the last look"""
         self._cancelled, self._unheard = 0, 0
         self._gone = False
+
+    def begin_anew(self) -> None:
+        """There is a new connection, and new consumers on it: what was wrong with the old ones is over."""
+        self._cancelled, self._unheard, self._asked = 0, 0, time.monotonic()
 
     def look(self, consumer: Any) -> None:
         """Called by the event loop of a worker that consumes. Raises what its connection does, and it is made anew."""
@@ -103,10 +108,12 @@ def _asked_for(consumer: Any, queue: str) -> str | None:
     except NotFound:
         return f"there is no queue '{queue}'"
     channel.close()
+    if not ready:
+        return None
     if not consumers:
-        return f"the broker has no consumer of '{queue}'"
+        return f"the broker has no consumer of '{queue}', where {ready} messages wait"
     # Of the ordered queues one worker gets all; those that are not that one wait.
-    return f"{ready} messages wait in '{queue}' and do not come" if ready and queue not in ORDERED else None
+    return None if queue in ORDERED else f"{ready} messages wait in '{queue}' and do not come"
 
 
 def _hangs(hard_limit: float) -> str | None:

@@ -31,8 +31,8 @@ IDLE = "crochet.idle"
 """attribute of a beginning that is worth nothing unless it is set to False before the end"""
 PING = ";"
 """what the pool sends over a connection before each use"""
-MOST_OPEN, MOST_SPANS = 10_000, 1000
-"""spans that are open, and spans of one part, that are remembered"""
+MOST_OPEN, MOST_SPANS, MOST_HELD = 10_000, 1000, 20_000
+"""spans that are open, ended spans of one part, and ended ones of all parts together, that are remembered"""
 
 
 class Ratio(Sampler):
@@ -86,6 +86,8 @@ class Kept(SpanProcessor):
     def __init__(self, onward: SpanProcessor, ratio: Ratio, slow: float) -> None:
         self._onward, self._ratio, self._slow = onward, ratio, slow
         self._open: dict[int, _Part] = {}
+        self._held = 0
+        """ended spans of which it is not known yet whether they are kept"""
         self._lock = threading.Lock()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -115,11 +117,13 @@ class Kept(SpanProcessor):
             if part is None:
                 return []
             part.failed |= span.status.status_code is StatusCode.ERROR
-            if part.kept is None and len(part.spans) < MOST_SPANS:
+            if part.kept is None and len(part.spans) < MOST_SPANS and self._held < MOST_HELD:
                 part.spans.append(span)
+                self._held += 1
             if own.span_id == part.first:
                 part.kept = part.failed or self._is_slow(span) or self._was_not_idle(span, own)
                 spans, part.spans = part.spans, []
+                self._held -= len(spans)
                 return [*spans, *([] if span in spans[-1:] else [span])] if part.kept else []
             return [span] if part.kept else []
 

@@ -71,11 +71,17 @@ class Writing:
             problem = "not_written"
             self._replace(f"{content}\n".encode())
         except (CrochetError, SQLAlchemyError, OSError) as error:
-            if problem not in self._said:
-                log.warning("status_file_failed", extra={"file": str(self._path), "why": problem, "error": str(error)})
-            self._said.add(problem)
+            self._complain(problem, error)
+        except Exception as error:  # noqa: BLE001 - a bug: this thread is the only one that writes it
+            self._complain("internal", error)
         else:
             self._said.clear()
+
+    def _complain(self, problem: str, error: Exception) -> None:
+        if problem not in self._said:
+            about = {"file": str(self._path), "why": problem, "error": str(error)}
+            log.warning("status_file_failed", extra=about, exc_info=error if problem == "internal" else None)
+        self._said.add(problem)
 
     def _replace(self, content: bytes) -> None:
         """Whoever reads it has the old one or this one. Not safe from a power cut: it is soon written again."""

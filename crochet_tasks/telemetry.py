@@ -5,7 +5,8 @@
     end()         the last of them is sent, or given up
 
 All that is optional: what has no address is off, and its libraries are not even loaded. Whoever does something says so
-with `doing`, `span` and `failed`, whether anybody listens or not. What caused it is kept in origin.py.
+with `doing`, `span` and `failed`, whether anybody listens or not. What caused it is kept in origin.py. An error of
+traces or profiles is logged, whatever it is, and what was to be done is done without them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -28,6 +30,8 @@ from crochet_tasks.settings import Settings
 if TYPE_CHECKING:
     from crochet_tasks.profiles import Profiles
     from crochet_tasks.tracing import Tracing
+
+log = logging.getLogger(__name__)
 
 END_SECONDS = 4.0
 """that a process waits at its end for collectors to take what is left"""
@@ -87,41 +91,67 @@ class _Running(NamedTuple):
     profiles: Profiles | None
 
 
-_running = _Running(None, None)  # of this process, made after fork
+_OFF = _Running(None, None)
+_running = _OFF  # of this process, made after fork
 
 
 def load(settings: Settings) -> None:
     """Load what `begin` needs, and start nothing: for a process that forks those that do the work."""
     if settings.otlp_url is not None:
-        import crochet_tasks.tracing  # noqa: F401 - that is all
+        with contextlib.suppress(Exception):  # `begin` meets it again, and says so
+            import crochet_tasks.tracing  # noqa: F401 - that is all
 
 
 def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
     """Trace and profile this process from now on, where the settings say where to; a second time changes nothing.
 
     `queues` are those that a worker takes from. Never before a fork: threads do not survive it. A collector that is
-    away, or hangs, costs what there was to tell.
+    away, or hangs, costs what there was to tell; so does what cannot be begun, as with
+    an OTEL_* variable that the libraries do not take.
     """
     global _running  # noqa: PLW0603 - a process has one set of them, made after fork
-    if _running != (None, None):
+    if _running != _OFF:
         return
-    tracing = profiles = None
-    if settings.otlp_url is not None:
-        from crochet_tasks.tracing import Tracing
+    tracing = _begun("traces", lambda: _tracing(service, settings, queues))
+    _running = _Running(tracing, _begun("profiles", lambda: _profiles(service, settings, queues)))
 
-        tracing = Tracing(service, settings, queues)
-    if settings.pyroscope_url is not None:
-        from crochet_tasks.profiles import Profiles
 
-        profiles = Profiles(service, settings.pyroscope_url.get_secret_value(), settings.profile_rate, queues)
-    _running = _Running(tracing, profiles)
+def _tracing(service: str, settings: Settings, queues: Sequence[str]) -> Tracing | None:
+    if settings.otlp_url is None:
+        return None
+    from crochet_tasks.tracing import Tracing
+
+    return Tracing(service, settings, queues)
+
+
+def _profiles(service: str, settings: Settings, queues: Sequence[str]) -> Profiles | None:
+    if settings.pyroscope_url is None:
+        return None
+    from crochet_tasks.profiles import Profiles
+
+    return Profiles(service, settings.pyroscope_url.get_secret_value(), settings.profile_rate, queues)
+
+
+_T = TypeVar("_T")
+
+
+def _begun(part: str, begin_it: Callable[[], _T | None]) -> _T | None:
+    try:
+        return begin_it()
+    except Exception:  # whatever the libraries raise: the work is more than what is told of it
+        log.exception("telemetry_not_begun", extra={"part": part})
+        return None
 
 
 def end() -> None:
     """Send what is left, in END_SECONDS at the most."""
     global _running
-    ended, _running = _running, _Running(None, None)
-    ends = [threading.Thread(target=part.stop, name="telemetry-end", daemon=True) for part in ended if part is not None]
+    ended, _running = _running, _OFF
+    ends = [
+        threading.Thread(target=_tried, args=("end", part.stop, None), name="telemetry-end", daemon=True)
+        for part in ended
+        if part is not None
+    ]
     for thread in ends:
         thread.start()
     until = time.monotonic() + END_SECONDS
@@ -132,7 +162,8 @@ def end() -> None:
 def instrument(app: Any) -> None:
     """Trace the requests of a Flask application, where this process is traced; before any hook of its own."""
     if _running.tracing is not None:
-        _running.tracing.instrument(app)
+        tracing = _running.tracing
+        _tried("instrument", lambda: tracing.instrument(app), None)
 
 
 class Noted:
@@ -145,56 +176,83 @@ class Noted:
 _NOBODY = Noted()
 
 
-@contextlib.contextmanager
-def span(name: str, **attributes: Any) -> Iterator[Noted]:
+def span(name: str, **attributes: Any) -> AbstractContextManager[Noted]:
     """Have what is done within told as a part of the trace."""
-    if _running.tracing is None:
-        yield _NOBODY
-    else:
-        with _running.tracing.span(name, attributes) as noted:
-            yield noted
+    tracing = _running.tracing
+    if tracing is None:
+        return contextlib.nullcontext(_NOBODY)
+    return _Harmless("span", lambda: tracing.span(name, attributes), _NOBODY)
 
 
-@contextlib.contextmanager
-def statement(query: str) -> Iterator[None]:
+def statement(query: str) -> AbstractContextManager[None]:
     """The same for an SQL statement that the driver's instrumentation does not see. Generators may use it."""
-    if _running.tracing is None:
-        yield
-    else:
-        with _running.tracing.statement(query):
-            yield
+    tracing = _running.tracing
+    return contextlib.nullcontext() if tracing is None else _Harmless("span", lambda: tracing.statement(query), None)
 
 
-@contextlib.contextmanager
-def publishing(name: str, parent: str | None, links: Sequence[str]) -> Iterator[None]:
+def publishing(name: str, parent: str | None, links: Sequence[str]) -> AbstractContextManager[None]:
     """The same for a message, of another trace than the current one; parent and links are traceparents."""
-    if _running.tracing is None:
-        yield
-    else:
-        with _running.tracing.publishing(name, parent, links):
-            yield
+    tracing = _running.tracing
+    if tracing is None:
+        return contextlib.nullcontext()
+    return _Harmless("span", lambda: tracing.publishing(name, parent, links), None)
 
 
 def traceparent() -> str | None:
     """Of the current part of a trace; None where this process is not traced."""
-    return None if _running.tracing is None else _running.tracing.traceparent()
+    return None if _running.tracing is None else _tried("traceparent", _running.tracing.traceparent, None)
 
 
 def failed(error: BaseException) -> None:
     """What is being done has failed: its trace is kept."""
-    if _running.tracing is not None:
-        _running.tracing.failed(error)
+    tracing = _running.tracing
+    if tracing is not None:
+        _tried("failed", lambda: tracing.failed(error), None)
 
 
 def not_sent(task: Any, message: str) -> None:
     """A task's message was not taken by the broker; Celery's instrumentation does not hear of that."""
-    if _running.tracing is not None:
-        _running.tracing.not_sent(task, message)
+    tracing = _running.tracing
+    if tracing is not None:
+        _tried("not_sent", lambda: tracing.not_sent(task, message), None)
 
 
 def profiled(**tags: str | None) -> AbstractContextManager[None]:
     """Profiles of this thread say this, too, as long as it lasts."""
-    return contextlib.nullcontext() if _running.profiles is None else _running.profiles.tagged(tags)
+    profiles = _running.profiles
+    return contextlib.nullcontext() if profiles is None else _Harmless("profiled", lambda: profiles.tagged(tags), None)
+
+
+def _tried(what: str, step: Callable[[], _T], otherwise: _T) -> _T:
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001 - as in _begun; said softly, as it may come with every statement
+        log.debug("telemetry_failed", extra={"part": what, "error": repr(error)})
+        return otherwise
+
+
+class _Harmless(Generic[_T]):
+    """Around what is done, the same whatever becomes of telemetry; an error from within goes through as it is."""
+
+    def __init__(self, what: str, make: Callable[[], AbstractContextManager[_T]], otherwise: _T) -> None:
+        self._what, self._make, self._otherwise = what, make, otherwise
+        self._inner: AbstractContextManager[_T] | None = None
+
+    def __enter__(self) -> _T:
+        def enter() -> _T:
+            inner = self._make()
+            entered = inner.__enter__()
+            self._inner = inner
+            return entered
+
+        return _tried(self._what, enter, self._otherwise)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        inner = self._inner
+        if inner is not None:
+            _tried(self._what, lambda: inner.__exit__(kind, error, traceback), None)
 
 
 # ── log lines ───────────────────────────────────────────────────────────────────────────────────

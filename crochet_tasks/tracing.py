@@ -53,6 +53,14 @@ class Tracing:
 
     def __init__(self, service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
         assert settings.otlp_url is not None
+        resource = _resource(service, queues)
+        ratio = Ratio(settings.trace_ratio)
+        self._provider = TracerProvider(
+            sampler=ratio,
+            resource=Resource.create(resource),
+            shutdown_on_exit=False,  # it would wait for longer than we do
+            span_limits=SpanLimits(max_span_attribute_length=LONGEST_ATTRIBUTE),
+        )
         exporter = OTLPSpanExporter(
             endpoint=settings.otlp_url.get_secret_value().rstrip("/") + "/v1/traces",
             timeout=EXPORT_SECONDS,
@@ -62,14 +70,6 @@ class Tracing:
             max_queue_size=MOST_WAITING,
             schedule_delay_millis=1000 * EVERY_SECONDS,
             max_export_batch_size=AT_ONCE,
-        )
-        resource = _resource(service, queues)
-        ratio = Ratio(settings.trace_ratio)
-        self._provider = TracerProvider(
-            sampler=ratio,
-            resource=Resource.create(resource),
-            shutdown_on_exit=False,  # it would wait for longer than we do
-            span_limits=SpanLimits(max_span_attribute_length=LONGEST_ATTRIBUTE),
         )
         self._provider.add_span_processor(Kept(batches, ratio, settings.trace_slow))
         self._tracer = self._provider.get_tracer("crochet_tasks", resource["service.version"])
@@ -84,8 +84,12 @@ class Tracing:
             PsycopgInstrumentor(),
             RedisInstrumentor(),
         ]
-        for each in self._instrumentors:
-            each.instrument(tracer_provider=self._provider, meter_provider=NoOpMeterProvider())
+        try:
+            for each in self._instrumentors:
+                each.instrument(tracer_provider=self._provider, meter_provider=NoOpMeterProvider())
+        except BaseException:
+            self.stop()  # or what is instrumented by now would go on
+            raise
 
     def instrument(self, app: Any) -> None:
         FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]

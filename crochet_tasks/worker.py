@@ -37,6 +37,10 @@ SAY_SECONDS = 5.0
 
 CONSUMES_NO_MORE = 1
 """exit status of a worker that is to be started again"""
+NOT_BEGUN = 1
+"""exit status of a child that could not be made ready"""
+REST_SECONDS = 2.0
+"""that such a child waits before it ends: the pool makes another at once, and takes one for lost that is not up in 4"""
 
 
 def serve(settings: Settings, queues: list[str], concurrency: int, service: str) -> int:
@@ -91,6 +95,7 @@ class Consumer(consumer.Consumer):
             self.hub.add_reader(self.bell, self.bell.recv, 1)
         if self.hub is not None and self.progress is not None and self.use is not None:
             self._look_no_more()
+            self.progress.begin_anew()
             self._looking = (
                 self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self),
                 self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
@@ -125,11 +130,17 @@ class _Processes:
         signals.worker_process_shutdown.connect(self._end, weak=False)
 
     def _begin(self, **_: Any) -> None:
-        telemetry.begin("worker", self._settings, self._queues)  # first: it has to see connections being made
-        self._open.callback(telemetry.end)
-        assert self._settings.database_url is not None
-        url = self._settings.database_url.get_secret_value()
-        self._open.enter_context(tasks.process(self._settings, url))
+        """A child that cannot is of no use, and ends: Celery would swallow the error, and have it fail every task."""
+        try:
+            telemetry.begin("worker", self._settings, self._queues)  # first: it has to see connections being made
+            self._open.callback(telemetry.end)
+            assert self._settings.database_url is not None
+            url = self._settings.database_url.get_secret_value()
+            self._open.enter_context(tasks.process(self._settings, url))
+        except Exception:
+            log.exception("process_not_begun", extra={"pause": REST_SECONDS})
+            time.sleep(REST_SECONDS)
+            os._exit(NOT_BEGUN)
 
     def _end(self, **_: Any) -> None:
         self._open.close()

@@ -108,7 +108,18 @@ def _told(client: redis.Redis, key: str) -> tuple[int, dict[str, _Told]]:
         both.time()
         both.hgetall(key)
         (seconds, _), said = both.execute()
-    return seconds, {name.decode(): _Told(*json.loads(value)) for name, value in said.items()}
+    read = ((name.decode(errors="replace"), _understood(value)) for name, value in said.items())
+    return seconds, {name: each for name, each in read if each is not None}
+
+
+def _understood(value: bytes) -> _Told | None:
+    """None where it has another form: a worker of another release may have said it."""
+    try:
+        processes, busy, at = json.loads(value)
+        told = _Told(int(processes), float(busy), int(at))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return told if told.processes > 0 and 0 <= told.busy <= 1 else None
 
 
 def _key(database: Database) -> str:

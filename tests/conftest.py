@@ -13,6 +13,7 @@ tests skip; in CI they fail. The embedded Postgres of most integration tests is 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -54,6 +55,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     config.option.loadscopereorder = False  # the order is ours
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def own_log_level() -> Iterator[None]:
+    """What a test's worker or command makes of the root logger is not the next one's."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:

@@ -8,23 +8,42 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from crochet_tasks import instruments, metrics
 
 OPERATIONS = ("select", "insert", "update", "delete", "with")
 
 
-def watch(engine: Engine, limit: int) -> None:
-    """Measure what goes through an engine, whose pool has `limit` connections at the most."""
+_COUNTED = "crochet.counted"
+
+
+def watch(engine: Engine, limit: int) -> contextlib.ExitStack:
+    """Measure what goes through an engine, whose pool has `limit` connections at the most; to be closed with it."""
+    watched = contextlib.ExitStack()
     if not instruments.recorded():
-        return
+        return watched
     metrics.POOL_LIMIT.add(limit)
+    watched.callback(metrics.POOL_LIMIT.add, -limit)
     event.listen(engine, "connect", lambda *_: metrics.POOL_OPEN.add(1))
     event.listen(engine, "close", lambda *_: metrics.POOL_OPEN.add(-1))
-    event.listen(engine, "checkout", lambda *_: metrics.POOL_USED.add(1))
-    event.listen(engine, "checkin", lambda *_: metrics.POOL_USED.add(-1))
+    event.listen(engine, "checkout", _taken)
+    event.listen(engine, "checkin", _given_back)
     event.listen(engine, "before_cursor_execute", _before)
     event.listen(engine, "after_cursor_execute", _after)
+    return watched
+
+
+def _taken(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    if not record.info.get(_COUNTED):
+        record.info[_COUNTED] = True
+        metrics.POOL_USED.add(1)
+
+
+def _given_back(_connection: object, record: ConnectionPoolEntry) -> None:
+    """Of a connection that could not be made again only this is heard."""
+    if record.info.pop(_COUNTED, False):
+        metrics.POOL_USED.add(-1)
 
 
 def _before(_connection: Connection, _cursor: Any, _statement: str, _values: Any, context: Any, *_: Any) -> None:

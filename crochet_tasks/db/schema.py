@@ -7,6 +7,7 @@ the exception: it belongs to the command that started it, so that command migrat
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
@@ -15,6 +16,11 @@ from crochet_tasks.errors import SchemaUnknown
 
 HEAD = "0005"
 """The revision this program works with; a test holds it against the newest migration."""
+
+LONGEST_SECONDS = 86_400.0
+"""that one script of a migration may take: it may rewrite a table, and is one statement to the driver"""
+LOCK_SECONDS = 10
+"""that it waits for a lock: what others do on the tables waits behind it"""
 
 _MIGRATION_LOCK = 0x43726F63  # any number that only migrations use
 
@@ -45,7 +51,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
     from alembic.config import Config
 
     with database.transaction() as connection:
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         before = revision(connection)
         if before is not None and before not in revisions():
@@ -58,11 +64,19 @@ def migrate(database: Database) -> tuple[str | None, str]:
                 advice="give crochet a database of its own",
             )
         if before != HEAD:
+            _take_time(connection)
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
     return before, HEAD
+
+
+def _take_time(connection: Connection) -> None:
+    """Wait for the server for as long as it works, till the end of this transaction."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    driver: Any = connection.connection.dbapi_connection  # sessions.Bounded
+    driver.seconds = LONGEST_SECONDS  # of the pool's own again when it goes back there
 
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

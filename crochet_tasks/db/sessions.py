@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from crochet_tasks import metrics
 from crochet_tasks.db import measured
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
 
 CONFLICTS = {"40001", "40P01", "55P03", "57014", "25P03"}
 """serialization failure, deadlock, time-outs (lock, statement, idle in it): the same transaction may succeed later"""
@@ -93,7 +96,7 @@ class Database:
             },
         )
         _bind(self.engine, bounds)
-        measured.watch(self.engine, bounds.kept + bounds.more)
+        self._watched = measured.watch(self.engine, bounds.kept + bounds.more)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -102,8 +105,11 @@ class Database:
         with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
             connection.info[_AFTER] = after
             yield connection
-        for each in after:
-            each()
+        for step in after:
+            try:
+                step()
+            except Exception:
+                log.exception("not_done_after_commit")  # what is committed has not failed
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -122,6 +128,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        self._watched.close()
 
 
 def _bind(engine: Engine, bounds: Bounds) -> None:

@@ -225,12 +225,12 @@ SELECT mine.corpus, kind, count(*) AS number, max(ended) AS oldest,
 @cache
 def _tries() -> str:
     return f"""
-SELECT mine.corpus, coalesce(code, 'internal') AS code, max(at) AS last_at,
+SELECT mine.corpus, code, max(at) AS last_at,
        coalesce((array_agg(message ORDER BY at DESC))[1], '') AS message,
        {_by_window("count(*) FILTER (WHERE at > now() - interval '{window} seconds') AS tries_{window}")},
        count(*) FILTER (WHERE at <= now() - interval '{LONGEST} seconds') AS before
   {_OF_EACH} (
-       SELECT at, error->>'code' AS code, error->>'message' AS message
+       SELECT at, coalesce(error->>'code', 'internal') AS code, error->>'message' AS message
          FROM attempts
         WHERE attempts.corpus = mine.corpus AND at > now() - interval '{2 * LONGEST} seconds'
         ORDER BY at DESC LIMIT :most

@@ -90,7 +90,7 @@ def test_a_worker_dies_amid_a_text(deploy: Deploy, own: threading.local) -> None
         accept_at_once(own, process, corpus)
         amid = "SELECT FROM texts WHERE corpus = :corpus AND seq = 3 AND state = 'accepted' AND sentences > 0"
         until(lambda: bool(steps.sql(process, amid, corpus=corpus.id)), deployment, 30, pause=0.001)
-        (active,) = [name for name in stages if "Task ingest.text" in deployment.log(name)]
+        (active,) = [name for name in stages if '"task": "ingest.text"' in deployment.log(name)]
         deployment.kill(active)
         left = "SELECT count(*) FROM texts WHERE corpus = :corpus AND state <> 'current' AND seq > 2"
         assert steps.sql(process, left, corpus=corpus.id) == [(len(TEXTS) - 2,)]

@@ -6,8 +6,10 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
@@ -123,6 +125,27 @@ def test_two_at_once(fresh: Database) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes, key=str) == [(schema.HEAD, schema.HEAD), (None, schema.HEAD)]
+
+
+def test_a_migration_may_take_its_time(fresh: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time-outs of ordinary statements do not end it; waiting for a lock does. Afterwards all is as before."""
+    seen: list[tuple[str, str, float]] = []
+
+    def upgrade(config: Config, _revision: str) -> None:
+        connection: Connection = config.attributes["connection"]
+        driver: Any = connection.connection.dbapi_connection
+        seen.append((limit(connection, "statement_timeout"), limit(connection, "lock_timeout"), driver.seconds))
+
+    monkeypatch.setattr(command, "upgrade", upgrade)
+    schema.migrate(fresh)
+    with fresh.transaction() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        assert (limit(connection, "statement_timeout"), driver.seconds) == ("1min", 70.0)
+    assert seen == [("0", "10s", schema.LONGEST_SECONDS)]
+
+
+def limit(connection: Connection, name: str) -> str:
+    return str(connection.execute(text(f"SHOW {name}")).scalar_one())
 
 
 def test_without_schema_is_refused(fresh: Database) -> None:

@@ -23,7 +23,8 @@ from pydantic import SecretStr
 
 from crochet_tasks import app, drawing, drawing_statistics, posting, reports, statistics, status_file, worker_use
 from crochet_tasks.app import Process
-from crochet_tasks.db import attempts, corpora
+from crochet_tasks.census import Counting
+from crochet_tasks.db import attempts, census, corpora
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Corpus
@@ -181,6 +182,18 @@ def test_errors_are_grouped_by_code_with_their_trend(past: Past) -> None:
     assert [each.message for each in seen] == [f"the last {each.code}" for each in seen]
     age = dt.datetime.now(dt.UTC) - seen[0].last_at
     assert dt.timedelta(seconds=30) <= age < dt.timedelta(seconds=300)
+
+
+def test_an_error_without_a_code_is_a_bug_s(past: Past) -> None:
+    """It counts among the others."""
+    past.opened(1)
+    past.failed_tries(2, 60, "internal", "with one")
+    steps.sql(past.process, TRIED.replace("CAST(:code AS text)", "NULL"), corpus=past.corpus.id, **WITHOUT_CODE)
+    (seen,) = past.seen().errors
+    assert (seen.code, seen.count, seen.message) == ("internal", 5, "without")
+
+
+WITHOUT_CODE = {"number": 3, "ago": 30, "message": "without"}
 
 
 def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
@@ -403,6 +416,41 @@ def test_people_see_it(alone: Process) -> None:
     assert "and where" not in page
 
 
+# ── the census ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
+    """Nobody is to do it, so nothing stalls by it; ready again when the budget is raised."""
+    past.opened(3)
+    steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
+    for budget, state in [(7, "held"), (8, "ready"), (None, "ready")]:
+        steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
+        with past.process.database.snapshot() as connection:
+            seen = census.take(connection, 150, 5)
+        groups = [group for group in seen.work if group.corpus == past.corpus.id]
+        assert [(group.kind, group.state, group.number) for group in groups] == [("grow", state, 3)]
+
+
+def test_a_bug_does_not_end_the_counting(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and the next census is tried."""
+    tried, enough = itertools.count(1), threading.Event()
+    counting = Counting(process)
+
+    def broken(_self: Counting) -> NoReturn:
+        if next(tried) == 3:
+            enough.set()
+            counting._stopped.set()
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Counting, "count", broken)
+    monkeypatch.setattr("crochet_tasks.census.PAUSE_SECONDS", 0.0)
+    counting._run()
+    assert enough.is_set()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["census_failed"]
+
+
 # ── the status file ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -436,7 +484,7 @@ def test_the_status_file_is_whole_and_says_when(process: Process, past: Past, pa
 def test_a_status_file_that_cannot_be_written_harms_nothing(
     process: Process, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No folder, a full disk, no database: each is said once, until it goes well again; what was there stays."""
+    """No folder, a full disk, no database, a bug: each is said once, until it goes well again; what was there stays."""
     file = Writing(process, path)
     file.write()
     file.write()
@@ -451,6 +499,9 @@ def test_a_status_file_that_cannot_be_written_harms_nothing(
     def away(*_: object) -> NoReturn:
         raise DatabaseUnavailable(reason="a test")
 
+    def broken(*_: object) -> NoReturn:
+        raise KeyError("a bug")
+
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchmod", full)
         file.write()
@@ -458,7 +509,10 @@ def test_a_status_file_that_cannot_be_written_harms_nothing(
         patch.setattr(statistics, "everything", away)
         file.write()
         file.write()
-    assert complaints(caplog) == ["not_written", "not_written", "database_away"]
+        patch.setattr(statistics, "everything", broken)
+        file.write()
+        file.write()
+    assert complaints(caplog) == ["not_written", "not_written", "database_away", "internal"]
     assert (path.read_bytes(), list(path.parent.iterdir())) == (whole, [path])
     file.write()
     assert path.read_bytes() != whole
@@ -524,6 +578,10 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
         (key,) = client.keys("crochet:use:*")
         assert 0 < client.ttl(key) <= worker_use.KEPT_SECONDS
+        for strange in ("[1,0.5,1,7]", "[1,0.5]", "7", "{}", '["a",1,1]', "[1,NaN,1]", "[", b"\xff"):
+            client.hset(key, f"of another release: {strange!r}", strange)
+        assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
+        client.hdel(key, *[name for name in client.hkeys(key) if name.startswith(b"of another")])
         client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.KEPT_SECONDS - 2]))
         assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
         big.look()

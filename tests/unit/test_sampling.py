@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from crochet_tasks import sampling
@@ -128,6 +129,22 @@ def test_spans_that_never_end_cost_little(monkeypatch: pytest.MonkeyPatch) -> No
     traced.tracer.start_span("forgotten").end()
     assert len(endless) == 20
     assert "forgotten" not in traced.names
+
+
+def test_many_parts_together_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all of them no more than so many spans are held; there is room again when they are done."""
+    monkeypatch.setattr(sampling, "MOST_HELD", 5)
+    traced = Traced(0.0, slow=0.0)
+    for _ in range(2):
+        roots = [traced.tracer.start_span("root") for _ in range(4)]
+        for root in roots:
+            for _ in range(3):
+                traced.tracer.start_span("child", context=set_span_in_context(root)).end()
+        assert traced.names == []
+        for root in roots:
+            root.end()
+        assert Counter(traced.names) == {"root": 4, "child": 5}
+        traced.exporter.clear()
 
 
 def test_errors_tell_neither_secrets_nor_values() -> None:
