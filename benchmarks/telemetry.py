@@ -1,7 +1,7 @@
 """What telemetry costs: `make bench-telemetry`. Off, on, and on with collectors that are away or hang.
 
 The same deployment as in distributed.py, with two workers that search: without telemetry, with all of it and live
-receivers (also with a tenth of the traces kept), and with receivers that refuse or never answer. The ways of a round
+receivers (also with every trace kept), and with receivers that refuse or never answer. The ways of a round
 run one after the other, in turn forwards and backwards, each on a new database and with new processes; what is
 compared is compared within a round. The clock runs from the acceptance of the first text until no work is open.
 Nothing is asserted here.
@@ -42,7 +42,7 @@ from tests.collectors import HOST, Hanging, Otlp, Profiles
 from tests.server import take_port
 
 COMMANDS = (*WHOLE, SEARCH)
-WAYS = ("off", "on", "a tenth", "away", "hanging")
+WAYS = ("off", "on", "every trace", "away", "hanging")
 GOAL = 1.05
 SCRAPE_SECONDS = 1.0
 OFTEN = {"CROCHET_METRICS_EVERY": "5"}
@@ -260,10 +260,10 @@ def _scrape(ports: list[int], scrapes: Iterator[int]) -> None:
 def _telemetry(way: str, ports: list[int]) -> Iterator[Receivers]:
     if way == "off":
         yield Receivers()
-    elif way in ("on", "a tenth"):
+    elif way in ("on", "every trace"):
         with contextlib.closing(Live(ports)) as live:
-            if way == "a tenth":
-                live.environment["CROCHET_TRACE_RATIO"] = "0.1"
+            if way == "every trace":
+                live.environment["CROCHET_TRACE_RATIO"] = "1"
             yield live
     elif way == "away":
         nobody = f"http://{HOST}:{take_port()}"
@@ -280,7 +280,8 @@ def report(extent: Extent, ways: Sequence[str]) -> Iterator[str]:
     began = time.perf_counter()
     yield from machine("Telemetry")
     yield (
-        f"{extent.rounds} rounds. `a tenth`: of the traces, and what failed or was slow; `away` refuses connections, "
+        f"{extent.rounds} rounds. `on`: a tenth of the traces, and what failed or was slow; "
+        "`away` refuses connections, "
         "`hanging` takes them and never answers. Live receivers are in a process of their own on the same cores, which "
         f"also scrapes every service each {SCRAPE_SECONDS:g} s. Postgres does not wait for the disk. Ratios are "
         "medians of those within a round, with the least and the greatest. CPU is of the services, their exporters, "

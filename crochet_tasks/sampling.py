@@ -2,7 +2,7 @@
 
 Who begins a trace decides by its id, everybody else goes along. Of a trace that is not kept each process remembers its
 own part until that is done, and keeps it if something in it failed or the whole part took long. So such a trace may
-lack the parts of processes in which all was well.
+lack the parts of processes in which all was well, and it lacks statements.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ class Ratio(Sampler):
         parent = get_current_span(parent_context).get_span_context()
         if parent.is_valid:
             keep = parent.trace_flags.sampled
-        elif kind is SpanKind.CLIENT:  # a statement that nobody has asked for, such as a look at the server's health
-            return SamplingResult(Decision.DROP)
         else:
             keep = self.chosen(trace_id) and IDLE not in (attributes or {})
+        # Most spans are statements, and making them is most of what tracing costs. So there are none of a trace that is
+        # not chosen, nor any that nobody has asked for, such as a look at the server's health.
+        if kind is SpanKind.CLIENT and not (parent.is_valid and (keep or self.chosen(trace_id))):
+            return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY, attributes, trace_state)
 
     def get_description(self) -> str:

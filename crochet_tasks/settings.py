@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         default=None, description="where traces and metrics go, OTLP/HTTP without `/v1/...`; without it neither does"
     )
     trace_ratio: float = Field(
-        default=1.0, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
+        default=0.1, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
     )
     trace_slow: Seconds = Field(
         default=5.0, description="seconds after which a request or task is slow: its part of the trace is always kept"

@@ -76,6 +76,7 @@ def seen(deploy: Deploy) -> Iterator[Seen]:  # noqa: F811 - the fixture
     with Otlp() as collector, Profiles() as server:
         cluster = deploy(
             CROCHET_OTLP_URL=collector.url,
+            CROCHET_TRACE_RATIO="1",
             CROCHET_PYROSCOPE_URL=server.url,
             CROCHET_PROFILE_RATE="100",
             CROCHET_API_PORT=str(take_port()),
@@ -150,6 +151,7 @@ def test_collectors_that_hang_or_are_away_harm_nothing(deploy: Deploy) -> None: 
     with Hanging() as collector:
         cluster = deploy(
             CROCHET_OTLP_URL=collector.url,
+            CROCHET_TRACE_RATIO="1",
             CROCHET_PYROSCOPE_URL=f"http://{HOST}:{take_port()}",
             CROCHET_API_PORT=str(take_port()),
         )
@@ -167,7 +169,7 @@ def test_the_end_does_not_wait_for_a_collector(monkeypatch: pytest.MonkeyPatch) 
     """It comes although the collector still has what was sent to it."""
     monkeypatch.setattr(telemetry, "END_SECONDS", 0.2)
     with Hanging() as collector:
-        telemetry.begin("test", Settings.load(otlp_url=collector.url))
+        telemetry.begin("test", Settings.load(otlp_url=collector.url, trace_ratio=1.0))
         try:
             with telemetry.span("something"):
                 assert telemetry.traceparent() is not None
@@ -182,7 +184,7 @@ def test_a_message_that_is_not_sent_leaves_nothing_open(process: Process) -> Non
     app.conf.update(task_always_eager=False, broker_url=f"amqp://guest:guest@{HOST}:{take_port()}//")
     app._after_fork()  # forgets its pools
     with Otlp() as collector:
-        telemetry.begin("test", Settings.load(otlp_url=collector.url))
+        telemetry.begin("test", Settings.load(otlp_url=collector.url, trace_ratio=1.0))
         try:
             corpus = steps.new_corpus(process)
             steps.accept(corpus, TEXTS[0])

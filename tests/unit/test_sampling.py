@@ -116,6 +116,18 @@ def test_nothing_is_told_of_idle_looks() -> None:
     assert traced.names == ["SELECT", "found"]
 
 
+def test_statements_are_told_of_chosen_traces_only() -> None:
+    """They are what costs; the task that a statement failed in says so without it."""
+    traced = Traced(0.25)
+    for trace in (1, 2**64 - 1):
+        traced.ids.wanted = trace
+        with traced.tracer.start_as_current_span("task") as task:
+            with traced.tracer.start_as_current_span("SELECT", kind=SpanKind.CLIENT) as statement:
+                assert statement.is_recording() is (trace == 1)
+            task.set_status(Status(StatusCode.ERROR))
+    assert traced.names == ["SELECT", "task", "task"]
+
+
 def test_spans_that_never_end_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than so many are remembered."""
     monkeypatch.setattr(sampling, "MOST_OPEN", 10)

@@ -27,7 +27,7 @@ class Exported(InMemorySpanExporter):
 def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exported]:
     exporter = Exported()
     monkeypatch.setattr(tracing, "OTLPSpanExporter", lambda **_: exporter)
-    telemetry.begin("test", Settings.load(otlp_url="http://127.0.0.1:4318"))
+    telemetry.begin("test", Settings.load(otlp_url="http://127.0.0.1:4318", trace_ratio=1.0))
     yield exporter
     telemetry.end()
 
