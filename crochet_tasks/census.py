@@ -41,6 +41,7 @@ class Counting:
         self._stopped = threading.Event()
         self._shown: dict[Gauge, set[Labels]] = {}
         self._closed: dict[int, int] = {}
+        self._looked = False
         """per corpus the version up to which it is known to have been closed"""
         self._open_since: dict[int, float] = {}
         self._sized = -SIZE_SECONDS
@@ -143,10 +144,15 @@ class Counting:
         """(corpus, since, upto): versions of corpora that had work when this relay looked before, and have none now."""
         busy = {group.corpus for group in seen.work}
         return [
-            (corpus.id, self._closed[corpus.id], corpus.version)
+            (corpus.id, since, corpus.version)
             for corpus in seen.corpora
-            if corpus.id not in busy and self._closed.get(corpus.id, corpus.version) < corpus.version
+            if corpus.id not in busy
+            and (since := self._closed.get(corpus.id, self._known(corpus.version))) < corpus.version
         ]
+
+    def _known(self, version: int) -> int:
+        """Up to where a corpus that was not there at the last look was closed then; at the first look: up to here."""
+        return 0 if self._looked else version
 
     def _note_closed(self, seen: Census) -> None:
         """Of what was closed before this relay first looked nothing is known, and nothing is said."""
@@ -160,7 +166,8 @@ class Counting:
         for corpus in seen.corpora:
             lowest = busy.get(corpus.id)
             first = corpus.version if lowest is None else lowest - 1
-            closed[corpus.id] = self._closed.get(corpus.id, first) if corpus.id in busy else corpus.version
-        self._closed = closed
+            open_from = self._closed.get(corpus.id, self._known(first))
+            closed[corpus.id] = open_from if corpus.id in busy else corpus.version
+        self._closed, self._looked = closed, True
         metrics.UNCLOSED.set(len(busy))
         metrics.UNCLOSED_AGE.set(max((now - since for since in self._open_since.values()), default=0.0))

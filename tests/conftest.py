@@ -58,12 +58,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 @pytest.fixture(autouse=True)
-def own_log_level() -> Iterator[None]:
-    """What a test's worker or command makes of the root logger is not the next one's."""
-    root = logging.getLogger()
-    before = root.level
-    yield
-    root.setLevel(before)
+def own_log_level() -> None:
+    """What a test's worker or command made of the root logger is not the next one's."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:

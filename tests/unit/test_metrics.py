@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,6 +132,9 @@ def in_child(step: Any, *, killed: bool = False) -> None:
         try:
             step()
             os.kill(os.getpid(), 9) if killed else os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (-9 if killed else 0)
