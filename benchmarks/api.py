@@ -55,7 +55,7 @@ class Extent(NamedTuple):
     """texts that are searched meanwhile"""
 
 
-FULL = Extent(40_000, {1: 1.0, 10: 1.5, 50: 3.0}, 10.0, 99, 30)
+FULL = Extent(40_000, {1: 0.6, 10: 1.0, 50: 2.0}, 8.0, 10, 30)
 QUICK = Extent(12_000, {1: 0.2, 10: 0.3, 50: 1.0}, 3.0, 2, 8)
 
 
