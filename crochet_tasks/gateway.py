@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from crochet_tasks import telemetry
+from crochet_tasks.gateway_shares import Shares
 from crochet_tasks.gateway_worker import Worker
 from crochet_tasks.settings import Settings
 
@@ -33,6 +34,7 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
     # Connections get it from their listener. Requests and answers wait elsewhere (gateway_flow.py): this is for what
     # Gunicorn writes by itself.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SILENT_SECONDS, 0))
+    shares = Shares(2 * WORKERS)  # one that is ending may have its place still when its successor begins
     options = {
         "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,
@@ -46,6 +48,8 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
         "limit_request_field_size": 8190,
         "control_socket_disable": True,
         "logger_class": _Log,
+        "pre_fork": lambda _, worker: shares.seat(worker),
+        "child_exit": lambda _, worker: shares.left(worker),
         "when_ready": lambda _: _keep_what_is_there(),
         "post_worker_init": lambda worker: ready() if worker.age == 1 else None,
         "worker_exit": lambda _, worker: _close(worker),

@@ -23,6 +23,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-
 
 from crochet_tasks.errors import TooBusy
 from crochet_tasks.gateway_flow import HEAD_BYTES, Arriving, Leaving
+from crochet_tasks.gateway_shares import NONE_MORE, Share
 
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
 """that a client may go on sending after the last answer; cut off at once it would not see that"""
@@ -51,6 +52,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """what to do with those of them whose sockets the loop looks at"""
         self._room = 0
         """what all requests take up that are arriving or in hand"""
+        self.share: Share
+        """of all connections; the arbiter gives it (Shares.seat)"""
+
+    # ── connections ─────────────────────────────────────────────────────────────────────────────
+
+    def accept(self, listener: socket.socket) -> None:
+        if self.share.leaves():
+            self.set_accept_enabled(enabled=False)
+            return
+        super().accept(listener)
+        self.share.tell(self.nr_conns)
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - Gunicorn's own
+        super().set_accept_enabled(enabled and not self.share.left())
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        self.share.tell(self.nr_conns if self.alive else NONE_MORE)
+        left = self.share.left()
+        super().wait_for_and_dispatch_events(timeout if left is None else left)
+        if left == 0:
+            self.share.looked()
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────
 

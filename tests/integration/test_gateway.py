@@ -20,6 +20,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from api.middleware import BoundedInput
 from crochet_tasks import gateway_flow, gateway_worker
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.gateway_shares import NONE_MORE, Shares
 from crochet_tasks.gateway_worker import Worker
 from tests.server import HOST
 
@@ -76,26 +77,43 @@ class Gate(NamedTuple):
         return answer(self.client(post(b"x")))[1] == digest(b"x")
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
+@contextlib.contextmanager
+def running(listener: socket.socket, shares: Shares) -> Iterator[Worker]:
+    """A worker that runs in a thread until the end."""
     cfg = Config()
     for name, value in (("threads", THREADS), ("sendfile", False), ("graceful_timeout", int(HUNG))):
         cfg.set(name, value)
-    with socket.create_server((HOST, 0)) as listener, contextlib.ExitStack() as opened:
-        flask = application()
-        worker = Worker(1, os.getppid(), [listener], Application(flask), 30, cfg, Logger(cfg))
-        worker.wsgi = flask
+    flask = application()
+    worker = Worker(1, os.getppid(), [listener.dup()], Application(flask), 30, cfg, Logger(cfg))
+    shares.seat(worker)
+    worker.wsgi = flask
+    with contextlib.ExitStack() as opened:
         worker.tpool = opened.enter_context(worker.get_thread_pool())
         worker.poller = selectors.DefaultSelector()
         worker.method_queue.init()
-        running = threading.Thread(target=worker.run)
-        running.start()
-        with contextlib.ExitStack() as clients:
-            yield Gate(worker, listener.getsockname()[1], clients)
-        worker.handle_exit(None, None)
-        running.join(HUNG)
-        worker.tmp.close()
-        assert not running.is_alive()
+        thread = threading.Thread(target=worker.run)
+        others = list(shares.counts).count(NONE_MORE) - 1
+        thread.start()
+        while list(shares.counts).count(NONE_MORE) > others:
+            thread.join(0.01)
+            assert thread.is_alive()
+        try:
+            yield worker
+        finally:
+            worker.handle_exit(None, None)
+            thread.join(HUNG)
+            worker.tmp.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with (
+        socket.create_server((HOST, 0)) as listener,
+        running(listener, Shares(1)) as worker,
+        contextlib.ExitStack() as clients,
+    ):
+        yield Gate(worker, listener.getsockname()[1], clients)
 
 
 def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
@@ -225,3 +243,37 @@ def test_large_requests_find_room(gate: Gate, monkeypatch: pytest.MonkeyPatch) -
     reached = threading.Event()
     while worker._room or worker.nr_conns:  # what it holds is not seen from outside
         assert not reached.wait(0.01)
+
+
+CLIENTS = 40
+
+
+def test_connections_are_shared_out_evenly() -> None:
+    """Among all processes that accept them, however many come at once: the kernel gives most of them to one."""
+    shares = Shares(2)
+    with (
+        socket.create_server((HOST, 0), backlog=CLIENTS) as listener,
+        running(listener, shares) as first,
+        running(listener, shares) as second,
+        contextlib.ExitStack() as opened,
+    ):
+        gate = Gate(first, listener.getsockname()[1], opened)
+        for each in [gate.client(post(b"x")) for _ in range(CLIENTS)]:
+            assert answer(each)[0] == 200
+        assert first.nr_conns + second.nr_conns == CLIENTS
+        assert min(first.nr_conns, second.nr_conns) >= CLIENTS // 3
+
+
+def test_nobody_waits_for_a_process_that_takes_no_connections() -> None:
+    """One that does not move has the fewest; what it leaves is taken by others."""
+    shares = Shares(2)
+    shares.counts[1] = 0
+    with (
+        socket.create_server((HOST, 0), backlog=CLIENTS) as listener,
+        running(listener, shares) as worker,
+        contextlib.ExitStack() as opened,
+    ):
+        gate = Gate(worker, listener.getsockname()[1], opened)
+        for each in [gate.client(post(b"x")) for _ in range(CLIENTS)]:
+            assert answer(each)[0] == 200
+        assert worker.nr_conns == CLIENTS
