@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )
+    app.before_request(security.doubt)
     telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
     # The order in which a request passes them: its id, who asks, how often, whether they may, its form.

@@ -11,7 +11,7 @@ from flask_openapi.models import RequestBody
 from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import Confirmed, CorpusPatch, NewCorpus, Nothing, OfCorpus, Paged, Seen
+from api.models import Confirmed, CorpusPatch, NewCorpus, OfCorpus, Paged, Seen
 from crochet_tasks import tenancy
 from crochet_tasks.answers import CorpusLine, CorpusPage, LimitsSet
 from crochet_tasks.db import corpora
@@ -50,7 +50,7 @@ api = APIBlueprint(
     operation_id="createCorpus",
 )
 @security.requires("write")
-def create(query: Nothing, body: NewCorpus) -> Answered:  # noqa: ARG001 - parameters are refused
+def create(body: NewCorpus) -> Answered:
     """Make a corpus. Its limits are fixed from now on."""
     wanted = Settled(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
@@ -84,7 +84,7 @@ def every(query: Paged) -> Answered:
 
 @api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **problems()}, operation_id="getCorpus")
 @security.requires("read")
-def one(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def one(path: OfCorpus) -> Answered:
     """What is set of a corpus; its ETag is what PATCH wants in If-Match."""
     with held.shown(path.corpus) as (_, corpus):
         return tagged.answer(_line(corpus), tag=tenancy.tag(corpus), strong=True)
@@ -110,7 +110,7 @@ def one(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameter
     operation_id="changeCorpus",
 )
 @security.requires("write")
-def change(path: OfCorpus, query: Nothing, header: Seen, body: CorpusPatch) -> Answered:  # noqa: ARG001
+def change(path: OfCorpus, header: Seen, body: CorpusPatch) -> Answered:
     """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
     if request.mimetype != MERGE_PATCH:
         raise WrongContentType(wanted=MERGE_PATCH, given=request.mimetype or "nothing")

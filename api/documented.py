@@ -12,6 +12,7 @@ from crochet_tasks.answers import PROBLEM
 from crochet_tasks.errors import CorpusUnknown, CrochetError, DatabaseConflict, DatabaseUnavailable
 from crochet_tasks.request_errors import (
     Forbidden,
+    ForeignPage,
     InvalidRequest,
     MalformedRequest,
     RateLimited,
@@ -25,6 +26,7 @@ ALWAYS: tuple[type[CrochetError], ...] = (
     MalformedRequest,
     Unauthorized,
     Forbidden,
+    ForeignPage,
     SignatureRefused,
     InvalidRequest,
     RateLimited,

@@ -37,30 +37,21 @@ PAGE = """<!DOCTYPE html>
 START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});
 """
 
-WITHOUT_KEY = (400, 406, 429, 500, 503)
-WITH_KEY = (401, 403)
+ALWAYS = (406, 500)
+"""of every route of version 1, beside what documented.ALWAYS has"""
 WITH_BODY = (408, 413, 415, 422)
 OF_THE_GATEWAY = {
     414: "The address has more than 8190 bytes. No body to rely on: the gateway has not read the request.",
     431: "A header has more than 8190 bytes. As with 414.",
 }
 MEANINGS = {
-    400: "It cannot be read.",
-    401: "Nobody says who asks, or the key or token is not good.",
-    403: "The key lacks the scope, or the signature is not good.",
     404: "There is none for this tenant.",
     406: "None of the types that are accepted can be given.",
     408: "The body took too long to arrive.",
-    409: "It is in a state in which that is not possible.",
-    412: "It has changed meanwhile.",
     413: "The body is too large.",
     415: "The body is of another type than this route takes.",
     422: "A parameter or field is not what it should be.",
-    428: "If-Match is needed.",
-    429: "Too many requests; Retry-After says when.",
     500: "A bug.",
-    501: "This server is not set up for it.",
-    503: "A service that is needed is away, or too much is open; Retry-After says when.",
 }
 
 
@@ -148,11 +139,9 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         del given["422"]  # what flask-openapi takes for our answer
     wanted = {status for status in map(int, given) if status >= 400}
     if not path.startswith("/health"):
-        wanted |= {*WITHOUT_KEY}
+        wanted |= {*ALWAYS}
     if validated is not None and ("parameters" in operation or "requestBody" in operation):
         wanted.add(422)
-    if operation.get("security"):
-        wanted |= {*WITH_KEY}
     if "requestBody" in operation:
         wanted |= {*WITH_BODY}
     if "{" in path:

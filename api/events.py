@@ -49,7 +49,8 @@ _STREAM = {
 def follow(query: EventsWanted) -> Answered:
     """Follow the progress of one corpus or of all: first how far they are, then every change, within about a second.
 
-    The stream ends after a while, or with the key; a browser comes back by itself, and is told how far all is.
+    The stream ends after a while, or with the key; whoever asks again is told how far all is. A page reads it with
+    `fetch`: the browser's `EventSource` cannot say who asks.
     """
     caller, database, number = security.caller(), context.process().database, None
     if query.corpus is not None:

@@ -13,11 +13,13 @@ from sqlalchemy import Connection
 
 from api import context, security
 from api.exports import Places
+from crochet_tasks.answers import StatusNow
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.finding import Catalog
-from crochet_tasks.following import Rates, Watch
+from crochet_tasks.following import Watch
 from crochet_tasks.posting import Desk
+from crochet_tasks.together import Together
 from crochet_tasks.warming import Warming
 
 T = TypeVar("T")
@@ -60,8 +62,9 @@ def exports() -> Places:
     return once("crochet.exports", Places)
 
 
-def rates() -> Rates:
-    return once("crochet.rates", Rates)
+def statuses() -> Together[tuple[int, str], StatusNow]:
+    """By tenant and name of the corpus."""
+    return once("crochet.statuses", Together[tuple[int, str], StatusNow])
 
 
 def cursor_secret() -> bytes:

@@ -17,7 +17,7 @@ from flask_limiter import Limiter, RequestLimit
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api import context, problems
+from api import context, security
 from api.networks import network
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.request_errors import RateLimited
@@ -94,9 +94,10 @@ def _limit_alone() -> str:
 
 
 def _refuse(breached: RequestLimit) -> Response:
+    """It is in the security log, as others that are refused."""
     limit = breached.limit
     error = RateLimited(limit=f"{limit.amount} requests in {limit.get_expiry()} s", seconds=_left(breached))
-    return problems.problem(error)
+    return security.refused(error)
 
 
 def _left(limit: RequestLimit) -> int:

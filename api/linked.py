@@ -5,13 +5,15 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from api.middleware import ID
+
 _VERSION = {"schema": {"type": "integer", "minimum": 0}, "description": "of the corpus, as this answer shows it"}
 _TAG = {"schema": {"type": "string", "pattern": '^(W/)?"[^"]+"$'}, "required": True}
 _SECONDS = {"schema": {"type": "integer", "minimum": 1}, "required": True, "description": "seconds to wait"}
 _LOCATION = {"schema": {"type": "string", "format": "uri-reference"}, "required": True}
 _SCHEME = {"schema": {"type": "string", "pattern": "^Bearer "}, "required": True}
 _ID = {
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{8,128}$"},
+    "schema": {"type": "string", "pattern": f"^{ID}$"},
     "required": True,
     "description": "what the logs call this request: what was sent, where it has this form",
 }

@@ -7,6 +7,7 @@ import time
 from flask import Flask, Response, g, request
 
 from crochet_tasks import instruments, metrics
+from crochet_tasks.gateway_flow import asked_at
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -25,14 +26,14 @@ def route() -> str:
 
 
 def _begin() -> None:
-    g.measured_since = time.perf_counter()
+    g.measured_since = asked_at(request.environ)
     metrics.ACTIVE.add(1)
 
 
 def _end(response: Response) -> Response:
     if "measured_since" in g:
         metrics.REQUESTS.observe(
-            time.perf_counter() - g.measured_since,  # of a stream: until it begins
+            time.monotonic() - g.measured_since,  # of a stream: until it begins
             http_request_method=request.method if request.method in METHODS else "_OTHER",
             http_route=route(),
             http_response_status_code=response.status_code,

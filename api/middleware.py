@@ -18,7 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from api.tagged import VERSION_HEADER
 from crochet_tasks import origin
 from crochet_tasks.errors import CrochetError
-from crochet_tasks.gateway_flow import BODY_SECONDS
+from crochet_tasks.gateway_flow import BODY_SECONDS, asked_at
 from crochet_tasks.request_errors import MalformedRequest, RequestTimedOut, RequestTooLarge
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
@@ -26,7 +26,7 @@ from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 log = logging.getLogger("api.access")
 
 REQUEST_ID = "X-Request-ID"
-_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
+ID = "[A-Za-z0-9._:-]{8,128}"
 BODY_MARGIN = 64 * 1024
 """of a request around the largest text"""
 COMPRESS_BYTES = 1400
@@ -85,8 +85,8 @@ def request_id() -> str:
 
 def _begin() -> None:
     given = request.headers.get(REQUEST_ID, "")
-    g.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-    g.began = time.monotonic()
+    g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
+    g.began = asked_at(request.environ)
     if request.environ.get("wsgi.input_terminated"):
         most, length = current_app.config["MAX_CONTENT_LENGTH"], request.content_length
     else:

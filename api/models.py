@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import TypeAliasType
 
+from crochet_tasks.db import metadata
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.naming import STATES
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+NAME = f"^{metadata.NAME}$"
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 MOST_AT_ONCE = 1000
 LARGEST = 2**53 - 1
@@ -100,7 +101,7 @@ class Paged(Given):
 
 
 class Nothing(Given):
-    """No parameters."""
+    """No parameters: of every route without a `query`, see `problems.check_form`."""
 
 
 class Confirmed(Given):
@@ -175,8 +176,8 @@ class WaitingWanted(Given):
 class WorkWanted(Given):
     state: Literal[STATES] | None = Field(  # type: ignore[valid-type]
         default=None,
-        description="`open` is all of ready, published, waiting and parked; `dead`: failed, because its messages died. "
-        "Without one: what is open or failed",
+        description="`open` is all of ready, held, published, waiting and parked; `dead`: failed, because its messages "
+        "died. Without one: what is open or failed",
     )
     kind: Literal["ingest", "context", "remediations", "seed", "grow"] | None = Field(
         default=None, description="only work of this kind"

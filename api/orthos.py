@@ -15,11 +15,10 @@ from werkzeug.routing import BaseConverter
 from api import answers, context, exports, held, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import BestWanted, Nothing, OfCorpus, OfOrtho, OrthosWanted, ToCheck
+from api.models import BestWanted, OfCorpus, OfOrtho, OrthosWanted, ToCheck
 from crochet_tasks.answers import (
     BestOrthos,
     CheckedAll,
-    CheckedOne,
     LineSeen,
     OrthoPage,
     OrthoWhole,
@@ -158,7 +157,7 @@ def best(path: OfCorpus, query: BestWanted) -> Answered:
     operation_id="getOrtho",
 )
 @security.requires("read")
-def one(path: OfOrtho, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def one(path: OfOrtho) -> Answered:
     """An ortho with its grid, the version since which it exists, and for each line the sentences it was read from."""
     catalog = held.catalog()
     with held.shown(path.corpus) as (connection, corpus):
@@ -171,7 +170,7 @@ def one(path: OfOrtho, query: Nothing) -> Answered:  # noqa: ARG001 - parameters
 
 @api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **problems()}, operation_id="listShapes")
 @security.requires("read")
-def shapes(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def shapes(path: OfCorpus) -> Answered:
     """How many orthos there are of each shape, best shape first."""
     with held.shown(path.corpus) as (connection, corpus):
         counted = held.catalog().shapes(connection, corpus)
@@ -182,7 +181,7 @@ def shapes(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parame
 
 @api.post("/orthos/check", responses={200: CheckedAll, **problems()}, operation_id="checkOrthos")
 @security.requires("read")
-def check(path: OfCorpus, query: Nothing, body: ToCheck) -> Answered:  # noqa: ARG001 - parameters are refused
+def check(path: OfCorpus, body: ToCheck) -> Answered:
     """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells together.
 
     What is stored is never denied. With `"exact": false`, at most 1 % of what is not stored is said to be.
@@ -192,11 +191,11 @@ def check(path: OfCorpus, query: Nothing, body: ToCheck) -> Answered:  # noqa: A
     with held.shown(path.corpus) as (connection, corpus):
         items: list[Any] = body.ids if body.ids is not None else body.grids or []
         checks = held.catalog().check(connection, corpus, items, exact=body.exact)
-        if checks.exact and not body.exact and not checks.degraded:  # the filter lacks too much: it is filled meanwhile
+        if checks.slow:
             held.warming().ask(corpus, held.catalog().shown(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
-    seen = CheckedAll(version=corpus.version, exact=checks.exact, degraded=checks.degraded, results=results)
-    return tagged.shown(answers.json(seen), corpus.version)
+    seen = {"version": corpus.version, "exact": checks.exact, "degraded": checks.degraded, "results": results}
+    return tagged.shown(Response(to_json(seen), mimetype=JSON), corpus.version)
 
 
 # ── in JSON ─────────────────────────────────────────────────────────────────────────────────────
@@ -232,11 +231,12 @@ def _line(of: LineSources) -> LineSeen:
     return LineSeen(axis=of.line.axis, words=list(of.line.words), born=of.line.born, sources=sources, more=of.more)
 
 
-def _checked(each: Checked) -> CheckedOne:
-    return CheckedOne(
-        stored=each.stored,
-        id=each.id,
-        shape=None if each.sides is None else list(each.sides),
-        words=None if each.words is None else list(each.words),
-        reason=None if each.reason is None else each.reason.value,
-    )
+def _checked(each: Checked) -> dict[str, Any]:
+    """As CheckedOne would be written, for the same reason as with `_ortho`."""
+    return {
+        "stored": each.stored,
+        "id": each.id,
+        "shape": each.sides,
+        "words": each.words,
+        "reason": each.reason,
+    }

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, abort, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api import measured
+from api.models import Nothing
 from crochet_tasks import metrics
 from crochet_tasks.answers import PROBLEM, Fault, Problem
 from crochet_tasks.errors import CrochetError
@@ -101,13 +102,6 @@ def invalid(error: ValidationError) -> Response:
     return answer(InvalidRequest, str(InvalidRequest(problem=first)), faults=faults)
 
 
-class Invalid(HTTPException):
-    """A body that a route has read and validated itself, and found wanting."""
-
-    def __init__(self, error: ValidationError) -> None:
-        super().__init__(response=invalid(error))
-
-
 def of_http(error: HTTPException) -> Response:
     """What Flask and Werkzeug raise: routes and methods that there are not, bodies that cannot be read."""
     if error.response is not None:  # somebody has made the answer already
@@ -153,19 +147,28 @@ def check_form() -> None:
     """Refuse what is no request at all: before its parts are validated, which takes no notice of most of it."""
     if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
         raise InvalidRequest(problem="a NUL character in the address")
-    if request.method in ("POST", "PUT", "PATCH", "DELETE") and takes_json(request.endpoint):
+    view = current_app.view_functions.get(request.endpoint or "")
+    if view is None or request.method == "OPTIONS":
+        return
+    takes = _parts(view)
+    if request.method in ("POST", "PUT", "PATCH", "DELETE") and "body" in takes:
         _check_json()
-
-
-def takes_json(endpoint: str | None) -> bool:
-    """Whether the route has a `body`, which it gets as JSON; one that reads the request itself has none."""
-    view = current_app.view_functions.get(endpoint or "")
-    return view is not None and _has_body(view)
+    if request.args and "query" not in takes and request.path.startswith("/v1/"):
+        _refuse_parameters()
 
 
 @functools.lru_cache(maxsize=512)
-def _has_body(view: Callable[..., Any]) -> bool:
-    return "body" in inspect.signature(view).parameters
+def _parts(view: Callable[..., Any]) -> frozenset[str]:
+    """Which parts of the request a route takes: `body` is JSON; a route that reads the request itself has none."""
+    return frozenset(inspect.signature(view).parameters)
+
+
+def _refuse_parameters() -> None:
+    """As what a route with parameters does not know."""
+    try:
+        Nothing.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        abort(invalid(error))
 
 
 def _check_json() -> None:
@@ -183,7 +186,7 @@ def _check_json() -> None:
         raise MalformedRequest(reason="its body is nested too deeply") from None
     if not isinstance(body, dict):
         raise InvalidRequest(problem="the body must be an object")
-    if _NUL.search(request.get_data()):
+    if b"\\u0000" in request.get_data() and _NUL.search(request.get_data()):
         raise InvalidRequest(problem="a NUL character in the body")
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import random
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
 from flask_openapi import OpenAPI
@@ -22,14 +24,14 @@ from sqlalchemy import Connection
 
 from api import context, problems, refusals
 from api.problems import RETRY_SECONDS
-from crochet_tasks import keys, serving, signing, tokens
+from crochet_tasks import keys, origin, serving, signing, tokens
 from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import CrochetError, TooBusy
 from crochet_tasks.keys import SCOPES, Scope, Tier
-from crochet_tasks.request_errors import AuthOff, Forbidden, KeyNeeded, SignatureRefused, Unauthorized
+from crochet_tasks.request_errors import AuthOff, Forbidden, ForeignPage, KeyNeeded, SignatureRefused, Unauthorized
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
 
@@ -107,7 +109,7 @@ def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = refusals.Throttle()
     app.extensions["crochet.familiar"] = Familiar()
-    for kind in (Unauthorized, Forbidden, KeyNeeded, SignatureRefused):
+    for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
         app.register_error_handler(kind, refused)
     app.before_request(identify)
 
@@ -136,10 +138,13 @@ class Familiar:
         self._lock = threading.Lock()
         self._strangers = threading.BoundedSemaphore(STRANGERS)
 
+    def knows(self, given: str) -> bool:
+        return _digest(given) in self._seen
+
     @contextlib.contextmanager
     def turn(self, given: str) -> Iterator[None]:
         """In which one may look it up; raises TooBusy where too many strangers want to know."""
-        if _digest(given) in self._seen:
+        if self.knows(given):
             yield
             return
         if not self._strangers.acquire(timeout=PATIENCE_SECONDS):
@@ -162,6 +167,21 @@ def _digest(given: str) -> bytes:
     return hashlib.sha256(given.encode(errors="replace")).digest()
 
 
+def doubt() -> None:
+    """Have our ratio say whether a stranger's trace is kept: what they say of that themselves is good for nothing.
+
+    That is before their request's own part of the trace begins, so before anybody is looked up: who is familiar is no
+    stranger. Not by the trace's id, either, which is theirs to choose.
+    """
+    given, settings = request.environ.get("HTTP_TRACEPARENT"), context.settings()
+    if given is None or not settings.api_auth:
+        return
+    familiar: Familiar = current_app.extensions["crochet.familiar"]
+    if not familiar.knows(_bearer() or ""):
+        kept = random.random() < settings.trace_ratio  # noqa: S311 - nothing is kept secret by it
+        request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
+
+
 def identify() -> None:
     """Find out who asks. That they are not known is kept for `admit`: they are counted first.
 
@@ -177,17 +197,36 @@ def identify() -> None:
 
 
 def admit() -> None:
-    """Raise Unauthorized, Forbidden or SignatureRefused unless who asks may."""
+    """Raise Unauthorized, Forbidden, ForeignPage or SignatureRefused unless who asks may."""
     scope = _wanted()
     if scope is None:
         return
     found: Caller | None = g.caller
     if found is None:
         raise g.refusal
+    if found is NOBODY:
+        _check_page(context.settings())
     if scope not in found.scopes:
         raise Forbidden(needed=scope)
     if scope == "admin" and context.settings().signed_admin:
         _check_signature(found)
+
+
+def _check_page(settings: Settings) -> None:
+    """Raise ForeignPage where a browser asks for a page that is none of ours.
+
+    Whoever reaches loopback may ask, and each page that is open in a browser on this machine does: with the Origin
+    that it has, or, where its name was made to point here (DNS rebinding), with a Host that is none of this machine.
+    """
+    try:
+        host, origin = urlsplit(f"//{request.host}").hostname, request.headers.get("Origin")
+        own = origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:  # brackets that close nothing
+        raise ForeignPage(reason="its address cannot be read") from None
+    if not serving.is_loopback(host or ""):
+        raise ForeignPage(reason=f"'{request.host[:100]}' is no name of this machine")
+    if not own and origin not in (settings.api_origins or "").split(","):
+        raise ForeignPage(reason=f"its origin is '{(origin or '')[:100]}'")
 
 
 def refused(error: CrochetError) -> Response:

@@ -7,7 +7,6 @@ from flask_openapi import APIBlueprint, Tag
 from api import answers, context, security
 from api.answers import Answered
 from api.documented import problems
-from api.models import Nothing
 from crochet_tasks import statistics
 from crochet_tasks.statistics_answers import StatisticsNow
 
@@ -18,7 +17,7 @@ api = APIBlueprint(
 
 @api.get("", responses={200: StatisticsNow, **problems(of_corpus=False)}, operation_id="getStatistics")
 @security.requires("read")
-def status(query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def status() -> Answered:
     """All corpora together: what there is to do, how fast it goes, what goes wrong, and how much time is left.
 
     As the store knows it: every server says the same. What nobody can know is null.

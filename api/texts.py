@@ -14,7 +14,7 @@ from api.answers import Answered
 from api.corpora import address
 from api.documented import NOT_MODIFIED
 from api.documented import problems as documented
-from api.models import MayComeAgain, NewText, Nothing, OfCorpus, OfText, TextsWanted, Titled
+from api.models import MayComeAgain, NewText, OfCorpus, OfText, TextsWanted, Titled
 from crochet_tasks import inputs, operating, posting
 from crochet_tasks.answers import TextPage
 from crochet_tasks.db import listing
@@ -140,7 +140,7 @@ def every(path: OfCorpus, query: TextsWanted) -> Answered:
 
 @api.get("/<text>", responses={200: TextLine, **NOT_MODIFIED, **documented(NotFound)}, operation_id="getText")
 @security.requires("read")
-def one(path: OfText, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def one(path: OfText) -> Answered:
     """A text: its state, its place in the queue, the version that it made, or why it failed."""
     with held.shown(path.corpus) as (connection, corpus):
         return tagged.answer(posting.text(connection, corpus, path.text), corpus.version)
@@ -148,7 +148,7 @@ def one(path: OfText, query: Nothing) -> Answered:  # noqa: ARG001 - parameters 
 
 @api.post("/<text>/cancel", responses={200: TextLine, **documented(NotFound, TextStarted)}, operation_id="cancelText")
 @security.requires("write")
-def cancel(path: OfText, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def cancel(path: OfText) -> Answered:
     """Let a text that was not begun not become a version. Twice is once; handed in again, it stands at the end."""
     with held.shown(path.corpus) as (connection, corpus):
         posting.text(connection, corpus, path.text)

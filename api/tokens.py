@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import answers, context, refusals, security
 from api.answers import Answered
 from api.documented import problems as documented
-from api.models import Nothing
 from crochet_tasks import tokens
 from crochet_tasks.db import access
 from crochet_tasks.keys import Scope
@@ -44,7 +43,7 @@ class Refresh(BaseModel):
     operation_id="createTokens",
 )
 @security.requires("read")
-def create(query: Nothing, body: Exchange) -> Answered:  # noqa: ARG001 - parameters are refused
+def create(body: Exchange) -> Answered:
     """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
 
     It ends with its key. A refresh token is good once, for the next pair of tokens.
@@ -62,7 +61,7 @@ def create(query: Nothing, body: Exchange) -> Answered:  # noqa: ARG001 - parame
 
 
 @api.post("/refresh", responses={200: Tokens, **documented(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
-def refresh(query: Nothing, body: Refresh) -> Answered:  # noqa: ARG001 - parameters are refused
+def refresh(body: Refresh) -> Answered:
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
     asked = refusals.entry("session")
     return answers.json(tokens.refresh(context.process().database, context.settings(), body.refresh_token, asked))
@@ -72,7 +71,7 @@ def refresh(query: Nothing, body: Refresh) -> Answered:  # noqa: ARG001 - parame
     "", responses={204: None, **documented(of_corpus=False)}, security=security.NEEDS_KEY, operation_id="deleteTokens"
 )
 @security.requires("read")
-def delete(query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def delete() -> Answered:
     """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
     caller = security.caller()
     with context.process().database.transaction() as connection:

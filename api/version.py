@@ -7,7 +7,7 @@ from flask_openapi import APIBlueprint, Tag
 from api import answers, context, held, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import Nothing, OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
+from api.models import OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
 from crochet_tasks.answers import (
     PhrasePage,
     PhraseSeen,
@@ -32,7 +32,7 @@ api = APIBlueprint(
 
 @api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **problems()}, operation_id="getVersion")
 @security.requires("read")
-def version(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def version(path: OfCorpus) -> Answered:
     """How many texts are versions. Fast: to be asked often."""
     process, tenant = context.process(), security.caller().tenant
 
@@ -43,7 +43,7 @@ def version(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - param
 
     seen = process.versions.read(tenant, path.corpus, look)
     now = VersionNow(corpus=path.corpus, version=seen.version)
-    return tagged.answer(now, seen.version, f"{seen.corpus}-{seen.version}")
+    return tagged.answer(now, seen.version, _tag(seen.corpus, seen.version))
 
 
 @api.get(
@@ -53,7 +53,7 @@ def version(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - param
 def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
     """The words, in the order of their code points; `born` is the version that brought them."""
     with held.shown(path.corpus) as (connection, corpus):
-        tag = f"{corpus.id}-{corpus.version}"
+        tag = _tag(corpus.id, corpus.version)
         if known := tagged.unchanged(tag, corpus.version):
             return known
         found = held.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
@@ -71,7 +71,7 @@ def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
 def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
     """The phrases that are one word longer than `prefix`; without it, those of one word."""
     with held.shown(path.corpus) as (connection, corpus):
-        tag = f"{corpus.id}-{corpus.version}"
+        tag = _tag(corpus.id, corpus.version)
         if known := tagged.unchanged(tag, corpus.version):
             return known
         found = held.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
@@ -102,6 +102,11 @@ def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
         more=found.more,
     )
     return tagged.answer(body, corpus.version)
+
+
+def _tag(corpus: int, version: int) -> str:
+    """Of what the corpus' version says all about."""
+    return f"{corpus}-{version}"
 
 
 def _but_sides(values: dict[str, object]) -> dict[str, int]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
 from api import answers, context, held, refusals, security, tagged
 from api.answers import Answered
 from api.documented import NOT_MODIFIED, problems
-from api.models import Nothing, OfCorpus, OfWork, WorkWanted
+from api.models import OfCorpus, OfWork, WorkWanted
 from crochet_tasks import looking, posting, reports, statistics, tenant_work
 from crochet_tasks.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import WorkLine
-
-COUNTED = 100_000
-"""pieces of work, of a corpus and in one state, at the most: there may be millions"""
 
 api = APIBlueprint(
     "work",
@@ -32,7 +30,9 @@ api = APIBlueprint(
 def every(path: OfCorpus, query: WorkWanted) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
     with held.shown(path.corpus) as (connection, corpus):
-        found, uncounted = looking.of_corpus(connection, corpus.id, query.state, query.kind, query.limit, COUNTED)
+        found, uncounted = looking.of_corpus(
+            connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
+        )
     work = [_line(line) for line in found.work]
     seen = WorkSeenList(version=corpus.version, work=work, more=found.more, at_least=uncounted)
     return tagged.answer(seen, corpus.version)
@@ -44,11 +44,9 @@ def every(path: OfCorpus, query: WorkWanted) -> Answered:
     operation_id="retryWork",
 )
 @security.requires("admin")
-def retry(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def retry(path: OfWork) -> Answered:
     """Open failed work again, as new; a text is accepted again, at the end of the line."""
-    deed = refusals.entry("work.retried", {"corpus": path.corpus, "work": path.work})
-    changed = tenant_work.retry(context.process(), security.caller().tenant, path.corpus, path.work, deed)
-    return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
+    return _changed(path, tenant_work.retry, "work.retried")
 
 
 @api.post(
@@ -57,25 +55,31 @@ def retry(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameter
     operation_id="cancelWork",
 )
 @security.requires("admin")
-def cancel(path: OfWork, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def cancel(path: OfWork) -> Answered:
     """Cancel the text that this is or is about. Searches cannot be: without them orthos would be missing."""
-    deed = refusals.entry("work.cancelled", {"corpus": path.corpus, "work": path.work})
-    changed = tenant_work.cancel(context.process(), security.caller().tenant, path.corpus, path.work, deed)
+    return _changed(path, tenant_work.cancel, "work.cancelled")
+
+
+def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
+    deed = refusals.entry(what, {"corpus": path.corpus, "work": path.work})
+    changed = change(context.process(), security.caller().tenant, path.corpus, path.work, deed)
     return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
 
 
 @api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **problems()}, operation_id="getStatus")
 @security.requires("read")
-def status(path: OfCorpus, query: Nothing) -> Answered:  # noqa: ARG001 - parameters are refused
+def status(path: OfCorpus) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
-    with held.shown(path.corpus) as (connection, corpus):
-        seen = reports.corpus_status(connection, corpus, COUNTED, message=statistics.for_tenants)
+    now = held.statuses().ask((security.caller().tenant, path.corpus), lambda: _status(path.corpus))
+    return tagged.answer(now, now.version)
+
+
+def _status(name: str) -> StatusNow:
+    with held.shown(name) as (connection, corpus):
+        seen = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
         spent = corpora.spent(connection, corpus.id)
-    rate = held.rates().rate(corpus.id, seen.total)
-    uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= COUNTED
-    values = {**seen.model_dump(), "rate": rate}
-    now = StatusNow(**values, budget=corpus.budget, spent=spent, at_least=uncounted)
-    return tagged.answer(now, corpus.version)
+    uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= statistics.COUNTED
+    return StatusNow(**seen.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
 
 
 def _line(line: WorkLine) -> WorkSeen:

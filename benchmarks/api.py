@@ -33,7 +33,8 @@ from crochet_tasks.db import corpora, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from tests import services
-from tests.acceptance.cluster import WHOLE, Cluster, cluster, until
+from tests.acceptance.cluster import Cluster, cluster, until
+from tests.acceptance.commands import WHOLE
 from tests.server import Server, take_port
 
 GOAL_MS = 500

@@ -26,7 +26,8 @@ from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.settings import Settings
 from tests import services
-from tests.acceptance.cluster import SEARCH, WHOLE, closed, cluster, until
+from tests.acceptance.cluster import closed, cluster, until
+from tests.acceptance.commands import SEARCH, WHOLE
 
 CUBES = {"max_axes": 3, "max_side": 8, "max_cells": 64}
 

@@ -37,7 +37,8 @@ from crochet_tasks.db import corpora, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from tests import services
-from tests.acceptance.cluster import SEARCH, WHOLE, Cluster, accept, closed, cluster, until
+from tests.acceptance.cluster import Cluster, accept, closed, cluster, until
+from tests.acceptance.commands import SEARCH, WHOLE
 from tests.collectors import HOST, Hanging, Otlp, Profiles
 from tests.server import take_port
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection
 
-from crochet_tasks import embedded, ingest, inputs, work
+from crochet_tasks import embedded, ingest, inputs, origin, telemetry, work
 from crochet_tasks.app import Process, app
 from crochet_tasks.db import attempts, corpora, operators, texts
 from crochet_tasks.db.corpora import Corpus
@@ -17,9 +18,10 @@ from crochet_tasks.db.texts import TextRow
 from crochet_tasks.drawing import Meter, console
 from crochet_tasks.embedded import Progress
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CrochetError, Retry, SettingMissing, TextFailed, Unavailable, WorkFailed
+from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
 from crochet_tasks.inputs import Input
 from crochet_tasks.naming import text_name
+from crochet_tasks.patience import Absence
 from crochet_tasks.schemas import AcceptedText, IngestReport, Waited
 from crochet_tasks.settings import Settings
 
@@ -103,10 +105,11 @@ def hand_in(settings: Settings, request: Request, said: Say) -> Handed:
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
         )
     given = read(request.files, request.corpus, request.limits, settings)
-    with embedded.opened(settings) as process:
-        with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, request.corpus, request.limits)
-        accepted = accept(corpus, given, said)
+    with telemetry.told("cli", settings), embedded.opened(settings) as process:
+        with origin.command("crochet ingest"):
+            with process.database.transaction() as connection:
+                corpus = corpora.obtain(connection, request.corpus, request.limits)
+            accepted = accept(corpus, given, said)
         published = publish(corpus.id, said)
         numbers = [each.text.id for each in accepted]
         ended = wait(lambda show: until_done(process, corpus.id, numbers, show, said), said) if request.wait else None
@@ -204,25 +207,30 @@ def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, 
     until_nothing_left(look, show, said)
 
 
-def until_nothing_left(look: Callable[[], tuple[Progress, bool]], show: Show, said: Say) -> None:
+def until_nothing_left(
+    look: Callable[[], tuple[Progress, bool]],
+    show: Show,
+    said: Say,
+    moments: Callable[[], Generator[None]] | None = None,
+) -> None:
     """Return when a look says so; it tells how far the corpus is and whether something is left.
 
-    Looks less and less often, once a second at last. While it cannot, that is said once, and waited for.
+    Looks at these `moments`, by default `now_and_then`. While it cannot, that is said once, and waited for.
     """
-    pause, away = FIRST_PAUSE_SECONDS, False
+    absence = Absence(said, "waiting for it")
+    with contextlib.closing((moments or now_and_then)()) as due:
+        for _ in due:
+            with absence.borne():
+                seen, left = look()
+                show(seen)
+                if not left:
+                    return
+
+
+def now_and_then() -> Generator[None]:
+    """At once, and less and less often, once a second at last."""
+    pause = FIRST_PAUSE_SECONDS
     while True:
-        try:
-            seen, left = look()
-        except Unavailable as error:
-            if error.retry is Retry.NEVER:
-                raise
-            if not away:
-                said(f"{error}; waiting for it")
-            away = True
-        else:
-            away = False
-            show(seen)
-            if not left:
-                return
+        yield
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)

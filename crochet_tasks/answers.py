@@ -200,8 +200,6 @@ class WorkChangedList(Answer):
 
 
 class StatusNow(CorpusStatus):
-    """`rate`: orthos per second since this server was asked before; null the first time."""
-
     budget: int | None
     spent: bool
     """whether the budget is: then no more is searched for until it is raised"""

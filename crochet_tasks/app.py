@@ -24,7 +24,7 @@ from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
-from crochet_tasks.schemas import Message
+from crochet_tasks.messages import Message
 from crochet_tasks.settings import Settings
 from crochet_tasks.versions import Versions, identity
 

@@ -41,8 +41,8 @@ class Counting:
         self._stopped = threading.Event()
         self._shown: dict[Gauge, set[Labels]] = {}
         self._closed: dict[int, int] = {}
-        self._looked = False
         """per corpus the version up to which it is known to have been closed"""
+        self._looked = False
         self._open_since: dict[int, float] = {}
         self._sized = -SIZE_SECONDS
         if instruments.recorded():
@@ -110,7 +110,7 @@ class Counting:
                 failed[group.kind, shape] += group.number
                 continue
             opened[group.kind, shape, group.state] += group.number
-            overdue[group.kind,] += group.overdue
+            overdue[group.kind, shape] += group.overdue
             tried[group.kind,] += group.tried
             oldest[group.kind,] = max(oldest.get((group.kind,), 0.0), group.oldest)
         self._show(metrics.OPEN, opened)

@@ -13,7 +13,6 @@ are all but `create_corpus`, `change_corpus`, `retry_work` and those about token
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +48,7 @@ from crochet_tasks.answers import (
     WorkChangedList,
     WorkSeenList,
 )
-from crochet_tasks.client_calls import Call, Caller, Patience
+from crochet_tasks.client_calls import Call, Caller, Patience, given, in_json, posted
 from crochet_tasks.client_events import Stream
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.inputs import encoded
@@ -59,7 +58,7 @@ from crochet_tasks.statistics_answers import StatisticsNow
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
-JSON, MERGE_PATCH, NDJSON = "application/json", "application/merge-patch+json", "application/x-ndjson"
+MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
 PLAIN, EVENTS = "text/plain; charset=utf-8", "text/event-stream"
 MOST = 1000
 """on one page"""
@@ -122,7 +121,7 @@ class Client:
     ) -> CorpusLine:
         """Limits that are not given have their defaults. Raises CorpusExists."""
         body = {"name": name, "limits": dict(limits or {}), "description": description, "budget": budget}
-        return self._read(CorpusLine, _post("/v1/corpora", body, again=False))
+        return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
     def corpora_page(self, *, limit: int = MOST, cursor: str | None = None) -> CorpusPage:
         return self._get(CorpusPage, "/v1/corpora", limit=limit, cursor=cursor)
@@ -138,7 +137,7 @@ class Client:
     def change_corpus(self, corpus: str, tag: str, /, **changes: Any) -> Tagged:
         """Change `name`, `description` or `budget` (None takes it away). Raises PreconditionFailed."""
         headers = {"Content-Type": MERGE_PATCH, "If-Match": tag}
-        call = Call("PATCH", _corpus(corpus), again=False, headers=headers, content=_json(changes))
+        call = Call("PATCH", _corpus(corpus), again=False, headers=headers, content=in_json(changes))
         answer = self._caller.send(call)
         return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
 
@@ -259,7 +258,7 @@ class Client:
         self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
     ) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
-        wanted = _given(shape=shape, contains=contains, min_volume=min_volume)
+        wanted = given(shape=shape, contains=contains, min_volume=min_volume)
         call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=wanted, headers={"Accept": NDJSON})
         with self._caller.lines(call) as lines:
             yield from lines
@@ -284,7 +283,7 @@ class Client:
     ) -> CheckedAll:
         """Whether these are stored, by id or as nested lists of words: either, and 1000 at the most."""
         asked = {name: list(items) for name, items in (("ids", ids), ("grids", grids)) if items is not None}
-        return self._read(CheckedAll, _post(f"{_corpus(corpus)}/orthos/check", {**asked, "exact": exact}, again=True))
+        return self._read(CheckedAll, posted(f"{_corpus(corpus)}/orthos/check", {**asked, "exact": exact}, again=True))
 
     # ── work ────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,8 +314,7 @@ class Client:
         The API ends each stream after a while, and connections break: then it is asked again, which says how far all
         is, and what is known already is left out. Raises ApiUnavailable where it does not answer for long.
         """
-        call = Call("GET", "/v1/events", again=True, parameters=_given(corpus=corpus), headers={"Accept": EVENTS})
-        stream = Stream()
+        call, stream = _events(corpus, again=True), Stream()
         while True:
             try:
                 with self._caller.lines(call) as lines:
@@ -328,6 +326,16 @@ class Client:
                 if "tries" in error.context:  # it did not even begin
                     raise
             time.sleep(stream.pause)
+
+    def changes(self, corpus: str) -> Iterator[None]:
+        """A sign whenever a corpus may have changed, and every few seconds, as long as one stream lasts.
+
+        Asked once, for who can do without. Raises TooBusy where too many listen, ApiUnavailable where it breaks off.
+        """
+        with self._caller.lines(_events(corpus, again=False)) as lines:
+            for line in lines:
+                if line.startswith((b"event:", b":")):
+                    yield
 
     # ── health ──────────────────────────────────────────────────────────────────────────────────
 
@@ -346,11 +354,11 @@ class Client:
     def exchange_key(self, scopes: Sequence[Literal["read", "write", "admin"]] | None = None) -> Tokens:
         """An access token, and one to renew it with, for this key and these of its scopes or all."""
         body = {} if scopes is None else {"scopes": list(scopes)}
-        return self._read(Tokens, _post("/v1/tokens", body, again=False))
+        return self._read(Tokens, posted("/v1/tokens", body, again=False))
 
     def refresh_tokens(self, refresh_token: str) -> Tokens:
         """Never tried again: a refresh token that comes a second time counts as stolen."""
-        return self._read(Tokens, _post("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
+        return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
 
     def end_session(self) -> None:
         """Of the access token that this is a client with; with a key, all its sessions."""
@@ -359,7 +367,7 @@ class Client:
     # ── parts ───────────────────────────────────────────────────────────────────────────────────
 
     def _get(self, model: type[M], path: str, **parameters: str | int | None) -> M:
-        return self._read(model, Call("GET", path, again=True, parameters=_given(**parameters)))
+        return self._read(model, Call("GET", path, again=True, parameters=given(**parameters)))
 
     def _read(self, model: type[M], call: Call) -> M:
         return self._parsed(model, self._caller.send(call))
@@ -384,21 +392,13 @@ def _every(page: Callable[[str | None], P], items: Callable[[P], list[T]]) -> It
             return
 
 
+def _events(corpus: str | None, *, again: bool) -> Call:
+    return Call("GET", "/v1/events", again=again, parameters=given(corpus=corpus), headers={"Accept": EVENTS})
+
+
 def _corpus(name: str) -> str:
     return f"/v1/corpora/{quote(name, safe='')}"
 
 
 def _work(corpus: str, work: str) -> str:
     return f"{_corpus(corpus)}/work/{quote(work, safe='')}"
-
-
-def _given(**parameters: str | int | None) -> dict[str, str | int]:
-    return {name: value for name, value in parameters.items() if value is not None}
-
-
-def _post(path: str, body: Mapping[str, object], *, again: bool) -> Call:
-    return Call("POST", path, again=again, headers={"Content-Type": JSON}, content=_json(body))
-
-
-def _json(body: Mapping[str, object]) -> bytes:
-    return json.dumps(body).encode()

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import email.utils
 import itertools
+import json
 import logging
 import random
 import re
@@ -25,6 +26,7 @@ from crochet_tasks.request_errors import NotEncrypted, RemoteProblem, kinds
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, signature, split
 
 REQUEST_ID = "X-Request-ID"
+JSON = "application/json"
 RATE_LIMITED = 429
 AWAY = (502, 503, 504)
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -63,6 +65,19 @@ class Call(NamedTuple):
     content: bytes = b""
     accepted: tuple[int, ...] = ()
     """statuses that are answers, too, beside success"""
+
+
+def posted(path: str, body: Mapping[str, object], *, again: bool) -> Call:
+    return Call("POST", path, again=again, headers={"Content-Type": JSON}, content=in_json(body))
+
+
+def in_json(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body).encode()
+
+
+def given(**parameters: str | int | None) -> dict[str, str | int]:
+    """Parameters without those that are None."""
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 class Caller:

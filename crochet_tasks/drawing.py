@@ -148,7 +148,7 @@ def _corpus(corpus: CorpusStatus) -> RenderableType:
         **{f"  {kind}": _listed(standings) for kind, standings in corpus.by_kind.items()},
         "oldest open": "none" if corpus.oldest_open is None else f"{corpus.oldest_open:,.1f} s",
         "closed": "yes" if corpus.closed else "no: orthos may be missing",
-        "rate": "" if corpus.rate is None else f"{corpus.rate:,.0f} orthos/s",
+        "last minute": "" if corpus.rate is None else f"{corpus.rate:,.1f} orthos/s",
         "last 5 minutes": in_words(next(pace for pace in corpus.statistics.paces if pace.seconds == FIVE_MINUTES)),
         "time left": time_left(corpus.statistics.left),
         "batches": f"{corpus.batches:,}, {readable_bytes(corpus.bytes)} with texts and phrases",

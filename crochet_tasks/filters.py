@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, text
 
+from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.engine.phrases import Bools
 from crochet_tasks.errors import RedisUnavailable
-from crochet_tasks.filters_layer import BLOCK_BYTES, Bytes, Halves, Layer, in_any
+from crochet_tasks.filters_layer import BLOCK_BYTES, Bytes, Layer, in_any
 from crochet_tasks.lru import Lru
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.engine.phrases import Bools, Longs
 
-Halves = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 
 BLOCK_BITS = 1024

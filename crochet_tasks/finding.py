@@ -18,13 +18,13 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Sides
-from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.geometry import Cells, Halves, Sides
+from crochet_tasks.engine.phrases import Bools, PhraseIndex
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import RedisUnavailable
 from crochet_tasks.filters import Chain, Filters, identity
 from crochet_tasks.finding_answers import Checked, Checks, OrthoDetail, Page, Phrases, Shown, Words
-from crochet_tasks.finding_checks import Asked, Grid, Reason, halves_of, read, stored
+from crochet_tasks.finding_checks import Asked, Grid, Reason, halves, halves_of, read, stored
 from crochet_tasks.finding_context import (
     Remediations,
     ShapeCount,
@@ -36,7 +36,8 @@ from crochet_tasks.finding_context import (
 )
 from crochet_tasks.finding_cursor import opened, sealed
 from crochet_tasks.finding_pages import FoundOrtho, Position, Reader, Wanted, orthos
-from crochet_tasks.finding_store import Halves, Ref, Store
+from crochet_tasks.finding_runs import FEW, Whereabouts
+from crochet_tasks.finding_store import Ref, Store
 from crochet_tasks.finding_store import Shown as Batches
 from crochet_tasks.provenance import Line, LineSources, Sources
 
@@ -57,6 +58,7 @@ class Catalog:
         url = process.settings.redis_url
         self.store = Store(process)
         self.filters = Filters(None if url is None else url.get_secret_value())
+        self.whereabouts = Whereabouts(self.store)
         self.sources = Sources(self.store)
         self.remediations = Remediations(process)
         self._secret = secret
@@ -114,10 +116,11 @@ class Catalog:
         """The ortho with that id, if it is stored; raises InvalidOrthoId."""
         wanted = halves_of(id)
         index = self.store.index(connection, corpus)
-        found = stored(self.store, connection, self.store.shown(connection, corpus.id).refs, index, [wanted])
-        if not found:
+        refs = self.store.shown(connection, corpus.id).refs
+        found = stored(self.store, connection, refs, index, wanted, self.whereabouts.of(corpus.id))
+        if not found.there.all():
             return None
-        batch, place = found[wanted].batch, found[wanted].place
+        batch, place = found.batches[int(found.batch[0])], int(found.place[0])
         ortho = next(orthos(index, batch.sides, batch.cells[:, place : place + 1]))
         grid = np.array(ortho.words, object).reshape(ortho.sides).tolist()
         return OrthoDetail(*ortho[:4], grid=grid, lines=_lines(index, ortho))
@@ -157,7 +160,8 @@ class Catalog:
             raise ValueError(f"{MOST_AT_ONCE} items at the most")
         index = self.store.index(connection, corpus)
         asked = read(items, index, corpus.version, corpus.limits)
-        ids = sorted({one.id for one in asked if one.id is not None and one.reason is None})
+        names = sorted({one.id for one in asked if one.id is not None and one.reason is None})
+        ids = halves(names)
         shown = self.store.shown(connection, corpus.id)
         degraded, there = False, None
         if not exact:
@@ -166,20 +170,21 @@ class Catalog:
             except RedisUnavailable:
                 metrics.FILTER_AWAY.add()
                 degraded = True
-        answered = there is not None
+        answered, slow = there is not None, False
         if there is None:
-            there = set(stored(self.store, connection, shown.refs, index, ids))
-        return Checks([_checked(one, there) for one in asked], not answered, degraded, corpus.version)
+            runs = self.whereabouts.of(corpus.id)
+            there = stored(self.store, connection, shown.refs, index, ids, runs).there
+            slow = not (exact or degraded) or len(runs.lacks(shown.refs)) >= FEW
+        stands = set(itertools.compress(names, there.tolist()))
+        results = [_checked(one, one.id in stands) for one in asked]
+        return Checks(results, not answered, degraded, corpus.version, slow)
 
     def _probably(
-        self,
-        connection: Connection,
-        corpus: Corpus,
-        index: PhraseIndex,
-        shown: Batches,
-        ids: list[tuple[int, int]],
-    ) -> set[tuple[int, int]] | None:
-        """None where the filter holds nothing yet and there is little to be looked through, or where it lacks much.
+        self, connection: Connection, corpus: Corpus, index: PhraseIndex, shown: Batches, ids: Halves
+    ) -> Bools | None:
+        """Per id whether it most likely is stored.
+
+        None where the filter holds nothing yet and there is little to be looked through, or where it lacks much.
 
         Raises RedisUnavailable also where others change or lose the filter faster than it can be asked.
         """
@@ -191,23 +196,21 @@ class Catalog:
             chain, missing = forward
             if chain is None or sum(ref.size for ref in missing) > LEFT_OUT:
                 return None
-            likely = self.filters.probably(name, chain, np.array(ids, np.uint64).reshape(-1, 2))
+            likely = self.filters.probably(name, chain, ids)
             if likely is not None:
-                found = {one for one, maybe in zip(ids, likely.tolist(), strict=True) if maybe}
-                self._measure(connection, index, shown, found, len(ids))
-                return found | set(stored(self.store, connection, missing, index, set(ids) - found))
+                self._measure(connection, index, shown, ids[likely], len(ids))
+                likely[~likely] = stored(self.store, connection, missing, index, ids[~likely]).there
+                return likely
         raise RedisUnavailable(reason="the filter could not be kept")
 
-    def _measure(
-        self, connection: Connection, index: PhraseIndex, shown: Batches, maybe: set[tuple[int, int]], asked: int
-    ) -> None:
+    def _measure(self, connection: Connection, index: PhraseIndex, shown: Batches, maybe: Halves, asked: int) -> None:
         """Count what the filter said; now and then look whether it was right, where that takes nothing but memory."""
         metrics.FILTER.add(len(maybe), answer="maybe")
         metrics.FILTER.add(asked - len(maybe), answer="no")
-        if not instruments.recorded() or not maybe or next(self._asked) % SAMPLED:
+        if not instruments.recorded() or not len(maybe) or next(self._asked) % SAMPLED:
             return
         if len(self.store.batches.several(ref.id for ref in shown.refs)) == len(shown.refs):
-            right = len(stored(self.store, connection, shown.refs, index, maybe))
+            right = int(stored(self.store, connection, shown.refs, index, maybe).there.sum())
             metrics.FILTER_CHECKED.add(right, outcome="stored")
             metrics.FILTER_CHECKED.add(len(maybe) - right, outcome="false_positive")
 
@@ -283,6 +286,7 @@ class Catalog:
             for _ in self.store.sorted(connection, self.store.fitting(shown.refs, index), index):
                 if stopped():
                     return
+            self.whereabouts.bring_forward(connection, shown, index, stopped)
             with contextlib.suppress(RedisUnavailable):
                 name = identity(connection, corpus.id)
                 self._brought_forward(connection, name, index, shown, LEFT_OUT // 2)
@@ -290,6 +294,7 @@ class Catalog:
     def forget(self, corpus: int) -> None:
         """Let go of a corpus that was deleted, at once and not only when there is no more room."""
         self.store.forget(corpus)
+        self.whereabouts.forget(corpus)
 
 
 def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:
@@ -301,7 +306,10 @@ def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:
     ]
 
 
-def _checked(asked: Asked, there: set[tuple[int, int]]) -> Checked:
-    is_stored = asked.reason is None and asked.id in there
-    name = None if asked.id is None else f"{asked.id[0]:016x}{asked.id[1]:016x}"
-    return Checked(is_stored, name, asked.sides, asked.words, None if is_stored else asked.reason or Reason.NOT_FOUND)
+def _checked(asked: Asked, there: bool) -> Checked:  # noqa: FBT001 - one of its two parts
+    is_stored = there and asked.reason is None
+    return Checked(is_stored, asked.id, asked.sides, asked.words, None if is_stored else asked.reason or _NOT_FOUND)
+
+
+_NOT_FOUND = Reason.NOT_FOUND
+"""here, as to read a member of an enumeration takes as long as the rest of `_checked`"""

@@ -54,12 +54,15 @@ class Checked(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """The outcome of a check. `degraded`: probable answers were asked for, and as Redis is away they are exact."""
+    """The outcome of a check. `degraded`: probable answers were asked for, and as Redis is away they are exact;
+    `slow`: what is read ahead (Catalog.warm) would have answered it faster.
+    """
 
     results: list[Checked]
     exact: bool
     degraded: bool
     version: int
+    slow: bool = False
 
 
 class Words(NamedTuple):

@@ -9,18 +9,18 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from sqlalchemy import Connection
 
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Limits, Sides
+from crochet_tasks.engine.geometry import Halves, Limits, Sides
 from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.finding_store import Halves, Ref, Sorted, Store
+from crochet_tasks.finding_runs import NO_RUNS, Runs
+from crochet_tasks.finding_store import Ref, Sorted, Store
 from crochet_tasks.request_errors import InvalidOrthoId, InvalidRequest
 
 Grid: TypeAlias = "Sequence[str | Grid]"
@@ -52,9 +52,9 @@ class Reason(enum.StrEnum):
 
 
 class Asked(NamedTuple):
-    """What an item of a question comes to: an id in two halves, unless it can have none."""
+    """What an item of a question comes to: an id, unless it can have none."""
 
-    id: tuple[int, int] | None
+    id: str | None
     sides: Sides | None = None
     words: tuple[str, ...] | None = None
     """in canonical form, row-major"""
@@ -62,11 +62,19 @@ class Asked(NamedTuple):
     """why it is no ortho; None for an id, as far as is known without looking"""
 
 
-def halves_of(text: str) -> tuple[int, int]:
-    """An id in two halves; raises InvalidOrthoId."""
-    if not re.fullmatch(r"[0-9a-f]{32}", text):
+_is_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+def halves_of(text: str) -> Halves:
+    """An id in two halves, shape (1, 2); raises InvalidOrthoId."""
+    if not _is_id(text):
         raise InvalidOrthoId(id=text[:64])
-    return int(text[:16], 16), int(text[16:], 16)
+    return halves([text])
+
+
+def halves(ids: Sequence[str]) -> Halves:
+    """Ids, each of 32 hexadecimal digits, in two halves: shape (ids, 2). In the same order, if any."""
+    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: Limits) -> list[Asked]:
@@ -86,17 +94,14 @@ def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: 
     for sides, places in by_sides.items():
         alike = [words for place in places if (words := asked[place].words) is not None]
         reads = lines_read(index, version, sides, alike)
-        for place, halves, good in zip(places, _ids(sides, alike), reads.tolist(), strict=True):
-            asked[place] = asked[place]._replace(id=halves, reason=None if good else Reason.LINE)
+        for place, name, good in zip(places, _ids(sides, alike), reads.tolist(), strict=True):
+            asked[place] = asked[place]._replace(id=name, reason=None if good else Reason.LINE)
     return asked
 
 
 def _read(item: str | Grid, box: _Box | None, limits: Limits) -> Asked:
     if isinstance(item, str):
-        try:
-            return Asked(halves_of(item))
-        except InvalidOrthoId:
-            return Asked(None, reason=Reason.MALFORMED_ID)
+        return Asked(item) if _is_id(item) else Asked(None, reason=Reason.MALFORMED_ID)
     if box is None:
         return Asked(None, reason=Reason.NOT_A_BOX)
     given, cells = box
@@ -147,79 +152,91 @@ def lines_read(index: PhraseIndex, version: int, sides: Sides, boxes: Sequence[t
     return reads
 
 
-def _ids(sides: Sides, boxes: Sequence[tuple[str, ...]]) -> list[tuple[int, int]]:
+def _ids(sides: Sides, boxes: Sequence[tuple[str, ...]]) -> list[str]:
     """Ids of boxes in canonical form, also of words that the corpus does not know."""
     words = {word: place for place, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(boxes)))}
     # As PhraseIndex.hashes; half a surrogate, which is in no text, has no UTF-8 form but must not be an error.
     digests = b"".join(hashlib.blake2b(w.encode("utf-8", "surrogatepass"), digest_size=16).digest() for w in words)
     hashes = np.frombuffer(digests, "<u8").reshape(-1, 2).T.copy()
     cells = np.array([[words[word] for word in box] for box in boxes], np.int64).T
-    return [(first, second) for first, second in geometry.ids(sides, cells, hashes).tolist()]
+    return geometry.id_texts(geometry.ids(sides, cells, hashes))
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an ortho is stored."""
+class Found(NamedTuple):
+    """Where ids are stored: per id the number of its batch and its place there; -1 where it is nowhere."""
 
-    batch: Sorted
-    place: int
+    batches: list[Sorted]
+    batch: Longs
+    place: Longs
+
+    @property
+    def there(self) -> Bools:
+        return self.batch >= 0
 
 
 def stored(
-    store: Store, connection: Connection, refs: Sequence[Ref], index: PhraseIndex, ids: Iterable[tuple[int, int]]
-) -> dict[tuple[int, int], Place]:
-    """Which of these ids are stored in these batches, and where. Exact; stops when all have been found."""
-    wanted = np.array(sorted(set(ids)), np.uint64).reshape(-1, 2)
-    found: dict[tuple[int, int], Place] = {}
+    store: Store, connection: Connection, refs: Sequence[Ref], index: PhraseIndex, ids: Halves, runs: Runs = NO_RUNS
+) -> Found:
+    """Which of these ids (shape (ids, 2)) are stored in these batches. Exact; stops when all have been found.
+
+    The runs are asked for what they hold, and each of the other batches for what is not found there.
+    """
+    found = Found([], np.full(len(ids), -1), np.full(len(ids), -1))
+    shown = {ref.id for ref in refs}
+    maybe = {each.ref.id: each for run in runs.every for each in run.find(ids) if each.ref.id in shown}
+    batches = store.sorted(connection, [each.ref for each in maybe.values()], index)
+    _settle(found, [_Likely(batch, *maybe[ref.id][1:]) for ref, batch in batches], ids, index.hashes)
+    left = np.flatnonzero(~found.there)
     likely: list[_Likely] = []
-    seen = np.zeros(len(wanted), np.bool_)
-    for _, batch in store.sorted(connection, refs, index) if len(wanted) else ():
-        some = _likely(batch, wanted)
-        if len(some.asked):
-            likely.append(some)
-            seen[some.asked] = True
-            if seen.all():
-                found |= _same(likely, wanted, index.hashes)
-                if len(found) == len(wanted):
-                    return found
-                likely, seen = [], np.array([(first, second) in found for first, second in wanted.tolist()])
-    return found | _same(likely, wanted, index.hashes)
+    unseen = np.ones(len(left), np.bool_)
+    first = ids[left, 0]
+    for _, batch in store.sorted(connection, runs.lacks(refs), index) if len(left) else ():
+        # Most batches have none of them: so this is all that is done for each.
+        begin = batch.first.searchsorted(first)
+        seen = batch.first.take(begin, mode="clip") == first
+        if not seen.any():
+            continue
+        likely.append(_likely(batch, ids, left[seen], begin[seen]))
+        unseen &= ~seen
+        if not unseen.any():
+            _settle(found, likely, ids, index.hashes)
+            likely, unseen = [], ~found.there[left]
+            if not unseen.any():
+                return found
+    _settle(found, likely, ids, index.hashes)
+    return found
 
 
 class _Likely(NamedTuple):
-    """Places in a batch whose ids have the first halves of ids that are asked for; which those are."""
+    """Places in a batch where ids may be that are asked for; which those are."""
 
     batch: Sorted
     asked: Longs
     places: Longs
 
 
-def _likely(batch: Sorted, wanted: Halves) -> _Likely:
-    begin = np.searchsorted(batch.first, wanted[:, 0])
-    asked = np.flatnonzero(batch.first[np.minimum(begin, batch.size - 1)] == wanted[:, 0])
-    places = begin[asked]
+def _likely(batch: Sorted, ids: Halves, asked: Longs, places: Longs) -> _Likely:
+    """`places`: the first with the first halves of those ids. They may be equal, whole ids are not."""
     every = [(asked, places)]
-    while len(asked):  # first halves may be equal, whole ids are not
-        more = batch.first[np.minimum(places + 1, batch.size - 1)] == wanted[asked, 0]
+    while batch.twins and len(asked):
+        more = batch.first.take(places + 1, mode="clip") == ids[asked, 0]
         more &= places + 1 < batch.size
         asked, places = asked[more], places[more] + 1
         every.append((asked, places))
     return _Likely(batch, *map(np.concatenate, zip(*every, strict=True)))
 
 
-def _same(likely: list[_Likely], wanted: Halves, hashes: Halves) -> dict[tuple[int, int], Place]:
-    """Those of them whose whole ids are asked for; worked out per shape, as most batches hold few of them."""
-    found = {}
+def _settle(found: Found, likely: list[_Likely], ids: Halves, hashes: Halves) -> None:
+    """Note those of them whose whole ids are asked for; worked out per shape, as most batches hold few of them."""
     for sides, group in itertools.groupby(sorted(likely, key=_sides_of), _sides_of):
         of_shape = list(group)
         cells = np.concatenate([each.batch.cells[:, each.places] for each in of_shape], axis=1)
         asked = np.concatenate([each.asked for each in of_shape])
-        same = (geometry.ids(sides, cells, hashes)[:, 1] == wanted[asked, 1]).tolist()
-        places = ((each.batch, place) for each in of_shape for place in each.places.tolist())
-        for (first, second), place, is_same in zip(wanted[asked].tolist(), places, same, strict=True):
-            if is_same:
-                found[first, second] = Place(*place)
-    return found
+        place = np.concatenate([each.places for each in of_shape])
+        batch = np.repeat(np.arange(len(of_shape)), [len(each.places) for each in of_shape]) + len(found.batches)
+        same = (geometry.ids(sides, cells, hashes) == ids[asked]).all(axis=1)
+        found.batch[asked[same]], found.place[asked[same]] = batch[same], place[same]
+        found.batches.extend(each.batch for each in of_shape)
 
 
 def _sides_of(each: _Likely) -> Sides:

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from crochet_tasks import reports
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Sides, volume
+from crochet_tasks.engine.geometry import Cells, Halves, Sides, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
-from crochet_tasks.finding_store import Halves, Ref, Shown, Sorted, Store
+from crochet_tasks.finding_store import Ref, Shown, Sorted, Store
 from crochet_tasks.request_errors import InvalidCursor
 
 SCANNED_AT_ONCE = 1 << 22
@@ -184,12 +184,12 @@ class Reader:
 
 def orthos(index: PhraseIndex, sides: Sides, cells: Cells) -> Iterator[FoundOrtho]:
     """Orthos of one shape as people see them."""
-    digits = geometry.ids(sides, cells, index.hashes).astype(">u8").tobytes().hex()
+    ids = geometry.id_texts(geometry.ids(sides, cells, index.hashes))
     versions = reports.born(index, sides, cells).tolist()
     vocabulary = index.vocabulary
-    for place, (box, born) in enumerate(zip(cells.T.tolist(), versions, strict=True)):
+    for id_, box, born in zip(ids, cells.T.tolist(), versions, strict=True):
         # A box has several words, so itemgetter gives a tuple; it takes a third of the time of a loop.
-        yield FoundOrtho(digits[32 * place : 32 * place + 32], sides, itemgetter(*box)(vocabulary), born)
+        yield FoundOrtho(id_, sides, itemgetter(*box)(vocabulary), born)
 
 
 def _taken(batch: Sorted, begin: int, stop: int, word: int | None, most: int) -> Some:

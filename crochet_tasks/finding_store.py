@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
 from crochet_tasks import metrics
@@ -22,16 +21,14 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Sides
+from crochet_tasks.engine.geometry import Cells, Halves, Sides
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.lru import Lru
 
-Halves = npt.NDArray[np.uint64]
-
 OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
-BATCHES_SHARE, INDEXES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.55, 0.2, 0.15, 0.1
+BATCHES_SHARE, RUNS_SHARE, INDEXES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.4, 0.2, 0.15, 0.15, 0.1
 """of the bytes of the cache"""
 READ_BYTES = 4_000_000
 """of cells, read at once"""
@@ -39,11 +36,14 @@ READ_BYTES = 4_000_000
 
 @dataclass(frozen=True)
 class Sorted:
-    """The orthos of a batch, ascending by id. `first`: the first halves of the ids; `cells`: shape (cells, orthos)."""
+    """The orthos of a batch, ascending by id. `first`: the first halves of the ids; `cells`: shape (cells, orthos);
+    `twins`: whether some of `first` are equal.
+    """
 
     sides: Sides
     first: Halves
     cells: Cells
+    twins: bool
 
     @classmethod
     def of(cls, sides: Sides, cells: Cells, hashes: Halves) -> Sorted:
@@ -51,9 +51,10 @@ class Sorted:
         ids = geometry.ids(sides, cells, hashes)
         order = np.argsort(ids[:, 0])
         first = ids[order, 0]
-        if (first[1:] == first[:-1]).any():
+        twins = bool((first[1:] == first[:-1]).any())
+        if twins:
             order = np.lexsort((ids[:, 1], ids[:, 0]))
-        return cls(sides, first, np.ascontiguousarray(cells[:, order]))
+        return cls(sides, first, np.ascontiguousarray(cells[:, order]), twins)
 
     @property
     def size(self) -> int:

@@ -11,14 +11,11 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import listing
 from crochet_tasks.db.listing import Seen
 from crochet_tasks.errors import TooBusy
-from crochet_tasks.lru import Lru
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 BUSY_SECONDS = 10
-CORPORA_KEPT = 10_000
-"""of which it is known how many orthos they had"""
 
 
 class Listener:
@@ -131,22 +128,3 @@ class Watch:
             self._seen = {tenant: {row.id: row for row in rows if row.tenant == tenant} for tenant in tenants}
             self._look += 1
             self._changed.notify_all()
-
-
-class Rates:
-    """How fast corpora grow: since somebody asked before, at least a second ago."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._before: Lru[int, tuple[float, int, float | None]] = Lru(CORPORA_KEPT)
-
-    def rate(self, corpus: int, orthos: int) -> float | None:
-        """Orthos per second; None the first time."""
-        now = time.monotonic()
-        with self._lock:
-            at, before, last = self._before.get(corpus) or (now, orthos, None)
-            if now - at > LOOK_SECONDS:
-                at, last = now, round((orthos - before) / (now - at), 1)
-                before = orthos
-            self._before.put(corpus, (at, before, last), 1)
-            return last

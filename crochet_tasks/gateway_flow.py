@@ -11,6 +11,7 @@ import select
 import socket
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from gunicorn import http  # type: ignore[import-untyped]
@@ -44,6 +45,8 @@ class Arriving:
     def __init__(self, cfg: Any, client: Any, most: int) -> None:
         self.began = time.monotonic()
         self.until = self.began + HEAD_SECONDS
+        self.whole_at = 0.0
+        """when a thread could have had it, as time.monotonic() has it"""
         self.size = 0
         self.in_head = True
         self.broken = False
@@ -199,8 +202,10 @@ class Leaving:
     What makes a stream is kept waiting where there is too much of that; a client that takes nothing then is gone.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, asked_at: float) -> None:
+        """`asked_at`: since when the client has waited for it."""
         self._sock = sock
+        self.asked_at = asked_at
         self.rest = bytearray()
         self.until = 0.0
 
@@ -243,3 +248,11 @@ class Leaving:
         if not poll.poll(1000 * SILENT_SECONDS):
             self.rest.clear()
             raise BrokenPipeError(errno.EPIPE, "the client takes nothing")
+
+
+def asked_at(environ: Mapping[str, Any]) -> float:
+    """Since when a client has waited for its answer, as time.monotonic() has it: also for a thread, where it is ours
+    that made the request whole. With other servers: from now on.
+    """
+    leaving = environ.get("gunicorn.socket")
+    return leaving.asked_at if isinstance(leaving, Leaving) else time.monotonic()

@@ -11,19 +11,24 @@ still until the client has closed its side, too; ours only looks for it. Why not
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from gunicorn import http  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
+from crochet_tasks import metrics
 from crochet_tasks.errors import TooBusy
 from crochet_tasks.gateway_flow import HEAD_BYTES, Arriving, Leaving
 from crochet_tasks.gateway_shares import NONE_MORE, Share
+
+log = logging.getLogger(__name__)
 
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
 """that a client may go on sending after the last answer; cut off at once it would not see that"""
@@ -35,8 +40,7 @@ OWED_BYTES = 64 * 1024 * 1024
 CHUNK = 64 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+REFUSAL = "HTTP/1.1 {0.value} {0.phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -102,7 +106,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             whole = arriving.take(data)
         except OSError as error:
-            self.log.warning("No room for a request: %s", error)
+            log.warning("no_room", extra={"error": str(error)})
             self._room += arriving.size - before
             self._give_up(conn)
             return
@@ -111,7 +115,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._hand_over(conn)
         elif arriving.in_head:
             if arriving.size > HEAD_BYTES:
-                self._refuse(conn, TOO_LARGE)
+                self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif in_head and arriving.expects:
             with contextlib.suppress(OSError):
                 conn.sock.send(CONTINUE, socket.MSG_DONTWAIT)
@@ -135,6 +139,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _hand_over(self, conn: TConn, problem: Exception | None = None) -> None:
         """Give a thread its request; where that is not whole, the one that reads it finds the problem, or the end."""
         arriving = self._handed[conn] = self._arriving.pop(conn)
+        arriving.whole_at = time.monotonic()
         self._unwatch(conn)
         if conn.parser is None:
             conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
@@ -147,7 +152,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         arriving = self._handed[conn]
         if arriving.broken:
             req.force_close()
-        arriving.answer = Leaving(conn.sock)
+        arriving.answer = Leaving(conn.sock, arriving.whole_at)
         return bool(super().handle_request(req, _Asking(arriving.answer, conn.client, conn.server)))
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:  # noqa: FBT001 - Gunicorn's own
@@ -195,13 +200,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────
 
-    def _refuse(self, conn: TConn, answer: bytes) -> None:
+    def _refuse(self, conn: TConn, status: HTTPStatus | None) -> None:
+        """The head of a request will not be read; None: nothing of one has come, and nothing is said."""
         refused = self._arriving.pop(conn)
         self._room -= refused.size
         refused.close()
         self._unwatch(conn)
-        with contextlib.suppress(OSError):
-            conn.sock.send(answer, socket.MSG_DONTWAIT)
+        if status is not None:
+            metrics.REQUESTS.observe(
+                0.0, http_request_method="_OTHER", http_route="none", http_response_status_code=status.value
+            )
+            with contextlib.suppress(OSError):
+                conn.sock.send(REFUSAL.format(status).encode(), socket.MSG_DONTWAIT)
         self._end(conn)
 
     def _end(self, conn: TConn) -> None:
@@ -234,7 +244,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             if now < self._until(arriving):
                 continue
             if arriving.in_head:
-                self._refuse(conn, TOO_SLOW if arriving.size else b"")
+                self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT if arriving.size else None)
             else:
                 arriving.broken = True
                 self._hand_over(conn, TimeoutError("the body came too slowly"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection
 
 from crochet_tasks import metrics
@@ -12,7 +14,7 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import TextWithoutWords
-from crochet_tasks.schemas import Knock
+from crochet_tasks.messages import Knock
 
 
 def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
@@ -26,13 +28,26 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
         return accepted(connection, corpus.id, title, body)
 
 
-def accepted(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
-    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`."""
-    text, new = texts.accept(connection, corpus, title, body)
-    if new:
-        _ask(connection, outbox.ingest(corpus, text.id))
-    sessions.once_committed(connection, metrics.TEXTS.add if new else lambda: metrics.DUPLICATES.add(what="text"))
-    return text, new
+def accepted(
+    connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
+) -> tuple[TextRow, bool]:
+    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`.
+
+    `check_room` raises where there is no room for another text; one that is there already needs none.
+    """
+    known = texts.known(connection, corpus, body)
+    if known is not None and known.state not in texts.GIVEN_UP:
+        sessions.once_committed(connection, lambda: metrics.DUPLICATES.add(what="text"))
+        return known, False
+    if check_room is not None:
+        check_room()
+    text = texts.accept(connection, corpus, title, body) if known is None else texts.accept_again(connection, known)
+    item = outbox.ingest(corpus, text.id)
+    outbox.add(connection, [item])
+    if known is not None:
+        attempts.anew(connection, item.id)
+    sessions.once_committed(connection, metrics.TEXTS.add)
+    return text, True
 
 
 @app.task(base=Step, name="ingest.text", message=Knock)

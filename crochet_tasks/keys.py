@@ -20,13 +20,12 @@ from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.request_errors import InvalidRequest, KeyEnded, KeyUnknown
-from crochet_tasks.schemas import KeyLine
+from crochet_tasks.schemas import KeyLine, SecurityLine
 from crochet_tasks.signing import hashed, split
 
 Scope = Literal["read", "write", "admin"]
 Tier = Literal["standard", "high"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
@@ -122,10 +121,31 @@ def revoke(database: Database, name: str) -> KeyLine:
     return _line(ended, of)
 
 
-def _good(connection: Connection, name: str) -> tuple[KeyRow, str]:
-    """The key of that prefix, locked, and its tenant's name; the whole key does as well as its prefix."""
+def log(
+    database: Database,
+    most: int,
+    *,
+    key: str | None = None,
+    tenant: str | None = None,
+    since: dt.datetime | None = None,
+) -> list[SecurityLine]:
+    """The newest lines of the security log, oldest first; raises TenantUnknown. There need not be such a key."""
+    with database.snapshot() as connection:
+        number = None if tenant is None else access.tenant(connection, tenant)
+        prefix = None if key is None else _prefix(key)
+        found = access.noted(connection, most, key=prefix, tenant=number, since=since)
+    return [SecurityLine(**line._asdict()) for line in reversed(found)]
+
+
+def _prefix(name: str) -> str:
+    """The whole key does as well as its prefix."""
     parts = split(name)
-    prefix = parts[0] if parts else name.removeprefix("crk_")
+    return parts[0] if parts else name.removeprefix("crk_")
+
+
+def _good(connection: Connection, name: str) -> tuple[KeyRow, str]:
+    """The key of that prefix, locked, and its tenant's name."""
+    prefix = _prefix(name)
     row = access.key(connection, prefix, lock=True)
     if row is None:
         raise KeyUnknown(key=prefix if len(prefix) <= 10 else "...")  # it may be a secret in the wrong place

@@ -13,16 +13,16 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, dead_letters, operators
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
-from crochet_tasks.db.operators import OPEN, Wanted, WorkRow
+from crochet_tasks.db.operators import Wanted, WorkRow
+from crochet_tasks.db.standing import OPEN
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (
     MessageDied,
-    Retry,
-    Unavailable,
     WorkerLost,
 )
 from crochet_tasks.naming import DEAD, TEXT, Target, find, text_name, text_of
+from crochet_tasks.patience import Absence
 from crochet_tasks.schemas import Audited, Status, Try, WorkDetail, WorkLine, WorkList
 
 
@@ -153,6 +153,8 @@ def _next(item: WorkRow, lease: float) -> str:
     match item.standing:
         case "ready":
             return "at the next look of the relay that finds room for it"
+        case "held":
+            return "when the budget of its corpus is raised"
         case "published":
             assert item.published_at is not None
             overdue = item.published_at + dt.timedelta(seconds=lease)
@@ -206,21 +208,10 @@ def _audit(connection: Connection, subject: str) -> list[Audited]:
 
 
 def looks(process: Process, every: float, said: Callable[[str], None]) -> Iterator[Status]:
-    """The status, again and again, with the rates since the look before; while the database is away it is said once."""
-    before: tuple[float, Status] | None = None
-    away = False
+    """The status, again and again; while the database is away it is said once."""
+    absence = Absence(said, "looking again")
     while True:
         began = time.monotonic()
-        try:
-            status = reports.status(process)
-        except Unavailable as error:
-            if error.retry is Retry.NEVER:
-                raise
-            if not away:
-                said(f"{error}; looking again")
-            away = True
-        else:
-            away = False
-            yield status if before is None else reports.with_rates(status, before[1], began - before[0])
-            before = began, status
+        with absence.borne():
+            yield reports.status(process)
         time.sleep(max(0.0, began + every - time.monotonic()))

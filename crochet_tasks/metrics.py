@@ -257,10 +257,11 @@ REQUESTS = histogram(
     "seconds",
     "http_request_method http_route http_response_status_code",
     API,
-    "Requests, by route template. Their count is the rate, by status the errors.",
+    "Requests, by route template, from when they were whole to when their answer, or stream, begins: the wait for a "
+    "thread counts. What never became whole (408, 431) took 0 s. Their count is the rate, by status the errors.",
     REQUEST,
 )
-ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests in hand.")
+ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread has in hand.")
 PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
 
 # ── the census: the state of the store and of the queues, as a relay sees it ────────────────────
@@ -273,7 +274,9 @@ OPEN = gauge(
     "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (rests before it is "
     "tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
 )
-OVERDUE = gauge("crochet_work_overdue", "items", "kind", RELAY, "Open work published longer ago than CROCHET_LEASE.")
+OVERDUE = gauge(
+    "crochet_work_overdue", "items", "kind shape", RELAY, "Open work published longer ago than CROCHET_LEASE."
+)
 RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
 DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
 OLDEST = gauge("crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", "livemax")
@@ -355,7 +358,7 @@ MEASURED = Measured(
         "gauge",
         "bytes",
         "role",
-        "Resident memory: main (the service's first process), children together, exporter.",
+        "Resident memory: main (the service's first process), children together, exporter (with its keeper).",
     ),
     cpu=_measured(
         "crochet_process_cpu_seconds_total", "counter", "seconds", "role", "CPU time, that of ended children included."

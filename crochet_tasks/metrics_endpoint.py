@@ -1,9 +1,13 @@
 """A service's exporter: a small process of its own that answers Prometheus and reports to an OTLP address.
 
-It is forked before the service has threads, locks or connections, reads what the service's processes have recorded
-into files in memory (metrics.py), and ends with the service. So nothing that scrapes or collects can hold up the
-service, no thread of ours is there when a worker forks, and what a process counted before it was killed is kept:
-one record, two ways out.
+It reads what the service's processes have recorded into files in memory (metrics.py), and ends with the service. So
+nothing that scrapes or collects can hold up the service, and what a process counted before it was killed is kept: one
+record, two ways out.
+
+    service ── keeper ── exporter
+
+The keeper is forked before the service has threads, locks or connections, and has none itself: so it can fork another
+exporter whenever one dies, and no thread of ours is there when a worker forks.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from crochet_tasks import instruments
+from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 """where to write to a mapped file costs no disk anything; where there is none, the temporary folder has to do"""
 FOLDER = "crochet-metrics-"
 """how the folder's name begins; the service's pid comes next"""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 60.0
+"""before another exporter is started: the first, and after some that did not live long"""
 
 
 def start(kind: str, service: str, settings: Settings) -> None:
@@ -108,7 +115,7 @@ def _locked(folder: Path) -> int:
 
 
 def _export(folder: Path, listener: socket.socket | None, kind: str, service: str, settings: Settings) -> None:
-    """Fork the exporter."""
+    """Fork the keeper."""
     parent = os.getpid()
     handle = os.pidfd_open(parent)
     try:
@@ -119,43 +126,111 @@ def _export(folder: Path, listener: socket.socket | None, kind: str, service: st
     if pid != 0:
         os.close(handle)
         return
-    status = 1
     try:
         try:
             _detach()
-            from crochet_tasks.metrics_reading import Reading
-
-            _Exporter(handle, settings, Reading(folder, parent, service, settings.state_dir)).run(listener, kind)
-            status = 0
+            _Keeper(_Exporter(handle, folder, parent, kind, service, settings)).run(listener)
         except Exception:
             log.exception("metrics_exporter_failed")
-            if listener is not None:
-                listener.close()
             select.select([handle], [], [])  # the service still writes into the folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(status)
+        os._exit(0)
 
 
 def _detach() -> None:
-    """Nothing but the end of the service ends the exporter."""
+    """Nothing but the end of the service ends the keeper or the exporter."""
     os.setsid()  # signals from a terminal are for the service
     _outlive_parent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Exporter:
-    def __init__(self, handle: int, settings: Settings, reading: Reading) -> None:
-        self._handle, self._settings, self._reading = handle, settings, reading
+class _Keeper:
+    """Has one exporter as long as the service's process lives."""
 
-    def run(self, listener: socket.socket | None, kind: str) -> None:
+    def __init__(self, exporter: _Exporter) -> None:
+        self._exporter = exporter
+
+    def run(self, listener: socket.socket | None) -> None:
+        """Start one, and another whenever it has died, after a pause; return when the service has ended, and it too."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = time.monotonic()
+            died = self._one(listener)
+            if self._exporter.service_ended(0.0):
+                return
+            log.warning("metrics_exporter_died", extra={"error": died, "pause": pause})
+            if self._exporter.service_ended(pause):
+                return
+            pause = _next(pause, time.monotonic() - began)
+            listener = None
+
+    def _one(self, listener: socket.socket | None) -> str:
+        """Start one and wait for its end; how it ended."""
+        with contextlib.ExitStack() as stack:
+            try:
+                listener = listener or self._exporter.listening()
+                if listener is not None:
+                    stack.enter_context(listener)
+                pid = os.fork()
+            except (OSError, InvalidSetting) as error:  # no process; somebody else has the port by now
+                return str(error)
+            if pid == 0:
+                self._exporter.become(listener)
+        return f"status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def _next(pause: float, lived: float) -> float:
+    """The pause after this one, where an exporter lived for so long, its pause counted."""
+    return FIRST_PAUSE_SECONDS if lived > 2 * LONGEST_PAUSE_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+class _Exporter:
+    """Made in the keeper; what it has of its own it gets in its process."""
+
+    def __init__(self, handle: int, folder: Path, parent: int, kind: str, service: str, settings: Settings) -> None:
+        self._handle, self._folder, self._parent = handle, folder, parent
+        self._kind, self._service, self._settings = kind, service, settings
+        self._began = time.time_ns()
+
+    def service_ended(self, seconds: float | None) -> bool:
+        """Whether it has, or does within so many seconds; for ever where that is None."""
+        waiter = select.poll()
+        waiter.register(self._handle, select.POLLIN)
+        return bool(waiter.poll(None if seconds is None else seconds * 1000))
+
+    def listening(self) -> socket.socket | None:
+        """As the first one has it from the service. Raises InvalidSetting."""
+        from crochet_tasks.serving import listening
+
+        settings = self._settings
+        if settings.metrics_port is None:
+            return None
+        return listening(settings.metrics_host, settings.metrics_port, "CROCHET_METRICS_PORT")
+
+    def become(self, listener: socket.socket | None) -> NoReturn:
+        """Be the exporter, in a process just forked."""
+        status = 1
+        try:
+            _detach()
+            from crochet_tasks.metrics_reading import Reading
+
+            self._run(listener, Reading(self._folder, self._parent, self._service, self._settings.state_dir))
+            shutil.rmtree(self._folder, ignore_errors=True)  # the keeper may have been killed
+            status = 0
+        except Exception:
+            log.exception("metrics_exporter_failed")
+        finally:
+            os._exit(status)
+
+    def _run(self, listener: socket.socket | None, reading: Reading) -> None:
         """Until the service's process has ended, however that was."""
-        server = _served(listener, self._reading) if listener is not None else None
+        server = _served(listener, reading) if listener is not None else None
         if server is not None:
             threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            push = self._push(kind)
+            push = self._push(reading)
             self._wait(push)
         finally:
             if server is not None:
@@ -164,23 +239,22 @@ class _Exporter:
             push.send(ended=True)
 
     def _wait(self, push: Push | None) -> None:
-        waiter = select.poll()
-        waiter.register(self._handle, select.POLLIN)
         every = self._settings.metrics_every if push is not None else None
         due = time.monotonic() + (every or 0.0)
-        while not waiter.poll(None if every is None else max(0.0, due - time.monotonic()) * 1000):
+        while not self.service_ended(None if every is None else max(0.0, due - time.monotonic())):
             due = time.monotonic() + (every or 0.0)
             if push is not None:
                 push.send()
 
-    def _push(self, kind: str) -> Push | None:
+    def _push(self, reading: Reading) -> Push | None:
         """None also where the library cannot do what OpenTelemetry's own variables ask for."""
         if self._settings.otlp_url is None:
             return None
         try:
             from crochet_tasks.metrics_otlp import Push
 
-            return Push(self._settings.otlp_url.get_secret_value(), kind, self._reading, PUSH_SECONDS)
+            url = self._settings.otlp_url.get_secret_value()
+            return Push(url, self._kind, reading, PUSH_SECONDS, self._began)
         except Exception as error:  # noqa: BLE001 - whatever it raises, Prometheus is answered
             log.warning("metrics_not_sent", extra={"error": f"{type(error).__name__}: {error}"})
             return None
@@ -212,14 +286,14 @@ def _served(listener: socket.socket, reading: Reading) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            log.debug(format, *args)
+            log.debug("asked", extra={"line": format % args})
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         address_family = listener.family
 
         def handle_error(self, *_: object) -> None:
-            log.debug("a scraper went away: %s", sys.exc_info()[1])
+            log.debug("scraper_gone", extra={"error": str(sys.exc_info()[1])})
 
     server = Server(listener.getsockname()[:2], Handler, bind_and_activate=False)
     server.socket.close()

@@ -26,9 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class Push:
-    """Sends all metrics of a service. Where that fails it is said once, and nothing else comes of it."""
+    """Sends all metrics of a service. Where that fails it is said once, and nothing else comes of it.
 
-    def __init__(self, url: str, kind: str, reading: Reading, seconds: float) -> None:
+    `began`: since when all is counted, as a Unix time in ns; now, where it is not given.
+    """
+
+    def __init__(self, url: str, kind: str, reading: Reading, seconds: float, began: int | None = None) -> None:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # we say it ourselves, once
         self._exporter = OTLPMetricExporter(endpoint=f"{url.rstrip('/')}/v1/metrics", timeout=seconds)
         self._reading, self._seconds = reading, seconds
@@ -43,7 +46,7 @@ class Push:
         )
         self._scope = InstrumentationScope("crochet_tasks")
         self._units = {declared.name: declared.unit for declared in every()}
-        self._began = time.time_ns()
+        self._began = began or time.time_ns()
         self._away = False
 
     def send(self, *, ended: bool = False) -> None:

@@ -139,12 +139,17 @@ class _Processor:
 
 def _processes(parent: int) -> dict[str, list[psutil.Process]]:
     own = psutil.Process()
+    keeper = own.ppid()
     try:
         main = psutil.Process(parent)
-        children = [child for child in main.children(recursive=True) if child.pid != own.pid]
+        others = [child for child in main.children(recursive=True) if child.pid != own.pid]
     except psutil.NoSuchProcess:
         return {"exporter": [own]}
-    return {"main": [main], "children": children, "exporter": [own]}
+    return {
+        "main": [main],
+        "children": [child for child in others if child.pid != keeper],
+        "exporter": [own, *(child for child in others if child.pid == keeper)],
+    }
 
 
 def _metric(declared: Declared, values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from crochet_tasks.db import dead_letters, operators
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
-from crochet_tasks.db.operators import ENDED, OPEN, WorkRow
+from crochet_tasks.db.operators import ENDED, WorkRow
+from crochet_tasks.db.standing import OPEN
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import (
     WorkAmbiguous,

@@ -1,4 +1,4 @@
-"""What caused a piece of work: the request, and the span that wrote it down.
+"""What caused a piece of work: the request or command, and the span that wrote it down.
 
 It goes with the work: from the request into the row, from the row into the message, from the message into the task, its
 log lines and whatever rows it writes. So a chain of tasks keeps the request's id and is one trace, whoever publishes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -71,11 +72,16 @@ def _traceparent() -> str | None:
     return telemetry.traceparent() or _parent.get()
 
 
+def decided(traceparent: str, *, kept: bool) -> str | None:
+    """The same, with that said of whether its trace is kept; None where it is nothing that we understand."""
+    return None if _valid(traceparent) is None else f"{traceparent[:-2]}{kept:02x}"
+
+
 def _valid(traceparent: object) -> str | None:
     return traceparent if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else None
 
 
-# ── a request ───────────────────────────────────────────────────────────────────────────────────
+# ── a request or command ────────────────────────────────────────────────────────────────────────
 
 
 def begin(request: str, traceparent: str | None) -> None:
@@ -88,6 +94,17 @@ def begin(request: str, traceparent: str | None) -> None:
 def end() -> None:
     _parent.set(None)
     clear_contextvars()
+
+
+@contextlib.contextmanager
+def command(name: str) -> Iterator[None]:
+    """Within, a command hands something in: what is written is its doing, by the id of a request that it makes up."""
+    with telemetry.span(name):
+        begin(uuid.uuid4().hex, None)
+        try:
+            yield
+        finally:
+            end()
 
 
 def _trace() -> dict[str, str]:

@@ -16,7 +16,7 @@ from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.schemas import Packed, Searched, SearchResult
+from crochet_tasks.messages import Packed, Searched, SearchResult
 
 
 @app.task(base=Step, name="orthos.store", message=SearchResult, serializer="msgpack")

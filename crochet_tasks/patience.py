@@ -1,12 +1,13 @@
-"""Trying again what may succeed later: how long the pauses are, and when it is given up."""
+"""Trying again what may succeed later: how long the pauses are, when it is given up, and what is said of it."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
 
-from crochet_tasks.errors import CrochetError, Retry
+from crochet_tasks.errors import CrochetError, Retry, Unavailable
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
@@ -36,3 +37,26 @@ def patiently(step: Callable[[], None], seconds: float, said: Callable[[str], No
             pause = min(next(waits), left)
             said(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
         time.sleep(pause)
+
+
+class Absence:
+    """Of a service that is looked at again and again: it is said once, and again only when it was back meanwhile."""
+
+    def __init__(self, said: Callable[[str], None], then: str) -> None:
+        """`then`: what is done meanwhile."""
+        self._said, self._then = said, then
+        self._away = False
+
+    @contextlib.contextmanager
+    def borne(self) -> Iterator[None]:
+        """For one look, which ends where the service is away; Unavailable is raised only where waiting cannot help."""
+        try:
+            yield
+        except Unavailable as error:
+            if error.retry is Retry.NEVER:
+                raise
+            if not self._away:
+                self._said(f"{error}; {self._then}")
+            self._away = True
+        else:
+            self._away = False

@@ -6,6 +6,7 @@ the same time whether the broker answers or not.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import time
@@ -66,9 +67,8 @@ class Desk:
     def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
         if corpora.accepting(connection, corpus.id) is None:  # it was deleted while we waited
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
-        if not listing.known(connection, corpus.id, hashlib.sha256(given.body.encode()).digest()):
-            self._check_room(connection, corpus)
-        row, new = ingest.accepted(connection, corpus.id, given.title, given.body)
+        room = functools.partial(self._check_room, connection, corpus)
+        row, new = ingest.accepted(connection, corpus.id, given.title, given.body, room)
         return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:

@@ -13,14 +13,14 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import metrics, queues, retries, status_file, telemetry, tenancy, work
+from crochet_tasks import metrics, queues, retries, startup, status_file, telemetry, tenancy, work
 from crochet_tasks.app import Process, Step, app
 from crochet_tasks.census import Counting
 from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.health import EVERY_SECONDS, Beat
+from crochet_tasks.messages import Message
 from crochet_tasks.queues import DeadLetter, Depth
-from crochet_tasks.schemas import Message
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Relay:
                 depths = queues.depths(broker)
             except QueueMissing as error:  # somebody deleted it, or the broker lost everything
                 log.warning("queue_missing", extra={"error": str(error)})
-                queues.declare(self._process.settings, wait=0, said=log.warning)
+                queues.declare(self._process.settings, wait=0, said=startup.say)
                 return
             _measure(depths)
             self._look_for_idle(depths)

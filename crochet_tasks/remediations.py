@@ -7,7 +7,7 @@ from crochet_tasks.app import Step, app, here
 from crochet_tasks.db import batches, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.engine.seeds import seed_parts
-from crochet_tasks.schemas import Knock
+from crochet_tasks.messages import Knock
 
 
 @app.task(base=Step, name="remediations.due", message=Knock)

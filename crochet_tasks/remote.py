@@ -10,7 +10,8 @@ from typing import Literal
 from crochet_tasks.answers import WorkChangedList, WorkSeen
 from crochet_tasks.client import MOST, Client
 from crochet_tasks.drawing import cell_width, tiles
-from crochet_tasks.errors import CorpusUnknown, Retry, Unavailable
+from crochet_tasks.errors import CorpusUnknown
+from crochet_tasks.patience import Absence
 from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import CorpusStatus, OrthoLine, Status, WorkChanged, WorkLine, WorkList
 
@@ -47,18 +48,11 @@ def _corpora(client: Client) -> Iterator[CorpusStatus]:
 
 def looks(client: Client, every: float, said: Callable[[str], None]) -> Iterator[Status]:
     """The status, again and again; while the API is away that is said once."""
-    away = False
+    absence = Absence(said, "looking again")
     while True:
         began = time.monotonic()
-        try:
+        with absence.borne():
             yield status(client)
-            away = False
-        except Unavailable as error:
-            if error.retry is Retry.NEVER:
-                raise
-            if not away:
-                said(f"{error}; looking again")
-            away = True
         time.sleep(max(0.0, began + every - time.monotonic()))
 
 

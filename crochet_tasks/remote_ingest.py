@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from crochet_tasks import accepting
@@ -20,6 +21,10 @@ from crochet_tasks.settings import Settings
 UNFINISHED = ("accepted", "ingested")
 LONGEST_TITLE = 200
 """that the API takes: of a path the end says more"""
+FIRST_LOOKS = 9
+"""until they are a second apart"""
+LOOKS_WITHOUT = 10
+"""before the API is asked for its events again"""
 
 
 class _Given(NamedTuple):
@@ -88,7 +93,23 @@ def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting
         seen = client.status(corpus)  # after the texts: what they brought is open by then
         return _progress(seen), bool(left) or _open(seen)
 
-    accepting.until_nothing_left(look, show, said)
+    accepting.until_nothing_left(look, show, said, lambda: _moments(client, corpus))
+
+
+def _moments(client: Client, corpus: str) -> Generator[None]:
+    """When to look: now and then at first, for what is done soon; later when the API says that something has changed.
+
+    Where it cannot say so, as when too many listen already, that is asked again a while later.
+    """
+    polled = accepting.now_and_then()
+    yield from itertools.islice(polled, FIRST_LOOKS)
+    while True:
+        looks = 1
+        try:
+            yield from client.changes(corpus)
+        except CrochetError:  # a look finds out whether that matters
+            looks = LOOKS_WITHOUT
+        yield from itertools.islice(polled, looks)
 
 
 def _open(seen: StatusNow) -> bool:

@@ -178,8 +178,7 @@ class _Writer(abc.ABC):
         """What makes up an ortho, in order."""
 
     def ids(self, sides: Sides, cells: Cells) -> list[str]:
-        digits = geometry.ids(sides, cells, self.index.hashes).astype(">u8").tobytes().hex()
-        return [digits[first : first + 32] for first in range(0, len(digits), 32)]
+        return geometry.id_texts(geometry.ids(sides, cells, self.index.hashes))
 
     def born(self, sides: Sides, cells: Cells, template: str) -> Column:
         versions = born(self.index, sides, cells)
@@ -278,7 +277,7 @@ def run_report(
     return RunReport(
         corpus=corpus.name,
         version=version,
-        texts=sum(number for state, number in states.items() if state not in ("failed", "cancelled")),
+        texts=sum(number for state, number in states.items() if state not in texts.GIVEN_UP),
         orthos={shape_name(sides): number for sides, number in orthos.items()},
         total=outcome.progress.total,
         best=[Best(shape=list(o.sides), words=list(o.words)) for o in best(connection, index, corpus.id, most)],
@@ -349,16 +348,6 @@ def queues_of(settings: Settings) -> Queues:
     return Queues("answers", None, {name: QueueStatus(**depth._asdict()) for name, depth in depths.items()})
 
 
-def with_rates(now: Status, before: Status, seconds: float) -> Status:
-    """The status with how fast each corpus grew since a look so many seconds before."""
-    known = {corpus.corpus: corpus.total for corpus in before.corpora}
-    grown = [
-        corpus.model_copy(update={"rate": (corpus.total - known.get(corpus.corpus, 0)) / seconds})
-        for corpus in now.corpora
-    ]
-    return now.model_copy(update={"corpora": grown})
-
-
 def corpus_status(
     connection: Connection,
     corpus: Corpus,
@@ -374,6 +363,7 @@ def corpus_status(
     failed, _ = attempts.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
+    told = statistics.told(seen, message)
     return CorpusStatus(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),
@@ -390,5 +380,6 @@ def corpus_status(
         dropped=dropped,
         closed=not (work.open or failed or dropped),
         bytes=corpora.packed_bytes(connection, corpus.id),
-        statistics=statistics.told(seen, message),
+        rate=told.paces[0].orthos_per_second,
+        statistics=told,
     )

@@ -41,6 +41,13 @@ class SignatureRefused(UsageError):
     status = 403
 
 
+class ForeignPage(UsageError):
+    """while CROCHET_API_AUTH is off no page of another site may ask: {reason}"""
+
+    code = "foreign_page"
+    status = 403
+
+
 class AuthOff(UsageError):
     """CROCHET_API_AUTH is off: that is for CROCHET_ENVIRONMENT=development on 127.0.0.1 only"""
 
@@ -123,13 +130,6 @@ class RequestTimedOut(UsageError):
 
     code = "request_timed_out"
     status = 408
-
-
-class Conflict(UsageError):
-    """{problem}"""
-
-    code = "conflict"
-    status = 409
 
 
 class PreconditionFailed(UsageError):

@@ -8,7 +8,7 @@ import time
 from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
 
-from crochet_tasks import accepting, embedded, reports
+from crochet_tasks import accepting, embedded, origin, reports, telemetry
 from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, corpora
 from crochet_tasks.db.corpora import Corpus
@@ -46,9 +46,10 @@ def run(settings: Settings, request: Request) -> Finished:
     if not read and not embedded.store_exists(settings):
         raise WrongCall(problem="give at least one FILE: there is nothing yet to go on with")
     meter = Meter(console(stderr=True))
-    with Stop(meter) as stop, meter, embedded.opened(settings) as process:
-        corpus = _corpus(process, request, going_on=not read)
-        accepted = accepting.accept(corpus, read, _note)
+    with Stop(meter) as stop, meter, telemetry.told("cli", settings), embedded.opened(settings) as process:
+        with origin.command("crochet run"):
+            corpus = _corpus(process, request, going_on=not read)
+            accepted = accepting.accept(corpus, read, _note)
         outcome = embedded.close(
             process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
         )

@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes
 
-from crochet_tasks.telemetry import masked
+from crochet_tasks.masking import masked
 
 IDLE = "crochet.idle"
 """attribute of a beginning that is worth nothing unless it is set to False before the end"""

@@ -1,142 +1,13 @@
-"""What crosses a boundary: the messages of tasks, and what the command line and the API answer."""
+"""What the command line and the API answer."""
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from crochet_tasks.statistics_answers import Statistics, StatisticsNow
-
-if TYPE_CHECKING:
-    from crochet_tasks.engine.geometry import Cells, Sides
-
-
-class Message(BaseModel):
-    """The payload of a task: small, immutable, nothing unknown in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    corpus: int
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        """The work items that it is about."""
-        raise NotImplementedError
-
-    def payload(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
-
-    def __str__(self) -> str:
-        """For people who watch: which corpus and which work, never what is in it."""
-        first, *more = map(str, self.items)
-        return f"corpus {self.corpus}, work {first}{f' and {len(more)} more' if more else ''}"
-
-
-class Knock(Message):
-    """A piece of work of an ordered stage may be due; the database says whether it is its turn."""
-
-    work: uuid.UUID
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        return [self.work]
-
-
-class SearchCall(Message):
-    """Search what these work items ask for: one seed, or batches of one shape through one window."""
-
-    work: Annotated[list[uuid.UUID], Field(min_length=1)]
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        return self.work
-
-
-class Packed(BaseModel):
-    """Orthos of one shape, packed as they are stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sides: tuple[int, ...]
-    count: Annotated[int, Field(ge=1)]
-    width: Literal[2, 4]
-    cells: bytes
-
-    @classmethod
-    def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
-        from crochet_tasks.db.batches import packed  # clients of the API come here without a database
-
-        width: Any = cells.dtype.itemsize
-        return cls(sides=sides, count=cells.shape[1], width=width, cells=packed(cells), **more)
-
-    def unpacked(self) -> Cells:
-        from crochet_tasks.db.batches import unpacked
-
-        return unpacked(self.cells, self.count, self.width)
-
-
-class Searched(BaseModel):
-    """Batches that were searched as one: what they wait on now, and what became of them.
-
-    A batch alone that was searched to its end stays as it is. Several small ones become one, and a batch that
-    yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` the others.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    work: list[uuid.UUID]
-    batches: list[int]
-    consulted: bytes
-    """int4, little-endian, ascending"""
-    rewritten: Packed | None = None
-    left_over: Packed | None = None
-
-
-class FoundBatch(Packed):
-    """Orthos that were found, and what they wait on where they were searched at once: None where that is to be done.
-
-    Few orthos are not worth a work item of their own, so a search goes on with them.
-    """
-
-    consulted: bytes | None
-
-
-class SearchResult(Message):
-    """What a search hands to `orthos`: one message, in binary."""
-
-    upto: int
-    """the version up to which was searched"""
-    seed: uuid.UUID | None
-    """the seed that was played, or None for a grow"""
-    seed_left_over: tuple[int, int] | None
-    searched: list[Searched]
-    handed_back: list[uuid.UUID]
-    """work for which there was no more room in this result"""
-    found: list[FoundBatch]
-
-    def payload(self) -> dict[str, Any]:
-        payload: dict[str, Any] = _with_texts(self.model_dump())
-        return payload
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        """The work items that this result completes."""
-        return [*([] if self.seed is None else [self.seed]), *(item for batch in self.searched for item in batch.work)]
-
-
-def _with_texts(value: Any) -> Any:
-    """UUIDs as text: msgpack knows bytes and numbers, but no UUIDs."""
-    if isinstance(value, dict):
-        return {key: _with_texts(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_texts(part) for part in value]
-    return str(value) if isinstance(value, uuid.UUID) else value
-
-
-# ── what people and programs get to see ─────────────────────────────────────────────────────────
 
 
 class Answer(BaseModel):
@@ -191,15 +62,15 @@ class CorpusStatus(Answer):
     batches: int
     work: dict[str, int]
     by_kind: dict[str, dict[str, int]]
-    """per kind of work, how much of it is ready, published, waiting, parked and failed, where it is not 0"""
+    """per kind of work, how much of it is ready, held, published, waiting, parked and failed, where it is not 0"""
     oldest_open: float | None
     """seconds since the oldest open work was written"""
     dropped: int
     """work that operators dropped: what it would have found is missing until it is retried"""
     closed: bool
     """as in RunReport"""
-    rate: float | None = None
-    """orthos per second since the look before; only while watching"""
+    rate: float | None
+    """orthos per second in the last minute, as `statistics` has it; null where more was found than is counted"""
     bytes: int
     statistics: Statistics
 
@@ -275,7 +146,7 @@ class WorkLine(Answer):
     about: str
     """for people"""
     state: str
-    """ready, published, waiting, parked, failed, done or cancelled; dead; or that of a text"""
+    """ready, held, published, waiting, parked, failed, done or cancelled; dead; or that of a text"""
     tries: int
     """that did not succeed"""
     error: dict[str, Any] | None
@@ -391,6 +262,29 @@ class KeyMade(Answer):
 
     key: str
     line: KeyLine
+
+
+class SecurityLine(Answer):
+    """What was done with a key, or refused."""
+
+    at: dt.datetime
+    what: str
+    """`key.created`, `key.first_used`, `corpus.deleted`, `refused.forbidden`, ..."""
+    tenant: str | None
+    key: str | None
+    """its prefix; null where nobody said who asks, or it could not be believed"""
+    address: str | None
+    request: str | None
+    """its id, as in the server's log"""
+    who: str
+    """user of the database that wrote the line"""
+    details: dict[str, Any] | None
+
+
+class SecurityLog(Answer):
+    """The outcome of `crochet keys log` with --json, oldest first."""
+
+    lines: list[SecurityLine]
 
 
 class Tokens(Answer):

@@ -16,7 +16,7 @@ from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.engine.growth import Bounds, Harvest
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
-from crochet_tasks.schemas import FoundBatch, Packed, SearchCall, Searched, SearchResult
+from crochet_tasks.messages import FoundBatch, Packed, SearchCall, Searched, SearchResult
 
 FEW = 4
 """less than a fourth of a full batch is not worth work of its own"""

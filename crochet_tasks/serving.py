@@ -21,8 +21,8 @@ from crochet_tasks.telemetry import logs
 
 log = logging.getLogger(__name__)
 
-READY = "ready for work"
-"""in the log line of a service that has begun to serve; `crochet up` waits for it"""
+READY = "ready_for_work"
+"""the event in the log of a service that has begun to serve; `crochet up` waits for it"""
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
@@ -60,7 +60,7 @@ def relay() -> None:
     from crochet_tasks.app import app, process
     from crochet_tasks.relay import Relay
 
-    startup.check(settings, log.warning)
+    startup.check(settings, startup.say)
     app.loader.import_default_modules()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +96,7 @@ def api(host: str | None, port: int | None) -> None:
 
     security.check(settings)
     settings = with_secret(settings)  # before the fork: what one process signs the others must know
-    startup.check_database(settings, log.warning)
+    startup.check_database(settings, startup.say)
     listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
     address = shown(settings.api_host, settings.api_port)
     gateway.serve(listener, settings, lambda: log.info(READY, extra={"address": f"http://{address}"}))

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(
-        default=True, description="`off`: whoever reaches the API may do anything; in development on loopback only"
+        default=True, description="`off`: any program of this machine may do anything; in development on loopback only"
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(

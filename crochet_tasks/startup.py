@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from crochet_tasks import queues
@@ -10,6 +11,13 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import RedisUnavailable, SettingMissing
 from crochet_tasks.patience import patiently
 from crochet_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def say(problem: str) -> None:
+    """What a service in the foreground does with what is `said`: it is logged."""
+    log.warning("server_away", extra={"error": problem})
 
 
 def check(settings: Settings, said: Callable[[str], None]) -> None:

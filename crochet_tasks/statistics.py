@@ -24,6 +24,7 @@ from typing import Literal
 from crochet_tasks import worker_use
 from crochet_tasks.app import Process
 from crochet_tasks.db import statistics
+from crochet_tasks.db.standing import OPEN
 from crochet_tasks.db.statistics import LONGEST, Failing, Seen
 from crochet_tasks.request_errors import shown
 from crochet_tasks.statistics_answers import (
@@ -93,7 +94,7 @@ def _work(seen: Seen) -> dict[str, WorkOfKind]:
     return {
         kind: WorkOfKind(
             retrying=seen.retrying[kind],
-            **{name: seen.standing[kind, name] for name in ("ready", "published", "waiting", "parked", "failed")},
+            **{name: seen.standing[kind, name] for name in (*OPEN, "failed")},
         )
         for kind in kinds
     }

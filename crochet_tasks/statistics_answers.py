@@ -25,6 +25,8 @@ class WorkOfKind(BaseModel, frozen=True):
 
     ready: int
     """to be published"""
+    held: int
+    """until a budget is raised, which is spent"""
     published: int
     """with the broker, or in hand at a worker"""
     waiting: int

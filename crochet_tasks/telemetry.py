@@ -3,6 +3,7 @@
     logs(...)     its log, at the start
     begin(...)    traces and profiles, in the process that does the work: after any fork
     end()         the last of them is sent, or given up
+    told(...)     from the one to the other
 
 All that is optional: what has no address is off, and its libraries are not even loaded. Whoever does something says so
 with `doing`, `span` and `failed`, whether anybody listens or not. What caused it is kept in origin.py. An error of
@@ -17,7 +18,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from crochet_tasks.masking import masked
 from crochet_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,19 +38,13 @@ log = logging.getLogger(__name__)
 END_SECONDS = 4.0
 """that a process waits at its end for collectors to take what is left"""
 
-_SECRETS = (
-    (re.compile(r"(?<=://)([^\s:/@]*):([^\s/@]+)@"), r"\1:***@"),  # passwords in addresses
-    (re.compile(r"\b(crk_[a-z2-7]{10})_[\w-]{43}"), r"\1_***"),  # API keys
-    (re.compile(r"\bcrr_[\w-]{20,}"), "crr_***"),  # refresh tokens
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),  # access tokens
-)
-
 
 def logs(service: str, settings: Settings) -> None:
     """Send every log line of this process to standard error, those of libraries too.
 
-    For people in a terminal and in development, else as a JSON object per line. What is bound (`doing`) is in each
-    line, passwords in addresses, keys and tokens are in none.
+    For people in a terminal and in development, else as a JSON object per line, in which `event` is a fixed name: ours,
+    or `library`, with what that says as `message`. What is bound (`doing`) is in each line, passwords in addresses,
+    keys and tokens are in none.
     """
     for_people = settings.log_format == "console" or (
         settings.log_format == "auto" and (sys.stderr.isatty() or settings.environment == "development")
@@ -61,11 +57,11 @@ def logs(service: str, settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_service(service),
         structlog.processors.format_exc_info,
-        _masked,
     ]
-    render: Any = _line if for_people else structlog.processors.JSONRenderer()
+    render: list[Any] = [_line] if for_people else [_named_event, structlog.processors.JSONRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render]
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _masked, *render],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -157,6 +153,16 @@ def end() -> None:
     until = time.monotonic() + END_SECONDS
     for thread in ends:
         thread.join(max(0.0, until - time.monotonic()))
+
+
+@contextlib.contextmanager
+def told(service: str, settings: Settings) -> Iterator[None]:
+    """From `begin` to `end`."""
+    begin(service, settings)
+    try:
+        yield
+    finally:
+        end()
 
 
 def instrument(app: Any) -> None:
@@ -268,22 +274,21 @@ def _with_service(service: str) -> Any:
     return add
 
 
-def _masked(_logger: object, _name: str, event: Event) -> Event:
-    """Secrets are nobody's business, wherever in the line they are."""
-    for key, value in event.items():
-        event[key] = masked(value)
+OURS = ("crochet_tasks.", "api.")
+"""loggers whose events are names; others say sentences"""
+OF_LIBRARY = "library"
+
+
+def _named_event(_logger: object, _name: str, event: Event) -> Event:
+    if not str(event["logger"]).startswith(OURS):
+        event["message"], event["event"] = event["event"], OF_LIBRARY
     return event
 
 
-def masked(value: Any) -> Any:
-    """The same without the secrets in it, as far as they can be told from other words."""
-    if isinstance(value, str):
-        for pattern, mask in _SECRETS:
-            value = pattern.sub(mask, value)
-        return value
-    if isinstance(value, dict):
-        return {key: masked(part) for key, part in value.items()}
-    return [masked(part) for part in value] if isinstance(value, list | tuple) else value
+def _masked(_logger: object, _name: str, event: Event) -> Event:
+    """Secrets are nobody's business, wherever in the line they are."""
+    said: Event = masked(event)
+    return said
 
 
 _SAID_FIRST = ("timestamp", "service", "level", "event", "logger", "exception")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from sqlalchemy import Connection
 
@@ -17,6 +18,8 @@ from crochet_tasks.errors import WorkUnknown
 from crochet_tasks.posting import number_of
 from crochet_tasks.request_errors import NotFound
 from crochet_tasks.schemas import WorkChanged
+
+Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
 
 
 def retry(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:

@@ -19,8 +19,8 @@ from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.messages import Knock, Message, SearchCall
 from crochet_tasks.naming import text_name
-from crochet_tasks.schemas import Knock, Message, SearchCall
 
 log = logging.getLogger(__name__)
 

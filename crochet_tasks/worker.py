@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import select
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -37,15 +39,19 @@ SAY_SECONDS = 5.0
 
 CONSUMES_NO_MORE = 1
 """exit status of a worker that is to be started again"""
+CANNOT_BEGIN = 1
+"""the same of one whose children cannot be made ready"""
 NOT_BEGUN = 1
 """exit status of a child that could not be made ready"""
 REST_SECONDS = 2.0
 """that such a child waits before it ends: the pool makes another at once, and takes one for lost that is not up in 4"""
+MOST_NOT_BEGUN = 5
+"""such children in a row, for each process of a worker, after which it ends: others are to have its messages"""
 
 
 def serve(settings: Settings, queues: list[str], concurrency: int, service: str) -> int:
     """Work until a signal comes, or nothing does any more (progress.py); the exit status."""
-    startup.check(settings, log.warning)
+    startup.check(settings, startup.say)
     name = f"{queues[0] if len(queues) == 1 else 'stages'}-{os.getpid()}@{socket.gethostname()}"
     worker = tasks.app.Worker(
         hostname=name,
@@ -58,12 +64,14 @@ def serve(settings: Settings, queues: list[str], concurrency: int, service: str)
         quiet=True,
     )
     telemetry.load(settings)
-    _Processes(settings, queues).watch()
     drain = _Drain(settings.drain, worker)
     drain.watch()
+    vain = Vain(MOST_NOT_BEGUN * concurrency, lambda: drain.begin(CANNOT_BEGIN))
+    _Processes(settings, queues, vain).watch()
     beat = Beat(settings, service)
     Consumer.use = Said(settings, name, concurrency, lambda: len(state.active_requests))
     Consumer.progress = Progress(beat, tasks.app.conf.task_time_limit, lambda: drain.begin(CONSUMES_NO_MORE))
+    Consumer.vain = vain
     try:
         worker.start()
     finally:
@@ -83,6 +91,7 @@ class Consumer(consumer.Consumer):
     """can be read when a signal has come"""
     progress: ClassVar[Progress | None] = None
     use: ClassVar[Said | None] = None
+    vain: ClassVar[Vain | None] = None
     _looking: tuple[Any, ...] = ()
 
     def on_ready(self) -> None:
@@ -93,12 +102,13 @@ class Consumer(consumer.Consumer):
         super().on_ready()
         if self.hub is not None and self.bell is not None:
             self.hub.add_reader(self.bell, self.bell.recv, 1)
-        if self.hub is not None and self.progress is not None and self.use is not None:
+        if self.hub is not None and self.progress is not None and self.use is not None and self.vain is not None:
             self._look_no_more()
             self.progress.begin_anew()
             self._looking = (
                 self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self),
                 self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
+                self.hub.call_repeatedly(EVERY_SECONDS, self.vain.look),
             )
 
     def _look_no_more(self) -> None:
@@ -118,11 +128,35 @@ class Consumer(consumer.Consumer):
         super().on_close()
 
 
+class Vain:
+    """Children in a row that could not be made ready: they count them in memory that they share with their worker.
+
+    It calls `give_up`, once, when there were so many: it has messages in hand that others could do something with.
+    """
+
+    def __init__(self, most: int, give_up: Callable[[], None]) -> None:
+        self._most, self._give_up = most, give_up
+        self._number = memoryview(mmap.mmap(-1, 4)).cast("I")
+        self._gone = False
+
+    def none(self) -> None:
+        self._number[0] = 0
+
+    def one_more(self) -> None:
+        self._number[0] += 1
+
+    def look(self) -> None:
+        if self._number[0] >= self._most and not self._gone:
+            self._gone = True
+            log.error("worker_cannot_begin", extra={"tried": self._number[0]})
+            self._give_up()
+
+
 class _Processes:
     """Opens in each child process, after the fork, what tasks work with."""
 
-    def __init__(self, settings: Settings, queues: list[str]) -> None:
-        self._settings, self._queues = settings, queues
+    def __init__(self, settings: Settings, queues: list[str], vain: Vain) -> None:
+        self._settings, self._queues, self._vain = settings, queues, vain
         self._open = contextlib.ExitStack()
 
     def watch(self) -> None:
@@ -137,9 +171,11 @@ class _Processes:
             assert self._settings.database_url is not None
             url = self._settings.database_url.get_secret_value()
             self._open.enter_context(tasks.process(self._settings, url))
+            self._vain.none()
         except Exception:
             log.exception("process_not_begun", extra={"pause": REST_SECONDS})
             time.sleep(REST_SECONDS)
+            self._vain.one_more()
             os._exit(NOT_BEGUN)
 
     def _end(self, **_: Any) -> None:
@@ -183,13 +219,13 @@ class _Drain:
     def _wait(self) -> None:
         assert self._until is not None
         while (left := self._until - time.monotonic()) > 0:
-            log.warning("stopping; %s; at the most %.0f s more", _in_hand(), left)
+            log.warning("stopping", extra={"in_hand": _in_hand(), "seconds_left": round(left, 1)})
             time.sleep(min(SAY_SECONDS, left))
         self._force(f"not done after {self._seconds:g} s", self._status)
 
     def _force(self, why: str, status: int) -> None:
         """End at once, children first, without a word to the broker: it hands out again what was in hand."""
-        log.warning("%s: ending at once, %s is handed back", why, _in_hand())
+        log.warning("ending_at_once", extra={"why": why, "in_hand": _in_hand()})
         for child in getattr(getattr(self._worker.pool, "_pool", None), "_pool", None) or []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
@@ -197,6 +233,5 @@ class _Drain:
 
 
 def _in_hand() -> str:
-    """The tasks that run, in words."""
-    running = [f"{request.name} {request.argsrepr}" for request in list(state.active_requests)]
-    return f"waiting for {'; '.join(running)}" if running else "nothing in hand"
+    """The tasks that run; what is handed back where it ends at once."""
+    return "; ".join(f"{request.name} {request.argsrepr}" for request in list(state.active_requests)) or "nothing"

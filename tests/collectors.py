@@ -187,9 +187,8 @@ class Hanging:
 
 
 def log_lines(log: str) -> list[dict[str, Any]]:
-    """The JSON lines of a process' log."""
-    lines = [line for line in log.splitlines() if line.startswith("{")]
-    return [json.loads(line) for line in lines]
+    """A process' log: every line of it is a JSON object."""
+    return [json.loads(line) for line in log.splitlines()]
 
 
 def unresolved(spans: list[Span]) -> list[Span]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import enum
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +17,11 @@ from crochet_tasks.errors import SettingMissing
 if TYPE_CHECKING:
     from crochet_tasks.db.sessions import Database
     from crochet_tasks.keys import NewKey
-    from crochet_tasks.schemas import KeyLine
+    from crochet_tasks.schemas import KeyLine, SecurityLine
 
-keys = typer.Typer(no_args_is_help=True, help="See and change who may use the API: create, list, rotate, revoke.")
+keys = typer.Typer(
+    no_args_is_help=True, help="See and change who may use the API: create, list, rotate, revoke; and what was done."
+)
 
 
 class Scope(enum.StrEnum):
@@ -108,6 +112,38 @@ def revoke(key: Key, *, as_json: Json = False) -> None:
             print_json(line)
         else:
             typer.echo(_told(line))
+
+
+@keys.command()
+def log(
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Only of this key, or of who claimed to have it.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this tenant.")] = None,
+    since: Annotated[dt.datetime | None, typer.Option(metavar="TIME", help="Only from then on, in UTC.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="The newest N lines.")] = 100,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show the security log, oldest first: keys made, first used and ended, what was done and refused."""
+    from crochet_tasks import keys as service
+    from crochet_tasks.schemas import SecurityLog
+
+    after = None if since is None else since.replace(tzinfo=dt.UTC)
+    with _database() as database:
+        found = service.log(database, limit, key=key, tenant=tenant, since=after)
+    with output():
+        if as_json:
+            print_json(SecurityLog(lines=found))
+        for line in () if as_json else found:
+            typer.echo(_noted(line))
+
+
+def _noted(line: SecurityLine) -> str:
+    """What others have given stands in quotes, escaped: it does nothing to a terminal."""
+    given = {"address": line.address, "request": line.request, **(line.details or {})}
+    about = " ".join(f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None)
+    return f"{line.at:%Y-%m-%d %H:%M:%S}  {line.what}  {line.tenant or '-'}  {line.key or '-'}  {about}"
 
 
 def _show(made: NewKey, *, as_json: bool) -> None:

@@ -87,6 +87,7 @@ class Standing(enum.StrEnum):
 
     OPEN = "open"
     READY = "ready"
+    HELD = "held"
     PUBLISHED = "published"
     WAITING = "waiting"
     PARKED = "parked"
@@ -117,7 +118,7 @@ def list_work(
     corpus: OneCorpus = None,
     standing: Annotated[
         Standing | None,
-        typer.Option("--state", help="Only this state; `open` is ready, published, waiting and parked together."),
+        typer.Option("--state", help="Only this state; `open` is ready, held, published, waiting and parked together."),
     ] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many, at the most.")] = 50,

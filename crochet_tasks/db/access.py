@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, and_, case, cast, func, select, text, update
+from sqlalchemy import Connection, Interval, and_, bindparam, case, cast, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
@@ -73,9 +73,12 @@ def add_key(connection: Connection, values: dict[str, Any], lives: float | None)
 
 
 def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:
-    query = select(*_KEY).where(keys.c.prefix == prefix)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(_BY_PREFIX.with_for_update() if lock else _BY_PREFIX, {"wanted": prefix}).first()
     return None if row is None else KeyRow(*row)
+
+
+_BY_PREFIX = select(*_KEY).where(keys.c.prefix == bindparam("wanted"))
+"""made once: every request asks"""
 
 
 def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, str]]:
@@ -219,7 +222,37 @@ def note(connection: Connection, entry: Entry) -> None:
     connection.execute(insert(security_log).values(entry._asdict()))
 
 
-def noted(connection: Connection, most: int = 100) -> list[Entry]:
-    """The newest lines, newest first."""
-    query = select(*(security_log.c[name] for name in Entry._fields)).order_by(security_log.c.id.desc()).limit(most)
-    return [Entry(*row) for row in connection.execute(query)]
+class Noted(NamedTuple):
+    """A line as it is kept."""
+
+    at: dt.datetime
+    who: str
+    """user of the database"""
+    what: str
+    tenant: str | None
+    """its name"""
+    key: str | None
+    address: str | None
+    request: str | None
+    details: dict[str, Any] | None
+
+
+def noted(
+    connection: Connection,
+    most: int = 100,
+    *,
+    key: str | None = None,
+    tenant: int | None = None,
+    since: dt.datetime | None = None,
+) -> list[Noted]:
+    """The newest lines, newest first. Of a key's prefix also those of strangers who claimed to have it."""
+    given = (*(security_log.c[name] for name in ("at", "who", "what")), tenants.c.name)
+    query = select(*given, *(security_log.c[name] for name in ("key", "address", "request", "details")))
+    query = query.outerjoin_from(security_log, tenants, tenants.c.id == security_log.c.tenant)
+    if key is not None:
+        query = query.where(or_(security_log.c.key == key, security_log.c.details["claimed"].astext == key))
+    if tenant is not None:
+        query = query.where(security_log.c.tenant == tenant)
+    if since is not None:
+        query = query.where(security_log.c.at >= since)
+    return [Noted(*row) for row in connection.execute(query.order_by(security_log.c.id.desc()).limit(most))]

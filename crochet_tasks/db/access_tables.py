@@ -9,9 +9,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -21,24 +19,26 @@ from sqlalchemy import (
     Uuid,
     func,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from crochet_tasks.db.metadata import metadata, now
+from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
+
+SCOPED = "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']"
 
 tenants = Table(
     "tenants",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True),
+    numbered(Integer),
     Column("name", Text, nullable=False, unique=True),
     now("created_at"),
-    CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name"),
+    CheckConstraint(NAMED, name="name"),
     comment="To whom corpora and keys belong. Tenant 1, default, is that of the command line.",
 )
 
 keys = Table(
     "keys",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     Column("tenant", Integer, ForeignKey("tenants.id"), nullable=False, index=True),
     Column("prefix", Text, nullable=False, unique=True, comment="its public part: what it is called in logs"),
     Column("hash", LargeBinary, nullable=False, comment="SHA-256 of its secret part"),
@@ -46,15 +46,15 @@ keys = Table(
     Column("scopes", ARRAY(Text, dimensions=1), nullable=False),
     Column("tier", Text, nullable=False, server_default="standard", comment="which limit of requests applies"),
     now("created_at"),
-    Column("expires_at", DateTime(timezone=True)),
-    Column("revoked_at", DateTime(timezone=True)),
-    Column("last_used_at", DateTime(timezone=True), comment="to the minute"),
-    Column("rotated_at", DateTime(timezone=True)),
+    Column("expires_at", MOMENT),
+    Column("revoked_at", MOMENT),
+    Column("last_used_at", MOMENT, comment="to the minute"),
+    Column("rotated_at", MOMENT),
     Column("successor", BigInteger, ForeignKey("keys.id"), unique=True, comment="the key it was rotated to"),
     CheckConstraint("prefix ~ '^[a-z2-7]{10}$'", name="prefix"),
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
-    CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    CheckConstraint(SCOPED, name="scopes"),
     CheckConstraint("tier IN ('standard', 'high')", name="tier"),
     CheckConstraint("(rotated_at IS NULL) = (successor IS NULL)", name="rotated"),
     comment="API keys. A key is good while it is neither revoked nor expired.",
@@ -67,9 +67,9 @@ sessions = Table(
     Column("key", BigInteger, ForeignKey("keys.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("scopes", ARRAY(Text, dimensions=1), nullable=False, comment="those of its key or fewer"),
     now("created_at"),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("revoked_at", DateTime(timezone=True)),
-    CheckConstraint("cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']", name="scopes"),
+    Column("expires_at", MOMENT, nullable=False),
+    Column("revoked_at", MOMENT),
+    CheckConstraint(SCOPED, name="scopes"),
     Index("sessions_expires_at_idx", "expires_at"),
     comment="What a key was exchanged for: access tokens name it and are good while it and its key are.",
 )
@@ -80,7 +80,7 @@ refresh_tokens = Table(
     Column("hash", LargeBinary, primary_key=True, comment="SHA-256"),
     Column("session", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
     now("created_at"),
-    Column("used_at", DateTime(timezone=True), comment="used a second time, it ends the session"),
+    Column("used_at", MOMENT, comment="used a second time, it ends the session"),
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     comment="Each is good once.",
 )
@@ -102,7 +102,7 @@ idempotency = Table(
     Column("key", Text, primary_key=True, comment="as the client gave it"),
     Column("request", LargeBinary, nullable=False, comment="SHA-256 of all that was asked"),
     Column("status", SmallInteger, nullable=False),
-    Column("answer", JSONB(none_as_null=True), nullable=False, comment="body and headers"),
+    Column("answer", JSON, nullable=False, comment="body and headers"),
     now("created_at"),
     CheckConstraint("char_length(key) BETWEEN 1 AND 255", name="key"),
     CheckConstraint("octet_length(request) = 32", name="request"),
@@ -114,7 +114,7 @@ idempotency = Table(
 security_log = Table(
     "security_log",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     now("at"),
     Column("who", Text, nullable=False, server_default=func.current_user(), comment="user of the database"),
     Column("what", Text, nullable=False),
@@ -122,18 +122,7 @@ security_log = Table(
     Column("key", Text, comment="prefix of the key"),
     Column("address", Text, comment="of the client"),
     Column("request", Text, comment="its id"),
-    Column("details", JSONB(none_as_null=True)),
+    Column("details", JSON),
     Index("security_log_at_idx", "at"),
     comment="Keys made, used for the first time, refused; what administrators did. Append only, without secrets.",
 )
-
-APPEND_ONLY = """
-CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log
-FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
-"""
-KEPT_FOR_30_DAYS = """
-CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
-FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
-"""
-"""What is older may be deleted: nobody who gets in can take away what tells of it."""
-FIRST_TENANT = "INSERT INTO tenants (name) VALUES ('default')"

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db.corpora import SPENT
+from crochet_tasks.db.standing import standing
 from crochet_tasks.engine.geometry import Sides
 
 
 class Group(NamedTuple):
-    """Work of one corpus that is alike. `state`: ready, held, published, waiting, parked or failed; ages in seconds."""
+    """Work of one corpus that is alike. `state`: one of standing.OPEN, or failed; ages in seconds."""
 
     corpus: int
     kind: str
@@ -83,12 +83,7 @@ SELECT corpus, kind, sides, {state} AS standing, count(*), count(*) FILTER (WHER
 _WORK = " UNION ALL ".join(
     [
         _counted("'published'", "state = 'open' AND published_at IS NOT NULL"),
-        _counted(
-            "CASE WHEN not_before = 'infinity' THEN 'parked' WHEN not_before > clock_timestamp() THEN 'waiting' "
-            f"WHEN kind IN ('seed', 'grow') AND corpus IN (SELECT id FROM corpora WHERE {SPENT}) THEN 'held' "
-            "ELSE 'ready' END",
-            "state = 'open' AND published_at IS NULL",
-        ),
+        _counted(standing("clock_timestamp()"), "state = 'open' AND published_at IS NULL"),
         _counted("'failed'", "state = 'failed'"),
     ]
 )

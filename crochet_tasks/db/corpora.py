@@ -6,11 +6,12 @@ import enum
 import re
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select, text, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.access_tables import tenants
+from crochet_tasks.db.metadata import NAME
 from crochet_tasks.db.tables import corpora, counts
 from crochet_tasks.engine.geometry import Limits, Sides
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
@@ -58,7 +59,7 @@ def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = Fals
 def accepting(connection: Connection, number: int) -> Corpus | None:
     """The corpus, for which nobody else accepts a text or deletes it before the transaction ends; None: it is gone."""
     hold(connection, number, Lock.ACCEPTANCE)
-    row = connection.execute(_CORPORA.where(corpora.c.id == number, corpora.c.removed_at.is_(None))).first()
+    row = connection.execute(_THERE, {"number": number}).first()
     return None if row is None else _corpus(*row)
 
 
@@ -73,7 +74,7 @@ def checked(limits: Limits) -> Limits:
 
 def check_name(name: str) -> None:
     """Raise InvalidName unless a corpus can have that name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(NAME, name):
         raise InvalidName(name=name)
 
 
@@ -121,8 +122,8 @@ def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lo
 
     With `lock`, nobody changes it before the transaction ends.
     """
-    query = _seen(tenant).where(corpora.c.name == name)
-    row = connection.execute(query.with_for_update(key_share=True) if lock else query).first()
+    query = _NAMED.with_for_update(key_share=True) if lock else _NAMED
+    row = connection.execute(query, {"wanted": name, "of": tenant}).first()
     if row is None:
         raise unknown(connection, name, tenant)
     return _corpus(*row)
@@ -164,9 +165,14 @@ _PLAIN = ("id", "name", "version", "tenant", "description", "budget", "revision"
 _CORPORA = select(*(corpora.c[name] for name in (*_PLAIN, *Limits._fields)))
 
 
-def _seen(tenant: int) -> Select[Any]:
+def _seen(tenant: int | BindParameter[int]) -> Select[Any]:
     """The corpora that a tenant sees: its own, but for those that are being deleted."""
     return _CORPORA.where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
+
+
+_THERE = _CORPORA.where(corpora.c.id == bindparam("number"), corpora.c.removed_at.is_(None))
+_NAMED = _seen(bindparam("of")).where(corpora.c.name == bindparam("wanted"))
+"""made once: every request asks"""
 
 
 def _corpus(*row: Any) -> Corpus:
@@ -223,8 +229,11 @@ def counted(connection: Connection, corpus: int) -> dict[Sides, Change]:
 
 def total(connection: Connection, corpus: int) -> int:
     """How many orthos are stored."""
-    orthos = func.coalesce(func.sum(counts.c.orthos), 0)
-    return int(connection.execute(select(orthos).where(counts.c.corpus == corpus)).scalar_one())
+    return int(connection.execute(_TOTAL, {"of": corpus}).scalar_one())
+
+
+_TOTAL = select(func.coalesce(func.sum(counts.c.orthos), 0)).where(counts.c.corpus == bindparam("of"))
+"""made once, as it is what tags are made of"""
 
 
 SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"

@@ -55,18 +55,6 @@ def one(connection: Connection, corpus: int, number: int) -> TextSeen | None:
     return None if row is None else TextSeen(*row)
 
 
-def known(connection: Connection, corpus: int, sha256: bytes) -> bool:
-    """Whether the corpus has a text with this body that need not be ingested again."""
-    return bool(connection.execute(text(_KNOWN), {"corpus": corpus, "sha256": sha256}).scalar_one())
-
-
-_KNOWN = """
-SELECT EXISTS (
-    SELECT FROM texts WHERE corpus = :corpus AND sha256 = :sha256 AND state NOT IN ('failed', 'cancelled')
-)
-"""
-
-
 def waiting(connection: Connection, corpus: int, most: int) -> int:
     """How many texts of a corpus wait; `most` where there are more."""
     return int(connection.execute(text(_WAITING), {"corpus": corpus, "most": most}).scalar_one())

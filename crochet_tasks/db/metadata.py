@@ -1,8 +1,9 @@
-"""What all tables share: the collection they are in, how their constraints are named, and the time stamp."""
+"""What tables share: the collection they are in, how their constraints are named, and what many columns are."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, MetaData, func
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, func
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -14,6 +15,16 @@ metadata = MetaData(
     }
 )
 
+MOMENT = DateTime(timezone=True)
+JSON = JSONB(none_as_null=True)
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""what corpora and tenants may be called"""
+NAMED = f"name ~ '^{NAME}$'"
+
+
+def numbered(kind: type[Integer] = BigInteger) -> Column[int]:
+    return Column("id", kind, Identity(always=True), primary_key=True)
+
 
 def now(name: str) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+    return Column(name, MOMENT, nullable=False, server_default=func.clock_timestamp())

@@ -11,13 +11,12 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_co
 
 from crochet_tasks.db import outbox
 from crochet_tasks.db.corpora import SPENT
+from crochet_tasks.db.standing import OPEN, standing
 from crochet_tasks.db.tables import attempts, audit, corpora, dead_letters, texts, work
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Sides
 
 ENDED = ("failed", "done", "cancelled")
-OPEN = ("ready", "published", "waiting", "parked")
-"""Where open work stands: to be published, with the broker or a worker, until its time comes, until its turn comes."""
 SEARCHING = ("remediations", "seed", "grow")
 """kinds of work without which orthos are missing"""
 PATIENCE = "500ms"
@@ -25,10 +24,7 @@ PATIENCE = "500ms"
 
 _STANDING = case(
     (work.c.state != "open", work.c.state),
-    (work.c.published_at.is_not(None), "published"),
-    (work.c.not_before == literal_column("'infinity'::timestamptz"), "parked"),
-    (work.c.not_before > func.clock_timestamp(), "waiting"),
-    else_="ready",
+    else_=literal_column(standing("clock_timestamp()")),
 )
 
 
@@ -195,8 +191,8 @@ def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dic
     few = select(work.c.kind, _STANDING.label("standing")).where(condition).limit(most).subquery()
     query = select(few.c.kind, few.c.standing, func.count()).group_by(few.c.kind, few.c.standing)
     found: dict[str, dict[str, int]] = {}
-    for kind, standing, number in connection.execute(query.order_by(few.c.kind, few.c.standing)):
-        found.setdefault(kind, {})[standing] = int(number)
+    for kind, where, number in connection.execute(query.order_by(few.c.kind, few.c.standing)):
+        found.setdefault(kind, {})[where] = int(number)
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select, text
 
 from crochet_tasks.db.corpora import SPENT
+from crochet_tasks.db.standing import standing
 from crochet_tasks.db.tables import corpora
 
 WINDOWS = (30, 60, 300, 900)
@@ -103,11 +104,12 @@ def of_tenant(connection: Connection, tenant: int | None, most: int) -> dict[int
 def take(connection: Connection, ids: Sequence[int], most: int) -> dict[int, Seen]:
     """These corpora, by id. In one snapshot, or the numbers do not go together."""
     found = {number: Seen(corpora=1) for number in ids}
-    values = {"corpora": list(ids), "most": most, "spent": True}
+    values: dict[str, Any] = {"corpora": list(ids), "most": most}
     for number, version, orthos, waiting, spent in connection.execute(text(_STORE), values):
         found[number].versions, found[number].orthos, found[number].waiting_texts = version, int(orthos), waiting
         found[number].spent = spent
-    for row in _rows(connection, _open(), values):
+    held_back = [number for number, seen in found.items() if seen.spent]
+    for row in _rows(connection, _open(), {**values, "spent": held_back}):
         _note_open(found[row.corpus], row)
     for number, kind, failed in connection.execute(text(_FAILED), values):
         found[number].standing[kind, "failed"] += failed
@@ -183,12 +185,11 @@ SELECT mine.corpus, kind, count(*)
  GROUP BY mine.corpus, kind
 """
 
-_STANDING = """
-CASE WHEN published_at IS NOT NULL THEN 'published' WHEN not_before = 'infinity' THEN 'parked'
-     WHEN not_before > now() THEN 'waiting' ELSE 'ready' END
-"""
 _AGE = "extract(epoch FROM now() - greatest(created_at, reopened_at))"
 """seconds since it became due, or an operator opened it again"""
+
+
+_SPENT = "= ANY(CAST(:spent AS int[]))"
 
 
 @cache
@@ -197,7 +198,7 @@ def _open() -> str:
 SELECT mine.corpus, kind, standing, count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS tried,
        sum(size) AS size, {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS came_{window}")}
   {_OF_EACH} (
-       SELECT kind, size, attempts, {_STANDING} AS standing, {_AGE} AS age
+       SELECT kind, size, attempts, {standing("now()", _SPENT)} AS standing, {_AGE} AS age
          FROM work WHERE work.corpus = mine.corpus AND state = 'open' LIMIT :most
        ) AS opened
  GROUP BY mine.corpus, kind, standing

@@ -11,11 +11,8 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
-    Connection,
-    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -27,15 +24,15 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE
 
-from crochet_tasks.db.access_tables import APPEND_ONLY, FIRST_TENANT, KEPT_FOR_30_DAYS, tenants
-from crochet_tasks.db.metadata import metadata, now
+from crochet_tasks.db.access_tables import tenants
+from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
 
 corpora = Table(
     "corpora",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True),
+    numbered(Integer),
     Column("tenant", Integer, ForeignKey(tenants.c.id), nullable=False, server_default="1"),
     Column("name", Text, nullable=False),
     Column("description", Text, nullable=False, server_default=""),
@@ -46,9 +43,9 @@ corpora = Table(
     Column("version", Integer, nullable=False, server_default="0"),
     Column("revision", Integer, nullable=False, server_default="1", comment="of name, description and budget"),
     now("created_at"),
-    Column("removed_at", DateTime(timezone=True), comment="since then nobody sees it, and the relay deletes it"),
+    Column("removed_at", MOMENT, comment="since then nobody sees it, and the relay deletes it"),
     Index("corpora_tenant_name_key", "tenant", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
-    CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'", name="name"),
+    CheckConstraint(NAMED, name="name"),
     CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
     CheckConstraint("max_side BETWEEN 2 AND 64", name="max_side"),
     CheckConstraint("max_cells BETWEEN 4 AND 1024", name="max_cells"),
@@ -62,7 +59,7 @@ corpora = Table(
 texts = Table(
     "texts",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
     Column("seq", Integer, nullable=False, comment="place in the order of acceptance"),
     Column("title", Text, nullable=False),
@@ -73,10 +70,10 @@ texts = Table(
     Column("reached", Integer, comment="how many phrases there were after the last part that was ingested"),
     Column("version", Integer, comment="the version of the context that this text made"),
     Column("phrases", Integer, comment="how many phrases that version has, the empty one included: its limit"),
-    Column("error", JSONB(none_as_null=True)),
+    Column("error", JSON),
     now("accepted_at"),
-    Column("finished_at", DateTime(timezone=True)),
-    Column("origin", JSONB(none_as_null=True), comment="the request that brought it, and its traceparent"),
+    Column("finished_at", MOMENT),
+    Column("origin", JSON, comment="the request that brought it, and its traceparent"),
     UniqueConstraint("corpus", "seq"),
     UniqueConstraint("corpus", "version"),
     UniqueConstraint("corpus", "sha256"),
@@ -127,7 +124,7 @@ phrases = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     Column("key", Uuid, nullable=False, unique=True, comment="uuid5 of what made it: the same step makes it once"),
     Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False, index=True),
     Column("sides", ARRAY(SmallInteger, dimensions=1), nullable=False, comment="canonical"),
@@ -170,17 +167,15 @@ work = Table(
     Column("sides", ARRAY(SmallInteger, dimensions=1), comment="shape of the batch"),
     Column("state", Text, nullable=False, server_default="open"),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
-    Column("error", JSONB(none_as_null=True)),
+    Column("error", JSON),
     Column("upto", Integer, comment="the version up to which it was searched"),
     Column("found", Integer, nullable=False, server_default="0", comment="orthos that were stored when it was done"),
     now("created_at"),
-    Column("not_before", DateTime(timezone=True)),
-    Column("published_at", DateTime(timezone=True)),
-    Column("reopened_at", DateTime(timezone=True), comment="when an operator opened it again"),
-    Column("finished_at", DateTime(timezone=True)),
-    Column(
-        "origin", JSONB(none_as_null=True), comment="the request that caused it, and the traceparent of who wrote it"
-    ),
+    Column("not_before", MOMENT),
+    Column("published_at", MOMENT),
+    Column("reopened_at", MOMENT, comment="when an operator opened it again"),
+    Column("finished_at", MOMENT),
+    Column("origin", JSON, comment="the request that caused it, and the traceparent of who wrote it"),
     CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'seed', 'grow')", name="kind"),
     CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
     CheckConstraint("(state IN ('done', 'cancelled')) <= (finished_at IS NOT NULL)", name="finished"),
@@ -227,12 +222,12 @@ work = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     Column("work", Uuid, ForeignKey("work.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False, comment="of the work"),
     Column("number", SmallInteger, nullable=False, comment="begins anew when an operator opens the work again"),
     now("at"),
-    Column("error", JSONB(none_as_null=True), nullable=False, comment="code, message, type, context and where it was"),
+    Column("error", JSON, nullable=False, comment="code, message, type, context and where it was"),
     # Statistics read the last ones of a corpus.
     Index("attempts_corpus_idx", "corpus", "at"),
     comment="Every try of work that did not succeed.",
@@ -241,13 +236,13 @@ attempts = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     Column("queue", Text, nullable=False),
     Column("reason", Text, nullable=False, comment="why the broker gave the message up"),
     Column("task", Text, comment="the task it was for, if it says so"),
     Column("message", Text, comment="its id, if it has one"),
     Column("body", LargeBinary, nullable=False, comment="its beginning"),
-    Column("died_at", DateTime(timezone=True), nullable=False),
+    Column("died_at", MOMENT, nullable=False),
     now("noted_at"),
     comment="Messages that the broker gave up and that name no work of ours. Work that died is in `work`, as failed.",
 )
@@ -266,148 +261,12 @@ counts = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    numbered(),
     now("at"),
     Column("who", Text, nullable=False, server_default=func.current_user()),
     Column("what", Text, nullable=False),
     Column("subject", Text, nullable=False, index=True),
-    Column("before", JSONB(none_as_null=True)),
-    Column("after", JSONB(none_as_null=True)),
+    Column("before", JSON),
+    Column("after", JSON),
     comment="Every change of state of texts and work, append only.",
 )
-
-
-# ── what is not a table ─────────────────────────────────────────────────────────────────────────
-
-PROGRAMS = (
-    # Bulk values do not compress in the server, but must be read in slices: EXTERNAL.
-    "ALTER TABLE batches ALTER COLUMN cells SET STORAGE EXTERNAL",
-    "ALTER TABLE remediations ALTER COLUMN phrases SET STORAGE EXTERNAL",
-    "ALTER TABLE phrases ALTER COLUMN parent SET STORAGE EXTERNAL",
-    "ALTER TABLE phrases ALTER COLUMN word SET STORAGE EXTERNAL",
-    """
-    CREATE FUNCTION word_at(cells bytea, width integer, place integer) RETURNS integer
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN get_byte(cells, width * place) + (get_byte(cells, width * place + 1) << 8)
-        + CASE WHEN width = 4
-               THEN (get_byte(cells, width * place + 2) << 16) + (get_byte(cells, width * place + 3) << 24)
-               ELSE 0 END
-    """,
-    # One ortho per row, for people: select * from orthos where corpus = 'main' limit 10.
-    """
-    CREATE VIEW orthos AS
-    SELECT corpora.name AS corpus, array_to_string(batches.sides, 'x') AS shape, box.words,
-           batches.sides, batches.born AS seen, batches.id AS batch, place, tenants.name AS tenant
-      FROM batches
-      JOIN corpora ON corpora.id = batches.corpus
-      JOIN tenants ON tenants.id = corpora.tenant
-     CROSS JOIN LATERAL (SELECT batches.cells || ''::bytea AS cells OFFSET 0) AS unpacked  -- fetched once per batch
-     CROSS JOIN LATERAL generate_series(0, batches.count - 1) AS place
-     CROSS JOIN LATERAL (
-           SELECT array_agg(words.word ORDER BY cell) AS words
-             FROM generate_series(0, box_cells(batches.sides) - 1) AS cell
-             JOIN words ON words.corpus = batches.corpus
-              AND words.id = word_at(unpacked.cells, batches.width, cell * batches.count + place)
-           ) AS box
-    """,
-    """
-    CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO audit (what, subject, before, after)
-        VALUES ('text.' || NEW.state, 'text ' || NEW.id,
-                CASE WHEN TG_OP = 'UPDATE' THEN jsonb_build_object('state', OLD.state, 'version', OLD.version) END,
-                jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error));
-        RETURN NULL;
-    END $$
-    """,
-    "CREATE TRIGGER texts_audit_insert AFTER INSERT ON texts FOR EACH ROW EXECUTE FUNCTION audit_text()",
-    """
-    CREATE TRIGGER texts_audit_update AFTER UPDATE OF state ON texts FOR EACH ROW
-    WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION audit_text()
-    """,
-    # Per statement: many items are written and done at once.
-    """
-    CREATE FUNCTION audit_work_written() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO audit (what, subject, after)
-        SELECT 'work.' || state, 'work ' || id, jsonb_build_object('state', state, 'kind', kind, 'subject', subject)
-          FROM written;
-        RETURN NULL;
-    END $$
-    """,
-    """
-    CREATE FUNCTION audit_work_changed() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO audit (what, subject, before, after)
-        SELECT 'work.' || CASE WHEN now.state <> was.state THEN now.state ELSE 'postponed' END, 'work ' || now.id,
-               jsonb_build_object('state', was.state, 'attempts', was.attempts),
-               jsonb_build_object('state', now.state, 'attempts', now.attempts, 'error', now.error)
-          FROM after AS now JOIN before AS was ON was.id = now.id
-         WHERE now.state <> was.state OR now.attempts > was.attempts;
-        RETURN NULL;
-    END $$
-    """,
-    """
-    CREATE TRIGGER work_audit_insert AFTER INSERT ON work REFERENCING NEW TABLE AS written
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_written()
-    """,
-    """
-    CREATE TRIGGER work_audit_update AFTER UPDATE ON work REFERENCING OLD TABLE AS before NEW TABLE AS after
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_changed()
-    """,
-    """
-    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION '% is append only', TG_TABLE_NAME;
-    END $$
-    """,
-    """
-    CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
-    """,
-    APPEND_ONLY,
-    KEPT_FOR_30_DAYS,
-    FIRST_TENANT,
-)
-"""Run after the tables were made."""
-
-FUNCTIONS_OF_CHECKS = (
-    # Postgres calls convert_to stable because encodings can be redefined; into UTF-8 it always gives the same.
-    """
-    CREATE FUNCTION word_hash(word text) RETURNS bytea
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN sha256(convert_to(word, 'UTF8'))
-    """,
-    # How many cells a box has; 0 where the sides are none of an ortho: fewer than two, one below 2, or not ascending.
-    """
-    CREATE FUNCTION box_cells(sides smallint[]) RETURNS integer
-    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-    DECLARE
-        cells integer := 1;
-        side smallint;
-        before smallint := 2;
-    BEGIN
-        IF coalesce(array_length(sides, 1), 0) < 2 THEN
-            RETURN 0;
-        END IF;
-        FOREACH side IN ARRAY sides LOOP
-            IF side < before THEN
-                RETURN 0;
-            END IF;
-            cells := cells * side;
-            before := side;
-        END LOOP;
-        RETURN cells;
-    END $$
-    """,
-)
-"""Run before the tables are made: their constraints call these."""
-
-
-def create(connection: Connection) -> None:
-    """Make the whole schema in an empty database: what the migrations are held against."""
-    for statement in FUNCTIONS_OF_CHECKS:
-        connection.execute(text(statement))
-    metadata.create_all(connection)
-    for statement in PROGRAMS:
-        connection.execute(text(statement))

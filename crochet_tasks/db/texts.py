@@ -30,23 +30,34 @@ class TextRow(NamedTuple):
 _COLUMNS = [texts.c[name] for name in TextRow._fields]
 
 
-def accept(connection: Connection, corpus: int, title: str, body: str) -> tuple[TextRow, bool]:
-    """The text with this body, and whether it is to be ingested. The caller holds the corpus' ACCEPTANCE lock.
+GIVEN_UP = ("failed", "cancelled")
+"""states of texts that become no version, unless they are handed in again"""
 
-    One that failed before, or was cancelled, gets another try, at the end of the line.
-    """
+
+def known(connection: Connection, corpus: int, body: str) -> TextRow | None:
+    """The text with this body, in whichever state. The caller holds the corpus' ACCEPTANCE lock."""
     sha256 = hashlib.sha256(body.encode()).digest()
-    known = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
-    if known is not None and known.state not in ("failed", "cancelled"):
-        return TextRow(*known), False
-    last = select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
-    if known is not None:
-        again = {"seq": last, "state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
-        again |= {"origin": origin.row()}
-        changed = update(texts).where(texts.c.id == known.id).values(again).returning(*_COLUMNS)
-        return TextRow(*connection.execute(changed).one()), True
-    values = {"corpus": corpus, "seq": last, "title": title, "body": body, "sha256": sha256, "origin": origin.row()}
-    return TextRow(*connection.execute(insert(texts).values(values).returning(*_COLUMNS)).one()), True
+    row = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
+    return None if row is None else TextRow(*row)
+
+
+def accept(connection: Connection, corpus: int, title: str, body: str) -> TextRow:
+    """A text that is not `known`, at the end of the line."""
+    values = {"corpus": corpus, "title": title, "body": body, "sha256": hashlib.sha256(body.encode()).digest()}
+    new = insert(texts).values(**values, seq=_last(corpus), origin=origin.row())
+    return TextRow(*connection.execute(new.returning(*_COLUMNS)).one())
+
+
+def accept_again(connection: Connection, text: TextRow) -> TextRow:
+    """One that was given up, for another try, at the end of the line."""
+    again = {"state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
+    changed = update(texts).where(texts.c.id == text.id).values(**again, seq=_last(text.corpus), origin=origin.row())
+    return TextRow(*connection.execute(changed.returning(*_COLUMNS)).one())
+
+
+def _last(corpus: int) -> ScalarSelect[int]:
+    """The end of the line. The caller holds the corpus' ACCEPTANCE lock."""
+    return select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
 
 
 def next_in_line(connection: Connection, corpus: int) -> TextRow | None:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 Sides = tuple[int, ...]
 Cells = npt.NDArray[np.integer]
 """Word ids of orthos of one shape, shape (cells, orthos)."""
+Halves = npt.NDArray[np.uint64]
+"""Ids in two halves, shape (orthos, 2); of words shape (2, words)."""
 SHAPES_KEPT = 256
 """whose lines, shells and slabs are kept: of large ones they take 100 KB each, and there are thousands of shapes"""
 
@@ -168,7 +170,7 @@ def canonical(sides: Sides, words: tuple[str, ...]) -> tuple[Sides, tuple[str, .
     return box.shape, tuple(words[cell] for cell in box.ravel())
 
 
-def ids(sides: Sides, cells: Cells, word_hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def ids(sides: Sides, cells: Cells, word_hashes: Halves) -> Halves:
     """The 128-bit ids of orthos as two numbers each, shape (orthos, 2).
 
     `word_hashes`, shape (2, words), are 128 bits of each word itself, so an id depends on the sides
@@ -176,26 +178,31 @@ def ids(sides: Sides, cells: Cells, word_hashes: npt.NDArray[np.uint64]) -> npt.
     of MurmurHash3's 64-bit mix, after Appleby) over the sides and then the cells. It is made to tell
     orthos apart, not to withstand somebody who looks for a collision.
     """
-    halves = []
-    for half in range(2):
-        state = np.full(cells.shape[1], 0x9E3779B97F4A7C15 + half, np.uint64)
-        for side in (len(sides), *sides):
-            _stir(state, np.uint64(side))
-        for column in cells:
-            _stir(state, word_hashes[half].take(column))
-        halves.append(state)
-    return np.stack(halves, axis=1)
+    state = np.empty((2, cells.shape[1]), np.uint64)  # both halves at once: of a few orthos a call costs more than they
+    state[:] = [[0x9E3779B97F4A7C15], [0x9E3779B97F4A7C16]]
+    room = np.empty_like(state)
+    for side in (len(sides), *sides):
+        _stir(state, np.uint64(side), room)
+    for column in cells:
+        _stir(state, word_hashes.take(column, axis=1), room)
+    return state.T
 
 
-def _stir(state: npt.NDArray[np.uint64], value: npt.NDArray[np.uint64] | np.uint64) -> None:
+def _stir(state: Halves, value: Halves | np.uint64, room: Halves) -> None:
     state ^= value
-    state ^= state >> np.uint64(33)
+    state ^= np.right_shift(state, np.uint64(33), out=room)
     state *= np.uint64(0xFF51AFD7ED558CCD)
-    state ^= state >> np.uint64(29)
+    state ^= np.right_shift(state, np.uint64(29), out=room)
     state *= np.uint64(0xC4CEB9FE1A85EC53)
-    state ^= state >> np.uint64(32)
+    state ^= np.right_shift(state, np.uint64(32), out=room)
 
 
-def id_text(halves: npt.NDArray[np.uint64]) -> str:
+def id_text(halves: Halves) -> str:
     """One id as people see it: 32 hexadecimal digits."""
-    return f"{int(halves[0]):016x}{int(halves[1]):016x}"
+    return id_texts(halves[None])[0]
+
+
+def id_texts(ids: Halves) -> list[str]:
+    """Ids, shape (orthos, 2), as people see them."""
+    digits = ids.astype(">u8").tobytes().hex()
+    return [digits[first : first + 32] for first in range(0, len(digits), 32)]

@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,18 +25,11 @@ from crochet_tasks.serving import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests import forks
+from tests.acceptance.commands import CROCHET, SEARCH, WHOLE
 from tests.integration import steps
 from tests.oracle import Ortho
 
 ROOT = Path(__file__).parents[2]
-CROCHET = (sys.executable, "-m", "crochet_tasks.cli")
-STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
-SEARCH = ("worker", "--queues", "search")
-STORE = ("worker", "--queues", "orthos")
-EVERYTHING = ("worker",)
-RELAY = ("relay",)
-WHOLE = (RELAY, STAGES, SEARCH, STORE)
-"""one of each process that a deployment needs"""
 QUICK = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
 
 
@@ -59,7 +51,8 @@ class Cluster:
         self.folder = folder
         self._forked = forked
         self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}  # noqa: TID251 - for our children
+        own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}  # killed ones leave folders there
+        self._environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
         self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}
         self._started: dict[str, Started] = {}

@@ -24,7 +24,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from crochet_tasks import app as tasks
-from crochet_tasks import census, cli, work
+from crochet_tasks import census, cli, work, worker
 from crochet_tasks.app import Step
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseConflict
@@ -223,9 +223,20 @@ def overlook() -> None:
     amqp.Channel._on_basic_cancel = amqp.Channel._remove_tag
 
 
+def barren() -> None:
+    """No child of a worker can be made ready."""
+    worker.REST_SECONDS = 0.1
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError("a test")
+
+    tasks.process = fail  # type: ignore[assignment]
+
+
 FAULTS: dict[str, Callable[..., object]] = {
     "quick": quick,
     "overlook": overlook,
+    "barren": barren,
     "die": lambda *arguments: Dying(*arguments).install(),
     "poison": poison,
     "later": later,

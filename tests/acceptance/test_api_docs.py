@@ -12,7 +12,8 @@ import pytest
 from crochet_tasks import keys
 from crochet_tasks.keys import Wanted
 from crochet_tasks.statistics_answers import StatisticsNow, StatusFile
-from tests.acceptance.cluster import EVERYTHING, RELAY, ROOT, Cluster, cluster, until
+from tests.acceptance.cluster import ROOT, Cluster, cluster, until
+from tests.acceptance.commands import EVERYTHING, RELAY
 from tests.server import take_port
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]

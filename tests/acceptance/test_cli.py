@@ -1,4 +1,4 @@
-"""The command line as a program: started, read from, interrupted, killed. Expected orthos come from the oracle."""
+"""The command line as a program. Expected orthos come from the oracle."""
 
 from __future__ import annotations
 
@@ -7,96 +7,32 @@ import functools
 import json
 import os
 import re
-import select
-import signal
-import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from crochet_tasks.app import process
 from crochet_tasks.db import schema
 from crochet_tasks.db.embedded import EmbeddedPostgres
-from crochet_tasks.db.sessions import Database
 from crochet_tasks.schemas import OrthoLine, RunReport, Status
-from crochet_tasks.settings import Settings, environment
-from tests import forks, oracle
+from tests import oracle
+from tests.acceptance.cli import (
+    EVENING,
+    HARBOUR,
+    closure,
+    crochet,
+    execute,
+    exported,
+    fed,
+    in_shell,
+    refused,
+    report_of,
+    shapes,
+)
+from tests.acceptance.commands import CROCHET
 
 pytestmark = pytest.mark.acceptance
-
-ROOT = Path(__file__).parents[2]
-HARBOUR = ROOT / "examples" / "harbour.txt"
-EVENING = ROOT / "examples" / "harbour-evening.txt"
-CROCHET = [sys.executable, "-m", "crochet_tasks.cli"]
-SECONDS = 60.0
-
-
-def crochet(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return forks.run([*CROCHET, *map(str, arguments)], environment(), SECONDS, stdin)
-
-
-def started(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*CROCHET, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def in_shell(line: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
-
-
-def report_of(done: subprocess.CompletedProcess[str]) -> RunReport:
-    """The one JSON object on standard output."""
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1
-    return RunReport.model_validate_json(done.stdout)
-
-
-def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *says: str) -> None:
-    """Nothing on standard output, one line on standard error."""
-    assert (done.returncode, done.stdout) == (exit_code, "")
-    assert re.fullmatch(rf"crochet: .+ \[{code}\]\n", done.stderr), done.stderr
-    for part in says:
-        assert part in done.stderr
-
-
-def exported(state: Path, corpus: str = "main") -> dict[oracle.Ortho, int]:
-    """Every stored ortho and when it was born; each is there once."""
-    done = crochet("export", "--state", state, "--corpus", corpus)
-    assert done.returncode == 0, done.stderr
-    lines = [OrthoLine.model_validate_json(line) for line in done.stdout.splitlines()]
-    orthos = {(tuple(line.shape), tuple(line.words)): line.born for line in lines}
-    assert len(orthos) == len(lines) == len({line.id for line in lines})
-    return orthos
-
-
-def shapes(orthos: dict[oracle.Ortho, int]) -> dict[str, int]:
-    return dict(Counter("x".join(map(str, sides)) for sides, _ in orthos))
-
-
-@functools.cache
-def closure(*files: Path, **limits: int) -> dict[oracle.Ortho, int]:
-    return oracle.closure([file.read_text() for file in files], **limits)
-
-
-@contextmanager
-def database(state: Path) -> Iterator[Database]:
-    """The private database of a state folder, behind the program's back."""
-    with EmbeddedPostgres(state) as server, process(Settings.load(), server.url) as opened:
-        yield opened.database
-
-
-def execute(state: Path, *statements: str) -> None:
-    with database(state) as opened, opened.transaction() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 @pytest.fixture
@@ -110,24 +46,6 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = tmp_path_factory.mktemp("harbour") / "state"
     assert crochet("run", HARBOUR, "--state", state).returncode == 0
     return state
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small pieces of work, so that there is time to interrupt them."""
-    monkeypatch.setenv("CROCHET_BATCH_ORTHOS", "1")
-    monkeypatch.setenv("CROCHET_RESULT_BYTES", "1")
-
-
-@pytest.fixture
-def large(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Callable[[], None]:
-    """Back to pieces of work of the usual size."""
-
-    def back() -> None:
-        monkeypatch.delenv("CROCHET_BATCH_ORTHOS")
-        monkeypatch.delenv("CROCHET_RESULT_BYTES")
-
-    return back
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +96,7 @@ def test_run_without_json_draws_the_best_and_counts_shapes(harbour: Path) -> Non
 def test_standard_input_and_a_byte_order_mark(state: Path) -> None:
     """Several files are versions in the order given; the same body under another name is the same text."""
     sea, shore = b"\xef\xbb\xbfthe sea and the sky", b"the sea. the sky. sea and. sky and."
-    report = report_of(crochet("run", "-", "--state", state, "--corpus", "sea", "--json", stdin=shore))
+    report = report_of(fed(shore, "run", "-", "--state", state, "--corpus", "sea", "--json"))
     assert (report.corpus, report.texts, report.total) == ("sea", 1, 1)
     other = state.parent / "other.txt"
     other.write_bytes(shore)
@@ -186,123 +104,6 @@ def test_standard_input_and_a_byte_order_mark(state: Path) -> None:
     done = crochet("run", other, state.parent / "sea.txt", "--state", state, "--corpus", "sea", "--json")
     assert "already, as 'standard input'" in done.stderr
     assert report_of(done).texts == 2
-
-
-@pytest.mark.usefixtures("ready_state")
-def test_a_budget_stops_early_and_a_later_run_goes_on(
-    state: Path, monkeypatch: pytest.MonkeyPatch, large: Callable[[], None]
-) -> None:
-    """Also without the text; texts that came after the budget was reached are versions already."""
-    first = report_of(crochet("run", HARBOUR, "--state", state, "--budget", 20, "--json"))
-    assert (first.ended, first.closed) == ("budget", False)
-    assert first.total >= 20
-    assert first.open_work > 0
-    large()
-    waits = report_of(crochet("run", EVENING, "--state", state, "--budget", 1, "--json"))
-    assert (waits.version, waits.total, waits.ended) == (2, first.total, "budget")
-    shown = crochet("run", "--state", state, "--budget", 1)
-    assert f"the budget is reached: {waits.open_work} pieces of work are open" in shown.stdout
-    assert report_of(crochet("run", "--state", state, "--json")).closed
-    assert exported(state) == closure(HARBOUR, EVENING)
-
-
-# ── interrupted and killed ──────────────────────────────────────────────────────────────────────
-
-
-def begun(state: Path, *arguments: object) -> subprocess.Popen[str]:
-    """A run in the middle of its work."""
-    running = started("run", HARBOUR, EVENING, "--state", state, *arguments)
-    assert running.stderr is not None
-    while not re.search(r"work [1-9]\d* open, [1-9]\d* done", running.stderr.readline()):
-        assert running.poll() is None
-    return running
-
-
-@pytest.mark.usefixtures("ready_state")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_stops_cleanly_and_the_next_run_goes_on(
-    state: Path, large: Callable[[], None], number: signal.Signals
-) -> None:
-    running = begun(state, "--json")
-    running.send_signal(number)
-    output, errors = running.communicate(timeout=SECONDS)
-    assert running.returncode == 128 + number, errors
-    report = RunReport.model_validate_json(output)
-    assert (report.ended, report.closed) == ("stopped", False)
-    assert report.open_work > 0
-    large()
-    assert report_of(crochet("run", HARBOUR, EVENING, "--state", state, "--json")).closed
-    assert exported(state) == closure(HARBOUR, EVENING)
-
-
-@pytest.mark.usefixtures("ready_state")
-def test_killed_the_next_run_goes_on(state: Path, large: Callable[[], None]) -> None:
-    """Twice, and then to the end."""
-    for _ in range(2):
-        running = begun(state)
-        running.kill()
-        running.communicate(timeout=SECONDS)
-    large()
-    assert report_of(crochet("run", HARBOUR, EVENING, "--state", state, "--json")).closed
-    assert exported(state) == closure(HARBOUR, EVENING)
-    checked = crochet("verify", "--closure", "--state", state)
-    assert (checked.returncode, checked.stdout) == (0, "corpus 'main': no problems\n"), checked.stderr
-
-
-@pytest.mark.usefixtures("ready_state")
-def test_a_terminal_shows_live_progress_and_ctrl_c_reaches_it(
-    state: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a pseudo-terminal, with both streams on it: a table that is drawn over, a clean stop, then grids."""
-    terminal, theirs = os.openpty()
-    # The terminal must be its own, else Ctrl-C is but a character.
-    wrapper = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    running = subprocess.Popen(
-        [sys.executable, "-c", wrapper, *CROCHET, "run", str(HARBOUR), "--state", str(state)], cwd=ROOT, stdin=theirs
-    )
-    os.close(theirs)
-    shown = _read_until(terminal, lambda seen: "elapsed" in seen and re.search(r"[1-9]\d* orthos", seen) is not None)
-    assert "\x1b[?25l" in shown  # the cursor is hidden: something moves
-    os.write(terminal, b"\x03")
-    shown += _read_until(terminal, lambda _: False)
-    os.close(terminal)
-    assert running.wait(SECONDS) == 130
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-    assert "volume" in plain
-    assert "└──" in plain
-    assert re.search(r"stopped: \d+ pieces of work are open; 'crochet run' goes on with them", plain)
-    assert "Traceback" not in plain
-
-
-def _read_until(terminal: int, enough: Callable[[str], bool]) -> str:
-    """What a terminal shows, until it is enough or it is closed."""
-    seen, end = b"", time.monotonic() + SECONDS
-    while time.monotonic() < end and not enough(seen.decode(errors="replace")):
-        if select.select([terminal], [], [], 0.5)[0]:
-            read = b""
-            with suppress(OSError):  # EIO: nobody has it open any more
-                read = os.read(terminal, 65536)
-            if not read:
-                break
-            seen += read
-    return seen.decode(errors="replace")
-
-
-@pytest.mark.usefixtures("ready_state")
-def test_a_second_signal_stops_at_once(state: Path, large: Callable[[], None]) -> None:
-    """What was under way is rolled back and done again."""
-    running = begun(state)
-    running.send_signal(signal.SIGSTOP)  # so that both arrive before it acts on the first
-    running.send_signal(signal.SIGINT)
-    running.send_signal(signal.SIGTERM)
-    running.send_signal(signal.SIGCONT)
-    running.communicate(timeout=SECONDS)
-    assert running.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
-    large()
-    assert report_of(crochet("run", "--state", state, "--json")).closed
-    assert exported(state) == closure(HARBOUR, EVENING)
 
 
 # ── export ──────────────────────────────────────────────────────────────────────────────────────
@@ -390,7 +191,7 @@ def test_a_bad_file_leaves_nothing_behind(
 def test_an_unreadable_and_an_endless_file(state: Path) -> None:
     refused(crochet("run", "/proc/self/mem", "--state", state), 3, "text_unreadable", "cannot be read")
     refused(crochet("run", "/dev/zero", "--state", state), 3, "text_too_large", "CROCHET_MAX_TEXT_BYTES")
-    refused(crochet("run", "-", "--state", state, stdin=b"..."), 3, "text_without_words", "standard input")
+    refused(fed(b"...", "run", "-", "--state", state), 3, "text_without_words", "standard input")
     assert not state.exists()
 
 

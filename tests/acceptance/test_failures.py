@@ -9,21 +9,13 @@ import pytest
 from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
-from tests.acceptance.cluster import (
-    RELAY,
-    SEARCH,
-    STAGES,
-    STORE,
-    Cluster,
-    accept,
-    check,
-    corpus_of,
-    until,
-    until_closed,
-)
+from tests.acceptance.cluster import Cluster, accept, check, corpus_of, until, until_closed
+from tests.acceptance.commands import RELAY, SEARCH, STAGES, STORE
 from tests.acceptance.conftest import Deploy
 from tests.acceptance.faulty import faulty
+from tests.acceptance.test_metrics import Scraped
 from tests.integration import steps
+from tests.server import take_port
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -34,10 +26,10 @@ BURIED = '"event": "message_died"'
 """in the relay's log"""
 
 
-def start(deployment: Cluster, fault: str) -> tuple[str, str]:
+def start(deployment: Cluster, fault: str, **environment: str) -> tuple[str, str]:
     """A deployment in which the word "poison" does this; its relay and the worker that ingests."""
     relay, *_ = (deployment.start(*command) for command in (RELAY, SEARCH, STORE))
-    return relay, deployment.start(*STAGES, program=faulty(fault, "poison"))
+    return relay, deployment.start(*STAGES, program=faulty(fault, "poison"), **environment)
 
 
 def failed(process: Process, corpus: Corpus) -> list[tuple[object, ...]]:
@@ -95,7 +87,9 @@ def test_trouble_that_does_not_end(deploy: Deploy) -> None:
     deployment = deploy(CROCHET_MAX_ATTEMPTS=str(ATTEMPTS), CROCHET_RETRY_FIRST="0.5", CROCHET_RETRY_LONGEST="60")
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
-        start(deployment, "later")
+        told, port = Scraped(), take_port()
+        _, stages = start(deployment, "later", CROCHET_METRICS_PORT=str(port))
+        told.ports[stages] = port
         accept(process, corpus, TEXTS[:1])
         # So no second knock for the bad one is on its way, which would cut a pause short.
         until_closed(process, corpus, deployment, 60)
@@ -107,6 +101,9 @@ def test_trouble_that_does_not_end(deploy: Deploy) -> None:
         others_proceed(process, corpus, deployment)
         assert failed(process, corpus) == [("failed", "failed", "database_conflict", "database_conflict", ATTEMPTS)]
         check_pauses(process)
+        assert told.by("crochet_work_retried_total", "code") == {"database_conflict": ATTEMPTS - 1}
+        assert told.by("crochet_work_failures_total", "code") == {"database_conflict": 1}
+        assert told.by("crochet_task_retries_total", "code").keys() == {"database_conflict"}
 
 
 def check_pauses(process: Process) -> None:

@@ -11,7 +11,8 @@ from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.bodies import pieces
-from tests.acceptance.cluster import EVERYTHING, RELAY, Cluster, accept, check, closed, corpus_of, until
+from tests.acceptance.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.acceptance.commands import EVERYTHING, RELAY
 from tests.acceptance.conftest import Deploy
 from tests.acceptance.faulty import POINTS, STAGES, faulty
 from tests.acceptance.faulty import RELAY as OF_RELAY

@@ -12,7 +12,7 @@ import pytest
 
 from crochet_tasks.settings import environment
 from tests import forks
-from tests.acceptance.cluster import CROCHET
+from tests.acceptance.commands import CROCHET
 
 pytestmark = pytest.mark.acceptance
 

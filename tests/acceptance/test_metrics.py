@@ -26,17 +26,8 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.metrics_endpoint import IN_MEMORY
 from tests import services
-from tests.acceptance.cluster import (
-    CROCHET,
-    EVERYTHING,
-    RELAY,
-    Cluster,
-    accept,
-    cluster,
-    corpus_of,
-    until,
-    until_closed,
-)
+from tests.acceptance.cluster import Cluster, accept, cluster, corpus_of, until, until_closed
+from tests.acceptance.commands import CROCHET, EVERYTHING, RELAY
 from tests.acceptance.faulty import faulty
 from tests.collectors import Otlp
 from tests.integration import steps
@@ -111,7 +102,7 @@ def folders(pids: list[int]) -> list[Path]:
 
 
 def pool_children(deployment: Cluster, worker: str) -> list[int]:
-    """The processes that do the work: they are in the worker's session, and its exporter is not."""
+    """The processes that do the work: they are in the worker's session, and what exports is not."""
     return [pid for pid in deployment.children(worker) if os.getsid(pid) != pid]
 
 
@@ -208,7 +199,11 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
     assert scraped.by("crochet_orthos_stored_total", "shape") == in_store
     assert scraped.by("crochet_tasks_total", "outcome").keys() == {"done"}
     assert scraped.value("crochet_text_version_seconds_count") == len(steps.TEXTS)
-    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {"main": 1, "children": 2, "exporter": 1}
+    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {
+        "main": 1,
+        "children": 2,
+        "exporter": 2,
+    }  # it and its keeper
 
 
 def idle(scraped: Scraped, since: float) -> bool:

@@ -20,7 +20,8 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings
 from tests.acceptance.bodies import pieces
-from tests.acceptance.cluster import RELAY, SEARCH, STAGES, STORE, check, corpus_of, until, until_closed
+from tests.acceptance.cluster import check, corpus_of, until, until_closed
+from tests.acceptance.commands import RELAY, SEARCH, STAGES, STORE
 from tests.acceptance.conftest import Deploy
 from tests.integration import steps
 

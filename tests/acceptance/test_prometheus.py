@@ -17,19 +17,8 @@ from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
 from tests import services
-from tests.acceptance.cluster import (
-    CROCHET,
-    RELAY,
-    SEARCH,
-    STAGES,
-    STORE,
-    Cluster,
-    accept,
-    cluster,
-    corpus_of,
-    until,
-    until_closed,
-)
+from tests.acceptance.cluster import Cluster, accept, cluster, corpus_of, until, until_closed
+from tests.acceptance.commands import CROCHET, RELAY, SEARCH, STAGES, STORE
 from tests.acceptance.faulty import faulty
 from tests.integration import steps
 from tests.prometheus import CONFIGURATION, DASHBOARDS, RULES, Prometheus, metrics_of, read
@@ -74,6 +63,11 @@ class Watched(NamedTuple):
         labels = [each for each in self.prometheus.alerts() if each["alertname"] not in OF_THE_MACHINE]
         about = ("queue", "kind", "compose_service")
         return {(each["alertname"], next((each[name] for name in about if name in each), "")) for each in labels}
+
+    def counted(self, metric: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """The values of a metric by these labels."""
+        series = self.prometheus.query(metric)
+        return {tuple(each["metric"][label] for label in labels): float(each["value"][1]) for each in series}
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +187,9 @@ def test_faults_are_told_and_so_is_their_end(watched: Watched, rabbitmq: service
     operating.drop(process, [f"dead-{letter}", f"text-{poisoned}"])
     until_closed(process, watched.corpus, deployment, 60)
     until(lambda: watched.firing() == set(), deployment, 60, pause=0.5)
+    assert watched.counted("crochet_work_failures_total", "kind", "code") == {("ingest", "internal"): 1}
+    buried = watched.counted("crochet_dead_letters_buried_total", "queue", "reason")
+    assert buried == {("ingest", "rejected"): 1, ("search", "unknown"): 1}
 
 
 MORE = "s t, u v, s u, t v"

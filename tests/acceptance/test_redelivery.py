@@ -13,7 +13,8 @@ from kombu import Connection
 from crochet_tasks import queues
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.bodies import pieces
-from tests.acceptance.cluster import RELAY, SEARCH, STAGES, STORE, accept, check, closed, corpus_of, until
+from tests.acceptance.cluster import accept, check, closed, corpus_of, until
+from tests.acceptance.commands import RELAY, SEARCH, STAGES, STORE
 from tests.acceptance.conftest import Deploy
 from tests.acceptance.test_kills import seeded
 from tests.integration import steps

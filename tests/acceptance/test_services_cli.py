@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -24,15 +23,13 @@ from crochet_tasks import work
 from crochet_tasks.db.server_process import cluster_name, find_processes
 from crochet_tasks.schemas import OrthoLine
 from crochet_tasks.settings import environment
-from tests import forks, oracle, services
+from tests import oracle, services
+from tests.acceptance.cli import HARBOUR, ROOT, SECONDS, crochet
+from tests.acceptance.commands import CROCHET
 from tests.server import take_port
 
 pytestmark = pytest.mark.acceptance
 
-ROOT = Path(__file__).parents[2]
-HARBOUR = ROOT / "examples" / "harbour.txt"
-CROCHET = [sys.executable, "-m", "crochet_tasks.cli"]
-SECONDS = 60.0
 LOGIN = "ann:se,cret"
 """with a comma, at which Flower would cut"""
 NAMES = {"relay", "stages", "search", "orthos", "api", "flower"}
@@ -119,11 +116,6 @@ def eventually(condition: Callable[[], object], seconds: float = SECONDS) -> obj
 def gone(processes: list[psutil.Process]) -> bool:
     _, left = psutil.wait_procs(processes, timeout=5)
     return all(process.status() == psutil.STATUS_ZOMBIE for process in left if process.is_running())
-
-
-def crochet(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return forks.run([*CROCHET, *map(str, arguments)], environment(**settings), SECONDS)
 
 
 def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *says: str) -> None:
@@ -288,7 +280,7 @@ def test_a_killed_service_comes_back(up: Up, name: str) -> None:
     killed.kill()
     assert gone(family)
     up.wait_for(rf"up +\| {name} was ended by SIGKILL; it is started again in \d", before)
-    up.wait_for(rf"{name} +\| .*ready for work", before)
+    up.wait_for(rf"{name} +\| .*ready_for_work", before)
     assert up.child(name).pid != killed.pid
 
 
@@ -354,7 +346,7 @@ def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: serv
 def test_a_service_that_cannot_start_ends_everything(servers: dict[str, str], distributed_database: str) -> None:
     """The reason is the last line, with the service's own code and exit code."""
     with service("api", **servers, CROCHET_DATABASE_URL=distributed_database) as first:
-        first.wait_for("ready for work")
+        first.wait_for("ready_for_work")
         done = crochet("up", "--no-flower", **servers, CROCHET_DATABASE_URL=distributed_database)
         refused(done, 2, "invalid_setting", "api does not start", "CROCHET_API_PORT", "Address already in use")
         assert first.end(signal.SIGTERM) == 0
@@ -367,7 +359,7 @@ def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, serve
     """It says where it is when it is there, and ends with 0."""
     port = take_port()
     with service("api", "--port", port, **servers, CROCHET_DATABASE_URL=distributed_database) as api:
-        api.wait_for(rf"ready for work.*http://127\.0\.0\.1:{port}")
+        api.wait_for(rf"ready_for_work.*http://127\.0\.0\.1:{port}")
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
         assert api.end(signal.SIGTERM) == 0
     assert "Traceback" not in api.said
@@ -398,7 +390,7 @@ def test_flower_without_a_login_stays_at_home(servers: dict[str, str]) -> None:
     home = {**servers, "CROCHET_ENVIRONMENT": "development"}
     refused(crochet("flower", **home, CROCHET_FLOWER_HOST="0.0.0.0"), 2, "not_on_loopback", "0.0.0.0")
     with service("flower", **home) as flower:
-        flower.wait_for("ready for work")
+        flower.wait_for("ready_for_work")
         address = f"http://127.0.0.1:{home['CROCHET_FLOWER_PORT']}"
         assert [status_of(address), status_of(f"{address}/api/workers")] == [200, 401]
         assert flower.end(signal.SIGTERM) == 0

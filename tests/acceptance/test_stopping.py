@@ -14,20 +14,11 @@ from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.bodies import pieces
-from tests.acceptance.cluster import (
-    RELAY,
-    SEARCH,
-    STAGES,
-    STORE,
-    Cluster,
-    accept,
-    check,
-    corpus_of,
-    until,
-    until_closed,
-)
+from tests.acceptance.cluster import Cluster, accept, check, corpus_of, until, until_closed
+from tests.acceptance.commands import RELAY, SEARCH, STAGES, STORE
 from tests.acceptance.conftest import Deploy
 from tests.acceptance.faulty import faulty
+from tests.collectors import log_lines
 from tests.integration import steps
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -69,7 +60,7 @@ def stop(load: Load, *numbers: signal.Signals) -> tuple[int, float]:
     for place, number in enumerate(numbers, 1):
         load.deployment.terminate(load.slow, number)
         if place < len(numbers):
-            until(lambda: "stopping; " in load.deployment.log(load.slow), load.deployment, 10)
+            until(lambda: '"event": "stopping"' in load.deployment.log(load.slow), load.deployment, 10)
     return load.deployment.ended(load.slow, 30), time.monotonic() - began
 
 
@@ -77,23 +68,23 @@ def stop(load: Load, *numbers: signal.Signals) -> tuple[int, float]:
 def test_a_worker_finishes_what_it_has_in_hand(load: Load) -> None:
     """It says what it waits for, ends with 0 when that is done, and takes nothing more."""
     status, seconds = stop(load, signal.SIGTERM)
-    log = load.deployment.log(load.slow)
-    said = log.partition("stopping; ")[2]
+    lines = log_lines(load.deployment.log(load.slow))
+    events = [line["event"] for line in lines]
+    asked = events.index("stopping")
     assert status == 0
     assert seconds < 15  # far less than it may take
-    assert said.startswith("waiting for search.grow (corpus ")
-    assert said.count("task_done") == 1
-    assert " received" not in said
+    assert lines[asked]["in_hand"].startswith("search.grow (corpus ")
+    assert events[asked:].count("task_done") == 1
+    assert not any(" received" in line.get("message", "") for line in lines[asked:])
 
 
 @pytest.mark.parametrize("load", [("slow", 60, 1)], indirect=True, ids=["hands back"])
 def test_a_worker_hands_back_what_takes_too_long(load: Load) -> None:
     """After the time that it has it ends with 0; what it had in hand another one does."""
     status, seconds = stop(load, signal.SIGTERM)
-    log = load.deployment.log(load.slow)
     assert status == 0
     assert 1 <= seconds < 10
-    assert "not done after 1 s: ending at once, waiting for search.grow (corpus " in log
+    check_forced(load, "not done after 1 s")
 
 
 @pytest.mark.parametrize("load", [("slow", 60, 60)], indirect=True, ids=["forced"])
@@ -102,7 +93,13 @@ def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
     status, seconds = stop(load, signal.SIGTERM, signal.SIGINT)
     assert status == 128 + signal.SIGINT
     assert seconds < 10
-    assert "asked again: ending at once, waiting for search.grow (corpus " in load.deployment.log(load.slow)
+    check_forced(load, "asked again")
+
+
+def check_forced(load: Load, why: str) -> None:
+    """It ended at once, and said why and what it had in hand."""
+    [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "ending_at_once"]
+    assert (line["why"], line["in_hand"][:20]) == (why, "search.grow (corpus ")
 
 
 @pytest.mark.parametrize("load", [("deaf", 1, 5)], indirect=True, ids=["just taken up"])
@@ -110,4 +107,4 @@ def test_a_task_that_was_only_just_taken_up(load: Load) -> None:
     """The signal comes before the worker has heard that its child has begun: it ends when the task is done, too."""
     status, _ = stop(load, signal.SIGTERM)
     assert status == 0
-    assert "ending at once" not in load.deployment.log(load.slow)  # it did not need its whole drain
+    assert "ending_at_once" not in load.deployment.log(load.slow)  # it did not need its whole drain

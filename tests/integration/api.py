@@ -33,11 +33,12 @@ from pydantic import SecretStr
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
-from api import create_app
+from api import create_app, security
 from crochet_tasks import keys
 from crochet_tasks.app import Process
 from crochet_tasks.keys import Scope, Wanted
 from crochet_tasks.settings import Settings
+from tests.integration import steps
 
 SETTINGS: dict[str, Any] = {
     "jwt_secret": SecretStr("a secret of the tests, and long enough for that"),
@@ -101,6 +102,28 @@ def made(process: Process, settings: Settings | None = None) -> Api:
     return Api(app, process, given)
 
 
+def made_again(process: Process, settings: Settings) -> Api:
+    """Another application on the same database, with the keys that there are."""
+    app = create_app(settings)
+    app.extensions["crochet.process"] = process
+    return Api(app, process, {})
+
+
+def guarded(app: Flask) -> None:
+    """A route of each scope: tests ask them, whatever the other routes do meanwhile. They take any parameters."""
+    for scope in keys.SCOPES:
+        done = security.requires(scope)(lambda query=None: "done")
+        app.add_url_rule(f"/v1/test/{scope}", scope, done, methods=["GET", "POST"])
+
+
+def get(api: Api, key: str | None, scope: str = "read", **more: Any) -> TestResponse:
+    return api.with_key(key).get(f"/v1/test/{scope}", **more)
+
+
+def security_log(api: Api) -> list[tuple[object, ...]]:
+    return steps.sql(api.process, "SELECT what, key, tenant, details FROM security_log ORDER BY id")
+
+
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"  # connections stay open
 
@@ -125,3 +148,9 @@ def listening(api: Api) -> Iterator[str]:
 @pytest.fixture
 def api(process: Process) -> Api:
     return made(process)
+
+
+@pytest.fixture
+def guards(api: Api) -> Api:
+    guarded(api.app)
+    return api

@@ -18,7 +18,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.schemas import Message
+from crochet_tasks.messages import Message
 from tests import oracle
 from tests.oracle import Ortho
 

@@ -1,4 +1,4 @@
-"""What every request passes: its form, its id, headers, compression, health, and a database that is away."""
+"""What every request passes: its form, its id, headers, compression."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ import http.client
 import io
 import json
 import logging
-import threading
+import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
-from pydantic import SecretStr
-from werkzeug.test import TestResponse
 
-from api import context, create_app, documents, middleware
-from crochet_tasks import app, request_errors
+from api import middleware
+from crochet_tasks import request_errors
 from crochet_tasks.app import Process
-from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt
 from crochet_tasks.settings import Settings
-from tests import services
 from tests.integration import steps
-from tests.integration.api import SETTINGS, Api, listening, made
-from tests.integration.test_api_security import guarded, made_again
+from tests.integration.api import SETTINGS, Api, listening, made, made_again
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +122,17 @@ def test_addresses_of_nothing(api: Api, path: str) -> None:
     answer = api.read.get(path)
     assert answer.status_code in (404, 405, 422)
     assert answer.mimetype == "application/problem+json"
+
+
+def test_no_route_passes_over_parameters(api: Api) -> None:
+    """That it does not know: also where it takes none. A browser that asks whether it may is no reader of them."""
+    for rule in api.app.url_map.iter_rules():
+        path = re.sub("<[^>]+>", "x", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"} if path.startswith("/v1/") else ():
+            body: dict[str, Any] | None = None if method == "GET" else {}
+            problem = api.problem(api.admin.open(f"{path}?nix=1", method=method, json=body), "invalid_request", 422)
+            assert ("/nix", "extra_forbidden") in [(fault["where"], fault["code"]) for fault in problem["errors"]]
+    assert api.nobody.options("/v1/corpora?nix=1").status_code == 200
 
 
 def test_wrong_method(api: Api) -> None:
@@ -304,60 +309,6 @@ def test_headers(api: Api) -> None:
     assert "Access-Control-Allow-Origin" not in api.read.get("/nix", headers={"Origin": "https://a.example"}).headers
 
 
-def test_docs_need_nobody_else(api: Api) -> None:
-    """The pages take all that they need from this server, and run no script that is in a page."""
-    page = api.nobody.get("/docs")
-    assert "script-src 'self';" in page.headers["Content-Security-Policy"]
-    for part in (
-        "/docs/css/swagger-ui.css",
-        "/docs/js/swagger-ui-bundle.js",
-        "/docs/start.js",
-        "/docs/images/swagger.svg",
-    ):
-        assert part in page.text or part.endswith(("start.js", "svg"))
-        with api.nobody.get(part) as answer:
-            assert answer.status_code == 200
-    assert "://" not in page.text
-    assert api.nobody.get("/").headers["Location"] == "/docs"
-
-
-def test_openapi_says_all_that_is_answered(api: Api) -> None:
-    """Every error of a route is a problem document, and every route that needs a key says so."""
-    spec = api.nobody.get("/openapi.json").get_json()
-    assert spec["openapi"].startswith("3.1")
-    for path, item in spec["paths"].items():
-        for operation in item.values():
-            of_the_gateway = {"414", "431"}
-            errors = {
-                status: answer
-                for status, answer in operation["responses"].items()
-                if status >= "400" and status not in of_the_gateway
-            }
-            assert of_the_gateway <= set(operation["responses"])
-            if path.startswith("/v1"):
-                assert {"400", "429", "500", "503"} <= set(errors), path
-                assert ("401" in errors) == ("security" in operation) or path == "/v1/tokens/refresh"
-                assert all("application/problem+json" in each["content"] for each in errors.values()), path
-
-
-def test_openapi_is_written_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask for it at the same time."""
-    both, complete, written = threading.Barrier(2), documents._complete, []
-
-    def slow(spec: dict[str, Any]) -> dict[str, Any]:
-        written.append(spec)
-        with contextlib.suppress(threading.BrokenBarrierError):
-            both.wait(0.3)
-        return complete(spec)
-
-    monkeypatch.setattr(documents, "_complete", slow)
-    with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: api.nobody.get("/openapi.json"), range(2)))
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert answers[0].data == answers[1].data
-    assert len(written) == 1
-
-
 def test_large_answers_are_compressed(api: Api) -> None:
     """For those who take it, and none is sent twice as another's."""
     plain = api.nobody.get("/openapi.json")
@@ -424,104 +375,3 @@ def test_proxies_are_believed_only_where_there_are_some(process: Process) -> Non
         api.app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
         answer = api.nobody.get("/address", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"})
         assert answer.text == seen
-
-
-# ── health, and a database that is away ─────────────────────────────────────────────────────────
-
-
-def health(api: Api, path: str = "ready") -> tuple[int, dict[str, Any]]:
-    answer = api.nobody.get(f"/health/{path}")
-    return answer.status_code, json.loads(answer.data)
-
-
-def test_health(api: Api) -> None:
-    """With a database alone all is well: what the server is not set up for is not missed."""
-    assert health(api, "live") == (200, {"status": "live"})
-    assert health(api, "startup") == (200, {"status": "started"})
-    status, body = health(api)
-    assert (status, body["status"], body["degraded"]) == (200, "ready", [])
-    assert {name: each["state"] for name, each in body["components"].items()} == {
-        "database": "ok",
-        "broker": "none",
-        "queues": "none",
-        "redis": "none",
-    }
-    assert body["components"]["database"]["latency_ms"] >= 0
-    assert body["components"]["database"]["pool"]["size"] >= 1
-
-
-def test_health_without_broker_and_redis(process: Process) -> None:
-    """They are named, and the API is ready without them; nothing of their addresses is told."""
-    nowhere: dict[str, Any] = {
-        "broker_url": "amqp://user:hunter2@127.0.0.1:1//",
-        "redis_url": "redis://:hunter2@127.0.0.1:1/0",
-    }
-    api = made_again(process, Settings(**SETTINGS, **nowhere))
-    began = time.monotonic()
-    answer = api.nobody.get("/health/ready")
-    assert time.monotonic() - began < 2
-    body = answer.get_json()
-    assert (answer.status_code, body["status"], body["degraded"]) == (200, "degraded", ["broker", "queues", "redis"])
-    assert body["components"]["redis"]["last_error"]["code"] in ("redis_unavailable", "timed_out")
-    assert b"hunter2" not in answer.data
-
-
-def test_health_is_looked_at_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask."""
-    from crochet_tasks.db import schema
-
-    looks: list[object] = []
-    monkeypatch.setattr(schema, "check", looks.append)
-    for _ in range(5):
-        health(api)
-    assert len(looks) == 1
-
-
-@pytest.fixture
-def alone(postgres: services.Postgres, distributed_database: str) -> Iterator[Api]:
-    """An API whose database can be stopped."""
-    settings = Settings(**SETTINGS, database_url=SecretStr(distributed_database))
-    with app.process(settings, GuardedDatabase(distributed_database, settings, 4)) as process:
-        api = made(process, settings)
-        guarded(api.app)
-        yield api
-    with contextlib.suppress(Exception):
-        postgres.start()
-
-
-def ask(api: Api) -> tuple[TestResponse, float]:
-    began = time.monotonic()
-    return api.read.get("/v1/test/read"), time.monotonic() - began
-
-
-def test_without_the_database(alone: Api, postgres: services.Postgres) -> None:
-    """A problem within a second, at once while it stays away, and by itself all is well when it is back."""
-    assert ask(alone)[0].status_code == 200
-    assert health(alone)[0] == 200
-    postgres.kill()
-    for _ in range(5):
-        answer, seconds = ask(alone)
-        alone.problem(answer, "database_unavailable", 503)
-        assert seconds < 1
-        assert answer.headers["Retry-After"] == "1"
-    time.sleep(1.1)
-    status, body = health(alone)
-    assert (status, body["status"]) == (503, "away")
-    assert body["components"]["database"]["last_error"]["code"] == "database_unavailable"
-    assert health(alone, "live")[0] == 200
-    postgres.start()
-    until = time.monotonic() + 5
-    while ask(alone)[0].status_code != 200:
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    time.sleep(1.1)
-    assert health(alone)[0] == 200
-
-
-def test_without_a_database_from_the_start() -> None:
-    """The process lives, and says that it has not begun."""
-    nowhere = create_app(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none")))
-    client = nowhere.test_client()
-    assert client.get("/health/live").status_code == 200
-    assert client.get("/health/startup").status_code == client.get("/health/ready").status_code == 503
-    context.close(nowhere)

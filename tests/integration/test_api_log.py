@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from werkzeug.test import TestResponse
 
+from crochet_tasks.app import Process
 from crochet_tasks.db import access
-from crochet_tasks.db.access import Entry
+from crochet_tasks.settings import Settings
 from tests.integration import steps
-from tests.integration.api import Api, api  # noqa: F401 - a fixture
+from tests.integration.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
 from tests.integration.test_api_work import with_failed
 
 pytestmark = pytest.mark.integration
@@ -102,6 +103,17 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
     ]
 
 
+def test_who_asks_too_often_is_noted(process: Process) -> None:
+    """Once in a while, as with other refusals; strangers, too."""
+    limited = made(process, Settings(**{**SETTINGS, "api_rate": 1, "api_rate_anonymous": 1}))
+    for client in (limited.read, limited.nobody):
+        assert [client.get("/v1/corpora").status_code for _ in range(3)][1:] == [429, 429]
+    assert [row[:2] for row in told(limited, "refused.rate_limited")] == [
+        ("refused.rate_limited", 1),
+        ("refused.rate_limited", None),
+    ]
+
+
 def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
     """Neither with prefixes that are made up, nor with addresses of one network, nor with sessions begun and ended."""
     for number, letter in enumerate("abcdef"):
@@ -111,7 +123,7 @@ def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
         api.read.post("/v1/tokens", json={})
         api.read.delete("/v1/tokens")
     with api.process.database.snapshot() as connection:
-        lines: list[Entry] = access.noted(connection)[::-1]
+        lines = access.noted(connection)[::-1]
     refused = [(line.key, line.address, (line.details or {})["claimed"]) for line in lines if "refused" in line.what]
     assert refused == [(None, "10.0.0.1", "a" * 10), (None, "2001:db8:0:1::1", "a" * 10)]
     assert [line.what for line in lines if "session" in line.what] == ["session.begun", "session.ended"]

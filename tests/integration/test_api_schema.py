@@ -1,4 +1,4 @@
-"""The API does what its OpenAPI document says: Schemathesis asks it, over HTTP, whatever it can think of.
+"""The API does what its OpenAPI document says: Schemathesis asks `crochet api` itself whatever it can think of.
 
 `make fuzz` asks for as long as one likes, each time something else.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
-from crochet_tasks.settings import Settings
+from tests.acceptance.cluster import cluster, until
 from tests.integration import steps
-from tests.integration.api import SETTINGS, Api, listening, made
+from tests.integration.api import SETTINGS, Api, made
+from tests.server import take_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -64,8 +66,7 @@ POST_TEXT = "POST /v1/corpora/{corpus}/texts"
 @pytest.fixture
 def api(process: Process) -> Api:
     """With a corpus that has versions, orthos, work that is done and a text that waits."""
-    given = Settings(**SETTINGS, api_events_seconds=0.05, api_listeners=100, max_text_bytes=100_000)
-    api = made(process, given)
+    api = made(process)
     assert api.write.post("/v1/corpora", json={"name": "genesis"}).status_code == 201
     with process.database.transaction() as connection:
         corpus = corpora.named(connection, "genesis")
@@ -75,9 +76,21 @@ def api(process: Process) -> Api:
 
 
 @pytest.fixture
-def url(api: Api) -> Iterator[str]:
-    with listening(api) as url:
-        yield url
+def url(api: Api, database: str, tmp_path: Path) -> Iterator[str]:
+    """Of a gateway with its workers, on the same database."""
+    rates = {f"CROCHET_{name.upper()}": str(SETTINGS[name]) for name in SETTINGS if name.startswith("api_rate")}
+    more = {
+        "CROCHET_DATABASE_URL": database,
+        "CROCHET_JWT_SECRET": SETTINGS["jwt_secret"].get_secret_value(),
+        "CROCHET_API_PORT": str(take_port()),
+        "CROCHET_API_EVENTS_SECONDS": "0.05",
+        "CROCHET_API_LISTENERS": "100",
+        "CROCHET_MAX_TEXT_BYTES": "100000",
+    }
+    with cluster(tmp_path, True, **rates, **more) as deployment:
+        server = deployment.start("api")
+        until(lambda: deployment.ready(server), deployment, 60)
+        yield f"http://{deployment.settings.api_host}:{deployment.settings.api_port}"
 
 
 def config(api: Api, examples: int, seed: int | None) -> SchemathesisConfig:

@@ -1,56 +1,31 @@
-"""Who may ask: keys, tokens, scopes, signatures, limits; what is refused, and what the log says of it."""
+"""Who may ask: keys, scopes, signatures; what is refused, and what the log says of it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import re
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 import jwt
 import pytest
-from flask import Flask
-from sqlalchemy import event
-from werkzeug.test import TestResponse
 
 from api import create_app, security
 from crochet_tasks import keys
 from crochet_tasks.app import Process
-from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.keys import Wanted
 from crochet_tasks.relay import Relay
 from crochet_tasks.request_errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.settings import Settings
 from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
 from tests.integration import steps
-from tests.integration.api import SETTINGS, Api, made
+from tests.integration.api import SETTINGS, Api, get, guarded, made, made_again, security_log
 
 pytestmark = pytest.mark.integration
 
 OPEN = {"/health/", "/docs", "/openapi.json", "/problems/", "/v1/tokens/refresh"}
-
-
-def guarded(app: Flask) -> None:
-    """A route of each scope: tests ask them, whatever the other routes do meanwhile."""
-    for scope in keys.SCOPES:
-        app.add_url_rule(f"/v1/test/{scope}", scope, security.requires(scope)(lambda: "done"), methods=["GET", "POST"])
-
-
-@pytest.fixture
-def guards(api: Api) -> Api:
-    guarded(api.app)
-    return api
-
-
-def get(api: Api, key: str | None, scope: str = "read", **more: Any) -> TestResponse:
-    return api.with_key(key).get(f"/v1/test/{scope}", **more)
-
-
-def log(api: Api) -> list[tuple[object, ...]]:
-    return steps.sql(api.process, "SELECT what, key, tenant, details FROM security_log ORDER BY id")
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
@@ -187,112 +162,7 @@ def test_no_secret_is_stored(guards: Api) -> None:
     )
     for secret in (*guards.keys.values(), tokens["access_token"], tokens["refresh_token"]):
         assert secret not in stored
-        assert secret.rsplit("_", 1)[-1] not in stored
-
-
-# ── tokens ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_tokens_have_no_more_scopes_than_asked_for(guards: Api) -> None:
-    """A token has those of its scopes that were wanted; what the key lacks is refused; so is a token for a token."""
-    tokens = guards.admin.post("/v1/tokens", json={"scopes": ["read"]}).get_json()
-    assert tokens["scopes"] == ["read"]
-    assert get(guards, tokens["access_token"]).status_code == 200
-    guards.problem(get(guards, tokens["access_token"], "write"), "forbidden", 403)
-    guards.problem(guards.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
-    again = guards.with_key(tokens["access_token"]).post("/v1/tokens", json={})
-    guards.problem(again, "key_needed", 403)
-
-
-def test_refresh_tokens_are_good_once(guards: Api) -> None:
-    """Each gives the next pair; used a second time it ends the session, also for whoever has the newest token."""
-    first = guards.read.post("/v1/tokens", json={}).get_json()
-    second = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]}).get_json()
-    assert get(guards, second["access_token"]).status_code == 200
-    stolen = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]})
-    guards.problem(stolen, "unauthorized", 401)
-    guards.problem(get(guards, second["access_token"]), "unauthorized", 401)
-    newest = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": second["refresh_token"]})
-    guards.problem(newest, "unauthorized", 401)
-    assert "session.stolen" in [row[0] for row in log(guards)]
-
-
-@pytest.mark.parametrize(("method", "path"), [("POST", ""), ("POST", "/refresh"), ("DELETE", "")])
-def test_routes_of_tokens_take_no_parameters(guards: Api, method: str, path: str) -> None:
-    """As all others, they pass over nothing."""
-    answer = guards.read.open(f"/v1/tokens{path}?x=1", method=method, json={"refresh_token": "x"} if path else {})
-    guards.problem(answer, "invalid_request", 422)
-
-
-@pytest.mark.parametrize("token", ["", "crr_" + "A" * 43, "\ud800", "x" * 201])
-def test_no_refresh_tokens(api: Api, token: str) -> None:
-    """What is none is refused."""
-    answer = api.nobody.post("/v1/tokens/refresh", json={"refresh_token": token})
-    assert answer.status_code in (401, 422)
-    assert answer.mimetype == "application/problem+json"
-
-
-def test_given_back(guards: Api) -> None:
-    """A token ends its own session, a key all of them."""
-    tokens = [guards.read.post("/v1/tokens", json={}).get_json() for _ in range(3)]
-    access = [each["access_token"] for each in tokens]
-    assert guards.with_key(access[0]).delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access] == [401, 200, 200]
-    assert guards.read.delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access] == [401, 401, 401]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"aud": "else"},
-        {"iss": "else"},
-        {"exp": 1},
-        {"sid": "no uuid"},
-        {"sub": None},
-        {"sub": "aaaaaaaaaa"},
-        {"sid": "00000000-0000-0000-0000-000000000000"},
-        {"exp": None},
-    ],
-)
-def test_claims_are_checked(guards: Api, change: dict[str, Any]) -> None:
-    """A token that is signed well, but says something else, is none."""
-    secret = SETTINGS["jwt_secret"].get_secret_value()
-    token = guards.read.post("/v1/tokens", json={}).get_json()["access_token"]
-    claims = jwt.decode(token, secret, algorithms=["HS256"], audience="crochet-api")
-    changed = {name: value for name, value in {**claims, **change}.items() if value is not None}
-    assert get(guards, jwt.encode(claims, secret, "HS256")).status_code == 200
-    guards.problem(get(guards, jwt.encode(changed, secret, "HS256")), "unauthorized", 401)
-
-
-def test_the_signature_is_checked(guards: Api) -> None:
-    """Neither another secret, another algorithm nor none makes a token."""
-    secret = SETTINGS["jwt_secret"].get_secret_value()
-    token = guards.read.post("/v1/tokens", json={}).get_json()["access_token"]
-    claims = jwt.decode(token, secret, algorithms=["HS256"], audience="crochet-api")
-    forged = [
-        jwt.encode(claims, secret + "x", "HS256"),
-        jwt.encode(claims, secret * 2, "HS512"),
-        jwt.encode(claims, None, "none"),
-        token[:-2] + ("AA" if token[-2:] != "AA" else "BB"),
-    ]
-    for each in forged:
-        guards.problem(get(guards, each), "unauthorized", 401)
-
-
-def test_without_a_secret_there_are_no_tokens(process: Process) -> None:
-    """In production; a development server makes a secret of its own."""
-    api = made(process, Settings())
-    api.problem(api.read.post("/v1/tokens", json={}), "tokens_off", 501)
-    own = made_again(process, Settings(environment="development"))
-    assert own.with_key(api.keys["read"]).post("/v1/tokens", json={}).status_code == 201
-
-
-def made_again(process: Process, settings: Settings) -> Api:
-    """Another application on the same database, with the keys that there are."""
-    app = create_app(settings)
-    app.extensions["crochet.process"] = process
-    return Api(app, process, {})
+        assert re.sub("^(crk_[^_]*_|crr_)", "", secret) not in stored
 
 
 # ── without authentication ──────────────────────────────────────────────────────────────────────
@@ -381,7 +251,7 @@ def test_security_log(guards: Api) -> None:
         get(guards, guards.keys["read"], "admin")
     keys.revoke(guards.process.database, guards.keys["write"])
     read, write = (guards.keys[scope].split("_")[1] for scope in ("read", "write"))
-    told = [row[:3] for row in log(guards)]
+    told = [row[:3] for row in security_log(guards)]
     assert [what for what, _, _ in told].count("key.created") == 4
     assert told[4:] == [
         ("refused.unauthorized", None, None),
@@ -429,119 +299,3 @@ def test_request_ids_are_in_the_log(guards: Api) -> None:
         guards.process, "SELECT request, address FROM security_log WHERE details->>'claimed' = 'bbbbbbbbbb'"
     )
     assert found == [(answer.headers["X-Request-ID"], "127.0.0.1")]
-
-
-# ── limits ──────────────────────────────────────────────────────────────────────────────────────
-
-RATES = {**SETTINGS, "api_rate": 5, "api_rate_high": 9, "api_rate_anonymous": 3}
-
-
-def left(answer: TestResponse) -> int:
-    match = re.fullmatch(r'"requests";r=(\d+);t=\d+', answer.headers["RateLimit"])
-    assert match is not None
-    return int(match[1])
-
-
-def limited(process: Process, **settings: Any) -> Api:
-    api = made(process, Settings(**RATES, **settings))
-    guarded(api.app)
-    return api
-
-
-def test_limits_are_per_key_and_tier(process: Process) -> None:
-    """Each key has its own, a higher tier a higher one; the answer says what is left and when to come again."""
-    api = limited(process)
-    read, write = api.keys["read"], api.keys["write"]
-    high = keys.create(process.database, Wanted("high", tier="high")).key
-    answers = [get(api, read) for _ in range(6)]
-    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
-    assert [left(answer) for answer in answers[:5]] == [4, 3, 2, 1, 0]
-    assert answers[0].headers["RateLimit-Policy"] == '"requests";q=5;w=60'
-    api.problem(answers[5], "rate_limited", 429)
-    assert 1 <= int(answers[5].headers["Retry-After"]) <= 60
-    assert get(api, write).status_code == 200
-    assert [get(api, high).status_code for _ in range(10)] == [200] * 9 + [429]
-
-
-def test_limits_of_strangers_are_per_address(process: Process) -> None:
-    """Who has no good key is counted by address. Probes are not counted."""
-    api = limited(process)
-    bad = "crk_aaaaaaaaaa_" + "A" * 43
-    assert [get(api, bad).status_code for _ in range(4)] == [401] * 3 + [429]
-    other: dict[str, Any] = {"environ_base": {"REMOTE_ADDR": "10.0.0.9"}}
-    assert get(api, bad, **other).status_code == 401
-    hosts: list[dict[str, Any]] = [{"environ_base": {"REMOTE_ADDR": f"2001:db8::{number}"}} for number in range(4)]
-    assert [get(api, bad, **host).status_code for host in hosts] == [401] * 3 + [429]  # of one network
-    assert [api.nobody.get("/health/live").status_code for _ in range(5)] == [200] * 5
-
-
-def test_strangers_lock_nobody_out(process: Process) -> None:
-    """From an address that is refused for them good keys and tokens get through; what is none is no SQL, a made-up
-    key is one look.
-    """
-    api = limited(process)
-    token = api.write.post("/v1/tokens", json={}).get_json()["access_token"]
-    api.app.extensions["crochet.familiar"] = security.Familiar()  # a process that has seen nobody yet
-    guesses = ["crk_" + letter * 10 + "_" + letter.upper() * 43 for letter in "abcdef"]
-    assert [get(api, guess).status_code for guess in guesses[:4]] == [401] * 3 + [429]
-    statements: list[str] = []
-
-    def note(*given: Any) -> None:
-        statements.append(given[2])
-
-    engine = process.database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        nothing = [get(api, given) for given in ("crk_", "x.y.z", token[:-2] + "!!", None)]
-        assert ([answer.status_code for answer in nothing], statements) == ([429] * 4, [])
-        assert "Retry-After" in nothing[0].headers
-        assert ([get(api, guess).status_code for guess in guesses], len(statements)) == ([429] * 6, 6)
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    assert [get(api, good).status_code for good in (api.keys["read"], token)] == [200, 200]
-    keys.revoke(process.database, api.keys["read"])
-    assert get(api, api.keys["read"]).status_code == 429
-
-
-def test_strangers_are_looked_up_a_few_at_a_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are; who was good here lately does not wait for them. None of them is counted for it."""
-    monkeypatch.setattr(security, "PATIENCE_SECONDS", 0.01)
-    api = limited(process)
-    assert get(api, api.keys["read"]).status_code == 200
-    with contextlib.ExitStack() as busy:
-        for number in range(security.STRANGERS):
-            busy.enter_context(api.app.extensions["crochet.familiar"].turn(f"somebody {number}"))
-        for _ in range(2 * RATES["api_rate_anonymous"]):
-            api.problem(get(api, api.keys["write"]), "too_busy", 503)
-        assert get(api, api.keys["read"]).status_code == 200
-    assert get(api, api.keys["write"]).status_code == 200
-
-
-def test_while_the_database_is_away_nobody_is_a_stranger(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose request it is cannot be found out: 503 it is, each time, and nothing is counted."""
-    api = limited(process)
-
-    def away() -> NoReturn:
-        raise DatabaseUnavailable(reason="it is away")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(process.database, "transaction", away)
-        for _ in range(2 * RATES["api_rate_anonymous"]):
-            api.problem(get(api, api.keys["read"]), "database_unavailable", 503)
-    assert get(api, None).status_code == 401
-
-
-def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str) -> None:
-    """Processes share them; without Redis each counts for itself, more strictly, until it is back."""
-    first, second = limited(process, redis_url=redis_url), limited(process, redis_url=redis_url)
-    second.keys = first.keys
-    both = [get(each, first.keys["read"]).status_code for each in (first, second) * 3]
-    assert both == [200] * 5 + [429]
-    redis_server.kill()
-    alone = [get(first, first.keys["write"]).status_code for _ in range(3)]
-    assert alone == [200, 429, 429]
-    redis_server.start()
-    until = time.monotonic() + 20
-    while get(first, first.keys["write"]).status_code == 429:
-        assert time.monotonic() < until
-        time.sleep(0.3)

@@ -201,6 +201,8 @@ def test_events(served: Served) -> None:
         seen.extend(events)
     client.close()
     assert counted.requests > 3  # a stream lasts 0.05 s here
+    with served.client("read") as reader:
+        assert set(reader.changes("whole")) == {None}  # at least the end
     progress = [each for each in seen if isinstance(each, Progress)]
     assert progress[-1].orthos == sum(steps.expected(steps.TEXTS[:1]).values())
     assert len(set(map(str, progress))) == len(progress)

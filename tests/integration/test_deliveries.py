@@ -15,7 +15,7 @@ from crochet_tasks.app import Process, Step
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.schemas import Message
+from crochet_tasks.messages import Message
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from pydantic import SecretStr
 
 from api import create_app
 from crochet_tasks import cli
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -71,10 +75,36 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
         context.close(app)
 
 
+def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
+    """Oldest first, the newest of them; of a key, of a tenant, since a moment. What others have said does no harm."""
+    north, south = (typed("create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south"))
+    typed("revoke", south)
+    made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}
+    with contextlib.closing(Database(distributed_database, Settings())) as database, database.transaction() as opened:
+        access.note(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
+
+    def told(*options: str) -> list[tuple[str, str | None]]:
+        lines = json.loads(typed("log", "--json", *options)[1])["lines"]
+        return [(line["what"], line["tenant"]) for line in lines]
+
+    refused = ("refused.unauthorized", None)
+    assert told() == [("key.created", "north"), ("key.created", "south"), ("key.revoked", "south"), refused]
+    assert told("--limit", "2") == [("key.revoked", "south"), refused]
+    assert told("--key", north) == [("key.created", "north"), refused]
+    assert told("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
+    assert told("--since", "2999-01-01") == []
+    assert told("--since", "2020-01-01", "--limit", "1") == [refused]
+    out = typed("log", "--limit", "1")[1]
+    assert "  refused.unauthorized  -  -  " in out
+    assert r'address="10.0.0.1" path="/\u001b[2J"' in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "status"),
     [
         (["create", "x", "--tenant", "nobody"], "tenant_unknown", 2),
+        (["log", "--tenant", "nobody"], "tenant_unknown", 2),
+        (["log", "--since", "once"], "usage", 2),
         (["create", "a\nb"], "invalid_request", 2),
         (["create", "x", "--scope", "all"], "usage", 2),
         (["revoke", "aaaaaaaaaa"], "key_unknown", 2),

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db import schema, tables
+from crochet_tasks.db import programs, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 from crochet_tasks.settings import Settings
@@ -74,9 +74,9 @@ def names(database: Database) -> list[str]:
 
 @pytest.fixture(scope="module")
 def wanted(create: Callable[[str], str]) -> dict[str, Rows]:
-    """The catalogs of what tables.py makes."""
+    """The catalogs of what the code makes."""
     with contextlib.closing(Database(create("template1"), Settings())) as made, made.transaction() as connection:
-        tables.create(connection)
+        programs.create(connection)
         return {kind: catalog(connection, kind) for kind in CATALOGS}
 
 
@@ -89,7 +89,7 @@ def found(create: Callable[[str], str], migrated: str) -> dict[str, Rows]:
 
 @pytest.mark.parametrize("kind", CATALOGS)
 def test_migrated_is_fresh(wanted: dict[str, Rows], found: dict[str, Rows], kind: str) -> None:
-    """The migrated schema is the one that tables.py makes."""
+    """The migrated schema is the one that the code describes."""
     assert found[kind] == wanted[kind] != []
 
 

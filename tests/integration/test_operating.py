@@ -1,93 +1,30 @@
-"""What operators do: look, cancel, retry, drop, watch; and texts that are handed in."""
+"""What operators do about work: cancel, retry, drop."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Connection, text
 
-from crochet_tasks import accepting, app, ingest, looking, naming, operating, reports, work
+from crochet_tasks import app, looking, naming, operating, reports, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, dead_letters, operators, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
-from crochet_tasks.db.embedded import EmbeddedPostgres
-from crochet_tasks.embedded import Progress
-from crochet_tasks.errors import (
-    CorpusUnknown,
-    CrochetError,
-    DatabaseRefused,
-    DatabaseUnavailable,
-    SettingMissing,
-    TextStarted,
-    WorkAmbiguous,
-    WorkNotCancellable,
-    WorkNotFailed,
-    WorkUnknown,
-    WrongCall,
-)
-from crochet_tasks.schemas import CorpusStatus, Status, WorkLine
+from crochet_tasks.errors import CorpusUnknown, TextStarted, WorkNotCancellable, WorkNotFailed, WorkUnknown
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.integration import steps
+from tests.integration.operated import SECONDS, accepted, running, states, status, texts, with_failed
 
 pytestmark = pytest.mark.integration
-
-SECONDS = 30.0
-
-
-class Bug(Exception):
-    pass
 
 
 @pytest.fixture
 def corpus(process: Process) -> Corpus:
     return steps.new_corpus(process)
-
-
-def accepted(corpus: Corpus, *texts: str) -> list[str]:
-    """Accept texts; what they are called."""
-    return [naming.text_name(ingest.accept(corpus, body[:20], body)[0].id) for body in texts]
-
-
-def run_on(corpus: Corpus) -> None:
-    """Do all work that can be done; what fails is noted with it."""
-    while True:
-        with contextlib.suppress(Bug):
-            if not work.publish_next(corpus.id):
-                return
-
-
-def failing(patch: pytest.MonkeyPatch, stage: str) -> None:
-    def bug(*args: object, **kwargs: object) -> NoReturn:
-        raise Bug("a bug")
-
-    patch.setattr(app.app.tasks[stage], "run", bug)
-
-
-def with_failed(process: Process, corpus: Corpus, patch: pytest.MonkeyPatch, stage: str, *texts: str) -> list[WorkLine]:
-    """Accept texts and have a stage fail on them; the work that failed."""
-    with patch.context() as broken:
-        failing(broken, stage)
-        accepted(corpus, *texts or steps.TEXTS)
-        run_on(corpus)
-    return looking.listed(process, corpus=corpus.name, state="failed").work
-
-
-def status(process: Process, corpus: Corpus) -> CorpusStatus:
-    return next(each for each in reports.status(process).corpora if each.corpus == corpus.name)
-
-
-def states(process: Process, corpus: Corpus, **wanted: Any) -> list[str]:
-    return [line.state for line in looking.listed(process, corpus=corpus.name, **wanted).work]
-
-
-def texts(process: Process, corpus: Corpus) -> list[tuple[object, ...]]:
-    return steps.sql(process, "SELECT state, version FROM texts WHERE corpus = :corpus ORDER BY seq", corpus=corpus.id)
 
 
 @contextlib.contextmanager
@@ -105,126 +42,6 @@ def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
 
 def within(seconds: float, began: float) -> bool:
     return time.monotonic() - began < seconds
-
-
-# ── names ───────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def alike(process: Process, corpus: Corpus) -> list[str]:
-    """The ids of two pieces of work that begin with the same twelve digits, and of one of its own."""
-    ids = ["abcdef01-2345-0000-0000-000000000001", "abcdef01-2345-1000-0000-000000000001"]
-    ids.append("deadbeef-0000-0000-0000-000000000001")
-    for number, name in enumerate(ids):
-        steps.sql(
-            process,
-            "INSERT INTO work (id, corpus, kind, subject, since, version, priority)"
-            " VALUES (CAST(:id AS uuid), :corpus, 'remediations', :subject, 0, 1, 1)",
-            id=name,
-            corpus=corpus.id,
-            subject=number,
-        )
-    return ids
-
-
-def test_the_beginning_of_an_id_names_work(process: Process, alike: list[str]) -> None:
-    """Four digits or more, with or without dashes, in either case; the whole id, too."""
-    for name in ("dead", "deadbeef", "DEADBEEF-0000-0", "deadbeef0", alike[2]):
-        assert looking.shown(process, name).line.id == alike[2]
-    for name in ("abcdef01-2345-0", "abcdef0123450", alike[0]):
-        assert looking.shown(process, name).line.id == alike[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("abcd", WorkAmbiguous),
-        ("abcdef01-2345", WorkAmbiguous),
-        ("abc", WrongCall),
-        ("", WorkUnknown),
-        ("abce", WorkUnknown),
-        ("dead-1", WorkUnknown),
-        ("text-1", WorkUnknown),
-        ("text-", WorkUnknown),
-        ("xyz-1", WorkUnknown),
-        ("abc-def", WorkUnknown),
-        ("abcdef01-2345-0000-0000-000000000001-0", WorkUnknown),
-        ("abcdef01%", WorkUnknown),
-        ("text-99999999999999999999", WorkUnknown),
-    ],
-)
-def test_names_that_name_nothing_or_too_much(
-    process: Process, alike: list[str], name: str, error: type[CrochetError]
-) -> None:
-    """Each is refused for what is wrong with it, by every command alike."""
-    for command in (looking.shown, lambda process, name: operating.retry(process, [name])):
-        with pytest.raises(error):
-            command(process, name)
-
-
-# ── looking ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_where_open_work_stands(process: Process, corpus: Corpus) -> None:
-    """Open work is ready, published, waiting or parked; the list can be asked for each, or for all that is open."""
-    accepted(corpus, "the sea", "the land", "the sky", "the sun")
-    ids = [line.id for line in looking.listed(process, corpus=corpus.name).work]
-    change = "UPDATE work SET {} WHERE id = CAST(:id AS uuid)"
-    steps.sql(process, change.format("published_at = now()"), id=ids[1])
-    steps.sql(process, change.format("not_before = now() + interval '1 hour', attempts = 2"), id=ids[2])
-    steps.sql(process, change.format("not_before = 'infinity'"), id=ids[3])
-    for name, state in zip(ids, ["ready", "published", "waiting", "parked"], strict=True):
-        assert [line.id for line in looking.listed(process, corpus=corpus.name, state=state).work] == [name]
-        assert looking.shown(process, name).line.state == state
-    assert states(process, corpus, state="open") == ["ready", "published", "waiting", "parked"]
-    assert status(process, corpus).by_kind == {"ingest": {"ready": 1, "published": 1, "waiting": 1, "parked": 1}}
-    assert not status(process, corpus).closed
-    assert (status(process, corpus).oldest_open or 0) > 0
-
-
-def test_the_list_is_bounded_and_says_so(process: Process, corpus: Corpus) -> None:
-    """It can be asked for one kind, one corpus and so many."""
-    steps.ingest_all(corpus, steps.TEXTS[:2])
-    accepted(corpus, "the sea", "the land")
-    found = looking.listed(process, most=1)
-    assert (len(found.work), found.more) == (1, 1)
-    assert states(process, corpus) == ["ready", "ready"]
-    assert set(states(process, corpus, state="done", most=1000)) == {"done"}
-    assert {line.kind for line in looking.listed(process, kind="context", state="done").work} == {"context"}
-    assert looking.listed(process, corpus=steps.new_corpus(process).name).work == []
-    with pytest.raises(CorpusUnknown):
-        looking.listed(process, corpus="lost")
-
-
-def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every try with its error, the text, when it is published next, and who changed its state."""
-    (line,) = with_failed(process, corpus, monkeypatch, "ingest.text", "the sea and the land")
-    detail = looking.shown(process, line.id)
-    assert (detail.line.state, detail.next) == ("failed", "never, unless it is retried")
-    (each,) = detail.tries
-    assert (each.number, each.error["message"], each.error["type"], each.error["task"]) == (
-        1,
-        "a bug",
-        "Bug",
-        "ingest.text",
-    )
-    assert [(text.kind, text.state) for text in detail.related] == [("text", "failed")]
-    assert [entry.what for entry in detail.audit] == ["work.open", "work.failed"]
-    (who,) = steps.sql(process, "SELECT current_user")
-    assert {entry.who for entry in detail.audit} == set(who)
-    about = looking.shown(process, detail.related[0].id)
-    assert [other.id for other in about.related] == [line.id]
-    assert [entry.what for entry in about.audit] == ["text.accepted", "text.failed"]
-    assert about.tries == detail.tries
-
-
-def test_all_about_a_search(process: Process, corpus: Corpus) -> None:
-    """Seeds and grows say what they search."""
-    steps.ingest_all(corpus, steps.TEXTS)
-    for kind, says in (("seed", "start pairs 0 to"), ("grow", "batch "), ("remediations", "version ")):
-        line = looking.listed(process, kind=kind, state="done").work[-1]
-        assert says in looking.shown(process, line.id).line.about
-        assert looking.shown(process, line.id).next == "never: it is done"
 
 
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────────
@@ -359,15 +176,6 @@ def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
             making_the_version.join(SECONDS)
     assert steps.version(process, corpus) == 1
     assert states(process, corpus, kind="ingest") == ["ready"]
-
-
-@contextlib.contextmanager
-def running(step: Callable[[], object]) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=step)
-    thread.start()
-    yield thread
-    thread.join(SECONDS)
-    assert not thread.is_alive()
 
 
 def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,138 +351,3 @@ def test_dead_letters_are_listed_shown_and_dropped(process: Process, corpus: Cor
     assert [line.id for line in looking.listed(process).work] == [second]
     with pytest.raises(WorkUnknown):
         operating.drop(process, [first])
-
-
-# ── status and watching ─────────────────────────────────────────────────────────────────────────
-
-
-def test_rates_count_between_two_looks(process: Process, corpus: Corpus) -> None:
-    """The first look has none."""
-    looks = looking.looks(process, 0.01, lambda _: None)
-    assert [each.rate for each in next(looks).corpora] == [None]
-    steps.ingest_all(corpus, steps.TEXTS)
-    (seen,) = next(looks).corpora
-    assert (seen.rate or 0) > 0
-    (still,) = next(looks).corpora
-    assert still.rate == 0
-
-
-def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is said once; what waiting does not mend ends it."""
-    errors: list[CrochetError] = [DatabaseUnavailable(reason="a test")] * 3
-    look = reports.status
-
-    def away(process: Process) -> Status:
-        if errors:
-            raise errors.pop()
-        return look(process)
-
-    monkeypatch.setattr(reports, "status", away)
-    notes: list[str] = []
-    looks = looking.looks(process, 0.01, notes.append)
-    assert next(looks).corpora == []
-    assert len(notes) == 1
-    errors.append(DatabaseRefused(reason="a test"))
-    with pytest.raises(DatabaseRefused):
-        next(looks)
-
-
-def test_a_broker_that_is_away_is_no_error(database: str) -> None:
-    """Its queues are unknown, and why is said."""
-    settings = Settings(broker_url="amqp://guest:guest@127.0.0.1:1//", publish_timeout=1.0)  # type: ignore[arg-type]
-    with app.process(settings, database) as process:
-        seen = reports.status(process)
-        assert (seen.broker, seen.queues) == ("unknown", {})
-        assert "refused" in (seen.broker_problem or "")
-
-
-# ── handing in ──────────────────────────────────────────────────────────────────────────────────
-
-
-def test_handing_in_needs_a_shared_database() -> None:
-    """A private one has no workers beside the command."""
-    with pytest.raises(SettingMissing, match="CROCHET_DATABASE_URL"):
-        accepting.hand_in(Settings(), accepting.Request([], "main", {}, wait=False), lambda _: None)
-
-
-def test_waiting_ends_when_all_is_done(process: Process, corpus: Corpus) -> None:
-    """The texts are versions, and what they made due is searched; progress is shown meanwhile."""
-    ids = [int(name[5:]) for name in accepted(corpus, *steps.TEXTS)]
-    seen: list[Progress] = []
-    with running(lambda: accepting.until_done(process, corpus.id, ids, seen.append, lambda _: None)) as waiting:
-        while not seen:
-            time.sleep(0.01)
-        for _ in iter(lambda: work.publish_next(corpus.id), []):
-            assert waiting.is_alive()
-    assert (seen[0].version, seen[-1].version, seen[-1].work.open) == (0, 3, 0)
-    assert seen[-1].total == sum(steps.expected(steps.TEXTS).values())
-
-
-def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
-    process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What failed is reported as by a run: the text first."""
-    failing(monkeypatch, "ingest.text")
-    one, other = (int(name[5:]) for name in accepted(corpus, *steps.TEXTS[:2]))
-    operating.cancel(process, [naming.text_name(other)])
-    run_on(corpus)
-    accepting.until_done(process, corpus.id, [one, other], lambda _: None, lambda _: None)
-    with process.database.transaction() as connection:
-        error = accepting.failure(connection, corpus, {one: "one.txt", other: "other.txt"})
-    assert (error.code, str(error)) == ("text_failed", "one.txt could not be ingested: a bug") if error else False
-
-
-def test_waiting_ends_behind_work_that_failed(
-    process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a later version makes due stays open while that of an older one has failed: nobody waits for it."""
-    with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
-    ids = [int(name[5:]) for name in accepted(corpus, steps.TEXTS[1])]
-    steps.run(corpus)
-    assert status(process, corpus).work["open"] == 1
-    accepting.until_done(process, corpus.id, ids, lambda _: None, lambda _: None)
-    with process.database.transaction() as connection:
-        error = accepting.failure(connection, corpus, {})
-    assert error is not None
-    assert error.code == "work_failed"
-
-
-def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str) -> None:
-    """It is said once each time, and the waiting goes on."""
-    from crochet_tasks.db import schema
-    from crochet_tasks.db.sessions import Database
-
-    notes: list[str] = []
-    seen: list[Progress] = []
-    server = EmbeddedPostgres(tmp_path / "state")
-    with server as started:
-        url = started.url
-        database = Database(url, Settings())
-        schema.migrate(database)
-        database.close()
-    with app.process(Settings(), url) as process:
-        with EmbeddedPostgres(tmp_path / "state"):
-            corpus = steps.new_corpus(process)
-            (number,) = (int(name[5:]) for name in accepted(corpus, steps.TEXTS[0]))
-            thread = threading.Thread(
-                target=lambda: accepting.until_done(process, corpus.id, [number], seen.append, notes.append)
-            )
-            thread.start()
-            _until(lambda: bool(seen))
-        _until(lambda: bool(notes))
-        time.sleep(1.0)
-        with EmbeddedPostgres(tmp_path / "state"):
-            before = len(seen)
-            _until(lambda: len(seen) > before)
-            steps.run(corpus)
-            thread.join(SECONDS)
-            assert not thread.is_alive()
-    assert len(notes) == 1
-    assert "does not answer" in notes[0]
-
-
-def _until(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.01)

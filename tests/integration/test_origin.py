@@ -12,8 +12,9 @@ from crochet_tasks import origin, work
 from crochet_tasks.app import Process
 from crochet_tasks.db import outbox
 from crochet_tasks.origin import Origin
+from crochet_tasks.settings import Settings
 from tests.integration import steps
-from tests.integration.api import Api
+from tests.integration.api import SETTINGS, Api, made
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +58,8 @@ def requests_of(process: Process, table: str, condition: str = "true") -> set[st
 def test_all_that_a_request_causes_names_it(api: Api, lines: Lines) -> None:
     """Its text, every piece of work down to the last search, and every line of their tasks; and its trace."""
     corpus = steps.new_corpus(api.process)
+    assert api.write.get("/v1/corpora").status_code == 200  # who is known may say that their trace is kept
+    lines.lines.clear()
     for body in steps.TEXTS[:2]:  # the second one has batches searched again
         post(api, corpus.name, body, "request-one", traceparent=TRACEPARENT)
         assert get_contextvars() == {}  # nothing of it is left for the thread's next request
@@ -72,6 +75,23 @@ def test_all_that_a_request_causes_names_it(api: Api, lines: Lines) -> None:
     }
     asked = [line for line in lines.of("request") if line["logger"] == "api.access"]
     assert {(line["request"], line["trace"]) for line in asked} == {("request-one", TRACE)}
+
+
+@pytest.mark.parametrize(("ratio", "sent", "kept"), [(0.0, "01", "00"), (1.0, "00", "01")])
+def test_strangers_do_not_say_whether_their_trace_is_kept(process: Process, ratio: float, sent: str, kept: str) -> None:
+    """The ratio does, with their trace's id; when their key was good once, they do."""
+    api, corpus = made(process, Settings(**SETTINGS, trace_ratio=ratio)), steps.new_corpus(process)
+    for body in steps.TEXTS[:2]:
+        post(api, corpus.name, body, f"request-{body}"[:12], traceparent=TRACEPARENT[:-2] + sent)
+    rows = steps.sql(process, "SELECT origin->>'traceparent' FROM texts ORDER BY id")
+    assert [row[0] for row in rows] == [TRACEPARENT[:-2] + each for each in (kept, sent)]
+
+
+def test_what_strangers_say_of_a_trace_is_dropped_where_it_is_nothing(process: Process) -> None:
+    """Other libraries would take up what a later version of the standard may mean."""
+    api, corpus = made(process, Settings(**SETTINGS, trace_ratio=0.0)), steps.new_corpus(process)
+    post(api, corpus.name, steps.TEXTS[0], "request-one", traceparent=f"01{TRACEPARENT[2:]}-more")
+    assert steps.sql(process, "SELECT origin->>'traceparent' FROM texts") == [(None,)]
 
 
 def test_lines_say_what_they_are_about(api: Api, lines: Lines) -> None:

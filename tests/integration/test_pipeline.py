@@ -15,7 +15,7 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import batches, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import growth, seeds
-from crochet_tasks.schemas import SearchCall, SearchResult
+from crochet_tasks.messages import SearchCall, SearchResult
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests import oracle

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from crochet_tasks import keys, telemetry, work
+from crochet_tasks import keys, running, telemetry, work
 from crochet_tasks.app import Process, app
+from crochet_tasks.app import process as opened
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import BrokerUnavailable
 from crochet_tasks.keys import Wanted
 from crochet_tasks.settings import Settings
-from tests.acceptance.cluster import EVERYTHING, RELAY, Cluster, check, corpus_of, until, until_closed
+from tests.acceptance.cluster import Cluster, check, corpus_of, until, until_closed
+from tests.acceptance.commands import EVERYTHING, RELAY
 from tests.acceptance.conftest import Deploy, deploy  # noqa: F401 - a fixture
 from tests.collectors import HOST, Hanging, Otlp, Profiles, Span, log_lines, unresolved
 from tests.integration import steps
@@ -26,6 +30,8 @@ from tests.server import take_port
 pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.slow]
 
 TEXTS = steps.TEXTS[:2]
+HANDED_IN = steps.TEXTS[2]
+"""by the command line"""
 TASKS = {"ingest.text", "context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"}
 END_SECONDS = 5 * telemetry.END_SECONDS
 
@@ -60,19 +66,19 @@ def ended(cluster: Cluster, names: list[str]) -> list[int]:
 
 
 class Seen:
-    """What the collectors got of a run of two texts, each by a request of its own, and what the processes said."""
+    """What the collectors got of a run of texts, each by a request or command, and what the processes said."""
 
     def __init__(self, spans: list[Span], profiles: str, lines: dict[str, list[dict[str, object]]]) -> None:
         self.spans, self.profiles, self.lines = spans, profiles, lines
 
     def of(self, request: str) -> list[Span]:
         """The spans of the trace that a request began."""
-        [traces] = {line["trace"] for line in self.lines["api"] if line.get("request") == request}
-        return [span for span in self.spans if span.trace == traces]
+        [trace] = {line["trace"] for line in self.lines["api"] if line.get("request") == request}
+        return [span for span in self.spans if span.trace == trace]
 
 
 @pytest.fixture
-def seen(deploy: Deploy) -> Iterator[Seen]:  # noqa: F811 - the fixture
+def seen(deploy: Deploy, tmp_path: Path) -> Iterator[Seen]:  # noqa: F811 - the fixture
     with Otlp() as collector, Profiles() as server:
         cluster = deploy(
             CROCHET_OTLP_URL=collector.url,
@@ -89,8 +95,11 @@ def seen(deploy: Deploy) -> Iterator[Seen]:  # noqa: F811 - the fixture
             for number, body in enumerate(TEXTS):
                 client.post(body, f"request-{number}")
                 until_closed(process, corpus, cluster, 60)
+            (tmp_path / "text.txt").write_text(HANDED_IN)
+            assert cluster.ended(cluster.start("ingest", str(tmp_path / "text.txt")), 60) == 0
+            until_closed(process, corpus, cluster, 60)
             assert ended(cluster, names) == [0, 0, 0]
-            check(process, corpus, steps.expected(TEXTS))
+            check(process, corpus, steps.expected([*TEXTS, HANDED_IN]))
         services = dict(zip(("api", "relay", "worker"), names, strict=True))
         lines = {service: log_lines(cluster.log(name)) for service, name in services.items()}
         yield Seen(collector.spans, server.text, lines)
@@ -99,11 +108,17 @@ def seen(deploy: Deploy) -> Iterator[Seen]:  # noqa: F811 - the fixture
 def test_one_trace_from_the_request_to_the_last_task(seen: Seen) -> None:
     """Through API, relay and worker: every parent and link is there, and each task's log lines name request and trace.
 
-    And the worker's profiles come from the process that does the work, and say which task it did.
+    And the worker's profiles come from the process that does the work, and say which task it did, of which shape; and
+    every line of a log is JSON, and its event a name.
     """
     assert unresolved(seen.spans) == []
     for request in ("request-0", "request-1"):
-        check_trace(seen, request)
+        services = check_trace(seen, request, seen.of(request), "POST /v1/corpora/<corpus>/texts")
+        assert services == {"crochet-api", "crochet-relay", "crochet-worker"}
+    [command] = [span for span in seen.spans if span.name == "crochet ingest"]
+    [request] = {str(line["request"]) for line in seen.lines["worker"] if line.get("trace") == command.trace}
+    handed_in = [span for span in seen.spans if span.trace == command.trace]
+    assert check_trace(seen, request, handed_in, "crochet ingest") >= {"crochet-cli", "crochet-worker"}
     # The second text has what the first one found searched again.
     later = {span.name for span in seen.of("request-1")}
     assert {f"run/{task}" for task in TASKS} <= later
@@ -114,18 +129,46 @@ def test_one_trace_from_the_request_to_the_last_task(seen: Seen) -> None:
     for tag in ("crochet-worker", "crochet-api", "crochet-relay", "ingest,context,remediations,search,orthos"):
         assert tag in seen.profiles
     assert any(task in seen.profiles for task in TASKS)
+    assert re.search(r"shape2.\dx\d", seen.profiles)  # between them is what protobuf puts before a string
+    events = {str(line["event"]) for lines in seen.lines.values() for line in lines}
+    assert events >= {"request", "task_done", "library"}
+    assert all(re.fullmatch("[a-z_]+", event) for event in events), events
 
 
-def check_trace(seen: Seen, request: str) -> None:
-    spans = seen.of(request)
+def check_trace(seen: Seen, request: str, spans: list[Span], name: str) -> set[str]:
+    """These are all that a request or command caused; returns the services that had a part in it."""
     [root] = [span for span in spans if not span.parent]
-    assert (root.name, root.resource["service.name"]) == ("POST /v1/corpora/<corpus>/texts", "crochet-api")
-    assert {span.resource["service.name"] for span in spans} == {"crochet-api", "crochet-relay", "crochet-worker"}
+    assert root.name == name
     ran = Counter(span.name.removeprefix("run/") for span in spans if span.name.startswith("run/"))
     lines = [line for line in seen.lines["worker"] if line.get("request") == request]
     assert Counter(line["task"] for line in lines if line["event"] == "task_done") == ran
     assert {line["trace"] for line in lines} == {root.trace}
     assert set(ran) >= TASKS - {"search.grow"}
+    return {span.resource["service.name"] for span in spans}
+
+
+def test_one_trace_from_the_command_to_the_last_task(database: str, tmp_path: Path) -> None:
+    """Where `crochet run` does it all: its texts and their work are the doing of one request, which it has made up."""
+    files = [tmp_path / f"{number}.txt" for number in range(2)]
+    for file, body in zip(files, TEXTS, strict=True):
+        file.write_text(body)
+    with Otlp() as collector:
+        settings = Settings.load(database_url=database, otlp_url=collector.url, trace_ratio=1.0)
+        running.run(settings, running.Request(list(map(str, files)), "main", {}, None))
+        assert telemetry.traceparent() is None
+    assert unresolved(collector.spans) == []
+    [root] = [span for span in collector.spans if not span.parent]
+    assert (root.name, root.resource["service.name"]) == ("crochet run", "crochet-cli")
+    assert {span.name for span in collector.spans} >= {f"run/{task}" for task in TASKS}
+    assert {span.trace for span in collector.spans} == {root.trace}
+    with opened(Settings(), database) as process:
+        said = steps.sql(
+            process,
+            "SELECT origin->>'request', origin->>'traceparent' FROM texts UNION SELECT "
+            "origin->>'request', origin->>'traceparent' FROM work",
+        )
+    assert len({request for request, _ in said}) == 1
+    assert {str(traceparent).split("-")[1] for _, traceparent in said} == {root.trace}
 
 
 def check_statements(spans: list[Span]) -> None:
@@ -207,7 +250,8 @@ def test_a_message_that_is_not_sent_leaves_nothing_open(process: Process) -> Non
 def test_off_loads_nothing() -> None:
     """Without addresses the libraries are not even loaded, but for what redis-py loads of its own accord."""
     program = (
-        "import sys; from crochet_tasks import app, relay, worker, telemetry; from api import create_app;"
+        "import sys; from crochet_tasks import accepting, app, relay, running, worker, telemetry;"
+        "from api import create_app;"
         "from crochet_tasks.settings import Settings; telemetry.begin('x', Settings()); create_app();"
         "ours = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.instrumentation', 'pyroscope');"
         "print([name for name in sys.modules if name.startswith(ours)])"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.errors import RedisUnavailable
 from crochet_tasks.filters import Filters
-from crochet_tasks.filters_layer import Halves, Layer, in_any
+from crochet_tasks.filters_layer import Layer, in_any
 
 
 def random_ids(number: int, seed: int) -> Halves:

@@ -39,7 +39,7 @@ def fails(*_: object, **__: object) -> NoReturn:
 
 def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptureFixture) -> None:
     """Both parts are tried, what fails is logged, and the process has what its tasks work with."""
-    process = worker._Processes(SETTINGS, ["search"])
+    process = worker._Processes(SETTINGS, ["search"], worker.Vain(5, lambda: None))
     process._begin()
     try:
         assert app.here().settings is SETTINGS
@@ -68,7 +68,8 @@ def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            worker._Processes(Settings(database_url=SETTINGS.database_url), ["search"])._begin()
+            settings = Settings(database_url=SETTINGS.database_url)
+            worker._Processes(settings, ["search"], worker.Vain(5, lambda: None))._begin()
         os._exit(77)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == worker.NOT_BEGUN
 

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext
 
+from api import create_app
 from crochet_tasks import origin, telemetry, tracing
 from crochet_tasks.settings import Settings
 
@@ -71,3 +72,13 @@ def test_a_request_goes_on_with_the_trace_of_its_client(exported: Exported) -> N
     span = exported.ended()["GET /"]
     assert ids(span.parent) == (0xA, 0xB)
     assert written == {"request": "request-1", "traceparent": traceparent(span)}
+
+
+@pytest.mark.parametrize(("ratio", "said", "kept"), [(0.0, "01", []), (1.0, "00", [0xA])])
+def test_a_stranger_does_not_say_whether_a_trace_is_kept(
+    exported: Exported, ratio: float, said: str, kept: list[int]
+) -> None:
+    """The API's ratio does, before the request's span begins."""
+    client = create_app(Settings(trace_ratio=ratio)).test_client()
+    assert client.get("/nothing", headers={"traceparent": f"00-{0xA:032x}-{0xB:016x}-{said}"}).status_code == 404
+    assert [ids(span.get_span_context())[0] for span in exported.ended().values()] == kept

@@ -1,0 +1,147 @@
+"""What is in the schema beside its tables: functions, the view for people, triggers, the first tenant."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from crochet_tasks.db import tables
+
+FUNCTIONS_OF_CHECKS = (
+    # Postgres calls convert_to stable because encodings can be redefined; into UTF-8 it always gives the same.
+    """
+    CREATE FUNCTION word_hash(word text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN sha256(convert_to(word, 'UTF8'))
+    """,
+    # How many cells a box has; 0 where the sides are none of an ortho: fewer than two, one below 2, or not ascending.
+    """
+    CREATE FUNCTION box_cells(sides smallint[]) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    DECLARE
+        cells integer := 1;
+        side smallint;
+        before smallint := 2;
+    BEGIN
+        IF coalesce(array_length(sides, 1), 0) < 2 THEN
+            RETURN 0;
+        END IF;
+        FOREACH side IN ARRAY sides LOOP
+            IF side < before THEN
+                RETURN 0;
+            END IF;
+            cells := cells * side;
+            before := side;
+        END LOOP;
+        RETURN cells;
+    END $$
+    """,
+)
+"""Run before the tables are made: their constraints call these."""
+
+PROGRAMS = (
+    # Bulk values do not compress in the server, but must be read in slices: EXTERNAL.
+    "ALTER TABLE batches ALTER COLUMN cells SET STORAGE EXTERNAL",
+    "ALTER TABLE remediations ALTER COLUMN phrases SET STORAGE EXTERNAL",
+    "ALTER TABLE phrases ALTER COLUMN parent SET STORAGE EXTERNAL",
+    "ALTER TABLE phrases ALTER COLUMN word SET STORAGE EXTERNAL",
+    """
+    CREATE FUNCTION word_at(cells bytea, width integer, place integer) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN get_byte(cells, width * place) + (get_byte(cells, width * place + 1) << 8)
+        + CASE WHEN width = 4
+               THEN (get_byte(cells, width * place + 2) << 16) + (get_byte(cells, width * place + 3) << 24)
+               ELSE 0 END
+    """,
+    # One ortho per row, for people: select * from orthos where corpus = 'main' limit 10.
+    """
+    CREATE VIEW orthos AS
+    SELECT corpora.name AS corpus, array_to_string(batches.sides, 'x') AS shape, box.words,
+           batches.sides, batches.born AS seen, batches.id AS batch, place, tenants.name AS tenant
+      FROM batches
+      JOIN corpora ON corpora.id = batches.corpus
+      JOIN tenants ON tenants.id = corpora.tenant
+     CROSS JOIN LATERAL (SELECT batches.cells || ''::bytea AS cells OFFSET 0) AS unpacked  -- fetched once per batch
+     CROSS JOIN LATERAL generate_series(0, batches.count - 1) AS place
+     CROSS JOIN LATERAL (
+           SELECT array_agg(words.word ORDER BY cell) AS words
+             FROM generate_series(0, box_cells(batches.sides) - 1) AS cell
+             JOIN words ON words.corpus = batches.corpus
+              AND words.id = word_at(unpacked.cells, batches.width, cell * batches.count + place)
+           ) AS box
+    """,
+    """
+    CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, before, after)
+        VALUES ('text.' || NEW.state, 'text ' || NEW.id,
+                CASE WHEN TG_OP = 'UPDATE' THEN jsonb_build_object('state', OLD.state, 'version', OLD.version) END,
+                jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error));
+        RETURN NULL;
+    END $$
+    """,
+    "CREATE TRIGGER texts_audit_insert AFTER INSERT ON texts FOR EACH ROW EXECUTE FUNCTION audit_text()",
+    """
+    CREATE TRIGGER texts_audit_update AFTER UPDATE OF state ON texts FOR EACH ROW
+    WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION audit_text()
+    """,
+    # Per statement: many items are written and done at once.
+    """
+    CREATE FUNCTION audit_work_written() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, after)
+        SELECT 'work.' || state, 'work ' || id, jsonb_build_object('state', state, 'kind', kind, 'subject', subject)
+          FROM written;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE FUNCTION audit_work_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (what, subject, before, after)
+        SELECT 'work.' || CASE WHEN now.state <> was.state THEN now.state ELSE 'postponed' END, 'work ' || now.id,
+               jsonb_build_object('state', was.state, 'attempts', was.attempts),
+               jsonb_build_object('state', now.state, 'attempts', now.attempts, 'error', now.error)
+          FROM after AS now JOIN before AS was ON was.id = now.id
+         WHERE now.state <> was.state OR now.attempts > was.attempts;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER work_audit_insert AFTER INSERT ON work REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_written()
+    """,
+    """
+    CREATE TRIGGER work_audit_update AFTER UPDATE ON work REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_work_changed()
+    """,
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION '% is append only', TG_TABLE_NAME;
+    END $$
+    """,
+    """
+    CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+    """
+    CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+    # What is older may be deleted: nobody who gets in can take away what tells of it.
+    """
+    CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
+    FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
+    """,
+    "INSERT INTO tenants (name) VALUES ('default')",
+)
+"""Run after the tables were made."""
+
+
+def create(connection: Connection) -> None:
+    """Make the whole schema in an empty database: what the migrations are held against."""
+    for statement in FUNCTIONS_OF_CHECKS:
+        connection.execute(text(statement))
+    tables.corpora.metadata.create_all(connection)  # it has them all
+    for statement in PROGRAMS:
+        connection.execute(text(statement))

@@ -1,0 +1,49 @@
+"""What is taken out of all that is logged or traced: passwords, keys and tokens, as far as they can be recognised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+HIDDEN = "***"
+
+_NAMES = r"(?:password|passwd|passphrase|secret|authorization)"
+_CALLED = re.compile(_NAMES + "$", re.IGNORECASE)
+_SECRETS = (
+    # Passwords in addresses, up to the last @ of the authority; one with a slash, up to the next. Ports are none.
+    (re.compile(r"(?<=://)([^\s:/@]*):(?!\d+[/?#])(?:[^\s/?#]{1,500}|[^\s@]{1,500})@"), rf"\1:{HIDDEN}@"),
+    # password=..., in addresses, for libpq, in source lines of a traceback; 'password': ... in what was a dictionary
+    (
+        re.compile(
+            rf"({_NAMES}\w*(?:[\"']\s*:|\s*=)\s*)('(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\s&]+)",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # Names and passwords in base64; "basic authentication" is none.
+    (re.compile(r"\b([Bb]asic)\s+(?=\S*(?:[\d+/=]|[a-z][A-Z]))[A-Za-z0-9+/]{4,}={0,2}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(crk_[a-z2-7]{10})_[\w-]{43}"), rf"\1_{HIDDEN}"),  # API keys
+    (re.compile(r"crr_[\w-]{20,}"), f"crr_{HIDDEN}"),  # refresh tokens
+    (re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),  # access tokens
+)
+
+
+def masked(value: Any) -> Any:
+    """The same without the secrets in it; what is neither a number nor a collection becomes what it says as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {masked(key): _part(key, part) for key, part in value.items()}
+    if isinstance(value, list | tuple | AbstractSet):
+        return [masked(part) for part in value]
+    text = value.decode(errors="backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+def _part(key: object, value: object) -> Any:
+    """Of a mapping: what is called a secret is one, whatever it looks like."""
+    return HIDDEN if value is not None and _CALLED.search(str(key)) else masked(value)

@@ -1,0 +1,14 @@
+"""How the processes of a deployment are started."""
+
+from __future__ import annotations
+
+import sys
+
+CROCHET = (sys.executable, "-m", "crochet_tasks.cli")
+STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
+SEARCH = ("worker", "--queues", "search")
+STORE = ("worker", "--queues", "orthos")
+EVERYTHING = ("worker",)
+RELAY = ("relay",)
+WHOLE = (RELAY, STAGES, SEARCH, STORE)
+"""one of each process that a deployment needs"""
