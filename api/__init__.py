@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )
-    app.before_request(security.doubt)
+    app.before_request(security.doubt)  # before the span of the request, which begins first of all
     telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
     # The order in which a request passes them: its id, who asks, how often, whether they may, its form.

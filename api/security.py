@@ -173,12 +173,12 @@ def doubt() -> None:
     That is before their request's own part of the trace begins, so before anybody is looked up: who is familiar is no
     stranger. Not by the trace's id, either, which is theirs to choose.
     """
-    given, settings = request.environ.get("HTTP_TRACEPARENT"), context.settings()
-    if given is None or not settings.api_auth:
+    given = request.environ.get("HTTP_TRACEPARENT")
+    if given is None or not context.settings().api_auth:
         return
     familiar: Familiar = current_app.extensions["crochet.familiar"]
     if not familiar.knows(_bearer() or ""):
-        kept = random.random() < settings.trace_ratio  # noqa: S311 - nothing is kept secret by it
+        kept = random.random() < context.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
         request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
 
 
