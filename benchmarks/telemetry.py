@@ -1,10 +1,9 @@
 """What telemetry costs: `make bench-telemetry`. Off, on, and on with collectors that are away or hang.
 
 The same deployment as in distributed.py, with two workers that search: without telemetry, with all of it and live
-receivers (also with every trace kept), and with receivers that refuse or never answer. The ways of a round
-run one after the other, in turn forwards and backwards, each on a new database and with new processes; what is
-compared is compared within a round. The clock runs from the acceptance of the first text until no work is open.
-Nothing is asserted here.
+receivers, and with receivers that refuse or never answer. The ways of a round run one after the other, in turn
+forwards and backwards, each on a new database and with new processes; what is compared is compared within a round.
+The clock runs from the acceptance of the first text until no work is open. Nothing is asserted here.
 """
 
 from __future__ import annotations
@@ -43,30 +42,35 @@ from tests.collectors import HOST, Hanging, Otlp, Profiles
 from tests.server import take_port
 
 COMMANDS = (*WHOLE, SEARCH)
-WAYS = ("off", "on", "every trace", "away", "hanging")
+WAYS = ("off", "on", "away", "hanging")
+EVERY_TRACE = "every trace"
+"""as `on`, but that none is left out; only where it is asked for"""
 GOAL = 1.05
-SCRAPE_SECONDS = 1.0
+SCRAPE_SECONDS = 5.0
+"""three times as often as in deploy/observability, so that each run has some of it"""
 OFTEN = {"CROCHET_METRICS_EVERY": "5"}
-"""three times as often as by default, so that each run has some of it"""
+"""likewise"""
 
 
 class Case(NamedTuple):
-    """Texts for one corpus, accepted one after the other."""
+    """Texts, accepted one after the other, in so many corpora at once."""
 
     name: str
     texts: list[str]
     limits: dict[str, int]
+    corpora: int = 1
 
 
 class Extent(NamedTuple):
-    """How much is measured: rounds, verses in one text, and short texts."""
+    """How much is measured: rounds, verses in one text, corpora that get it, and short texts."""
 
     rounds: int
     verses: int
+    corpora: int
     short: int
 
 
-FULL, QUICK = Extent(4, 514, 40), Extent(1, 150, 10)
+FULL, QUICK = Extent(4, 514, 3, 120), Extent(1, 150, 1, 10)
 
 
 def cases(extent: Extent) -> list[Case]:
@@ -75,7 +79,12 @@ def cases(extent: Extent) -> list[Case]:
     verses = verses or texts.zipf()
     few = verses[: extent.verses]
     return [
-        Case(f"one text, {name}, {len(few)} paragraphs", ["\n\n".join(few)], FLAT if flat else CUBES),
+        Case(
+            f"one text, {name}, {len(few)} paragraphs, in each of {extent.corpora} corpora",
+            ["\n\n".join(few)],
+            FLAT if flat else CUBES,
+            extent.corpora,
+        ),
         Case(f"{extent.short} short texts, a paragraph each", verses[: extent.short], CUBES),
     ]
 
@@ -150,17 +159,21 @@ def _role(command: tuple[str, ...]) -> str:
 
 def _run(deployment: Cluster, process: Process, case: Case, cpu: Cpu, receivers: Receivers) -> Run:
     with process.database.transaction() as connection:
-        corpus = corpora.obtain(connection, re.sub(r"\W+", "-", case.name), case.limits)
+        name = re.sub(r"\W+", "-", case.name)
+        every = [corpora.obtain(connection, f"{name}-{number}", case.limits) for number in range(case.corpora)]
     received, before = receivers.received(), cpu.used()
     began = time.perf_counter()
-    accept(process, corpus, case.texts)
-    until(lambda: closed(process, corpus), deployment, 120, pause=0.03)  # asking costs the same cores
+    for corpus in every:
+        accept(process, corpus, case.texts)
+    # Asking costs the same cores.
+    until(lambda: all(closed(process, corpus) for corpus in every), deployment, 120, pause=0.05)
     seconds = time.perf_counter() - began
     spent = cpu.used()
     spent.subtract(before)
+    numbers = [corpus.id for corpus in every]
     with process.database.transaction() as connection:
-        total = corpora.total(connection, corpus.id)
-        tasks = connection.exec_driver_sql("SELECT count(*) FROM work WHERE corpus = %s", (corpus.id,)).scalar_one()
+        total = sum(corpora.total(connection, number) for number in numbers)
+        tasks = connection.exec_driver_sql("SELECT count(*) FROM work WHERE corpus = ANY(%s)", (numbers,)).scalar_one()
     return Run(seconds, dict(spent), total, int(tasks), receivers.received() - received)
 
 
@@ -261,9 +274,9 @@ def _scrape(ports: list[int], scrapes: Iterator[int]) -> None:
 def _telemetry(way: str, ports: list[int]) -> Iterator[Receivers]:
     if way == "off":
         yield Receivers()
-    elif way in ("on", "every trace"):
+    elif way in ("on", EVERY_TRACE):
         with contextlib.closing(Live(ports)) as live:
-            if way == "every trace":
+            if way == EVERY_TRACE:
                 live.environment["CROCHET_TRACE_RATIO"] = "1"
             yield live
     elif way == "away":
@@ -357,7 +370,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="one round of little work; writes no results")
     options.add_argument("--rounds", type=int, help="another number of them; writes no results")
-    options.add_argument("--way", action="append", choices=WAYS[1:], help="only this one and `off`; writes no results")
+    options.add_argument(
+        "--way", action="append", choices=(*WAYS[1:], EVERY_TRACE), help="only this one and `off`; writes no results"
+    )
     given = options.parse_args()
     extent = QUICK if given.quick else FULL
     ways = ("off", *(given.way or WAYS[1:]))

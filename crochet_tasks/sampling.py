@@ -45,6 +45,14 @@ class Ratio(Sampler):
     def chosen(self, trace_id: int) -> bool:
         return trace_id % 2**64 < self._bound
 
+    def tells_statements(self, parent: SpanContext) -> bool:
+        """Whether a statement, or another question to a server, that is made within `parent` gets a span.
+
+        Most spans are statements, and making them is most of what tracing costs. So there are none of a trace that is
+        not chosen, nor any that nobody has asked for, such as a look at the server's health.
+        """
+        return parent.is_valid and (parent.trace_flags.sampled or self.chosen(parent.trace_id))
+
     def should_sample(
         self,
         parent_context: Context | None,
@@ -62,9 +70,7 @@ class Ratio(Sampler):
             keep = parent.trace_flags.sampled
         else:
             keep = self.chosen(trace_id) and IDLE not in (attributes or {})
-        # Most spans are statements, and making them is most of what tracing costs. So there are none of a trace that is
-        # not chosen, nor any that nobody has asked for, such as a look at the server's health.
-        if kind is SpanKind.CLIENT and not (parent.is_valid and (keep or self.chosen(trace_id))):
+        if kind is SpanKind.CLIENT and not self.tells_statements(parent):
             return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY, attributes, trace_state)
 

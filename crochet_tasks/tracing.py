@@ -54,7 +54,7 @@ class Tracing:
     def __init__(self, service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
         assert settings.otlp_url is not None
         resource = _resource(service, queues)
-        ratio = Ratio(settings.trace_ratio)
+        self._ratio = ratio = Ratio(settings.trace_ratio)
         self._provider = TracerProvider(
             sampler=ratio,
             resource=Resource.create(resource),
@@ -115,6 +115,9 @@ class Tracing:
 
     @contextlib.contextmanager
     def statement(self, query: str) -> Iterator[None]:
+        if not self.tells_statements():
+            yield
+            return
         # Not made the current one: who reads the rows one by one does other things in between.
         about = {"db.system": "postgresql", "db.statement": query.strip()}
         name = query.split(maxsplit=1)[0]
@@ -123,6 +126,9 @@ class Tracing:
             yield
         finally:
             span.end()
+
+    def tells_statements(self) -> bool:
+        return self._ratio.tells_statements(trace.get_current_span().get_span_context())
 
     @contextlib.contextmanager
     def publishing(self, name: str, parent: str | None, links: Sequence[str]) -> Iterator[None]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks import metrics
+from crochet_tasks import metrics, telemetry
 from crochet_tasks.db import measured
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
@@ -57,6 +57,16 @@ class Bounded(psycopg.Connection[Any]):
     seconds: float | None = None
     rests_since: float | None = None
     """since when nobody uses it"""
+    _factory: type[psycopg.Cursor[Any]] = psycopg.Cursor
+
+    @property
+    def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
+        """That of the instrumentation where statements are told, else the driver's own."""
+        return self._factory if telemetry.tells_statements() else psycopg.Cursor
+
+    @cursor_factory.setter
+    def cursor_factory(self, factory: type[psycopg.Cursor[Any]]) -> None:
+        self._factory = factory
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         if timeout is not None or self.seconds is None:
