@@ -197,7 +197,7 @@ def statement(query: str) -> AbstractContextManager[None]:
 
 
 def tells_statements() -> bool:
-    """Whether the statements of what is done now are told. To find out for each costs the instrumentation 20 µs."""
+    """Whether statements of what is done now are told. Where not, they need not pass the driver's instrumentation."""
     tracing = _running.tracing
     return tracing is not None and _tried("statements", tracing.tells_statements, otherwise=False)
 

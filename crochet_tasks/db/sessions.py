@@ -57,12 +57,14 @@ class Bounded(psycopg.Connection[Any]):
     seconds: float | None = None
     rests_since: float | None = None
     """since when nobody uses it"""
+    told = False
+    """whether what is done with it now is traced statement by statement"""
     _factory: type[psycopg.Cursor[Any]] = psycopg.Cursor
 
     @property
     def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
         """That of the instrumentation where statements are told, else the driver's own."""
-        return self._factory if telemetry.tells_statements() else psycopg.Cursor
+        return self._factory if self.told else psycopg.Cursor
 
     @cursor_factory.setter
     def cursor_factory(self, factory: type[psycopg.Cursor[Any]]) -> None:
@@ -166,6 +168,7 @@ def _bind(engine: Engine, bounds: Bounds) -> None:
             except psycopg.Error as error:
                 raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
         connection.seconds = longest
+        connection.told = telemetry.tells_statements()
 
 
 def _probes(bounds: Bounds) -> dict[str, int]:
