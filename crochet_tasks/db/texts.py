@@ -163,8 +163,10 @@ SELECT %(corpus)s, %(first)s + place - 1, %(born)s, word
 """
 
 
-def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False) -> PhraseIndex:
-    """The index with all later versions. Safe to call at any moment, also outside the locks.
+def bring_forward(
+    connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False, sharing: bool = False
+) -> PhraseIndex:
+    """The index with all later versions. Safe to call at any moment, also outside the locks; `sharing`: as extended().
 
     With `pending`, also with what has come in of the text that is being ingested. That may be taken back and its ids
     given to another text, so it is for the holder of the ORDER lock only, and nothing to keep.
@@ -186,7 +188,7 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pe
     added = Additions(list(new_words), _joined(chunks, 0), _joined(chunks, 1))
     if not added.words and not len(added.parent) and limits == index.limits:
         return index
-    return index.extended(added, limits)
+    return index.extended(added, limits, sharing=sharing)
 
 
 _CHUNKS = """

@@ -134,8 +134,13 @@ class PhraseIndex:
             ids.append(_FREE)
         return list(new), np.array(ids, np.int64)
 
-    def extended(self, added: Additions, limits: Sequence[int] | None = None) -> PhraseIndex:
-        """This index and `added`; `limits`, where given, replaces the limits (one more version, say)."""
+    def extended(self, added: Additions, limits: Sequence[int] | None = None, *, sharing: bool = False) -> PhraseIndex:
+        """This index and `added`; `limits`, where given, replaces the limits (one more version, say).
+
+        With `sharing` the table in which phrases are found is not copied but grown, where there is room: from then on
+        this index finds those of the later one, too, numbered from its own `nodes` on. That is for who asks for the
+        phrases of a version only, and leaves out what its limit says; threads may do so meanwhile.
+        """
         index = PhraseIndex()
         index.vocabulary = self.vocabulary + added.words
         index._ids = self._ids if not added.words else {word: i for i, word in enumerate(index.vocabulary)}
@@ -150,7 +155,7 @@ class PhraseIndex:
         place = np.searchsorted(self._key, key[order])
         index._key = np.insert(self._key, place, key[order])
         index._node = np.insert(self._node, place, node[order])
-        index._table = self._table.with_keys(key, node, index._key, index._node)
+        index._table = self._table.with_keys(key, node, index._key, index._node, sharing=sharing)
         return index
 
     def closed(self) -> PhraseIndex:
@@ -256,20 +261,26 @@ class _HashTable:
     def empty(cls) -> _HashTable:
         return cls(np.full(64, _FREE, np.int64), np.full(64, _FREE, np.int32), np.zeros(128, np.bool_))
 
-    def with_keys(self, key: Longs, node: Ints, all_keys: Longs, all_nodes: Ints) -> _HashTable:
-        """A table that also holds `key`; made anew from `all_keys` where it would become too full."""
+    def with_keys(
+        self, key: Longs, node: Ints, all_keys: Longs, all_nodes: Ints, *, sharing: bool = False
+    ) -> _HashTable:
+        """A table that also holds `key`; made anew from `all_keys` where it would become too full.
+
+        With `sharing` it is this one otherwise. Who looks for an earlier key meanwhile finds it: its slot does not
+        change, and the slots before it were taken already.
+        """
         if 2 * len(all_keys) <= len(self.key):
-            table = _HashTable(self.key.copy(), self.node.copy(), self.seen.copy())
-            table._fill(key, node)
+            table = self if sharing else _HashTable(self.key.copy(), self.node.copy(), self.seen.copy())
+            table.fill(key, node)
         else:
             slots = 1 << (4 * len(all_keys)).bit_length()
             table = _HashTable(
                 np.full(slots, _FREE, np.int64), np.full(slots, _FREE, np.int32), np.zeros(2 * slots, np.bool_)
             )
-            table._fill(all_keys, all_nodes)
+            table.fill(all_keys, all_nodes)
         return table
 
-    def _fill(self, key: Longs, node: Ints) -> None:
+    def fill(self, key: Longs, node: Ints) -> None:
         slot = _slots(key, len(self.key))
         self.seen[_slots(key, len(self.seen))] = True
         todo = np.arange(len(key))

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import random
+import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -215,6 +216,40 @@ def test_an_old_index_is_unharmed() -> None:
         for was, now in zip(before, everything(index), strict=True):
             np.testing.assert_array_equal(was, now)
     assert read(other) == read(index_of([chatter(4, 12, 8), chatter(6, 15, 3)], 3))
+
+
+def test_a_shared_table_finds_what_each_of_its_indexes_may_know() -> None:
+    """Grown in place, it answers the old index as before, but for phrases that it has to leave out; also meanwhile."""
+    words = [f"w{number}" for number in range(60)]
+    texts = [" ".join(random.Random(seed).choices(words, k=300)) for seed in range(6)]
+    old = index_of([sentences(texts[0])], 3)
+    every = [(node, word) for node in range(old.nodes) for word in range(len(words))]
+    expected = [tree(old).get(query, -1) for query in every]
+    nodes, asked = (np.array([query[i] for query in every], np.int32) for i in range(2))
+    stop, wrong = threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            found = old.find(nodes, asked)
+            wrong.extend(found[(found != expected) & (found >= 0) & (found < old.nodes)].tolist())
+            wrong.extend(found[(found < 0) & (np.array(expected) >= 0)].tolist())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    index, shared = old, 0
+    for text in texts[1:]:
+        added = index.additions(sentences(text), 3)
+        limits = (*index.limits, index.nodes + len(added.parent))
+        copied, grown = index.extended(added, limits), index.extended(added, limits, sharing=True)
+        assert read(grown) == read(copied)
+        queries = [(int(parent), int(word)) for parent, word in zip(grown.parent[1:], grown.word[1:], strict=True)]
+        assert_found(grown, [*queries, (0, len(words) + 1), (3, 3)])
+        shared += grown._table is index._table
+        index = grown
+    stop.set()
+    asking.join()
+    assert shared >= 2
+    assert not wrong
 
 
 @some
