@@ -40,7 +40,6 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     name = f"worker[{','.join(chosen) if queues else 'all'}]"
     logs(name, settings)
     metrics_endpoint.start("worker", name, settings)
-    os.nice(settings.worker_nice)  # searching takes all there is: an API on the same machine should not notice
     from celery import signals
     from celery.exceptions import SecurityWarning
 

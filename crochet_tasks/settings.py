@@ -138,9 +138,6 @@ class Settings(BaseSettings):
         default=3, ge=1, le=100, description="times that a message is delivered again when its worker dies"
     )
     concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
-    worker_nice: int = Field(
-        default=10, ge=0, le=19, description="by how much a worker lets other programs of its machine go first (`nice`)"
-    )
     drain: Seconds = Field(
         default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
     )
