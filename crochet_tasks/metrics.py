@@ -229,7 +229,7 @@ STATEMENT = histogram(
     "seconds",
     "operation",
     ALL,
-    "SQL statements: select, insert, update, delete, with, bulk (packed values, past the toolkit) or other.",
+    "SQL statements: select, insert, update, delete, with or other.",
     SHORT,
 )
 TRANSACTION = histogram(

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(
-        default=256_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
+        default=512_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
     )
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"

@@ -10,12 +10,11 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from crochet_tasks import telemetry
-from crochet_tasks.db import measured
 
 
 def rows(connection: Connection, query: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
     """All rows of a query, fetched in binary: for bytea that halves the volume and spares the decoding."""
-    with measured.bulk(), _driver(connection).cursor(binary=True) as cursor:
+    with _driver(connection).cursor(binary=True) as cursor:
         return cursor.execute(query, parameters).fetchall()  # type: ignore[no-any-return]
 
 
@@ -30,7 +29,7 @@ def stream(
 
 def execute(connection: Connection, statement: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
     """Run a statement with packed values or whole arrays as parameters; what it returns, if anything."""
-    with measured.bulk(), _driver(connection).cursor() as cursor:
+    with _driver(connection).cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
 

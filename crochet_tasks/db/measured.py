@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from crochet_tasks import instruments, metrics
+
+T = TypeVar("T")
+Took = list[tuple[str, float]]
+"""statements, and how many seconds each took"""
 
 OPERATIONS = ("select", "insert", "update", "delete", "with")
 
@@ -29,8 +35,6 @@ def watch(engine: Engine, limit: int) -> contextlib.ExitStack:
     event.listen(engine, "close", lambda *_: metrics.POOL_OPEN.add(-1))
     event.listen(engine, "checkout", _taken)
     event.listen(engine, "checkin", _given_back)
-    event.listen(engine, "before_cursor_execute", _before)
-    event.listen(engine, "after_cursor_execute", _after)
     return watched
 
 
@@ -46,12 +50,28 @@ def _given_back(_connection: object, record: ConnectionPoolEntry) -> None:
         metrics.POOL_USED.add(-1)
 
 
-def _before(_connection: Connection, _cursor: Any, _statement: str, _values: Any, context: Any, *_: Any) -> None:
-    context.crochet_began = time.perf_counter()
+class Timed(psycopg.Cursor[Any]):
+    """Notes how long each statement took. They are recorded together, at the end of a transaction: one by one, and
+    seen by the toolkit, that took as long as all other records and traces of a task.
+    """
+
+    def execute(self, query: Any, *values: Any, **named: Any) -> Self:
+        return self._timed(query, super().execute, *values, **named)
+
+    def executemany(self, query: Any, *values: Any, **named: Any) -> None:
+        self._timed(query, super().executemany, *values, **named)
+
+    def _timed(self, query: Any, step: Callable[..., T], *values: Any, **named: Any) -> T:
+        began = time.perf_counter()
+        done = step(query, *values, **named)
+        took: Took = self.connection.took  # type: ignore[attr-defined]  # it is one of ours (sessions.py)
+        took.append((query, time.perf_counter() - began))
+        return done
 
 
-def _after(_connection: Connection, _cursor: Any, statement: str, _values: Any, context: Any, *_: Any) -> None:
-    metrics.STATEMENT.observe(time.perf_counter() - context.crochet_began, operation=operation(statement))
+def cursors() -> type[psycopg.Cursor[Any]]:
+    """What a connection that is made now makes its cursors of."""
+    return Timed if instruments.recorded() else psycopg.Cursor
 
 
 def operation(statement: str) -> str:
@@ -61,27 +81,25 @@ def operation(statement: str) -> str:
 
 
 @contextlib.contextmanager
-def bulk() -> Iterator[None]:
-    """A statement that goes past the toolkit."""
-    if not instruments.recorded():
-        yield
-        return
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        metrics.STATEMENT.observe(time.perf_counter() - began, operation="bulk")
-
-
-@contextlib.contextmanager
-def transaction() -> Iterator[None]:
+def transaction(connection: Connection) -> Iterator[None]:
     """From having a connection to the end."""
     if not instruments.recorded():
         yield
         return
     began, outcome = time.perf_counter(), "rolled_back"
+    took: Took = getattr(connection.connection.driver_connection, "took", [])  # now: afterwards it may be lost
     try:
         yield
         outcome = "committed"
     finally:
         metrics.TRANSACTION.observe(time.perf_counter() - began, outcome=outcome)
+        _record(took)
+
+
+def _record(took: Took) -> None:
+    by_operation: dict[str, list[float]] = defaultdict(list)
+    for query, seconds in took:
+        by_operation[operation(query)].append(seconds)
+    took.clear()
+    for name, several in by_operation.items():
+        metrics.STATEMENT.observe_all(several, operation=name)

@@ -59,12 +59,15 @@ class Bounded(psycopg.Connection[Any]):
     """since when nobody uses it"""
     told = False
     """whether what is done with it now is traced statement by statement"""
+    took: measured.Took
+    """what was done with it since the last transaction, where that is recorded"""
+    untold: type[psycopg.Cursor[Any]] = psycopg.Cursor
     _factory: type[psycopg.Cursor[Any]] = psycopg.Cursor
 
     @property
     def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
         """That of the instrumentation where statements are told, else the driver's own."""
-        return self._factory if self.told else psycopg.Cursor
+        return self._factory if self.told else self.untold
 
     @cursor_factory.setter
     def cursor_factory(self, factory: type[psycopg.Cursor[Any]]) -> None:
@@ -114,7 +117,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One read-committed transaction: committed at the end, rolled back by any exception."""
         after: list[Callable[[], None]] = []
-        with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
+        with _our_errors(), self._connected() as connection, measured.transaction(connection), connection.begin():
             connection.info[_AFTER] = after
             yield connection
         for step in after:
@@ -128,7 +131,7 @@ class Database:
         """One read-only transaction in which every statement sees the same state."""
         with _our_errors(), self._connected() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with measured.transaction(), connection.begin():
+            with measured.transaction(connection), connection.begin():
                 yield connection
 
     @contextlib.contextmanager
@@ -146,10 +149,12 @@ class Database:
 def _bind(engine: Engine, bounds: Bounds) -> None:
     """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
     longest = bounds.statement + bounds.late
+    cursors = measured.cursors()
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Bounded:
-        opened = Bounded.connect(*arguments, **named)
+        opened = Bounded.connect(*arguments, **named, cursor_factory=cursors)
+        opened.untold, opened.took = cursors, []
         opened.seconds = longest
         return opened
 

@@ -119,6 +119,23 @@ def values(reading: Reading) -> dict[str, float]:
     }
 
 
+def test_several_values_at_once_are_as_many_by_themselves(folder: Path) -> None:
+    """Also those that are the bound of a bucket, and beyond all of them."""
+    several = [0.0, 0.001, 0.0011, 5.0, 1000.0, *metrics.STATEMENT.declared.buckets]
+    metrics.STATEMENT.observe_all(several, operation="select")
+    for value in several:
+        metrics.STATEMENT.observe(value, operation="insert")
+    found = values(Reading(folder, os.getpid(), "worker", folder))
+    name = "crochet_db_statement_duration_seconds"
+    told: dict[str, dict[str, float]] = {"select": {}, "insert": {}}
+    for series, number in found.items():
+        if series.startswith(name):
+            operation = series.rpartition("operation=")[2]
+            told[operation][series.replace(operation, "")] = number
+    assert told["select"] == told["insert"]
+    assert told["select"][f"{name}_count operation="] == len(several)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_a_process_counted_is_kept_and_what_it_held_is_not(folder: Path, killed: bool) -> None:
     """However it ended; and its files are taken away."""
