@@ -170,8 +170,10 @@ def machine(title: str = "Closure") -> Iterator[str]:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    yield f"# {title}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit.stdout.strip() or 'unknown'}"
+    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
+    # The results themselves are being written by now.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+    yield f"# {title}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}{'-dirty' if changed else ''}"
     yield ""
     yield (
         f"{psutil.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} "
@@ -179,6 +181,10 @@ def machine(title: str = "Closure") -> Iterator[str]:
         f"load before {psutil.getloadavg()[0]:.1f}. Best of 3 unless said otherwise."
     )
     yield ""
+
+
+def _git(*asked: str) -> str:
+    return subprocess.run(["git", *asked], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def written(name: str, lines: Callable[[], Iterator[str]]) -> None:

@@ -34,7 +34,7 @@ def serve(listener: socket.socket, settings: Settings, ready: Callable[[], None]
     # Connections get it from their listener. Requests and answers wait elsewhere (gateway_flow.py): this is for what
     # Gunicorn writes by itself.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SILENT_SECONDS, 0))
-    shares = Shares(2 * WORKERS)  # one that is ending may have its place still when its successor begins
+    shares = Shares(4 * WORKERS)  # one that is ending may have its place still when its successor begins
     options = {
         "bind": [f"fd://{listener.detach()}"],
         "workers": WORKERS,

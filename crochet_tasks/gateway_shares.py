@@ -29,8 +29,12 @@ class Shares:
         self._taken: dict[int, Any] = {}
 
     def seat(self, worker: Any) -> None:
-        """In the arbiter, before it forks this worker: give it the place of one that is gone."""
-        place = next(place for place in range(len(self.counts)) if place not in self._taken)
+        """In the arbiter, before it forks this worker: give it a place that is free.
+
+        Where there is none it shares the last, and only evenness suffers: Gunicorn may be told (TTIN) to have more.
+        """
+        free = (place for place in range(len(self.counts)) if place not in self._taken)
+        place = next(free, len(self.counts) - 1)
         self._taken[place] = worker
         worker.share = Share(self, place)
 

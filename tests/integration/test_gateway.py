@@ -21,7 +21,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from api.middleware import BoundedInput
 from crochet_tasks import gateway_flow, gateway_worker
 from crochet_tasks.errors import CrochetError
-from crochet_tasks.gateway_shares import NONE_MORE, Shares
+from crochet_tasks.gateway_shares import NONE_MORE, Share, Shares
 from crochet_tasks.gateway_worker import Worker
 from tests.server import HOST
 
@@ -272,6 +272,27 @@ def test_connections_are_shared_out_evenly() -> None:
             assert answer(each)[0] == 200
         assert first.nr_conns + second.nr_conns == CLIENTS
         assert min(first.nr_conns, second.nr_conns) >= CLIENTS // 3
+
+
+def test_a_place_is_free_again_when_its_process_has_ended() -> None:
+    """And there is one for everybody, also where there are more than it was made for."""
+    shares, workers = Shares(2), [Seated() for _ in range(4)]
+    for worker in workers[:3]:
+        shares.seat(worker)
+    for number, worker in enumerate(workers[:3], start=1):
+        worker.share.tell(number)
+    assert list(shares.counts) == [1, 3]
+    shares.left(workers[0])
+    assert list(shares.counts) == [NONE_MORE, 3]
+    shares.seat(workers[3])
+    workers[3].share.tell(7)
+    assert list(shares.counts) == [7, 3]
+
+
+class Seated:
+    """A worker, as far as its place goes."""
+
+    share: Share
 
 
 def test_nobody_waits_for_a_process_that_takes_no_connections() -> None:
