@@ -129,4 +129,4 @@ def in_the_middle(process: Process, corpus: Corpus, deployment: Cluster) -> None
         SELECT count(*) FILTER (WHERE state = 'done') > 2 AND count(*) FILTER (WHERE state = 'open') > 10 FROM work
          WHERE corpus = :corpus AND kind IN ('seed', 'grow') AND version = (SELECT count(*) FROM texts)
     """
-    until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60)
+    until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60, pause=0.001)
