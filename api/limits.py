@@ -101,7 +101,7 @@ def _refuse(breached: RequestLimit) -> Response:
 
 
 def _left(limit: RequestLimit) -> int:
-    return max(1, math.ceil(limit.reset_at - time.time()))
+    return min(limit.limit.get_expiry(), max(1, math.ceil(limit.reset_at - time.time())))
 
 
 def _headers(response: Response) -> Response:
