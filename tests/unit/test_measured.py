@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_a_connection_keeps_nothing_beyond_its_transaction(ends: bool) -> None:  # noqa: FBT001
+def test_a_connection_keeps_nothing_beyond_its_transaction(ends: bool) -> None:
     """Not even where metrics end meanwhile, as when their folder is gone; and whatever the driver was asked."""
     took: measured.Took = [("SELECT 1", 0.1), (sql.SQL("SELECT 2"), 0.1), (b"SELECT 3", 0.1)]
     connection: Any = SimpleNamespace(connection=SimpleNamespace(driver_connection=SimpleNamespace(took=took)))
