@@ -32,7 +32,7 @@ test: $(STAMP) services ## run all tests
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## ask the API whatever Schemathesis can think of (make fuzz ARGS='--fuzz-examples 2000')
-	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_api_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
+	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/api/test_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
@@ -55,7 +55,7 @@ types: $(STAMP) ## mypy --strict
 
 .PHONY: drift
 drift: $(STAMP) ## check that the migrations make the schema the code describes
-	$(BIN)/python -m pytest tests/integration/test_migrations.py
+	$(BIN)/python -m pytest tests/integration/db/test_migrations.py
 
 .PHONY: bench
 bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/

@@ -3,7 +3,7 @@
 Without a broker everything runs eagerly in one process, driven by `work.publish_next` from the rows of the outbox.
 """
 
-from crochet_tasks import queues
+from crochet_tasks.broker import queues
 from crochet_tasks.settings import Settings
 
 _settings = Settings.load()
@@ -45,7 +45,7 @@ worker_cancel_long_running_tasks_on_connection_loss = True  # no second run besi
 task_soft_time_limit = 120  # far above the 30 s that any task should take: something hangs
 task_time_limit = 150
 worker_lost_wait = 1.0  # no result is read: what a killed child had in hand is returned soon, not after 10 s
-worker_consumer = "crochet_tasks.worker:Consumer"
+worker_consumer = "crochet_tasks.services.worker:Consumer"
 worker_redirect_stdouts = False
 worker_hijack_root_logger = False
 worker_enable_remote_control = True  # Flower and `celery inspect` see the workers
@@ -72,6 +72,6 @@ imports = [
     "crochet_tasks.remediations",
     "crochet_tasks.search",
     "crochet_tasks.orthos",
-    "crochet_tasks.work",
+    "crochet_tasks.publish",
     "crochet_tasks.maintenance",
 ]

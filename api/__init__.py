@@ -13,10 +13,10 @@ from api import (
     events,
     health,
     limits,
-    measured,
     middleware,
     orthos,
     problems,
+    request_metrics,
     security,
     statistics,
     texts,
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
     # The order in which a request passes them: its id, who asks, how often, whether they may, its form.
-    measured.install(app)
+    request_metrics.install(app)
     middleware.install(app)
     security.install(app)
     limits.install(app)

@@ -8,27 +8,30 @@ from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.models import RequestBody
 
-from api import answers, context, held, refusals, security, tagged
-from api.answers import Answered
-from api.documented import NOT_MODIFIED, problems
-from api.models import Confirmed, CorpusPatch, NewCorpus, OfCorpus, Paged, Seen
-from crochet_tasks import tenancy
-from crochet_tasks.answers import CorpusLine, CorpusPage, LimitsSet
+from api import etags, process, resources, security, security_log
+from api import responses as answers
+from api.openapi import NOT_MODIFIED, problems
+from api.parameters import Confirmed, CorpusPatch, NewCorpus, OfCorpus, Paged, Seen
+from api.responses import Answered
+from crochet_tasks.access import tenancy
+from crochet_tasks.access.tenancy import Settled
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import InvalidName, LimitOutOfRange, LimitsFixed
-from crochet_tasks.finding_cursor import opened, sealed
-from crochet_tasks.request_errors import (
+from crochet_tasks.errors import (
     CorpusExists,
     InvalidCursor,
+    InvalidName,
+    LimitOutOfRange,
+    LimitsFixed,
     NotConfirmed,
     PreconditionFailed,
     PreconditionRequired,
     TooManyCorpora,
     WrongContentType,
 )
-from crochet_tasks.tenancy import Settled
+from crochet_tasks.query.cursor import opened, sealed
+from crochet_tasks.schemas.answers import CorpusLine, CorpusPage, LimitsSet
 
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -54,8 +57,8 @@ def create(body: NewCorpus) -> Answered:
     """Make a corpus. Its limits are fixed from now on."""
     wanted = Settled(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
-    deed = refusals.entry("corpus.created", {"corpus": body.name})
-    return _created(tenancy.create(context.process(), security.caller().tenant, wanted, limits, deed))
+    deed = security_log.entry("corpus.created", {"corpus": body.name})
+    return _created(tenancy.create(process.process(), security.caller().tenant, wanted, limits, deed))
 
 
 def _created(corpus: Corpus) -> Response:
@@ -72,22 +75,22 @@ def _created(corpus: Corpus) -> Response:
 @security.requires("read")
 def every(query: Paged) -> Answered:
     """The corpora, in the order of their names."""
-    tenant, secret = security.caller().tenant, held.cursor_secret()
+    tenant, secret = security.caller().tenant, resources.cursor_secret()
     question: list[object] = ["corpora", tenant]
     after = "" if query.cursor is None else opened(secret, question, query.cursor).decode()
-    with context.process().database.snapshot() as connection:
+    with process.process().database.snapshot() as connection:
         found = corpora.page(connection, tenant, after, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, page[-1].name.encode()) if more else None
-    return tagged.answer(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
+    return etags.answer(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
 
 
 @api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **problems()}, operation_id="getCorpus")
 @security.requires("read")
 def one(path: OfCorpus) -> Answered:
     """What is set of a corpus; its ETag is what PATCH wants in If-Match."""
-    with held.shown(path.corpus) as (_, corpus):
-        return tagged.answer(_line(corpus), tag=tenancy.tag(corpus), strong=True)
+    with resources.shown(path.corpus) as (_, corpus):
+        return etags.answer(_line(corpus), tag=tenancy.tag(corpus), strong=True)
 
 
 @api.patch(
@@ -116,7 +119,7 @@ def change(path: OfCorpus, header: Seen, body: CorpusPatch) -> Answered:
         raise WrongContentType(wanted=MERGE_PATCH, given=request.mimetype or "nothing")
     if header.if_match is None:
         raise PreconditionRequired
-    with held.shown(path.corpus) as (_, corpus):
+    with resources.shown(path.corpus) as (_, corpus):
         existing = corpus.limits._asdict()
     if "limits" in body.model_fields_set:
         raise LimitsFixed(corpus=corpus.name, existing=_in_words(existing), wanted=_in_words(body.limits or {}))
@@ -124,8 +127,8 @@ def change(path: OfCorpus, header: Seen, body: CorpusPatch) -> Answered:
     if "description" in wanted:
         wanted["description"] = wanted["description"] or ""
     given = {tenancy.ANY} if request.if_match.star_tag else request.if_match.as_set()
-    deed = refusals.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
-    changed = tenancy.change(context.process(), security.caller().tenant, path.corpus, given, wanted, deed)
+    deed = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
+    changed = tenancy.change(process.process(), security.caller().tenant, path.corpus, given, wanted, deed)
     response = answers.json(_line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
@@ -139,10 +142,10 @@ def _in_words(limits: dict[str, int]) -> str:
 @security.requires("admin")
 def delete(path: OfCorpus, query: Confirmed) -> Answered:
     """Delete a corpus with all that is in it, for good. It is gone at once; its room is freed little by little."""
-    deed = refusals.entry("corpus.deleted", {"corpus": path.corpus})
-    number = tenancy.remove(context.process(), security.caller().tenant, path.corpus, query.confirm, deed)
-    held.catalog().forget(number)
-    held.warming().forget(number)
+    deed = security_log.entry("corpus.deleted", {"corpus": path.corpus})
+    number = tenancy.remove(process.process(), security.caller().tenant, path.corpus, query.confirm, deed)
+    resources.catalog().forget(number)
+    resources.warming().forget(number)
     return Response(status=204)
 
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
 
-from api import answers, held, linked, problems
-from crochet_tasks import request_errors
-from crochet_tasks.answers import PROBLEM, Problem
-from crochet_tasks.request_errors import NotFound
+from api import linked, problems, responses
+from api import resources as held
+from crochet_tasks.errors import NotFound, requests
+from crochet_tasks.schemas.answers import PROBLEM, Problem
 
 docs = Blueprint("docs", __name__)
 
@@ -106,10 +106,10 @@ def _written() -> _Written:
 
 @docs.get("/problems/<code>")
 def explained(code: str) -> Response:
-    kind = request_errors.kinds().get(code)
+    kind = requests.kinds().get(code)
     if kind is None:
         raise NotFound(what="problem", name=code[:100])
-    return answers.json(problems.explained(kind))
+    return responses.json(problems.explained(kind))
 
 
 # ── the document ────────────────────────────────────────────────────────────────────────────────

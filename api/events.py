@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
-from api import context, held, security
-from api.answers import Answered
-from api.documented import problems
-from api.models import EventsWanted
+from api import process, resources, security
+from api.openapi import problems
+from api.parameters import EventsWanted
+from api.responses import Answered
 from crochet_tasks.db.listing import Seen
 from crochet_tasks.errors import TooBusy, Unavailable
-from crochet_tasks.following import Listener
+from crochet_tasks.query.events import Listener
 
 HEARTBEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
@@ -52,12 +52,12 @@ def follow(query: EventsWanted) -> Answered:
     The stream ends after a while, or with the key; whoever asks again is told how far all is. A page reads it with
     `fetch`: the browser's `EventSource` cannot say who asks.
     """
-    caller, database, number = security.caller(), context.process().database, None
+    caller, database, number = security.caller(), process.process().database, None
     if query.corpus is not None:
-        with held.shown(query.corpus) as (_, corpus):
+        with resources.shown(query.corpus) as (_, corpus):
             number = corpus.id
-    listener = held.watch().join(caller.tenant, number)
-    seconds, may = context.settings().api_events_seconds, functools.partial(security.still, database, caller)
+    listener = resources.watch().join(caller.tenant, number)
+    seconds, may = process.settings().api_events_seconds, functools.partial(security.still, database, caller)
     response = Response(events(listener, seconds, may), mimetype="text/event-stream")
     response.call_on_close(listener.close)  # also where nobody reads any of it
     response.headers["Cache-Control"] = "no-store"

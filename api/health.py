@@ -16,12 +16,14 @@ from flask import current_app
 from flask_openapi import APIBlueprint, Tag
 from sqlalchemy.pool import QueuePool
 
-from api import answers, context, held, problems
-from api.answers import Answered
-from crochet_tasks import queues, startup
-from crochet_tasks.answers import Component, LastError, Live, Pool, Ready, Started, State
+from api import problems, process, resources
+from api import responses as answers
+from api.responses import Answered
+from crochet_tasks import startup
+from crochet_tasks.broker import queues
 from crochet_tasks.db import schema
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.schemas.answers import Component, LastError, Live, Pool, Ready, Started, State
 from crochet_tasks.settings import Settings
 
 api = APIBlueprint("health", __name__, url_prefix="/health", abp_tags=[Tag(name="health")])
@@ -117,7 +119,7 @@ class Checks:
 
     def _database(self) -> State:
         with self._app.app_context():  # type: ignore[attr-defined]
-            schema.check(context.process().database)
+            schema.check(process.process().database)
         return "ok"
 
     def _broker(self) -> State:
@@ -142,7 +144,7 @@ class Checks:
 
 def checks() -> Checks:
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
-    return held.once("crochet.health", lambda: Checks(context.settings(), app))
+    return resources.once("crochet.health", lambda: Checks(process.settings(), app))
 
 
 # ── routes ──────────────────────────────────────────────────────────────────────────────────────
@@ -182,5 +184,5 @@ def started() -> Answered:
 
 
 def _pool() -> Pool | None:
-    pool = context.process().database.engine.pool
+    pool = process.process().database.engine.pool
     return Pool(size=pool.size(), in_use=pool.checkedout()) if isinstance(pool, QueuePool) else None

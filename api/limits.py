@@ -17,10 +17,9 @@ from flask_limiter import Limiter, RequestLimit
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api import context, security
+from api import process, security
 from api.networks import network
-from crochet_tasks.errors import Unavailable
-from crochet_tasks.request_errors import RateLimited
+from crochet_tasks.errors import RateLimited, Unavailable
 from crochet_tasks.settings import Settings
 
 REDIS_SECONDS = 0.25
@@ -79,7 +78,7 @@ def _who() -> str:
 
 
 def _rate() -> int:
-    settings, caller = context.settings(), g.get("caller")
+    settings, caller = process.settings(), g.get("caller")
     if caller is None:
         return settings.api_rate_anonymous
     return settings.api_rate_high if caller.tier == "high" else settings.api_rate

@@ -15,13 +15,12 @@ from flask import Flask, Response, current_app, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.tagged import VERSION_HEADER
-from crochet_tasks import origin
-from crochet_tasks.errors import CrochetError
-from crochet_tasks.gateway_flow import BODY_SECONDS, asked_at
-from crochet_tasks.request_errors import MalformedRequest, RequestTimedOut, RequestTooLarge
+from api.etags import VERSION_HEADER
+from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
+from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge
+from crochet_tasks.services.gateway_flow import BODY_SECONDS, asked_at
 from crochet_tasks.settings import Settings
-from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
+from crochet_tasks.telemetry import correlation
 
 log = logging.getLogger("api.access")
 
@@ -92,7 +91,7 @@ def _begin() -> None:
     else:
         most = length = None  # then Werkzeug reads as much as was announced
     request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], BODY_SECONDS, most, length)
-    origin.begin(g.request_id, request.headers.get("traceparent"))
+    correlation.begin(g.request_id, request.headers.get("traceparent"))
 
 
 def _end(response: Response) -> Response:
@@ -191,4 +190,4 @@ def _log(response: Response) -> None:
 
 
 def _forget(_: BaseException | None) -> None:
-    origin.end()
+    correlation.end()

@@ -12,28 +12,28 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, text
 from werkzeug.routing import BaseConverter
 
-from api import answers, context, exports, held, security, tagged
-from api.answers import Answered
-from api.documented import NOT_MODIFIED, problems
-from api.models import BestWanted, OfCorpus, OfOrtho, OrthosWanted, ToCheck
-from crochet_tasks.answers import (
-    BestOrthos,
-    CheckedAll,
-    LineSeen,
-    OrthoPage,
-    OrthoWhole,
-    Shapes,
-    Source,
-)
+from api import etags, process, resources, security, streaming
+from api import responses as answers
+from api.openapi import NOT_MODIFIED, problems
+from api.parameters import BestWanted, OfCorpus, OfOrtho, OrthosWanted, ToCheck
+from api.responses import Answered
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
-from crochet_tasks.errors import InvalidShape, TooBusy
-from crochet_tasks.finding_answers import Checked, OrthoDetail
-from crochet_tasks.finding_pages import FoundOrtho
-from crochet_tasks.naming import text_name
-from crochet_tasks.provenance import LineSources
-from crochet_tasks.reports import Format, sides_of
-from crochet_tasks.request_errors import InvalidCursor, InvalidOrthoId, InvalidRequest, NotAcceptable, NotFound
+from crochet_tasks.errors import (
+    InvalidCursor,
+    InvalidOrthoId,
+    InvalidRequest,
+    InvalidShape,
+    NotAcceptable,
+    NotFound,
+    TooBusy,
+)
+from crochet_tasks.operate.names import text_name
+from crochet_tasks.query.answers import Checked, OrthoDetail
+from crochet_tasks.query.pages import FoundOrtho
+from crochet_tasks.query.provenance import LineSources
+from crochet_tasks.reporting.reports import Format, sides_of
+from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 IDLE = "30s"
@@ -93,16 +93,16 @@ def every(path: OfCorpus, query: OrthosWanted) -> Answered:
         if refused:
             raise InvalidRequest(problem=f"an export is whole: it takes no {', '.join(refused)}")
         return _export(path.corpus, wanted)
-    catalog = held.catalog()
-    with held.shown(path.corpus) as (connection, corpus):
+    catalog = resources.catalog()
+    with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
-        if known := tagged.unchanged(tag, corpus.version):
+        if known := etags.unchanged(tag, corpus.version):
             return _varied(known)
         page = catalog.page(connection, corpus, **wanted._asdict(), limit=query.limit, cursor=query.cursor)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
     body = to_json({"version": page.version, "orthos": orthos, "next_cursor": page.next_cursor})
-    return _varied(tagged.answer(body, corpus.version, tag))
+    return _varied(etags.answer(body, corpus.version, tag))
 
 
 def _varied(response: Response) -> Response:
@@ -112,8 +112,8 @@ def _varied(response: Response) -> Response:
 
 def _tag(connection: Connection, corpus: Corpus) -> str:
     """The tag of all that is shown of a corpus' orthos; what reading them needs is read ahead."""
-    tag = held.catalog().shown(connection, corpus).etag
-    held.warming().ask(corpus, tag)
+    tag = resources.catalog().shown(connection, corpus).etag
+    resources.warming().ask(corpus, tag)
     return tag
 
 
@@ -122,17 +122,17 @@ def _tag(connection: Connection, corpus: Corpus) -> str:
 
 def _export(name: str, wanted: _Filter) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
-    caller, database = security.caller(), context.process().database
+    caller, database = security.caller(), process.process().database
     with ExitStack() as opened:
-        opened.enter_context(held.exports().place(caller.tenant))
-        connection, corpus = opened.enter_context(held.shown(name))
+        opened.enter_context(resources.exports().place(caller.tenant))
+        connection, corpus = opened.enter_context(resources.shown(name))
         connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
-        parts = held.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
-        stream = exports.bounded(parts, functools.partial(security.still, database, caller))
+        parts = resources.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
+        stream = streaming.bounded(parts, functools.partial(security.still, database, caller))
         response = Response(stream, mimetype=NDJSON)
         response.call_on_close(opened.pop_all().close)  # also where nobody reads any of it
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
-    return _varied(tagged.shown(response, corpus.version))
+    return _varied(etags.shown(response, corpus.version))
 
 
 # ── one ─────────────────────────────────────────────────────────────────────────────────────────
@@ -142,13 +142,13 @@ def _export(name: str, wanted: _Filter) -> Response:
 @security.requires("read")
 def best(path: OfCorpus, query: BestWanted) -> Answered:
     """The best orthos: of the largest volume."""
-    with held.shown(path.corpus) as (connection, corpus):
+    with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
-        if known := tagged.unchanged(tag, corpus.version):
+        if known := etags.unchanged(tag, corpus.version):
             return known
-        found = held.catalog().best(connection, corpus, query.limit)
+        found = resources.catalog().best(connection, corpus, query.limit)
     orthos = [_ortho(ortho, None) for ortho in found]
-    return tagged.answer(to_json({"version": corpus.version, "orthos": orthos}), corpus.version, tag)
+    return etags.answer(to_json({"version": corpus.version, "orthos": orthos}), corpus.version, tag)
 
 
 @api.get(
@@ -159,24 +159,24 @@ def best(path: OfCorpus, query: BestWanted) -> Answered:
 @security.requires("read")
 def one(path: OfOrtho) -> Answered:
     """An ortho with its grid, the version since which it exists, and for each line the sentences it was read from."""
-    catalog = held.catalog()
-    with held.shown(path.corpus) as (connection, corpus):
+    catalog = resources.catalog()
+    with resources.shown(path.corpus) as (connection, corpus):
         detail = catalog.by_id(connection, corpus, path.ortho)
         if detail is None:
             raise NotFound(what="ortho", name=path.ortho)
         lines = catalog.provenance(connection, corpus, detail.lines)
-    return tagged.answer(_whole(corpus.version, detail, lines), corpus.version)
+    return etags.answer(_whole(corpus.version, detail, lines), corpus.version)
 
 
 @api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **problems()}, operation_id="listShapes")
 @security.requires("read")
 def shapes(path: OfCorpus) -> Answered:
     """How many orthos there are of each shape, best shape first."""
-    with held.shown(path.corpus) as (connection, corpus):
-        counted = held.catalog().shapes(connection, corpus)
+    with resources.shown(path.corpus) as (connection, corpus):
+        counted = resources.catalog().shapes(connection, corpus)
     lines = [answers.shape_line(each) for each in counted]
     total = sum(each.orthos for each in counted)
-    return tagged.answer(Shapes(version=corpus.version, total=total, shapes=lines), corpus.version)
+    return etags.answer(Shapes(version=corpus.version, total=total, shapes=lines), corpus.version)
 
 
 @api.post("/orthos/check", responses={200: CheckedAll, **problems()}, operation_id="checkOrthos")
@@ -188,14 +188,14 @@ def check(path: OfCorpus, body: ToCheck) -> Answered:
     """
     if (body.ids is None) == (body.grids is None):
         raise InvalidRequest(problem="give either ids or grids")
-    with held.shown(path.corpus) as (connection, corpus):
+    with resources.shown(path.corpus) as (connection, corpus):
         items: list[Any] = body.ids if body.ids is not None else body.grids or []
-        checks = held.catalog().check(connection, corpus, items, exact=body.exact)
+        checks = resources.catalog().check(connection, corpus, items, exact=body.exact)
         if checks.slow:
-            held.warming().ask(corpus, held.catalog().shown(connection, corpus).etag, lacks=True)
+            resources.warming().ask(corpus, resources.catalog().shown(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
     seen = {"version": corpus.version, "exact": checks.exact, "degraded": checks.degraded, "results": results}
-    return tagged.shown(Response(to_json(seen), mimetype=JSON), corpus.version)
+    return etags.shown(Response(to_json(seen), mimetype=JSON), corpus.version)
 
 
 # ── in JSON ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,12 +14,10 @@ from flask import Flask, Response, abort, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from api import measured
-from api.models import Nothing
-from crochet_tasks import metrics
-from crochet_tasks.answers import PROBLEM, Fault, Problem
-from crochet_tasks.errors import CrochetError
-from crochet_tasks.request_errors import (
+from api import request_metrics
+from api.parameters import Nothing
+from crochet_tasks.errors import (
+    CrochetError,
     InvalidRequest,
     MalformedRequest,
     MethodNotAllowed,
@@ -31,6 +29,8 @@ from crochet_tasks.request_errors import (
     WrongContentType,
     shown,
 )
+from crochet_tasks.schemas.answers import PROBLEM, Fault, Problem
+from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def answer(
     faults: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    metrics.PROBLEMS.add(code=kind.code, http_route=measured.route())
+    metrics.PROBLEMS.add(code=kind.code, http_route=request_metrics.route())
     body = Problem(
         type=f"/problems/{kind.code}",
         title=title(kind.code),

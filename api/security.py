@@ -22,18 +22,28 @@ from flask import Flask, Response, current_app, g, request
 from flask_openapi import OpenAPI
 from sqlalchemy import Connection
 
-from api import context, problems, refusals
+from api import problems, process, security_log
 from api.problems import RETRY_SECONDS
-from crochet_tasks import keys, origin, serving, signing, tokens
+from crochet_tasks.access import keys, signing, tokens
+from crochet_tasks.access.keys import SCOPES, Scope, Tier
+from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
 from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import CrochetError, TooBusy
-from crochet_tasks.keys import SCOPES, Scope, Tier
-from crochet_tasks.request_errors import AuthOff, Forbidden, ForeignPage, KeyNeeded, SignatureRefused, Unauthorized
+from crochet_tasks.errors import (
+    AuthOff,
+    CrochetError,
+    Forbidden,
+    ForeignPage,
+    KeyNeeded,
+    SignatureRefused,
+    TooBusy,
+    Unauthorized,
+)
+from crochet_tasks.services import serving
 from crochet_tasks.settings import Settings
-from crochet_tasks.signing import DATE_HEADER, SIGNATURE_HEADER
+from crochet_tasks.telemetry import correlation as origin
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,7 +117,7 @@ def check(settings: Settings) -> None:
 
 def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
-    app.extensions["crochet.refusals"] = refusals.Throttle()
+    app.extensions["crochet.refusals"] = security_log.Throttle()
     app.extensions["crochet.familiar"] = Familiar()
     for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
         app.register_error_handler(kind, refused)
@@ -174,11 +184,11 @@ def doubt() -> None:
     stranger. Not by the trace's id, either, which is theirs to choose.
     """
     given = request.environ.get("HTTP_TRACEPARENT")
-    if given is None or not context.settings().api_auth:
+    if given is None or not process.settings().api_auth:
         return
     familiar: Familiar = current_app.extensions["crochet.familiar"]
     if not familiar.knows(_bearer() or ""):
-        kept = random.random() < context.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
+        kept = random.random() < process.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
         request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
 
 
@@ -205,10 +215,10 @@ def admit() -> None:
     if found is None:
         raise g.refusal
     if found is NOBODY:
-        _check_page(context.settings())
+        _check_page(process.settings())
     if scope not in found.scopes:
         raise Forbidden(needed=scope)
-    if scope == "admin" and context.settings().signed_admin:
+    if scope == "admin" and process.settings().signed_admin:
         _check_signature(found)
 
 
@@ -232,7 +242,7 @@ def _check_page(settings: Settings) -> None:
 def refused(error: CrochetError) -> Response:
     """The answer to who may not ask, wherever that was found out; it is in the security log."""
     parts = signing.split(_bearer() or "")
-    refusals.note(error, None if parts is None else parts[0])
+    security_log.note(error, None if parts is None else parts[0])
     return problems.problem(error)
 
 
@@ -248,16 +258,16 @@ def _bearer() -> str | None:
 
 
 def _caller() -> Caller:
-    if not context.settings().api_auth:
+    if not process.settings().api_auth:
         return NOBODY
     given = _bearer()
     if not given:
         raise Unauthorized(reason="nobody says who asks")
     parts = signing.split(given)
-    claims = None if parts else tokens.read(context.settings(), given)
+    claims = None if parts else tokens.read(process.settings(), given)
     familiar: Familiar = current_app.extensions["crochet.familiar"]
     try:
-        with familiar.turn(given), context.process().database.transaction() as connection:
+        with familiar.turn(given), process.process().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
         familiar.note(given, good=False)
@@ -298,7 +308,7 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
     tier: Tier = "high" if row.tier == "high" else "standard"
     found = Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
     if row.stale and access.used(connection, row):
-        access.note(connection, refusals.entry("key.first_used")._replace(tenant=found.tenant, key=found.key))
+        access.note(connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key))
     return found
 
 
@@ -318,7 +328,7 @@ def _check_signature(found: Caller) -> None:
     wanted = signing.signature(found.hash, request.method, _target(), date, request.get_data())
     if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
-    with context.process().database.transaction() as connection:
+    with process.process().database.transaction() as connection:
         new = access.sign(connection, bytes.fromhex(wanted), 2 * SIGNED_SECONDS)
     if not new:
         raise SignatureRefused(reason="this very request was made before")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask_openapi import APIBlueprint, Tag
 
-from api import answers, context, security
-from api.answers import Answered
-from api.documented import problems
-from crochet_tasks import statistics
-from crochet_tasks.statistics_answers import StatisticsNow
+from api import process, security
+from api import responses as answers
+from api.openapi import problems
+from api.responses import Answered
+from crochet_tasks.reporting import statistics
+from crochet_tasks.schemas.statistics import StatisticsNow
 
 api = APIBlueprint(
     "statistics", __name__, url_prefix="/v1/status", abp_tags=[Tag(name="work")], abp_security=security.NEEDS_KEY
@@ -22,5 +23,5 @@ def status() -> Answered:
 
     As the store knows it: every server says the same. What nobody can know is null.
     """
-    seen = statistics.everything(context.process(), statistics.for_tenants, security.caller().tenant)
+    seen = statistics.everything(process.process(), statistics.for_tenants, security.caller().tenant)
     return answers.json(seen, headers={"Cache-Control": "no-store"})

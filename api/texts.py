@@ -9,27 +9,34 @@ from flask_openapi import APIBlueprint, Tag
 from flask_openapi.models import RequestBody
 from pydantic import ValidationError
 
-from api import answers, context, held, problems, security, tagged
-from api.answers import Answered
+from api import etags, problems, process, resources, security
+from api import responses as answers
 from api.corpora import address
-from api.documented import NOT_MODIFIED
-from api.documented import problems as documented
-from api.models import MayComeAgain, NewText, OfCorpus, OfText, TextsWanted, Titled
-from crochet_tasks import inputs, operating, posting
-from crochet_tasks.answers import TextPage
+from api.openapi import NOT_MODIFIED
+from api.openapi import problems as documented
+from api.parameters import MayComeAgain, NewText, OfCorpus, OfText, TextsWanted, Titled
+from api.responses import Answered
 from crochet_tasks.db import listing
-from crochet_tasks.errors import TextHasNul, TextNotUtf8, TextStarted, TextTooLarge, TextWithoutWords, TooBusy
-from crochet_tasks.finding_cursor import opened, sealed
-from crochet_tasks.posting import Given
-from crochet_tasks.request_errors import (
+from crochet_tasks.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
     InvalidRequest,
     NotFound,
     RequestTooLarge,
+    TextHasNul,
+    TextNotUtf8,
+    TextStarted,
+    TextTooLarge,
+    TextWithoutWords,
+    TooBusy,
     WrongContentType,
 )
-from crochet_tasks.schemas import TextLine
+from crochet_tasks.intake import admission, files
+from crochet_tasks.intake.admission import Given
+from crochet_tasks.operate import actions
+from crochet_tasks.query.cursor import opened, sealed
+from crochet_tasks.schemas.answers import TextPage
+from crochet_tasks.schemas.reports import TextLine
 
 JSON, PLAIN = "application/json", "text/plain"
 CHUNK = 1 << 16
@@ -74,7 +81,7 @@ def post(path: OfCorpus, query: Titled, header: MayComeAgain) -> Answered:
     away. Where too much waits it is not: 503, and Retry-After says when to try again.
     """
     given = _given(query)
-    kept, again = held.desk().post(security.caller().tenant, path.corpus, given, header.key)
+    kept, again = resources.desk().post(security.caller().tenant, path.corpus, given, header.key)
     line = TextLine.model_validate(kept.answer)
     response = answers.json(line, kept.status, {"Location": f"{address(path.corpus)}/texts/{line.id}"})
     if again:
@@ -84,18 +91,18 @@ def post(path: OfCorpus, query: Titled, header: MayComeAgain) -> Answered:
 
 def _given(query: Titled) -> Given:
     """The text of this request. Raises what is wrong with it, before more of it is read than may be."""
-    limit = context.settings().max_text_bytes
+    limit = process.settings().max_text_bytes
     if request.mimetype == PLAIN:
         _check_charset()
         if query.title is None:
             raise InvalidRequest(problem="a text/plain body needs ?title=")
-        return Given(query.title, inputs.decoded("the body", _read(limit), limit))
+        return Given(query.title, files.decoded("the body", _read(limit), limit))
     if request.mimetype != JSON:
         raise WrongContentType(wanted=f"{JSON} or {PLAIN}", given=request.mimetype[:100] or "nothing")
     if query.title is not None:
         raise InvalidRequest(problem="a JSON body has its own title")
     text = _parsed(_read(current_app.config["MAX_CONTENT_LENGTH"]))  # for the body as a whole, escapes and all
-    return Given(text.title, inputs.decoded("the body", inputs.encoded("the body", text.body), limit))
+    return Given(text.title, files.decoded("the body", files.encoded("the body", text.body), limit))
 
 
 def _check_charset() -> None:
@@ -127,31 +134,31 @@ def _parsed(content: bytes) -> NewText:
 @security.requires("read")
 def every(path: OfCorpus, query: TextsWanted) -> Answered:
     """The texts, in the order of acceptance. One that is given again after it failed stands at the end."""
-    secret = held.cursor_secret()
-    with held.shown(path.corpus) as (connection, corpus):
+    secret = resources.cursor_secret()
+    with resources.shown(path.corpus) as (connection, corpus):
         question: list[object] = ["texts", corpus.id, query.state]
         after = 0 if query.cursor is None else int(opened(secret, question, query.cursor))
         found = listing.page(connection, corpus.id, after, query.state, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, str(page[-1].seq).encode()) if more else None
-    texts = [posting.line(seen) for seen in page]
-    return tagged.answer(TextPage(version=corpus.version, texts=texts, next_cursor=following), corpus.version)
+    texts = [admission.line(seen) for seen in page]
+    return etags.answer(TextPage(version=corpus.version, texts=texts, next_cursor=following), corpus.version)
 
 
 @api.get("/<text>", responses={200: TextLine, **NOT_MODIFIED, **documented(NotFound)}, operation_id="getText")
 @security.requires("read")
 def one(path: OfText) -> Answered:
     """A text: its state, its place in the queue, the version that it made, or why it failed."""
-    with held.shown(path.corpus) as (connection, corpus):
-        return tagged.answer(posting.text(connection, corpus, path.text), corpus.version)
+    with resources.shown(path.corpus) as (connection, corpus):
+        return etags.answer(admission.text(connection, corpus, path.text), corpus.version)
 
 
 @api.post("/<text>/cancel", responses={200: TextLine, **documented(NotFound, TextStarted)}, operation_id="cancelText")
 @security.requires("write")
 def cancel(path: OfText) -> Answered:
     """Let a text that was not begun not become a version. Twice is once; handed in again, it stands at the end."""
-    with held.shown(path.corpus) as (connection, corpus):
-        posting.text(connection, corpus, path.text)
-    operating.cancel(context.process(), [path.text])
-    with held.shown(path.corpus) as (connection, corpus):
-        return answers.json(posting.text(connection, corpus, path.text))
+    with resources.shown(path.corpus) as (connection, corpus):
+        admission.text(connection, corpus, path.text)
+    actions.cancel(process.process(), [path.text])
+    with resources.shown(path.corpus) as (connection, corpus):
+        return answers.json(admission.text(connection, corpus, path.text))

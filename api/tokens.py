@@ -8,14 +8,15 @@ from flask import Response
 from flask_openapi import APIBlueprint, Tag
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import answers, context, refusals, security
-from api.answers import Answered
-from api.documented import problems as documented
-from crochet_tasks import tokens
+from api import process, security, security_log
+from api import responses as answers
+from api.openapi import problems as documented
+from api.responses import Answered
+from crochet_tasks.access import tokens
+from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import access
-from crochet_tasks.keys import Scope
-from crochet_tasks.request_errors import KeyNeeded, TokensOff, Unauthorized
-from crochet_tasks.schemas import Tokens
+from crochet_tasks.errors import KeyNeeded, TokensOff, Unauthorized
+from crochet_tasks.schemas.reports import Tokens
 
 api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
 
@@ -51,20 +52,20 @@ def create(body: Exchange) -> Answered:
     caller = security.caller()
     if caller.session is not None or not caller.hash:
         raise KeyNeeded
-    deed = refusals.seldom("session.begun", caller.key, {})
-    with context.process().database.transaction() as connection:
+    deed = security_log.seldom("session.begun", caller.key, {})
+    with process.process().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if key is None:
             raise Unauthorized(reason="there is no such key")
-        made = tokens.exchange(connection, context.settings(), key, body.scopes, deed)
+        made = tokens.exchange(connection, process.settings(), key, body.scopes, deed)
     return answers.json(made, 201)
 
 
 @api.post("/refresh", responses={200: Tokens, **documented(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
 def refresh(body: Refresh) -> Answered:
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
-    asked = refusals.entry("session")
-    return answers.json(tokens.refresh(context.process().database, context.settings(), body.refresh_token, asked))
+    asked = security_log.entry("session")
+    return answers.json(tokens.refresh(process.process().database, process.settings(), body.refresh_token, asked))
 
 
 @api.delete(
@@ -74,13 +75,13 @@ def refresh(body: Refresh) -> Answered:
 def delete() -> Answered:
     """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
     caller = security.caller()
-    with context.process().database.transaction() as connection:
+    with process.process().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if caller.session is not None:
             ended = access.end_sessions(connection, number=uuid.UUID(caller.session))
         else:
             ended = 0 if key is None else access.end_sessions(connection, key=key.id)
-        deed = refusals.seldom("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
+        deed = security_log.seldom("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
         if deed is not None:
             access.note(connection, deed)
     return Response(status=204)

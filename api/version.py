@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from flask_openapi import APIBlueprint, Tag
 
-from api import answers, context, held, security, tagged
-from api.answers import Answered
-from api.documented import NOT_MODIFIED, problems
-from api.models import OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
-from crochet_tasks.answers import (
+from api import etags, resources, security
+from api import process as context
+from api import responses as answers
+from api.openapi import NOT_MODIFIED, problems
+from api.parameters import OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
+from api.responses import Answered
+from crochet_tasks.db import corpora
+from crochet_tasks.errors import InvalidCursor, PhraseUnknown
+from crochet_tasks.schemas.answers import (
     PhrasePage,
     PhraseSeen,
     VersionNow,
@@ -17,8 +21,6 @@ from crochet_tasks.answers import (
     WaitingOn,
     WordSeen,
 )
-from crochet_tasks.db import corpora
-from crochet_tasks.request_errors import InvalidCursor, PhraseUnknown
 from crochet_tasks.versions import Seen
 
 api = APIBlueprint(
@@ -43,7 +45,7 @@ def version(path: OfCorpus) -> Answered:
 
     seen = process.versions.read(tenant, path.corpus, look)
     now = VersionNow(corpus=path.corpus, version=seen.version)
-    return tagged.answer(now, seen.version, _tag(seen.corpus, seen.version))
+    return etags.answer(now, seen.version, _tag(seen.corpus, seen.version))
 
 
 @api.get(
@@ -52,14 +54,14 @@ def version(path: OfCorpus) -> Answered:
 @security.requires("read")
 def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
     """The words, in the order of their code points; `born` is the version that brought them."""
-    with held.shown(path.corpus) as (connection, corpus):
+    with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
-        if known := tagged.unchanged(tag, corpus.version):
+        if known := etags.unchanged(tag, corpus.version):
             return known
-        found = held.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
+        found = resources.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
     words = [WordSeen(**each._asdict()) for each in found.words]
     body = Vocabulary(version=corpus.version, words=words, next_cursor=found.next_cursor)
-    return tagged.answer(body, corpus.version, tag)
+    return etags.answer(body, corpus.version, tag)
 
 
 @api.get(
@@ -70,11 +72,11 @@ def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
 @security.requires("read")
 def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
     """The phrases that are one word longer than `prefix`; without it, those of one word."""
-    with held.shown(path.corpus) as (connection, corpus):
+    with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
-        if known := tagged.unchanged(tag, corpus.version):
+        if known := etags.unchanged(tag, corpus.version):
             return known
-        found = held.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
+        found = resources.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
     body = PhrasePage(
         version=corpus.version,
         prefix=list(found.prefix),
@@ -82,7 +84,7 @@ def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
         phrases=[PhraseSeen(**{**each._asdict(), "words": list(each.words)}) for each in found.phrases],
         next_cursor=found.next_cursor,
     )
-    return tagged.answer(body, corpus.version, tag)
+    return etags.answer(body, corpus.version, tag)
 
 
 @api.get(
@@ -91,8 +93,8 @@ def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
 @security.requires("read")
 def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
     """What waits on a phrase: the batches of orthos that are searched again when it gets a continuation."""
-    with held.shown(path.corpus) as (connection, corpus):
-        found = held.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
+    with resources.shown(path.corpus) as (connection, corpus):
+        found = resources.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
     body = WaitingOn(
         version=corpus.version,
         phrase=list(found.phrase),
@@ -101,7 +103,7 @@ def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
         batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
         more=found.more,
     )
-    return tagged.answer(body, corpus.version)
+    return etags.answer(body, corpus.version)
 
 
 def _tag(corpus: int, version: int) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
-from api import answers, context, held, refusals, security, tagged
-from api.answers import Answered
-from api.documented import NOT_MODIFIED, problems
-from api.models import OfCorpus, OfWork, WorkWanted
-from crochet_tasks import looking, posting, reports, statistics, tenant_work
-from crochet_tasks.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
+from api import etags, process, resources, security, security_log
+from api import responses as answers
+from api.openapi import NOT_MODIFIED, problems
+from api.parameters import OfCorpus, OfWork, WorkWanted
+from api.responses import Answered
 from crochet_tasks.db import corpora
-from crochet_tasks.errors import TextStarted, WorkNotCancellable, WorkNotFailed
-from crochet_tasks.request_errors import NotFound
-from crochet_tasks.schemas import WorkLine
+from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.intake import admission
+from crochet_tasks.operate import inspection, tenant_work
+from crochet_tasks.reporting import reports, statistics
+from crochet_tasks.schemas.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
+from crochet_tasks.schemas.reports import WorkLine
 
 api = APIBlueprint(
     "work",
@@ -29,13 +31,13 @@ api = APIBlueprint(
 @security.requires("read")
 def every(path: OfCorpus, query: WorkWanted) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
-    with held.shown(path.corpus) as (connection, corpus):
-        found, uncounted = looking.of_corpus(
+    with resources.shown(path.corpus) as (connection, corpus):
+        found, uncounted = inspection.of_corpus(
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
     work = [_line(line) for line in found.work]
     seen = WorkSeenList(version=corpus.version, work=work, more=found.more, at_least=uncounted)
-    return tagged.answer(seen, corpus.version)
+    return etags.answer(seen, corpus.version)
 
 
 @api.post(
@@ -61,8 +63,8 @@ def cancel(path: OfWork) -> Answered:
 
 
 def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
-    deed = refusals.entry(what, {"corpus": path.corpus, "work": path.work})
-    changed = change(context.process(), security.caller().tenant, path.corpus, path.work, deed)
+    deed = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
+    changed = change(process.process(), security.caller().tenant, path.corpus, path.work, deed)
     return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
 
 
@@ -70,12 +72,12 @@ def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
 @security.requires("read")
 def status(path: OfCorpus) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
-    now = held.statuses().ask((security.caller().tenant, path.corpus), lambda: _status(path.corpus))
-    return tagged.answer(now, now.version)
+    now = resources.statuses().ask((security.caller().tenant, path.corpus), lambda: _status(path.corpus))
+    return etags.answer(now, now.version)
 
 
 def _status(name: str) -> StatusNow:
-    with held.shown(name) as (connection, corpus):
+    with resources.shown(name) as (connection, corpus):
         seen = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
         spent = corpora.spent(connection, corpus.id)
     uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= statistics.COUNTED
@@ -84,4 +86,4 @@ def _status(name: str) -> StatusNow:
 
 def _line(line: WorkLine) -> WorkSeen:
     values = line.model_dump(exclude={"corpus", "error"})
-    return WorkSeen(**values, error=None if line.error is None else posting.told(line.error))
+    return WorkSeen(**values, error=None if line.error is None else admission.told(line.error))

@@ -28,15 +28,18 @@ from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from benchmarks.load import Asked, Load, Plan, run
 from benchmarks.requests import Route, routes, told
-from crochet_tasks import embedded, ingest, keys
+from crochet_tasks import ingest
+from crochet_tasks.access import keys
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, schema
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.embedded import pipeline
 from crochet_tasks.settings import Settings
-from tests import services
-from tests.acceptance.cluster import ROOT, Cluster, cluster, until
-from tests.acceptance.commands import WHOLE
-from tests.server import Server, take_port
+from tests.support import services
+from tests.support.cluster import Cluster, cluster, until
+from tests.support.commands import WHOLE
+from tests.support.paths import ROOT
+from tests.support.server import Server, take_port
 
 GOAL_MS = 500
 CLIENTS = (1, 10, 50)
@@ -161,7 +164,7 @@ def bench(folder: Path, extent: Extent) -> Iterator[tuple[Bench, str]]:
         url = servers.postgres.url
         settings = Settings(database_url=SecretStr(url), state_dir=folder / "state")
         _migrate(url, settings)
-        with embedded.opened(settings) as process:
+        with pipeline.opened(settings) as process:
             about = _stored(process, extent)
             key = keys.create(process.database, keys.Wanted("bench", ("admin",), tier="high")).key
         servers.postgres.stop()  # what was written lately is in its files then, as in a store that has been there
@@ -205,7 +208,7 @@ def _stored(process: Process, extent: Extent) -> str:
         corpus = corpora.obtain(connection, CORPUS, FLAT)
     for part in np.array_split(np.arange(len(paragraphs)), PARTS):
         ingest.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
-        embedded.close(process, corpus)
+        pipeline.close(process, corpus)
     with process.database.transaction() as connection:
         total = corpora.total(connection, corpus.id)
     return f"{'genesis' if verses else 'zipf'} in {PARTS} texts, 2 axes: {total:,} orthos stored"

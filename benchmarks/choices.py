@@ -16,10 +16,11 @@ import numpy as np
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import embedded, ingest
+from crochet_tasks import ingest
 from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.settings import Settings
@@ -40,7 +41,7 @@ def report() -> Iterator[str]:
     paragraphs = texts.genesis() or texts.zipf()
     index = index_of([sentences("\n\n".join(paragraphs))], FLAT["max_side"])
     yield from look_ups(index)
-    with tempfile.TemporaryDirectory() as state, embedded.opened(Settings(state_dir=Path(state))) as process:
+    with tempfile.TemporaryDirectory() as state, pipeline.opened(Settings(state_dir=Path(state))) as process:
         yield from threads(process, paragraphs)
         with process.database.transaction() as connection:
             corpus = corpora.named(connection, "threads-2")
@@ -81,10 +82,10 @@ def threads(process: Process, paragraphs: list[str]) -> Iterator[str]:
     for number in (1, 2):
         with process.database.transaction() as connection:
             corpus = corpora.obtain(connection, f"threads-{number}", FLAT)
-        embedded.WORKERS = number
+        pipeline.WORKERS = number
         started = time.perf_counter()
         ingest.accept(corpus, "text", body)
-        embedded.close(process, corpus)
+        pipeline.close(process, corpus)
         yield f"| {number} | {time.perf_counter() - started:.2f} |"
     yield ""
 

@@ -50,7 +50,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
 
     from crochet_tasks import ingest
     from crochet_tasks.db import corpora
-    from crochet_tasks.embedded import close, opened
+    from crochet_tasks.embedded.pipeline import close, opened
     from crochet_tasks.settings import Settings
 
     with tempfile.TemporaryDirectory() as state, opened(Settings(state_dir=Path(state))) as process:

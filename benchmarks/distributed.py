@@ -19,15 +19,17 @@ import psutil
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import app, embedded, ingest, queues
+from crochet_tasks import app, ingest
 from crochet_tasks.app import Process
+from crochet_tasks.broker import queues
 from crochet_tasks.db import corpora
-from crochet_tasks.db.embedded import EmbeddedPostgres
+from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.settings import Settings
-from tests import services
-from tests.acceptance.cluster import closed, cluster, until
-from tests.acceptance.commands import SEARCH, WHOLE
+from tests.support import services
+from tests.support.cluster import closed, cluster, until
+from tests.support.commands import SEARCH, WHOLE
 
 CUBES = {"max_axes": 3, "max_side": 8, "max_cells": 64}
 
@@ -80,12 +82,12 @@ def _table(name: str, best: dict[str, Run]) -> Iterator[str]:
 
 
 def _embedded(folder: Path, body: str, limits: dict[str, int]) -> Run:
-    with embedded.opened(Settings(state_dir=folder)) as process:
+    with pipeline.opened(Settings(state_dir=folder)) as process:
         corpus = _corpus(process, limits)
         before = _cpu({})
         started = time.perf_counter()
         ingest.accept(corpus, "bench", body)
-        embedded.close(process, corpus)
+        pipeline.close(process, corpus)
         return Run(_total(process, corpus), time.perf_counter() - started, _spent(before, _cpu({})))
 
 
@@ -98,7 +100,7 @@ def _distributed(
     searchers: int,
 ) -> Run:
     vhost = rabbitmq.new_vhost()
-    with embedded.opened(Settings(state_dir=folder)) as process:
+    with pipeline.opened(Settings(state_dir=folder)) as process:
         corpus = _corpus(process, limits)
     environment = {"CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis.url, "CROCHET_LEASE": "60"}
     with (

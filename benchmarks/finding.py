@@ -26,11 +26,11 @@ from crochet_tasks import ingest
 from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.embedded import close, opened
-from crochet_tasks.filters import identity
-from crochet_tasks.finding import Catalog
+from crochet_tasks.embedded.pipeline import close, opened
+from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.filters import identity
 from crochet_tasks.settings import Settings
-from tests.services import Redis
+from tests.support.services import Redis
 
 PARTS = 5
 TIMES = 25

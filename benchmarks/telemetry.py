@@ -35,11 +35,11 @@ from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
-from tests import services
-from tests.acceptance.cluster import Cluster, accept, closed, cluster, until
-from tests.acceptance.commands import SEARCH, WHOLE
-from tests.collectors import HOST, Hanging, Otlp, Profiles
-from tests.server import take_port
+from tests.support import services
+from tests.support.cluster import Cluster, accept, closed, cluster, until
+from tests.support.collectors import HOST, Hanging, Otlp, Profiles
+from tests.support.commands import SEARCH, WHOLE
+from tests.support.server import take_port
 
 COMMANDS = (*WHOLE, SEARCH)
 WAYS = ("off", "on", "away", "hanging")

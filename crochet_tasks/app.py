@@ -17,15 +17,17 @@ import celery.exceptions
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from crochet_tasks import metrics, origin, queues, retries, telemetry
+from crochet_tasks import failures, telemetry
+from crochet_tasks.broker import queues
+from crochet_tasks.broker.messages import Message
 from crochet_tasks.db import texts
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
-from crochet_tasks.messages import Message
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import correlation, metrics
 from crochet_tasks.versions import Versions, identity
 
 log = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ class Step(celery.Task):
                     args=[call.payload()],
                     argsrepr=f"({call})",
                     task_id=message,
-                    headers={**origin.headers(), SENT: time.time()},
+                    headers={**correlation.headers(), SENT: time.time()},
                     confirm_timeout=here().settings.publish_timeout,
                 )
         except CrochetError:
@@ -151,9 +153,9 @@ class Step(celery.Task):
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)
         # In one process the work is done where it is published, and the context is there.
-        context = contextlib.nullcontext() if self.request.is_eager else origin.received(vars(self.request))
+        context = contextlib.nullcontext() if self.request.is_eager else correlation.received(vars(self.request))
         with context, telemetry.doing(task=self.name, corpus=call.corpus, **_items(call)):
-            shape = origin.said("shape")
+            shape = correlation.said("shape")
             with telemetry.profiled(task=self.name, shape=shape):
                 began = time.monotonic()
                 with self._measured():
@@ -213,7 +215,7 @@ class Step(celery.Task):
         later = retry_class(error) is Retry.LATER
         if self.request.is_eager:
             if not later:
-                retries.note(here().database, here().settings, call.corpus, call.items, error, task=self.name)
+                failures.note(here().database, here().settings, call.corpus, call.items, error, task=self.name)
                 setattr(error, _NOTED, True)
             return
         where = {"task": self.name, "worker": str(self.request.hostname), "message_id": str(self.request.id)}
@@ -222,7 +224,7 @@ class Step(celery.Task):
         log.log(logging.WARNING if later else logging.ERROR, "task_failed", extra=about, exc_info=bug)
         noted, failed = False, []
         try:
-            failed = retries.note(here().database, here().settings, call.corpus, call.items, error, **where)
+            failed = failures.note(here().database, here().settings, call.corpus, call.items, error, **where)
             noted = True
         except CrochetError as second:
             log.error("failure_not_noted", extra=_said(second))  # noqa: TRY400 - it is ours

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from crochet_tasks import metrics
 from crochet_tasks.app import Step, app, here
+from crochet_tasks.broker.messages import Knock
 from crochet_tasks.db import batches, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.engine.seeds import seed_parts
-from crochet_tasks.messages import Knock
+from crochet_tasks.telemetry import metrics
 
 
 @app.task(base=Step, name="remediations.due", message=Knock)

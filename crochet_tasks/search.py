@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crochet_tasks import metrics, orthos, telemetry
+from crochet_tasks import orthos, telemetry
 from crochet_tasks.app import Step, app, here
+from crochet_tasks.broker.messages import FoundBatch, Packed, SearchCall, Searched, SearchResult
 from crochet_tasks.db import batches, bulk, corpora, outbox
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.outbox import Item
@@ -16,7 +17,7 @@ from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.engine.growth import Bounds, Harvest
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
-from crochet_tasks.messages import FoundBatch, Packed, SearchCall, Searched, SearchResult
+from crochet_tasks.telemetry import metrics
 
 FEW = 4
 """less than a fourth of a full batch is not worth work of its own"""

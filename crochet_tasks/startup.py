@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from crochet_tasks import queues
+from crochet_tasks.broker import queues
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import RedisUnavailable, SettingMissing
-from crochet_tasks.patience import patiently
+from crochet_tasks.retry import patiently
 from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import redis
 from sqlalchemy import text
 
-from crochet_tasks import metrics
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 
 SECONDS_KEPT = 2
 SECONDS_HELD = 10

@@ -1,6 +1,6 @@
 """Fixtures: real servers, each started when a test first asks for it and ended with the session; fresh places in them.
 
-    postgres, rabbitmq, redis_server   tests.services.Postgres, RabbitMQ and Redis, one of each per pytest-xdist worker
+    postgres, rabbitmq, redis_server   those of tests/support/services.py, one of each per pytest-xdist worker
     distributed_database               the URL of a new, migrated database in `postgres`
     vhost                              the AMQP URL of a new vhost in `rabbitmq`
     redis_url                          the URL of `redis_server`, which holds no keys
@@ -25,17 +25,17 @@ import pytest
 from sqlalchemy import make_url
 
 from crochet_tasks.db import schema
-from crochet_tasks.db.embedded import EmbeddedPostgres
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings
-from tests import services
-from tests.server import Missing, Server, give_up
+from tests.support import services
+from tests.support.server import Missing, Server, give_up
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For `make fuzz`, see tests/integration/test_api_schema.py."""
+    """For `make fuzz`, see tests/integration/api/test_schema.py."""
     parser.addoption("--fuzz-examples", type=int, help="requests that are made up for each operation of the API")
     parser.addoption("--fuzz-seed", type=int, help="make up others than in CI: those of this number")
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Interval, and_, bindparam, case, cast, func, 
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
-from crochet_tasks.request_errors import TenantUnknown
+from crochet_tasks.errors import TenantUnknown
 
 State = Literal["good", "revoked", "expired"]
 

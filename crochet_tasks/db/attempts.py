@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, text, update
 
-from crochet_tasks import metrics, origin
 from crochet_tasks.db import sessions
 from crochet_tasks.db.outbox import COLUMNS, Item, read
 from crochet_tasks.db.tables import attempts, work
+from crochet_tasks.telemetry import correlation, metrics
 
 
 class Pauses(NamedTuple):
@@ -98,7 +98,7 @@ def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
 def anew(connection: Connection, item: uuid.UUID) -> None:
     """Open an item again however it ended, also well: its text begins from the start, for whoever gave it now."""
     ended = update(work).where(work.c.id == item, work.c.state != "open")
-    connection.execute(ended.values({**_NEW, "origin": origin.row()}))
+    connection.execute(ended.values({**_NEW, "origin": correlation.row()}))
 
 
 def reopen_failed(connection: Connection, corpus: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db.standing import standing
+from crochet_tasks.db.positions import standing
 from crochet_tasks.engine.geometry import Sides
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import idempotency
-from crochet_tasks.request_errors import IdempotencyKeyReused
+from crochet_tasks.errors import IdempotencyKeyReused
 
 KEPT = dt.timedelta(hours=24)
 AT_ONCE = 1000

@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from crochet_tasks import instruments, metrics
+from crochet_tasks.telemetry import instruments, metrics
 
 T = TypeVar("T")
 Took = list[tuple[object, float]]

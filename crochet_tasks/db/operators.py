@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_co
 
 from crochet_tasks.db import outbox
 from crochet_tasks.db.corpora import SPENT
-from crochet_tasks.db.standing import OPEN, standing
+from crochet_tasks.db.positions import OPEN, standing
 from crochet_tasks.db.tables import attempts, audit, corpora, dead_letters, texts, work
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Sides

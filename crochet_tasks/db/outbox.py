@@ -10,11 +10,11 @@ from psycopg.types.range import Range
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from crochet_tasks import instruments, metrics, origin
 from crochet_tasks.db import sessions
 from crochet_tasks.db.tables import work
 from crochet_tasks.engine.geometry import Sides, volume
-from crochet_tasks.origin import Origin
+from crochet_tasks.telemetry import correlation, instruments, metrics
+from crochet_tasks.telemetry.correlation import Origin
 
 NAMESPACE = uuid.UUID("6a7e1f2c-58a1-5f0e-9c39-0d5f6b3d7c11")
 """Fixed for ever: ids of work and keys of batches are uuid5 in it."""
@@ -88,7 +88,7 @@ def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, versio
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
     """Write work, with what causes it now; what is there already stays as it is."""
-    cause = origin.row()
+    cause = correlation.row()
     # In one order everywhere: so no two wait for each other.
     rows = [_row(item, cause) for item in sorted(items, key=lambda item: item.id)]
     if rows:

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks import metrics, telemetry
+from crochet_tasks import telemetry
 from crochet_tasks.db import measured
 from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
 

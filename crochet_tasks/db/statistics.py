@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select, text
 
 from crochet_tasks.db.corpora import SPENT
-from crochet_tasks.db.standing import standing
+from crochet_tasks.db.positions import standing
 from crochet_tasks.db.tables import corpora
 
 WINDOWS = (30, 60, 300, 900)

@@ -9,11 +9,11 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from crochet_tasks import origin
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, phrases, texts, words
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.telemetry import correlation
 
 
 class TextRow(NamedTuple):
@@ -44,14 +44,16 @@ def known(connection: Connection, corpus: int, body: str) -> TextRow | None:
 def accept(connection: Connection, corpus: int, title: str, body: str) -> TextRow:
     """A text that is not `known`, at the end of the line."""
     values = {"corpus": corpus, "title": title, "body": body, "sha256": hashlib.sha256(body.encode()).digest()}
-    new = insert(texts).values(**values, seq=_last(corpus), origin=origin.row())
+    new = insert(texts).values(**values, seq=_last(corpus), origin=correlation.row())
     return TextRow(*connection.execute(new.returning(*_COLUMNS)).one())
 
 
 def accept_again(connection: Connection, text: TextRow) -> TextRow:
     """One that was given up, for another try, at the end of the line."""
     again = {"state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
-    changed = update(texts).where(texts.c.id == text.id).values(**again, seq=_last(text.corpus), origin=origin.row())
+    changed = (
+        update(texts).where(texts.c.id == text.id).values(**again, seq=_last(text.corpus), origin=correlation.row())
+    )
     return TextRow(*connection.execute(changed.returning(*_COLUMNS)).one())
 
 

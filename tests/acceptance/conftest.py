@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, cluster
+from tests.support.cluster import Cluster, cluster
 
 
 class Deploy(Protocol):

@@ -4,12 +4,12 @@
     empty       the URL of a new database without a schema
     database    the URL of a new database with the migrated schema (a copy of a template: some 30 ms)
     process     what tasks find with `app.here()`, opened on `database` with the default settings
-    api         a client of the API for each scope, on `process`: see tests/integration/api.py
+    api         a client of the API for each scope, on `process`: see tests/support/api.py
     guards      `api` with a route of each scope, /v1/test/{scope}
     closed      a corpus of `process` in which steps.TEXTS are played; `look` a snapshot of it, `catalog` reads it
 
 For other settings open the process yourself: `with app.process(Settings(batch_orthos=1), database) as process:`.
-Celery runs eagerly because celeryconfig says so. What tests do with a process is in `tests/integration/steps.py`.
+Celery runs eagerly because celeryconfig says so. What tests do with a process is in `tests/support/steps.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from sqlalchemy import create_engine, make_url, text
 
 from crochet_tasks import app
 from crochet_tasks.app import Process
-from crochet_tasks.db import embedded, schema
+from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.embedded import server as embedded
 from crochet_tasks.settings import Settings
-from tests.integration.api import api, guards  # noqa: F401 - fixtures
-from tests.integration.finding import catalog, closed, look  # noqa: F401 - fixtures
+from tests.support.api import api, guards  # noqa: F401 - fixtures
+from tests.support.catalog import catalog, closed, look  # noqa: F401 - fixtures
 
 _numbers = itertools.count()
 

@@ -8,8 +8,9 @@ import pytest
 from crochet_tasks import settings
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import PREFIX, Settings
+from tests.support.paths import ROOT
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:

@@ -1,0 +1,58 @@
+"""What a request works with: this process' settings, pool and indexes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+from flask import Flask, current_app
+
+from crochet_tasks import app
+from crochet_tasks.app import Process
+from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.errors import SettingMissing
+from crochet_tasks.services.gateway import THREADS
+from crochet_tasks.settings import Settings
+
+CONNECTIONS = THREADS + 4
+"""one for each thread that answers, for who looks (following.py) and who reads ahead (warming.py); and two for threads
+that, once in a process' life, ask for another in the middle of a transaction"""
+
+_opening = threading.Lock()
+
+
+def settings() -> Settings:
+    found = current_app.extensions["crochet.settings"]
+    assert isinstance(found, Settings)
+    return found
+
+
+def process() -> Process:
+    """Made once per worker process, on first use: so after the fork. Raises SettingMissing without a database.
+
+    It is also what `crochet_tasks.app.here()` answers until `close`: what accepts texts finds it there.
+    """
+    opened: Process | None = current_app.extensions.get("crochet.process")
+    if opened is not None:
+        return opened
+    with _opening:
+        opened = current_app.extensions.get("crochet.process")
+        if opened is None:
+            url = settings().database_url
+            if url is None:
+                raise SettingMissing(variable="CROCHET_DATABASE_URL", needed_for="the API reads and accepts there")
+            database = GuardedDatabase(url.get_secret_value(), settings(), connections=CONNECTIONS)
+            stack = ExitStack()
+            opened = stack.enter_context(app.process(settings(), database))
+            current_app.extensions["crochet.opened"] = stack
+            current_app.extensions["crochet.process"] = opened
+        return opened
+
+
+def close(of: Flask) -> None:
+    """Stop what uses the process and close its pool, where `process` has opened it: at the end of its life."""
+    with _opening:
+        stack: ExitStack | None = of.extensions.pop("crochet.opened", None)
+        if stack is not None:
+            del of.extensions["crochet.process"]
+            stack.close()

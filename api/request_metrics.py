@@ -1,0 +1,46 @@
+"""Metrics of requests, by the route's template: never by a path, of which there is no end."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response, g, request
+
+from crochet_tasks.services.gateway_flow import asked_at
+from crochet_tasks.telemetry import instruments, metrics
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def install(app: Flask) -> None:
+    """To be called before others install theirs: so their time counts, too."""
+    if instruments.recorded():
+        app.before_request(_begin)
+        app.after_request(_end)
+        app.teardown_request(_forget)
+
+
+def route() -> str:
+    """The template of the route that this request takes; one name for all that take none."""
+    return request.url_rule.rule if request.url_rule is not None else "none"
+
+
+def _begin() -> None:
+    g.measured_since = asked_at(request.environ)
+    metrics.ACTIVE.add(1)
+
+
+def _end(response: Response) -> Response:
+    if "measured_since" in g:
+        metrics.REQUESTS.observe(
+            time.monotonic() - g.measured_since,  # of a stream: until it begins
+            http_request_method=request.method if request.method in METHODS else "_OTHER",
+            http_route=route(),
+            http_response_status_code=response.status_code,
+        )
+    return response
+
+
+def _forget(_: BaseException | None) -> None:
+    if g.pop("measured_since", None) is not None:
+        metrics.ACTIVE.add(-1)

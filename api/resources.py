@@ -1,0 +1,82 @@
+"""What a process of the API holds beside its pool, each made on first use; and the way to a caller's corpus."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from flask import current_app
+from sqlalchemy import Connection
+
+from api import process as context
+from api import security
+from api.streaming import Places
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.intake.admission import Desk
+from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.events import Watch
+from crochet_tasks.query.warm_up import Warming
+from crochet_tasks.schemas.answers import StatusNow
+from crochet_tasks.together import Together
+
+T = TypeVar("T")
+
+_making = threading.Lock()
+
+
+def once(name: str, make: Callable[[], T]) -> T:
+    """What this process holds under that name; made by whoever asks first, so after any fork."""
+    found: T | None = current_app.extensions.get(name)
+    if found is None:
+        with _making:
+            found = current_app.extensions.get(name)
+            if found is None:
+                found = current_app.extensions[name] = make()
+    return found
+
+
+def desk() -> Desk:
+    process = context.process()
+    return once("crochet.desk", lambda: Desk(process))
+
+
+def catalog() -> Catalog:
+    process, secret = context.process(), cursor_secret()
+    return once("crochet.catalog", lambda: Catalog(process, secret))
+
+
+def warming() -> Warming:
+    process, reads = context.process(), catalog()
+    return once("crochet.warming", lambda: Warming(process, reads.warm))
+
+
+def watch() -> Watch:
+    process, most = context.process(), context.settings().api_listeners
+    return once("crochet.watch", lambda: Watch(process, most))
+
+
+def exports() -> Places:
+    return once("crochet.exports", Places)
+
+
+def statuses() -> Together[tuple[int, str], StatusNow]:
+    """By tenant and name of the corpus."""
+    return once("crochet.statuses", Together[tuple[int, str], StatusNow])
+
+
+def cursor_secret() -> bytes:
+    """What seals cursors. All processes of a deployment have the same one, and no client can know it."""
+    settings = context.settings()
+    secret = settings.database_url or settings.jwt_secret
+    return hashlib.sha256(b"cursors of " + (b"" if secret is None else secret.get_secret_value().encode())).digest()
+
+
+@contextlib.contextmanager
+def shown(name: str) -> Iterator[tuple[Connection, Corpus]]:
+    """A snapshot, and in it the caller's corpus of that name; raises CorpusUnknown."""
+    with context.process().database.snapshot() as connection:
+        yield connection, corpora.named(connection, name, security.caller().tenant)

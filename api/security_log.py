@@ -1,0 +1,87 @@
+"""What the security log gets to know of requests, without becoming a way to fill the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+from flask import current_app, g, request
+
+from api import process
+from api.networks import network
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry
+from crochet_tasks.errors import CrochetError
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 10.0
+"""for so long the same refusal of the same client is only counted"""
+MOST_CLIENTS = 4096
+"""that are remembered"""
+
+
+class Throttle:
+    """Says of each kind of event whether it is to be written, and how many like it were left out before."""
+
+    def __init__(self, quiet: float = QUIET_SECONDS, most: int = MOST_CLIENTS) -> None:
+        self._quiet, self._most = quiet, most
+        self._seen: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def due(self, kind: tuple[object, ...]) -> int | None:
+        """How many were left out since the last one that was written; None where this one is left out, too."""
+        now = time.monotonic()
+        with self._lock:
+            at, left_out = self._seen.pop(kind, (-self._quiet, 0))
+            silent = now - at < self._quiet
+            self._seen[kind] = (at, left_out + 1) if silent else (now, 0)
+            if len(self._seen) > self._most:
+                self._seen.popitem(last=False)
+            return None if silent else left_out
+
+
+def note(error: CrochetError, claimed: str | None) -> None:
+    """Write a refusal down. It is refused whether that can be written or not.
+
+    Who is not known is told apart by network, not by the prefix that was `claimed`: that can be made up anew each time.
+    """
+    caller = g.get("caller")
+    key = None if caller is None else caller.key
+    log.warning("refused", extra={"code": error.code, "key": key or claimed, "reason": str(error)})
+    details: dict[str, Any] = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
+    if caller is None and claimed is not None:
+        details["claimed"] = claimed
+    entry = seldom(f"refused.{error.code}", network() if key is None else key, details)
+    if entry is None:
+        return
+    try:
+        with process.process().database.transaction() as connection:
+            access.note(connection, entry)
+    except CrochetError as away:
+        about = {"what": entry.what, "key": key, "code": away.code, "error": str(away)}
+        log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours
+
+
+def seldom(what: str, who: str, details: dict[str, Any]) -> Entry | None:
+    """As `entry`, and how many like it were left out before; None where this one is left out, too."""
+    throttle: Throttle = current_app.extensions["crochet.refusals"]
+    left_out = throttle.due((what, who))
+    if left_out is None:
+        return None
+    return entry(what, {**details, **({"more": left_out} if left_out else {})})
+
+
+def entry(what: str, details: dict[str, Any] | None = None) -> Entry:
+    """A line of the security log on what this request does: to be written in the transaction that does it."""
+    caller = g.get("caller")
+    tenant, key = (None, None) if caller is None else (caller.tenant, caller.key)
+    return Entry(what, tenant, key, request.remote_addr, g.get("request_id"), _clean(details or {}))
+
+
+def _clean(details: dict[str, Any]) -> dict[str, Any]:
+    """Postgres takes no NUL in JSON."""
+    return {name: value.replace("\0", "?") if isinstance(value, str) else value for name, value in details.items()}

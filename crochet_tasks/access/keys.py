@@ -1,0 +1,174 @@
+"""API keys: made, listed, rotated, revoked; and how one is recognised.
+
+A key reads `crk_<prefix>_<secret>`. The prefix is what it is called, in logs and commands; the secret has 256 random
+bits, is shown once, and only its SHA-256 is stored: of something that long and random a slow hash keeps no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hmac
+import re
+import secrets
+from collections.abc import Collection
+from typing import Final, Literal, NamedTuple, get_args
+
+from sqlalchemy import Connection
+
+from crochet_tasks.access.signing import hashed, split
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry, KeyRow
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyUnknown
+from crochet_tasks.schemas.reports import KeyLine, SecurityLine
+
+Scope = Literal["read", "write", "admin"]
+Tier = Literal["standard", "high"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+
+
+class NewKey(NamedTuple):
+    """A key and its only copy: nobody can read it again."""
+
+    line: KeyLine
+    key: str
+
+
+def recognised(row: KeyRow | None, hash: bytes) -> bool:  # noqa: A002 - it is its name
+    """Whether a secret with this hash is the key's; takes as long where there is no such key."""
+    return hmac.compare_digest(bytes(32) if row is None else row.hash, hash) and row is not None
+
+
+def included(scopes: Collection[str]) -> frozenset[Scope]:
+    """The scopes with those they include: `admin` includes `write`, which includes `read`."""
+    highest = max((SCOPES.index(scope) for scope in SCOPES if scope in scopes), default=-1)
+    return frozenset(SCOPES[: highest + 1])
+
+
+class Wanted(NamedTuple):
+    """What a new key is to be; `days` after which it ends, None: never."""
+
+    name: str
+    scopes: tuple[Scope, ...] = ("read",)
+    tenant: str = "default"
+    tier: Tier = "standard"
+    days: float | None = None
+
+
+def create(database: Database, wanted: Wanted, *, new_tenant: bool = False) -> NewKey:
+    """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new."""
+    if not _NAME.fullmatch(wanted.name):
+        raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
+    with database.transaction() as connection:
+        number = access.tenant(connection, wanted.tenant, make=new_tenant)
+        values = {"tenant": number, "name": wanted.name, "scopes": _sorted(wanted.scopes), "tier": wanted.tier}
+        lives = None if wanted.days is None else wanted.days * 86_400
+        row, key = _add(connection, values, lives)
+        details = {"name": row.name, "scopes": row.scopes, "expires": _told(row.expires_at)}
+        access.note(connection, Entry("key.created", number, row.prefix, details=details))
+    return NewKey(_line(row, wanted.tenant), key)
+
+
+def _sorted(scopes: Collection[Scope]) -> list[Scope]:
+    return sorted(set(scopes), key=SCOPES.index)
+
+
+def _add(connection: Connection, values: dict[str, object], lives: float | None) -> tuple[KeyRow, str]:
+    prefix = base64.b32encode(secrets.token_bytes(7)).decode().lower()[:10]
+    secret = secrets.token_urlsafe(32)
+    row = access.add_key(connection, {**values, "prefix": prefix, "hash": hashed(secret)}, lives)
+    return row, f"crk_{prefix}_{secret}"
+
+
+def listed(database: Database, tenant: str | None = None) -> list[KeyLine]:
+    """All keys, or those of a tenant; raises TenantUnknown."""
+    with database.snapshot() as connection:
+        number = None if tenant is None else access.tenant(connection, tenant)
+        return [_line(row, of) for row, of in access.every_key(connection, number)]
+
+
+def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
+    """A key in place of another one, which ends `grace` seconds from now; it ends when the other would have ended.
+
+    Raises KeyUnknown, and KeyEnded where the other is not good any more or has a successor already.
+    """
+    with database.transaction() as connection:
+        old, of = _good(connection, name)
+        if old.successor is not None:
+            raise KeyEnded(key=old.prefix, state="rotated")
+        kept = ("tenant", "name", "scopes", "tier", "expires_at")
+        row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
+        access.rotated(connection, old.id, row.id, grace)
+        if grace <= 0:
+            access.end_sessions(connection, key=old.id)
+        details = {"successor": row.prefix, "grace": grace}
+        access.note(connection, Entry("key.rotated", old.tenant, old.prefix, details=details))
+    return NewKey(_line(row, of), key)
+
+
+def revoke(database: Database, name: str) -> KeyLine:
+    """End a key, now: the next request with it, or with a token got for it, is refused. Raises KeyUnknown, KeyEnded."""
+    with database.transaction() as connection:
+        row, of = _good(connection, name)
+        access.revoke(connection, row.id)
+        access.end_sessions(connection, key=row.id)
+        access.note(connection, Entry("key.revoked", row.tenant, row.prefix))
+        ended = access.key(connection, row.prefix)
+        assert ended is not None
+    return _line(ended, of)
+
+
+def log(
+    database: Database,
+    most: int,
+    *,
+    key: str | None = None,
+    tenant: str | None = None,
+    since: dt.datetime | None = None,
+) -> list[SecurityLine]:
+    """The newest lines of the security log, oldest first; raises TenantUnknown. There need not be such a key."""
+    with database.snapshot() as connection:
+        number = None if tenant is None else access.tenant(connection, tenant)
+        prefix = None if key is None else _prefix(key)
+        found = access.noted(connection, most, key=prefix, tenant=number, since=since)
+    return [SecurityLine(**line._asdict()) for line in reversed(found)]
+
+
+def _prefix(name: str) -> str:
+    """The whole key does as well as its prefix."""
+    parts = split(name)
+    return parts[0] if parts else name.removeprefix("crk_")
+
+
+def _good(connection: Connection, name: str) -> tuple[KeyRow, str]:
+    """The key of that prefix, locked, and its tenant's name."""
+    prefix = _prefix(name)
+    row = access.key(connection, prefix, lock=True)
+    if row is None:
+        raise KeyUnknown(key=prefix if len(prefix) <= 10 else "...")  # it may be a secret in the wrong place
+    if row.state != "good":
+        raise KeyEnded(key=prefix, state=row.state)
+    return row, next(of for other, of in access.every_key(connection, row.tenant) if other.id == row.id)
+
+
+def _line(row: KeyRow, tenant: str) -> KeyLine:
+    return KeyLine(
+        key=row.prefix,
+        tenant=tenant,
+        name=row.name,
+        scopes=row.scopes,
+        tier=row.tier,
+        state="rotated" if row.state == "expired" and row.successor is not None else row.state,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        rotated_at=row.rotated_at,
+    )
+
+
+def _told(moment: dt.datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

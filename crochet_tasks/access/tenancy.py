@@ -1,0 +1,137 @@
+"""What a tenant does with its corpora: make, look for, change, delete. Nobody gets to see another tenant's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from psycopg.errors import UniqueViolation
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import access, corpora, removal
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
+
+ANY = "*"
+
+
+class Settled(NamedTuple):
+    """What can be changed of a corpus."""
+
+    name: str
+    description: str
+    budget: int | None
+
+
+def tag(corpus: Corpus) -> str:
+    """Tells states of a corpus' name, description and budget apart, also from those of one that had its name before."""
+    return f"{corpus.id}-{corpus.revision}"
+
+
+def create(process: Process, tenant: int, wanted: Settled, limits: Limits, deed: Entry | None = None) -> Corpus:
+    """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora.
+
+    `deed`, here and below, goes to the security log with what is done.
+    """
+    most = process.settings.max_corpora
+    corpora.checked(limits)
+    corpora.check_name(wanted.name)
+    with process.database.transaction() as connection:
+        there = corpora.owned(connection, tenant)
+        process.versions.begin(tenant, wanted.name)
+        made = corpora.create(connection, tenant, wanted.name, limits, wanted.description, wanted.budget)
+        if made is None:
+            raise CorpusExists(corpus=wanted.name)
+        if there >= most:
+            raise TooManyCorpora(most=most)
+        _note(connection, deed)
+        return made
+
+
+def _note(connection: Connection, deed: Entry | None) -> None:
+    if deed is not None:
+        access.note(connection, deed)
+
+
+def change(
+    process: Process,
+    tenant: int,
+    name: str,
+    given: Collection[str],
+    wanted: dict[str, Any],
+    deed: Entry | None = None,
+) -> Corpus:
+    """The corpus with some of Settled changed. `given` are the tags it may be at (or ANY).
+
+    Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName. A budget that is raised lets searches go on.
+    """
+    try:
+        with process.database.transaction() as connection:
+            corpus = corpora.named(connection, name, tenant, lock=True)
+            if tag(corpus) not in given and ANY not in given:
+                raise PreconditionFailed(current=tag(corpus), given=", ".join(given))
+            after = Settled(corpus.name, corpus.description, corpus.budget)._replace(**wanted)
+            corpora.check_name(after.name)
+            if after.name != name:
+                for each in (name, after.name):
+                    process.versions.begin(tenant, each)
+            changed = corpora.change(connection, corpus, *after)
+            if changed.revision != corpus.revision:
+                _note(connection, deed)
+            return changed
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation):
+            raise CorpusExists(corpus=wanted["name"]) from error
+        raise
+
+
+def remove(process: Process, tenant: int, name: str, confirmed: str | None, deed: Entry | None = None) -> int:
+    """Let nobody see a corpus any more, and return its number; `sweep` deletes its rows. Its name is free at once.
+
+    Raises CorpusUnknown, and NotConfirmed unless `confirmed` is its name.
+    """
+    with process.database.transaction() as connection:
+        corpus = corpora.named(connection, name, tenant)
+        if confirmed != name:
+            raise NotConfirmed(corpus=name)
+        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
+        corpora.named(connection, name, tenant, lock=True)
+        process.versions.begin(tenant, name)
+        removal.hide(connection, corpus.id)
+        _note(connection, deed)
+        return corpus.id
+
+
+def sweep(database: Database, seconds: float) -> bool:
+    """Go on deleting the rows of removed corpora for about so long; whether anything is left.
+
+    Each step is a short transaction of its own. A corpus that somebody is at work on is left for another time.
+    """
+    until = time.monotonic() + seconds
+    with database.transaction() as connection:
+        hidden = removal.hidden(connection)
+    left = False
+    for number, corpus in enumerate(hidden, 1):
+        left |= not _deleted(database, corpus, until)
+        if time.monotonic() > until:
+            return left or number < len(hidden)
+    return left
+
+
+def _deleted(database: Database, corpus: int, until: float) -> bool:
+    """Delete steps of one corpus until the time is up; whether nothing of it is left."""
+    while True:
+        try:
+            with database.transaction() as connection:
+                if not removal.delete_some(connection, corpus):
+                    return True
+        except DatabaseConflict:
+            return False
+        if time.monotonic() > until:
+            return False

@@ -1,0 +1,124 @@
+"""Access tokens: short-lived JWTs that a key is exchanged for, and the refresh tokens that renew them.
+
+A page keeps a token instead of the key. A token is good for ten minutes, and only while its session and its key are:
+both are looked up with each request. A refresh token is good once; whoever uses it a second time has stolen it, or
+somebody else has, so that ends the session.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Collection
+from typing import NamedTuple
+
+import jwt
+from sqlalchemy import Connection
+
+from crochet_tasks.access.keys import SCOPES, Scope, included
+from crochet_tasks.access.signing import hashed
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry, KeyRow
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
+from crochet_tasks.schemas.reports import Tokens
+from crochet_tasks.settings import Settings
+
+ACCESS_SECONDS = 600
+SESSION_SECONDS = 30 * 86_400
+ISSUER, AUDIENCE, ALGORITHM = "crochet", "crochet-api", "HS256"
+_REFRESH = "crr_"
+
+
+class Claims(NamedTuple):
+    """What a token says; it counts only while the session does."""
+
+    key: str
+    """prefix of the key"""
+    session: uuid.UUID
+
+
+def exchange(
+    connection: Connection, settings: Settings, key: KeyRow, scopes: Collection[Scope] | None, deed: Entry | None = None
+) -> Tokens:
+    """Begin a session of a key, with these of its scopes or all. Raises TokensOff, Forbidden (a scope too many).
+
+    `deed` goes to the security log with it, and says which session.
+    """
+    secret = _secret(settings)
+    allowed = included(key.scopes)
+    wanted = allowed if scopes is None else included(scopes)
+    if not wanted <= allowed:
+        raise Forbidden(needed=max(wanted - allowed, key=SCOPES.index))
+    session = uuid.uuid4()
+    access.add_session(connection, session, key.id, sorted(wanted, key=SCOPES.index), SESSION_SECONDS)
+    if deed is not None:
+        access.note(connection, deed._replace(details={**(deed.details or {}), "session": str(session)}))
+    return _tokens(connection, secret, Claims(key.prefix, session), wanted)
+
+
+def refresh(database: Database, settings: Settings, token: str, asked: Entry) -> Tokens:
+    """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized.
+
+    Where that ends the session, the security log says so, and of `asked` who asked.
+    """
+    secret = _secret(settings)
+    with database.transaction() as connection:
+        found = access.use_refresh_token(connection, hashed(token)) if token.startswith(_REFRESH) else None
+        session = None if found is None else access.session(connection, found[0])
+        key = None if session is None else access.key(connection, session.key)
+        if found is not None and session is not None and key is not None:
+            if found[1] and session.good and key.state == "good":
+                return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
+            if access.end_sessions(connection, number=session.id):
+                what = "session.ended" if found[1] else "session.stolen"
+                details = {"session": str(session.id)}
+                access.note(connection, asked._replace(what=what, tenant=key.tenant, key=key.prefix, details=details))
+    raise Unauthorized(reason="the refresh token is not good, or was used before")
+
+
+def _tokens(connection: Connection, secret: str, claims: Claims, scopes: Collection[Scope]) -> Tokens:
+    again = f"{_REFRESH}{secrets.token_urlsafe(32)}"
+    access.add_refresh_token(connection, hashed(again), claims.session)
+    now = int(time.time())
+    payload = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": claims.key,
+        "sid": str(claims.session),
+        "iat": now,
+        "exp": now + ACCESS_SECONDS,
+    }
+    return Tokens(
+        access_token=jwt.encode(payload, secret, ALGORITHM),
+        expires_in=ACCESS_SECONDS,
+        refresh_token=again,
+        scopes=sorted(scopes, key=SCOPES.index),
+    )
+
+
+def read(settings: Settings, token: str) -> Claims:
+    """What an access token says; raises Unauthorized unless we made it, for this, and not too long ago."""
+    if settings.jwt_secret is None:
+        raise Unauthorized(reason="that is no API key, and this server gives no access tokens")
+    try:
+        claims = jwt.decode(
+            token,
+            settings.jwt_secret.get_secret_value(),
+            algorithms=[ALGORITHM],
+            audience=AUDIENCE,
+            issuer=ISSUER,
+            options={"require": ["exp", "iat", "aud", "iss", "sub", "sid"]},
+        )
+        return Claims(str(claims["sub"]), uuid.UUID(str(claims["sid"])))
+    except jwt.ExpiredSignatureError:
+        raise Unauthorized(reason="the access token has expired") from None
+    except (jwt.InvalidTokenError, ValueError):
+        raise Unauthorized(reason="that is neither an API key nor an access token of this server") from None
+
+
+def _secret(settings: Settings) -> str:
+    if settings.jwt_secret is None:
+        raise TokensOff
+    return settings.jwt_secret.get_secret_value()

@@ -1,0 +1,1 @@
+"""RabbitMQ: queues, connections and the messages of tasks."""

@@ -1,0 +1,240 @@
+"""`crochet ingest`: accept texts, leave the work to the deployment, and wait for it if that is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Connection
+
+from crochet_tasks import ingest, telemetry
+from crochet_tasks import publish as work
+from crochet_tasks.app import Process, app
+from crochet_tasks.db import attempts, corpora, operators, texts
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded.pipeline import Progress
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
+from crochet_tasks.intake import files as inputs
+from crochet_tasks.intake.files import Input
+from crochet_tasks.operate.names import text_name
+from crochet_tasks.retry import Absence
+from crochet_tasks.schemas.reports import AcceptedText, IngestReport, Waited
+from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import correlation
+from crochet_tasks.terminal.drawing import Meter, console
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+
+Say = Callable[[str], None]
+
+
+class Accepted(NamedTuple):
+    """A text that the corpus has; `source` is what it is called here, `new` whether it is to be ingested."""
+
+    source: str
+    text: TextRow
+    new: bool
+
+
+# ── what `run` does, too ────────────────────────────────────────────────────────────────────────
+
+
+def read(files: Iterable[str], corpus: str, limits: dict[str, int], settings: Settings) -> list[Input]:
+    """Read and check all that was asked for, before anything is made of it; raises what is wrong with it."""
+    corpora.checked(Limits(**limits))
+    corpora.check_name(corpus)
+    return inputs.read(files, settings.max_text_bytes)
+
+
+def accept(corpus: Corpus, given: Iterable[Input], said: Say) -> list[Accepted]:
+    """Accept texts, each in its transaction: cut short, it may be called with all of them again."""
+    accepted = []
+    for source, body in given:
+        text, new = ingest.accept(corpus, source, body)
+        if not new:
+            known = "" if text.title == source else f", as '{text.title}'"
+            said(f"{source}: corpus '{corpus.name}' has this text already{known}")
+        accepted.append(Accepted(source, text, new))
+    return accepted
+
+
+def failure(connection: Connection, corpus: Corpus, sources: dict[int, str]) -> CrochetError | None:
+    """What to report of these texts or of the corpus' work, if some failed."""
+    lost = [row for row in texts.all_of(connection, corpus.id) if row.id in sources and row.state == "failed"]
+    if lost:
+        return TextFailed(source=sources[lost[0].id], reason=reason(lost[0].error, len(lost) - 1))
+    failed, first = attempts.failures(connection, corpus.id)
+    return WorkFailed(failed=failed, error=reason(first)) if failed else None
+
+
+def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
+    """What is said of a text or work that failed, and of how many others."""
+    said = "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
+    return said + (f"; so could {others} others not" if others else "")
+
+
+# ── the command ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Request(NamedTuple):
+    """What was asked for; `limits` holds only those that were given."""
+
+    files: list[str]
+    corpus: str
+    limits: dict[str, int]
+    wait: bool
+
+
+class Handed(NamedTuple):
+    """How it ended. `signal` is the one that ended the waiting; `error` says what failed meanwhile."""
+
+    report: IngestReport
+    signal: int | None
+    error: CrochetError | None
+
+
+def hand_in(settings: Settings, request: Request, said: Say) -> Handed:
+    """Accept the texts, all of them or none, and publish their work; none of it is done in this process.
+
+    Raises SettingMissing, what is wrong with the request, and what the database says.
+    """
+    if settings.database_url is None:
+        raise SettingMissing(
+            variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
+        )
+    given = read(request.files, request.corpus, request.limits, settings)
+    with telemetry.told("cli", settings), pipeline.opened(settings) as process:
+        with correlation.command("crochet ingest"):
+            with process.database.transaction() as connection:
+                corpus = corpora.obtain(connection, request.corpus, request.limits)
+            accepted = accept(corpus, given, said)
+        published = publish(corpus.id, said)
+        numbers = [each.text.id for each in accepted]
+        ended = wait(lambda show: until_done(process, corpus.id, numbers, show, said), said) if request.wait else None
+        with process.database.snapshot() as connection:
+            report = _report(connection, corpus, accepted, published=published, ended=ended)
+            error = failure(connection, corpus, {each.text.id: each.source for each in accepted}) if ended else None
+    return Handed(report, None if ended is None else ended.signal, error)
+
+
+def publish(corpus: int | None, said: Say) -> bool:
+    """Publish what there is to publish, of one corpus or of any; whether the broker took it.
+
+    Where it did not, that is said and no error: the relay publishes it later. Nothing is done in this process.
+    """
+    if app.conf.task_always_eager:  # without a broker publishing is doing
+        said("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
+        return False
+    app.loader.import_default_modules()
+    try:
+        work.publish_all(corpus)
+    except Unavailable as error:
+        said(f"{error}; the relay publishes the work later")
+        return False
+    return True
+
+
+def _report(
+    connection: Connection, corpus: Corpus, accepted: list[Accepted], *, published: bool, ended: Ended | None
+) -> IngestReport:
+    now = {row.id: row for row in texts.all_of(connection, corpus.id)}
+    return IngestReport(
+        corpus=corpus.name,
+        texts=[
+            AcceptedText(id=text_name(text.id), source=source, seq=now[text.id].seq, state=now[text.id].state, new=new)
+            for source, text, new in accepted
+        ],
+        published=published,
+        waited=None if ended is None else _waited(connection, corpus, ended),
+    )
+
+
+def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
+    seen = pipeline.looked(connection, corpus.id)
+    failed, _ = attempts.failures(connection, corpus.id)
+    dropped = operators.dropped(connection, corpus.id)
+    return Waited(
+        version=seen.version,
+        total=seen.total,
+        open_work=seen.work.open,
+        failed_work=failed,
+        dropped_work=dropped,
+        seconds=round(ended.seconds, 3),
+        ended=ended.how,
+        closed=not (seen.work.open or failed or dropped),
+    )
+
+
+# ── waiting ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ended(NamedTuple):
+    """How the waiting ended: all was done, or a signal came."""
+
+    how: Literal["done", "stopped"]
+    signal: int | None
+    seconds: float
+
+
+Show = Callable[[Progress], None]
+
+
+def wait(until: Callable[[Show], None], said: Say) -> Ended:
+    """Wait, with progress, until that returns; Ctrl-C and SIGTERM end the waiting and nothing else."""
+    began = time.monotonic()
+    number: int | None = None
+    try:
+        with Meter(console(stderr=True)) as meter:
+            until(meter.show)
+    except KeyboardInterrupt:
+        number = int(signal.SIGINT)
+    except SystemExit as asked:  # SIGTERM, as the command line takes it
+        number = int(asked.code or 0) - 128
+    if number is not None:
+        said("stopped waiting; the work goes on")
+    return Ended("done" if number is None else "stopped", number, time.monotonic() - began)
+
+
+def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, said: Say) -> None:
+    """Return when these texts are versions or given up, and no work of the corpus is open that can be done."""
+
+    def look() -> tuple[Progress, bool]:
+        with process.database.snapshot() as connection:
+            return pipeline.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
+
+    until_nothing_left(look, show, said)
+
+
+def until_nothing_left(
+    look: Callable[[], tuple[Progress, bool]],
+    show: Show,
+    said: Say,
+    moments: Callable[[], Generator[None]] | None = None,
+) -> None:
+    """Return when a look says so; it tells how far the corpus is and whether something is left.
+
+    Looks at these `moments`, by default `now_and_then`. While it cannot, that is said once, and waited for.
+    """
+    absence = Absence(said, "waiting for it")
+    with contextlib.closing((moments or now_and_then)()) as due:
+        for _ in due:
+            with absence.borne():
+                seen, left = look()
+                show(seen)
+                if not left:
+                    return
+
+
+def now_and_then() -> Generator[None]:
+    """At once, and less and less often, once a second at last."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,130 @@
+"""The command line. Nothing heavy is imported before a command needs it: `crochet --help` is there at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crochet_tasks.cli import corpora, health, keys, operate, services, store
+from crochet_tasks.cli.common import Local, LocalGroup
+from crochet_tasks.errors import CrochetError
+
+app = typer.Typer(
+    name="crochet",
+    help="Finds every box of words in a text whose lines, along every axis, are phrases of that text.",
+    epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 a service that is needed does not answer.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"crochet {version('crochet-tasks')}")
+        except PackageNotFoundError:
+            typer.echo("crochet, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Work on the API at this address, not on this machine; or CROCHET_URL."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="The API key; whoever lists processes (ps) sees it there: better CROCHET_KEY."
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="A file that holds the key; or CROCHET_KEY_FILE.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    # --debug stands here for --help; `main` takes it out of the arguments, wherever it is. --version has its callback.
+    del debug, version
+    given = {"url": url, "key": key, "key_file": key_file}
+    context.obj = {name: value for name, value in given.items() if value is not None}
+
+
+for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
+    kind = None if command in (store.export, store.status) else Local
+    app.command(rich_help_panel="Store", cls=kind)(command)
+app.command(rich_help_panel="Operate")(operate.ingest)
+app.add_typer(operate.work, name="work", rich_help_panel="Operate")
+app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
+app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
+for service in (services.up, services.worker, services.relay, services.api, services.flower):
+    app.command(rich_help_panel="Services", cls=Local)(service)
+app.command(rich_help_panel="Services", cls=Local)(health.health)
+
+
+# ── errors and exit codes ───────────────────────────────────────────────────────────────────────
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments, debug = _without_debug(sys.argv[1:])
+    # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_outcome(arguments, debug=debug))
+
+
+def _terminated(number: int, _frame: object) -> None:
+    """End as after an error: the private server is stopped."""
+    raise SystemExit(128 + number)
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments without --debug, and whether it was among them; what follows '--' is none of ours."""
+    ours = arguments.index("--") if "--" in arguments else len(arguments)
+    left = [argument for argument in arguments[:ours] if argument != "--debug"]
+    return left + arguments[ours:], len(left) < ours
+
+
+def _outcome(arguments: list[str], *, debug: bool) -> int:
+    """Run the command; its exit code."""
+    try:
+        return int(app(arguments, prog_name="crochet", standalone_mode=False) or 0)
+    except typer.TyperException as error:  # usage errors: all that Typer itself raises
+        message = " ".join(error.format_message().split())
+        return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
+    except CrochetError as error:
+        return _failed(error, str(error), error.code, error.exit_code, debug=debug)
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug
+        what = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        message = f"internal error, please report it: {what}{'' if debug else ' (--debug shows more)'}"
+        return _failed(error, message, "internal", 1, debug=debug)
+
+
+def _failed(error: BaseException, message: str, code: str, exit_code: int, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    line = message.replace("\n", " ")
+    sys.stderr.write(f"crochet: {line} [{code}]\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

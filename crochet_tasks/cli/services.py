@@ -1,0 +1,74 @@
+"""Commands that serve until they are stopped: all at once, or one service each."""
+
+from __future__ import annotations
+
+import gc
+from typing import Annotated
+
+import typer
+
+from crochet_tasks.cli.common import State, settings_of
+
+
+def up(
+    state: State = None,
+    search: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=256, help="Processes that search; as many as cores by default."),
+    ] = None,
+    *,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Without Flower.")] = False,
+    no_api: Annotated[bool, typer.Option("--no-api", help="Without the API.")] = False,
+) -> None:
+    """Run everything on this machine but RabbitMQ and Redis: database, relay, workers, API and Flower.
+
+    Ctrl-C or SIGTERM ends it in order. Without CROCHET_DATABASE_URL it brings its own Postgres.
+
+    The schema of the database is brought up to date.
+    """
+    from crochet_tasks.services import up as services
+
+    wanted = services.Wanted(search=search, api=not no_api, flower=not no_flower)
+    raise typer.Exit(services.up(settings_of(state), wanted))
+
+
+def worker(
+    queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Queues to take work from, separated by commas; all by default.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=256, help="Processes that work at the same time.")
+    ] = None,
+) -> None:
+    """Do work from the queues until stopped; Ctrl-C or SIGTERM finishes what is in hand first."""
+    from crochet_tasks.services import serving
+
+    raise typer.Exit(serving.worker(queues, concurrency))
+
+
+def relay() -> None:
+    """Publish open work to the queues until stopped. Several may run."""
+    from crochet_tasks.services import serving
+
+    serving.relay()
+
+
+def api(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Where to listen; CROCHET_API_HOST by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
+) -> None:
+    """Serve the REST API until stopped; the requests in hand are answered first."""
+    # Until all is imported (gateway.py): of that nothing is garbage, and looking for it takes a quarter of the start.
+    gc.disable()
+    from crochet_tasks.services import serving
+
+    serving.api(host, port)
+
+
+def flower() -> None:
+    """Serve Flower, which shows workers, tasks and queues, until stopped."""
+    from crochet_tasks.services import serving
+
+    raise typer.Exit(serving.flower())

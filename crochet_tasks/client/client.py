@@ -1,0 +1,404 @@
+"""A typed client of the REST API.
+
+    with Client("https://crochet.example", key) as client:
+        client.create_corpus("genesis")
+        client.post_text("genesis", "chapter 1", body)
+        for ortho in client.orthos("genesis", contains="sea"): ...
+
+What the API refuses is raised as the error of `crochet_tasks.errors` with the problem's code; `context` has the
+`request_id`, the `status`, and the faults as `errors`. ApiUnavailable: it does not answer. RemoteProblem: it answered
+what this client does not know. Calls that may be done twice are tried again where that may help, see Patience; those
+are all but `create_corpus`, `change_corpus`, `retry_work` and those about tokens.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from crochet_tasks.client.calls import Call, Caller, Patience, given, in_json, posted
+from crochet_tasks.client.events import Stream
+from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
+from crochet_tasks.intake.files import encoded
+from crochet_tasks.schemas.answers import (
+    BestOrthos,
+    CheckedAll,
+    CorpusLine,
+    CorpusPage,
+    Gone,
+    Live,
+    OrthoPage,
+    OrthoSeen,
+    OrthoWhole,
+    PhrasePage,
+    PhraseSeen,
+    Progress,
+    Ready,
+    Shapes,
+    Started,
+    StatusNow,
+    TextPage,
+    VersionNow,
+    Vocabulary,
+    WaitingOn,
+    WordSeen,
+    WorkChangedList,
+    WorkSeenList,
+)
+from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens
+from crochet_tasks.schemas.statistics import StatisticsNow
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
+PLAIN, EVENTS = "text/plain; charset=utf-8", "text/event-stream"
+MOST = 1000
+"""on one page"""
+ACCEPTED = 202
+PATIENT = Patience()
+
+
+class Tagged(NamedTuple):
+    """A corpus as it was seen; the tag says so when it is to be changed."""
+
+    corpus: CorpusLine
+    tag: str
+
+
+class Posted(NamedTuple):
+    """A text; `new`: it is to be ingested, else the corpus had it already."""
+
+    text: TextLine
+    new: bool
+
+
+class Client:
+    """Of one API, with one key or access token, or none. A context manager; threads may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        patience: Patience = PATIENT,
+        plain_http: bool = False,
+        sign: bool = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`plain_http` lets the key be sent unencrypted to other machines; `sign`: requests are signed by the key.
+
+        Raises WrongCall for an address or key that is none, and NotEncrypted.
+        """
+        self._caller = Caller(url, key, patience, transport, plain_http=plain_http, sign=sign)
+        self.url = self._caller.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._caller.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.url}>"
+
+    # ── corpora ─────────────────────────────────────────────────────────────────────────────────
+
+    def create_corpus(
+        self, name: str, *, limits: Mapping[str, int] | None = None, description: str = "", budget: int | None = None
+    ) -> CorpusLine:
+        """Limits that are not given have their defaults. Raises CorpusExists."""
+        body = {"name": name, "limits": dict(limits or {}), "description": description, "budget": budget}
+        return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
+
+    def corpora_page(self, *, limit: int = MOST, cursor: str | None = None) -> CorpusPage:
+        return self._get(CorpusPage, "/v1/corpora", limit=limit, cursor=cursor)
+
+    def corpora(self, *, at_once: int = MOST) -> Iterator[CorpusLine]:
+        """In the order of their names, so many on a page."""
+        return _every(lambda cursor: self.corpora_page(limit=at_once, cursor=cursor), lambda page: page.corpora)
+
+    def corpus(self, name: str) -> Tagged:
+        answer = self._caller.send(Call("GET", _corpus(name), again=True))
+        return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
+
+    def change_corpus(self, corpus: str, tag: str, /, **changes: Any) -> Tagged:
+        """Change `name`, `description` or `budget` (None takes it away). Raises PreconditionFailed."""
+        headers = {"Content-Type": MERGE_PATCH, "If-Match": tag}
+        call = Call("PATCH", _corpus(corpus), again=False, headers=headers, content=in_json(changes))
+        answer = self._caller.send(call)
+        return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
+
+    def delete_corpus(self, name: str, *, confirm: str) -> None:
+        """Delete everything of a corpus, for good; `confirm` is its name once more. Raises NotConfirmed."""
+        try:
+            self._caller.send(Call("DELETE", _corpus(name), again=True, parameters={"confirm": confirm}))
+        except CorpusUnknown as error:
+            if error.context.get("tries") == 1:
+                raise
+            # An earlier try has deleted it, and its answer was lost.
+
+    # ── texts ───────────────────────────────────────────────────────────────────────────────────
+
+    def post_text(self, corpus: str, title: str, body: str | bytes, *, idempotency_key: str | None = None) -> Posted:
+        """Hand in a text, UTF-8 where it is bytes: once, however often it has to be sent.
+
+        Raises TooBusy, IdempotencyKeyReused, and what is wrong with the text.
+        """
+        key = idempotency_key or uuid.uuid4().hex
+        call = Call(
+            "POST",
+            f"{_corpus(corpus)}/texts",
+            again=True,
+            parameters={"title": title},
+            headers={"Content-Type": PLAIN, "Idempotency-Key": key},
+            content=encoded(f"'{title}'", body) if isinstance(body, str) else body,
+        )
+        answer = self._caller.send(call)
+        return Posted(self._parsed(TextLine, answer), new=answer.status_code == ACCEPTED)
+
+    def texts_page(
+        self, corpus: str, *, state: str | None = None, limit: int = MOST, cursor: str | None = None
+    ) -> TextPage:
+        return self._get(TextPage, f"{_corpus(corpus)}/texts", state=state, limit=limit, cursor=cursor)
+
+    def texts(self, corpus: str, *, state: str | None = None, at_once: int = MOST) -> Iterator[TextLine]:
+        """In the order of acceptance."""
+        wanted: dict[str, Any] = {"state": state, "limit": at_once}
+        return _every(lambda cursor: self.texts_page(corpus, **wanted, cursor=cursor), lambda page: page.texts)
+
+    def text(self, corpus: str, text: str) -> TextLine:
+        return self._get(TextLine, f"{_corpus(corpus)}/texts/{quote(text, safe='')}")
+
+    def cancel_text(self, corpus: str, text: str) -> TextLine:
+        """Raises TextStarted."""
+        return self._read(TextLine, Call("POST", f"{_corpus(corpus)}/texts/{quote(text, safe='')}/cancel", again=True))
+
+    # ── the context ─────────────────────────────────────────────────────────────────────────────
+
+    def version(self, corpus: str) -> int:
+        return self._get(VersionNow, f"{_corpus(corpus)}/version").version
+
+    def words_page(self, corpus: str, prefix: str = "", *, limit: int = MOST, cursor: str | None = None) -> Vocabulary:
+        return self._get(Vocabulary, f"{_corpus(corpus)}/vocabulary", prefix=prefix, limit=limit, cursor=cursor)
+
+    def words(self, corpus: str, prefix: str = "", *, at_once: int = MOST) -> Iterator[WordSeen]:
+        return _every(
+            lambda cursor: self.words_page(corpus, prefix, limit=at_once, cursor=cursor), lambda page: page.words
+        )
+
+    def phrases_page(
+        self, corpus: str, prefix: str = "", *, limit: int = MOST, cursor: str | None = None
+    ) -> PhrasePage:
+        return self._get(PhrasePage, f"{_corpus(corpus)}/phrases", prefix=prefix, limit=limit, cursor=cursor)
+
+    def phrases(self, corpus: str, prefix: str = "", *, at_once: int = MOST) -> Iterator[PhraseSeen]:
+        """Those one word longer than the prefix. Raises PhraseUnknown."""
+        return _every(
+            lambda cursor: self.phrases_page(corpus, prefix, limit=at_once, cursor=cursor), lambda page: page.phrases
+        )
+
+    def waiting_on(self, corpus: str, phrase: str, *, limit: int = MOST) -> WaitingOn:
+        """The batches that are searched again when this phrase gets a continuation. Raises PhraseUnknown."""
+        return self._get(WaitingOn, f"{_corpus(corpus)}/remediations", phrase=phrase, limit=limit)
+
+    # ── orthos ──────────────────────────────────────────────────────────────────────────────────
+
+    def orthos_page(
+        self,
+        corpus: str,
+        *,
+        shape: str | None = None,
+        contains: str | None = None,
+        min_volume: int | None = None,
+        fields: Sequence[str] | None = None,
+        limit: int = MOST,
+        cursor: str | None = None,
+    ) -> OrthoPage:
+        """A page may be short and have a `next_cursor` all the same."""
+        told = None if fields is None else ",".join(fields)
+        wanted = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": told}
+        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **wanted, limit=limit, cursor=cursor)
+
+    def orthos(
+        self,
+        corpus: str,
+        *,
+        shape: str | None = None,
+        contains: str | None = None,
+        min_volume: int | None = None,
+        fields: Sequence[str] | None = None,
+        at_once: int = MOST,
+    ) -> Iterator[OrthoSeen]:
+        """Best first, page by page, so not of one moment: see `export`."""
+        wanted: dict[str, Any] = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": fields}
+        wanted["limit"] = at_once
+        return _every(lambda cursor: self.orthos_page(corpus, **wanted, cursor=cursor), lambda page: page.orthos)
+
+    def export(
+        self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
+    ) -> Iterator[OrthoLine]:
+        """All of them, best first, from one snapshot. Raises ApiUnavailable where it breaks off."""
+        lines = self.export_lines(corpus, shape=shape, contains=contains, min_volume=min_volume)
+        return (OrthoLine.model_validate_json(line) for line in lines)
+
+    def export_lines(
+        self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
+    ) -> Iterator[bytes]:
+        """As `export`: an object of JSON each, without the line feed."""
+        wanted = given(shape=shape, contains=contains, min_volume=min_volume)
+        call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=wanted, headers={"Accept": NDJSON})
+        with self._caller.lines(call) as lines:
+            yield from lines
+
+    def best(self, corpus: str, limit: int = 10) -> BestOrthos:
+        return self._get(BestOrthos, f"{_corpus(corpus)}/orthos/best", limit=limit)
+
+    def ortho(self, corpus: str, ortho: str) -> OrthoWhole:
+        """With its grid, and the sentences that its lines were read from."""
+        return self._get(OrthoWhole, f"{_corpus(corpus)}/orthos/{quote(ortho, safe='')}")
+
+    def shapes(self, corpus: str) -> Shapes:
+        return self._get(Shapes, f"{_corpus(corpus)}/shapes")
+
+    def check(
+        self,
+        corpus: str,
+        *,
+        ids: Sequence[str] | None = None,
+        grids: Sequence[Sequence[Any]] | None = None,
+        exact: bool = True,
+    ) -> CheckedAll:
+        """Whether these are stored, by id or as nested lists of words: either, and 1000 at the most."""
+        asked = {name: list(items) for name, items in (("ids", ids), ("grids", grids)) if items is not None}
+        return self._read(CheckedAll, posted(f"{_corpus(corpus)}/orthos/check", {**asked, "exact": exact}, again=True))
+
+    # ── work ────────────────────────────────────────────────────────────────────────────────────
+
+    def work(
+        self, corpus: str, *, state: str | None = None, kind: str | None = None, limit: int = MOST
+    ) -> WorkSeenList:
+        """Without a state: what is open or has failed."""
+        return self._get(WorkSeenList, f"{_corpus(corpus)}/work", state=state, kind=kind, limit=limit)
+
+    def retry_work(self, corpus: str, work: str) -> WorkChangedList:
+        """Raises WorkNotFailed."""
+        return self._read(WorkChangedList, Call("POST", f"{_work(corpus, work)}/retry", again=False))
+
+    def cancel_work(self, corpus: str, work: str) -> WorkChangedList:
+        """Raises TextStarted, WorkNotCancellable."""
+        return self._read(WorkChangedList, Call("POST", f"{_work(corpus, work)}/cancel", again=True))
+
+    def status(self, corpus: str) -> StatusNow:
+        return self._get(StatusNow, f"{_corpus(corpus)}/status")
+
+    def statistics(self) -> StatisticsNow:
+        """Of all corpora together."""
+        return self._get(StatisticsNow, "/v1/status")
+
+    def events(self, corpus: str | None = None) -> Iterator[Progress | Gone]:
+        """How far one corpus is, or all are, and whatever changes, until it is gone or who reads has enough.
+
+        The API ends each stream after a while, and connections break: then it is asked again, which says how far all
+        is, and what is known already is left out. Raises ApiUnavailable where it does not answer for long.
+        """
+        call, stream = _events(corpus, again=True), Stream()
+        while True:
+            try:
+                with self._caller.lines(call) as lines:
+                    for event in stream.events(lines):
+                        yield event
+                        if isinstance(event, Gone) and event.corpus == corpus:
+                            return
+            except ApiUnavailable as error:
+                if "tries" in error.context:  # it did not even begin
+                    raise
+            time.sleep(stream.pause)
+
+    def changes(self, corpus: str) -> Iterator[None]:
+        """A sign whenever a corpus may have changed, and every few seconds, as long as one stream lasts.
+
+        Asked once, for who can do without. Raises TooBusy where too many listen, ApiUnavailable where it breaks off.
+        """
+        with self._caller.lines(_events(corpus, again=False)) as lines:
+            for line in lines:
+                if line.startswith((b"event:", b":")):
+                    yield
+
+    # ── health ──────────────────────────────────────────────────────────────────────────────────
+
+    def live(self) -> Live:
+        return self._get(Live, "/health/live")
+
+    def ready(self) -> Ready:
+        """Also where it is not: see `status`."""
+        return self._read(Ready, Call("GET", "/health/ready", again=True, accepted=(503,)))
+
+    def started(self) -> Started:
+        return self._read(Started, Call("GET", "/health/startup", again=True, accepted=(503,)))
+
+    # ── tokens ──────────────────────────────────────────────────────────────────────────────────
+
+    def exchange_key(self, scopes: Sequence[Literal["read", "write", "admin"]] | None = None) -> Tokens:
+        """An access token, and one to renew it with, for this key and these of its scopes or all."""
+        body = {} if scopes is None else {"scopes": list(scopes)}
+        return self._read(Tokens, posted("/v1/tokens", body, again=False))
+
+    def refresh_tokens(self, refresh_token: str) -> Tokens:
+        """Never tried again: a refresh token that comes a second time counts as stolen."""
+        return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
+
+    def end_session(self) -> None:
+        """Of the access token that this is a client with; with a key, all its sessions."""
+        self._caller.send(Call("DELETE", "/v1/tokens", again=False))
+
+    # ── parts ───────────────────────────────────────────────────────────────────────────────────
+
+    def _get(self, model: type[M], path: str, **parameters: str | int | None) -> M:
+        return self._read(model, Call("GET", path, again=True, parameters=given(**parameters)))
+
+    def _read(self, model: type[M], call: Call) -> M:
+        return self._parsed(model, self._caller.send(call))
+
+    def _parsed(self, model: type[M], answer: httpx.Response) -> M:
+        try:
+            return model.model_validate_json(answer.content)
+        except ValidationError:
+            raise self._caller.not_understood(answer) from None
+
+
+P = TypeVar("P", CorpusPage, TextPage, OrthoPage, Vocabulary, PhrasePage)
+
+
+def _every(page: Callable[[str | None], P], items: Callable[[P], list[T]]) -> Iterator[T]:
+    cursor: str | None = None
+    while True:
+        found = page(cursor)
+        yield from items(found)
+        cursor = found.next_cursor
+        if cursor is None:
+            return
+
+
+def _events(corpus: str | None, *, again: bool) -> Call:
+    return Call("GET", "/v1/events", again=again, parameters=given(corpus=corpus), headers={"Accept": EVENTS})
+
+
+def _corpus(name: str) -> str:
+    return f"/v1/corpora/{quote(name, safe='')}"
+
+
+def _work(corpus: str, work: str) -> str:
+    return f"{_corpus(corpus)}/work/{quote(work, safe='')}"

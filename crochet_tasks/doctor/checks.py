@@ -1,0 +1,138 @@
+"""Looks for what would keep crochet from working, and says what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import text
+
+from crochet_tasks import settings
+from crochet_tasks.app import Process
+from crochet_tasks.db import schema
+from crochet_tasks.doctor import services
+from crochet_tasks.doctor.check import Check, well, wrong
+from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded.server import NEW_DATA_BYTES
+from crochet_tasks.errors import CrochetError
+from crochet_tasks.settings import Settings
+from crochet_tasks.terminal.drawing import readable_bytes
+
+OLDEST, NEWEST = 15, 18
+"""the versions of Postgres that the schema was tried on"""
+
+
+def checks(**given: object) -> Iterator[Check]:
+    """Look at everything, in the order in which a command would need it; what cannot be looked at is left out."""
+    problems = Settings.problems(**given)
+    for problem in problems:
+        yield wrong("configuration", str(problem), "correct or unset that variable")
+    for name in settings.strangers():
+        yield well("configuration", f"{name} is no setting", "if it is misspelt, correct it; see README, Settings")
+    if problems:
+        return
+    configured = Settings.load(**given)
+    names = sorted(f"{settings.PREFIX}{name.upper()}" for name in configured.model_fields_set - set(given))
+    yield well("configuration", f"set: {', '.join(names)}" if names else "all settings have their defaults")
+    yield from _database(configured)
+    yield from services.checks(configured)
+
+
+def _database(configured: Settings) -> Iterator[Check]:
+    if configured.database_url is not None:
+        yield well("database", "CROCHET_DATABASE_URL names the server; the state folder is not used")
+        yield from _server(configured, private=False)
+        return
+    folder = _state_folder(configured)
+    yield from folder
+    if not all(check.well for check in folder):
+        return
+    if pipeline.data_folder(configured).exists():
+        yield from _server(configured, private=True)
+    else:
+        yield well("database", "none yet", "'crochet run FILE' makes it")
+        yield from _trial(configured)
+
+
+def _state_folder(configured: Settings) -> list[Check]:
+    folder = configured.state_dir.absolute()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return [wrong("state folder", f"{there} is not a directory", "choose another folder with --state")]
+    found = str(folder) if there == folder else f"{folder}, not made yet"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [wrong("state folder", f"{there} is not writable", "choose another folder with --state")]
+    made = [well("state folder", found)]
+    free = shutil.disk_usage(there).free
+    if free < NEW_DATA_BYTES:
+        advice = "make room, or choose a folder on another disk with --state"
+        made.append(wrong("disk", f"{readable_bytes(free)} are free at {there}", advice))
+    else:
+        made.append(well("disk", f"{readable_bytes(free)} are free"))
+    holder = _holder(folder / "postgres" / "lock")
+    if holder is not None:
+        advice = "wait for it, or choose another folder with --state"
+        made.append(wrong("state folder", f"in use by another crochet (process {holder})", advice))
+    return made
+
+
+def _holder(lock: Path) -> str | None:
+    """The process that uses the state folder with this lock file, if one does."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(handle, 20, 0).decode(errors="replace") or "unknown"
+    finally:
+        os.close(handle)
+    return None
+
+
+def _trial(configured: Settings) -> Iterator[Check]:
+    """Start the private server in a folder of its own, to see whether it would."""
+    with tempfile.TemporaryDirectory(prefix="crochet-doctor-") as folder:
+        for check in _server(configured.model_copy(update={"state_dir": Path(folder)}), private=True):
+            if check.name == "server":
+                yield check._replace(found=f"{check.found} (tried in a temporary folder)")
+
+
+def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
+    with contextlib.ExitStack() as stack:
+        try:
+            process = stack.enter_context(pipeline.connected(configured))
+            made = [_server_version(process), _schema(process, private=private)]
+        except CrochetError as error:
+            advice = "the server's log says more" if private else "start the server, or correct CROCHET_DATABASE_URL"
+            yield wrong("server", f"{error} [{error.code}]", advice)
+            return
+        yield from made
+
+
+def _server_version(process: Process) -> Check:
+    with process.database.transaction() as connection:
+        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+    found = f"Postgres {number // 10_000}.{number % 10_000} answers"
+    if number // 10_000 < OLDEST:
+        return wrong("server", found, f"use Postgres {OLDEST} or newer")
+    hint = f"crochet was tried with {OLDEST} to {NEWEST}" if number // 10_000 > NEWEST else ""
+    return well("server", found, hint)
+
+
+def _schema(process: Process, *, private: bool) -> Check:
+    with process.database.transaction() as connection:
+        found = schema.revision(connection)
+    if found == schema.HEAD:
+        return well("schema", found)
+    if found is not None and found not in schema.revisions():
+        return wrong("schema", f"'{found}' is unknown here", "it was made by a newer crochet: use that one")
+    if private:
+        return well("schema", found or "none", f"the next command makes it {schema.HEAD}")
+    return wrong("schema", found or "none", "run 'crochet migrate'")

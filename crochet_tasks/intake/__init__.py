@@ -1,0 +1,1 @@
+"""How texts come in, from files and over the network."""

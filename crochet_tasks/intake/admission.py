@@ -1,0 +1,132 @@
+"""Texts that come over the network: accepted once, in the order in which they come, and no more than can be done.
+
+Nothing is published here: the row is committed with its work, and the relay publishes that. So a text is accepted in
+the same time whether the broker answers or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import time
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from crochet_tasks import ingest
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, idempotency, listing
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.idempotency import Kept
+from crochet_tasks.db.listing import TextSeen
+from crochet_tasks.errors import NotFound, TooBusy, shown
+from crochet_tasks.operate.names import text_name
+from crochet_tasks.schemas.reports import TextError, TextLine
+from crochet_tasks.telemetry import metrics
+
+LOOK_SECONDS = 1.0
+"""how long it is believed that much, or not much, work of a corpus is open"""
+BUSY_SECONDS = 10
+"""after which somebody who was refused may try again"""
+ACCEPTED, KNOWN = 202, 200
+
+
+class Given(NamedTuple):
+    """A text as it came."""
+
+    title: str
+    body: str
+
+
+class Desk:
+    """Takes texts for the corpora of a process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._pressure = _Pressure(process.settings.max_open_work)
+
+    def post(self, tenant: int, name: str, given: Given, key: str | None) -> tuple[Kept, bool]:
+        """Accept a text; (the answer, whether it is the one to an earlier request with this key).
+
+        202 where it is to be ingested, 200 where the corpus has it already. Raises CorpusUnknown, TooBusy,
+        IdempotencyKeyReused.
+        """
+        with self._process.database.transaction() as connection:
+            corpus = corpora.named(connection, name, tenant)
+            if key is None:
+                return self._accept(connection, corpus, given), False
+            asked = hashlib.sha256(repr(given.title).encode() + given.body.encode()).digest()
+            kept, new = idempotency.once(
+                connection, corpus.id, key, asked, lambda: self._accept(connection, corpus, given)
+            )
+        if not new:
+            metrics.DUPLICATES.add(what="request")
+        return kept, not new
+
+    def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
+        if corpora.accepting(connection, corpus.id) is None:  # it was deleted while we waited
+            raise corpora.unknown(connection, corpus.name, corpus.tenant)
+        room = functools.partial(self._check_room, connection, corpus)
+        row, new = ingest.accepted(connection, corpus.id, given.title, given.body, room)
+        return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
+
+    def _check_room(self, connection: Connection, corpus: Corpus) -> None:
+        """Raise TooBusy where too much of the corpus waits already."""
+        most = self._process.settings.max_waiting_texts
+        if listing.waiting(connection, corpus.id, most) >= most:
+            raise TooBusy(what=f"{most} texts of this corpus wait already", seconds=BUSY_SECONDS)
+        if self._pressure.high(connection, corpus.id):
+            raise TooBusy(what="much of this corpus is still to be searched", seconds=BUSY_SECONDS)
+
+
+class _Pressure:
+    """Whether much work of a corpus is open, looked at once in LOOK_SECONDS."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._looked: dict[int, tuple[float, bool]] = {}
+
+    def high(self, connection: Connection, corpus: int) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            at, high = self._looked.get(corpus, (0.0, False))
+        if now - at < LOOK_SECONDS:
+            return high
+        # What a spent budget holds back is no work in hand, and texts still become versions.
+        high = listing.open_work(connection, corpus, self._most) >= self._most and not corpora.spent(connection, corpus)
+        with self._lock:
+            self._looked = {each: look for each, look in self._looked.items() if now - look[0] < LOOK_SECONDS}
+            self._looked[corpus] = (now, high)
+        return high
+
+
+# ── looking ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def number_of(name: str) -> int:
+    """The number of a text called so; raises NotFound."""
+    number = name.removeprefix("text-")
+    if number == name or not number.isascii() or not number.isdigit() or number[0] == "0" or len(number) > 18:
+        raise NotFound(what="text", name=name)
+    return int(number)
+
+
+def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
+    """A text of this corpus; raises NotFound."""
+    seen = listing.one(connection, corpus.id, number_of(name))
+    if seen is None:
+        raise NotFound(what="text", name=name)
+    return line(seen)
+
+
+def line(seen: TextSeen) -> TextLine:
+    values = {**seen._asdict(), "id": text_name(seen.id), "error": None if seen.error is None else told(seen.error)}
+    return TextLine(**values)
+
+
+def told(error: dict[str, object]) -> TextError:
+    """What the owner of a text or of work gets to know of an error."""
+    code = str(error.get("code"))
+    return TextError(code=code, message=shown(code, str(error.get("message"))))

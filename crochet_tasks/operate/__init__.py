@@ -1,0 +1,1 @@
+"""What operators do to work and texts: list, inspect, cancel, retry, drop."""

@@ -1,0 +1,209 @@
+"""What operators do: cancel texts that have not been started, retry or drop what has failed (naming.py names it)."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from crochet_tasks import ingest
+from crochet_tasks.app import Process
+from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.attempts import OF_A_TEXT
+from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db.operators import WorkRow
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.operate.inspection import line_of_text, line_of_work
+from crochet_tasks.operate.names import TEXT, find, text_name, text_of
+from crochet_tasks.schemas.reports import WorkChanged
+
+DROPPABLE = ("seed", "grow")
+"""Not `remediations`: a later version would search through a window that begins after the one dropped."""
+
+
+def cancel(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
+    """Cancel texts that have not been started, all of these or none; the next in line get their turn.
+
+    Does not wait for an ingestion. `deed` goes to the security log with what is done. Raises TextStarted,
+    WorkNotCancellable and what names raise.
+    """
+    with process.database.transaction() as connection:
+        operators.be_impatient(connection)
+        chosen = {row.id: row for name in names for row in [_cancellable(connection, name)]}
+        cancelled = [row for row in (_unstarted(connection, chosen[number]) for number in sorted(chosen)) if row]
+        # Where others than the first in line are cancelled, whoever is done with that one knocks for the next.
+        first = {row.corpus: operators.first_in_line(connection, row.corpus) for row in cancelled}
+        for row in cancelled:
+            with _in_hand(row):
+                operators.cancel_text(connection, row)
+        for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
+            texts.next_in_line(connection, corpus)  # it stays the first until the knock is committed
+            publishing.knock(connection, corpus)
+        if deed is not None and cancelled:
+            access.note(connection, deed)
+        return _changed(connection, texts_too=chosen)
+
+
+def _cancellable(connection: Connection, name: str) -> TextRow:
+    target = find(connection, name)
+    row = text_of(connection, target)
+    if row is None:
+        kind = target.kind if isinstance(target, WorkRow) else "dead letter"
+        raise WorkNotCancellable(work=name, kind=kind)
+    return row
+
+
+def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
+    """The text, locked; None where it is cancelled already. Raises TextStarted, NotFound."""
+    with _in_hand(row):
+        locked = operators.text_row(connection, row.id, lock=True)
+    if locked is None:  # its corpus was deleted meanwhile
+        raise NotFound(what=TEXT, name=text_name(row.id))
+    if locked.state == "cancelled":
+        return None
+    if locked.state != "accepted" or locked.sentences:
+        state = "being ingested" if locked.state == "accepted" else locked.state
+        raise TextStarted(title=row.title, state=state)
+    return locked
+
+
+@contextlib.contextmanager
+def _in_hand(row: TextRow) -> Iterator[None]:
+    """Whoever holds a text, or its work, for longer than one is patient is at work on it."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise TextStarted(title=row.title, state="being ingested") from error
+        raise
+
+
+def retry(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
+    """Open failed or dropped work again, as new; a text is accepted again, at the end of the line.
+
+    `deed` goes to the security log with what is done. Raises WorkNotFailed and NotFound (its corpus is deleted), and
+    then nothing was changed, and what names raise.
+    """
+    with process.database.transaction() as connection:
+        again = [_given_up(connection, name) for name in names]
+        items = [target.id for target in again if isinstance(target, WorkRow)]
+        _check_kept(connection, items)
+        attempts.reopen(connection, items)
+        if deed is not None and items:
+            access.note(connection, deed)
+    rows = [row for row in again if isinstance(row, TextRow)]
+    if gone := _accepted_again(process, rows, deed):
+        raise NotFound(what=TEXT, name=text_name(gone[0].id))
+    return _now(process, items, rows)
+
+
+def _check_kept(connection: Connection, items: Collection[uuid.UUID]) -> None:
+    """Raise NotFound where work is of a corpus that is deleted; none of these is before the transaction ends."""
+    of = {operators.corpus_of(connection, item): item for item in items}
+    for corpus in sorted(of, key=lambda number: number or 0):
+        if corpus is None or corpora.accepting(connection, corpus) is None:
+            raise NotFound(what="work", name=of[corpus])
+
+
+def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = False) -> WorkChanged:
+    """Retry all that has failed, and what was `dropped`, if wanted; a cancelled text stays so. Raises CorpusUnknown."""
+    with process.database.transaction() as connection:
+        number = None if corpus is None else corpora.named(connection, corpus).id
+        items, rows = operators.given_up(connection, number, too_dropped=dropped)
+        attempts.reopen(connection, items)
+    _accepted_again(process, rows)  # but for those whose corpus is being deleted
+    return _now(process, items, rows)
+
+
+def _given_up(connection: Connection, name: str) -> WorkRow | TextRow:
+    """The failed, dropped or cancelled work or text of that name."""
+    target = find(connection, name)
+    if isinstance(target, Buried):
+        raise WorkNotFailed(work=name, state="a dead letter", wanted="retried")
+    found = text_of(connection, target) or target
+    state = found.state if isinstance(found, TextRow) else found.standing
+    if state not in ("failed", "cancelled"):
+        raise WorkNotFailed(work=name, state=state, wanted="retried")
+    return found
+
+
+def _accepted_again(process: Process, rows: list[TextRow], deed: Entry | None = None) -> list[TextRow]:
+    """Each text in a transaction of its own, as when it was new; those that are gone with their corpus."""
+    gone = []
+    for row in {row.id: row for row in rows}.values():
+        with process.database.transaction() as connection:
+            if corpora.accepting(connection, row.corpus) is None:
+                gone.append(row)
+                continue
+            ingest.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
+            if deed is not None:
+                access.note(connection, deed)
+    return gone
+
+
+def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkChanged:
+    with process.database.snapshot() as connection:
+        return _changed(connection, items, {row.id for row in rows})
+
+
+def drop(process: Process, names: Iterable[str]) -> WorkChanged:
+    """Let failed work, failed texts and dead letters be, all of these or none.
+
+    Dropped work and texts can be retried; a dead letter is gone. Raises WorkNotFailed, WorkNotCancellable, and what
+    names raise.
+    """
+    with process.database.transaction() as connection:
+        operators.be_impatient(connection)
+        targets = [(name, find(connection, name)) for name in names]
+        chosen = {row.id: name for name, target in targets if (row := text_of(connection, target)) is not None}
+        for number in sorted(chosen):
+            _drop_text(connection, number, chosen[number])
+        items = {
+            target.id: name for name, target in targets if isinstance(target, WorkRow) and target.kind not in OF_A_TEXT
+        }
+        _drop_searches(connection, items)
+        for _, target in targets:
+            if isinstance(target, Buried):
+                dead_letters.drop(connection, target.id)
+        changed = _changed(connection, items, chosen)
+        lacking = sorted({line.corpus or "" for line in changed.changed if line.kind in DROPPABLE})
+    notes = [
+        f"corpus '{corpus}' is incomplete until it is retried: it lacks what dropped work would have found"
+        for corpus in lacking
+    ]
+    return changed.model_copy(update={"notes": notes})
+
+
+def _drop_text(connection: Connection, number: int, name: str) -> None:
+    row = operators.text_row(connection, number, lock=True)
+    if row is None:  # its corpus was deleted meanwhile
+        raise NotFound(what=TEXT, name=name)
+    if row.state != "failed":
+        raise WorkNotFailed(work=name, state=row.state, wanted="dropped")
+    operators.cancel_text(connection, row)
+
+
+def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
+    rows = operators.numbered(connection, names)
+    for item in rows:
+        if item.standing != "failed":
+            raise WorkNotFailed(work=names[item.id], state=item.standing, wanted="dropped")
+        if item.kind not in DROPPABLE:
+            raise WorkNotCancellable(work=names[item.id], kind=item.kind)
+    dropped = operators.drop(connection, sorted(names))
+    for item in rows:
+        if item.id not in dropped:  # somebody has just retried it
+            raise WorkNotFailed(work=names[item.id], state="ready", wanted="dropped")
+
+
+def _changed(connection: Connection, items: Collection[uuid.UUID] = (), texts_too: Collection[int] = ()) -> WorkChanged:
+    rows = [operators.text_row(connection, number) for number in sorted(texts_too)]
+    lines = [line_of_text(connection, row) for row in rows if row is not None]
+    lines += [line_of_work(item) for item in operators.numbered(connection, items)]
+    return WorkChanged(changed=lines, notes=[])

@@ -1,0 +1,217 @@
+"""What operators see of work: lists of it, everything about a piece, and how it goes on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Collection, Iterator
+
+from sqlalchemy import Connection
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, dead_letters, operators
+from crochet_tasks.db.attempts import OF_A_TEXT
+from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db.operators import Wanted, WorkRow
+from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.geometry import shape_name
+from crochet_tasks.errors import (
+    MessageDied,
+    WorkerLost,
+)
+from crochet_tasks.operate.names import DEAD, TEXT, Target, find, text_name, text_of
+from crochet_tasks.reporting import reports
+from crochet_tasks.retry import Absence
+from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkLine, WorkList
+
+
+def listed(
+    process: Process, *, corpus: str | None = None, state: str | None = None, kind: str | None = None, most: int = 50
+) -> WorkList:
+    """Work, and the dead letters after it; of one of STATES, or what is open, failed and dead. Raises CorpusUnknown.
+
+    Dead letters belong to no corpus and to no kind of work.
+    """
+    standings = _standings(state)
+    with process.database.snapshot() as connection:
+        number = None if corpus is None else corpora.named(connection, corpus).id
+        rows, there = operators.listed(connection, Wanted(standings, number, kind), most) if standings else ([], 0)
+        letters = dead_letters.every(connection) if state in (None, DEAD) and corpus is None and kind is None else []
+        targets: list[Target] = [*rows, *letters]
+        lines = [_line(connection, target) for target in targets[:most]]
+    return WorkList(work=lines, more=there + len(letters) - len(lines))
+
+
+def _standings(state: str | None) -> Collection[str]:
+    return {None: (*OPEN, "failed"), "open": OPEN, DEAD: ()}.get(state, (state or "",))
+
+
+def of_corpus(
+    connection: Connection, corpus: int, state: str | None, kind: str | None, most: int, counted: int
+) -> tuple[WorkList, bool]:
+    """As `listed`, of one corpus; `dead` is the failed work whose messages the broker gave up. No more than `counted`
+    pieces are counted: then there may be more than it says, and that is True.
+    """
+    wanted = Wanted(_standings(state), corpus, kind)
+    if state == DEAD:
+        wanted = Wanted(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
+    rows, there = operators.listed(connection, wanted, most, counted)
+    return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows)), there == counted
+
+
+def shown(process: Process, name: str) -> WorkDetail:
+    """All there is to know about a piece of work, a text or a dead letter."""
+    with process.database.snapshot() as connection:
+        target = find(connection, name)
+        if isinstance(target, Buried):
+            return _letter(connection, target)
+        if isinstance(target, TextRow):
+            return _text(connection, target)
+        return _work(connection, target, process.settings.lease)
+
+
+def _line(connection: Connection, target: Target) -> WorkLine:
+    if isinstance(target, WorkRow):
+        return line_of_work(target)
+    if isinstance(target, TextRow):
+        return line_of_text(connection, target)
+    return WorkLine(
+        id=f"{DEAD}-{target.id}",
+        corpus=None,
+        kind="message",
+        about=f"{target.task or 'no task'} in queue {target.queue}",
+        state=DEAD,
+        tries=0,
+        error={"code": "message_died", "message": target.reason},
+        created_at=target.died_at,
+        not_before=None,
+        published_at=None,
+        finished_at=None,
+    )
+
+
+def line_of_work(item: WorkRow) -> WorkLine:
+    return WorkLine(
+        id=str(item.id),
+        corpus=item.corpus,
+        kind=item.kind,
+        about=_about(item),
+        state=item.standing,
+        tries=item.attempts,
+        error=item.error,
+        created_at=item.created_at,
+        not_before=item.not_before,
+        published_at=item.published_at,
+        finished_at=item.finished_at,
+    )
+
+
+def _about(item: WorkRow) -> str:
+    if item.kind in OF_A_TEXT:
+        return f"{text_name(item.subject)}, '{item.title}'"
+    if item.kind == "seed":
+        return f"version {item.subject}, start pairs {item.part.lower} to {item.part.upper - 1}"
+    if item.sides is not None:
+        return f"batch {item.subject}: {item.size:,} of {shape_name(item.sides)}"
+    return f"version {item.subject}"
+
+
+def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
+    noted = operators.noted(connection, row.id)
+    return WorkLine(
+        id=text_name(row.id),
+        corpus=corpora.numbered(connection, row.corpus).name,
+        kind=TEXT,
+        about=f"seq {row.seq}, '{row.title}'",
+        state=row.state,
+        tries=0,
+        error=row.error,
+        created_at=noted.accepted_at,
+        not_before=None,
+        published_at=None,
+        finished_at=noted.finished_at,
+    )
+
+
+def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
+    text = text_of(connection, item)
+    part = None if item.part is None else [item.part.lower, item.part.upper]
+    facts = {name: getattr(item, name) for name in ("subject", "since", "version", "priority", "size", "sides", "upto")}
+    return WorkDetail(
+        line=line_of_work(item),
+        next=_next(item, lease),
+        details={name: fact for name, fact in {**facts, "part": part}.items() if fact is not None},
+        tries=[Try(**each._asdict()) for each in operators.tries(connection, item.id)],
+        related=[] if text is None else [line_of_text(connection, text)],
+        audit=_audit(connection, f"work {item.id}"),
+    )
+
+
+def _next(item: WorkRow, lease: float) -> str:
+    """When it is published next, for people."""
+    match item.standing:
+        case "ready":
+            return "at the next look of the relay that finds room for it"
+        case "held":
+            return "when the budget of its corpus is raised"
+        case "published":
+            assert item.published_at is not None
+            overdue = item.published_at + dt.timedelta(seconds=lease)
+            return f"{overdue:%Y-%m-%d %H:%M:%S} UTC, if nobody has finished it by then"
+        case "waiting":
+            return f"{item.not_before:%Y-%m-%d %H:%M:%S} UTC"
+        case "parked":
+            return "when the texts before it are done with"
+        case "done":
+            return "never: it is done"
+    return "never, unless it is retried"
+
+
+def _text(connection: Connection, row: TextRow) -> WorkDetail:
+    noted = operators.noted(connection, row.id)
+    work = operators.numbered(connection, operators.of_text(row.corpus, row.id))
+    details = {"title": row.title, "seq": row.seq, "sentences": row.sentences, "version": row.version}
+    return WorkDetail(
+        line=line_of_text(connection, row),
+        next=_next_of_text(row),
+        details={**details, "characters": noted.characters},
+        tries=[Try(**each._asdict()) for item in work for each in operators.tries(connection, item.id)],
+        related=[line_of_work(item) for item in work],
+        audit=_audit(connection, f"text {row.id}"),
+    )
+
+
+def _next_of_text(row: TextRow) -> str:
+    if row.state in ("accepted", "ingested"):
+        return "see its work"
+    return "never: it is a version" if row.state == "current" else "never, unless it is retried or given again"
+
+
+def _letter(connection: Connection, letter: Buried) -> WorkDetail:
+    facts = {name: getattr(letter, name) for name in ("queue", "reason", "task", "message")}
+    return WorkDetail(
+        line=_line(connection, letter),
+        next="never: it names no work of ours; drop it",
+        details={**facts, "body": letter.body.decode(errors="backslashreplace")},
+        tries=[],
+        related=[],
+        audit=[],
+    )
+
+
+def _audit(connection: Connection, subject: str) -> list[Audited]:
+    return [Audited(**entry._asdict()) for entry in operators.audited(connection, subject)]
+
+
+# ── watching ────────────────────────────────────────────────────────────────────────────────────
+
+
+def looks(process: Process, every: float, said: Callable[[str], None]) -> Iterator[Status]:
+    """The status, again and again; while the database is away it is said once."""
+    absence = Absence(said, "looking again")
+    while True:
+        began = time.monotonic()
+        with absence.borne():
+            yield reports.status(process)
+        time.sleep(max(0.0, began + every - time.monotonic()))

@@ -1,0 +1,70 @@
+"""How operators name work: by the beginning of its id, a text by `text-NUMBER`, a dead letter by `dead-NUMBER`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from sqlalchemy import Connection
+
+from crochet_tasks.db import dead_letters, operators
+from crochet_tasks.db.attempts import OF_A_TEXT
+from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db.operators import ENDED, WorkRow
+from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.errors import (
+    WorkAmbiguous,
+    WorkUnknown,
+    WrongCall,
+)
+
+DEAD, TEXT = "dead", "text"
+STATES = ("open", *OPEN, *ENDED, DEAD)
+"""what can be asked for: a standing, `open` for every one of open work, or dead letters"""
+FEWEST_DIGITS = 4
+Target = WorkRow | TextRow | Buried
+
+
+def text_name(number: int) -> str:
+    return f"{TEXT}-{number}"
+
+
+def find(connection: Connection, name: str) -> Target:
+    """What a name stands for; raises WorkUnknown, WorkAmbiguous, or WrongCall for too short a beginning."""
+    numbered = re.fullmatch(rf"({TEXT}|{DEAD})-([0-9]{{1,18}})", name)
+    if numbered is None:
+        return _by_beginning(connection, name)
+    number = int(numbered[2])
+    found: Target | None
+    if numbered[1] == TEXT:
+        found = operators.text_row(connection, number)
+    else:
+        found = next((letter for letter in dead_letters.every(connection) if letter.id == number), None)
+    if found is None:
+        raise WorkUnknown(work=name)
+    return found
+
+
+def _by_beginning(connection: Connection, name: str) -> WorkRow:
+    digits = name.lower().replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+        raise WorkUnknown(work=name)
+    if len(digits) < FEWEST_DIGITS:
+        raise WrongCall(problem=f"'{name}' is too short: give {FEWEST_DIGITS} or more digits of the id")
+    low, high = (uuid.UUID(digits.ljust(32, end)) for end in "0f")
+    if "-" in name and not str(low).startswith(name.lower()):
+        raise WorkUnknown(work=name)
+    found = operators.beginning(connection, low, high)
+    if not found:
+        raise WorkUnknown(work=name)
+    if len(found) > 1:
+        raise WorkAmbiguous(work=name)
+    return found[0]
+
+
+def text_of(connection: Connection, target: Target) -> TextRow | None:
+    """The text that this is or is about."""
+    if isinstance(target, WorkRow) and target.kind in OF_A_TEXT:
+        return operators.text_row(connection, target.subject)
+    return target if isinstance(target, TextRow) else None

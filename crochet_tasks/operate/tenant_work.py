@@ -1,0 +1,61 @@
+"""The work of one corpus, for its owner: what there is, and what an owner may do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from sqlalchemy import Connection
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, operators
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.errors import NotFound, WorkUnknown
+from crochet_tasks.intake.admission import number_of
+from crochet_tasks.operate import actions
+from crochet_tasks.schemas.reports import WorkChanged
+
+Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
+
+
+def retry(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
+    """Open failed work of this corpus again, or accept a text again. Raises NotFound and WorkNotFailed."""
+    _check(process, tenant, corpus, name)
+    with _found(name):
+        return actions.retry(process, [name], deed)
+
+
+def cancel(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
+    """Cancel a text of this corpus, by its name or its work. Raises NotFound, TextStarted, WorkNotCancellable."""
+    _check(process, tenant, corpus, name)
+    with _found(name):
+        return actions.cancel(process, [name], deed)
+
+
+@contextlib.contextmanager
+def _found(work: str) -> Iterator[None]:
+    """What was deleted since it was checked is not found: a name that is whole and known cannot be wrong."""
+    try:
+        yield
+    except WorkUnknown as error:
+        raise NotFound(what="work", name=work[:100]) from error
+
+
+def _check(process: Process, tenant: int, name: str, work: str) -> None:
+    """Raise CorpusUnknown or NotFound unless that is a tenant's corpus, and work of it. Work never changes corpora."""
+    with process.database.snapshot() as connection:
+        corpus = corpora.named(connection, name, tenant)
+        if not _belongs(connection, corpus, work):
+            raise NotFound(what="work", name=work[:100])
+
+
+def _belongs(connection: Connection, corpus: Corpus, work: str) -> bool:
+    try:
+        item = uuid.UUID(work)
+    except ValueError:
+        row = operators.text_row(connection, number_of(work))
+        return row is not None and row.corpus == corpus.id
+    return str(item) == work and operators.corpus_of(connection, item) == corpus.id

@@ -1,0 +1,1 @@
+"""The read side: orthos, words, phrases, provenance and events."""

@@ -1,0 +1,81 @@
+"""What reads answer with; api and command line turn it into what they show."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.query.checks import Reason
+from crochet_tasks.query.pages import FoundOrtho
+from crochet_tasks.query.provenance import Line
+from crochet_tasks.query.vocabulary import PhraseBorn, WordBorn
+
+
+class Shown(NamedTuple):
+    """What a snapshot shows of a corpus. `etag` changes when the version or the set of orthos does, and only then."""
+
+    version: int
+    orthos: int
+    etag: str
+
+
+class Page(NamedTuple):
+    """A part of the orthos, best first. `next_cursor` is None at the end; before, a page may be short, even empty."""
+
+    orthos: list[FoundOrtho]
+    next_cursor: str | None
+    version: int
+
+
+class OrthoDetail(NamedTuple):
+    """All about one ortho. `grid`: its words as nested lists, one level per axis."""
+
+    id: str
+    sides: Sides
+    words: tuple[str, ...]
+    born: int
+    grid: list[Any]
+    lines: list[Line]
+
+    @property
+    def volume(self) -> int:
+        return volume(self.sides)
+
+
+class Checked(NamedTuple):
+    """What became of one item of a check: `sides` and `words`, in canonical form, of an item that was a box."""
+
+    stored: bool
+    id: str | None
+    sides: Sides | None
+    words: tuple[str, ...] | None
+    reason: Reason | None
+    """why it is not stored"""
+
+
+class Checks(NamedTuple):
+    """The outcome of a check. `degraded`: probable answers were asked for, and as Redis is away they are exact;
+    `slow`: what is read ahead (Catalog.warm) would have answered it faster.
+    """
+
+    results: list[Checked]
+    exact: bool
+    degraded: bool
+    version: int
+    slow: bool = False
+
+
+class Words(NamedTuple):
+    words: list[WordBorn]
+    next_cursor: str | None
+    version: int
+
+
+class Phrases(NamedTuple):
+    """The phrases one word longer than `prefix`, which was born at `born` (0: it is the empty one)."""
+
+    prefix: tuple[str, ...]
+    born: int
+    phrases: list[PhraseBorn]
+    next_cursor: str | None
+    version: int

@@ -1,0 +1,205 @@
+"""What the API keeps in memory of what it has read: batches sorted by id, phrase indexes; and how it reads them.
+
+A batch never changes under its id, so what was read of it once is good for ever, in whichever snapshot it is listed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import batches, bulk, texts
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine import geometry
+from crochet_tasks.engine.geometry import Cells, Halves, Sides
+from crochet_tasks.engine.phrases import Longs, PhraseIndex
+from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.lru import Lru
+from crochet_tasks.telemetry import metrics
+
+OVERHEAD_BYTES = 600
+"""what the objects around the arrays of a small batch take"""
+BATCHES_SHARE, RUNS_SHARE, INDEXES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.4, 0.2, 0.15, 0.15, 0.1
+"""of the bytes of the cache"""
+READ_BYTES = 4_000_000
+"""of cells, read at once"""
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The orthos of a batch, ascending by id. `first`: the first halves of the ids; `cells`: shape (cells, orthos);
+    `twins`: whether some of `first` are equal.
+    """
+
+    sides: Sides
+    first: Halves
+    cells: Cells
+    twins: bool
+
+    @classmethod
+    def of(cls, sides: Sides, cells: Cells, hashes: Halves) -> Sorted:
+        """`hashes`: those of the words, as PhraseIndex has them."""
+        ids = geometry.ids(sides, cells, hashes)
+        order = np.argsort(ids[:, 0])
+        first = ids[order, 0]
+        twins = bool((first[1:] == first[:-1]).any())
+        if twins:
+            order = np.lexsort((ids[:, 1], ids[:, 0]))
+        return cls(sides, first, np.ascontiguousarray(cells[:, order]), twins)
+
+    @property
+    def size(self) -> int:
+        return len(self.first)
+
+    @property
+    def bytes(self) -> int:
+        return self.first.nbytes + self.cells.nbytes + OVERHEAD_BYTES
+
+    def ids(self, places: slice | Longs, hashes: Halves) -> Halves:
+        """The ids of some of the orthos, shape (orthos, 2)."""
+        return geometry.ids(self.sides, self.cells[:, places], hashes)
+
+
+class Ref(NamedTuple):
+    """A batch that a snapshot shows."""
+
+    id: int
+    sides: Sides
+    size: int
+
+
+class Shown(NamedTuple):
+    """The batches of a corpus that a snapshot shows."""
+
+    corpus: int
+    shapes: dict[Sides, list[Ref]]
+    """best shape first"""
+
+    @property
+    def refs(self) -> list[Ref]:
+        return list(itertools.chain.from_iterable(self.shapes.values()))
+
+
+_LISTED = """
+SELECT sides, string_agg(int8send(id) || int4send(count), ''::bytea) FROM batches
+ WHERE corpus = %(corpus)s GROUP BY sides
+"""
+_CELLS = "SELECT id, count, width, cells FROM batches WHERE id = ANY(%(ids)s)"
+_ROW = np.dtype([("id", ">i8"), ("size", ">i4")])
+
+
+class Store:
+    """The batches and indexes of all corpora, as far as they fit into memory."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        most = process.settings.api_cache_bytes
+        self.batches: Lru[int, Sorted] = Lru(int(most * BATCHES_SHARE))
+        self._indexes: Lru[int, PhraseIndex] = Lru(int(most * INDEXES_SHARE), least=1)
+        self._alphabets: weakref.WeakKeyDictionary[PhraseIndex, list[int]] = weakref.WeakKeyDictionary()
+        self._reading = threading.Lock()
+        self._indexing = threading.Lock()
+
+    def index(self, connection: Connection, corpus: Corpus) -> PhraseIndex:
+        """The corpus' phrase index; it may know later versions than the one that the snapshot shows."""
+        index = self._indexes.get(corpus.id)
+        stale = index is None or index.version < corpus.version
+        metrics.CACHE.add(cache="index", outcome="miss" if stale else "hit")
+        if index is None or stale:
+            with self._indexing:
+                index = self._indexes.get(corpus.id) or PhraseIndex()
+                if index.version < corpus.version:
+                    # Everybody who wants to know of the new version waits here, and to copy it took 150 ms of 200.
+                    index = texts.bring_forward(connection, corpus.id, index, sharing=True)
+                    self._indexes.put(corpus.id, index, _bytes(index))
+        return index
+
+    def shown(self, connection: Connection, corpus: int) -> Shown:
+        """Which batches there are. One statement, 12 bytes per batch."""
+        listed: dict[Sides, list[Ref]] = {}
+        for sides, packed in bulk.rows(connection, _LISTED, {"corpus": corpus}):
+            rows = np.frombuffer(packed, _ROW)
+            shape = tuple(sides)
+            listed[shape] = [
+                Ref(batch, shape, size) for batch, size in zip(rows["id"].tolist(), rows["size"].tolist(), strict=True)
+            ]
+        return Shown(corpus, {sides: listed[sides] for sides in batches.shapes_by_rank(listed)})
+
+    def sorted(self, connection: Connection, refs: Sequence[Ref], index: PhraseIndex) -> Iterator[tuple[Ref, Sorted]]:
+        """These batches, in any order: those in memory first, then the others, a few at once from the database."""
+        kept = self.batches.several(ref.id for ref in refs)
+        metrics.CACHE.add(len(kept), cache="batches", outcome="hit")
+        metrics.CACHE.add(len(refs) - len(kept), cache="batches", outcome="miss")
+        missing = []
+        for ref in refs:
+            if ref.id in kept:
+                yield ref, kept[ref.id]
+            else:
+                missing.append(ref)
+        while missing:
+            some = _some(missing)
+            # One thread reads at a time: the others most likely want the same, and find it when their turn comes.
+            with self._reading:
+                there = self.batches.several(ref.id for ref in some)
+                there.update(self._read(connection, [ref for ref in some if ref.id not in there], index))
+            yield from ((ref, there[ref.id]) for ref in some)
+            missing = missing[len(some) :]
+
+    def _read(self, connection: Connection, refs: list[Ref], index: PhraseIndex) -> dict[int, Sorted]:
+        sides = {ref.id: ref.sides for ref in refs}
+        read = {}
+        for batch, count, width, cells in bulk.rows(connection, _CELLS, {"ids": list(sides)}) if refs else []:
+            read[batch] = Sorted.of(sides[batch], batches.unpacked(cells, count, width), index.hashes)
+            self.batches.put(batch, read[batch], read[batch].bytes)
+        if len(read) < len(refs):
+            raise StoreCorrupt(problem="a snapshot lists batches that it does not hold")
+        return read
+
+    def alphabet(self, index: PhraseIndex) -> list[int]:
+        """The ids of all words in code-point order."""
+        order = self._alphabets.get(index)
+        if order is None:
+            order = self._alphabets[index] = np.argsort(index.rank).tolist()
+        return order
+
+    def fitting(self, refs: Sequence[Ref], index: PhraseIndex) -> Sequence[Ref]:
+        """The first of them, as many as memory has room for."""
+        width = index.cell_type().itemsize
+        sizes = [OVERHEAD_BYTES + ref.size * (8 + width * math.prod(ref.sides)) for ref in refs]
+        return refs[: int(np.searchsorted(np.cumsum(sizes), self.batches.most, side="right"))]
+
+    def forget(self, corpus: int) -> None:
+        """Let go of a corpus; its batches are in nobody's way and go as others are used."""
+        self._indexes.forget(corpus.__eq__)
+
+
+def _some(refs: list[Ref]) -> list[Ref]:
+    """The first of them, at least one, for whose cells there is room."""
+    sizes = np.cumsum([4 * ref.size * int(np.prod(ref.sides)) for ref in refs])
+    return refs[: max(1, int(np.searchsorted(sizes, READ_BYTES)))]
+
+
+def portions(sizes: Sequence[int]) -> Iterator[int]:
+    """Where portions of about READ_BYTES end, each of them with one item at least."""
+    total = 0
+    for end, size in enumerate(sizes):
+        if total and total + size > READ_BYTES:
+            yield end
+            total = 0
+        total += size
+    if sizes:
+        yield len(sizes)
+
+
+def _bytes(index: PhraseIndex) -> int:
+    """About what an index takes: arrays of 8 bytes and the table (12 bytes in 4 to 8 slots) per phrase, words."""
+    return 100 * index.nodes + 300 * len(index.vocabulary)

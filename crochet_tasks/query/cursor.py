@@ -1,0 +1,39 @@
+"""Cursors: where the next page begins, sealed so that only the one who gave it out can have made it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+
+from crochet_tasks.errors import InvalidCursor
+
+SEAL_BYTES = 16
+MOST_CHARACTERS = 8192
+
+
+def sealed(secret: bytes, question: list[object], position: bytes) -> str:
+    """A cursor for the same question, from that position on; safe in a URL."""
+    return base64.urlsafe_b64encode(position + _seal(secret, question, position)).decode().rstrip("=")
+
+
+def opened(secret: bytes, question: list[object], cursor: str) -> bytes:
+    """The position in a cursor. Raises InvalidCursor where it was made for another question, or by somebody else."""
+    if not cursor.isascii() or len(cursor) > MOST_CHARACTERS:
+        raise InvalidCursor
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidCursor from None
+    position, seal = raw[:-SEAL_BYTES], raw[-SEAL_BYTES:]
+    if not hmac.compare_digest(seal, _seal(secret, question, position)) or sealed(secret, question, position) != cursor:
+        raise InvalidCursor
+    return position
+
+
+def _seal(secret: bytes, question: list[object], position: bytes) -> bytes:
+    asked = json.dumps(question).encode()
+    message = b"crochet cursor" + len(asked).to_bytes(4, "big") + asked + position
+    return hmac.digest(secret, message, hashlib.sha256)[:SEAL_BYTES]

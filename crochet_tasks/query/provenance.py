@@ -1,0 +1,200 @@
+"""Where phrases were read: the sentences of the texts that hold them, the first of each text."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, func, select
+
+from crochet_tasks.db import tables, texts
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
+from crochet_tasks.engine.text import END, plain, portions
+from crochet_tasks.lru import Lru
+from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
+
+MOST_SOURCES = 5
+"""texts that are named for a line"""
+PARSED_BYTES = 2_000_000
+"""of texts that are parsed for one answer, beside those that brought its lines"""
+BORN_BYTES = 8_000_000
+"""of those that brought its lines; at least one of them is parsed, so that whoever asks again gets to all of them"""
+PIECE = 1 << 19
+"""characters of a text that are read at once"""
+
+
+class Line(NamedTuple):
+    """A line of an ortho along one axis of its canonical form, and the version that brought it as a phrase."""
+
+    axis: int
+    words: tuple[str, ...]
+    born: int
+
+
+class Source(NamedTuple):
+    """The first sentence of a text that holds a phrase. `sentence` counts from 1, those without words left out."""
+
+    text: int
+    title: str
+    version: int
+    sentence: int
+    words: tuple[str, ...]
+
+
+class LineSources(NamedTuple):
+    """Where a line was read. `more`: other texts hold it, too, or may do so: not all of them were looked through.
+
+    Where the texts that brought an ortho's lines are many and large there may be no source yet: ask again then.
+    """
+
+    line: Line
+    sources: list[Source]
+    more: bool
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A text as numbers. `word`: the ids of its words, with -1 behind every sentence; `start`: where sentences start;
+    `order`: the places in `word`, sorted by word and then by place; `sorted`: the words in that order.
+    """
+
+    word: Ints
+    start: Longs
+    order: Ints
+    sorted: Ints
+
+    @classmethod
+    def of(cls, body: str, index: PhraseIndex) -> Parsed:
+        """`index` knows all words of the text."""
+        # In pieces: none of the steps, each of which keeps other threads waiting, is a long one.
+        word = np.concatenate([*(_numbers(piece, index) for piece in portions(body, PIECE)), _END])
+        ends = word < 0
+        word = word[~ends | ~np.concatenate([[True], ends[:-1]])]  # sentences without words are left out
+        start = np.concatenate([[0], np.flatnonzero(word < 0) + 1])[:-1]
+        order = np.argsort(word, kind="stable").astype(np.int32)
+        return cls(word, start, order, word[order])
+
+    @property
+    def bytes(self) -> int:
+        return self.word.nbytes + self.start.nbytes + self.order.nbytes + self.sorted.nbytes + OVERHEAD_BYTES
+
+    def first(self, phrase: Sequence[int]) -> int | None:
+        """The sentence, from 0, in which a phrase stands first. Looks where its rarest word stands, and beside it."""
+        wanted = np.array(phrase, np.int32)
+        begin, end = (np.searchsorted(self.sorted, wanted, side) for side in ("left", "right"))
+        rarest = int(np.argmin(end - begin))
+        at = self.order[int(begin[rarest]) : int(end[rarest])].astype(np.int64) - rarest
+        at = at[(at >= 0) & (at + len(phrase) <= len(self.word))]
+        for place, number in enumerate(phrase):
+            at = at[self.word[at + place] == number]
+        return int(np.searchsorted(self.start, at[0], side="right")) - 1 if len(at) else None
+
+    def sentence(self, number: int, index: PhraseIndex) -> tuple[str, ...]:
+        begin = int(self.start[number])
+        end = int(self.start[number + 1]) if number + 1 < len(self.start) else len(self.word)
+        return tuple(index.vocabulary[word] for word in self.word[begin : end - 1].tolist())
+
+
+_END = np.array([-1], np.int32)
+
+
+def _numbers(piece: str, index: PhraseIndex) -> Ints:
+    """The words of a piece of a text, and -1 where a sentence ends."""
+    tokens = plain(piece).split()
+    number = np.fromiter(map(index.number, tokens), np.int32, len(tokens))
+    unknown = np.flatnonzero(number < 0)
+    keep = np.ones(len(tokens), np.bool_)
+    keep[unknown] = [tokens[place] == END for place in unknown.tolist()]  # the others are no words
+    return number[keep]
+
+
+class _Text(NamedTuple):
+    """A text that is a version; `size`: of its body, in bytes."""
+
+    id: int
+    title: str
+    version: int
+    size: int
+
+
+class _Budget:
+    """What may still be parsed for an answer, in bytes: of the texts that brought its lines, and of others."""
+
+    def __init__(self, brought: int, others: int) -> None:
+        self._brought, self._others = brought, others
+        self._first = True
+
+    def allows(self, size: int, *, brought: bool) -> bool:
+        """Whether a text may be parsed; if so, that is taken off."""
+        if not brought:
+            allowed = size <= self._others
+            self._others -= size if allowed else 0
+            return allowed
+        allowed = self._first or size <= self._brought
+        self._brought -= size if allowed else 0
+        self._first = False
+        return allowed
+
+
+class Sources:
+    """Finds where phrases were read; keeps the texts used last, parsed: some 12 bytes per word."""
+
+    def __init__(self, store: Store) -> None:
+        self._parsed: Lru[int, Parsed] = Lru(int(store.process.settings.api_cache_bytes * TEXTS_SHARE), least=1)
+        self._parsing = threading.Lock()
+
+    def of(
+        self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]
+    ) -> list[LineSources]:
+        """Per line its sources, in the order of the texts; where there is one, the first is that which brought it."""
+        if not lines:
+            return []
+        listed = _texts(connection, corpus, min(line.born for line in lines))
+        budget = _Budget(BORN_BYTES, PARSED_BYTES)
+        return [self._line(connection, index, line, listed, budget) for line in lines]
+
+    def _line(
+        self, connection: Connection, index: PhraseIndex, line: Line, listed: list[_Text], budget: _Budget
+    ) -> LineSources:
+        phrase = [index.number(word) for word in line.words]
+        found: list[Source] = []
+        skipped = False
+        for text in listed:
+            if text.version < line.born:
+                continue
+            parsed = self._parsed.get(text.id)
+            if parsed is None:
+                if not budget.allows(text.size, brought=text.version == line.born):
+                    if text.version == line.born:
+                        return LineSources(line, [], more=True)
+                    skipped = True
+                    continue
+                parsed = self._parse(connection, index, text)
+            sentence = parsed.first(phrase)
+            if sentence is None:
+                continue
+            if len(found) == MOST_SOURCES:
+                return LineSources(line, found, more=True)
+            words = parsed.sentence(sentence, index)
+            found.append(Source(text.id, text.title, text.version, sentence + 1, words))
+        return LineSources(line, found, skipped)
+
+    def _parse(self, connection: Connection, index: PhraseIndex, text: _Text) -> Parsed:
+        with self._parsing:
+            parsed = self._parsed.get(text.id)
+            if parsed is None:
+                parsed = Parsed.of(texts.body(connection, text.id), index)
+                self._parsed.put(text.id, parsed, parsed.bytes)
+        return parsed
+
+
+def _texts(connection: Connection, corpus: Corpus, since: int) -> list[_Text]:
+    """The texts that are versions from `since` on up to the one that the snapshot shows, in their order."""
+    text = tables.texts.c
+    query = select(text.id, text.title, text.version, func.octet_length(text.body))
+    query = query.where(text.corpus == corpus.id, text.version.between(since, corpus.version)).order_by(text.version)
+    return [_Text(*row) for row in connection.execute(query)]

@@ -1,0 +1,191 @@
+"""How fast it goes, what goes wrong, and how long it may take: from every process the same, as the store knows it.
+
+How much time is left is said only where the store bears it out; else it is unknown, and why. That is so while
+
+    not_counted     there is more open work than is counted
+    texts_waiting   texts are no versions yet: what they make due nobody can know
+    still_finding   a version's seeds, or the batches that it makes due, are still looked for
+    budget_spent    searches are held back until a budget is raised
+    held_up         some of the work rests before a later try, or it waits for work that has failed
+    hardly_moving   fewer than LEAST searches were done in the last minute
+    not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the time looked at:
+                    orthos in batches that were searched, less those in batches that became due meanwhile
+    too_far         the end is further ahead than AHEAD times as long as was looked back, be that 1, 5 or 15 minutes
+
+Otherwise it is the orthos in open batches, divided by how fast that number shrank: the children that searches find
+are searched as well, so not by how many were searched. Failed work is not waited for: what it would find is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import statistics
+from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.statistics import LONGEST, Failing, Seen
+from crochet_tasks.errors import shown
+from crochet_tasks.reporting import worker_use
+from crochet_tasks.schemas.statistics import (
+    ErrorSeen,
+    Pace,
+    Statistics,
+    StatisticsNow,
+    TimeLeft,
+    Unknown,
+    WorkerUse,
+    WorkOfKind,
+)
+
+COUNTED = 100_000
+"""rows of a corpus that are read for one thing, at the most: there may be millions"""
+MINUTE, HALF = 60, 30
+PACES = (MINUTE, 300, LONGEST)
+LEAST = 4
+AHEAD = 10
+CODES = 20
+"""errors that are told, at the most"""
+
+Message = Callable[[str, str], str]
+"""what is told of an error, by its code and its message"""
+
+
+def for_tenants(code: str, message: str) -> str:
+    """As everywhere that tenants read of errors."""
+    return shown(code, message)
+
+
+def for_operators(_code: str, message: str) -> str:
+    """The first line: where it was stands with each try (`crochet work show`)."""
+    return message.split("\n", 1)[0]
+
+
+def told(seen: Seen, message: Message) -> Statistics:
+    """What was seen, in rates and shares."""
+    return Statistics(
+        corpora=seen.corpora,
+        versions=seen.versions,
+        waiting_texts=seen.waiting_texts,
+        orthos=seen.orthos,
+        work=_work(seen),
+        paces=[_pace(seen, seconds) for seconds in PACES],
+        errors=_errors(seen.errors, message),
+        left=left(seen),
+        at_least=seen.uncounted,
+    )
+
+
+def now(every: Iterable[Seen], message: Message, workers: WorkerUse) -> StatisticsNow:
+    """Several corpora as one."""
+    return StatisticsNow(**dict(told(statistics.together(every), message)), workers=workers)
+
+
+def everything(process: Process, message: Message, tenant: int | None = None) -> StatisticsNow:
+    """All corpora of a tenant, or of all tenants, in one snapshot."""
+    workers = worker_use.read(process.settings, process.database)
+    with process.database.snapshot() as connection:
+        seen = statistics.of_tenant(connection, tenant, COUNTED)
+    return now(seen.values(), message, workers)
+
+
+def _work(seen: Seen) -> dict[str, WorkOfKind]:
+    kinds = sorted({kind for kind, _ in seen.standing})
+    return {
+        kind: WorkOfKind(
+            retrying=seen.retrying[kind],
+            **{name: seen.standing[kind, name] for name in (*OPEN, "failed")},
+        )
+        for kind in kinds
+    }
+
+
+def _pace(seen: Seen, seconds: int) -> Pace:
+    done, failed = seen.done[seconds], seen.failed_tries[seconds]
+    if seen.reach < seconds:
+        return Pace(
+            seconds=seconds,
+            orthos_per_second=None,
+            work_per_second=None,
+            texts_per_minute=None,
+            tries=None,
+            failed_tries=failed,
+            success=None,
+        )
+    return Pace(
+        seconds=seconds,
+        orthos_per_second=round(seen.found[seconds] / seconds, 3),
+        work_per_second=round(done / seconds, 3),
+        texts_per_minute=round(seen.versions_made[seconds] * MINUTE / seconds, 3),
+        tries=done + failed,
+        failed_tries=failed,
+        success=round(done / (done + failed), 4) if done + failed else None,
+    )
+
+
+def _errors(errors: dict[str, Failing], message: Message) -> list[ErrorSeen]:
+    recent = sorted((item for item in errors.items() if item[1].tries), key=lambda item: (-item[1].tries, item[0]))
+    return [
+        ErrorSeen(
+            code=code,
+            count=each.tries,
+            before=each.before,
+            trend=_trend(each),
+            last_at=each.last_at,
+            message=message(code, each.message),
+        )
+        for code, each in recent[:CODES]
+    ]
+
+
+def _trend(each: Failing) -> Literal["new", "more", "same", "fewer"]:
+    if not each.before:
+        return "new"
+    if each.tries == each.before:
+        return "same"
+    return "more" if each.tries > each.before else "fewer"
+
+
+# ── how long it takes ───────────────────────────────────────────────────────────────────────────
+
+
+def left(seen: Seen) -> TimeLeft:
+    """How much time is left, where the store bears it out."""
+    why = _unknowable(seen)
+    if why is not None:
+        return TimeLeft(seconds=None, unknown=why)
+    if not _standing(seen, "ready", "published"):
+        return TimeLeft(seconds=0.0, unknown=None)
+    if seen.searched[MINUTE] < LEAST:
+        return TimeLeft(seconds=None, unknown="hardly_moving")
+    first_half = _shrunk(seen, MINUTE) - _shrunk(seen, HALF)
+    if min(first_half, _shrunk(seen, HALF)) <= 0:
+        return TimeLeft(seconds=None, unknown="not_shrinking")
+    for seconds in PACES:
+        shrunk = _shrunk(seen, seconds)
+        if seen.reach < seconds or shrunk <= 0:
+            return TimeLeft(seconds=None, unknown="not_shrinking" if shrunk <= 0 else "not_counted")
+        ahead = seen.size * seconds / shrunk
+        if ahead <= AHEAD * seconds:
+            return TimeLeft(seconds=round(ahead, 1), unknown=None)
+    return TimeLeft(seconds=None, unknown="too_far")
+
+
+def _unknowable(seen: Seen) -> Unknown | None:
+    """What stands in the way of any estimate."""
+    conditions: dict[Unknown, bool] = {
+        "not_counted": seen.uncounted,
+        "texts_waiting": seen.waiting_texts > 0,
+        "budget_spent": seen.spent,
+        "held_up": _standing(seen, "waiting") > 0 or seen.standing["remediations", "failed"] > 0,
+        "still_finding": any(kind != "grow" for kind, where in seen.standing if where != "failed"),
+    }
+    return next((why for why, holds in conditions.items() if holds), None)
+
+
+def _standing(seen: Seen, *standings: str) -> int:
+    return sum(number for (_, where), number in seen.standing.items() if where in standings)
+
+
+def _shrunk(seen: Seen, seconds: int) -> int:
+    return seen.went[seconds] - seen.came[seconds]

@@ -1,0 +1,134 @@
+"""How busy workers are: each says so in Redis every few seconds, for all who ask. Without a Redis nobody knows.
+
+A worker counts, within its event loop, how many of its processes are on a task, and tells it in one hash of its
+database. What it said counts for a moment, by Redis' own clock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import redis
+
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import CrochetError
+from crochet_tasks.schemas.statistics import WorkerUse
+from crochet_tasks.settings import Settings
+from crochet_tasks.versions import identity
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+SAY_SECONDS = 5.0
+KEPT_SECONDS = 20
+"""for which it is believed what a worker said"""
+LOOKED_BACK = 60
+"""looks that are told of together"""
+ANSWER_SECONDS = 0.1
+REST_SECONDS = 30.0
+"""for which Redis is not told after it did not answer"""
+UNKNOWN = WorkerUse(processes=None, busy=None)
+
+
+class Said:
+    """What one worker says of itself."""
+
+    def __init__(self, settings: Settings, worker: str, processes: int, busy: Callable[[], int]) -> None:
+        """`busy` counts the processes that are on a task. A database that is away is no error: then nothing is said."""
+        self._worker, self._processes, self._busy = worker, processes, busy
+        self._seen: deque[int] = deque(maxlen=LOOKED_BACK)
+        self._due = time.monotonic() + SAY_SECONDS
+        self._redis = _redis(settings)
+        self._key = ""
+        if self._redis is None or settings.database_url is None:
+            return
+        database = Database(settings.database_url.get_secret_value(), settings)
+        try:
+            self._key = _key(database)
+        except CrochetError as error:
+            log.debug("use_not_told", extra={"error": str(error)})
+        finally:
+            database.close()
+
+    def look(self) -> None:
+        """Count, and now and then tell; called every LOOK_SECONDS."""
+        self._seen.append(min(self._busy(), self._processes))
+        if self._redis is None or not self._key or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + SAY_SECONDS
+        share = sum(self._seen) / len(self._seen) / self._processes
+        try:
+            now, others = _told(self._redis, self._key)
+            gone = [name for name, said in others.items() if now - said.at > KEPT_SECONDS]
+            with self._redis.pipeline() as all_of_it:
+                all_of_it.hset(self._key, self._worker, json.dumps(_Told(self._processes, round(share, 4), now)))
+                for name in gone:
+                    all_of_it.hdel(self._key, name)
+                all_of_it.expire(self._key, KEPT_SECONDS)
+                all_of_it.execute()
+        except redis.RedisError as error:
+            self._due = time.monotonic() + REST_SECONDS
+            log.debug("use_not_told", extra={"error": str(error)})
+
+
+def read(settings: Settings, database: Database) -> WorkerUse:
+    """What all workers on this database say together; unknown without Redis, and where none says anything."""
+    client = _redis(settings)
+    if client is None:
+        return UNKNOWN
+    key = _key(database)
+    try:
+        with client:
+            now, told = _told(client, key)
+    except redis.RedisError:
+        return UNKNOWN
+    fresh = [each for each in told.values() if now - each.at <= KEPT_SECONDS]
+    processes = sum(each.processes for each in fresh)
+    if not processes:
+        return UNKNOWN
+    return WorkerUse(processes=processes, busy=round(sum(each.processes * each.busy for each in fresh) / processes, 3))
+
+
+class _Told(NamedTuple):
+    """What a worker said, and when, in seconds."""
+
+    processes: int
+    busy: float
+    at: int
+
+
+def _told(client: redis.Redis, key: str) -> tuple[int, dict[str, _Told]]:
+    """What time it is, and what each worker said last."""
+    with client.pipeline() as both:
+        both.time()
+        both.hgetall(key)
+        (seconds, _), said = both.execute()
+    read = ((name.decode(errors="replace"), _understood(value)) for name, value in said.items())
+    return seconds, {name: each for name, each in read if each is not None}
+
+
+def _understood(value: bytes) -> _Told | None:
+    """None where it has another form: a worker of another release may have said it."""
+    try:
+        processes, busy, at = json.loads(value)
+        told = _Told(int(processes), float(busy), int(at))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return told if told.processes > 0 and 0 <= told.busy <= 1 else None
+
+
+def _key(database: Database) -> str:
+    return f"crochet:use:{identity(database)}"
+
+
+def _redis(settings: Settings) -> redis.Redis | None:
+    if settings.redis_url is None:
+        return None
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+    )

@@ -1,0 +1,1 @@
+"""Pydantic models of every boundary: what commands, the API and messages exchange."""

@@ -1,0 +1,297 @@
+"""What the API answers: models that its routes write and its client reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from crochet_tasks.schemas.reports import Answer, CorpusStatus, TextError, TextLine
+
+
+class LimitsSet(Answer):
+    max_axes: int
+    max_side: int
+    max_cells: int
+
+
+class CorpusLine(Answer):
+    """What is set of a corpus; how far it is say /version and /status."""
+
+    name: str
+    description: str
+    limits: LimitsSet
+    budget: int | None
+    revision: int
+
+
+class CorpusPage(Answer):
+    corpora: list[CorpusLine]
+    next_cursor: str | None
+
+
+class TextPage(Answer):
+    version: int
+    texts: list[TextLine]
+    next_cursor: str | None
+
+
+class VersionNow(Answer):
+    corpus: str
+    version: int
+
+
+class OrthoSeen(Answer):
+    """Of these fields those that were asked for. `born` is the version since which it exists."""
+
+    id: str | None = None
+    shape: list[int] | None = None
+    words: list[str] | None = None
+    """row-major, the last axis fastest"""
+    born: int | None = None
+    volume: int | None = None
+
+
+class OrthoPage(Answer):
+    version: int
+    orthos: list[OrthoSeen]
+    next_cursor: str | None
+    """the next page begins there, also where this one is short or empty; null: that was all"""
+
+
+class BestOrthos(Answer):
+    version: int
+    orthos: list[OrthoSeen]
+
+
+class Source(Answer):
+    """Where a line was read."""
+
+    text: str
+    title: str
+    version: int
+    sentence: int
+    """from 1, of those with words"""
+    words: list[str]
+    """of that sentence"""
+
+
+class LineSeen(Answer):
+    axis: int
+    words: list[str]
+    born: int
+    sources: list[Source]
+    more: bool
+    """whether it was read elsewhere, too, or may have been; without any source: ask again, the texts are large"""
+
+
+class OrthoWhole(Answer):
+    version: int
+    id: str
+    shape: list[int]
+    words: list[str]
+    born: int
+    volume: int
+    grid: list[Any]
+    """the words as nested lists, one level per axis"""
+    lines: list[LineSeen]
+
+
+class ShapeLine(Answer):
+    shape: list[int]
+    orthos: int
+    batches: int
+
+
+class Shapes(Answer):
+    version: int
+    total: int
+    shapes: list[ShapeLine]
+
+
+class CheckedOne(Answer):
+    stored: bool
+    id: str | None
+    shape: list[int] | None
+    words: list[str] | None
+    """in canonical form"""
+    reason: str | None
+    """why it is not: malformed_id, not_a_box, limits, shell, line, or not_found"""
+
+
+class CheckedAll(Answer):
+    version: int
+    exact: bool
+    """whether these answers are"""
+    degraded: bool
+    """whether they are because there was no quicker way at the moment"""
+    results: list[CheckedOne]
+
+
+class WordSeen(Answer):
+    word: str
+    born: int
+
+
+class Vocabulary(Answer):
+    version: int
+    words: list[WordSeen]
+    next_cursor: str | None
+
+
+class PhraseSeen(Answer):
+    words: list[str]
+    born: int
+    continuations: int
+
+
+class PhrasePage(Answer):
+    version: int
+    prefix: list[str]
+    born: int | None
+    phrases: list[PhraseSeen]
+    next_cursor: str | None
+
+
+class WaitingBatch(Answer):
+    id: int
+    shape: list[int]
+    orthos: int
+    searched: int
+    """the version up to which it was"""
+
+
+class WaitingOn(Answer):
+    version: int
+    phrase: list[str]
+    born: int
+    shapes: list[ShapeLine]
+    batches: list[WaitingBatch]
+    more: int
+
+
+class WorkSeen(Answer):
+    """A piece of work; `about` is for people."""
+
+    id: str
+    kind: str
+    about: str
+    state: str
+    tries: int
+    error: TextError | None
+    created_at: dt.datetime
+    not_before: dt.datetime | None
+    published_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class WorkSeenList(Answer):
+    version: int
+    work: list[WorkSeen]
+    more: int
+    """how many there are beside these"""
+    at_least: bool = False
+    """whether there may be more of them than that: counting ends somewhere"""
+
+
+class WorkChangedList(Answer):
+    changed: list[WorkSeen]
+
+
+class StatusNow(CorpusStatus):
+    budget: int | None
+    spent: bool
+    """whether the budget is: then no more is searched for until it is raised"""
+    at_least: bool = False
+    """whether there may be more work than these numbers say: counting ends somewhere"""
+
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Progress(Answer):
+    """How far a corpus is, when it got there."""
+
+    corpus: str
+    version: int
+    orthos: int
+    waiting_texts: int
+    open_work: int
+    failed_work: int
+
+
+class Gone(Answer):
+    """A corpus was deleted, or is called otherwise."""
+
+    corpus: str
+
+
+# ── problems ────────────────────────────────────────────────────────────────────────────────────
+
+PROBLEM = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str
+    """a JSON pointer into the body, or `query/name`"""
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Programs go by `code`, which is stable; `title` and `detail` are for people."""
+
+    type: str = Field(examples=["/problems/corpus_unknown"])
+    title: str = Field(examples=["Corpus unknown"])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["corpus_unknown"])
+    detail: str = Field(examples=["there is no corpus 'genesis' here; known: main"])
+    request_id: str | None = Field(default=None, examples=["01JB3Z9Q4T8W2K7N5M6P0R1S2X"])
+    errors: list[Fault] | None = None
+
+
+# ── health ──────────────────────────────────────────────────────────────────────────────────────
+
+State = Literal["ok", "degraded", "away", "none"]
+
+
+class LastError(BaseModel):
+    """`code` as in problems."""
+
+    code: str
+    at: dt.datetime
+
+
+class Pool(BaseModel):
+    """Connections of this process to the database."""
+
+    size: int
+    in_use: int
+
+
+class Component(BaseModel):
+    """`none`: the server is not set up to use it. `degraded`: it answers, but a queue lacks a consumer."""
+
+    state: State
+    latency_ms: float | None = None
+    pool: Pool | None = None
+    last_error: LastError | None = None
+
+
+class Live(BaseModel):
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """`degraded` names what is away; reading, and accepting texts, goes on without all but the database."""
+
+    status: Literal["ready", "degraded", "away"]
+    degraded: list[str]
+    components: dict[str, Component]
+
+
+class Started(BaseModel):
+    status: Literal["started", "starting"]

@@ -1,0 +1,299 @@
+"""What the command line and the API answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from crochet_tasks.schemas.statistics import Statistics, StatisticsNow
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class OrthoLine(Answer):
+    """One ortho of an export."""
+
+    id: str
+    shape: list[int]
+    words: list[str]
+    born: int
+
+
+class Best(Answer):
+    shape: list[int]
+    words: list[str]
+
+
+class RunReport(Answer):
+    """The outcome of `crochet run --json`. `search_seconds` were spent on searching and on storing what was found."""
+
+    corpus: str
+    version: int
+    texts: int
+    orthos: dict[str, int]
+    total: int
+    best: list[Best]
+    seconds: float
+    search_seconds: float
+    open_work: int
+    failed_work: int
+    dropped_work: int
+    ended: Literal["closed", "budget", "stopped", "waiting", "elsewhere"]
+    """why no more work was taken up (embedded.Ended)"""
+    closed: bool
+    """whether the store holds every ortho: nothing is open, nothing has failed, and no search was dropped"""
+
+
+class CorpusStatus(Answer):
+    """A corpus in `crochet status`; `bytes` are those of its packed values, without what Postgres adds."""
+
+    corpus: str
+    limits: dict[str, int]
+    version: int
+    texts: dict[str, int]
+    words: int
+    phrases: int
+    orthos: dict[str, int]
+    total: int
+    batches: int
+    work: dict[str, int]
+    by_kind: dict[str, dict[str, int]]
+    """per kind of work, how much of it is ready, held, published, waiting, parked and failed, where it is not 0"""
+    oldest_open: float | None
+    """seconds since the oldest open work was written"""
+    dropped: int
+    """work that operators dropped: what it would have found is missing until it is retried"""
+    closed: bool
+    """as in RunReport"""
+    rate: float | None
+    """orthos per second in the last minute, as `statistics` has it; null where more was found than is counted"""
+    bytes: int
+    statistics: Statistics
+
+
+class QueueStatus(Answer):
+    """Messages that wait in a queue, without those in hand, and who takes them."""
+
+    ready: int
+    consumers: int
+
+
+class Status(Answer):
+    """Asked of an API, what it does not tell is null."""
+
+    database: str
+    schema_version: str | None
+    bytes: int | None
+    dead_letters: int | None
+    broker: Literal["none", "answers", "unknown"]
+    """`none`: there is no CROCHET_BROKER_URL; `unknown`: it does not say how long the queues are"""
+    broker_problem: str | None = None
+    """why it is unknown"""
+    queues: dict[str, QueueStatus]
+    corpora: list[CorpusStatus]
+    statistics: StatisticsNow | None
+    """of all corpora, not only those that are listed; of an API, of the tenant's"""
+
+
+# ── what operators get to see ───────────────────────────────────────────────────────────────────
+
+
+class AcceptedText(Answer):
+    """A text as `crochet ingest` was given it; `id` is what `crochet work` takes."""
+
+    id: str
+    source: str
+    seq: int
+    state: str
+    new: bool
+    """whether it is to be ingested because of this call; else the corpus had it already"""
+
+
+class Waited(Answer):
+    """What `crochet ingest --wait` saw at its end."""
+
+    version: int
+    total: int
+    open_work: int
+    failed_work: int
+    dropped_work: int
+    seconds: float
+    ended: Literal["done", "stopped"]
+    closed: bool
+    """as in RunReport"""
+
+
+class IngestReport(Answer):
+    """The outcome of `crochet ingest --json`."""
+
+    corpus: str
+    texts: list[AcceptedText]
+    published: bool
+    """whether the broker has the work; else the relay publishes it"""
+    waited: Waited | None = None
+
+
+class WorkLine(Answer):
+    """A piece of work, a dead letter (`kind` is `message`) or a text in a list; `id` is what `crochet work` takes."""
+
+    id: str
+    corpus: str | None
+    kind: str
+    about: str
+    """for people"""
+    state: str
+    """ready, held, published, waiting, parked, failed, done or cancelled; dead; or that of a text"""
+    tries: int
+    """that did not succeed"""
+    error: dict[str, Any] | None
+    created_at: dt.datetime
+    not_before: dt.datetime | None
+    published_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class WorkList(Answer):
+    work: list[WorkLine]
+    more: int
+    """how many there are beside these"""
+
+
+class Try(Answer):
+    """A try that did not succeed."""
+
+    number: int
+    at: dt.datetime
+    error: dict[str, Any]
+
+
+class Audited(Answer):
+    """A change of state, and which user of the database made it."""
+
+    at: dt.datetime
+    who: str
+    what: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class WorkDetail(Answer):
+    """All there is to know about a piece of work, a dead letter or a text."""
+
+    line: WorkLine
+    next: str
+    """for people: when it is published next"""
+    details: dict[str, Any]
+    """what is particular to its kind"""
+    tries: list[Try]
+    related: list[WorkLine]
+    """of work on a text: that text; of a text: its work"""
+    audit: list[Audited]
+
+
+class WorkChanged(Answer):
+    """What `crochet work cancel`, `retry` and `drop` changed, as it is now."""
+
+    changed: list[WorkLine]
+    notes: list[str]
+
+
+# ── what the API answers ────────────────────────────────────────────────────────────────────────
+
+
+class TextError(Answer):
+    """Why a text or a piece of work failed."""
+
+    code: str
+    message: str
+
+
+class TextLine(Answer):
+    """A text without its body."""
+
+    id: str
+    title: str
+    state: Literal["accepted", "ingested", "current", "failed", "cancelled"]
+    """`current`: it is a version"""
+    seq: int
+    """place in the order of acceptance"""
+    position: int | None
+    """place among the texts that wait, from 1; null for one that does not"""
+    version: int | None
+    """the version of the context that it made"""
+    sentences: int
+    """how many are ingested"""
+    bytes: int
+    error: TextError | None
+    accepted_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+# ── who may ask ─────────────────────────────────────────────────────────────────────────────────
+
+
+class KeyLine(Answer):
+    """An API key, without its secret, which nobody has but whom it was given to."""
+
+    key: str
+    """its prefix: what `crochet keys` takes and logs show"""
+    tenant: str
+    name: str
+    scopes: list[str]
+    tier: str
+    state: Literal["good", "revoked", "expired", "rotated"]
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    """to the minute"""
+    rotated_at: dt.datetime | None
+
+
+class KeyList(Answer):
+    keys: list[KeyLine]
+
+
+class KeyMade(Answer):
+    """The outcome of `crochet keys create` and `rotate` with --json: the only time that the key itself is shown."""
+
+    key: str
+    line: KeyLine
+
+
+class SecurityLine(Answer):
+    """What was done with a key, or refused."""
+
+    at: dt.datetime
+    what: str
+    """`key.created`, `key.first_used`, `corpus.deleted`, `refused.forbidden`, ..."""
+    tenant: str | None
+    key: str | None
+    """its prefix; null where nobody said who asks, or it could not be believed"""
+    address: str | None
+    request: str | None
+    """its id, as in the server's log"""
+    who: str
+    """user of the database that wrote the line"""
+    details: dict[str, Any] | None
+
+
+class SecurityLog(Answer):
+    """The outcome of `crochet keys log` with --json, oldest first."""
+
+    lines: list[SecurityLine]
+
+
+class Tokens(Answer):
+    """What a key or a refresh token was exchanged for."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - that is its type
+    expires_in: int
+    """seconds that the access token is good for"""
+    refresh_token: str
+    """good once, for 30 days since the key was given"""
+    scopes: list[str]

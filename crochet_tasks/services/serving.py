@@ -1,0 +1,170 @@
+"""Services in the foreground: set up, run until a signal comes, end in order.
+
+Each ends with 0 when SIGTERM or Ctrl-C stopped it in its work, and has said `READY` in its log once it was there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import threading
+import warnings
+from typing import Any
+
+from crochet_tasks import telemetry
+from crochet_tasks.errors import InvalidSetting, NotOnLoopback, SettingMissing, WrongCall
+from crochet_tasks.settings import Settings, forget
+from crochet_tasks.telemetry import logs, metrics_endpoint
+
+log = logging.getLogger(__name__)
+
+READY = "ready_for_work"
+"""the event in the log of a service that has begun to serve; `crochet up` waits for it"""
+
+
+# ── worker and relay ────────────────────────────────────────────────────────────────────────────
+
+
+def worker(queues: str | None, concurrency: int | None) -> int:
+    """Run a worker; its exit status. Raises WrongCall for a queue that there is not."""
+    from crochet_tasks.broker.queues import WORK
+
+    chosen = list(WORK) if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in WORK]
+    if unknown or not chosen:
+        raise WrongCall(problem=f"there is no queue '{', '.join(unknown)}'; there are {', '.join(WORK)}")
+    settings = Settings.load()
+    name = f"worker[{','.join(chosen) if queues else 'all'}]"
+    logs(name, settings)
+    metrics_endpoint.start("worker", name, settings)
+    from celery import signals
+    from celery.exceptions import SecurityWarning
+
+    from crochet_tasks.services import worker as service
+
+    # Of being root, which Celery finds dangerous for the sake of pickle; we do not read that.
+    warnings.simplefilter("ignore", SecurityWarning)
+    signals.worker_ready.connect(_say_ready, weak=False)
+    return service.serve(settings, chosen, concurrency or settings.concurrency, name)
+
+
+def relay() -> None:
+    """Run a relay until SIGTERM or SIGINT."""
+    settings = Settings.load()
+    logs("relay", settings)
+    metrics_endpoint.start("relay", "relay", settings)
+    from crochet_tasks import startup
+    from crochet_tasks.app import app, process
+    from crochet_tasks.services.relay import Relay
+
+    startup.check(settings, startup.say)
+    app.loader.import_default_modules()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    assert settings.database_url is not None
+    telemetry.begin("relay", settings)
+    try:
+        with process(settings, settings.database_url.get_secret_value()) as opened:
+            _say_ready()
+            Relay(opened, stopped).run()
+    finally:
+        telemetry.end()
+
+
+def _say_ready(**_: Any) -> None:
+    log.info(READY)
+
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def api(host: str | None, port: int | None) -> None:
+    """Serve the API until SIGTERM or SIGINT; the requests in hand are answered. Raises SystemExit.
+
+    Raises what startup.check_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
+    """
+    given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
+    settings = Settings.load(**given)
+    logs("api", settings)
+    metrics_endpoint.start("api", "api", settings)
+    from api import security, with_secret
+    from crochet_tasks import startup
+    from crochet_tasks.services import gateway
+
+    security.check(settings)
+    settings = with_secret(settings)  # before the fork: what one process signs the others must know
+    startup.check_database(settings, startup.say)
+    listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
+    address = shown(settings.api_host, settings.api_port)
+    gateway.serve(listener, settings, lambda: log.info(READY, extra={"address": f"http://{address}"}))
+
+
+def listening(host: str, port: int, variable: str) -> socket.socket:
+    """A socket that listens there; raises InvalidSetting in the name of `variable`."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InvalidSetting(variable=variable, problem=f"cannot listen on {shown(host, port)}: {reason}") from error
+
+
+def shown(host: str, port: int) -> str:
+    """An address as it is written in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ── Flower ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_flower(settings: Settings) -> None:
+    """Raise SettingMissing or NotOnLoopback unless Flower may run so: whoever reaches it can start and stop tasks."""
+    if settings.broker_url is None:
+        raise SettingMissing(variable="CROCHET_BROKER_URL", needed_for="Flower shows what goes through RabbitMQ")
+    if settings.flower_auth is not None:
+        return
+    if settings.environment != "development":
+        raise SettingMissing(
+            variable="CROCHET_FLOWER_AUTH",
+            needed_for="whoever reaches Flower can start tasks; only CROCHET_ENVIRONMENT=development goes without",
+        )
+    if not is_loopback(settings.flower_host):
+        raise NotOnLoopback(variable="CROCHET_FLOWER_HOST", address=settings.flower_host)
+
+
+def flower() -> int:
+    """Run Flower until SIGTERM or SIGINT; its exit status. Raises what `check_flower` does, and InvalidSetting."""
+    settings = Settings.load()
+    check_flower(settings)
+    host, port = settings.flower_host, settings.flower_port
+    listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
+    logs("flower", settings)
+    from flower.options import options  # type: ignore[import-untyped]
+    from tornado.ioloop import IOLoop
+
+    from crochet_tasks.app import app
+
+    # Secrets are set here, and not by arguments, which `ps` shows; nor by Flower's own variables, because it
+    # takes a login with a comma for two.
+    if settings.flower_auth is not None:
+        forget("FLOWER_BASIC_AUTH")
+        options.basic_auth = [settings.flower_auth.get_secret_value()]
+    if settings.broker_api_url is not None:
+        forget("FLOWER_BROKER_API")
+        options.broker_api = settings.broker_api_url.get_secret_value().rstrip("/") + "/"
+    address = f"http://{shown(host, port)}"
+    IOLoop.current().add_callback(lambda: log.info(READY, extra={"address": address}))
+    # Arguments win over variables and over a flowerconfig.py that lies about, which Flower would execute.
+    arguments = [f"--address={host}", f"--port={port}", "--unix_socket=", "--persistent=false", f"--conf={os.devnull}"]
+    return int(app.start(["--quiet", "flower", *arguments]) or 0)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

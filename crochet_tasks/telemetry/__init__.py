@@ -1,0 +1,41 @@
+"""Logs, traces, metrics and profiles of a process: set up once, the same for every service."""
+
+from crochet_tasks.telemetry.setup import (
+    END_SECONDS,
+    Noted,
+    begin,
+    doing,
+    end,
+    failed,
+    instrument,
+    load,
+    logs,
+    not_sent,
+    profiled,
+    publishing,
+    span,
+    statement,
+    tells_statements,
+    told,
+    traceparent,
+)
+
+__all__ = [
+    "END_SECONDS",
+    "Noted",
+    "begin",
+    "doing",
+    "end",
+    "failed",
+    "instrument",
+    "load",
+    "logs",
+    "not_sent",
+    "profiled",
+    "publishing",
+    "span",
+    "statement",
+    "tells_statements",
+    "told",
+    "traceparent",
+]

@@ -1,0 +1,378 @@
+"""What a process counts and measures: the table of all metrics, and the instruments that record them.
+
+    name, kind, unit, labels    as Prometheus has them, in base units; http_server_* as OpenTelemetry has them
+    recorded                    by whoever does the thing, in its own process (instruments.py)
+    read                        by the service's exporter (metrics_endpoint.py), a process of its own
+
+Labels are bounded: no corpus, text, work or key is one. docs/metrics.md has the same table; a test holds the two
+together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from crochet_tasks.telemetry.instruments import INSTRUMENTS, Declared, Kind, counter, gauge, histogram
+
+SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""seconds of a statement"""
+MIDDLE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+"""seconds of a task"""
+LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
+"""seconds from a request to its end"""
+REQUEST = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
+"""seconds, as OpenTelemetry advises"""
+ORTHOS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 32_768, 65_536)
+
+ALL = ("api", "worker", "relay")
+WORKER = ("worker",)
+RELAY = ("relay",)
+API = ("api",)
+
+
+MOST_AXES, MOST_CELLS = 3, 36
+
+
+def shape(sides: tuple[int, ...]) -> str:
+    """A shape as a label: those larger than people look at have one together, so there are some 50."""
+    return "x".join(map(str, sides)) if len(sides) <= MOST_AXES and math.prod(sides) <= MOST_CELLS else "other"
+
+
+# ── tasks ───────────────────────────────────────────────────────────────────────────────────────
+
+TASKS = counter(
+    "crochet_tasks_total",
+    "tasks",
+    "task outcome",
+    WORKER,
+    "Tasks that ended: done, retried (later, as the error asks) or failed (the message goes to the dead letters). "
+    "One whose process was killed is not among them.",
+)
+TASK_SECONDS = histogram(
+    "crochet_task_duration_seconds", "seconds", "task", WORKER, "How long a task ran, tries at once included.", MIDDLE
+)
+TASK_WAIT = histogram(
+    "crochet_task_wait_seconds", "seconds", "task", WORKER, "From when its message was sent to the task's start.", LONG
+)
+TASK_TRIES = counter(
+    "crochet_task_retries_total",
+    "tries",
+    "task code",
+    WORKER,
+    "Transactions tried again at once within a task, by the error's code (deadlock, a server that restarts).",
+)
+HELD = gauge(
+    "crochet_worker_messages_held",
+    "messages",
+    "queue",
+    WORKER,
+    "Messages that the worker has and has not acknowledged: its sum over all workers is what RabbitMQ calls unacked.",
+)
+PROGRESS = gauge(
+    "crochet_worker_progress_timestamp_seconds",
+    "seconds",
+    "",
+    WORKER,
+    "When the worker last found itself in order (see `crochet health`), as a Unix time.",
+    "livemax",
+)
+
+# ── work ────────────────────────────────────────────────────────────────────────────────────────
+
+PUBLISHED = counter("crochet_work_published_total", "items", "kind", ALL, "Pieces of work whose message was sent.")
+MESSAGES = counter("crochet_messages_published_total", "messages", "task", ALL, "Messages that the broker confirmed.")
+NOT_PUBLISHED = counter(
+    "crochet_publish_failures_total", "messages", "code", ALL, "Messages that the broker did not take, by error."
+)
+DONE = counter("crochet_work_done_total", "items", "kind", WORKER, "Pieces of work that are done and committed.")
+TURNAROUND = histogram(
+    "crochet_work_turnaround_seconds", "seconds", "kind", WORKER, "From when work was written to when it is done.", LONG
+)
+RETRIED = counter(
+    "crochet_work_retried_total",
+    "items",
+    "kind code",
+    ("worker", "relay"),
+    "Pieces of work that an error befell and that are tried again, by the error's code.",
+)
+FAILED = counter(
+    "crochet_work_failures_total",
+    "items",
+    "kind code",
+    ("worker", "relay"),
+    "Pieces of work that have failed for good, by the error's code.",
+)
+RELEASED = counter(
+    "crochet_work_overdue_released_total", "items", "", RELAY, "Overdue work that the relay has published again."
+)
+LETTERS = counter(
+    "crochet_dead_letters_buried_total",
+    "messages",
+    "queue reason",
+    RELAY,
+    "Dead letters dealt with.",
+)
+DUPLICATES = counter(
+    "crochet_duplicates_dropped_total",
+    "occurrences",
+    "what",
+    ("worker", "api"),
+    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (the "
+    "same for an ordered stage), text (the corpus has it), request (an answer kept under its Idempotency-Key).",
+)
+
+# ── orthos ──────────────────────────────────────────────────────────────────────────────────────
+
+FOUND = counter(
+    "crochet_orthos_found_total",
+    "orthos",
+    "shape by",
+    WORKER,
+    "Orthos that searches handed on, by what found them: seed, grow (first search of a batch) or replay. A search that "
+    "is repeated counts again.",
+)
+STORED = counter(
+    "crochet_orthos_stored_total", "orthos", "shape by", WORKER, "Orthos stored and committed, by what found them."
+)
+SEARCHED = counter(
+    "crochet_orthos_searched_total", "orthos", "shape by", WORKER, "Orthos whose search was committed: grow or replay."
+)
+BATCHES_SEARCHED = counter(
+    "crochet_batches_searched_total",
+    "batches",
+    "by",
+    WORKER,
+    "Batches whose search was committed. Orthos stored by replay over batches searched by replay: what they yield.",
+)
+BATCH = histogram("crochet_batch_orthos", "orthos", "", WORKER, "Orthos in a batch that was found and stored.", ORTHOS)
+SEARCH_SECONDS = histogram(
+    "crochet_search_duration_seconds", "seconds", "by", WORKER, "Pure computation of one search.", MIDDLE
+)
+CONSULTED = counter(
+    "crochet_phrases_consulted_total", "phrases", "", WORKER, "Phrases in the remediations that were written."
+)
+REMEDIATIONS = counter(
+    "crochet_remediations_written_total", "remediations", "", WORKER, "Remediations written or brought up to date."
+)
+DUE = counter(
+    "crochet_remediations_due_total",
+    "batches",
+    "found",
+    WORKER,
+    "Batches that became due, found by the version's own stage or by storing, which saw a newer version.",
+)
+LAG = gauge(
+    "crochet_index_lag_versions",
+    "versions",
+    "",
+    WORKER,
+    "How many versions behind the context the phrase index of a process was when its last search began.",
+    "livemax",
+)
+RESULT_LAG = histogram(
+    "crochet_result_lag_versions",
+    "versions",
+    "",
+    WORKER,
+    "How many versions were made between a search and the storing of its result.",
+    (0, 1, 2, 5, 10, 25, 100),
+)
+
+# ── texts ───────────────────────────────────────────────────────────────────────────────────────
+
+TEXTS = counter("crochet_texts_accepted_total", "texts", "", ("api", "worker"), "New texts accepted by the service.")
+TEXT_VERSION = histogram(
+    "crochet_text_version_seconds",
+    "seconds",
+    "",
+    WORKER,
+    "From a text's acceptance to its version.",
+    LONG,
+)
+TEXT_CLOSED = histogram(
+    "crochet_text_closed_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "From when a text was accepted to when its corpus had no work left, to some 5 s; each relay sees it by itself.",
+    LONG,
+)
+
+# ── caches and filters ──────────────────────────────────────────────────────────────────────────
+
+CACHE = counter(
+    "crochet_cache_lookups_total",
+    "lookups",
+    "cache outcome",
+    ("api", "worker"),
+    "hit or miss: version (Redis), index (phrase index of the process), batches (orthos that the API keeps).",
+)
+FILTER = counter(
+    "crochet_filter_ids_total", "ids", "answer", API, "Ids that the Bloom filter was asked for: maybe stored, or not."
+)
+FILTER_CHECKED = counter(
+    "crochet_filter_checked_total",
+    "ids",
+    "outcome",
+    API,
+    "Of the ids that may be stored those looked up in a sample: stored, or false_positive.",
+)
+FILTER_AWAY = counter(
+    "crochet_filter_unavailable_total", "checks", "", API, "Checks answered without the filter, which was away."
+)
+
+# ── the database, as a service sees it ──────────────────────────────────────────────────────────
+
+STATEMENT = histogram(
+    "crochet_db_statement_duration_seconds",
+    "seconds",
+    "operation",
+    ALL,
+    "SQL statements: select, insert, update, delete, with or other.",
+    SHORT,
+)
+TRANSACTION = histogram(
+    "crochet_db_transaction_duration_seconds",
+    "seconds",
+    "outcome",
+    ALL,
+    "Transactions, from having a connection to committed or rolled_back.",
+    MIDDLE,
+)
+DB_ERRORS = counter(
+    "crochet_db_errors_total", "errors", "code", ALL, "Transactions that the database ended, by the error's code."
+)
+POOL_USED = gauge("crochet_db_connections_used", "connections", "", ALL, "Connections of the pools in use.")
+POOL_OPEN = gauge("crochet_db_connections_open", "connections", "", ALL, "Connections of the pools, in use or idle.")
+POOL_LIMIT = gauge("crochet_db_connections_limit", "connections", "", ALL, "Connections that the pools may have.")
+POOL_WAIT = histogram(
+    "crochet_db_connection_wait_seconds", "seconds", "", ALL, "How long a transaction waited for a connection.", SHORT
+)
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────
+
+REQUESTS = histogram(
+    "http_server_request_duration_seconds",
+    "seconds",
+    "http_request_method http_route http_response_status_code",
+    API,
+    "Requests, by route template, from when they were whole to when their answer, or stream, begins: the wait for a "
+    "thread counts. What never became whole (408, 431) took 0 s. Their count is the rate, by status the errors.",
+    REQUEST,
+)
+ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread has in hand.")
+PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
+
+# ── the census: the state of the store and of the queues, as a relay sees it ────────────────────
+
+OPEN = gauge(
+    "crochet_work_open",
+    "items",
+    "kind shape state",
+    RELAY,
+    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (rests before it is "
+    "tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
+)
+OVERDUE = gauge(
+    "crochet_work_overdue", "items", "kind shape", RELAY, "Open work published longer ago than CROCHET_LEASE."
+)
+RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
+DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
+OLDEST = gauge("crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", "livemax")
+WAITING = gauge("crochet_texts", "texts", "state", RELAY, "Texts: accepted, ingested, current, failed, cancelled.")
+OLDEST_TEXT = gauge(
+    "crochet_text_oldest_waiting_age_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "Age of the oldest text that is no version yet; 0 without one.",
+    "livemax",
+)
+HELD_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
+HELD_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
+CORPORA = gauge("crochet_corpora", "corpora", "", RELAY, "Corpora.")
+UNCLOSED = gauge("crochet_corpora_unclosed", "corpora", "", RELAY, "Corpora with open or failed work.")
+UNCLOSED_AGE = gauge(
+    "crochet_unclosed_age_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "For how long the corpus that has not been closed for longest has had work, as far as this relay saw it.",
+    "livemax",
+)
+CLOSURE_LAG = gauge(
+    "crochet_closure_lag_versions",
+    "versions",
+    "",
+    RELAY,
+    "The most versions that a corpus has from the oldest with open or failed work on; held work does not count.",
+    "livemax",
+)
+VERSIONS = gauge("crochet_versions", "versions", "", RELAY, "Versions of all corpora together.")
+DEAD_LETTERS = gauge("crochet_dead_letters", "messages", "", RELAY, "Dead letters that name no work, kept for people.")
+DATABASE_BYTES = gauge("crochet_database_bytes", "bytes", "", RELAY, "Size of the database on disk.")
+QUEUE = gauge("crochet_queue_messages_ready", "messages", "queue", RELAY, "Messages that wait in a queue; also -dead.")
+CONSUMERS = gauge("crochet_queue_consumers", "consumers", "queue", RELAY, "Consumers of a queue.")
+QUEUES_SEEN = gauge(
+    "crochet_queues_seen_timestamp_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "When the queues were last seen, as a Unix time.",
+)
+CENSUS_SEEN = gauge(
+    "crochet_census_timestamp_seconds", "seconds", "", RELAY, "When the last census was taken, as a Unix time."
+)
+CENSUS_SECONDS = histogram(
+    "crochet_census_duration_seconds", "seconds", "", RELAY, "How long a census took in the database.", SHORT
+)
+CENSUS_FAILED = counter("crochet_census_failures_total", "censuses", "", RELAY, "Censuses that could not be taken.")
+
+# ── the process: measured by the exporter itself, when it is asked ──────────────────────────────
+
+
+class Measured(NamedTuple):
+    """Metrics that nobody records."""
+
+    service: Declared
+    memory: Declared
+    cpu: Declared
+    files: Declared
+    processes: Declared
+    threads: Declared
+    disk_free: Declared
+    disk_size: Declared
+
+
+def _measured(name: str, kind: Kind, unit: str, labels: str, says: str) -> Declared:
+    return Declared(name, kind, unit, tuple(labels.split()), ALL, says)
+
+
+MEASURED = Measured(
+    service=_measured(
+        "crochet_service_info", "gauge", "1", "service version", "1; the service's name and the program's version."
+    ),
+    memory=_measured(
+        "crochet_process_resident_memory_bytes",
+        "gauge",
+        "bytes",
+        "role",
+        "Resident memory: main (the service's first process), children together, exporter (with its keeper).",
+    ),
+    cpu=_measured(
+        "crochet_process_cpu_seconds_total", "counter", "seconds", "role", "CPU time, that of ended children included."
+    ),
+    files=_measured("crochet_process_open_fds", "gauge", "descriptors", "role", "Open file descriptors."),
+    processes=_measured("crochet_processes", "gauge", "processes", "role", "Processes."),
+    threads=_measured("crochet_process_threads", "gauge", "threads", "role", "Threads."),
+    disk_free=_measured(
+        "crochet_disk_free_bytes", "gauge", "bytes", "", "Free space where the state folder is, or would be."
+    ),
+    disk_size=_measured("crochet_disk_size_bytes", "gauge", "bytes", "", "Size of that file system."),
+)
+
+
+def every() -> list[Declared]:
+    """All metrics."""
+    return [*(instrument.declared for instrument in INSTRUMENTS), *MEASURED]

@@ -1,0 +1,1 @@
+"""How orthos, tables and progress look in a terminal."""

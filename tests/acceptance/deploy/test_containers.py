@@ -1,0 +1,291 @@
+"""The image and docker-compose.yml in a real Docker engine. Without one, and for no other reason, these tests skip.
+
+The first half takes RabbitMQ and Redis of pytest-celery, in the images of docker-compose.yml, and puts our image in the
+place of its worker. The second half starts docker-compose.yml as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import docker  # type: ignore[import-untyped] # as the next two, it ships no types
+import pytest
+import yaml
+from celery import Celery
+from docker.errors import DockerException  # type: ignore[import-untyped]
+from kombu.exceptions import OperationalError
+from pytest_celery import (
+    CeleryBackendCluster,
+    CeleryBrokerCluster,
+    CeleryTestSetup,
+    CeleryTestWorker,
+    CeleryWorkerContainer,
+    RabbitMQTestBroker,
+    RedisTestBackend,
+)
+from pytest_docker_tools import build, container, fxtr  # type: ignore[import-untyped]
+
+from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status
+from tests.support import oracle
+from tests.support.paths import ROOT
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),  # images are pulled and built
+    # The clients of Docker and of the brokers, which pytest-celery opens, leave their sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+COMPOSE = ROOT / "docker-compose.yml"
+HARBOUR = ROOT / "examples" / "harbour.txt"
+IMAGES = {name: service["image"] for name, service in yaml.safe_load(COMPOSE.read_text())["services"].items()}
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[Any]:
+    """The engine. All fixtures of pytest-celery that start something ask for this one."""
+    client, reason = None, ""
+    try:
+        client = docker.from_env(timeout=60)
+    except DockerException as error:
+        reason = str(error)
+    if client is None:
+        gc.collect()  # here, where it may warn, of the socket that found nobody
+        pytest.skip(f"no Docker engine answers: {reason}")
+    yield client
+    client.close()
+
+
+def eventually(what: str, look: Callable[[], Any], seconds: float) -> Any:
+    """What `look` finds, as soon as it finds something."""
+    until = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < until, f"{what}: not within {seconds:g} s"
+        time.sleep(1)
+    return found
+
+
+# ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
+
+
+class CrochetWorker(CeleryWorkerContainer):
+    """Our image as pytest-celery's worker: nothing is copied into it, its command is the program's."""
+
+    @classmethod
+    def command(cls, *args: str, **_: Any) -> list[str]:
+        return ["worker", "--queues", cls.worker_queue(), *args]
+
+    @classmethod
+    def worker_queue(cls) -> str:
+        return "search"
+
+
+crochet_image = build(path=str(ROOT), tag=f"crochet-tasks:test-{uuid.uuid4().hex[:8]}")
+
+crochet_postgres = container(
+    image=IMAGES["postgres"],
+    environment={"POSTGRES_PASSWORD": "postgres"},
+    ports={"5432/tcp": None},
+    network="{default_pytest_celery_network.name}",
+    timeout=120,
+)
+
+default_worker_container = container(
+    image="{crochet_image.id}",
+    command=fxtr("default_worker_command"),
+    environment=fxtr("default_worker_env"),
+    network="{default_pytest_celery_network.name}",
+    wrapper_class=CrochetWorker,
+    timeout=120,
+)
+
+
+@pytest.fixture
+def default_rabbitmq_broker_image() -> str:
+    return str(IMAGES["rabbitmq"])
+
+
+@pytest.fixture
+def default_redis_backend_image() -> str:
+    return str(IMAGES["redis"])
+
+
+@pytest.fixture
+def celery_broker_cluster(celery_rabbitmq_broker: RabbitMQTestBroker) -> CeleryBrokerCluster:
+    """RabbitMQ only: quorum queues are its own."""
+    return CeleryBrokerCluster(celery_rabbitmq_broker)
+
+
+@pytest.fixture
+def celery_backend_cluster(celery_redis_backend: RedisTestBackend) -> CeleryBackendCluster:
+    return CeleryBackendCluster(celery_redis_backend)
+
+
+@pytest.fixture
+def default_worker_container_cls() -> type[CrochetWorker]:
+    return CrochetWorker
+
+
+@pytest.fixture
+def default_worker_env(
+    celery_worker_cluster_config: dict[str, Any],
+    crochet_image: Any,
+    default_pytest_celery_network: Any,
+    docker_client: Any,
+    crochet_postgres: Any,
+) -> dict[str, str]:
+    """The settings of the worker, whose database has been migrated by a container of the same image."""
+    (broker,) = celery_worker_cluster_config["celery_broker_cluster_config"]["urls"]
+    (backend,) = celery_worker_cluster_config["celery_backend_cluster_config"]["urls"]
+    host = crochet_postgres.attrs["Config"]["Hostname"]
+    environment = {
+        "CROCHET_DATABASE_URL": f"postgresql://postgres:postgres@{host}:5432/postgres",
+        "CROCHET_BROKER_URL": broker,
+        "CROCHET_REDIS_URL": backend,
+    }
+    docker_client.containers.run(
+        crochet_image.id, ["migrate"], environment=environment, network=default_pytest_celery_network.name, remove=True
+    )
+    return environment
+
+
+def queues_of(setup: CeleryTestSetup) -> list[dict[str, Any]] | None:
+    """What the worker says that it consumes; None while it says nothing."""
+    name = setup.worker.container.attrs["Config"]["Hostname"]
+    # Asked anew each time: after a restart the broker has another port.
+    with Celery(broker=setup.broker.config()["host_url"]) as app, contextlib.suppress(OperationalError, OSError):
+        inspect = app.control.inspect(pattern=f"*@{name}", matcher="glob", limit=1, timeout=5)
+        return next(iter((inspect.active_queues() or {}).values()), None)
+    return None
+
+
+def test_a_worker_consumes_a_quorum_queue_also_after_its_broker_was_restarted(celery_setup: CeleryTestSetup) -> None:
+    assert celery_setup.ready(docker=True)
+    (before,) = eventually("the worker answers", lambda: queues_of(celery_setup), 60)
+    assert (before["name"], before["queue_arguments"]["x-queue-type"]) == ("search", "quorum")
+    celery_setup.broker.restart()
+    (after,) = eventually("the worker answers again", lambda: queues_of(celery_setup), 60)
+    assert after == before
+
+
+def test_a_worker_ends_well_when_it_is_told_to(celery_setup: CeleryTestSetup, docker_client: Any) -> None:
+    """`docker stop` is SIGTERM: nothing is in hand, so it ends at once, with 0."""
+    eventually("the worker answers", lambda: queues_of(celery_setup), 60)
+    worker: CeleryTestWorker = celery_setup.worker
+    worker.kill("SIGTERM")
+    assert docker_client.containers.get(worker.container.id).wait(timeout=20)["StatusCode"] == 0, worker.logs()
+
+
+# ── docker-compose.yml ──────────────────────────────────────────────────────────────────────────
+
+
+class Deployment:
+    """docker-compose.yml, running under a name of its own."""
+
+    def __init__(self) -> None:
+        self.api, self.flower = _free_port(), _free_port()
+        variables = {
+            "POSTGRES_PASSWORD": uuid.uuid4().hex,
+            "RABBITMQ_PASSWORD": uuid.uuid4().hex,
+            "CROCHET_FLOWER_AUTH": "user:password",
+            "CROCHET_JWT_SECRET": "dec0de" * 12,
+            "API_PORT": str(self.api),
+            "FLOWER_PORT": str(self.flower),
+            "SEARCH_WORKERS": "2",
+        }
+        # Through env: what is set there wins over an .env that lies in the checkout.
+        name = f"crochet-test-{uuid.uuid4().hex[:8]}"
+        self._compose = ["env", *(f"{key}={value}" for key, value in variables.items()), "docker", "compose"]
+        self._compose += ["--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+
+    def compose(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
+        done = subprocess.run(
+            [*self._compose, *arguments], input=given, capture_output=True, text=True, timeout=seconds, check=False
+        )
+        assert done.returncode == 0, f"docker compose {' '.join(arguments)}: {done.stderr[-5000:]}"
+        return done.stdout
+
+    def crochet(self, *arguments: str, given: str | None = None) -> str:
+        """A command, run where the API runs."""
+        return self.compose("exec", "--no-TTY", "api", "crochet", *arguments, given=given)
+
+    def corpus(self) -> CorpusStatus | None:
+        """The one corpus, once its one text is in and nothing is left to do."""
+        for corpus in Status.model_validate_json(self.crochet("status", "--json")).corpora:
+            assert not corpus.work.get("failed"), corpus
+            if corpus.version == 1 and not corpus.work.get("open"):
+                return corpus
+        return None
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def deployment(docker_client: Any) -> Iterator[Deployment]:
+    deployment = Deployment()
+    try:
+        deployment.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
+        yield deployment
+    except BaseException:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            print(deployment.compose("ps", "--all"), deployment.compose("logs", "--tail", "100"))  # noqa: T201 - pytest shows it
+        raise
+    finally:
+        deployment.compose("down", "--volumes", "--rmi", "local", seconds=300)
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
+    """From one end to the other, through two search workers: every ortho, each once."""
+    text = HARBOUR.read_text()
+    deployment.crochet("ingest", "-", "--corpus", "harbour", given=text)
+    corpus = eventually("the text is worked off", deployment.corpus, 120)
+    lines = [
+        OrthoLine.model_validate_json(line) for line in deployment.crochet("export", "--corpus", "harbour").splitlines()
+    ]
+    orthos = {(tuple(line.shape), tuple(line.words)): line.born for line in lines}
+    assert orthos == oracle.closure([text])
+    assert len(orthos) == len(lines) == corpus.total
+
+
+def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> None:
+    assert status(f"http://127.0.0.1:{deployment.api}/health/live") == 200
+    assert status(f"http://127.0.0.1:{deployment.flower}/healthcheck") == 200
+    assert status(f"http://127.0.0.1:{deployment.flower}/api/workers") == 401
+
+
+def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> None:
+    """The last test of this deployment: it ends it."""
+
+    def containers() -> list[dict[str, Any]]:
+        """Compose 2.21 and later print one object a line."""
+        return [json.loads(line) for line in deployment.compose("ps", "--all", "--format", "json").splitlines()]
+
+    running = [found for found in containers() if found["Service"] != "migrate"]
+    assert [found["Service"] for found in running].count("search") == 2
+    assert all((found["State"], found["Health"]) == ("running", "healthy") for found in running), running
+    deployment.compose("stop", "api", "relay", "ingest", "search", "orthos", "flower")
+    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis"}]
+    assert {found["Service"]: found["ExitCode"] for found in ours if found["ExitCode"] != 0} == {}

@@ -1,0 +1,62 @@
+"""Killed at a named point: whatever a stage had done by then, its work is done once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from crochet_tasks.app import Process
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from tests.acceptance.conftest import Deploy
+from tests.support import steps
+from tests.support.bodies import pieces
+from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.support.commands import EVERYTHING, RELAY
+from tests.support.faulty import POINTS, STAGES, faulty
+from tests.support.faulty import RELAY as OF_RELAY
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+CASES = [*((point, "service") for point in POINTS), ("before commit", "child"), ("after publish", "child")]
+
+
+@pytest.mark.parametrize(("point", "whom"), CASES, ids=[f"{point}-{whom}" for point, whom in CASES])
+def test_killed_at_a_point(deploy: Deploy, tmp_path: Path, point: str, whom: str) -> None:
+    """Each stage, and the relay, is killed once at this point and started again: nothing is lost or doubled."""
+    deployment = deploy(CROCHET_LEASE="1.5", CROCHET_BATCH_ORTHOS="4", CROCHET_RESULT_BYTES="64")
+    markers = tmp_path / "markers"
+    markers.mkdir()
+    wanted = {*STAGES, *([OF_RELAY] if point != "before ack" else [])}
+    with deployment.process() as process:
+        corpus, bodies, spare = corpus_of(process, Limits()), list(steps.TEXTS), pieces("garden.txt", 10)
+        accept(process, corpus, bodies)
+        for command in (RELAY, EVERYTHING, EVERYTHING):
+            deployment.start(*command, program=faulty("die", point, whom, str(markers)))
+        deaths = _until_closed(process, corpus, deployment)
+        while spare and _hit(markers) != wanted:  # the relay was quicker with all that a stage had to publish
+            bodies.append(spare.pop())
+            accept(process, corpus, bodies[-1:])
+            deaths += _until_closed(process, corpus, deployment)
+        assert _hit(markers) == wanted
+        services = wanted if whom == "service" else wanted - {*STAGES}  # a child its worker replaces
+        assert deaths == Counter("relay" if stage == OF_RELAY else "worker" for stage in services)
+        check(process, corpus, steps.expected(bodies))
+
+
+def _hit(markers: Path) -> set[str]:
+    return {marker.name for marker in markers.iterdir()}
+
+
+def _until_closed(process: Process, corpus: Corpus, deployment: Cluster) -> Counter[str]:
+    """Start again what dies until all is done; how often what died."""
+    deaths: Counter[str] = Counter()
+
+    def done() -> bool:
+        deaths.update(name.partition("-")[2] for name in deployment.start_dead())
+        return closed(process, corpus)
+
+    until(done, deployment, 60)
+    return deaths

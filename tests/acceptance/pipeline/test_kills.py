@@ -1,0 +1,112 @@
+"""Random kills: whatever dies, whenever it does, the closure comes out exact."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os import kill
+from typing import NamedTuple
+
+import pytest
+
+from crochet_tasks.app import Process
+from crochet_tasks.db import outbox
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from tests.acceptance.conftest import Deploy
+from tests.support import steps
+from tests.support.bodies import pieces
+from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.support.server import take_port
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+log = logging.getLogger(__name__)
+
+KILLS = 32
+PAUSE_SECONDS = 0.7
+PIECES = pieces("market.txt", 50)
+TEXTS = ["".join(PIECES[:25]), *PIECES[25:]]
+"""the first one makes so much work that the others come while it is being done"""
+SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "20", "CROCHET_RESULT_BYTES": "2000"}
+
+
+class Kill(NamedTuple):
+    """One that was killed, and how much work there was: of a service all processes were, or one child."""
+
+    name: str
+    child: bool
+    open: int
+    done: int
+
+
+class Killer:
+    """Kills services of a deployment, by chance, and has them started again at once."""
+
+    def __init__(self, deployment: Cluster, chance: random.Random) -> None:
+        self._deployment, self._chance = deployment, chance
+        self.kills: list[Kill] = []
+
+    def strike(self, process: Process, corpus: Corpus) -> None:
+        """Kill one of those that have begun to serve; a child alone is replaced by its service."""
+        ready = sorted(name for name in self._deployment.processes if self._deployment.ready(name))
+        if not ready:
+            return
+        name = self._chance.choice(ready)
+        children = self._deployment.children(name)
+        alone = bool(children) and self._chance.random() < 0.3
+        with process.database.transaction() as connection:
+            states = outbox.states(connection, corpus.id)
+        if alone:
+            with suppress(ProcessLookupError):
+                kill(self._chance.choice(children), signal.SIGKILL)
+        else:
+            self._deployment.kill(name)
+            self._deployment.start_again(name)
+        self.kills.append(Kill(name, alone, states.open, states.done))
+
+
+def searches(process: Process, corpus: Corpus) -> bool:
+    """Whether a search has been stored."""
+    rows = "SELECT FROM work WHERE corpus = :corpus AND kind IN ('seed', 'grow') AND state = 'done' LIMIT 1"
+    return bool(steps.sql(process, rows, corpus=corpus.id))
+
+
+@contextmanager
+def seeded() -> Iterator[random.Random]:
+    """Chance; when a test fails with it its seed is said."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    try:
+        yield random.Random(seed)
+    except BaseException as error:
+        error.add_note(f"the seed was {seed}")
+        raise
+
+
+def test_random_kills(deploy: Deploy) -> None:
+    """Workers, their children, relay and API are killed during ingestion and search, over and over: nothing is lost."""
+    deployment = deploy(**SIZES, CROCHET_LEASE="3")
+    with deployment.process() as process, seeded() as chance:
+        corpus = corpus_of(process, Limits())
+        deployment.start_whole(searchers=2)
+        deployment.start("api", CROCHET_API_PORT=str(take_port()))
+        accept(process, corpus, TEXTS[:1])
+        until(lambda: searches(process, corpus), deployment, 60)
+        killer, waiting = Killer(deployment, chance), TEXTS[1:]
+        while len(killer.kills) < KILLS:
+            if closed(process, corpus) or chance.random() < 0.5:
+                assert waiting, f"the texts are not enough for {len(killer.kills)} kills"
+                accept(process, corpus, [waiting.pop(0)])
+            killer.strike(process, corpus)
+            deployment.start_dead()
+            time.sleep(PAUSE_SECONDS * chance.uniform(0.5, 1.0))
+        accept(process, corpus, waiting)
+        until(lambda: not deployment.start_dead() and closed(process, corpus), deployment, 90)
+        check(process, corpus, steps.expected(TEXTS))
+    log.info("%s", "\n".join(map(str, killer.kills)))
+    assert sum(1 for struck in killer.kills if struck.open) >= 30  # there was work, but for a text that just ended
+    assert killer.kills[-1].done > killer.kills[0].done  # and it was being done

@@ -1,0 +1,131 @@
+"""Servers that go away in the middle of a run and come back, with and without what they held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pytest
+
+from crochet_tasks.app import Process
+from crochet_tasks.broker import queues
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from tests.acceptance.conftest import Deploy
+from tests.support import services, steps
+from tests.support.bodies import pieces
+from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+TEXTS = pieces("market.txt", 4)
+SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "100", "CROCHET_RESULT_BYTES": "2000"}
+RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+class Servers(NamedTuple):
+    """Those that the deployment works on."""
+
+    deployment: Cluster
+    postgres: services.Postgres
+    rabbitmq: services.RabbitMQ
+    redis: services.Redis
+    vhost: str
+
+
+def postgres_crashes(servers: Servers) -> None:
+    servers.postgres.stop(mode="immediate")
+    servers.postgres.start()
+
+
+def redis_is_flushed(servers: Servers) -> None:
+    servers.redis.flush()
+
+
+def redis_is_gone(servers: Servers) -> None:
+    servers.redis.kill()
+
+
+def rabbitmq_restarts(servers: Servers) -> None:
+    servers.rabbitmq.stop()
+    servers.rabbitmq.start()
+
+
+def rabbitmq_crashes(servers: Servers) -> None:
+    servers.rabbitmq.settle()
+    servers.rabbitmq.kill()
+    servers.rabbitmq.start()
+
+
+def messages_are_lost(servers: Servers) -> None:
+    """All of them: with the workers gone none is in hand, so that a purge takes every one."""
+    workers = [name for name in servers.deployment.processes if name.endswith("worker")]
+    for name in workers:
+        servers.deployment.kill(name)
+    with queues.connected(servers.deployment.settings) as broker:
+        channel = broker.channel()
+        until(lambda: queues.depths(broker)["search"].ready > 0, servers.deployment, 10)
+        for name in queues.WORK:
+            channel.queue_purge(name)
+    for name in workers:
+        servers.deployment.start_again(name)
+
+
+def queues_are_lost(servers: Servers) -> None:
+    """As when the broker comes back with an empty disk."""
+    name = unquote(servers.vhost.rpartition("/")[2])
+    servers.rabbitmq.delete_vhost(servers.vhost)
+    servers.rabbitmq.api("PUT", f"/vhosts/{name}")
+    servers.rabbitmq.api("PUT", f"/permissions/{name}/{services.USER}", RIGHTS)
+
+
+TROUBLE: dict[str, Sequence[Callable[[Servers], None]]] = {
+    "postgres": [postgres_crashes],
+    "redis": [redis_is_flushed, redis_is_gone],
+    "rabbitmq": [rabbitmq_restarts, rabbitmq_crashes],
+    "messages": [messages_are_lost],
+    "queues": [queues_are_lost],
+}
+
+
+@pytest.mark.parametrize("happenings", TROUBLE.values(), ids=TROUBLE)
+def test_trouble_in_the_middle(
+    deploy: Deploy,
+    postgres: services.Postgres,
+    rabbitmq: services.RabbitMQ,
+    redis_server: services.Redis,
+    vhost: str,
+    happenings: Sequence[Callable[[Servers], None]],
+) -> None:
+    """Each of these happens while a text is being searched: no process ends by it, and the closure is exact.
+
+    But where the queues are gone a worker may end, and is started again.
+    """
+    deployment = deploy(**SIZES, CROCHET_LEASE="3")
+    servers = Servers(deployment, postgres, rabbitmq, redis_server, vhost)
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        deployment.start_whole()
+        ended: list[str] = []
+
+        def done() -> bool:
+            ended.extend(deployment.start_dead())
+            return closed(process, corpus)
+
+        for body, happens in zip(TEXTS, happenings, strict=False):
+            accept(process, corpus, [body])
+            in_the_middle(process, corpus, deployment)
+            happens(servers)
+            until(done, deployment, 60)
+        assert ended == [] or happenings == [queues_are_lost]
+        check(process, corpus, steps.expected(TEXTS[: len(happenings)]))
+
+
+def in_the_middle(process: Process, corpus: Corpus, deployment: Cluster) -> None:
+    """Return when the newest text has become a version, and some of its searches are done and many more are not."""
+    states = """
+        SELECT count(*) FILTER (WHERE state = 'done') > 2 AND count(*) FILTER (WHERE state = 'open') > 10 FROM work
+         WHERE corpus = :corpus AND kind IN ('seed', 'grow') AND version = (SELECT count(*) FROM texts)
+    """
+    until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60, pause=0.001)

@@ -1,0 +1,438 @@
+"""The services as programs, on a real RabbitMQ and Redis: `crochet up` and each service by itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from crochet_tasks import publish
+from crochet_tasks.embedded.server_process import cluster_name, find_processes
+from crochet_tasks.schemas.reports import OrthoLine
+from crochet_tasks.settings import environment
+from tests.support import oracle, services
+from tests.support.cli import HARBOUR, SECONDS, crochet
+from tests.support.commands import CROCHET
+from tests.support.paths import ROOT
+from tests.support.server import take_port
+
+pytestmark = pytest.mark.acceptance
+
+LOGIN = "ann:se,cret"
+"""with a comma, at which Flower would cut"""
+NAMES = {"relay", "stages", "search", "orthos", "api", "flower"}
+
+
+class Service:
+    """A command that serves, and what it has said so far."""
+
+    def __init__(self, *arguments: object, **settings: str) -> None:
+        self._process = subprocess.Popen(
+            [*CROCHET, *map(str, arguments)],
+            cwd=ROOT,
+            env=environment(**settings),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        self.pid = self._process.pid
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            self.lines.extend(iter(stream.readline, ""))
+
+    @property
+    def said(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for(self, pattern: str, after: int = 0) -> re.Match[str]:
+        """The first match behind so many lines, when it is there."""
+        found = eventually(lambda: re.search(pattern, "".join(self.lines[after:])) or self._ended())
+        assert isinstance(found, re.Match), f"ended without '{pattern}':\n{self.said}"
+        return found
+
+    def _ended(self) -> bool:
+        return not self._reader.is_alive()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, number: signal.Signals | None = None) -> int:
+        """Its exit code; with a signal to make it end."""
+        if number is not None:
+            self.send(number)
+        status = self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return status
+
+    def family(self) -> list[psutil.Process]:
+        """It and everything it has started, however deep."""
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
+
+    def child(self, name: str) -> psutil.Process:
+        """The process of one service of `crochet up`."""
+        word = {"stages": "ingest,"}.get(name, name)
+        found = [one for one in psutil.Process(self.pid).children() if word in " ".join(one.cmdline()[4:])]
+        assert len(found) == 1, found
+        return found[0]
+
+
+@contextmanager
+def service(*arguments: object, **settings: str) -> Iterator[Service]:
+    started = Service(*arguments, **settings)
+    try:
+        yield started
+    finally:
+        started.end(signal.SIGKILL)  # whatever happened, nothing of it stays
+
+
+def eventually(condition: Callable[[], object], seconds: float = SECONDS) -> object:
+    """What the condition answers as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+    return answer
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    _, left = psutil.wait_procs(processes, timeout=5)
+    return all(process.status() == psutil.STATUS_ZOMBIE for process in left if process.is_running())
+
+
+def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *says: str) -> None:
+    """One line at the end that says it, with its code."""
+    assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(rf"crochet: .+ \[{code}\]", last), done.stderr
+    assert "Traceback" not in done.stderr
+    for part in says:
+        assert part in last
+
+
+def basic(login: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+
+def status_of(url: str, login: str | None = None) -> int:
+    request = urllib.request.Request(url, headers={} if login is None else basic(login))
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@pytest.fixture
+def servers(vhost: str, redis_url: str) -> dict[str, str]:
+    return addresses(vhost, redis_url)
+
+
+def addresses(vhost: str, redis_url: str) -> dict[str, str]:
+    """Settings for fresh servers, and for ports that are free."""
+    return {
+        "CROCHET_BROKER_URL": vhost,
+        "CROCHET_REDIS_URL": redis_url,
+        "CROCHET_API_PORT": str(take_port()),
+        "CROCHET_FLOWER_PORT": str(take_port()),
+        "CROCHET_STARTUP_WAIT": "10",
+    }
+
+
+# ── one that runs, for tests that look ──────────────────────────────────────────────────────────
+
+
+class Up(Service):
+    """`crochet up` on a private database."""
+
+    def __init__(self, state: Path, *options: str, **settings: str) -> None:
+        super().__init__("up", "--state", state, "--search", 1, *options, **settings)
+        self.state, self.settings = state, settings
+
+    @property
+    def with_database(self) -> dict[str, str]:
+        """Settings for another process that works with it."""
+        return {**self.settings, "CROCHET_DATABASE_URL": self.wait_for(r"export CROCHET_DATABASE_URL='([^']+)'")[1]}
+
+
+@pytest.fixture(scope="module")
+def up(
+    rabbitmq: services.RabbitMQ, redis_server: services.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Up]:
+    settings = addresses(rabbitmq.new_vhost(), redis_server.url)
+    settings |= {"CROCHET_FLOWER_AUTH": LOGIN, "CROCHET_BROKER_API_URL": rabbitmq.api_url}
+    started = Up(tmp_path_factory.mktemp("up") / "state", **settings)
+    try:
+        started.wait_for("everything is ready")
+        yield started
+    finally:
+        started.end(signal.SIGKILL)
+
+
+def test_everything_is_ready_and_where(up: Up) -> None:
+    """Each line names who says it; the last one before work says where API, Flower and database are."""
+    ready = up.wait_for(r"up +\| everything is ready; (.*)\n")[1]
+    assert f"API at http://127.0.0.1:{up.settings['CROCHET_API_PORT']};" in ready
+    assert f"Flower at http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']};" in ready
+    named = {line.split("|")[0].strip() for line in up.lines}
+    assert named == {"up", *NAMES}
+    assert "se,cret" not in up.said
+
+
+def test_a_text_goes_through(up: Up) -> None:
+    """From the command line into the database, through the queues, and out: the closure, as the oracle sees it."""
+    done = crochet("ingest", HARBOUR, "--wait", "--json", **up.with_database)
+    assert done.returncode == 0, done.stderr
+    lines = crochet("export", **up.with_database).stdout.splitlines()
+    orthos = [OrthoLine.model_validate_json(line) for line in lines]
+    expected = oracle.closure([HARBOUR.read_text()])
+    assert sorted((tuple(ortho.shape), tuple(ortho.words)) for ortho in orthos) == sorted(expected)
+    assert json.loads(done.stdout)["waited"]["total"] == len(expected)
+
+
+def test_the_api_answers(up: Up) -> None:
+    assert status_of(f"http://127.0.0.1:{up.settings['CROCHET_API_PORT']}/health/live") == 200
+
+
+def test_flower_asks_for_its_login(up: Up) -> None:
+    """Pages and API alike, for the whole login; no argument that `ps` shows holds it, nor the broker's password."""
+    flower = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}"
+    for path in ("/", "/tasks", "/broker", "/api/workers", "/api/queues/length"):
+        assert status_of(flower + path) == 401
+        assert status_of(flower + path, "ann:se") == 401
+        assert status_of(flower + path, LOGIN) == 200
+    arguments = " ".join(" ".join(process.cmdline()) for process in up.family())
+    assert "se,cret" not in arguments
+    assert "@127.0.0.1" not in arguments
+
+
+def test_flower_shows_how_long_the_queues_are(up: Up) -> None:
+    """By RabbitMQ's management address; of the queues of those workers that it has seen."""
+    flower = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}/api"
+    request = urllib.request.Request(f"{flower}/queues/length", headers=basic(LOGIN))
+
+    def all_shown() -> bool:
+        assert status_of(f"{flower}/workers?refresh=true", LOGIN) == 200
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return {"ingest", "search", "orthos"} <= {queue["name"] for queue in json.load(answer)["active_queues"]}
+
+    eventually(all_shown)
+
+
+def test_flower_shows_tasks_by_what_they_do(up: Up, tmp_path: Path) -> None:
+    """Every stage by its name, its arguments as corpus and work, never what is in a text or a result."""
+    text = tmp_path / "text.txt"
+    text.write_text("a b, c d, a c, b d")
+    assert crochet("ingest", text, "--wait", **up.with_database).returncode == 0
+    address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}/api/tasks"
+    request = urllib.request.Request(address, headers=basic(LOGIN))
+    stages = {*publish.TASKS.values(), "orthos.store"} - {"search.grow"}  # so few orthos are grown where they are found
+
+    def all_seen() -> bool:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            tasks = json.load(answer).values()
+        steps = [task for task in tasks if task["name"] in {*stages, "search.grow"}]
+        for task in steps:
+            assert re.fullmatch(r"\(corpus \d+, work [0-9a-f-]{36}( and \d+ more)?\)", task["args"]), task["args"]
+        return stages <= {task["name"] for task in steps if task["state"] == "SUCCESS"}
+
+    eventually(all_seen)
+
+
+def test_doctor_asks_a_worker(up: Up) -> None:
+    """Broker, queues, Redis, and an answer that went through all of it."""
+    done = crochet("doctor", **up.with_database)
+    assert done.returncode == 0, done.stdout
+    for line in (
+        r"broker: RabbitMQ [\d.]+ answers",
+        r"queue search: 0 messages waiting, 1 consumer",
+        r"redis: answers",
+    ):
+        assert re.search(f"(?m)^ok     {line}", done.stdout), done.stdout
+    assert re.search(r"(?m)^ok     worker: process \d+ on \S+ answered in \d+ ms$", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("name", ["search", "relay", "api"])
+def test_a_killed_service_comes_back(up: Up, name: str) -> None:
+    """With its own children gone; it is said."""
+    before = len(up.lines)
+    killed = up.child(name)
+    family = [killed, *killed.children(recursive=True)]
+    killed.kill()
+    assert gone(family)
+    up.wait_for(rf"up +\| {name} was ended by SIGKILL; it is started again in \d", before)
+    up.wait_for(rf"{name} +\| .*ready_for_work", before)
+    assert up.child(name).pid != killed.pid
+
+
+def test_a_killed_database_comes_back(up: Up) -> None:
+    """At the same address; what works with it goes on."""
+    before = len(up.lines)
+    [server] = find_processes(cluster_name(up.state / "postgres" / "data"), servers_only=True)
+    os.kill(server, signal.SIGKILL)
+    up.wait_for(r"the private Postgres has died", before)
+    eventually(lambda: crochet("status", **up.with_database).returncode == 0)
+
+
+# ── the end ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ctrl_c_ends_everything(tmp_path: Path, servers: dict[str, str]) -> None:
+    """In order and in time; no process stays, and no server."""
+    up = Up(tmp_path / "state", **servers)
+    try:
+        up.wait_for("everything is ready")
+        family = up.family()
+        began = time.monotonic()
+        assert up.end(signal.SIGINT) == 130, up.said
+        assert time.monotonic() - began < 30
+        assert gone(family)
+        assert not find_processes(cluster_name(tmp_path / "state" / "postgres" / "data"))
+        assert up.lines[-1].endswith("everything has ended\n")
+        assert "killed" not in up.said
+        assert "[internal]" not in up.said
+    finally:
+        up.end(signal.SIGKILL)
+
+
+def test_nothing_survives_a_kill(tmp_path: Path, servers: dict[str, str]) -> None:
+    """Also not the children's children, nor the database, which can be started again at once."""
+    up = Up(tmp_path / "state", "--no-flower", **servers)
+    try:
+        up.wait_for("everything is ready")
+        family = up.family()
+    finally:
+        up.end(signal.SIGKILL)
+    assert gone(family)
+    assert not find_processes(cluster_name(tmp_path / "state" / "postgres" / "data"))
+    assert crochet("status", "--state", tmp_path / "state").returncode == 0
+
+
+def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: services.Postgres) -> None:
+    """A worker that does not move is waited for, and then not. A given database is migrated, and it is said."""
+    settings = {**servers, "CROCHET_DATABASE_URL": postgres.new_database(), "CROCHET_ENVIRONMENT": "production"}
+    with service("up", "--search", 1, **settings) as up:
+        up.wait_for(r"up +\| the schema of the database is migrated: none -> ")
+        up.wait_for(r"up +\| without Flower: CROCHET_FLOWER_AUTH is not set")
+        assert "CROCHET_DATABASE_URL=" not in up.wait_for("everything is ready.*")[0]
+        family = up.family()
+        up.child("search").suspend()
+        up.send(signal.SIGTERM)
+        up.wait_for(r"waiting for search; at the most \d+ s more")
+        assert up.end(signal.SIGTERM) == 143
+        assert "search is killed" in up.said
+        assert gone(family)
+
+
+def test_a_service_that_cannot_start_ends_everything(servers: dict[str, str], distributed_database: str) -> None:
+    """The reason is the last line, with the service's own code and exit code."""
+    with service("api", **servers, CROCHET_DATABASE_URL=distributed_database) as first:
+        first.wait_for("ready_for_work")
+        done = crochet("up", "--no-flower", **servers, CROCHET_DATABASE_URL=distributed_database)
+        refused(done, 2, "invalid_setting", "api does not start", "CROCHET_API_PORT", "Address already in use")
+        assert first.end(signal.SIGTERM) == 0
+
+
+# ── services by themselves ──────────────────────────────────────────────────────────────────────
+
+
+def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, servers: dict[str, str]) -> None:
+    """It says where it is when it is there, and ends with 0."""
+    port = take_port()
+    with service("api", "--port", port, **servers, CROCHET_DATABASE_URL=distributed_database) as api:
+        api.wait_for(rf"ready_for_work.*http://127\.0\.0\.1:{port}")
+        assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
+        assert api.end(signal.SIGTERM) == 0
+    assert "Traceback" not in api.said
+
+
+def test_the_api_does_not_migrate(postgres: services.Postgres, servers: dict[str, str]) -> None:
+    """A database without our schema is refused, by every service but `up`."""
+    url = postgres.new_database()
+    for command in ("api", "relay", "worker"):
+        refused(crochet(command, **servers, CROCHET_DATABASE_URL=url), 4, "schema_unknown", "crochet migrate")
+
+
+def test_what_is_missing_is_named(tmp_path: Path, distributed_database: str) -> None:
+    database = {"CROCHET_DATABASE_URL": distributed_database}
+    none = {"CROCHET_BROKER_URL": "", "CROCHET_DATABASE_URL": ""}
+    refused(crochet("up", "--state", tmp_path, **none), 2, "setting_missing", "CROCHET_BROKER_URL")
+    assert not list(tmp_path.iterdir())  # it was seen before a server was made
+    for command in ("worker", "relay"):
+        refused(crochet(command, **none | database), 2, "setting_missing", "CROCHET_BROKER_URL")
+        refused(crochet(command, **none), 2, "setting_missing", "CROCHET_DATABASE_URL")
+    refused(crochet("api", **none), 2, "setting_missing", "CROCHET_DATABASE_URL")
+    refused(crochet("flower", **none), 2, "setting_missing", "CROCHET_BROKER_URL")
+
+
+def test_flower_without_a_login_stays_at_home(servers: dict[str, str]) -> None:
+    """Not outside development, and not where others can reach it."""
+    refused(crochet("flower", **servers), 2, "setting_missing", "CROCHET_FLOWER_AUTH")
+    home = {**servers, "CROCHET_ENVIRONMENT": "development"}
+    refused(crochet("flower", **home, CROCHET_FLOWER_HOST="0.0.0.0"), 2, "not_on_loopback", "0.0.0.0")
+    with service("flower", **home) as flower:
+        flower.wait_for("ready_for_work")
+        address = f"http://127.0.0.1:{home['CROCHET_FLOWER_PORT']}"
+        assert [status_of(address), status_of(f"{address}/api/workers")] == [200, 401]
+        assert flower.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("command", [["up"], ["worker"], ["relay"]])
+def test_a_broker_that_is_not_there(command: list[str], tmp_path: Path, distributed_database: str) -> None:
+    """It is waited for, for as long as is set; then one line says so."""
+    settings = {
+        "CROCHET_BROKER_URL": f"amqp://a:secret@127.0.0.1:{take_port()}//",
+        "CROCHET_DATABASE_URL": distributed_database,
+        "CROCHET_STARTUP_WAIT": "1",
+    }
+    done = crochet(*command, **settings)
+    refused(done, 4, "broker_unavailable", "CROCHET_BROKER_URL")
+    assert "trying again" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_queue_that_there_is_not(servers: dict[str, str]) -> None:
+    refused(crochet("worker", "--queues", "search,serch", **servers), 2, "usage", "'serch'", "maintenance")
+
+
+def test_a_state_folder_has_one_up(up: Up) -> None:
+    """The second one is refused and leaves the first one alone."""
+    done = crochet("up", "--state", up.state, **up.settings)
+    refused(done, 4, "state_in_use", str(up.pid))
+
+
+def test_doctor_says_what_of_the_services_is_missing(distributed_database: str, servers: dict[str, str]) -> None:
+    """Nothing that runs yet is no error; a server that does not answer is."""
+    settings = {**servers, "CROCHET_DATABASE_URL": distributed_database}
+    fresh = crochet("doctor", **settings)
+    assert fresh.returncode == 0, fresh.stdout
+    assert "queue ingest: not declared yet" in fresh.stdout
+    assert "worker: none takes work from maintenance" in fresh.stdout
+    nowhere = f"127.0.0.1:{take_port()}"
+    away = crochet("doctor", **settings | {"CROCHET_BROKER_URL": f"amqp://a:secret@{nowhere}//"})
+    assert away.returncode == 4
+    assert re.search(r"(?m)^WRONG  broker: .*\[broker_unavailable\]  ->  start RabbitMQ", away.stdout)
+    lost = crochet("doctor", **settings | {"CROCHET_REDIS_URL": f"redis://:secret@{nowhere}/0"})
+    assert lost.returncode == 4
+    assert re.search(r"(?m)^WRONG  redis: .*\[redis_unavailable\]  ->  start Redis", lost.stdout)
+    assert "secret" not in away.stdout + lost.stdout

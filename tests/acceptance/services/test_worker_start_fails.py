@@ -1,0 +1,30 @@
+"""A worker that can do nothing keeps nothing from others."""
+
+from __future__ import annotations
+
+import pytest
+
+from crochet_tasks.engine.geometry import Limits
+from tests.acceptance.conftest import Deploy
+from tests.support import steps
+from tests.support.cluster import accept, check, corpus_of, until, until_closed
+from tests.support.commands import EVERYTHING, RELAY
+from tests.support.faulty import faulty
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+
+def test_a_worker_that_cannot_make_a_process_ready_ends_and_gives_its_messages_back(deploy: Deploy) -> None:
+    """With 1, so that it is started again; long before the lease another one does what it had taken."""
+    deployment = deploy(CROCHET_LEASE="3600")
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        accept(process, corpus, steps.TEXTS[:1])
+        deployment.start(*RELAY)
+        until(lambda: steps.sql(process, "SELECT FROM work WHERE published_at IS NOT NULL"), deployment, 30)
+        barren = deployment.start(*EVERYTHING, program=faulty("barren"))
+        assert deployment.ended(barren, 60) == 1
+        assert "worker_cannot_begin" in deployment.log(barren)
+        deployment.start(*EVERYTHING)
+        until_closed(process, corpus, deployment, 60)
+        check(process, corpus, steps.expected(steps.TEXTS[:1]))

@@ -1,0 +1,62 @@
+"""What is forked does what a program does that Python has started: the other acceptance tests rely on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from crochet_tasks.settings import environment
+from tests.support import forks
+from tests.support.commands import CROCHET
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["run", "-"], 3), (["status"], 2)])
+def test_the_same_is_said_and_returned(arguments: list[str], status: int) -> None:
+    """Arguments, environment and standard input arrive; output, errors and exit status come back, byte for byte."""
+    command, words = [*CROCHET, *arguments], b"..."
+    its = environment(CROCHET_LOCK_TIMEOUT="soon" if arguments == ["status"] else "1")
+    real = subprocess.run(command, cwd=ROOT, env=its, input=words, capture_output=True, timeout=60, check=False)
+    forked = forks.run(command, its, 60, words)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (status, real.stdout.decode(), real.stderr.decode())
+
+
+def test_it_shares_nothing_with_others() -> None:
+    """It has a session and files of its own, is told by its signal, and who forked it can fork the next one."""
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("wb") as nothing:
+        others = [
+            forks.start([*CROCHET, "run", "-"], environment(), reading, nothing.fileno(), nothing.fileno())
+            for _ in range(2)
+        ]
+        assert [os.getsid(one.pid) for one in others] == [one.pid for one in others]
+    os.close(reading)
+    for one in others:
+        hears(one.pid, signal.SIGTERM)
+        assert {int(file.name) for file in Path(f"/proc/{one.pid}/fd").iterdir()} == {0, 1, 2}
+        assert one.poll() is None
+    others[0].send_signal(signal.SIGTERM)
+    assert others[0].wait(60) == 128 + signal.SIGTERM
+    others[1].kill()
+    assert others[1].wait(60) == -signal.SIGKILL
+    os.close(writing)
+
+
+def hears(pid: int, number: signal.Signals) -> None:
+    """Return when it handles this signal."""
+    end = time.monotonic() + 60
+    while not caught(pid) >> (number - 1) & 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def caught(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1], 16)

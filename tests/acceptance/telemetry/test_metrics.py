@@ -1,0 +1,266 @@
+"""What services say about themselves, on real servers: metrics that are the truth, and health that means progress."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from crochet_tasks.app import Process
+from crochet_tasks.broker import queues
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits, shape_name
+from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY
+from tests.support import services, steps
+from tests.support.cluster import Cluster, accept, cluster, corpus_of, until, until_closed
+from tests.support.collectors import Otlp
+from tests.support.commands import CROCHET, EVERYTHING, RELAY
+from tests.support.faulty import faulty
+from tests.support.server import take_port
+
+pytestmark = pytest.mark.acceptance
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Scraped:
+    """The services of a deployment, asked as Prometheus asks them; values of the same series are added up."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, int] = {}
+
+    def start(self, deployment: Cluster, *command: str, **environment: str) -> str:
+        """One that is quick to notice that a child is dead, and to count, and that overlooks cancelled consumers."""
+        port = take_port()
+        name = deployment.start(*command, program=faulty("overlook"), CROCHET_METRICS_PORT=str(port), **environment)
+        self.ports[name] = port
+        return name
+
+    def samples(self, *names: str) -> dict[tuple[str, Labels], float]:
+        found: dict[tuple[str, Labels], float] = defaultdict(float)
+        for name in names or self.ports:
+            answer = httpx.get(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=10)
+            assert answer.status_code == 200
+            for family in text_string_to_metric_families(answer.text):
+                for sample in family.samples:
+                    found[sample.name, tuple(sorted(sample.labels.items()))] += sample.value
+        return found
+
+    def by(self, metric: str, label: str, *names: str, **wanted: str) -> Counter[str]:
+        """The values of a metric by one of its labels, added up over the others."""
+        found: Counter[str] = Counter()
+        for (name, labels), value in self.samples(*names).items():
+            if name == metric and wanted.items() <= dict(labels).items() and value:
+                found[dict(labels)[label]] += int(value)
+        return found
+
+    def value(self, metric: str, *names: str, **labels: str) -> float:
+        found = self.samples(*names).items()
+        return float(sum(v for (name, has), v in found if name == metric and labels.items() <= dict(has).items()))
+
+    @contextmanager
+    def all_the_time(self) -> Iterator[list[str]]:
+        """Scrape without a pause; what went wrong with it."""
+        wrong: list[str] = []
+        stopped = threading.Event()
+
+        def scrape() -> None:
+            while not stopped.is_set():
+                try:
+                    self.samples()
+                except (httpx.HTTPError, AssertionError, ValueError) as error:
+                    wrong.append(repr(error))
+                stopped.wait(0.2)
+
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        try:
+            yield wrong
+        finally:
+            stopped.set()
+            thread.join()
+
+
+def folders(pids: list[int]) -> list[Path]:
+    places = (IN_MEMORY, Path(tempfile.gettempdir()))
+    return [path for pid in pids for place in places for path in place.glob(f"crochet-metrics-{pid}-*")]
+
+
+def pool_children(deployment: Cluster, worker: str) -> list[int]:
+    """The processes that do the work: they are in the worker's session, and what exports is not."""
+    return [pid for pid in deployment.children(worker) if os.getsid(pid) != pid]
+
+
+def reported(collector: Otlp) -> Counter[str]:
+    """Orthos stored, by shape, as the last report to an OTLP address has them."""
+    (resource,) = collector.metrics[-1].resource_metrics
+    (metric,) = [each for each in resource.scope_metrics[0].metrics if each.name == "crochet_orthos_stored"]
+    found: Counter[str] = Counter()
+    for point in metric.sum.data_points:
+        found[{each.key: each.value.string_value for each in point.attributes}["shape"]] += int(point.as_double)
+    return found
+
+
+def health(deployment: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CROCHET_HEALTH_DIR": str(deployment.settings.health_dir)}  # noqa: TID251 - for a child
+    return subprocess.run(
+        [*CROCHET, "health", *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def stored(process: Process, corpus: int) -> Counter[str]:
+    with process.database.transaction() as connection:
+        return Counter({shape_name(s): change.orthos for s, change in corpora.counted(connection, corpus).items()})
+
+
+class Running(NamedTuple):
+    """A deployment, who asks it, and the process of the test on its database."""
+
+    cluster: Cluster
+    scraped: Scraped
+    collector: Otlp
+    process: Process
+    corpus: Corpus
+    vhost: str
+    api: int
+    """its port"""
+    pids: list[int]
+
+
+RELAY_NAME, WORKER_NAME, API_NAME = "1-relay", "2-worker", "3-api"
+
+
+@pytest.fixture(scope="module")
+def running(
+    postgres: services.Postgres,
+    distributed_template: str,
+    rabbitmq: services.RabbitMQ,
+    redis_server: services.Redis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """One deployment for all tests here, in their order: a relay, a worker of two processes, an API."""
+    for server in (postgres, rabbitmq, redis_server):
+        server.start()
+    folder, vhost, port = tmp_path_factory.mktemp("metrics"), rabbitmq.new_vhost(), take_port()
+    environment = {
+        "CROCHET_DATABASE_URL": postgres.new_database(distributed_template),
+        "CROCHET_BROKER_URL": vhost,
+        "CROCHET_REDIS_URL": redis_server.url,
+        "CROCHET_API_PORT": str(port),
+        "CROCHET_HEALTH_DIR": str(folder / "health"),
+    }
+    scraped = Scraped()
+    with Otlp() as collector, cluster(folder, **environment) as made, made.process() as process:
+        scraped.start(made, *RELAY)
+        scraped.start(made, *EVERYTHING, "--concurrency", "2", CROCHET_OTLP_URL=collector.url)
+        scraped.start(made, "api")
+        pids = [each.pid for each in made.processes.values()]
+        until(lambda: all(map(made.ready, scraped.ports)), made, 60)
+        yield Running(made, scraped, collector, process, corpus_of(process, Limits()), vhost, port, pids)
+
+
+def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -> None:
+    """What services have counted is what the database holds; children are forked anew while somebody scrapes."""
+    deployment, scraped, process, corpus = running.cluster, running.scraped, running.process, running.corpus
+    assert len(folders(running.pids)) == 3
+    with scraped.all_the_time() as wrong:
+        accept(process, corpus, steps.TEXTS[:2])
+        until_closed(process, corpus, deployment, 60)
+        until(functools.partial(idle, scraped, time.time()), deployment, 10)
+        victim = pool_children(deployment, WORKER_NAME)[-1]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(set(pool_children(deployment, WORKER_NAME)) - {victim}) == 2, deployment, 10)
+        accept(process, corpus, steps.TEXTS[2:])
+        until_closed(process, corpus, deployment, 60)
+    assert wrong == []
+
+    in_store = stored(process, corpus.id)
+    assert in_store.total() > 0
+    done = Counter(str(kind) for (kind,) in steps.sql(process, "SELECT kind FROM work WHERE state = 'done'"))
+    # The last task may still be saying so.
+    until(lambda: scraped.by("crochet_work_done_total", "kind") == done, deployment, 5)
+    sent = scraped.by("crochet_messages_published_total", "task")
+    until(lambda: scraped.by("crochet_tasks_total", "task") == sent, deployment, 5)
+    assert scraped.by("crochet_orthos_stored_total", "shape") == in_store
+    assert scraped.by("crochet_tasks_total", "outcome").keys() == {"done"}
+    assert scraped.value("crochet_text_version_seconds_count") == len(steps.TEXTS)
+    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {
+        "main": 1,
+        "children": 2,
+        "exporter": 2,
+    }  # it and its keeper
+
+
+def idle(scraped: Scraped, since: float) -> bool:
+    """Whether the worker has looked at itself since then, and held nothing: who is killed now takes nothing with it."""
+    looked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
+    return looked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
+
+
+def test_the_census_is_what_the_store_holds(running: Running) -> None:
+    """It comes a moment later."""
+    deployment, scraped = running.cluster, running.scraped
+    in_store = stored(running.process, running.corpus.id)
+    until(lambda: scraped.by("crochet_orthos", "shape", RELAY_NAME) == in_store, deployment, 30)
+    until(lambda: scraped.value("crochet_text_closed_seconds_count") == len(steps.TEXTS), deployment, 30)
+    assert scraped.value("crochet_work_open", RELAY_NAME) == 0
+    assert scraped.value("crochet_corpora_unclosed", RELAY_NAME) == 0
+    assert scraped.value("crochet_versions", RELAY_NAME) == len(steps.TEXTS)
+    assert all(scraped.value("crochet_queue_consumers", RELAY_NAME, queue=name) > 0 for name in queues.WORK)
+
+
+def test_requests_are_counted_by_route_and_problems_by_code(running: Running) -> None:
+    """Not by path."""
+    for path in ("/health/live", "/health/live", "/v1/nothing/here", "/v1/corpora"):
+        httpx.get(f"http://127.0.0.1:{running.api}{path}")
+    counted = running.scraped.by("http_server_request_duration_seconds_count", "http_route", API_NAME)
+    assert counted == {"/health/live": 2, "none": 1, "/v1/corpora": 1}
+    problems = running.scraped.by("crochet_api_problems_total", "code", API_NAME)
+    assert problems == {"unauthorized": 1, "route_unknown": 1}
+
+
+def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running, rabbitmq: services.RabbitMQ) -> None:
+    """Queues are deleted under a worker that overlooks it, as Celery does now and then; it is to be started again."""
+    deployment, process, corpus = running.cluster, running.process, running.corpus
+    well = health(deployment)
+    assert [line.split()[0] for line in well.stdout.splitlines()] == ["relay", "worker[all]"]
+    assert (well.returncode, well.stderr) == (0, "")
+    in_store = stored(process, corpus.id)
+    for name in queues.WORK:
+        rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
+    assert deployment.ended(WORKER_NAME, 30) == 1
+    assert "worker_consumes_no_more" in deployment.log(WORKER_NAME)
+    until(lambda: not folders(running.pids[1:2]), deployment, 10)
+    assert reported(running.collector) == in_store  # when it ended, though nobody had asked for a report
+    accept(process, corpus, [MORE])
+    deployment.start_again(WORKER_NAME)
+    until_closed(process, corpus, deployment, 60)
+    assert steps.stored(process, corpus) == steps.expected([*steps.TEXTS, MORE])
+
+
+MORE = "s t, u v, s u, t v"
+
+
+def test_nothing_is_left_of_a_service_however_it_ends(running: Running) -> None:
+    """The last test of this deployment: it ends it."""
+    deployment = running.cluster
+    deployment.terminate(API_NAME)
+    assert deployment.ended(API_NAME, 30) == 0
+    for name in list(deployment.processes):
+        deployment.kill(name)
+    until(lambda: not folders(running.pids), deployment, 10)
+    assert health(deployment).returncode == 1

@@ -1,0 +1,127 @@
+"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from api import create_app
+from crochet_tasks.cli import program
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.settings import Settings
+
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def typed(
+    distributed_database: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Typed:
+    """Types `crochet keys ...`: its exit status and what it wrote to standard output and error."""
+    monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = program._outcome(["keys", *arguments], debug=False)
+        out, err = capfdbinary.readouterr()
+        return status, out.decode(), err.decode()
+
+    return run
+
+
+def listed(typed: Typed) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(typed("list", "--json")[1])["keys"]
+    return found
+
+
+def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
+    """Made, used, rotated with grace, revoked: what the list says is what the API does with it."""
+    app = create_app(Settings(database_url=SecretStr(distributed_database)))
+
+    def answer(key: str) -> int:
+        return app.test_client().get("/v1/corpora", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    try:
+        status, out, err = typed(
+            "create", "pages", "--scope", "write", "--tenant", "north", "--new-tenant", "--days", "2"
+        )
+        first = out.strip()
+        prefix = first.split("_")[1]
+        assert status == 0
+        assert prefix in err
+        assert first not in err
+        assert answer(first) == 200
+        status, out, _ = typed("list", "--tenant", "north")
+        assert (status, first in out) == (0, False)
+        assert out.startswith(f"{prefix}  good  north  write  standard  used ")
+
+        second = typed("rotate", prefix, "--grace", "60")[1].strip()
+        assert (answer(first), answer(second)) == (200, 200)
+        old, new = listed(typed)
+        assert (old["state"], new["state"], new["scopes"], new["tenant"]) == ("good", "good", ["write"], "north")
+        assert old["expires_at"] < new["expires_at"]
+
+        assert json.loads(typed("revoke", second.split("_")[1], "--json")[1])["state"] == "revoked"
+        assert (answer(first), answer(second)) == (200, 401)
+    finally:
+        from api import process
+
+        process.close(app)
+
+
+def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
+    """Oldest first, the newest of them; of a key, of a tenant, since a moment. What others have said does no harm."""
+    north, south = (typed("create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south"))
+    typed("revoke", south)
+    made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}
+    with contextlib.closing(Database(distributed_database, Settings())) as database, database.transaction() as opened:
+        access.note(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
+
+    def told(*options: str) -> list[tuple[str, str | None]]:
+        lines = json.loads(typed("log", "--json", *options)[1])["lines"]
+        return [(line["what"], line["tenant"]) for line in lines]
+
+    refused = ("refused.unauthorized", None)
+    assert told() == [("key.created", "north"), ("key.created", "south"), ("key.revoked", "south"), refused]
+    assert told("--limit", "2") == [("key.revoked", "south"), refused]
+    assert told("--key", north) == [("key.created", "north"), refused]
+    assert told("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
+    assert told("--since", "2999-01-01") == []
+    assert told("--since", "2020-01-01", "--limit", "1") == [refused]
+    out = typed("log", "--limit", "1")[1]
+    assert "  refused.unauthorized  -  -  " in out
+    assert r'address="10.0.0.1" path="/\u001b[2J"' in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "status"),
+    [
+        (["create", "x", "--tenant", "nobody"], "tenant_unknown", 2),
+        (["log", "--tenant", "nobody"], "tenant_unknown", 2),
+        (["log", "--since", "once"], "usage", 2),
+        (["create", "a\nb"], "invalid_request", 2),
+        (["create", "x", "--scope", "all"], "usage", 2),
+        (["revoke", "aaaaaaaaaa"], "key_unknown", 2),
+        (["rotate", "crk_aaaaaaaaaa_" + 43 * "s"], "key_unknown", 2),
+    ],
+)
+def test_what_is_wrong_is_said(typed: Typed, arguments: list[str], code: str, status: int) -> None:
+    """In one line, with its code and without a secret that was given in the wrong place; and nothing is made."""
+    found, out, err = typed(*arguments)
+    assert (found, out) == (status, "")
+    assert f"[{code}]" in err
+    assert 43 * "s" not in err
+    assert listed(typed) == []
+
+
+def test_keys_are_kept_with_the_deployment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its database there is nothing to make keys in, and a private one would be no use."""
+    monkeypatch.delenv("CROCHET_DATABASE_URL", raising=False)
+    assert program._outcome(["keys", "list"], debug=False) == 2
+    assert "[setting_missing]" in capsys.readouterr().err

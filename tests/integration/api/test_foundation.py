@@ -1,0 +1,376 @@
+"""What every request passes: its form, its id, headers, compression."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import io
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
+from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
+
+from api import middleware
+from crochet_tasks.app import Process
+from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt, requests
+from crochet_tasks.settings import Settings
+from tests.support import steps
+from tests.support.api import SETTINGS, Api, listening, made, made_again
+
+pytestmark = pytest.mark.integration
+
+
+JSON = "application/json"
+
+
+class Wire:
+    """Asks over a real connection, with a key; a body that is an iterator goes in chunks."""
+
+    def __init__(self, connection: http.client.HTTPConnection, key: str) -> None:
+        self._connection, self._key = connection, key
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | Iterator[bytes] = b""
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        authorized = {"Authorization": f"Bearer {self._key}", **headers}
+        self._connection.request(method, path, body, authorized, encode_chunked=not isinstance(body, bytes))
+        answer = self._connection.getresponse()
+        told = answer.read()
+        if answer.status >= 400:
+            self._connection.close()  # what is left of the body is in the way of the next request
+        return answer, told
+
+
+@contextlib.contextmanager
+def wired(api: Api, scope: str) -> Iterator[Wire]:
+    with (
+        listening(api) as url,
+        contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection,
+    ):
+        yield Wire(connection, api.keys[scope])
+
+
+@pytest.fixture
+def wire(api: Api) -> Iterator[Wire]:
+    """An administrator's, to an API with the corpus `genesis`."""
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    with wired(api, "admin") as wire:
+        yield wire
+
+
+# ── the form of requests ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code", "status"),
+    [
+        (b"{", "application/json", "malformed_request", 400),
+        (b"", "application/json", "malformed_request", 400),
+        (b"\xff\xfe", "application/json", "malformed_request", 400),
+        ('{"scopes": ["read"]}'.encode("utf-16"), "application/json", "malformed_request", 400),
+        (r'{"scopes": ["\u0000"]}'.encode("utf-32-le"), "application/json", "malformed_request", 400),
+        (b'{"scopes": ["\0"]}', "application/json", "malformed_request", 400),
+        (b"[" * 100_000, "application/json", "malformed_request", 400),
+        (b"[]", "application/json", "invalid_request", 422),
+        (b'"{}"', "application/json", "invalid_request", 422),
+        (b"null", "application/json", "invalid_request", 422),
+        (b'{"scopes": ["read"], "tenant": 2}', "application/json", "invalid_request", 422),
+        (b'{"scopes": ["root"]}', "application/json", "invalid_request", 422),
+        (b'{"scopes": ["\\u0000"]}', "application/json", "invalid_request", 422),
+        (b'{"scopes": ["\\ud800"]}', "application/json", "invalid_request", 422),
+        (b"{}", "text/plain", "wrong_content_type", 415),
+        (b"{}", None, "wrong_content_type", 415),
+        (b"a=b", "application/x-www-form-urlencoded", "wrong_content_type", 415),
+    ],
+)
+def test_bodies_that_are_refused(api: Api, body: bytes, content_type: str | None, code: str, status: int) -> None:
+    """Each with its own code, and no value of the body is repeated."""
+    answer = api.read.post("/v1/tokens", data=body, content_type=content_type)
+    api.problem(answer, code, status)
+    assert b"root" not in answer.data
+
+
+def test_a_literal_backslash_is_no_nul(api: Api) -> None:
+    """What only looks like an escaped NUL is left to the route."""
+    answer = api.read.post("/v1/tokens", data=rb'{"\\u0000": 1}', content_type="application/json")
+    assert api.problem(answer, "invalid_request", 422)["errors"][0]["where"] == "/\\u0000"
+
+
+def test_faults_are_named_one_by_one(api: Api) -> None:
+    """A program can tell what is wrong where."""
+    answer = api.read.post("/v1/tokens", json={"scopes": ["read", "x"], "more": 1})
+    faults = api.problem(answer, "invalid_request", 422)["errors"]
+    assert [(fault["where"], fault["code"]) for fault in faults] == [
+        ("/scopes/1", "literal_error"),
+        ("/more", "extra_forbidden"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/nix", "/v1/%00", "/v1/tokens/..%2f..", "/v1/tokens?a=%00", "/problems/%ff", "/docs/js/../.."]
+)
+def test_addresses_of_nothing(api: Api, path: str) -> None:
+    """They are problems, whatever is in them."""
+    answer = api.read.get(path)
+    assert answer.status_code in (404, 405, 422)
+    assert answer.mimetype == "application/problem+json"
+
+
+def test_no_route_passes_over_parameters(api: Api) -> None:
+    """That it does not know: also where it takes none. A browser that asks whether it may is no reader of them."""
+    for rule in api.app.url_map.iter_rules():
+        path = re.sub("<[^>]+>", "x", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"} if path.startswith("/v1/") else ():
+            body: dict[str, Any] | None = None if method == "GET" else {}
+            problem = api.problem(api.admin.open(f"{path}?nix=1", method=method, json=body), "invalid_request", 422)
+            assert ("/nix", "extra_forbidden") in [(fault["where"], fault["code"]) for fault in problem["errors"]]
+    assert api.nobody.options("/v1/corpora?nix=1").status_code == 200
+
+
+def test_wrong_method(api: Api) -> None:
+    """The answer says which ones there are."""
+    answer = api.read.put("/v1/tokens")
+    api.problem(answer, "method_not_allowed", 405)
+    assert set(answer.headers["Allow"].split(", ")) == {"DELETE", "OPTIONS", "POST"}
+    assert api.nobody.options("/v1/tokens").status_code == 200
+
+
+def test_too_large(process: Process) -> None:
+    """What says that it is too large is not read."""
+    api = made(process, Settings(**SETTINGS, max_text_bytes=1))
+    answer = api.read.post("/v1/tokens", data=b" " * 70_000 + b"{}", content_type="application/json")
+    api.problem(answer, "request_too_large", 413)
+
+
+def test_too_large_in_chunks(process: Process) -> None:
+    """Nobody takes the beginning of a body for the whole, however good it looks; one that just fits is taken."""
+    api = made(process, Settings(**SETTINGS, max_text_bytes=1))
+    limit = api.app.config["MAX_CONTENT_LENGTH"]
+    bodies = (b"{}".ljust(limit + 70_000), b"{}".ljust(limit) + b"x", b"{}".ljust(limit + 1), b"{}".ljust(limit))
+    with wired(api, "read") as wire:
+        for body in bodies:
+            answer, told = wire.ask("POST", "/v1/tokens", {"Content-Type": JSON}, iter([body[:60_000], body[60_000:]]))
+            code = json.loads(told).get("code")
+            assert (answer.status, code) == ((201, None) if len(body) == limit else (413, "request_too_large"))
+
+
+@pytest.mark.parametrize(
+    ("announced", "sent"),
+    [
+        ("Content-Length: 100", b"the sea"),
+        ("Transfer-Encoding: chunked", b"7\r\nthe sea\r\n"),
+        ("Transfer-Encoding: chunked", b"7\r\nthe s"),
+        ("Transfer-Encoding: chunked", b"zz\r\nthe sea\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_that_breaks_off_is_none(api: Api, announced: str, sent: bytes) -> None:
+    """Its beginning is not taken for a text: a connection that is cut has done nothing."""
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    head = f"POST / HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n".encode()
+    arrived = next(RequestParser(Config(), iter([head + sent]), ("127.0.0.1", 1)))  # as the gateway reads it
+    name, value = announced.split(": ")
+    environ = {"wsgi.input": arrived.body, "wsgi.input_terminated": True}
+    answer = api.write.post(
+        "/v1/corpora/genesis/texts?title=t",
+        content_type="text/plain",
+        headers={name: value},
+        environ_overrides={**environ, **({"CONTENT_LENGTH": value} if name == "Content-Length" else {})},
+    )
+    api.problem(answer, "malformed_request", 400)
+    assert steps.sql(api.process, "SELECT count(*) FROM texts") == [(0,)]
+
+
+EVIL = "%0d%0aX-Evil:%201%0d%0a%0d%0a<script>"
+GIVEN: list[tuple[str, str, dict[str, str]]] = [
+    ("GET", f"/{EVIL}", {}),
+    ("GET", f"/v1/corpora/{EVIL}", {}),
+    ("GET", f"/v1/corpora/genesis/orthos/{EVIL}", {}),
+    ("GET", f"/v1/corpora/genesis/orthos?shape={EVIL}", {"Accept": "application/x-ndjson"}),
+    ("GET", f"/problems/{EVIL}", {}),
+    ("GET", f"/docs/{EVIL}", {}),
+    ("PUT", f"/v1/corpora/{EVIL}", {}),
+    ("POST", f"/v1/corpora/genesis/texts?title={EVIL}", {"Content-Type": "text/plain"}),
+    ("POST", "/v1/corpora/genesis/texts?title=t", {"Content-Type": "text/plain", "Idempotency-Key": "a\tX-Evil:1"}),
+    ("GET", "/v1/corpora", {"X-Request-ID": "12345678\tX-Evil: 1"}),
+    ("GET", "/v1/corpora", {"If-None-Match": '"a\tX-Evil: 1"'}),
+    ("GET", "/v1/corpora", {"Origin": "https://a.example\tX-Evil: 1"}),
+]
+
+
+def test_nothing_given_becomes_a_header(wire: Wire) -> None:
+    """Whatever is in an address or a header, the answer has the headers that it has otherwise, and shows no page."""
+    for method, path, headers in GIVEN:
+        answer, body = wire.ask(method, path, headers, b"the sea" if method == "POST" else b"")
+        assert 200 <= answer.status < 500
+        assert not [name for name, value in answer.getheaders() if "evil" in f"{name}{value}".lower()], path
+        assert answer.headers.get_content_type() in (JSON, "application/problem+json", "application/x-ndjson"), path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        json.loads(body or b"{}")
+
+
+class Slow(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        time.sleep(0.02)
+        return super().read(min(1, size or 1))
+
+
+def test_slow_bodies_are_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body has so much time altogether, however regularly a part of it comes."""
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.2)
+    body = {"wsgi.input": Slow(b" " * 1000), "CONTENT_LENGTH": "1000", "CONTENT_TYPE": "application/json"}
+    began = time.monotonic()
+    api.problem(api.read.post("/v1/tokens", environ_overrides=body), "request_timed_out", 408)
+    assert time.monotonic() - began < 5
+
+
+# ── errors ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (RuntimeError("hunter2"), "internal", 500),
+        (StoreCorrupt(problem="hunter2"), "store_corrupt", 500),
+        (DatabaseUnavailable(reason="hunter2"), "database_unavailable", 503),
+    ],
+)
+def test_nothing_of_the_inside_goes_out(
+    api: Api,
+    error: Exception,
+    code: str,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Clients get a code and the request's id; the log has the rest."""
+
+    def fails() -> str:
+        raise error
+
+    api.app.add_url_rule("/fails", "fails", fails)
+    answer = api.nobody.get("/fails")
+    api.problem(answer, code, status)
+    assert b"hunter2" not in answer.data
+    assert b"Traceback" not in answer.data
+    assert any("hunter2" in f"{vars(line)}" for line in caplog.records)
+    assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+def test_every_problem_is_explained(api: Api) -> None:
+    """The type of a problem is an address where it is."""
+    for code, kind in requests.kinds().items():
+        assert api.nobody.get(f"/problems/{code}").get_json()["status"] == kind.status
+    api.problem(api.nobody.get("/problems/nix"), "not_found", 404)
+
+
+def test_codes_are_one_kind_each() -> None:
+    """A program that knows a code knows its status."""
+    kinds = [CrochetError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    codes = [kind.code for kind in kinds if "code" in vars(kind)]
+    assert len(codes) == len(set(codes))
+
+
+# ── ids, headers, compression ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("abc-1234.X:y_z", True), ("short", False), ("x" * 129, False), ("a b c d e f", False), ("é" * 9, False)],
+)
+def test_request_ids(api: Api, given: str, kept: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """One that is safe to log is kept, others are replaced; two requests never share one by themselves."""
+    caplog.set_level(logging.INFO)
+    one, two = (api.nobody.get("/docs", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2))
+    assert (one == given) is kept
+    assert (one == two) is kept
+    logged = [line.__dict__ for line in caplog.records if line.name == "api.access"]
+    assert {(line["msg"], line["method"], line["path"], line["status"]) for line in logged} == {
+        ("request", "GET", "/docs", 200)
+    }
+
+
+def test_headers(api: Api) -> None:
+    """Answers are not kept, not framed, not sniffed; HTTPS is insisted on only where it was used."""
+    answer = api.read.get("/nix")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Strict-Transport-Security" not in answer.headers
+    assert "Strict-Transport-Security" in api.read.get("/nix", base_url="https://localhost").headers
+    assert "Access-Control-Allow-Origin" not in api.read.get("/nix", headers={"Origin": "https://a.example"}).headers
+
+
+def test_large_answers_are_compressed(api: Api) -> None:
+    """For those who take it, and none is sent twice as another's."""
+    plain = api.nobody.get("/openapi.json")
+    small = api.nobody.get("/openapi.json", headers={"Accept-Encoding": "gzip, br"})
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(small.data) == plain.data
+    assert int(small.headers["Content-Length"]) == len(small.data) < len(plain.data) / 3
+    assert plain.headers["Vary"] == small.headers["Vary"] == "Accept-Encoding"
+    for refused in ("identity", "gzip;q=0", "br"):
+        assert "Content-Encoding" not in api.nobody.get("/openapi.json", headers={"Accept-Encoding": refused}).headers
+    assert "Content-Encoding" not in api.nobody.get("/health/live", headers={"Accept-Encoding": "gzip"}).headers
+
+
+def test_tags_of_compressed_answers(wire: Wire) -> None:
+    """A strong ETag is that of the very bytes, so it comes with those; what is compressed has a weak one. Both fit."""
+    patched = {"Content-Type": "application/merge-patch+json", "If-Match": "*"}
+    wire.ask("PATCH", "/v1/corpora/genesis", patched, json.dumps({"description": "word " * 400}).encode())
+    for number in range(30):
+        body = json.dumps({"name": f"corpus-{number}"}).encode()
+        wire.ask("POST", "/v1/corpora", {"Content-Type": JSON}, body)
+    for path, weak in (("/v1/corpora/genesis", False), ("/v1/corpora", True)):
+        plain, _ = wire.ask("GET", path, {})
+        small, _ = wire.ask("GET", path, {"Accept-Encoding": "gzip"})
+        assert (small.headers["Content-Encoding"] == "gzip", small.headers["ETag"].startswith("W/")) == (weak, weak)
+        assert plain.headers["ETag"] == small.headers["ETag"]
+        assert (small.headers["Vary"] == "Accept-Encoding") is weak
+        for accepted in ("gzip", "identity"):
+            again, nothing = wire.ask(
+                "GET", path, {"Accept-Encoding": accepted, "If-None-Match": small.headers["ETag"]}
+            )
+            assert (again.status, nothing) == (304, b"")
+    tag = wire.ask("GET", "/v1/corpora/genesis", {"Accept-Encoding": "gzip"})[0].headers["ETag"]
+    changed = {**patched, "If-Match": tag, "Accept-Encoding": "gzip"}
+    assert [wire.ask("PATCH", "/v1/corpora/genesis", changed, b'{"budget": 7}')[0].status for _ in range(2)] == [
+        200,
+        412,
+    ]
+
+
+def test_pages_of_these_origins_may_ask(process: Process) -> None:
+    """And no others; the question whether they may needs no key."""
+    api = made(process, Settings(**SETTINGS, api_origins="https://a.example,https://b.example"))
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for origin, may in (("https://b.example", True), ("https://c.example", False), ("https://b.example.evil", False)):
+        answer = api.nobody.options("/v1/tokens", headers={"Origin": origin, **asked})
+        assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is may
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+    asked["Access-Control-Request-Headers"] = "x-crochet-date, x-crochet-signature"
+    answer = api.nobody.options("/v1/corpora/a", headers={"Origin": "https://a.example", **asked})
+    assert "x-crochet-signature" in answer.headers["Access-Control-Allow-Headers"]
+    answer = api.read.get("/v1/corpora", headers={"Origin": "https://a.example"})
+    assert "X-Crochet-Version" in answer.headers["Access-Control-Expose-Headers"]
+    for pattern in ("https://*.a.example", "https://(a|b).example", "https://a.example$"):
+        with pytest.raises(InvalidSetting):
+            Settings.load(api_origins=pattern)
+
+
+def test_proxies_are_believed_only_where_there_are_some(process: Process) -> None:
+    """The address that counts is that of the client, as far as it is known."""
+    for proxies, seen in ((0, "127.0.0.1"), (1, "10.0.0.2")):
+        api = made_again(process, Settings(**SETTINGS, api_proxies=proxies))
+        from flask import request
+
+        api.app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
+        answer = api.nobody.get("/address", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"})
+        assert answer.text == seen

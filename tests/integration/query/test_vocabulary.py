@@ -1,0 +1,85 @@
+"""The context against the oracle: words and phrases, and what waits on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crochet_tasks.app import Process
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.errors import PhraseUnknown
+from crochet_tasks.query.catalog import Catalog
+from tests.support import oracle, steps
+from tests.support.catalog import ALL, MORE, SECRET, Look, all_waiting, best_first, joined, pages
+from tests.support.steps import TEXTS, ingest_all
+
+pytestmark = pytest.mark.integration
+
+
+def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) -> None:
+    said = oracle.phrases(TEXTS, 8)
+    words = sorted((phrase[0], born) for phrase, born in said.items() if len(phrase) == 1)
+    for limit in (1, 4, 1000):
+        read: list[tuple[str, int]] = []
+        cursor = None
+        while True:
+            page = catalog.vocabulary(*look.args, limit=limit, cursor=cursor)
+            read += page.words
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert read == words
+    assert [word for word, _ in catalog.vocabulary(*look.args, "A").words] == ["a"]
+    assert catalog.vocabulary(*look.args, "zz").words == []
+    for prefix in [(), *said]:
+        longer = sorted(phrase for phrase in said if phrase[:-1] == prefix)
+        found, cursor = [], None
+        while True:
+            some = catalog.phrases(*look.args, prefix, 2, cursor)
+            found += some.phrases
+            cursor = some.next_cursor
+            if cursor is None:
+                break
+        follow = [sum(1 for other in said if other[:-1] == phrase) for phrase in longer]
+        assert [tuple(one) for one in found] == [(p, said[p], n) for p, n in zip(longer, follow, strict=True)]
+        assert (some.prefix, some.born) == (prefix, said.get(prefix, 0))
+    with pytest.raises(PhraseUnknown):
+        catalog.phrases(*look.args, ["a", "a"])
+
+
+def test_an_older_snapshot_shows_its_own_version(
+    catalog: Catalog, process: Process, closed: Corpus, look: Look
+) -> None:
+    words, phrases = catalog.vocabulary(*look.args), catalog.phrases(*look.args, ["b"])
+    waiting = all_waiting(catalog, look)
+    ingest_all(closed, [MORE])
+    with process.database.snapshot() as connection:
+        newer = Look(connection, closed)
+        assert len(catalog.vocabulary(*newer.args).words) > len(words.words)
+        assert joined(pages(catalog, newer, 100)) == best_first([*TEXTS, MORE])
+        assert all_waiting(catalog, newer) == all_waiting(Catalog(process, SECRET), newer)
+        assert all_waiting(catalog, newer) != waiting
+    assert all_waiting(catalog, look) == waiting
+    assert catalog.vocabulary(*look.args) == words
+    assert catalog.phrases(*look.args, ["b"]) == phrases
+    assert joined(pages(catalog, look, 100)) == ALL
+    assert not catalog.check(*look.args, [[["a", "b"], ["x", "z"]]]).results[0].stored
+
+
+def test_what_waits_on_a_phrase_is_what_the_remediations_say(catalog: Catalog, look: Look, process: Process) -> None:
+    index = catalog.store.index(*look.args)
+    rows = steps.sql(
+        process,
+        "SELECT id, sides, count, phrases FROM batches JOIN remediations ON batch = id WHERE corpus = :c ORDER BY id",
+        c=look.corpus.id,
+    )
+    waits = [(row, set(np.frombuffer(bytes(row[3]), "<i4").tolist())) for row in rows]  # type: ignore[call-overload]
+    for node in range(1, index.nodes):
+        found = catalog.waiting_on(*look.args, index.phrase(node), 2)
+        due = [row for row, phrases in waits if node in phrases]
+        assert [batch.id for batch in found.batches] == [row[0] for row in due[:2]]
+        assert found.more == max(0, len(due) - 2)
+        assert sum(shape.batches for shape in found.shapes) == len(due)
+        assert sum(shape.orthos for shape in found.shapes) == sum(row[2] for row in due)  # type: ignore[misc]
+    with pytest.raises(PhraseUnknown):
+        catalog.waiting_on(*look.args, ["none"])

@@ -1,0 +1,76 @@
+"""Which texts a relay's census counts as closed: all that were not when it looked before, and none twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from crochet_tasks import publish
+from crochet_tasks.app import Process
+from crochet_tasks.services.census import Counting
+from crochet_tasks.telemetry import metrics
+from tests.support import steps
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def ages(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How old each text was that was counted as closed."""
+    told: list[float] = []
+    monkeypatch.setattr(metrics.TEXT_CLOSED, "observe", told.append)
+    return told
+
+
+def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Process, ages: list[float]) -> None:
+    """Though no look ever saw work of it; what was closed before the first look does not, whenever that was."""
+    steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:1])
+    counting = Counting(process)
+    counting.count()
+    assert ages == []
+    steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:2])
+    counting.count()
+    assert len(ages) == 2
+    counting.count()
+    assert len(ages) == 2
+
+
+def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Process, ages: list[float]) -> None:
+    """Also those whose work was done before the first look at it, which found only that of a later one."""
+    counting = Counting(process)
+    counting.count()
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, steps.TEXTS[:2])
+    steps.accept(corpus, steps.TEXTS[2])
+    while publish.publish_next(corpus.id)[0].kind != "context":
+        pass
+    counting.count()
+    assert ages == []
+    steps.run(corpus)
+    counting.count()
+    assert len(ages) == 3
+
+
+PUBLISHED = """
+INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, size, published_at)
+SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, ARRAY[2, 1 + number], 1,
+       now() - make_interval(secs => :ago * number)
+  FROM generate_series(1, 3) AS number
+"""
+
+
+def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight and what is overdue, which is 0 again when it is not any more."""
+    told: dict[tuple[str, ...], float] = {}
+    for gauge in (metrics.OPEN, metrics.OVERDUE):
+        name = gauge.declared.name
+        monkeypatch.setattr(gauge, "set", lambda value, of=name, **labels: told.update({(of, *labels.values()): value}))
+    counting, lease = Counting(process), process.settings.lease
+    steps.sql(process, PUBLISHED, corpus=steps.new_corpus(process).id, ago=0.4 * lease)
+    counting.count()
+    for shape, overdue in (("2x2", 0), ("2x3", 0), ("2x4", 1)):
+        assert told.pop(("crochet_work_open", "grow", shape, "published")) == 1
+        assert told.pop(("crochet_work_overdue", "grow", shape)) == overdue
+    assert told == {}
+    steps.sql(process, "DELETE FROM work")
+    counting.count()
+    assert set(told.values()) == {0}

@@ -1,0 +1,190 @@
+"""A deployment of real processes on real servers: started, killed and looked at by acceptance tests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from crochet_tasks import app, ingest
+from crochet_tasks.app import Process
+from crochet_tasks.db import corpora, outbox
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import Unavailable
+from crochet_tasks.services.serving import READY
+from crochet_tasks.settings import Settings
+from crochet_tasks.verify import verify
+from tests.support import forks, steps
+from tests.support.commands import CROCHET, SEARCH, WHOLE
+from tests.support.oracle import Ortho
+from tests.support.paths import ROOT
+
+QUICK = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
+
+
+class Started(NamedTuple):
+    """How a process was started, to start another one like it."""
+
+    program: Sequence[str]
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class Cluster:
+    """Processes with one configuration. Each has a name and a log file; what is left is killed at the end.
+
+    `forked` ones start in no time (tests/support/forks.py) and share with each other what they have imported.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> None:
+        self.folder = folder
+        self._forked = forked
+        self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
+        own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}  # killed ones leave folders there
+        self._environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
+        self._numbers = itertools.count(1)
+        self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}
+        self._started: dict[str, Started] = {}
+
+    def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
+        """Start a process; its name."""
+        name = f"{next(self._numbers)}-{command[0]}"
+        arguments, its = [*program, *command], {**self._environment, **environment}
+        with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            if self._forked:
+                self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
+            else:
+                self.processes[name] = subprocess.Popen(
+                    arguments, cwd=ROOT, env=its, stdin=nothing, stdout=log, stderr=log, start_new_session=True
+                )
+        self._started[name] = Started(program, command, environment)
+        return name
+
+    def start_whole(self, searchers: int = 1, *, program: Sequence[str] = CROCHET) -> list[str]:
+        """One of each process and as many that search; their names, in the order of WHOLE."""
+        return [self.start(*command, program=program) for command in (*WHOLE, *[SEARCH] * (searchers - 1))]
+
+    def start_again(self, name: str) -> str:
+        """Start a process like one that there was; its name."""
+        like = self._started[name]
+        return self.start(*like.command, program=like.program, **like.environment)
+
+    def start_dead(self) -> list[str]:
+        """What a supervisor does: start again what has ended; the names of those that had."""
+        dead = [name for name, process in self.processes.items() if process.poll() is not None]
+        for name in dead:
+            self.kill(name)  # of its children some may still be there
+            self.start_again(name)
+        return dead
+
+    def ready(self, name: str) -> bool:
+        """Whether a process has said that it serves."""
+        return READY in self.log(name)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process and to all its children, as when a machine is lost."""
+        process = self.processes[name]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # each has a session, and so a group, of its own
+        process.wait()
+        del self.processes[name]
+
+    def children(self, name: str) -> list[int]:
+        """The processes that a process has started, in the order of their ids."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.processes[name].pid).children(recursive=True)
+            return sorted(child.pid for child in found)
+        return []
+
+    def terminate(self, name: str, number: int = signal.SIGTERM) -> None:
+        self.processes[name].send_signal(number)
+
+    def ended(self, name: str, seconds: float) -> int:
+        """Wait for a process to end; its exit status."""
+        status = self.processes[name].wait(seconds)
+        del self.processes[name]
+        return status
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def logs(self) -> str:
+        """The ends of all logs, for the report of a failed test."""
+        return "\n".join(
+            f"── {path.name}\n{''.join(path.read_text(errors='replace').splitlines(keepends=True)[-15:])}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
+
+    # ── the corpus that it works on ─────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def process(self) -> Iterator[Process]:
+        """What tasks find with `app.here()`, on this deployment's database: to accept texts and to look."""
+        assert self.settings.database_url is not None
+        with app.process(self.settings, self.settings.database_url.get_secret_value()) as process:
+            yield process
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, forked: bool = False, /, **environment: str) -> Iterator[Cluster]:
+    """A deployment on these addresses, with short leases and pauses; all its processes are gone at the end."""
+    made = Cluster(folder, {**QUICK, **environment}, forked=forked)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
+    """Accept texts, in order; nothing is published: that is the relay's."""
+    for number, body in enumerate(texts):
+        ingest.accept(corpus, f"text {number}", body)
+
+
+def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: float) -> None:
+    """Wait until no work of the corpus is open; also where the database is away meanwhile."""
+    until(lambda: closed(process, corpus), cluster, seconds)
+
+
+def closed(process: Process, corpus: Corpus) -> bool:
+    try:
+        with process.database.transaction() as connection:
+            states = outbox.states(connection, corpus.id)
+            waiting = steps.sql(process, "SELECT FROM texts WHERE state IN ('accepted', 'ingested')")
+    except Unavailable:
+        return False
+    return states.open == 0 and not waiting
+
+
+def until(condition: Callable[[], object], cluster: Cluster, seconds: float, pause: float = 0.05) -> None:
+    """Wait for something, looking so often; what the processes said is in the error when it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"it did not come about in {seconds} s\n{cluster.logs()}")
+        time.sleep(pause)
+
+
+def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:
+    """The store holds exactly these orthos, each once, and everything about it is sound."""
+    assert verify(process, corpus, closure=True) == []
+    assert steps.stored(process, corpus) == expected
+
+
+def corpus_of(process: Process, limits: Limits, name: str = "main") -> Corpus:
+    with process.database.transaction() as connection:
+        return corpora.obtain(connection, name, limits._asdict())

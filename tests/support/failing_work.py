@@ -1,0 +1,74 @@
+"""Work as operators find it: it fails as a test wants it to; and what is seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+from crochet_tasks import app, ingest, publish
+from crochet_tasks.app import Process
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.operate import inspection, names
+from crochet_tasks.reporting import reports
+from crochet_tasks.schemas.reports import CorpusStatus, WorkLine
+from tests.support import steps
+
+SECONDS = 30.0
+
+
+class Bug(Exception):
+    pass
+
+
+def accepted(corpus: Corpus, *texts: str) -> list[str]:
+    """Accept texts; what they are called."""
+    return [names.text_name(ingest.accept(corpus, body[:20], body)[0].id) for body in texts]
+
+
+def run_on(corpus: Corpus) -> None:
+    """Do all work that can be done; what fails is noted with it."""
+    while True:
+        with contextlib.suppress(Bug):
+            if not publish.publish_next(corpus.id):
+                return
+
+
+def failing(patch: pytest.MonkeyPatch, stage: str) -> None:
+    def bug(*args: object, **kwargs: object) -> NoReturn:
+        raise Bug("a bug")
+
+    patch.setattr(app.app.tasks[stage], "run", bug)
+
+
+def with_failed(process: Process, corpus: Corpus, patch: pytest.MonkeyPatch, stage: str, *texts: str) -> list[WorkLine]:
+    """Accept texts and have a stage fail on them; the work that failed."""
+    with patch.context() as broken:
+        failing(broken, stage)
+        accepted(corpus, *texts or steps.TEXTS)
+        run_on(corpus)
+    return inspection.listed(process, corpus=corpus.name, state="failed").work
+
+
+def status(process: Process, corpus: Corpus) -> CorpusStatus:
+    return next(each for each in reports.status(process).corpora if each.corpus == corpus.name)
+
+
+def states(process: Process, corpus: Corpus, **wanted: Any) -> list[str]:
+    return [line.state for line in inspection.listed(process, corpus=corpus.name, **wanted).work]
+
+
+def texts(process: Process, corpus: Corpus) -> list[tuple[object, ...]]:
+    return steps.sql(process, "SELECT state, version FROM texts WHERE corpus = :corpus ORDER BY seq", corpus=corpus.id)
+
+
+@contextlib.contextmanager
+def running(step: Callable[[], object]) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=step)
+    thread.start()
+    yield thread
+    thread.join(SECONDS)
+    assert not thread.is_alive()

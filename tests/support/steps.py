@@ -1,0 +1,142 @@
+"""What integration tests do with a process: make a corpus, accept texts, run the work, read the store."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from sqlalchemy import text
+
+from crochet_tasks import ingest
+from crochet_tasks import publish as work
+from crochet_tasks.app import Process, Step
+from crochet_tasks.broker.messages import Message
+from crochet_tasks.db import batches, corpora
+from crochet_tasks.db.batches import Batch
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.outbox import Item
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.engine.phrases import PhraseIndex
+from tests.support import oracle
+from tests.support.oracle import Ortho
+
+_names = itertools.count()
+
+TEXTS = [
+    "a b c, d e f, a d, b e, c f, b d, e a, d c, x y",
+    "a b c j, d e f k, j k, g h i, a d g, b e h, c f i, b f, e c, f a",
+    "a l, b m, d n, e o, l m, n o, l n, m o, c p, f q, l m p, n o q, p q, j r, k s, m r s, e b, l d",
+]
+"""Three texts with orthos of six shapes; each makes older ones grow, the last one along a third axis."""
+
+
+def new_corpus(process: Process, limits: Iterable[int] = Limits(), name: str | None = None) -> Corpus:
+    """A new corpus, by default with a name that no other has: one database serves many of them."""
+    with process.database.transaction() as connection:
+        wanted = Limits(*limits)._asdict()
+        return corpora.obtain(connection, name or f"corpus-{next(_names)}", wanted)
+
+
+def usable(texts: Iterable[str]) -> list[str]:
+    """The texts that are accepted, each once: those with words."""
+    return [body for body in dict.fromkeys(texts) if oracle.sentences(body)]
+
+
+def accept(corpus: Corpus, *texts: str) -> None:
+    for body in texts:
+        ingest.accept(corpus, body[:20], body)
+
+
+def run(corpus: Corpus) -> list[Item]:
+    """Do all open work, as the relay publishes it; returns the items in the order in which they were published."""
+    return list(itertools.chain.from_iterable(iter(lambda: work.publish_next(corpus.id), [])))
+
+
+def closure_of(
+    process: Process, texts: Sequence[str], limits: Iterable[int] = Limits(), *, at_once: bool = False
+) -> Counter[Ortho]:
+    """Accept texts into a new corpus and do all the work, after each text or after all; returns what is stored."""
+    corpus = new_corpus(process, limits)
+    ingest_all(corpus, texts, at_once=at_once)
+    return stored(process, corpus)
+
+
+def ingest_all(corpus: Corpus, texts: Sequence[str], *, at_once: bool = False) -> None:
+    for body in texts:
+        accept(corpus, body)
+        if not at_once:
+            run(corpus)
+    run(corpus)
+
+
+def expected(texts: Sequence[str], limits: Iterable[int] = Limits()) -> Counter[Ortho]:
+    """What must be stored: the oracle's orthos, each once."""
+    return Counter(oracle.closure(texts, *limits).keys())
+
+
+def stored(process: Process, corpus: Corpus) -> Counter[Ortho]:
+    """How often each ortho is stored."""
+    found: Counter[Ortho] = Counter()
+    with process.database.snapshot() as connection:
+        index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
+        for batch in batches.every(connection, corpus.id):
+            found.update(decoded(index, batch))
+    return found
+
+
+def decoded(index: PhraseIndex, batch: Batch) -> Iterator[Ortho]:
+    for box in batch.cells.T.tolist():
+        yield batch.sides, tuple(index.vocabulary[word] for word in box)
+
+
+class Broker:
+    """Keeps the messages that are published until a test delivers them, in whatever order and as often as it likes."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.messages: list[tuple[Step, Message]] = []
+        patch.setattr(Step, "publish", lambda task, call: self.messages.append((task, call)))
+
+    def publish(self, corpus: Corpus) -> None:
+        """Have the relay publish all that there is to publish."""
+        while work.publish_next(corpus.id):
+            pass
+
+    def deliver(self, place: int = 0, *, keep: bool = False) -> None:
+        """Run the task of a message; what it publishes is kept, too."""
+        task, call = self.messages[place] if keep else self.messages.pop(place)
+        task.apply_async(args=[call.payload()])
+
+    def named(self, task: str) -> list[int]:
+        """The places of the messages for one task."""
+        return [place for place, (step, _) in enumerate(self.messages) if step.name == task]
+
+    def deliver_all(self, corpus: Corpus, *but: str) -> None:
+        """Publish and deliver in order until there is nothing left but messages for the tasks `but`."""
+        self.publish(corpus)
+        while ready := [place for place, (step, _) in enumerate(self.messages) if step.name not in but]:
+            self.deliver(ready[0])
+            self.publish(corpus)
+
+
+def version(process: Process, corpus: Corpus) -> int:
+    with process.database.transaction() as connection:
+        return corpora.version(connection, corpus.id)
+
+
+def until_blocked(process: Process, seconds: float = 30.0) -> None:
+    """Until somebody waits for a row or its owner."""
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    end = time.monotonic() + seconds
+    while not sql(process, waits):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def sql(process: Process, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+    """Run a statement as somebody with psql would; its rows, if it has any."""
+    with process.database.transaction() as connection:
+        result = connection.execute(text(statement), parameters)
+        return [tuple(row) for row in result] if result.returns_rows else []

@@ -1,0 +1,63 @@
+"""Text to words: the engine against the oracle and against answers derived by hand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers
+
+from crochet_tasks.engine.text import portions, sentences
+from tests.support import oracle
+from tests.support.strategies import corpora, unicode_texts
+
+
+@settings(deadline=None, max_examples=300)
+@given(unicode_texts())
+def test_any_text(text: str) -> None:
+    """Whatever the text, the words are those of the oracle."""
+    assert sentences(text) == oracle.sentences(text)
+
+
+@settings(deadline=None, max_examples=50)
+@given(corpora())
+def test_corpora(texts: list[str]) -> None:
+    """In text made of words, gaps and sentence ends of every kind the words are those of the oracle."""
+    for text in texts:
+        assert sentences(text) == oracle.sentences(text)
+
+
+@settings(deadline=None, max_examples=100)
+@given(unicode_texts(), integers(0, 9))
+def test_portions(text: str, size: int) -> None:
+    """Read in portions, a text has the same sentences."""
+    pieces = list(portions(text, size))
+    assert "".join(pieces) == text
+    assert [words for piece in pieces for words in sentences(piece)] == oracle.sentences(text)
+
+
+def test_every_character() -> None:
+    """Every character of the first two planes, between letters and alone, is kept or cut as the oracle does it."""
+    for first in range(0, 0x20000, 0x1000):
+        text = "".join(f"x{char}y {char} " for char in map(chr, range(first, first + 0x1000)))
+        assert sentences(text) == oracle.sentences(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", [], id="no text"),
+        pytest.param(" .?! \n\n 7 -- '' ;", [], id="no words"),
+        pytest.param("In the beginning, God.", [["in", "the", "beginning"], ["god"]], id="two sentences"),
+        pytest.param("a.b?c!d;e,f", [["a"], ["b"], ["c"], ["d"], ["e"], ["f"]], id="every sentence end"),
+        pytest.param("a: b (c) \N{EM DASH} d-e_f 1g2", [["a", "b", "c", "d", "e", "f", "g"]], id="separators"),
+        pytest.param("a\nb\n\nc\n \t\nd", [["a", "b"], ["c"], ["d"]], id="blank lines"),
+        pytest.param("a\r\nb\r\n\r\nc\rd\r\re", [["a", "b"], ["c", "d"], ["e"]], id="CRLF and CR"),
+        pytest.param("a\n-\nb", [["a", "b"]], id="a line with a dash is not blank"),
+        pytest.param("It\u2019s the angels\u2019 'twas ' o''o", [["it's", "the", "angels'", "'twas", "o''o"]], id="'"),
+        pytest.param("E\u0301 \u00c9 e\u0301", [["\u00e9", "\u00e9", "\u00e9"]], id="NFC and lower case"),
+        pytest.param("a\u037eb", [["a"], ["b"]], id="NFC makes the Greek question mark a semicolon"),
+        pytest.param("\u0391\u03a3 \u0391\u03a3:\u0391 \u03a3", [["ας", "ας", "α", "σ"]], id="final sigma"),
+        pytest.param("\u0301 \u0301a", [["\u0301a"]], id="a mark alone is no word"),
+    ],
+)
+def test_by_hand(text: str, expected: list[list[str]]) -> None:
+    """Hand-made text is split by the letter of the rules."""
+    assert sentences(text) == expected

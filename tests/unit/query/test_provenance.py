@@ -1,0 +1,27 @@
+"""Texts as numbers, in which phrases are looked up."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers
+
+from crochet_tasks.engine.phrases import index_of
+from crochet_tasks.query import provenance
+from crochet_tasks.query.provenance import Parsed
+from tests.support import oracle
+from tests.support.strategies import unicode_texts
+
+
+@settings(deadline=None, max_examples=100)
+@given(unicode_texts(), integers(0, 9))
+def test_a_text_is_read_in_pieces(text: str, size: int) -> None:
+    """However small they are, its sentences are those of the oracle, and each phrase stands first where it does."""
+    said = oracle.sentences(text)
+    index = index_of([said], 2)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "PIECE", size)
+        parsed = Parsed.of(text, index)
+    assert [list(parsed.sentence(number, index)) for number in range(len(parsed.start))] == said
+    for number, words in enumerate(said):
+        for word in words:
+            first = next(place for place, other in enumerate(said) if word in other)
+            assert parsed.first([index.number(word)]) == first <= number

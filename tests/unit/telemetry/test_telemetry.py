@@ -1,0 +1,137 @@
+"""That what a process says about itself costs it nothing but that, whatever the libraries do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NoReturn
+
+import psycopg
+import pytest
+from flask import Flask
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from pydantic import SecretStr
+
+from api import process as context
+from crochet_tasks import app, telemetry
+from crochet_tasks.services import gateway, worker
+from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import setup
+from crochet_tasks.telemetry.setup import _Running
+
+SETTINGS = Settings(
+    otlp_url=SecretStr("http://127.0.0.1:4318"),
+    pyroscope_url=SecretStr("http://127.0.0.1:4040"),
+    database_url=SecretStr("postgresql://nobody@127.0.0.1:9/none"),
+)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither traces nor profiles can be begun."""
+    monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "-1")
+    monkeypatch.setattr("pyroscope.configure", fails)
+
+
+def fails(*_: object, **__: object) -> NoReturn:
+    raise ValueError("as a library may")
+
+
+def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Both parts are tried, what fails is logged, and the process has what its tasks work with."""
+    process = worker._Processes(SETTINGS, ["search"], worker.Vain(5, lambda: None))
+    process._begin()
+    try:
+        assert app.here().settings is SETTINGS
+        with telemetry.span("something"):
+            assert telemetry.traceparent() is None
+    finally:
+        process._end()
+    said = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_not_begun"]
+    assert said == ["traces", "profiles"]
+
+
+def test_traces_that_are_half_begun_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays instrumented."""
+    connect = psycopg.Connection.connect
+    monkeypatch.setattr(RedisInstrumentor, "_instrument", fails)
+    monkeypatch.setattr("pyroscope.configure", fails)
+    telemetry.begin("test", SETTINGS)
+    assert telemetry.traceparent() is None
+    assert psycopg.Connection.connect == connect
+
+
+def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool makes another one; with Celery's ways it would go on and fail every task."""
+    monkeypatch.setattr(worker, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(app, "process", fails)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            settings = Settings(database_url=SETTINGS.database_url)
+            worker._Processes(settings, ["search"], worker.Vain(5, lambda: None))._begin()
+        os._exit(77)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == worker.NOT_BEGUN
+
+
+class Broken:
+    """A part of telemetry of which nothing works."""
+
+    def __getattr__(self, _name: str) -> object:
+        return fails
+
+
+class BrokenAtTheEnd(Broken):
+    """Its contexts fail when they are left."""
+
+    @contextlib.contextmanager
+    def span(self, *_: object) -> Iterator[telemetry.Noted]:
+        try:
+            yield telemetry.Noted()
+        finally:
+            fails()
+
+    statement = publishing = tagged = span
+
+
+@pytest.mark.parametrize("part", [Broken(), BrokenAtTheEnd()], ids=["not begun", "not ended"])
+def test_what_telemetry_raises_reaches_nobody(part: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done within is done, and its own errors come through."""
+    monkeypatch.setattr(setup, "_running", _Running(part, part))  # type: ignore[arg-type]
+    contexts: list[Callable[[], AbstractContextManager[object]]] = [
+        lambda: telemetry.span("a", b=1),
+        lambda: telemetry.statement("SELECT"),
+        lambda: telemetry.publishing("a", None, []),
+        lambda: telemetry.profiled(task="a"),
+    ]
+    for context_of in contexts:
+        done: list[int] = []
+        with context_of():
+            done.append(1)
+        assert done == [1]
+        with pytest.raises(KeyError, match="ours"), context_of():
+            raise KeyError("ours")
+    assert telemetry.traceparent() is None
+    telemetry.failed(KeyError())
+    telemetry.not_sent(None, "")
+    telemetry.instrument(None)
+    telemetry.end()
+    assert setup._running == setup._OFF
+
+
+def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a process of the API."""
+    ended: list[None] = []
+    monkeypatch.setattr(context, "close", fails)
+    monkeypatch.setattr(telemetry, "end", lambda: ended.append(None))
+    with pytest.raises(ValueError, match="as a library may"):
+        gateway._close(OfTheApi())  # type: ignore[arg-type]
+    assert ended == [None]
+
+
+class OfTheApi:
+    """What Gunicorn hands on."""
+
+    wsgi = Flask("test")
