@@ -241,9 +241,8 @@ def _checked(url: str) -> str:
 def _check_key(key: str, url: str, *, plain_http: bool) -> None:
     if not _KEY.fullmatch(key):
         raise WrongCall(problem="that is no key: it has characters that no key has, or is empty")
-    if url.startswith("http:") and not plain_http:
-        if not is_loopback(httpx.URL(url).host):
-            raise NotEncrypted(url=url)
+    if url.startswith("http:") and not plain_http and not is_loopback(httpx.URL(url).host):
+        raise NotEncrypted(url=url)
 
 
 def _agent() -> str:
