@@ -283,7 +283,7 @@ def _ground(api: Bench, route: Route) -> list[Asked]:
 
 def _cold(api: Bench, every: list[Route], extent: Extent) -> Iterator[str]:
     """The first request that a fresh server gets."""
-    yield "## The first request of all to a server just started, nothing of the filter in Redis"
+    yield "## The first request of all to a server just started"
     yield ""
     yield "| route | ms | the second |"
     yield "|---|---|---|"

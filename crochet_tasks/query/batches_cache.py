@@ -23,7 +23,7 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Halves, Sides
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
-from crochet_tasks.lru import Lru
+from crochet_tasks.query.cache import Cache
 from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
@@ -103,8 +103,8 @@ class Store:
     def __init__(self, process: Process) -> None:
         self.process = process
         most = process.settings.api_cache_bytes
-        self.batches: Lru[int, Sorted] = Lru(int(most * BATCHES_SHARE))
-        self._indexes: Lru[int, PhraseIndex] = Lru(int(most * INDEXES_SHARE), least=1)
+        self.batches: Cache[int, Sorted] = Cache("batches", int(most * BATCHES_SHARE))
+        self._indexes: Cache[int, PhraseIndex] = Cache("index", int(most * INDEXES_SHARE), keeps_last=True)
         self._alphabets: weakref.WeakKeyDictionary[PhraseIndex, list[int]] = weakref.WeakKeyDictionary()
         self._reading = threading.Lock()
         self._indexing = threading.Lock()
@@ -179,7 +179,7 @@ class Store:
 
     def forget(self, corpus: int) -> None:
         """Let go of a corpus; its batches are in nobody's way and go as others are used."""
-        self._indexes.forget(corpus.__eq__)
+        self._indexes.forget(corpus)
 
 
 def _some(refs: list[Ref]) -> list[Ref]:

@@ -14,8 +14,8 @@ from crochet_tasks.db import tables, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
-from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
+from crochet_tasks.query.cache import Cache
 
 MOST_SOURCES = 5
 """texts that are named for a line"""
@@ -144,7 +144,9 @@ class Sources:
     """Finds where phrases were read; keeps the texts used last, parsed: some 12 bytes per word."""
 
     def __init__(self, store: Store) -> None:
-        self._parsed: Lru[int, Parsed] = Lru(int(store.process.settings.api_cache_bytes * TEXTS_SHARE), least=1)
+        self._parsed: Cache[int, Parsed] = Cache(
+            "texts", int(store.process.settings.api_cache_bytes * TEXTS_SHARE), keeps_last=True
+        )
         self._parsing = threading.Lock()
 
     def of(

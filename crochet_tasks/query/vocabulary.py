@@ -19,8 +19,8 @@ from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import PhraseUnknown
-from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, WAITS_SHARE, portions
+from crochet_tasks.query.cache import Cache
 
 
 class WordBorn(NamedTuple):
@@ -86,7 +86,8 @@ class Remediations:
     """Finds what waits on a phrase. What a batch waits on is kept: it changes only with how far that was searched."""
 
     def __init__(self, process: Process) -> None:
-        self._kept: Lru[tuple[int, int], bytes] = Lru(int(process.settings.api_cache_bytes * WAITS_SHARE))
+        most = int(process.settings.api_cache_bytes * WAITS_SHARE)
+        self._kept: Cache[tuple[int, int], bytes] = Cache("remediations", most)
         self._reading = threading.Lock()
 
     def on(
