@@ -9,10 +9,9 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from crochet_tasks.versions import Seen, Versions
@@ -37,7 +36,7 @@ def settings(redis_url: str) -> Settings:
 
 @pytest.fixture
 def process(database: str, settings: Settings) -> Iterator[Process]:
-    with app.process(settings, database) as process:
+    with open_process(settings, database) as process:
         yield process
 
 
