@@ -1,4 +1,4 @@
-"""The Celery app, what a process holds while it lives, and the base of every task."""
+"""The Celery app and the base of every task."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +15,6 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
-from crochet_tasks.versions import Versions, identity
 
 
 @dataclass
@@ -30,10 +28,6 @@ class Process:
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     _ends: list[Callable[[], None]] = field(default_factory=list)
 
-    @functools.cached_property
-    def versions(self) -> Versions:
-        return Versions(self.settings, lambda: identity(self.database))
-
     def at_end(self, stop: Callable[[], None]) -> None:
         """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
         self._ends.append(stop)
@@ -41,7 +35,6 @@ class Process:
     def close(self) -> None:
         for stop in self._ends:
             stop()
-        self.versions.close()
         self.database.close()
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
