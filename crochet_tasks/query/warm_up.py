@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 
 log = logging.getLogger(__name__)
 

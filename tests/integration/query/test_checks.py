@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from crochet_tasks import publish
-from crochet_tasks.app import Process
 from crochet_tasks.db import bulk
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
 from tests.support import steps
