@@ -10,7 +10,7 @@ from api import responses as answers
 from api.openapi import NOT_MODIFIED, problems
 from api.parameters import OfCorpus, OfWork, WorkWanted
 from api.responses import Answered
-from crochet_tasks.db import corpora
+from crochet_tasks.db import tally
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
 from crochet_tasks.operate import inspection, tenant_work
@@ -74,7 +74,7 @@ def status(path: OfCorpus) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
     with resources.shown(path.corpus) as (connection, corpus):
         seen = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
-        spent = corpora.spent(connection, corpus.id)
+        spent = tally.spent(connection, corpus.id)
     uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= statistics.COUNTED
     now = StatusNow(**seen.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
     return etags.answer(now, now.version)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Halves, Sides, unpack_cells
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
-from crochet_tasks.query.cache import Cache
+from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
@@ -106,8 +105,7 @@ class Store:
         self.batches: Cache[int, Sorted] = Cache("batches", int(most * BATCHES_SHARE))
         self._indexes: Cache[int, PhraseIndex] = Cache("index", int(most * INDEXES_SHARE), keeps_last=True)
         self._alphabets: weakref.WeakKeyDictionary[PhraseIndex, list[int]] = weakref.WeakKeyDictionary()
-        self._reading = threading.Lock()
-        self._indexing = threading.Lock()
+        self._reading, self._indexing = Locks(), Locks()
 
     def index(self, connection: Connection, corpus: Corpus) -> PhraseIndex:
         """The corpus' phrase index; it may know later versions than the one that the snapshot shows."""
@@ -115,7 +113,7 @@ class Store:
         stale = index is None or index.version < corpus.version
         metrics.CACHE.add(cache="index", outcome="miss" if stale else "hit")
         if index is None or stale:
-            with self._indexing:
+            with self._indexing.of(corpus.id):
                 index = self._indexes.get(corpus.id) or PhraseIndex()
                 if index.version < corpus.version:
                     # Everybody who wants to know of the new version waits here, and to copy it took 150 ms of 200.
@@ -147,8 +145,8 @@ class Store:
                 missing.append(ref)
         while missing:
             some = _some(missing)
-            # One thread reads at a time: the others most likely want the same, and find it when their turn comes.
-            with self._reading:
+            # One thread reads a batch: those that want the same wait, and find it in memory.
+            with self._reading.of(some[0].id):
                 there = self.batches.several(ref.id for ref in some)
                 there.update(self._read(connection, [ref for ref in some if ref.id not in there], index))
             yield from ((ref, there[ref.id]) for ref in some)

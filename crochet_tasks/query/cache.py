@@ -1,8 +1,9 @@
-"""An LRU cache bounded by bytes, for several threads; how full each is is a metric."""
+"""What the readers of a process share: caches bounded by bytes, whose size is a metric, and locks for filling them."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
@@ -12,6 +13,22 @@ from crochet_tasks.telemetry import metrics
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class Locks:
+    """A lock per key, such as a corpus: threads that want the same read wait for one another, others do not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: weakref.WeakValueDictionary[Hashable, threading.Lock] = weakref.WeakValueDictionary()
+
+    def of(self, key: Hashable) -> threading.Lock:
+        """The key's lock, which exists as long as somebody refers to it."""
+        with self._lock:
+            lock = self._of.get(key)
+            if lock is None:
+                lock = self._of[key] = threading.Lock()
+            return lock
 
 
 class Cache(Generic[K, V]):

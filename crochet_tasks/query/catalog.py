@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora
+from crochet_tasks.db import batches, corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
@@ -46,12 +46,12 @@ class Catalog:
 
     def shown(self, connection: Connection, corpus: Corpus) -> Shown:
         """Orthos are only ever added, so their number tells their set."""
-        number = corpora.total(connection, corpus.id)
+        number = tally.total(connection, corpus.id)
         return Shown(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
 
     def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeCount]:
         """How many orthos there are of each shape, best shape first."""
-        counted = corpora.counted(connection, corpus.id)
+        counted = tally.counted(connection, corpus.id)
         return [
             ShapeCount(sides, *counted[sides]) for sides in batches.shapes_by_rank(counted) if counted[sides].orthos
         ]

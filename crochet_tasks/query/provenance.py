@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
-from crochet_tasks.query.cache import Cache
+from crochet_tasks.query.cache import Cache, Locks
 
 MOST_SOURCES = 5
 """texts that are named for a line"""
@@ -147,7 +146,7 @@ class Sources:
         self._parsed: Cache[int, Parsed] = Cache(
             "texts", int(store.process.settings.api_cache_bytes * TEXTS_SHARE), keeps_last=True
         )
-        self._parsing = threading.Lock()
+        self._parsing = Locks()
 
     def of(
         self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]
@@ -186,7 +185,7 @@ class Sources:
         return LineSources(line, found, skipped)
 
     def _parse(self, connection: Connection, index: PhraseIndex, text: _Text) -> Parsed:
-        with self._parsing:
+        with self._parsing.of(text.id):
             parsed = self._parsed.get(text.id)
             if parsed is None:
                 parsed = Parsed.of(texts.body(connection, text.id), index)

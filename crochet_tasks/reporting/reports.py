@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db import attempts, batches, corpora, operators, outbox, schema, texts
+from crochet_tasks.db import batches, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -53,7 +53,7 @@ def sides_of(shape: str) -> Sides:
 
 def stored_shapes(connection: Connection, corpus: int) -> list[Sides]:
     """The shapes that there are orthos of, best first."""
-    return batches.shapes_by_rank(s for s, change in corpora.counted(connection, corpus).items() if change.orthos)
+    return batches.shapes_by_rank(s for s, change in tally.counted(connection, corpus).items() if change.orthos)
 
 
 # ── the best ────────────────────────────────────────────────────────────────────────────────────
@@ -271,9 +271,9 @@ def run_report(
 ) -> RunReport:
     """What `crochet run` has to say when it ends."""
     version, work, orthos = outcome.progress
-    failed, _ = attempts.failures(connection, corpus.id)
-    dropped = operators.dropped(connection, corpus.id)
-    states = texts.states(connection, corpus.id)
+    failed, _ = tally.failures(connection, corpus.id)
+    dropped = tally.dropped(connection, corpus.id)
+    states = tally.texts_by_state(connection, corpus.id)
     return RunReport(
         corpus=corpus.name,
         version=version,
@@ -317,7 +317,7 @@ def status(process: Process) -> Status:
             database=f"Postgres {server.split()[0]}",
             schema_version=schema.revision(connection) or "none",
             bytes=size,
-            dead_letters=operators.letters(connection),
+            dead_letters=tally.dead_letters(connection),
             broker=queues.broker,
             broker_problem=queues.problem,
             queues=queues.depths,
@@ -358,9 +358,9 @@ def corpus_status(
     """How far a corpus is; of work no more than so many pieces are counted in each state."""
     if seen is None:
         seen = store.take(connection, [corpus.id], statistics.COUNTED)[corpus.id]
-    counted = corpora.counted(connection, corpus.id)
-    work, dropped = outbox.states(connection, corpus.id, most), operators.dropped(connection, corpus.id, most)
-    failed, _ = attempts.failures(connection, corpus.id)
+    counted = tally.counted(connection, corpus.id)
+    work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
+    failed, _ = tally.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
     told = statistics.told(seen, message)
@@ -368,18 +368,18 @@ def corpus_status(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),
         version=corpus.version,
-        texts=texts.states(connection, corpus.id),
+        texts=tally.texts_by_state(connection, corpus.id),
         words=words,
         phrases=phrases,
         orthos={shape_name(sides): counted[sides].orthos for sides in shapes},
         total=sum(change.orthos for change in counted.values()),
         batches=sum(change.batches for change in counted.values()),
         work=work._asdict(),
-        by_kind=operators.by_kind(connection, corpus.id, most),
-        oldest_open=operators.oldest_open(connection, corpus.id),
+        by_kind=tally.by_kind(connection, corpus.id, most),
+        oldest_open=tally.oldest_open(connection, corpus.id),
         dropped=dropped,
         closed=not (work.open or failed or dropped),
-        bytes=corpora.packed_bytes(connection, corpus.id),
+        bytes=tally.packed_bytes(connection, corpus.id),
         rate=told.paces[0].orthos_per_second,
         statistics=told,
     )

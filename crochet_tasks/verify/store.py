@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection, func, select, text
 
-from crochet_tasks.db import batches, corpora
+from crochet_tasks.db import batches, tally
 from crochet_tasks.db import tables as t
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
@@ -138,7 +138,7 @@ class _Store:
     # ── without looking into batches ────────────────────────────────────────────────────────
 
     def counters(self) -> None:
-        counted = corpora.counted(self.connection, self.corpus.id)
+        counted = tally.counted(self.connection, self.corpus.id)
         for sides in sorted({*counted, *self.stored}):
             said = tuple(counted.get(sides, (0, 0)))
             there = self.stored.get(sides, (0, 0))

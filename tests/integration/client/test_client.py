@@ -64,7 +64,7 @@ class Served(NamedTuple):
 def served(create: Callable[[str], str], migrated: str) -> Iterator[Served]:
     settings = Settings(**SETTINGS, signed_admin=True, api_events_seconds=0.05)
     with open_process(Settings(), create(migrated)) as process, pytest.MonkeyPatch.context() as quick:
-        quick.setattr("crochet_tasks.query.events.LOOK_SECONDS", 0.05)
+        quick.setattr("crochet_tasks.query.events.POLL_SECONDS", 0.05)
         quick.setattr("api.events.RECONNECT_MILLISECONDS", 10)
         api = made(process, settings)
         corpus = steps.new_corpus(process, name="whole")

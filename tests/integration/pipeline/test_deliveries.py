@@ -134,7 +134,7 @@ def test_every_message_one_to_three_times(
     database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any order, results too, also long after their work is done, and with a text that fails among others."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
 
         @examples(12)
         @given(corpora(max_words=40), limits(), st.integers(0, 3), st.integers(0, 1 << 32))

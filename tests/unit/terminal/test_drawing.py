@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from crochet_tasks.db.outbox import States
+from crochet_tasks.db.tally import States
 from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.drawing import Meter
