@@ -10,7 +10,7 @@ from crochet_tasks.query.cache import Cache
 MOST = 100
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 150))), st.booleans())
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 150))), st.booleans())
 def test_it_never_holds_more_than_fits_and_always_the_newest(
     puts: list[tuple[str, int]],
     keeps_last: bool,
