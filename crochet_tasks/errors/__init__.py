@@ -82,6 +82,7 @@ from crochet_tasks.errors.requests import (
     TooManyCorpora,
     Unauthorized,
     WrongContentType,
+    example,
     kinds,
     shown,
 )
@@ -165,6 +166,7 @@ __all__ = [
     "WorkerLost",
     "WrongCall",
     "WrongContentType",
+    "example",
     "kinds",
     "retry_class",
     "shown",
