@@ -19,7 +19,6 @@ from crochet_tasks.schemas.answers import (
     WaitingOn,
     WordSeen,
 )
-from crochet_tasks.versions import Seen
 
 api = APIBlueprint(
     "context",
@@ -34,16 +33,10 @@ api = APIBlueprint(
 @security.requires("read")
 def version(path: OfCorpus) -> Answered:
     """How many texts are versions. Fast: to be asked often."""
-    held, tenant = process.current(), security.caller().tenant
-
-    def look() -> Seen:
-        with held.database.transaction() as connection:
-            corpus = corpora.named(connection, path.corpus, tenant)
-        return Seen(corpus.id, corpus.version)
-
-    seen = held.versions.read(tenant, path.corpus, look)
-    now = VersionNow(corpus=path.corpus, version=seen.version)
-    return responses.tagged(now, seen.version, _tag(seen.corpus, seen.version))
+    with process.current().database.transaction() as connection:
+        corpus = corpora.named(connection, path.corpus, security.caller().tenant)
+    now = VersionNow(corpus=path.corpus, version=corpus.version)
+    return responses.tagged(now, corpus.version, _tag(corpus.id, corpus.version))
 
 
 @api.get(

@@ -21,7 +21,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from api import form
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt, requests
 from crochet_tasks.settings import Settings
 from tests.support import steps
