@@ -21,7 +21,7 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import NEW_DATA_BYTES
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
-from crochet_tasks.terminal.drawing import readable_bytes
+from crochet_tasks.terminal import numbers
 
 OLDEST, NEWEST = 15, 18
 """the versions of Postgres that the schema was tried on"""
@@ -71,9 +71,9 @@ def _state_folder(configured: Settings) -> list[Check]:
     free = shutil.disk_usage(there).free
     if free < NEW_DATA_BYTES:
         advice = "make room, or choose a folder on another disk with --state"
-        made.append(wrong("disk", f"{readable_bytes(free)} are free at {there}", advice))
+        made.append(wrong("disk", f"{numbers.size(free)} are free at {there}", advice))
     else:
-        made.append(well("disk", f"{readable_bytes(free)} are free"))
+        made.append(well("disk", f"{numbers.size(free)} are free"))
     holder = _holder(folder / "postgres" / "lock")
     if holder is not None:
         advice = "wait for it, or choose another folder with --state"
