@@ -54,7 +54,8 @@ def test_standard_error_decides_nothing(harbour: Path, tmp_path: Path, stream: s
 @pytest.mark.parametrize("stream", [">&-", ">/dev/full"])
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "run --help", "export", "status", "status --json", "verify", "doctor", "settings", "corpora list"],
+    ["--help", "--version", "run --help", "export", "status", "status --json", "verify", "doctor",
+     "settings", "corpora list"],
 )  # fmt: skip
 def test_output_that_cannot_be_written_is_an_error(harbour: Path, arguments: str, stream: str) -> None:
     of = "" if "--" in arguments and "json" not in arguments else f"--state {harbour}"
