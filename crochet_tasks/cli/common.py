@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -151,5 +152,8 @@ def print_json(answer: BaseModel) -> None:
 def print_bytes(parts: Iterable[bytes]) -> None:
     """An export, as it is; in a terminal as `print_line`, line by line."""
     escape = sys.stdout.isatty()
-    for part in parts:
-        sys.stdout.buffer.write(plain(part.decode(errors="replace"), keep="\n").encode() if escape else part)
+    with contextlib.ExitStack() as stack:
+        if isinstance(parts, Generator):  # it reads from the store, which is open now and not when it is collected
+            stack.callback(parts.close)
+        for part in parts:
+            sys.stdout.buffer.write(plain(part.decode(errors="replace"), keep="\n").encode() if escape else part)
