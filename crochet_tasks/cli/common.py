@@ -17,8 +17,8 @@ from crochet_tasks.terminal.streams import note, plain
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from crochet_tasks.app import Process
     from crochet_tasks.client import Client
+    from crochet_tasks.db.process import Process
     from crochet_tasks.settings import Settings
 
 _STATE = typer.Option(

@@ -23,9 +23,9 @@ from crochet_tasks.cli.common import (
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 
 if TYPE_CHECKING:
-    from crochet_tasks.app import Process
     from crochet_tasks.client import Client
     from crochet_tasks.db.corpora import Corpus
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.answers import CorpusLine
 
 corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, delete.")

@@ -26,7 +26,7 @@ from crochet_tasks.terminal.streams import note
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crochet_tasks.app import Process
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
 
 

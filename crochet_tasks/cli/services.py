@@ -28,8 +28,8 @@ def up(
     """
     from crochet_tasks.services import up as services
 
-    wanted = services.Wanted(search=search, api=not no_api, flower=not no_flower)
-    raise typer.Exit(services.up(settings_of(state), wanted))
+    options = services.Options(search=search, api=not no_api, flower=not no_flower)
+    raise typer.Exit(services.up(settings_of(state), options))
 
 
 def worker(

@@ -30,8 +30,8 @@ from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
-    from crochet_tasks.app import Process
     from crochet_tasks.cli.running import Finished
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import Status
 
 

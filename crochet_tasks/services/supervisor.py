@@ -1,8 +1,8 @@
 """Child processes: started, started again when they die, and ended in order. `crochet up` runs services with it.
 
-A child is a thread here that copies its output, and a process group of its own, so that a terminal's Ctrl-C reaches the
-supervisor alone. Started as `python -m crochet_tasks.services.supervisor PARENT COMMAND ...`, a child and its own children are
-killed when the supervisor dies, even by SIGKILL.
+A child has a thread here that copies its output, and a process group of its own, so that a terminal's Ctrl-C reaches
+the supervisor alone. It is `python -m crochet_tasks.services.supervisor PARENT COMMAND ...`: it and its own children
+are killed when the supervisor dies, even by SIGKILL. Why not honcho: ADR 0030.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
+from crochet_tasks.retry import Policy
 from crochet_tasks.terminal.streams import plain
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+RESTARTS = Policy(first=0.5, longest=30.0)
 LONG_LIFE_SECONDS = 60.0
 """after which the next pause is the first one again"""
 HOPELESS = {2, 4}
@@ -82,20 +83,19 @@ class Log:
         self.write(OURS, line)
 
 
-class Pauses:
-    """Seconds before a restart: doubled each time, from the first one again after a long life."""
+class Restarts:
+    """How long to wait before something that died is started again."""
 
     def __init__(self) -> None:
-        self._next = FIRST_PAUSE_SECONDS
+        self._failures = 0
 
-    def after(self, lived: float) -> float:
-        pause = FIRST_PAUSE_SECONDS if lived >= LONG_LIFE_SECONDS else self._next
-        self._next = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        return pause
+    def pause(self, lived: float) -> float:
+        self._failures = 1 if lived >= LONG_LIFE_SECONDS else self._failures + 1
+        return RESTARTS.pause(self._failures)
 
 
 class Child:
-    """A service's process, and what is known of it. It is used by the supervisor's thread, but for `_copy`."""
+    """A service's process, and what is known of it. Used by the main thread, but for `_watch` and `_copy`."""
 
     def __init__(self, service: Service, environment: Mapping[str, str], events: Events) -> None:
         self.service = service
@@ -105,7 +105,7 @@ class Child:
         """when it is to be started; None while it runs, or is not to run any more"""
         self.process: subprocess.Popen[bytes] | None = None
         self._environment, self._events = {**environment, **dict(service.variables)}, events
-        self._pauses, self._hopeless, self._began = Pauses(), 0, 0.0
+        self._restarts, self._hopeless, self._began = Restarts(), 0, 0.0
 
     def start(self) -> None:
         self._began, self.restart_at, self.words = time.monotonic(), None, ""
@@ -117,21 +117,23 @@ class Child:
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-        threading.Thread(target=self._copy, args=(self.process,), daemon=True).start()
-        threading.Thread(target=self._wait, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(self.process,), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        copying = threading.Thread(target=self._copy, args=(process,), daemon=True)
+        copying.start()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        # Not reaped yet, so the number of its group cannot be another's: kill what is left, which may hold the output.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        copying.join()
+        self._events.put((self, None))
 
     def _copy(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout as output:
             for line in iter(lambda: output.readline(LINE_BYTES), b""):
                 self._events.put((self, line.decode(errors="backslashreplace").rstrip("\r\n")))
-        self._events.put((self, None))
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        # Not reaped yet, so the number of its group is not given to another one: end what is left of it, and its output.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """Send the process a signal; SIGKILL goes to its whole group. It is not started again."""
@@ -141,7 +143,7 @@ class Child:
                 (os.killpg if number == signal.SIGKILL else os.kill)(self.process.pid, number)
 
     def ended(self) -> int:
-        """Reap the process whose output has ended; its exit status."""
+        """Reap the process; its exit status. Nothing of its group is left."""
         assert self.process is not None
         status = self.process.wait()
         self.process = None
@@ -152,17 +154,17 @@ class Child:
         self._hopeless = self._hopeless + 1 if status in HOPELESS else 0
         if self._hopeless >= TRIES and not self.ready:
             raise GaveUp(self.service.name, status, self.words)
-        pause = self._pauses.after(time.monotonic() - self._began)
+        pause = self._restarts.pause(time.monotonic() - self._began)
         self.restart_at = time.monotonic() + pause
         return pause
 
 
 Events = queue.SimpleQueue[tuple[Child | None, str | None]]
-"""a child's line, or None at the end of its output; without a child: a signal has come. Signal handlers may put."""
+"""a child's line, or None when it has ended; without a child: a signal has come. Signal handlers may put into it."""
 
 
 class Supervisor:
-    """All services, from the first start to the last end. Signals raise SystemExit until `run`; from then on they stop it."""
+    """All services, from the first start to the last end. Signals raise SystemExit until `run`, and then end it."""
 
     def __init__(self, log: Log, drain: float, ready: str) -> None:
         """A service whose output holds `ready` is ready."""
@@ -171,7 +173,7 @@ class Supervisor:
         self._drain, self._ready = drain, ready
         self._events: Events = queue.SimpleQueue()
         self._children: list[Child] = []
-        self._running = False
+        self._running = self._stopping = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.received)
 
@@ -195,7 +197,7 @@ class Supervisor:
         self._running = True
         self._children = [Child(service, environment, self._events) for service in services]
         checked = noted = time.monotonic()
-        told = False
+        all_ready = False
         try:
             for child in self._children:
                 child.start()
@@ -203,9 +205,9 @@ class Supervisor:
             while not self.signals:
                 self._step(CHECK_SECONDS)
                 waiting = [child for child in self._children if not child.ready]
-                if not waiting and not told:
+                if not waiting and not all_ready:
                     ready()
-                    told = True
+                    all_ready = True
                 if waiting and time.monotonic() >= noted + NOTE_SECONDS:
                     self.log.note(f"waiting for {_names(waiting)} to be ready")
                     noted = time.monotonic()
@@ -231,10 +233,9 @@ class Supervisor:
         name = child.service.name
         if line is None:
             status = child.ended()
-            if not self.signals and not self._stopping:
-                how = f"ended with exit code {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+            if not self._stopping:
                 pause = child.pause_after(status)
-                self.log.note(f"{name} {how}; it is started again in {pause:g} s")
+                self.log.note(f"{name} {_how(status)}; it is started again in {pause:.1f} s")
             return
         self.log.write(name, line)
         child.ready = child.ready or self._ready in line
@@ -243,38 +244,38 @@ class Supervisor:
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
 
-    _stopping = False
-
     def _end(self) -> None:
         """End them in order, in a bounded time, at a second signal at once; what is left then is killed."""
-        self._stopping = True
-        until = time.monotonic() + self._drain + EXTRA_SECONDS
-        before = len(self.signals)
+        self._stopping, before = True, len(self.signals)
+        for child in self._children:
+            child.restart_at = None
         self.log.note("stopping; once more Ctrl-C or SIGTERM ends everything at once")
+        note = time.monotonic() + NOTE_SECONDS / 5
+        until = time.monotonic() + self._drain + EXTRA_SECONDS / 2
         for last in (False, True):
             for child in self._alive(last=last):
                 child.signal(signal.SIGTERM)
-            self._wait_for(until - (0 if last else EXTRA_SECONDS / 2), before, last=last)
+            while (alive := self._alive(last=last)) and len(self.signals) == before and time.monotonic() < until:
+                if time.monotonic() >= note:
+                    left = until - time.monotonic()
+                    self.log.note(f"waiting for {_names(alive)}; at the most {left:.0f} s more")
+                    note = time.monotonic() + NOTE_SECONDS
+                self._step(min(until, note) - time.monotonic())
+            until += EXTRA_SECONDS / 2
         for child in self._alive():
             self.log.note(f"{child.service.name} is killed")
             child.signal(signal.SIGKILL)
         while self._alive():
             self._step(CHECK_SECONDS)
 
-    def _wait_for(self, until: float, before: int, *, last: bool) -> None:
-        note = time.monotonic() + NOTE_SECONDS / 5
-        while (alive := self._alive(last=last)) and len(self.signals) <= before and (now := time.monotonic()) < until:
-            if now >= note:
-                self.log.note(f"waiting for {_names(alive)}; at the most {until - now:.0f} s more")
-                note = now + NOTE_SECONDS
-            self._step(max(0.0, min(until, note) - now))
-
-    def _alive(self, *, last: bool | None = None) -> Iterator[Child] | list[Child]:
+    def _alive(self, *, last: bool | None = None) -> list[Child]:
         return [
-            child
-            for child in self._children
-            if child.process is not None and last in (None, child.service.ends_last)
+            child for child in self._children if child.process is not None and last in (None, child.service.ends_last)
         ]
+
+
+def _how(status: int) -> str:
+    return f"ended with exit code {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
 
 
 def _names(children: Sequence[Child]) -> str:
@@ -289,7 +290,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def end_with(parent: int) -> None:
     """Be killed when `parent` ends; our children, forked later, when we do.
 
-    The kernel sends the signal when the *thread* that started the child ends: the supervisor starts from its main thread.
+    The kernel sends the signal when the *thread* that started the child ends: here, the supervisor's main thread.
     """
     import ctypes
 

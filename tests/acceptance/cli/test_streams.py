@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import DEFAULT_TENANT
+from crochet_tasks.db.process import open_process as process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings, environment
