@@ -82,6 +82,11 @@ def forget(*names: str) -> None:
         os.environ.pop(name, None)
 
 
+def forget_libpq() -> None:
+    """Take every PG* variable out of the environment: a private server is reached by its address alone."""
+    forget(*(name for name in os.environ if name.startswith("PG")))
+
+
 def remember(name: str, value: str) -> None:
     """Set a variable where a library looks for it, in this process and those that it starts."""
     os.environ[name] = value
