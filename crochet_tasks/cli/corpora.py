@@ -113,7 +113,7 @@ def change(
 
         changed = in_store(
             state,
-            lambda process: _line(tenancy.change(process, DEFAULT_TENANT, name, {tenancy.ANY}, changes)),
+            lambda process: _line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
             CorpusUnknown(corpus=name, known="none"),
         )
     _show(changed, as_json=as_json)
