@@ -38,6 +38,11 @@ fuzz: $(STAMP) ## ask the API whatever Schemathesis can think of (make fuzz ARGS
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
 
+.PHONY: test-deploy
+test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answers or (as root) one of their own; ten minutes
+	@scripts/containers
+	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## check style, format and that the lock file fits pyproject.toml
 	$(BIN)/ruff check .
@@ -89,5 +94,5 @@ lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer ve
 
 .PHONY: clean
 clean: ## remove .venv, caches and build output; .state (your data) stays
-	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv.lock .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -path ./.state -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
