@@ -25,8 +25,9 @@ from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orthos
 from crochet_tasks.query.provenance import Line, LineSources, Sources
 from crochet_tasks.query.runs import FEW, NO_RUNS, Whereabouts
-from crochet_tasks.query.vocabulary import Remediations, ShapeCount, Waiting, born, node_of, phrases, vocabulary
+from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
 from crochet_tasks.reporting import reports
+from crochet_tasks.schemas.answers import ShapeLine
 
 MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
@@ -49,11 +50,13 @@ class Catalog:
         number = tally.total(connection, corpus.id)
         return Shown(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
 
-    def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeCount]:
+    def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeLine]:
         """How many orthos there are of each shape, best shape first."""
         counted = tally.counted(connection, corpus.id)
         return [
-            ShapeCount(sides, *counted[sides]) for sides in batches.shapes_by_rank(counted) if counted[sides].orthos
+            ShapeLine(shape=list(sides), orthos=counted[sides].orthos, batches=counted[sides].batches)
+            for sides in batches.shapes_by_rank(counted)
+            if counted[sides].orthos
         ]
 
     def page(
