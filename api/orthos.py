@@ -31,7 +31,7 @@ from crochet_tasks.operate.names import text_name
 from crochet_tasks.query.answers import Checked, OrthoDetail
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.query.provenance import LineSources
-from crochet_tasks.reporting.reports import Format, sides_of
+from crochet_tasks.reporting.export import Format, sides_of
 from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
 
 JSON, NDJSON = "application/json", "application/x-ndjson"

@@ -32,6 +32,11 @@ def revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
+def server_version(connection: Connection) -> str:
+    """Such as '17.6'."""
+    return str(connection.execute(text("SELECT current_setting('server_version')")).scalar_one()).split()[0]
+
+
 def check(database: Database) -> None:
     """Raise SchemaUnknown unless the schema is the one this program was written for."""
     with database.transaction() as connection:

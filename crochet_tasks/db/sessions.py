@@ -265,6 +265,11 @@ def _probes(bounds: Bounds) -> dict[str, int]:
     }
 
 
+def may_idle(connection: Connection) -> None:
+    """Let this transaction be idle for as long as it takes, while its caller hands out what it read."""
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+
+
 _AFTER = "crochet.after"
 
 

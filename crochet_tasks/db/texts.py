@@ -182,6 +182,23 @@ def one(connection: Connection, corpus: int, number: int) -> TextSeen | None:
     return None if row is None else TextSeen(*row)
 
 
+class VersionText(NamedTuple):
+    """A text that is a version; `size`: of its body, in bytes."""
+
+    id: int
+    title: str
+    version: int
+    size: int
+
+
+def versions(connection: Connection, corpus: int, first: int, last: int) -> list[VersionText]:
+    """The texts that are the versions from `first` to `last`, in their order."""
+    found = texts.c
+    query = select(found.id, found.title, found.version, func.octet_length(found.body))
+    query = query.where(found.corpus == corpus, found.version.between(first, last)).order_by(found.version)
+    return [VersionText(*row) for row in connection.execute(query)]
+
+
 # ── words and phrases ───────────────────────────────────────────────────────────────────────────
 
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, bulk, texts
+from crochet_tasks.db import batches, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Halves, Sides, unpack_cells
+from crochet_tasks.engine.geometry import Cells, Halves, Sides
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query.cache import Cache, Locks
@@ -88,14 +88,6 @@ class Shown(NamedTuple):
         return list(itertools.chain.from_iterable(self.shapes.values()))
 
 
-_LISTED = """
-SELECT sides, string_agg(int8send(id) || int4send(count), ''::bytea) FROM batches
- WHERE corpus = %(corpus)s GROUP BY sides
-"""
-_CELLS = "SELECT id, count, width, cells FROM batches WHERE id = ANY(%(ids)s)"
-_ROW = np.dtype([("id", ">i8"), ("size", ">i4")])
-
-
 class Store:
     """The batches and indexes of all corpora, as far as they fit into memory."""
 
@@ -124,12 +116,8 @@ class Store:
     def shown(self, connection: Connection, corpus: int) -> Shown:
         """Which batches there are. One statement, 12 bytes per batch."""
         listed: dict[Sides, list[Ref]] = {}
-        for sides, packed in bulk.rows(connection, _LISTED, {"corpus": corpus}):
-            rows = np.frombuffer(packed, _ROW)
-            shape = tuple(sides)
-            listed[shape] = [
-                Ref(batch, shape, size) for batch, size in zip(rows["id"].tolist(), rows["size"].tolist(), strict=True)
-            ]
+        for shape, ids, sizes in batches.listed(connection, corpus):
+            listed[shape] = [Ref(batch, shape, size) for batch, size in zip(ids, sizes, strict=True)]
         return Shown(corpus, {sides: listed[sides] for sides in batches.shapes_by_rank(listed)})
 
     def sorted(self, connection: Connection, refs: Sequence[Ref], index: PhraseIndex) -> Iterator[tuple[Ref, Sorted]]:
@@ -155,8 +143,8 @@ class Store:
     def _read(self, connection: Connection, refs: list[Ref], index: PhraseIndex) -> dict[int, Sorted]:
         sides = {ref.id: ref.sides for ref in refs}
         read = {}
-        for batch, count, width, cells in bulk.rows(connection, _CELLS, {"ids": list(sides)}) if refs else []:
-            read[batch] = Sorted.of(sides[batch], unpack_cells(cells, count, width), index.hashes)
+        for batch, cells in batches.cells(connection, list(sides)) if refs else ():
+            read[batch] = Sorted.of(sides[batch], cells, index.hashes)
             self.batches.put(batch, read[batch], read[batch].bytes)
         if len(read) < len(refs):
             raise StoreCorrupt(problem="a snapshot lists batches that it does not hold")

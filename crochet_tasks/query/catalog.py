@@ -26,7 +26,7 @@ from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orth
 from crochet_tasks.query.provenance import Line, LineSources, Sources
 from crochet_tasks.query.runs import FEW, NO_RUNS, Whereabouts
 from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
-from crochet_tasks.reporting import reports
+from crochet_tasks.reporting import export
 from crochet_tasks.schemas.answers import ShapeLine
 
 MOST_AT_ONCE = 1000
@@ -110,7 +110,7 @@ class Catalog:
         self,
         connection: Connection,
         corpus: Corpus,
-        form: reports.Format = reports.Format.JSONL,
+        form: export.Format = export.Format.JSONL,
         *,
         shape: Sides | None = None,
         contains: str | None = None,
@@ -120,12 +120,12 @@ class Catalog:
         index = self.store.index(connection, corpus)
         number = None if contains is None else index.number(normalised(contains))
         wanted = Wanted(shape, number, min_volume)
-        shapes = [] if number == -1 else wanted.shapes(reports.stored_shapes(connection, corpus.id))
+        shapes = [] if number == -1 else wanted.shapes(export.stored_shapes(connection, corpus.id))
 
         def keep(cells: Cells) -> Cells:
             return cells if number is None else cells[:, (cells == number).any(axis=0)]
 
-        return reports.written(connection, index, corpus.id, form, shapes, keep)
+        return export.written(connection, index, corpus.id, form, shapes, keep)
 
     def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSources]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""
