@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from pydantic_core import to_json
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from werkzeug.routing import BaseConverter
 
 from api import form, process, resources, responses, security, streaming
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import BestQuery, OfCorpus, OfOrtho, OrthosQuery, ToCheck
 from api.responses import Answered
+from crochet_tasks.db import sessions
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.errors import (
@@ -129,7 +130,7 @@ def _export(name: str, wanted: _Filter) -> Response:
     with ExitStack() as opened:
         opened.enter_context(resources.exports().place(caller.tenant))
         connection, corpus = opened.enter_context(resources.shown(name))
-        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
+        sessions.may_idle(connection, IDLE)
         parts = resources.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
         stream = streaming.bounded(parts, functools.partial(security.still, database, caller))
         response = Response(stream, mimetype=NDJSON)

@@ -161,10 +161,9 @@ def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], pro
         return None
     if not sound:
         return None
-    born = np.repeat(
-        np.array([chunk.born for chunk in rows], np.int32), np.array([chunk.count for chunk in rows], np.int64)
-    )
-    return _Chunks(_joined([chunk.parent for chunk in rows]), _joined([chunk.word for chunk in rows]), born)
+    sizes = np.array([chunk.size for chunk in rows], np.int64)
+    versions = np.repeat(np.array([chunk.born for chunk in rows], np.int32), sizes)
+    return _Chunks(_joined([chunk.parent for chunk in rows]), _joined([chunk.word for chunk in rows]), versions)
 
 
 def _joined(values: list[bytes]) -> Ints:
