@@ -41,7 +41,7 @@ from crochet_tasks.errors import (
     TooBusy,
     Unauthorized,
 )
-from crochet_tasks.services import serving
+from crochet_tasks.net import is_loopback
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation as origin
 
@@ -107,7 +107,7 @@ def scope_of(view: Callable[..., Any] | None) -> Scope | None:
 
 def check(settings: Settings) -> None:
     """Raise AuthOff where nobody would have to say who they are and others than this machine could ask."""
-    alone = settings.environment == "development" and serving.is_loopback(settings.api_host)
+    alone = settings.environment == "development" and is_loopback(settings.api_host)
     if not settings.api_auth and not alone:
         raise AuthOff
 
@@ -233,7 +233,7 @@ def _check_page(settings: Settings) -> None:
         own = origin is None or urlsplit(origin).netloc == request.host
     except ValueError:  # brackets that close nothing
         raise ForeignPage(reason="its address cannot be read") from None
-    if not serving.is_loopback(host or ""):
+    if not is_loopback(host or ""):
         raise ForeignPage(reason=f"'{request.host[:100]}' is no name of this machine")
     if not own and origin not in (settings.api_origins or "").split(","):
         raise ForeignPage(reason=f"its origin is '{(origin or '')[:100]}'")

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, signature, split
 from crochet_tasks.breaker import Breaker
 from crochet_tasks.errors import ApiUnavailable, CrochetError, NotEncrypted, RemoteProblem, TooBusy, WrongCall, kinds
+from crochet_tasks.net import is_loopback
 from crochet_tasks.schemas.answers import PROBLEM, Problem
 
 REQUEST_ID = "X-Request-ID"
@@ -240,11 +241,8 @@ def _checked(url: str) -> str:
 def _check_key(key: str, url: str, *, plain_http: bool) -> None:
     if not _KEY.fullmatch(key):
         raise WrongCall(problem="that is no key: it has characters that no key has, or is empty")
-    if url.startswith("http:") and not plain_http:
-        from crochet_tasks.services.serving import is_loopback
-
-        if not is_loopback(httpx.URL(url).host):
-            raise NotEncrypted(url=url)
+    if url.startswith("http:") and not plain_http and not is_loopback(httpx.URL(url).host):
+        raise NotEncrypted(url=url)
 
 
 def _agent() -> str:

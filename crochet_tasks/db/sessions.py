@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import RV, PQGen
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -62,6 +63,8 @@ class Bounded(psycopg.Connection[Any]):
     """whether what is done with it now is traced statement by statement"""
     took: measured.Took
     """what was done with it since the last transaction, where that is recorded"""
+    pooled = False
+    """whether a pooler (PgBouncer) may give each transaction another connection of its own"""
     untold: type[psycopg.Cursor[Any]] = psycopg.Cursor
     _factory: type[psycopg.Cursor[Any]] = psycopg.Cursor
 
@@ -92,13 +95,6 @@ class Database:
 
     def __init__(self, url: str, settings: Settings, bounds: Bounds | None = None) -> None:
         bounds = bounds or Bounds(settings.statement_timeout, settings.lock_timeout)
-        options = {
-            "statement_timeout": _milliseconds(bounds.statement),
-            "lock_timeout": _milliseconds(bounds.lock),
-            "idle_in_transaction_session_timeout": _milliseconds(max(bounds.statement, IDLE_SECONDS)),
-            "timezone": "UTC",
-            "jit": "off",  # compiling takes longer than our statements
-        }
         self.engine: Engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=bounds.kept,
@@ -108,7 +104,6 @@ class Database:
                 "connect_timeout": bounds.patience,
                 **_probes(bounds),
                 "application_name": "crochet",
-                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             },
         )
         _bind(self.engine, bounds)
@@ -142,22 +137,48 @@ class Database:
             metrics.POOL_WAIT.observe(time.perf_counter() - began)
             yield connection
 
+    def identity(self) -> str:
+        """A name that no other database has, for keys in a Redis that several databases share."""
+        with self.transaction() as connection:
+            return str(connection.execute(text(_IDENTITY)).scalar_one())
+
     def close(self) -> None:
         self.engine.dispose()
         self._watched.close()
+
+
+# Without the server's timeline, which changes at a failover while processes go on.
+_IDENTITY = """
+SELECT concat_ws('-', system_identifier, pg_database.oid) FROM pg_control_system(), pg_database
+ WHERE datname = current_database()
+"""
 
 
 def _bind(engine: Engine, bounds: Bounds) -> None:
     """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
     longest = bounds.statement + bounds.late
     cursors = measured.cursors()
+    parameters = _server_parameters(bounds)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Bounded:
-        opened = Bounded.connect(*arguments, **named, cursor_factory=cursors)
-        opened.untold, opened.took = cursors, []
+        opened = Bounded.connect(*arguments, **named, autocommit=True)
+        opened.seconds = bounds.patience
+        try:
+            _set_for_session(opened, parameters)
+            opened.autocommit = False
+        except BaseException:
+            opened.close()
+            raise
+        opened.cursor_factory, opened.untold, opened.took = cursors, cursors, []
         opened.seconds = longest
         return opened
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        if isinstance(driver, Bounded) and driver.pooled:
+            _set(driver, parameters, local=True)
 
     @event.listens_for(engine, "checkin")
     def idle(connection: Bounded | None, _record: object) -> None:
@@ -175,6 +196,40 @@ def _bind(engine: Engine, bounds: Bounds) -> None:
                 raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
         connection.seconds = longest
         connection.told = telemetry.tells_statements()
+
+
+def _server_parameters(bounds: Bounds) -> dict[str, str]:
+    """What every transaction relies on. Not sent when connecting: PgBouncer refuses what it cannot set for a client."""
+    return {
+        "statement_timeout": _milliseconds(bounds.statement),
+        "lock_timeout": _milliseconds(bounds.lock),
+        "idle_in_transaction_session_timeout": _milliseconds(max(bounds.statement, IDLE_SECONDS)),
+        "timezone": "UTC",
+        "jit": "off",  # compiling takes longer than our statements
+    }
+
+
+def _set_for_session(driver: Bounded, parameters: dict[str, str]) -> None:
+    """Set the parameters once where the session is ours; behind a pooler each transaction sets them (ADR 0024).
+
+    A pooler makes up the process id that it answers a new client with, so the server's own is another one.
+    """
+    direct = _set(driver, parameters, local=False, process=driver.info.backend_pid)
+    if not direct:
+        driver.pooled = True
+        driver.prepare_threshold = None  # the next transaction may run where another client prepared that name
+
+
+def _set(driver: Bounded, parameters: dict[str, str], *, local: bool, process: int | None = None) -> bool:
+    """Set parameters of the server, if its process has that id; whether they were set."""
+    calls = sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, {})").format(name, value, local) for name, value in parameters.items()
+    )
+    query = sql.SQL("SELECT {}").format(calls)
+    if process is not None:
+        query += sql.SQL(" WHERE pg_backend_pid() = {}").format(process)
+    with psycopg.Cursor(driver) as cursor:  # neither traced nor measured
+        return cursor.execute(query).fetchone() is not None
 
 
 def _probes(bounds: Bounds) -> dict[str, int]:

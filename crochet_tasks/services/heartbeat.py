@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crochet_tasks.errors import InvalidSetting
-from crochet_tasks.services.serving import shown
+from crochet_tasks.net import host_port
 from crochet_tasks.settings import Settings
 
 EVERY_SECONDS = 2.0
@@ -89,7 +89,7 @@ def ask_api(settings: Settings) -> Seen:
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_host, settings.api_host)  # noqa: S104 - not to listen
     try:
-        answer = httpx.get(f"http://{shown(host, settings.api_port)}/health/live", timeout=ANSWER_SECONDS)
+        answer = httpx.get(f"http://{host_port(host, settings.api_port)}/health/live", timeout=ANSWER_SECONDS)
     except httpx.HTTPError as error:
         return Seen("api", None, f"it does not answer: {error}")
     return Seen("api", None, None if answer.is_success else f"it answers {answer.status_code}")

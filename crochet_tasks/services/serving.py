@@ -5,17 +5,16 @@ Each ends with 0 when SIGTERM or Ctrl-C stopped it in its work, and has said `RE
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import signal
-import socket
 import threading
 import warnings
 from typing import Any
 
 from crochet_tasks import telemetry
-from crochet_tasks.errors import InvalidSetting, NotOnLoopback, SettingMissing, WrongCall
+from crochet_tasks.errors import NotOnLoopback, SettingMissing, WrongCall
+from crochet_tasks.net import host_port, is_loopback, listening
 from crochet_tasks.settings import Settings, forget
 from crochet_tasks.telemetry import logs, metrics_endpoint
 
@@ -99,23 +98,8 @@ def api(host: str | None, port: int | None) -> None:
     settings = with_secret(settings)  # before the fork: what one process signs the others must know
     startup.check_database(settings, startup.say)
     listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
-    address = shown(settings.api_host, settings.api_port)
+    address = host_port(settings.api_host, settings.api_port)
     gateway.serve(listener, settings, lambda: log.info(READY, extra={"address": f"http://{address}"}))
-
-
-def listening(host: str, port: int, variable: str) -> socket.socket:
-    """A socket that listens there; raises InvalidSetting in the name of `variable`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, UnicodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InvalidSetting(variable=variable, problem=f"cannot listen on {shown(host, port)}: {reason}") from error
-
-
-def shown(host: str, port: int) -> str:
-    """An address as it is written in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 # ── Flower ──────────────────────────────────────────────────────────────────────────────────────
@@ -156,15 +140,8 @@ def flower() -> int:
     if settings.broker_api_url is not None:
         forget("FLOWER_BROKER_API")
         options.broker_api = settings.broker_api_url.get_secret_value().rstrip("/") + "/"
-    address = f"http://{shown(host, port)}"
+    address = f"http://{host_port(host, port)}"
     IOLoop.current().add_callback(lambda: log.info(READY, extra={"address": address}))
     # Arguments win over variables and over a flowerconfig.py that lies about, which Flower would execute.
     arguments = [f"--address={host}", f"--port={port}", "--unix_socket=", "--persistent=false", f"--conf={os.devnull}"]
     return int(app.start(["--quiet", "flower", *arguments]) or 0)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return False

@@ -25,6 +25,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
+from crochet_tasks.net import host_port
 from crochet_tasks.retry import patiently
 from crochet_tasks.services import serving
 from crochet_tasks.services.up_log import Log
@@ -136,9 +137,9 @@ def _ready(settings: Settings, services: list[Service], url: str, server: Embedd
     names = {service.name for service in services}
     there = []
     if "api" in names:
-        there.append(f"API at http://{serving.shown(settings.api_host, settings.api_port)}")
+        there.append(f"API at http://{host_port(settings.api_host, settings.api_port)}")
     if "flower" in names:
-        there.append(f"Flower at http://{serving.shown(settings.flower_host, settings.flower_port)}")
+        there.append(f"Flower at http://{host_port(settings.flower_host, settings.flower_port)}")
     ports = [f"{service.name} {dict(service.variables)[METRICS_PORT]}" for service in services if service.variables]
     if ports:
         there.append(f"metrics at {settings.metrics_host}: {', '.join(ports)}")

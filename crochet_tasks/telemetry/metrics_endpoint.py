@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from crochet_tasks.errors import InvalidSetting
+from crochet_tasks.net import host_port, listening
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments
 
@@ -58,8 +59,6 @@ def start(kind: str, service: str, settings: Settings) -> None:
     """
     if settings.metrics_port is None and settings.otlp_url is None:
         return
-    from crochet_tasks.services.serving import listening, shown
-
     with contextlib.ExitStack() as failed:
         listener = None
         if settings.metrics_port is not None:
@@ -75,7 +74,7 @@ def start(kind: str, service: str, settings: Settings) -> None:
         failed.pop_all()
     if listener is not None:
         listener.close()
-        address = shown(settings.metrics_host, settings.metrics_port or 0)
+        address = host_port(settings.metrics_host, settings.metrics_port or 0)
         log.info("metrics_served", extra={"address": f"http://{address}/metrics"})
     from crochet_tasks.telemetry import metrics  # noqa: F401 - it declares what is to begin; the API has not imported it yet
 
@@ -202,8 +201,6 @@ class _Exporter:
 
     def listening(self) -> socket.socket | None:
         """As the first one has it from the service. Raises InvalidSetting."""
-        from crochet_tasks.services.serving import listening
-
         settings = self._settings
         if settings.metrics_port is None:
             return None

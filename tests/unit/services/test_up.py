@@ -16,7 +16,7 @@ import pytest
 
 from crochet_tasks.errors import NotOnLoopback, SettingMissing
 from crochet_tasks.services import up, up_services
-from crochet_tasks.services.serving import READY, check_flower, shown
+from crochet_tasks.services.serving import READY, check_flower
 from crochet_tasks.services.up_log import LINE_BYTES, Lines, Log
 from crochet_tasks.services.up_services import Child, Crew, GaveUp, Pauses, Service, Stop
 from crochet_tasks.settings import Settings
@@ -229,7 +229,3 @@ def test_flower_needs_a_login_but_at_home() -> None:
             check_flower(Settings.load(**broker, environment="development", flower_host=host))
     with pytest.raises(SettingMissing, match="CROCHET_BROKER_URL"):
         check_flower(Settings.load(environment="development"))
-
-
-def test_addresses_are_written_as_in_urls() -> None:
-    assert (shown("127.0.0.1", 80), shown("::1", 80)) == ("127.0.0.1:80", "[::1]:80")

@@ -1,0 +1,32 @@
+"""Addresses of this machine: what a service listens on, whether only this machine reaches it, and how it is written."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from crochet_tasks.errors import InvalidSetting
+
+
+def listening(host: str, port: int, variable: str) -> socket.socket:
+    """Return a socket that listens there. Raises InvalidSetting, which names `variable`, where that is impossible."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        problem = f"cannot listen on {host_port(host, port)}: {reason}"
+        raise InvalidSetting(variable=variable, problem=problem) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; False for every name but `localhost`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def host_port(host: str, port: int) -> str:
+    """Write host and port as in a URL: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
