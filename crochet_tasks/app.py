@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
+from crochet_tasks.retry import Policy
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation, metrics
 
@@ -108,9 +108,8 @@ def here() -> Process:
     return _process
 
 
-PATIENCE_SECONDS = 10.0
-"""how long a worker tries a step again at once, before it leaves it to the relay: a restart of a server takes less"""
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
+IN_PLACE = Policy(longest=2.0, seconds=10.0)
+"""how a worker retries a step before it leaves it to the relay: a server restarts in less time"""
 
 
 class Step(celery.Task):
@@ -176,7 +175,7 @@ class Step(celery.Task):
             if self.request.is_eager:
                 self.run(call)
             else:
-                self._patiently(call)
+                self._retried(call)
         except Exception as error:
             problem = TaskTimedOut(seconds=self.soft_time_limit) if isinstance(error, SoftTimeLimitExceeded) else error
             telemetry.failed(problem)
@@ -185,21 +184,14 @@ class Step(celery.Task):
                 raise
             raise problem from error
 
-    def _patiently(self, call: Message) -> None:
-        """Run; what may succeed in a moment (a server that restarts, a deadlock) is tried again at once."""
-        until, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                self.run(call)
-            except CrochetError as error:
-                if error.retry is Retry.NEVER or time.monotonic() + pause > until:
-                    raise
-                metrics.TASK_TRIES.add(task=self.name, code=error.code)
-                log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            else:
-                return
+    def _retried(self, call: Message) -> None:
+        """Run; a temporary error (a server that restarts, a deadlock) is retried in place for a few seconds."""
+        IN_PLACE.call(lambda: self.run(call), self._log_retry)
+
+    def _log_retry(self, error: BaseException, pause: float, _left: float) -> None:
+        assert isinstance(error, CrochetError)
+        metrics.TASK_TRIES.add(task=self.name, code=error.code)
+        log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
 
     def _befell(self, call: Message, error: Exception) -> None:
         """Note an error with the work, once: a search that stores in the same process raises what storing raised."""

@@ -23,7 +23,7 @@ from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unava
 from crochet_tasks.intake import files as inputs
 from crochet_tasks.intake.files import Input
 from crochet_tasks.operate.names import text_name
-from crochet_tasks.retry import Absence
+from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.reports import AcceptedText, IngestReport, Waited
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -221,10 +221,10 @@ def until_nothing_left(
 
     Looks at these `moments`, by default `now_and_then`. While it cannot, that is said once, and waited for.
     """
-    absence = Absence(said, "waiting for it")
+    outage = Outage(said, "waiting for it")
     with contextlib.closing((moments or now_and_then)()) as due:
         for _ in due:
-            with absence.borne():
+            with outage.tolerated():
                 seen, left = look()
                 show(seen)
                 if not left:

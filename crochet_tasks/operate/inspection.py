@@ -22,7 +22,7 @@ from crochet_tasks.errors import (
 )
 from crochet_tasks.operate.names import DEAD, TEXT, Target, find, text_name, text_of
 from crochet_tasks.reporting import reports
-from crochet_tasks.retry import Absence
+from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkLine, WorkList
 
 
@@ -209,9 +209,9 @@ def _audit(connection: Connection, subject: str) -> list[Audited]:
 
 def looks(process: Process, every: float, said: Callable[[str], None]) -> Iterator[Status]:
     """The status, again and again; while the database is away it is said once."""
-    absence = Absence(said, "looking again")
+    outage = Outage(said, "looking again")
     while True:
         began = time.monotonic()
-        with absence.borne():
+        with outage.tolerated():
             yield reports.status(process)
         time.sleep(max(0.0, began + every - time.monotonic()))

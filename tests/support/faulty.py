@@ -28,6 +28,7 @@ from crochet_tasks import cli, publish
 from crochet_tasks.app import Step
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseConflict
+from crochet_tasks.retry import Policy
 from crochet_tasks.services import census, worker
 
 POINTS = ("before commit", "after commit", "before publish", "after publish", "before ack")
@@ -140,8 +141,8 @@ def poison(word: str) -> None:
 
 
 def later(word: str) -> None:
-    """What may succeed later, but never does; the worker has little patience."""
-    tasks.PATIENCE_SECONDS = 0.2
+    """A temporary error that never ends; the worker leaves it to the relay soon."""
+    tasks.IN_PLACE = Policy(longest=2.0, seconds=0.2)
 
     def act() -> NoReturn:
         raise DatabaseConflict(reason="a test")
