@@ -124,7 +124,3 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
     line = message.replace("\n", " ")
     sys.stderr.write(f"crochet: {line} [{code}]\n")
     return exit_code
-
-
-if __name__ == "__main__":
-    main()
