@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from crochet_tasks import ingest, telemetry
 from crochet_tasks import publish as work
-from crochet_tasks.app import Process, app
+from crochet_tasks.app import app
 from crochet_tasks.db import attempts, corpora, operators, texts
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.pipeline import Progress
@@ -131,7 +132,6 @@ def publish(corpus: int | None, said: Say) -> bool:
     if app.conf.task_always_eager:  # without a broker publishing is doing
         said("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
         return False
-    app.loader.import_default_modules()
     try:
         work.publish_all(corpus)
     except Unavailable as error:
