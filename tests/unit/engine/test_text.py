@@ -101,5 +101,5 @@ def test_scripts(script: str, text: str, expected: list[list[str]]) -> None:
 
 def test_the_unicode_version_is_that_of_the_pinned_package() -> None:
     """Another version of `regex` may know other letters: then READING changes, and with it what a corpus takes."""
-    description = str(metadata("regex").get_payload())
+    description = metadata("regex")["Description"]
     assert f"This module supports Unicode {UNICODE}." in description
