@@ -1,4 +1,4 @@
-"""Indexes for what is polled: nothing that waits for a budget or for its turn, and no finished text, is read."""
+"""Rate limits are counted in the database where there is no Redis."""
 
 from pathlib import Path
 
