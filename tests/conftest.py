@@ -32,13 +32,14 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
-from crochet_tasks.settings import Settings
+from crochet_tasks.settings import Settings, remember
 from tests.support import services
 from tests.support.server import Missing, Server, give_up
 
 _numbers = itertools.count()
 AnyServer = TypeVar("AnyServer", bound=Server)
 
+remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of whoever runs the tests
 POOLED = 3
 """connections that PgBouncer has to a database: fewer than its clients"""
 

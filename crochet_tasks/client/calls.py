@@ -13,7 +13,6 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import httpx
@@ -24,6 +23,7 @@ from crochet_tasks.breaker import Breaker
 from crochet_tasks.errors import ApiUnavailable, CrochetError, NotEncrypted, RemoteProblem, TooBusy, WrongCall, kinds
 from crochet_tasks.net import is_loopback
 from crochet_tasks.schemas.answers import PROBLEM, Problem
+from crochet_tasks.settings import version
 
 REQUEST_ID = "X-Request-ID"
 JSON = "application/json"
@@ -101,9 +101,15 @@ class Caller:
         self._secret = None if parts is None else parts[1]
         what = f"the API at {self.url}"
         self.breaker = Breaker(what, self._unavailable, patience.away, patience.failures, logging.INFO)
+        headers = {"User-Agent": f"crochet-tasks/{version()}"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         self._http = httpx.Client(
             base_url=self.url,
-            headers={"User-Agent": _agent(), **({} if key is None else {"Authorization": f"Bearer {key}"})},
+            headers={
+                "User-Agent": f"crochet-tasks/{version()}",
+                **({} if key is None else {"Authorization": f"Bearer {key}"}),
+            },
             timeout=httpx.Timeout(patience.answer, connect=patience.connect),
             transport=transport,
             # A proxy of the environment would get to read what goes through it unencrypted.
@@ -243,13 +249,6 @@ def _check_key(key: str, url: str, *, plain_http: bool) -> None:
         raise WrongCall(problem="that is no key: it has characters that no key has, or is empty")
     if url.startswith("http:") and not plain_http and not is_loopback(httpx.URL(url).host):
         raise NotEncrypted(url=url)
-
-
-def _agent() -> str:
-    try:
-        return f"crochet-tasks/{version('crochet-tasks')}"
-    except PackageNotFoundError:
-        return "crochet-tasks"
 
 
 def _reason(error: httpx.RequestError | httpx.StreamError) -> str:
