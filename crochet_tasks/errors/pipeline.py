@@ -360,6 +360,15 @@ class TaskTimedOut(Unavailable):
     public = True
 
 
+class ProcessExhausted(Unavailable):
+    """a thread of this process died or could not be started, most likely for want of memory or threads;
+    raise the limit (ulimit -v, ulimit -u, the container's memory) and run it again: nothing is lost
+    """
+
+    code = "process_exhausted"
+    retry = Retry.NEVER
+
+
 class StateInUse(Unavailable):
     """the state folder {folder} is in use by another crochet (process {pid});
     wait for it, or choose another with --state
