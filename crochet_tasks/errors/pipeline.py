@@ -369,6 +369,22 @@ class ProcessExhausted(Unavailable):
     retry = Retry.NEVER
 
 
+class OpenFilesLimited(Unavailable):
+    """too few files may be open: raise the limit (ulimit -n 1024, or nofile of the container) and run it again"""
+
+    code = "open_files_limited"
+    retry = Retry.NEVER
+
+
+class UserUnknown(Unavailable):
+    """user id {uid} has no entry in /etc/passwd, which the private Postgres needs:
+    add one, run as another user, or set CROCHET_DATABASE_URL
+    """
+
+    code = "user_unknown"
+    retry = Retry.NEVER
+
+
 class StateInUse(Unavailable):
     """the state folder {folder} is in use by another crochet (process {pid});
     wait for it, or choose another with --state
