@@ -87,6 +87,7 @@ from crochet_tasks.errors.requests import (
     TooManyCorpora,
     Unauthorized,
     WrongContentType,
+    example,
     kinds,
     shown,
 )
@@ -175,6 +176,7 @@ __all__ = [
     "WorkerLost",
     "WrongCall",
     "WrongContentType",
+    "example",
     "kinds",
     "retry_class",
     "shown",
