@@ -6,14 +6,15 @@ import enum
 import re
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select, text, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.metadata import NAME
-from crochet_tasks.db.tables import corpora
+from crochet_tasks.db.tables import corpora, texts
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
+from crochet_tasks.engine.text import READING
+from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed, ReadingRulesDiffer
 
 RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 1024)}
 
@@ -26,6 +27,8 @@ class Corpus(NamedTuple):
     tenant: int = 1
     description: str = ""
     budget: int | None = None
+    reading: str = READING
+    """the reading rules and Unicode version by which its texts were read (engine/text.py)"""
     revision: int = 1
     """of name, description and budget: it grows with each change of them"""
 
@@ -62,6 +65,18 @@ def accepting(connection: Connection, number: int) -> Corpus | None:
     return None if row is None else _corpus(*row)
 
 
+def check_reading(connection: Connection, corpus: Corpus) -> None:
+    """Raise ReadingRulesDiffer where the corpus' texts were read by other rules: a closure over two is none.
+
+    A corpus without texts takes the rules of this program. The caller has the corpus `accepting`.
+    """
+    if corpus.reading == READING:
+        return
+    unread = update(corpora).where(corpora.c.id == corpus.id, ~exists().where(texts.c.corpus == corpus.id))
+    if connection.execute(unread.values(reading=READING)).rowcount == 0:
+        raise ReadingRulesDiffer(corpus=corpus.name, found=corpus.reading, needed=READING)
+
+
 def checked(limits: Limits) -> Limits:
     """The limits, or LimitOutOfRange."""
     for name, value in limits._asdict().items():
@@ -84,7 +99,7 @@ def obtain(connection: Connection, name: str, wanted: dict[str, int], tenant: in
     """
     limits = checked(Limits(**wanted))
     check_name(name)
-    new = insert(corpora).values(tenant=tenant, name=name, **limits._asdict())
+    new = insert(corpora).values(tenant=tenant, name=name, reading=READING, **limits._asdict())
     connection.execute(new.on_conflict_do_nothing())
     corpus = named(connection, name, tenant)
     if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
@@ -100,7 +115,8 @@ def create(
     connection: Connection, tenant: int, name: str, limits: Limits, description: str, budget: int | None
 ) -> Corpus | None:
     """A new corpus of a tenant; None where it has one of that name."""
-    values = {"tenant": tenant, "name": name, "description": description, "budget": budget, **limits._asdict()}
+    values = {"tenant": tenant, "name": name, "description": description, "budget": budget, "reading": READING}
+    values |= limits._asdict()
     new = insert(corpora).values(values).on_conflict_do_nothing().returning(corpora.c.id)
     number = connection.execute(new).scalar()
     return None if number is None else numbered(connection, number)
@@ -160,7 +176,7 @@ def version(connection: Connection, corpus: int) -> int:
     return int(connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one())
 
 
-_PLAIN = ("id", "name", "version", "tenant", "description", "budget", "revision")
+_PLAIN = ("id", "name", "version", "tenant", "description", "budget", "reading", "revision")
 _CORPORA = select(*(corpora.c[name] for name in (*_PLAIN, *Limits._fields)))
 
 

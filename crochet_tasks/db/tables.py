@@ -44,6 +44,7 @@ corpora = Table(
     Column("max_cells", Integer, nullable=False),
     Column("budget", BigInteger, comment="orthos after which no more are searched for; none without"),
     Column("version", Integer, nullable=False, server_default="0"),
+    Column("reading", Text, nullable=False, comment="by which reading rules and Unicode version its texts were read"),
     Column("revision", Integer, nullable=False, server_default="1", comment="of name, description and budget"),
     now("created_at"),
     Column("removed_at", MOMENT, comment="since then nobody sees it, and the relay deletes it"),

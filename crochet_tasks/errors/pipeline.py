@@ -112,6 +112,15 @@ class LimitsFixed(UsageError):
     status = 409
 
 
+class ReadingRulesDiffer(UsageError):
+    """the texts of corpus '{corpus}' were read by rules {found} and this program reads by {needed}: it takes no
+    more texts; `crochet corpora rebuild {corpus} NEW_NAME` reads them again into a new corpus
+    """
+
+    code = "reading_rules_differ"
+    status = 409
+
+
 class InvalidName(UsageError):
     """'{name}' is not a corpus name: 1 to 100 ASCII letters, digits, '.', '_', '-', beginning with a letter or digit"""
 
