@@ -28,8 +28,8 @@ BODY_SECONDS = 30.0
 """in which a body must arrive, counted from the end of the head"""
 IN_MEMORY_BYTES = 64 * 1024
 """of a body; a larger one is written to a temporary file"""
-ANONYMOUS_BYTES = 16 * 1024
-"""of a body without an Authorization header: enough for every route that needs no key"""
+ANONYMOUS_BYTES = 4 * 1024
+"""of a body without credentials: enough for every route that needs none"""
 ROOM_BYTES, LARGEST_AT_ONCE = 64 * 1024 * 1024, 4
 """for all bodies of a process together; more where so many of the largest need it"""
 TINY_BYTES, TINY_PIECES = 16, 1000
@@ -45,7 +45,6 @@ LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
 """for which a client that was answered early may go on sending; cut off at once it might not see the answer"""
 
 ASKED_AT = "crochet.asked_at"
-PROBLEM = "crochet.problem"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -348,10 +347,8 @@ def _environ(scope: Scope, headers: dict[str, str], body: Body) -> dict[str, Any
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
-    if "HTTP_TRANSFER_ENCODING" in headers:  # in pieces of no announced length
-        if body.problem is None:
-            environ["CONTENT_LENGTH"] = str(body.size)
-        environ["wsgi.input_terminated"] = body.problem is not None
-    if scope["http_version"] == "1.1" and sum(name == b"host" for name, _ in scope["headers"]) != 1:
-        environ[PROBLEM] = MalformedRequest(reason="HTTP/1.1 needs one Host header")
+    if body.problem is not None:
+        environ["wsgi.input_terminated"] = True  # read it, whatever its length: that raises the problem
+    elif environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+        environ["CONTENT_LENGTH"] = str(body.size)
     return environ

@@ -1,4 +1,4 @@
-"""What every request passes: its id, the access log, limits of bodies, headers of the answer."""
+"""What every request passes: its id, the access log, headers and compression of the answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.asgi import PROBLEM, asked_at
-from api.etags import VERSION_HEADER
+from api.asgi import asked_at
+from api.responses import VERSION_HEADER
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -23,8 +23,6 @@ log = logging.getLogger("api.access")
 
 REQUEST_ID = "X-Request-ID"
 ID = "[A-Za-z0-9._:-]{8,128}"
-BODY_MARGIN = 64 * 1024
-"""of a request around the largest text"""
 COMPRESS_BYTES = 1400
 """a smaller answer is one packet anyway"""
 COMPRESS_LEVEL = 4
@@ -54,8 +52,6 @@ POLICY_OF_DOCS = (
 
 def install(app: Flask) -> None:
     settings: Settings = app.extensions["crochet.settings"]
-    app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + BODY_MARGIN  # JSON may escape every character
-    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_MARGIN
     if settings.api_proxies:
         hops = settings.api_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
@@ -84,8 +80,6 @@ def _begin() -> None:
     g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
     g.began = asked_at(request.environ)
     correlation.begin(g.request_id, request.headers.get("traceparent"))
-    if (problem := request.environ.get(PROBLEM)) is not None:
-        raise problem
 
 
 def _end(response: Response) -> Response:

@@ -23,9 +23,9 @@ from sqlalchemy import Connection
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from crochet_tasks import ingest
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.filters import identity
@@ -42,7 +42,7 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
     with process.database.snapshot() as connection:
         catalog = Catalog(process, b"bench")
         now = corpora.numbered(connection, corpus.id)
-        largest = max(catalog.shapes(connection, now), key=lambda count: count.orthos).sides
+        largest = tuple(max(catalog.shapes(connection, now), key=lambda count: count.orthos).shape)
         some = catalog.page(connection, now, shape=largest, limit=1000).orthos
         words = sorted({word for ortho in some for word in ortho.words})
         everyday = catalog.by_id(connection, now, some[0].id)

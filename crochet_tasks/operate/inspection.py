@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator
 
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, dead_letters, operators
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
 from crochet_tasks.db.operators import Wanted, WorkRow
 from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (

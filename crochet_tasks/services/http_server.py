@@ -90,7 +90,7 @@ def _connections() -> int:
 
 
 def _obey(parent: int) -> None:
-    """In a process just forked: end when the parent asks for it, also before Granian is ready to, or when it is gone."""
+    """In a process just forked: end when the parent says so, at once until Granian serves, or when it is gone."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, which would only note it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from crochet_tasks import failures, publish, startup, telemetry
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import Process, Step, app
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file

@@ -202,7 +202,6 @@ def deaf(stage: str, marker: str, seconds: str) -> None:
 
 
 def _slow(stage: str, marker: Path, seconds: float) -> None:
-    tasks.app.loader.import_default_modules()
     task = tasks.app.tasks[stage]
     run = task.run
 
@@ -232,7 +231,7 @@ def barren() -> None:
     def fail(*_: object) -> NoReturn:
         raise OSError("a test")
 
-    tasks.process = fail  # type: ignore[assignment]
+    worker.open_process = fail  # type: ignore[assignment, attr-defined]
 
 
 FAULTS: dict[str, Callable[..., object]] = {

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
-from api import asgi
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.services import http_server
 from crochet_tasks.settings import Settings
@@ -29,11 +28,6 @@ def application(folder: Path) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST
     app.register_error_handler(CrochetError, lambda error: (error.code, error.status))
-
-    @app.before_request
-    def check() -> None:
-        if (problem := request.environ.get(asgi.PROBLEM)) is not None:
-            raise problem
 
     @app.post("/digest")
     def digest() -> str:

@@ -25,9 +25,9 @@ import pytest
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
@@ -56,7 +56,7 @@ QUICK = ("POST", "/v1/corpora/shown/orthos/check", {"ids": ["0" * 32], "exact": 
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
     seconds: float
 
@@ -91,7 +91,7 @@ class Deployed(NamedTuple):
             # A stream of events goes on; of that the first line is enough.
             stream = answer.getheader("Content-Type", "").startswith("text/event-stream")
             said = answer.readline() if stream else answer.read()
-            return Answer(answer.status, dict(answer.getheaders()), said, time.monotonic() - began)
+            return Answer(answer.status, answer.headers, said, time.monotonic() - began)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)

@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from crochet_tasks import ingest
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import Process, Step
+from crochet_tasks.app import Step
 from crochet_tasks.db import corpora, operators, outbox
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -112,7 +113,6 @@ def chunked(api: Api, body: bytes, kind: str, query: str = "?title=t") -> TestRe
         (b"the sea", "", "?title=t", "wrong_content_type", 415),
         (b"the sea", "text/plain; charset=utf-16", "?title=t", "wrong_content_type", 415),
         (b"title=t&body=b", "application/x-www-form-urlencoded", "", "wrong_content_type", 415),
-        (b"the sea", "text/plain", "", "invalid_request", 422),
         (b"the sea", "text/plain", "?title=", "invalid_request", 422),
         (b"the sea", "text/plain", "?title=t&more=1", "invalid_request", 422),
         (b"the s\xe9a", "text/plain", "?title=t", "text_not_utf8", 422),
@@ -121,17 +121,19 @@ def chunked(api: Api, body: bytes, kind: str, query: str = "?title=t") -> TestRe
         (b"", "text/plain", "?title=t", "text_without_words", 422),
         (b'{"title": "t", "body": "1 2"}', "application/json", "", "text_without_words", 422),
         (b'{"title": "t", "body": "the\\u0000sea"}', "application/json", "", "text_has_nul", 422),
-        (b'{"title": "t", "body": "the sea \\ud800"}', "application/json", "", "invalid_request", 422),
-        (b'{"title": "t", "body": "the sea \xe9"}', "application/json", "", "invalid_request", 422),
+        (b'{"title": "t", "body": "the sea \\ud800"}', "application/json", "", "text_not_utf8", 422),
+        (b'{"title": "t", "body": "the sea \xe9"}', "application/json", "", "malformed_request", 400),
         (b'{"title": "t\\n", "body": "the sea"}', "application/json", "", "invalid_request", 422),
+        (b'{"title": "\\ud800", "body": "the sea"}', "application/json", "", "invalid_request", 422),
         (b'{"title": "", "body": "the sea"}', "application/json", "", "invalid_request", 422),
         (b'{"title": "t", "body": 7}', "application/json", "", "invalid_request", 422),
         (b'{"title": "t"}', "application/json", "", "invalid_request", 422),
         (b'{"title": "t", "body": "the sea", "state": "current"}', "application/json", "", "invalid_request", 422),
         (b'{"title": "t", "body": "the sea"}', "application/json", "?title=u", "invalid_request", 422),
-        (b'{"title": ', "application/json", "", "invalid_request", 422),
+        (b'{"title": ', "application/json", "", "malformed_request", 400),
         (b"[1]", "application/json", "", "invalid_request", 422),
         (b"[" * 100_000, "application/json", "", "invalid_request", 422),
+        (b'{"body": ' + b"[" * 1000, "application/json", "", "invalid_request", 422),
     ],
 )
 def test_what_is_no_text(

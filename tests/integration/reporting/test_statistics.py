@@ -21,12 +21,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, census, corpora
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import DatabaseUnavailable, kinds
 from crochet_tasks.intake import admission
@@ -38,7 +37,7 @@ from crochet_tasks.services.census import Counting
 from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
-from crochet_tasks.terminal import statistics as drawing_statistics
+from crochet_tasks.terminal import status as pages
 from tests.integration.db.test_bounded_reads import Statements
 from tests.support import services, steps
 from tests.support.api import Api, made
@@ -102,14 +101,14 @@ class Past:
 @pytest.fixture(scope="module")
 def process(create: Callable[[str], str], migrated: str) -> Iterator[Process]:
     """One for all: each test has a corpus of its own."""
-    with app.process(Settings(), create(migrated)) as process:
+    with open_process(Settings(), create(migrated)) as process:
         yield process
 
 
 @pytest.fixture
 def alone(database: str) -> Iterator[Process]:
     """With a database of its own."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         yield process
 
 
@@ -412,7 +411,7 @@ def test_people_see_it(alone: Process) -> None:
     assert status.statistics is not None
     console = drawing.console()
     with console.capture() as captured:
-        console.print(drawing.status_page(status))
+        console.print(pages.page(status))
     page = captured.get()
     for words in ("orthos/s", "time left", "workers", "unknown", "timed_out", "a reason"):
         assert words in page
@@ -551,7 +550,7 @@ def test_the_page_about_statistics_is_true() -> None:
     assert codes == [code for code in codes if code in get_args(Unknown)]
     assert set(codes) == set(get_args(Unknown))
     for code in get_args(Unknown):
-        assert code not in drawing_statistics.time_left(TimeLeft(seconds=None, unknown=code))
+        assert code not in pages.time_left(TimeLeft(seconds=None, unknown=code))
 
 
 # ── workers ─────────────────────────────────────────────────────────────────────────────────────
