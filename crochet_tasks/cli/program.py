@@ -116,7 +116,3 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
         sys.stderr.write(streams.plain("".join(traceback.format_exception(error)), keep="\n"))
     streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
     return exit_code
-
-
-if __name__ == "__main__":
-    main()
