@@ -118,8 +118,8 @@ class Body:
         piece: bytes = message.get("body", b"")
         self.size += len(piece)
         self._pieces += 1
+        arrived(len(piece))
         if self.size > self._limit:
-            self.size -= len(piece)
             self.problem = RequestTooLarge(limit=self._limit)
         elif self._pieces > TINY_PIECES and self.size < TINY_BYTES * self._pieces:
             self.problem = MalformedRequest(
@@ -127,7 +127,6 @@ class Body:
             )
         else:
             self._file.write(piece)
-            arrived(len(piece))
             return bool(message.get("more_body"))
         return False
 
