@@ -1,6 +1,6 @@
 """A relay counts the store, every few seconds, for metrics; a census that fails or is slow harms nothing else.
 
-Several relays count the same: whoever adds up services takes the maximum.
+Several relays count the same: dashboards take the maximum over services, not the sum.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHARE = 0.05
 MOST_SECONDS = 5.0
 """that one statement of it may take"""
 SIZE_SECONDS = 60.0
-"""between two looks at the size of the database, which walks through its files"""
+"""between two measurements of the database's size, for which the server walks through its files"""
 
 Labels = tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Counting:
         thread.join(MOST_SECONDS)
 
     def _run(self) -> None:
-        said = False
+        logged = False
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
@@ -65,8 +65,8 @@ class Counting:
                 log.debug("census_failed", extra={"error": str(error)})
             except Exception:  # a bug: this thread is the only one that counts
                 metrics.CENSUS_FAILED.add()
-                log.log(logging.DEBUG if said else logging.ERROR, "census_failed", exc_info=True)
-                said = True
+                log.log(logging.DEBUG if logged else logging.ERROR, "census_failed", exc_info=True)
+                logged = True
             self._stopped.wait(max(PAUSE_SECONDS, (time.monotonic() - began) / SHARE))
 
     def count(self) -> None:
@@ -133,7 +133,7 @@ class Counting:
         metrics.VERSIONS.set(sum(corpus.version for corpus in seen.corpora))
         metrics.DEAD_LETTERS.set(seen.dead_letters)
         versions = {corpus.id: corpus.version for corpus in seen.corpora}
-        # What a spent budget holds back is behind because somebody wants it so.
+        # What a spent budget holds back is behind on purpose.
         behind = ((group.corpus, group.version) for group in seen.work if group.state != "held")
         lags = (versions.get(corpus, 0) - version + 1 for corpus, version in behind if version is not None)
         metrics.CLOSURE_LAG.set(max(lags, default=0))
@@ -141,7 +141,7 @@ class Counting:
     # ── closing ─────────────────────────────────────────────────────────────────────────────────
 
     def _newly_closed(self, seen: Census) -> Iterable[tuple[int, int, int]]:
-        """(corpus, since, upto): versions of corpora that had work when this relay looked before, and have none now."""
+        """(corpus, since, upto): versions of corpora that had work at this relay's last census, and have none now."""
         busy = {group.corpus for group in seen.work}
         return [
             (corpus.id, since, corpus.version)
@@ -155,7 +155,7 @@ class Counting:
         return 0 if self._looked else version
 
     def _note_closed(self, seen: Census) -> None:
-        """Of what was closed before this relay first looked nothing is known, and nothing is said."""
+        """What was closed before this relay's first census is not known, and not reported."""
         busy: dict[int, int | None] = {}
         for group in seen.work:
             lowest = busy.get(group.corpus)
