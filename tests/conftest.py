@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
 from crochet_tasks.db import schema
@@ -35,6 +36,12 @@ from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
 from tests.support import services
 from tests.support.server import Missing, Server, give_up
+
+# The default run tests the same examples each time; `make fuzz` others, and many more (tests/support/strategies.py).
+_ANY_SPEED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=_ANY_SPEED)
+settings.register_profile("fuzz", settings.get_profile("same"), derandomize=False, max_examples=2000)
+settings.load_profile("same")
 
 _numbers = itertools.count()
 AnyServer = TypeVar("AnyServer", bound=Server)

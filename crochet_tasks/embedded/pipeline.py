@@ -14,11 +14,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crochet_tasks import app, publish
-from crochet_tasks.db import batches, corpora, outbox, publishing, schema
+from crochet_tasks.db import batches, corpora, publishing, schema, tally
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.outbox import Item, States
+from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.tally import States
 from crochet_tasks.embedded.server import LOW_BYTES, EmbeddedPostgres, free_bytes
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.errors import DiskFull, ProcessExhausted
@@ -168,7 +169,7 @@ def close(
 def _why(database: Database, corpus: int) -> Ended:
     """Why there was nothing to take up although there is open work."""
     with database.transaction() as connection:
-        if corpora.spent(connection, corpus):
+        if tally.spent(connection, corpus):
             return Ended.BUDGET
         return Ended.ELSEWHERE if publishing.in_hand(connection, corpus) else Ended.WAITING
 
@@ -218,7 +219,7 @@ class _Crew:
         if self._budget is None:
             return WORKERS
         with self._database.transaction() as connection:
-            if corpora.total(connection, self._corpus) < self._budget:
+            if tally.total(connection, self._corpus) < self._budget:
                 return WORKERS
             return 1 if not self._running and publishing.ordered_waits(connection, self._corpus) else 0
 
@@ -289,9 +290,9 @@ class _Poll:
 
 def looked(connection: Connection, corpus: int) -> Progress:
     """How far a corpus is."""
-    counted = {sides: change.orthos for sides, change in corpora.counted(connection, corpus).items() if change.orthos}
+    counted = {sides: change.orthos for sides, change in tally.counted(connection, corpus).items() if change.orthos}
     return Progress(
         version=corpora.version(connection, corpus),
-        work=outbox.states(connection, corpus),
+        work=tally.states(connection, corpus),
         orthos={sides: counted[sides] for sides in batches.shapes_by_rank(counted)},
     )
