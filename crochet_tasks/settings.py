@@ -201,26 +201,18 @@ class Settings(BaseSettings):
         default=None, description="Flower's login, user:password; needed outside development"
     )
     otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
-        default=None, description="where traces and metrics go, OTLP/HTTP without `/v1/...`; without it neither does"
+        default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
     )
     trace_ratio: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
-    )
-    trace_slow: Seconds = Field(
-        default=5.0, description="seconds after which a request or task is slow: its part of the trace is always kept"
+        default=0.1, ge=0.0, le=1.0, description="share of the traces that are recorded and sent, from 0 to 1"
     )
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
-    profile_rate: int = Field(
-        default=10, ge=1, le=1000, description="how often in a second a process is looked at for its profile"
-    )
+    profile_rate: int = Field(default=10, ge=1, le=1000, description="samples a second of a process' profile")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
-    )
-    metrics_every: Seconds = Field(
-        default=15.0, description="seconds between two reports of metrics to the OTLP address"
     )
     health_dir: Path | None = Field(
         default=None,
@@ -264,9 +256,21 @@ def _problems(error: ValidationError) -> list[InvalidSetting]:
     ]
 
 
+REMOVED = {
+    "CROCHET_TRACE_SLOW": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
+    "CROCHET_METRICS_EVERY": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
+}
+"""settings of earlier versions, and what does their work now"""
+
+
+def removed() -> dict[str, str]:
+    """The removed settings that the environment still sets, and why each has no effect."""
+    return {name: reason for name, reason in REMOVED.items() if name in os.environ}  # noqa: TID251 - this is that module
+
+
 def strangers() -> list[str]:
     """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | set(REMOVED)
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
 
 
@@ -289,3 +293,18 @@ def forget(*names: str) -> None:
 def remember(name: str, value: str) -> None:
     """Set a variable where a library looks for it, in this process and those that it starts."""
     os.environ[name] = value  # noqa: TID251 - this is that module
+
+
+def inherited(name: str) -> str | None:
+    """Return a variable that a process which started this one has set with `remember`."""
+    return os.environ.get(name)  # noqa: TID251 - this is that module
+
+
+def package_version() -> str:
+    """The version of the installed package; `unknown` where it runs from a folder that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("crochet-tasks")
+    except PackageNotFoundError:
+        return "unknown"

@@ -18,7 +18,7 @@ from crochet_tasks.db import census
 from crochet_tasks.db.census import Census
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.telemetry import instruments, metrics
-from crochet_tasks.telemetry.instruments import Gauge
+from crochet_tasks.telemetry.instruments import Metric
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Counting:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._stopped = threading.Event()
-        self._shown: dict[Gauge, set[Labels]] = {}
+        self._shown: dict[Metric, set[Labels]] = {}
         self._closed: dict[int, int] = {}
         """per corpus the version up to which it is known to have been closed"""
         self._looked = False
@@ -90,9 +90,9 @@ class Counting:
 
     # ── showing ─────────────────────────────────────────────────────────────────────────────────
 
-    def _show(self, gauge: Gauge, values: Mapping[Labels, float]) -> None:
+    def _show(self, gauge: Metric, values: Mapping[Labels, float]) -> None:
         """Set a gauge to these values, and to 0 where there was something before and is nothing now."""
-        names = gauge.declared.labels
+        names = gauge.labels
         shown = self._shown.setdefault(gauge, set())
         for labels in {*shown, *values}:
             gauge.set(values.get(labels, 0), **dict(zip(names, labels, strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from numbers import Integral, Number, Real
 from typing import Any
 
 HIDDEN = "***"
@@ -32,10 +33,19 @@ _LIKELY = re.compile(f"://|[Bb]asic|crk_|crr_|eyJ|(?i:{_NAMES})").search
 """Each of them has one of these; most texts have none. Every line of a log passes here, and every span."""
 
 
-def masked(value: Any) -> Any:
-    """The same without the secrets in it; what is neither a number nor a collection becomes what it says as text."""
-    if value is None or isinstance(value, bool | int | float):
+def plain(value: object) -> bool | int | float | str:
+    """A number as Python's own, whatever library it is of; everything else as text."""
+    if isinstance(value, bool):
         return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else str(value)
+
+
+def masked(value: Any) -> Any:
+    """The same without the secrets in it; what is neither a number nor a collection becomes text."""
+    if value is None or isinstance(value, Number):
+        return None if value is None else plain(value)
     if isinstance(value, Mapping):
         return {masked(key): _part(key, part) for key, part in value.items()}
     if isinstance(value, list | tuple | AbstractSet):

@@ -1,19 +1,18 @@
-"""What a process counts and measures: the table of all metrics, and the instruments that record them.
+"""The table of all metrics. docs/metrics.md has the same one; a test compares them.
 
-    name, kind, unit, labels    as Prometheus has them, in base units; http_server_* as OpenTelemetry has them
-    recorded                    by whoever does the thing, in its own process (instruments.py)
-    read                        by the service's exporter (metrics_endpoint.py), a process of its own
-
-Labels are bounded: no corpus, text, work or key is one. docs/metrics.md has the same table; a test holds the two
-together.
+Names, units and labels follow Prometheus, http_server_* OpenTelemetry. To add a metric: declare it here, record it
+where the thing happens (`metrics.NAME.add(...)`), and add its row to docs/metrics.md. Labels are bounded: never a
+corpus, text, work item or key.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import partial
 
-from crochet_tasks.telemetry.instruments import INSTRUMENTS, Declared, Kind, counter, gauge, histogram
+from crochet_tasks.telemetry.instruments import Metric
+
+counter, gauge, histogram = (partial(Metric, kind) for kind in ("counter", "gauge", "histogram"))
 
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """seconds of a statement"""
@@ -75,7 +74,7 @@ PROGRESS = gauge(
     "",
     WORKER,
     "When the worker last found itself in order (see `crochet health`), as a Unix time.",
-    "livemax",
+    across="livemax",
 )
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +167,7 @@ LAG = gauge(
     "",
     WORKER,
     "How many versions behind the context the phrase index of a process was when its last search began.",
-    "livemax",
+    across="livemax",
 )
 RESULT_LAG = histogram(
     "crochet_result_lag_versions",
@@ -279,7 +278,9 @@ OVERDUE = gauge(
 )
 RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
 DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
-OLDEST = gauge("crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", "livemax")
+OLDEST = gauge(
+    "crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", across="livemax"
+)
 WAITING = gauge("crochet_texts", "texts", "state", RELAY, "Texts: accepted, ingested, current, failed, cancelled.")
 OLDEST_TEXT = gauge(
     "crochet_text_oldest_waiting_age_seconds",
@@ -287,7 +288,7 @@ OLDEST_TEXT = gauge(
     "",
     RELAY,
     "Age of the oldest text that is no version yet; 0 without one.",
-    "livemax",
+    across="livemax",
 )
 HELD_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
 HELD_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
@@ -299,7 +300,7 @@ UNCLOSED_AGE = gauge(
     "",
     RELAY,
     "For how long the corpus that has not been closed for longest has had work, as far as this relay saw it.",
-    "livemax",
+    across="livemax",
 )
 CLOSURE_LAG = gauge(
     "crochet_closure_lag_versions",
@@ -307,7 +308,7 @@ CLOSURE_LAG = gauge(
     "",
     RELAY,
     "The most versions that a corpus has from the oldest with open or failed work on; held work does not count.",
-    "livemax",
+    across="livemax",
 )
 VERSIONS = gauge("crochet_versions", "versions", "", RELAY, "Versions of all corpora together.")
 DEAD_LETTERS = gauge("crochet_dead_letters", "messages", "", RELAY, "Dead letters that name no work, kept for people.")
@@ -329,50 +330,19 @@ CENSUS_SECONDS = histogram(
 )
 CENSUS_FAILED = counter("crochet_census_failures_total", "censuses", "", RELAY, "Censuses that could not be taken.")
 
-# ── the process: measured by the exporter itself, when it is asked ──────────────────────────────
+# ── the processes of a service: measured when the endpoint is asked (metrics_endpoint.py) ───────────────────────────
 
-
-class Measured(NamedTuple):
-    """Metrics that nobody records."""
-
-    service: Declared
-    memory: Declared
-    cpu: Declared
-    files: Declared
-    processes: Declared
-    threads: Declared
-    disk_free: Declared
-    disk_size: Declared
-
-
-def _measured(name: str, kind: Kind, unit: str, labels: str, says: str) -> Declared:
-    return Declared(name, kind, unit, tuple(labels.split()), ALL, says)
-
-
-MEASURED = Measured(
-    service=_measured(
-        "crochet_service_info", "gauge", "1", "service version", "1; the service's name and the program's version."
-    ),
-    memory=_measured(
-        "crochet_process_resident_memory_bytes",
-        "gauge",
-        "bytes",
-        "role",
-        "Resident memory: main (the service's first process), children together, exporter (with its keeper).",
-    ),
-    cpu=_measured(
-        "crochet_process_cpu_seconds_total", "counter", "seconds", "role", "CPU time, that of ended children included."
-    ),
-    files=_measured("crochet_process_open_fds", "gauge", "descriptors", "role", "Open file descriptors."),
-    processes=_measured("crochet_processes", "gauge", "processes", "role", "Processes."),
-    threads=_measured("crochet_process_threads", "gauge", "threads", "role", "Threads."),
-    disk_free=_measured(
-        "crochet_disk_free_bytes", "gauge", "bytes", "", "Free space where the state folder is, or would be."
-    ),
-    disk_size=_measured("crochet_disk_size_bytes", "gauge", "bytes", "", "Size of that file system."),
+SERVICE = gauge("crochet_service_info", "1", "service version", ALL, "1; the service's name and the program's version.")
+MEMORY = gauge(
+    "crochet_process_resident_memory_bytes",
+    "bytes",
+    "role",
+    ALL,
+    "Resident memory: main (the service's first process), children together.",
 )
-
-
-def every() -> list[Declared]:
-    """All metrics."""
-    return [*(instrument.declared for instrument in INSTRUMENTS), *MEASURED]
+CPU = counter("crochet_process_cpu_seconds_total", "seconds", "role", ALL, "CPU time, that of ended children included.")
+FILES = gauge("crochet_process_open_fds", "descriptors", "role", ALL, "Open file descriptors.")
+PROCESSES = gauge("crochet_processes", "processes", "role", ALL, "Processes.")
+THREADS = gauge("crochet_process_threads", "threads", "role", ALL, "Threads.")
+DISK_FREE = gauge("crochet_disk_free_bytes", "bytes", "", ALL, "Free space where the state folder is, or would be.")
+DISK_SIZE = gauge("crochet_disk_size_bytes", "bytes", "", ALL, "Size of that file system.")
