@@ -21,7 +21,6 @@ from crochet_tasks.schemas.answers import (
     WaitingOn,
     WordSeen,
 )
-from crochet_tasks.versions import Seen
 
 api = APIBlueprint(
     "context",
@@ -36,16 +35,10 @@ api = APIBlueprint(
 @security.requires("read")
 def version(path: OfCorpus) -> Answered:
     """How many texts are versions. Fast: to be asked often."""
-    process, tenant = context.process(), security.caller().tenant
-
-    def look() -> Seen:
-        with process.database.transaction() as connection:
-            corpus = corpora.named(connection, path.corpus, tenant)
-        return Seen(corpus.id, corpus.version)
-
-    seen = process.versions.read(tenant, path.corpus, look)
-    now = VersionNow(corpus=path.corpus, version=seen.version)
-    return etags.answer(now, seen.version, _tag(seen.corpus, seen.version))
+    with context.process().database.transaction() as connection:
+        corpus = corpora.named(connection, path.corpus, security.caller().tenant)
+    now = VersionNow(corpus=path.corpus, version=corpus.version)
+    return etags.answer(now, corpus.version, _tag(corpus.id, corpus.version))
 
 
 @api.get(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import random
 import time
@@ -28,7 +27,6 @@ from crochet_tasks.engine.text import sentences
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation, metrics
-from crochet_tasks.versions import Versions, identity
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +45,6 @@ class Process:
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     _ends: list[Callable[[], None]] = field(default_factory=list)
 
-    @functools.cached_property
-    def versions(self) -> Versions:
-        return Versions(self.settings, lambda: identity(self.database))
-
     def at_end(self, stop: Callable[[], None]) -> None:
         """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
         self._ends.append(stop)
@@ -58,7 +52,6 @@ class Process:
     def close(self) -> None:
         for stop in self._ends:
             stop()
-        self.versions.close()
         self.database.close()
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:

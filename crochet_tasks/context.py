@@ -7,14 +7,12 @@ from crochet_tasks.broker.messages import Knock
 from crochet_tasks.db import corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.telemetry import metrics
-from crochet_tasks.versions import Seen
 
 
 @app.task(base=Step, name="context.version", message=Knock)
 def version(call: Knock) -> None:
     """Make the next version; whoever is just storing what was found at the last one is waited for, and then waits."""
     corpus = call.corpus
-    versions = here().versions
     with here().database.transaction() as connection:
         corpora.hold(connection, corpus, Lock.ORDER)
         text = texts.next_in_line(connection, corpus)
@@ -28,6 +26,3 @@ def version(call: Knock) -> None:
         outbox.add(connection, [outbox.remediations(corpus, made)])
         outbox.done(connection, [outbox.context(corpus, text.id).id])
         publishing.knock(connection, corpus)
-        now = corpora.numbered(connection, corpus)
-        barrier = versions.begin(now.tenant, now.name)
-    versions.end(barrier, Seen(corpus, made))

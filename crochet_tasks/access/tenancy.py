@@ -44,7 +44,6 @@ def create(process: Process, tenant: int, wanted: Settled, limits: Limits, deed:
     corpora.check_name(wanted.name)
     with process.database.transaction() as connection:
         there = corpora.owned(connection, tenant)
-        process.versions.begin(tenant, wanted.name)
         made = corpora.create(connection, tenant, wanted.name, limits, wanted.description, wanted.budget)
         if made is None:
             raise CorpusExists(corpus=wanted.name)
@@ -78,9 +77,6 @@ def change(
                 raise PreconditionFailed(current=tag(corpus), given=", ".join(given))
             after = Settled(corpus.name, corpus.description, corpus.budget)._replace(**wanted)
             corpora.check_name(after.name)
-            if after.name != name:
-                for each in (name, after.name):
-                    process.versions.begin(tenant, each)
             changed = corpora.change(connection, corpus, *after)
             if changed.revision != corpus.revision:
                 _note(connection, deed)
@@ -102,7 +98,6 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, deed
             raise NotConfirmed(corpus=name)
         corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
         corpora.named(connection, name, tenant, lock=True)
-        process.versions.begin(tenant, name)
         removal.hide(connection, corpus.id)
         _note(connection, deed)
         return corpus.id

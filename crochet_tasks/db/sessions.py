@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.abc import RV, PQGen
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -126,9 +126,21 @@ class Database:
             metrics.POOL_WAIT.observe(time.perf_counter() - began)
             yield connection
 
+    def identity(self) -> str:
+        """A name that no other database has, for keys in a Redis that several databases share."""
+        with self.transaction() as connection:
+            return str(connection.execute(text(_IDENTITY)).scalar_one())
+
     def close(self) -> None:
         self.engine.dispose()
         self._watched.close()
+
+
+# Without the server's timeline, which changes at a failover while processes go on.
+_IDENTITY = """
+SELECT concat_ws('-', system_identifier, pg_database.oid) FROM pg_control_system(), pg_database
+ WHERE datname = current_database()
+"""
 
 
 def _bind(engine: Engine, bounds: Bounds) -> None:

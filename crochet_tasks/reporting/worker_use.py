@@ -19,7 +19,6 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.schemas.statistics import WorkerUse
 from crochet_tasks.settings import Settings
-from crochet_tasks.versions import identity
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def _understood(value: bytes) -> _Told | None:
 
 
 def _key(database: Database) -> str:
-    return f"crochet:use:{identity(database)}"
+    return f"crochet:use:{database.identity()}"
 
 
 def _redis(settings: Settings) -> redis.Redis | None:

@@ -205,7 +205,7 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: version (Redis), index (phrase index of the process), batches (orthos that the API keeps).",
+    "hit or miss: index (phrase index of the process), batches (orthos that the API keeps).",
 )
 FILTER = counter(
     "crochet_filter_ids_total", "ids", "answer", API, "Ids that the Bloom filter was asked for: maybe stored, or not."
