@@ -109,7 +109,7 @@ def hand_in(settings: Settings, request: Request, said: Say) -> Handed:
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
         )
     given = read(request.files, request.corpus, request.limits, settings)
-    with telemetry.told("cli", settings), pipeline.opened(settings) as process:
+    with telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
                 corpus = corpora.obtain(connection, request.corpus, request.limits)

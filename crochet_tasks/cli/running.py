@@ -50,7 +50,7 @@ def run(settings: Settings, request: Request) -> Finished:
     if not read and not pipeline.store_exists(settings):
         raise WrongCall(problem="give at least one FILE: there is nothing yet to go on with")
     meter = Meter(console(stderr=True))
-    with Stop(meter) as stop, meter, telemetry.told("cli", settings), pipeline.opened(settings) as process:
+    with Stop(meter) as stop, meter, telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet run"):
             corpus = _corpus(process, request, going_on=not read)
             accepted = accepting.accept(corpus, read, _note)

@@ -1,6 +1,6 @@
 """Logs, traces, metrics and profiles of a process: set up once, the same for every service."""
 
-from crochet_tasks.telemetry.logs import doing, logs
+from crochet_tasks.telemetry.log_lines import doing, logs
 from crochet_tasks.telemetry.setup import (
     END_SECONDS,
     annotate,

@@ -34,7 +34,7 @@ MOST_AXES, MOST_CELLS = 3, 36
 
 
 def shape(sides: tuple[int, ...]) -> str:
-    """A shape as a label: those larger than people look at have one together, so there are some 50."""
+    """A shape as a label: large ones share one, so there are some 50."""
     return "x".join(map(str, sides)) if len(sides) <= MOST_AXES and math.prod(sides) <= MOST_CELLS else "other"
 
 
@@ -73,18 +73,18 @@ PROGRESS = gauge(
     "seconds",
     "",
     WORKER,
-    "When the worker last found itself in order (see `crochet health`), as a Unix time.",
+    "When the worker last passed its own check (see `crochet health`), as a Unix time.",
     across="livemax",
 )
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
 
-PUBLISHED = counter("crochet_work_published_total", "items", "kind", ALL, "Pieces of work whose message was sent.")
+PUBLISHED = counter("crochet_work_published_total", "items", "kind", ALL, "Work items whose message was sent.")
 MESSAGES = counter("crochet_messages_published_total", "messages", "task", ALL, "Messages that the broker confirmed.")
 NOT_PUBLISHED = counter(
-    "crochet_publish_failures_total", "messages", "code", ALL, "Messages that the broker did not take, by error."
+    "crochet_publish_failures_total", "messages", "code", ALL, "Messages that the broker did not accept, by error."
 )
-DONE = counter("crochet_work_done_total", "items", "kind", WORKER, "Pieces of work that are done and committed.")
+DONE = counter("crochet_work_done_total", "items", "kind", WORKER, "Work items that are done and committed.")
 TURNAROUND = histogram(
     "crochet_work_turnaround_seconds", "seconds", "kind", WORKER, "From when work was written to when it is done.", LONG
 )
@@ -93,14 +93,14 @@ RETRIED = counter(
     "items",
     "kind code",
     ("worker", "relay"),
-    "Pieces of work that an error befell and that are tried again, by the error's code.",
+    "Work items that failed and are tried again, by the error's code.",
 )
 FAILED = counter(
     "crochet_work_failures_total",
     "items",
     "kind code",
     ("worker", "relay"),
-    "Pieces of work that have failed for good, by the error's code.",
+    "Work items that have failed for good, by the error's code.",
 )
 RELEASED = counter(
     "crochet_work_overdue_released_total", "items", "", RELAY, "Overdue work that the relay has published again."
@@ -110,15 +110,16 @@ LETTERS = counter(
     "messages",
     "queue reason",
     RELAY,
-    "Dead letters dealt with.",
+    "Dead letters that the relay has recorded with their work, or kept for people.",
 )
 DUPLICATES = counter(
     "crochet_duplicates_dropped_total",
     "occurrences",
     "what",
     ("worker", "api"),
-    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (the "
-    "same for an ordered stage), text (the corpus has it), request (an answer kept under its Idempotency-Key).",
+    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (a "
+    "message of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
+    "its Idempotency-Key).",
 )
 
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
@@ -128,8 +129,8 @@ FOUND = counter(
     "orthos",
     "shape by",
     WORKER,
-    "Orthos that searches handed on, by what found them: seed, grow (first search of a batch) or replay. A search that "
-    "is repeated counts again.",
+    "Orthos that searches found and published, by what found them: seed, grow (first search of a batch) or replay. "
+    "A search that is repeated counts again.",
 )
 STORED = counter(
     "crochet_orthos_stored_total", "orthos", "shape by", WORKER, "Orthos stored and committed, by what found them."
@@ -146,7 +147,12 @@ BATCHES_SEARCHED = counter(
 )
 BATCH = histogram("crochet_batch_orthos", "orthos", "", WORKER, "Orthos in a batch that was found and stored.", ORTHOS)
 SEARCH_SECONDS = histogram(
-    "crochet_search_duration_seconds", "seconds", "by", WORKER, "Pure computation of one search.", MIDDLE
+    "crochet_search_duration_seconds",
+    "seconds",
+    "by",
+    WORKER,
+    "Computation of one search, without the database.",
+    MIDDLE,
 )
 CONSULTED = counter(
     "crochet_phrases_consulted_total", "phrases", "", WORKER, "Phrases in the remediations that were written."
@@ -194,7 +200,7 @@ TEXT_CLOSED = histogram(
     "seconds",
     "",
     RELAY,
-    "From when a text was accepted to when its corpus had no work left, to some 5 s; each relay sees it by itself.",
+    "From a text's acceptance to when its corpus had no work left, to some 5 s; each relay measures it by itself.",
     LONG,
 )
 
@@ -215,10 +221,10 @@ FILTER_CHECKED = counter(
     "ids",
     "outcome",
     API,
-    "Of the ids that may be stored those looked up in a sample: stored, or false_positive.",
+    "Of the ids that may be stored a sample that was looked up: stored, or false_positive.",
 )
 FILTER_AWAY = counter(
-    "crochet_filter_unavailable_total", "checks", "", API, "Checks answered without the filter, which was away."
+    "crochet_filter_unavailable_total", "checks", "", API, "Checks answered without the filter, which was unavailable."
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────
@@ -256,11 +262,11 @@ REQUESTS = histogram(
     "seconds",
     "http_request_method http_route http_response_status_code",
     API,
-    "Requests, by route template, from when they were whole to when their answer, or stream, begins: the wait for a "
-    "thread counts. What never became whole (408, 431) took 0 s. Their count is the rate, by status the errors.",
+    "Requests, by route template, from when they were complete to when their answer, or stream, begins: the wait for a "
+    "thread counts. What never became complete (408, 431) took 0 s. Their count is the rate, by status the errors.",
     REQUEST,
 )
-ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread has in hand.")
+ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")
 PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
 
 # ── the census: the state of the store and of the queues, as a relay sees it ────────────────────
@@ -270,13 +276,13 @@ OPEN = gauge(
     "items",
     "kind shape state",
     RELAY,
-    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (rests before it is "
-    "tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
+    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (backs off "
+    "before it is tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
 )
 OVERDUE = gauge(
     "crochet_work_overdue", "items", "kind shape", RELAY, "Open work published longer ago than CROCHET_LEASE."
 )
-RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
+RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that has failed at least once.")
 DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
 OLDEST = gauge(
     "crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", across="livemax"
@@ -299,7 +305,7 @@ UNCLOSED_AGE = gauge(
     "seconds",
     "",
     RELAY,
-    "For how long the corpus that has not been closed for longest has had work, as far as this relay saw it.",
+    "For how long the corpus that has been unclosed for longest has had work, as far as this relay knows.",
     across="livemax",
 )
 CLOSURE_LAG = gauge(
@@ -320,7 +326,7 @@ QUEUES_SEEN = gauge(
     "seconds",
     "",
     RELAY,
-    "When the queues were last seen, as a Unix time.",
+    "When the lengths of the queues were last read, as a Unix time.",
 )
 CENSUS_SEEN = gauge(
     "crochet_census_timestamp_seconds", "seconds", "", RELAY, "When the last census was taken, as a Unix time."

@@ -109,7 +109,7 @@ class Tracing:
 
     @contextlib.contextmanager
     def statement(self, query: object) -> Iterator[None]:
-        words = str(query).strip()
+        words = (query.decode(errors="replace") if isinstance(query, bytes) else str(query)).strip()
         if words in UNTRACED_STATEMENTS or not trace.get_current_span().is_recording():
             yield
             return
@@ -177,7 +177,9 @@ class _Masking(SpanExporter):
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([_masked(span) if span.events or span.status.description else span for span in spans])
+        return self._exporter.export(
+            [_masked(span) if span.events or span.status.description else span for span in spans]
+        )
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

@@ -11,7 +11,7 @@ from crochet_tasks.app import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics
-from crochet_tasks.telemetry.instruments import Instrument
+from crochet_tasks.telemetry.instruments import Metric
 from tests.support.catalog import ALL, SECRET, Look, pages
 from tests.support.server import HOST, take_port
 
@@ -25,7 +25,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[object, ...]]:
     """What was counted, by metric and label."""
     seen: Counter[tuple[object, ...]] = Counter()
 
-    def watch(counter: Instrument) -> None:
+    def watch(counter: Metric) -> None:
         monkeypatch.setattr(counter, "add", lambda number=1, **by: seen.update({(counter, *by.values()): number}))
 
     for counter in (metrics.FILTER, metrics.FILTER_CHECKED, metrics.FILTER_AWAY):

@@ -229,3 +229,11 @@ def test_flower_needs_a_login_but_at_home() -> None:
             check_flower(Settings.load(**broker, environment="development", flower_host=host))
     with pytest.raises(SettingMissing, match="CROCHET_BROKER_URL"):
         check_flower(Settings.load(environment="development"))
+
+
+def test_up_gives_each_service_a_port() -> None:
+    """One after the other; Flower has metrics of its own."""
+    services = up._services(up.Wanted(search=1, api=True, flower=True))
+    given = [service.variables for service in up._with_metrics(services, Settings(metrics_port=9100))]
+    assert given == [(("CROCHET_METRICS_PORT", str(port)),) for port in range(9100, 9105)] + [()]
+    assert up._with_metrics(services, Settings()) == services

@@ -26,8 +26,10 @@ Event = MutableMapping[str, Any]
 
 FIRST = ("timestamp", "level", "event", "message", "service", "code", "error", "reason", "why")
 """keys that a line begins with, where it has them"""
-LAST = ("task", "corpus", "kind", "text", "version", "shape", "batch", "attempt", "items", "work")
-LAST += ("request", "requests", "trace", "message_id", "worker", "key", "logger", "exception")
+LAST = (
+    *("task", "corpus", "kind", "text", "version", "shape", "batch", "attempt", "items", "work"),
+    *("request", "requests", "trace", "message_id", "worker", "key", "logger", "exception"),
+)
 """keys that a line ends with: what it is about"""
 OURS = ("crochet_tasks.", "api.")
 """loggers whose events are names; others log sentences"""
@@ -55,7 +57,9 @@ def logs(service: str, settings: Settings) -> None:
         _with_service(service),
         structlog.processors.format_exc_info,
     ]
-    render: list[Any] = [_ordered, _line] if for_people else [_named_event, _ordered, structlog.processors.JSONRenderer()]
+    render: list[Any] = (
+        [_ordered, _line] if for_people else [_named_event, _ordered, structlog.processors.JSONRenderer()]
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _masked, *render],
@@ -72,7 +76,7 @@ def logs(service: str, settings: Settings) -> None:
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
     of_pool = logging.getLogger("multiprocessing")  # billiard's, which does not hand its lines on
     of_pool.handlers, of_pool.propagate = [handler], False
-    logging.captureWarnings(True)
+    logging.captureWarnings(capture=True)
     if not for_people:
         _log_what_is_printed(stream)
     for name, reason in removed().items():
@@ -126,7 +130,7 @@ def _log_what_is_printed(stream: TextIO) -> None:
         setattr(sys, name, printed)
     sys.excepthook = lambda kind, error, traceback: log.critical("crashed", exc_info=(kind, error, traceback))
     threading.excepthook = lambda about: log.error(
-        "thread_crashed", exc_info=about.exc_value, extra={"thread": about.thread and about.thread.name}
+        "thread_crashed", exc_info=about.exc_value, extra={"name_of_thread": about.thread and about.thread.name}
     )
     sys.unraisablehook = lambda about: log.error("error_ignored", exc_info=about.exc_value)
 
@@ -151,7 +155,8 @@ def _is_of_connection(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError):
         return True
     return any(
-        each.__name__ in _OF_CONNECTIONS and each.__module__.partition(".")[0] in ("amqp", "kombu", "redis", "celery", "billiard")
+        each.__name__ in _OF_CONNECTIONS
+        and each.__module__.partition(".")[0] in ("amqp", "kombu", "redis", "celery", "billiard")
         for each in type(error).__mro__
     )
 
