@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,10 +145,12 @@ def join(service: str) -> None:
 
 
 def end() -> None:
-    """Record nothing more."""
+    """Record nothing more, and close the files."""
     _Recording.on = False
     for metric in METRICS:
         metric.forget()
+    if "prometheus_client.values" in sys.modules:
+        sys.modules["prometheus_client.values"].close_all_multiprocess_files()
 
 
 def recorded() -> bool:

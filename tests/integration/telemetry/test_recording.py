@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -260,7 +261,7 @@ def test_connections_that_could_not_be_had_are_not_counted_as_given_back(sqlite:
 
 def test_statements_are_counted_by_what_they_do(folder: Path, server: str) -> None:
     """Through SQLAlchemy and straight to the driver, one by one and many at once; not one that fails."""
-    with Database(server, Settings()).transaction() as connection:
+    with contextlib.closing(Database(server, Settings())) as database, database.transaction() as connection:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE x (y int)")
         connection.execute(text("INSERT INTO x VALUES (:y)"), [{"y": 1}, {"y": 2}])
         driver = connection.connection.driver_connection
