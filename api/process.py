@@ -7,9 +7,8 @@ from contextlib import ExitStack
 
 from flask import Flask, current_app
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import SettingMissing
 from crochet_tasks.services.gateway import THREADS
 from crochet_tasks.settings import Settings
@@ -30,7 +29,7 @@ def settings() -> Settings:
 def process() -> Process:
     """Made once per worker process, on first use: so after the fork. Raises SettingMissing without a database.
 
-    It is also what `crochet_tasks.app.here()` answers until `close`: what accepts texts finds it there.
+    It is also what `crochet_tasks.db.process.here()` answers until `close`: what accepts texts finds it there.
     """
     opened: Process | None = current_app.extensions.get("crochet.process")
     if opened is not None:
@@ -43,7 +42,7 @@ def process() -> Process:
                 raise SettingMissing(variable="CROCHET_DATABASE_URL", needed_for="the API reads and accepts there")
             database = GuardedDatabase(url.get_secret_value(), settings(), connections=CONNECTIONS)
             stack = ExitStack()
-            opened = stack.enter_context(app.process(settings(), database))
+            opened = stack.enter_context(open_process(settings(), database))
             current_app.extensions["crochet.opened"] = stack
             current_app.extensions["crochet.process"] = opened
         return opened

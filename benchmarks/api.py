@@ -30,8 +30,8 @@ from benchmarks.load import Asked, Load, Plan, run
 from benchmarks.requests import Route, routes, told
 from crochet_tasks import ingest
 from crochet_tasks.access import keys
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, schema
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.settings import Settings

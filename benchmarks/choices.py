@@ -17,10 +17,11 @@ import numpy as np
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from crochet_tasks import ingest
-from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import pipeline
+from crochet_tasks.engine.geometry import pack_cells
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.settings import Settings
@@ -155,7 +156,7 @@ def remediations(process: Process, corpus: Corpus) -> Iterator[str]:
 def cells(process: Process, corpus: Corpus) -> Iterator[str]:
     """Packed cells as they are beside cells that the server compresses (pglz, what every build has)."""
     with process.database.transaction() as connection:
-        values = [(batch.id, batches.packed(batch.cells)) for batch in batches.every(connection, corpus.id)]
+        values = [(batch.id, pack_cells(batch.cells)) for batch in batches.every(connection, corpus.id)]
 
     def table(name: str, storage: str) -> str:
         return (

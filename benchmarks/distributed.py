@@ -19,10 +19,10 @@ import psutil
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import app, ingest
-from crochet_tasks.app import Process
+from crochet_tasks import ingest
 from crochet_tasks.broker import queues
 from crochet_tasks.db import corpora
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import Unavailable
@@ -106,7 +106,7 @@ def _distributed(
     with (
         EmbeddedPostgres(folder) as server,
         cluster(folder, CROCHET_DATABASE_URL=server.url, **environment) as deployment,
-        app.process(deployment.settings, server.url) as process,
+        open_process(deployment.settings, server.url) as process,
     ):
         commands = [*WHOLE, *[SEARCH] * (searchers - 1)]
         roles = {deployment.processes[deployment.start(*command)].pid: _role(command) for command in commands}

@@ -23,9 +23,9 @@ from sqlalchemy import Connection
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from crochet_tasks import ingest
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.filters import identity

@@ -31,8 +31,8 @@ from sqlalchemy.engine import make_url
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from benchmarks.distributed import CUBES
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, schema
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from tests.support import services

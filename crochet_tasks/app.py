@@ -1,31 +1,24 @@
-"""The Celery app, what a process holds while it lives, and the base of every task."""
+"""The Celery app and the base of every task."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import celery
 import celery.exceptions
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy import Connection
 
 from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
-from crochet_tasks.db import texts
-from crochet_tasks.db.sessions import Database
-from crochet_tasks.db.texts import TextRow
-from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.engine.text import sentences
+from crochet_tasks.db.process import here
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
-from crochet_tasks.settings import Settings
+from crochet_tasks.retry import Policy
 from crochet_tasks.telemetry import correlation, metrics
 
 log = logging.getLogger(__name__)
@@ -34,83 +27,14 @@ app = celery.Celery("crochet_tasks")
 app.config_from_object("celeryconfig")
 
 
-@dataclass
-class Process:
-    """What one process holds: its settings, its pool, and an index per corpus that it works on."""
-
-    settings: Settings
-    database: Database
-    indexes: dict[int, PhraseIndex] = field(default_factory=dict)
-    parsed: dict[int, list[list[str]]] = field(default_factory=dict)
-    pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
-    _ends: list[Callable[[], None]] = field(default_factory=list)
-
-    def at_end(self, stop: Callable[[], None]) -> None:
-        """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
-        self._ends.append(stop)
-
-    def close(self) -> None:
-        for stop in self._ends:
-            stop()
-        self.database.close()
-
-    def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
-        """The corpus' phrase index, brought forward to `version` at least."""
-        index = self.indexes.get(corpus, PhraseIndex())
-        metrics.LAG.set(max(0, version - index.version))
-        metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
-        if index.version < version:
-            index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
-        return index
-
-    def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
-        """The index with what has come in of the text that is being ingested. The caller holds the ORDER lock.
-
-        It is kept for the next part, under the text, its place in line (a new one when it is given again) and how far
-        it is, once that is committed: so it cannot be taken for another's.
-        """
-        index = self.pending.get((text.id, text.seq, text.sentences))
-        if index is None:
-            index = self.index(connection, text.corpus, version)
-            index = texts.bring_forward(connection, text.corpus, index, pending=True)
-        return index
-
-    def sentences(self, connection: Connection, text: int) -> list[list[str]]:
-        """The sentences of a text; those of the last one are kept, because a big text is ingested in parts."""
-        parsed = self.parsed.get(text)
-        if parsed is None:
-            parsed = sentences(texts.body(connection, text))
-            self.parsed = {text: parsed}
-        return parsed
+@app.on_after_finalize.connect
+def _import_tasks(**_: Any) -> None:
+    """Register every task before `app.tasks` is first read; the stages import this module, so it cannot import them."""
+    app.loader.import_default_modules()
 
 
-_process: Process | None = None
-
-
-@contextlib.contextmanager
-def process(settings: Settings, where: str | Database) -> Iterator[Process]:
-    """Open what this process' tasks work with, for as long as the context lasts; `where` is a URL or a pool."""
-    global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
-    app.loader.import_default_modules()  # the tasks, which import this module
-    database = Database(where, settings) if isinstance(where, str) else where
-    _process = opened = Process(settings, database)
-    try:
-        yield opened
-    finally:
-        _process = None
-        opened.close()
-
-
-def here() -> Process:
-    """What this process holds; tasks find it here."""
-    if _process is None:
-        raise RuntimeError("tasks run inside `app.process(...)`")
-    return _process
-
-
-PATIENCE_SECONDS = 10.0
-"""how long a worker tries a step again at once, before it leaves it to the relay: a restart of a server takes less"""
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
+IN_PLACE = Policy(longest=2.0, seconds=10.0)
+"""how a worker retries a step before it leaves it to the relay: a server restarts in less time"""
 
 
 class Step(celery.Task):
@@ -177,7 +101,7 @@ class Step(celery.Task):
             if self.request.is_eager:
                 self.run(call)
             else:
-                self._patiently(call)
+                self._retried(call)
         except Exception as error:
             problem = TaskTimedOut(seconds=self.soft_time_limit) if isinstance(error, SoftTimeLimitExceeded) else error
             telemetry.failed(problem)
@@ -186,21 +110,14 @@ class Step(celery.Task):
                 raise
             raise problem from error
 
-    def _patiently(self, call: Message) -> None:
-        """Run; what may succeed in a moment (a server that restarts, a deadlock) is tried again at once."""
-        until, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                self.run(call)
-            except CrochetError as error:
-                if error.retry is Retry.NEVER or time.monotonic() + pause > until:
-                    raise
-                metrics.TASK_TRIES.add(task=self.name, code=error.code)
-                log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            else:
-                return
+    def _retried(self, call: Message) -> None:
+        """Run; a temporary error (a server that restarts, a deadlock) is retried in place for a few seconds."""
+        IN_PLACE.call(lambda: self.run(call), self._log_retry)
+
+    def _log_retry(self, error: BaseException, pause: float, _left: float) -> None:
+        assert isinstance(error, CrochetError)
+        metrics.TASK_TRIES.add(task=self.name, code=error.code)
+        log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
 
     def _befell(self, call: Message, error: Exception) -> None:
         """Note an error with the work, once: a search that stores in the same process raises what storing raised."""

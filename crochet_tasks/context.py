@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from crochet_tasks.app import Step, app, here
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock
 from crochet_tasks.db import corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
+from crochet_tasks.db.process import here
 from crochet_tasks.telemetry import metrics
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Step, app, here
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock
 from crochet_tasks.db import attempts, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import here
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import TextWithoutWords

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 
-from crochet_tasks.app import app, here
+from crochet_tasks.app import app
 from crochet_tasks.db import schema
+from crochet_tasks.db.process import here
 
 
 # Who asked hears of a failure: its message is no dead letter for people to look at.

@@ -10,12 +10,13 @@ import numpy as np
 from sqlalchemy import Connection
 
 from crochet_tasks import telemetry
-from crochet_tasks.app import Step, app, here
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Packed, Searched, SearchResult
 from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change, Lock
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import here
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.telemetry import metrics
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from celery import signals
 
-from crochet_tasks.app import Step, app, here
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock, Message, SearchCall
 from crochet_tasks.db import corpora, publishing
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import here
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.operate.names import text_name

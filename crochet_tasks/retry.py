@@ -1,62 +1,114 @@
-"""Trying again what may succeed later: how long the pauses are, when it is given up, and what is said of it."""
+"""The one retry policy: which errors are tried again, how long the pauses are, and when it is given up."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import random
-import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from crochet_tasks.errors import CrochetError, Retry, Unavailable
+from crochet_tasks.errors import Retry, Unavailable, retry_class
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
+T = TypeVar("T")
 
-def pauses(first: float = FIRST_PAUSE_SECONDS, longest: float = LONGEST_PAUSE_SECONDS) -> Iterator[float]:
-    """Seconds between one try and the next: each time about twice as long, and never in step with others who wait."""
-    pause = first
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        pause = min(2 * pause, longest)
+_LARGEST_EXPONENT = 60  # beyond it every pause is the longest
 
 
-def patiently(step: Callable[[], None], seconds: float, said: Callable[[str], None]) -> None:
-    """Try a step until it succeeds, for so many seconds; then, or where no try can help, its error is raised.
+def temporary(error: BaseException) -> bool:
+    """Whether the same call may succeed later: the error says so by its retry class."""
+    return retry_class(error) is Retry.LATER
 
-    `said` is told of each pause.
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Pauses double from `first` to `longest` seconds, each cut by up to half at random.
+
+    The last attempt begins `seconds` after the first one at the latest, and is attempt number `attempts` at most.
     """
-    until = time.monotonic() + seconds
-    waits = pauses()
-    while True:
-        try:
-            return step()
-        except CrochetError as error:
-            left = until - time.monotonic()
-            if error.retry is Retry.NEVER or left <= 0:
-                raise
-            pause = min(next(waits), left)
-            said(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
-        time.sleep(pause)
+
+    first: float = 0.1
+    longest: float = 5.0
+    seconds: float = math.inf
+    attempts: float = math.inf
+
+    def pause(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures in a row (1 or more)."""
+        exponential = self.first * 2.0 ** min(failures - 1, _LARGEST_EXPONENT)
+        return min(exponential, self.longest) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    def call(
+        self,
+        step: Callable[[], T],
+        on_retry: Callable[[BaseException, float, float], None] = lambda *_: None,
+        *,
+        retry_if: Callable[[BaseException], bool] = temporary,
+        at_least: Callable[[BaseException], float] = lambda _: 0.0,
+    ) -> T:
+        """Call `step` until it returns; raise its error where `retry_if` refuses it or the policy is exhausted.
+
+        `on_retry(error, pause, seconds left)` is called before each pause. `at_least(error)` is the pause that the
+        server asked for: one that does not fit into the time left ends the attempts at once.
+        """
+        import tenacity  # here: with tornado installed it takes 60 ms, and most commands retry nothing
+
+        def left(state: RetryCallState) -> float:
+            return max(0.0, self.seconds - (state.seconds_since_start or 0.0))
+
+        def wait(state: RetryCallState) -> float:
+            return max(at_least(_error(state)), min(self.pause(state.attempt_number), left(state)))
+
+        def stop(state: RetryCallState) -> bool:
+            exhausted = state.attempt_number >= self.attempts or left(state) <= 0
+            return exhausted or state.upcoming_sleep > left(state)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(retry_if),
+            wait=wait,
+            stop=stop,
+            before_sleep=lambda state: on_retry(_error(state), state.upcoming_sleep, left(state)),
+            reraise=True,
+        )
+        return retrying(step)
 
 
-class Absence:
-    """Of a service that is looked at again and again: it is said once, and again only when it was back meanwhile."""
+def _error(state: RetryCallState) -> BaseException:
+    outcome: Any = state.outcome
+    error: BaseException = outcome.exception()
+    return error
 
-    def __init__(self, said: Callable[[str], None], then: str) -> None:
-        """`then`: what is done meanwhile."""
-        self._said, self._then = said, then
-        self._away = False
+
+def wait_for(step: Callable[[], T], seconds: float, say: Callable[[str], None]) -> T:
+    """Call `step` until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
+
+    def announce(error: BaseException, pause: float, left: float) -> None:
+        say(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
+
+    return Policy(seconds=seconds).call(step, announce)
+
+
+class Outage:
+    """For a loop that polls a service: an outage is reported once, when it begins, and not at every poll."""
+
+    def __init__(self, say: Callable[[str], None], meanwhile: str) -> None:
+        """`meanwhile`: what the loop goes on doing."""
+        self._say, self._meanwhile = say, meanwhile
+        self._ongoing = False
 
     @contextlib.contextmanager
-    def borne(self) -> Iterator[None]:
-        """For one look, which ends where the service is away; Unavailable is raised only where waiting cannot help."""
+    def tolerated(self) -> Iterator[None]:
+        """Suppress Unavailable during one poll, unless waiting cannot help."""
         try:
             yield
         except Unavailable as error:
-            if error.retry is Retry.NEVER:
+            if not temporary(error):
                 raise
-            if not self._away:
-                self._said(f"{error}; {self._then}")
-            self._away = True
+            if not self._ongoing:
+                self._say(f"{error}; {self._meanwhile}")
+            self._ongoing = True
         else:
-            self._away = False
+            self._ongoing = False

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from crochet_tasks import orthos, telemetry
-from crochet_tasks.app import Step, app, here
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import FoundBatch, Packed, SearchCall, Searched, SearchResult
 from crochet_tasks.db import batches, bulk, corpora, outbox
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import here
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.engine.growth import Bounds, Harvest

@@ -9,7 +9,7 @@ from crochet_tasks.broker import queues
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import RedisUnavailable, SettingMissing
-from crochet_tasks.retry import patiently
+from crochet_tasks.retry import wait_for
 from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def check_database(settings: Settings, said: Callable[[str], None]) -> None:
         )
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
-        patiently(lambda: schema.check(database), settings.startup_wait, said)
+        wait_for(lambda: schema.check(database), settings.startup_wait, said)
     finally:
         database.close()
 

@@ -2,6 +2,7 @@
 
     postgres, rabbitmq, redis_server   those of tests/support/services.py, one of each per pytest-xdist worker
     distributed_database               the URL of a new, migrated database in `postgres`
+    pooled_database                    the same database through PgBouncer in transaction mode
     vhost                              the AMQP URL of a new vhost in `rabbitmq`
     redis_url                          the URL of `redis_server`, which holds no keys
     ready_state                        a state folder of a private Postgres, with a migrated database that is empty
@@ -17,7 +18,7 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,9 @@ from tests.support import services
 from tests.support.server import Missing, Server, give_up
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+
+POOLED = 3
+"""connections that PgBouncer has to a database: fewer than its clients"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,10 +67,10 @@ def own_log_level() -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
-def serve(kind: type[AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:
-    folder = factory.mktemp(kind.__name__.lower())
+def serve(make: Callable[[Path], AnyServer], factory: pytest.TempPathFactory) -> Iterator[AnyServer]:
+    folder = factory.mktemp("server")
     try:
-        server = kind(folder)
+        server = make(folder)
     except Missing as missing:
         give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
     try:
@@ -114,6 +118,17 @@ def distributed_database(postgres: services.Postgres, distributed_template: str)
     yield url
     if postgres.running:
         postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: services.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PgBouncer]:
+    yield from serve(lambda folder: services.PgBouncer(folder, postgres, POOLED), tmp_path_factory)
+
+
+@pytest.fixture
+def pooled_database(pgbouncer: services.PgBouncer, distributed_database: str) -> str:
+    pgbouncer.start()
+    return pgbouncer.pooled(distributed_database)
 
 
 @pytest.fixture

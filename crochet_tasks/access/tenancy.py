@@ -10,10 +10,10 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import access, corpora, removal
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crochet_tasks.db.batches import packed, unpacked
-from crochet_tasks.engine.geometry import Cells, Sides
+from crochet_tasks.engine.geometry import Cells, Sides, pack_cells, unpack_cells
 
 
 class Message(BaseModel):
@@ -65,10 +64,10 @@ class Packed(BaseModel):
     @classmethod
     def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
         width: Any = cells.dtype.itemsize
-        return cls(sides=sides, count=cells.shape[1], width=width, cells=packed(cells), **more)
+        return cls(sides=sides, count=cells.shape[1], width=width, cells=pack_cells(cells), **more)
 
     def unpacked(self) -> Cells:
-        return unpacked(self.cells, self.count, self.width)
+        return unpack_cells(self.cells, self.count, self.width)
 
 
 class Searched(BaseModel):

@@ -37,7 +37,7 @@ from crochet_tasks.errors import (
     QueueMissing,
     SettingMissing,
 )
-from crochet_tasks.retry import patiently
+from crochet_tasks.retry import wait_for
 from crochet_tasks.settings import Settings
 
 ORDERED = ("ingest", "context")
@@ -90,7 +90,7 @@ def declare(settings: Settings, *, wait: float | None = None, said: Callable[[st
     While the broker does not answer this tries again for `wait` seconds (None: CROCHET_STARTUP_WAIT) and tells `said`
     so at each pause. Raises BrokerUnavailable then, and at once BrokerRefused or QueueMismatch.
     """
-    patiently(lambda: _declare(settings), settings.startup_wait if wait is None else wait, said)
+    wait_for(lambda: _declare(settings), settings.startup_wait if wait is None else wait, said)
 
 
 def _declare(settings: Settings) -> None:

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from crochet_tasks import ingest, telemetry
 from crochet_tasks import publish as work
-from crochet_tasks.app import Process, app
+from crochet_tasks.app import app
 from crochet_tasks.db import attempts, corpora, operators, texts
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.pipeline import Progress
@@ -23,7 +24,7 @@ from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unava
 from crochet_tasks.intake import files as inputs
 from crochet_tasks.intake.files import Input
 from crochet_tasks.operate.names import text_name
-from crochet_tasks.retry import Absence
+from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.reports import AcceptedText, IngestReport, Waited
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -131,7 +132,6 @@ def publish(corpus: int | None, said: Say) -> bool:
     if app.conf.task_always_eager:  # without a broker publishing is doing
         said("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
         return False
-    app.loader.import_default_modules()
     try:
         work.publish_all(corpus)
     except Unavailable as error:
@@ -221,10 +221,10 @@ def until_nothing_left(
 
     Looks at these `moments`, by default `now_and_then`. While it cannot, that is said once, and waited for.
     """
-    absence = Absence(said, "waiting for it")
+    outage = Outage(said, "waiting for it")
     with contextlib.closing((moments or now_and_then)()) as due:
         for _ in due:
-            with absence.borne():
+            with outage.tolerated():
                 seen, left = look()
                 show(seen)
                 if not left:

@@ -13,7 +13,7 @@ from crochet_tasks.errors import WorkUnknown, WrongCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crochet_tasks.app import Process
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
 
 

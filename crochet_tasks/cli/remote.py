@@ -9,7 +9,7 @@ from typing import Literal
 
 from crochet_tasks.client import MOST, Client
 from crochet_tasks.errors import CorpusUnknown, NotFound
-from crochet_tasks.retry import Absence
+from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.answers import WorkChangedList, WorkSeen
 from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status, WorkChanged, WorkLine, WorkList
 from crochet_tasks.terminal.drawing import cell_width, tiles
@@ -47,10 +47,10 @@ def _corpora(client: Client) -> Iterator[CorpusStatus]:
 
 def looks(client: Client, every: float, said: Callable[[str], None]) -> Iterator[Status]:
     """The status, again and again; while the API is away that is said once."""
-    absence = Absence(said, "looking again")
+    outage = Outage(said, "looking again")
     while True:
         began = time.monotonic()
-        with absence.borne():
+        with outage.tolerated():
             yield status(client)
         time.sleep(max(0.0, began + every - time.monotonic()))
 

@@ -9,10 +9,10 @@ from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
 
 from crochet_tasks import telemetry
-from crochet_tasks.app import Process
 from crochet_tasks.cli import accepting
 from crochet_tasks.db import attempts, corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.pipeline import Ended
 from crochet_tasks.errors import CrochetError, WrongCall

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import batches
-from crochet_tasks.engine.geometry import Cells, Sides, volume
+from crochet_tasks.engine.geometry import Cells, Sides, unpack_cells, volume
 from crochet_tasks.engine.phrases import Ints
 
 
@@ -25,16 +25,6 @@ class Batch(NamedTuple):
     born: int
     searched: int
     phrases: Ints | None
-
-
-def packed(cells: Cells) -> bytes:
-    """Cells as stored: all first cells, then all second cells, ...; little-endian."""
-    return np.ascontiguousarray(cells, cells.dtype.newbyteorder("<")).tobytes()
-
-
-def unpacked(value: bytes, count: int, width: int) -> Cells:
-    """A read-only matrix of shape (cells, orthos)."""
-    return np.frombuffer(value, f"<u{width}").reshape(-1, count)
 
 
 class NewBatch(NamedTuple):
@@ -126,7 +116,7 @@ def every(connection: Connection, corpus: int, sides: Sides | None = None) -> It
 def _batch(row: tuple[Any, ...]) -> Batch:
     number, key, sides, count, width, cells, born, searched, phrases = row
     waits = None if phrases is None else bulk.ints(phrases)
-    return Batch(number, key, tuple(sides), unpacked(cells, count, width), born, searched, waits)
+    return Batch(number, key, tuple(sides), unpack_cells(cells, count, width), born, searched, waits)
 
 
 class Due(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import RV, PQGen
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
@@ -57,6 +58,8 @@ class Bounded(psycopg.Connection[Any]):
     seconds: float | None = None
     rests_since: float | None = None
     """since when it is idle"""
+    pooled = False
+    """whether a pooler (PgBouncer) may give each transaction another connection of its own"""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         if timeout is not None or self.seconds is None:
@@ -76,13 +79,6 @@ class Database:
 
     def __init__(self, url: str, settings: Settings, bounds: Bounds | None = None) -> None:
         bounds = bounds or Bounds(settings.statement_timeout, settings.lock_timeout)
-        options = {
-            "statement_timeout": _milliseconds(bounds.statement),
-            "lock_timeout": _milliseconds(bounds.lock),
-            "idle_in_transaction_session_timeout": _milliseconds(max(bounds.statement, IDLE_SECONDS)),
-            "timezone": "UTC",
-            "jit": "off",  # compiling takes longer than our statements
-        }
         self.engine: Engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=bounds.kept,
@@ -92,7 +88,6 @@ class Database:
                 "connect_timeout": bounds.patience,
                 **_probes(bounds),
                 "application_name": "crochet",
-                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             },
         )
         _bind(self.engine, bounds)
@@ -147,12 +142,27 @@ def _bind(engine: Engine, bounds: Bounds) -> None:
     """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
     longest = bounds.statement + bounds.late
     cursors = measured.cursors()
+    parameters = _server_parameters(bounds)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Bounded:
-        opened = Bounded.connect(*arguments, **named, cursor_factory=cursors)
+        opened = Bounded.connect(*arguments, **named, autocommit=True)
+        opened.seconds = bounds.patience
+        try:
+            _set_for_session(opened, parameters)
+            opened.autocommit = False
+        except BaseException:
+            opened.close()
+            raise
+        opened.cursor_factory = cursors
         opened.seconds = longest
         return opened
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        if isinstance(driver, Bounded) and driver.pooled:
+            _set(driver, parameters, local=True)
 
     @event.listens_for(engine, "checkin")
     def idle(connection: Bounded | None, _record: object) -> None:
@@ -169,6 +179,40 @@ def _bind(engine: Engine, bounds: Bounds) -> None:
             except psycopg.Error as error:
                 raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
         connection.seconds = longest
+
+
+def _server_parameters(bounds: Bounds) -> dict[str, str]:
+    """What every transaction relies on. Not sent when connecting: PgBouncer refuses what it cannot set for a client."""
+    return {
+        "statement_timeout": _milliseconds(bounds.statement),
+        "lock_timeout": _milliseconds(bounds.lock),
+        "idle_in_transaction_session_timeout": _milliseconds(max(bounds.statement, IDLE_SECONDS)),
+        "timezone": "UTC",
+        "jit": "off",  # compiling takes longer than our statements
+    }
+
+
+def _set_for_session(driver: Bounded, parameters: dict[str, str]) -> None:
+    """Set the parameters once where the session is ours; behind a pooler each transaction sets them (ADR 0024).
+
+    A pooler makes up the process id that it answers a new client with, so the server's own is another one.
+    """
+    direct = _set(driver, parameters, local=False, process=driver.info.backend_pid)
+    if not direct:
+        driver.pooled = True
+        driver.prepare_threshold = None  # the next transaction may run where another client prepared that name
+
+
+def _set(driver: Bounded, parameters: dict[str, str], *, local: bool, process: int | None = None) -> bool:
+    """Set parameters of the server, if its process has that id; whether they were set."""
+    calls = sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, {})").format(name, value, local) for name, value in parameters.items()
+    )
+    query = sql.SQL("SELECT {}").format(calls)
+    if process is not None:
+        query += sql.SQL(" WHERE pg_backend_pid() = {}").format(process)
+    with psycopg.Cursor(driver) as cursor:  # neither traced nor measured
+        return cursor.execute(query).fetchone() is not None
 
 
 def _probes(bounds: Bounds) -> dict[str, int]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from crochet_tasks import settings
-from crochet_tasks.app import Process
 from crochet_tasks.db import schema
+from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import services
 from crochet_tasks.doctor.check import Check, well, wrong
 from crochet_tasks.embedded import pipeline

@@ -16,6 +16,7 @@ from crochet_tasks import app, publish
 from crochet_tasks.db import batches, corpora, outbox, publishing, schema
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item, States
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine.geometry import Sides
@@ -51,18 +52,18 @@ def data_folder(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings) -> Iterator[app.Process]:
+def connected(settings: Settings) -> Iterator[Process]:
     """Start the private server, unless the settings name one, and open this process' pool. The schema may be any."""
     with contextlib.ExitStack() as stack:
         if settings.database_url is None:
             url = stack.enter_context(EmbeddedPostgres(settings.state_dir)).url
         else:
             url = settings.database_url.get_secret_value()
-        yield stack.enter_context(app.process(settings, url))
+        yield stack.enter_context(open_process(settings, url))
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[app.Process]:
+def opened(settings: Settings) -> Iterator[Process]:
     """As `connected`, on the schema this program works with: a private database is migrated, any other only checked.
 
     Raises SchemaUnknown, and what the server and its folder have to say (StateInUse, StateUnusable, ServerFailed).
@@ -128,7 +129,7 @@ class Outcome(NamedTuple):
 
 
 def close(
-    process: app.Process,
+    process: Process,
     corpus: Corpus,
     *,
     budget: int | None = None,

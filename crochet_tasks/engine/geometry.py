@@ -35,6 +35,16 @@ class Limits(NamedTuple):
         return len(sides) <= self.max_axes and max(sides) <= self.max_side and math.prod(sides) <= self.max_cells
 
 
+def pack_cells(cells: Cells) -> bytes:
+    """Cells as they are stored and sent: all first cells, then all second cells, ...; little-endian."""
+    return np.ascontiguousarray(cells, cells.dtype.newbyteorder("<")).tobytes()
+
+
+def unpack_cells(value: bytes, count: int, width: int) -> Cells:
+    """The inverse of `pack_cells`: a read-only matrix of shape (cells, orthos), `width` bytes per word."""
+    return np.frombuffer(value, f"<u{width}").reshape(-1, count)
+
+
 def volume(sides: Sides) -> int:
     """The score by which "best" is meant."""
     return math.prod(side - 1 for side in sides)

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crochet_tasks import ingest
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, idempotency, listing
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.listing import TextSeen
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, TooBusy, shown
 from crochet_tasks.operate.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from crochet_tasks import ingest
-from crochet_tasks.app import Process
 from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
 from crochet_tasks.db.operators import WorkRow
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.operate.inspection import line_of_text, line_of_work

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator
 
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, dead_letters, operators
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.dead_letters import Buried
 from crochet_tasks.db.operators import Wanted, WorkRow
 from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (
@@ -22,7 +22,7 @@ from crochet_tasks.errors import (
 )
 from crochet_tasks.operate.names import DEAD, TEXT, Target, find, text_name, text_of
 from crochet_tasks.reporting import reports
-from crochet_tasks.retry import Absence
+from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkLine, WorkList
 
 
@@ -209,9 +209,9 @@ def _audit(connection: Connection, subject: str) -> list[Audited]:
 
 def looks(process: Process, every: float, said: Callable[[str], None]) -> Iterator[Status]:
     """The status, again and again; while the database is away it is said once."""
-    absence = Absence(said, "looking again")
+    outage = Outage(said, "looking again")
     while True:
         began = time.monotonic()
-        with absence.borne():
+        with outage.tolerated():
             yield reports.status(process)
         time.sleep(max(0.0, began + every - time.monotonic()))

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, operators
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.intake.admission import number_of
 from crochet_tasks.operate import actions

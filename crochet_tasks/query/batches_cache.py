@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk, texts
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Halves, Sides
+from crochet_tasks.engine.geometry import Cells, Halves, Sides, unpack_cells
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.lru import Lru
@@ -158,7 +158,7 @@ class Store:
         sides = {ref.id: ref.sides for ref in refs}
         read = {}
         for batch, count, width, cells in bulk.rows(connection, _CELLS, {"ids": list(sides)}) if refs else []:
-            read[batch] = Sorted.of(sides[batch], batches.unpacked(cells, count, width), index.hashes)
+            read[batch] = Sorted.of(sides[batch], unpack_cells(cells, count, width), index.hashes)
             self.batches.put(batch, read[batch], read[batch].bytes)
         if len(read) < len(refs):
             raise StoreCorrupt(problem="a snapshot lists batches that it does not hold")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Halves, Sides
 from crochet_tasks.engine.phrases import Bools, PhraseIndex

@@ -7,9 +7,9 @@ import logging
 import threading
 import time
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import listing
 from crochet_tasks.db.listing import Seen
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import TooBusy
 
 log = logging.getLogger(__name__)

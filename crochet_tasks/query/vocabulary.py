@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import batches, bulk
 from crochet_tasks.db.batches import Waits
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.lru import Lru
 
 log = logging.getLogger(__name__)

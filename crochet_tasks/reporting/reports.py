@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, text
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, batches, corpora, operators, outbox, schema, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import Seen
 from crochet_tasks.embedded.pipeline import Ended, Outcome
 from crochet_tasks.engine import geometry

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import census
 from crochet_tasks.db.census import Census
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.telemetry import instruments, metrics
 from crochet_tasks.telemetry.instruments import Metric

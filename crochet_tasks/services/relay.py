@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from crochet_tasks import failures, publish, startup
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import Process, Step, app
+from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.db import access, attempts, corpora, dead_letters, idempotency, publishing
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
+from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file
 from crochet_tasks.services.census import Counting
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
@@ -29,6 +31,7 @@ from crochet_tasks.telemetry import metrics
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 10.0
+"""between two polls while the database or the broker is away"""
 CARE_SECONDS = 2.0
 """how often, at the most, the relay looks for what is overdue and dead"""
 TIDY_SECONDS = 1.0
@@ -60,22 +63,24 @@ class Relay:
         self._said: set[str] = set()
 
     def run(self) -> None:
-        pause = self._process.settings.relay_pause
+        usual, failures = self._process.settings.relay_pause, 0
+        outage = Policy(first=2 * usual, longest=LONGEST_PAUSE_SECONDS)
         Counting(self._process)
         status_file.keep(self._process)
         beat = Beat(self._process.settings, "relay")
         while not self._stopped.is_set():
             try:
                 self.look()
-                pause = self._process.settings.relay_pause
+                pause, failures = usual * random.uniform(0.75, 1.0), 0  # noqa: S311 - jitter
                 if time.monotonic() >= self._said_well + EVERY_SECONDS:
                     self._said_well = time.monotonic()
                     beat.well()
             except Unavailable as error:
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                failures += 1
+                pause = outage.pause(failures)
                 beat.unwell(error.code)
                 log.warning("look_failed", extra={"code": error.code, "error": str(error), "pause": round(pause, 1)})
-            self._stopped.wait(pause * random.uniform(0.75, 1.0))  # noqa: S311 - several relays, not in step
+            self._stopped.wait(pause)
         beat.end()
 
     def look(self) -> None:

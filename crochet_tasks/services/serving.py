@@ -56,18 +56,17 @@ def relay() -> None:
     logs("relay", settings)
     metrics_endpoint.start("relay", "relay", settings)
     from crochet_tasks import startup
-    from crochet_tasks.app import app, process
+    from crochet_tasks.db.process import open_process
     from crochet_tasks.services.relay import Relay
 
     startup.check(settings, startup.say)
-    app.loader.import_default_modules()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     assert settings.database_url is not None
     telemetry.begin("relay", settings)
     try:
-        with process(settings, settings.database_url.get_secret_value()) as opened:
+        with open_process(settings, settings.database_url.get_secret_value()) as opened:
             _say_ready()
             Relay(opened, stopped).run()
     finally:

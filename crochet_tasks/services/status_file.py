@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.reporting import statistics
 from crochet_tasks.schemas.statistics import StatusFile

@@ -26,7 +26,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
 from crochet_tasks.net import host_port
-from crochet_tasks.retry import patiently
+from crochet_tasks.retry import wait_for
 from crochet_tasks.services import serving
 from crochet_tasks.services.up_log import Log
 from crochet_tasks.services.up_services import Crew, GaveUp, Pauses, Service, Stop
@@ -174,7 +174,7 @@ def _migrate(url: str, settings: Settings, log: Log) -> None:
             log.say(f"the schema of the database is migrated: {before or 'none'} -> {after}")
 
     try:
-        patiently(step, settings.startup_wait, log.say)
+        wait_for(step, settings.startup_wait, log.say)
     finally:
         database.close()
 

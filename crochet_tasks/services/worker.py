@@ -24,6 +24,7 @@ from celery.worker import consumer, state
 
 from crochet_tasks import app as tasks
 from crochet_tasks import startup, telemetry
+from crochet_tasks.db.process import open_process
 from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Said
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
@@ -170,7 +171,7 @@ class _Processes:
             self._open.callback(telemetry.end)
             assert self._settings.database_url is not None
             url = self._settings.database_url.get_secret_value()
-            self._open.enter_context(tasks.process(self._settings, url))
+            self._open.enter_context(open_process(self._settings, url))
             self._vain.none()
         except Exception:
             log.exception("process_not_begun", extra={"pause": REST_SECONDS})

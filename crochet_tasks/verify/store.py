@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection, func, select, text
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db import tables as t
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.closure import closure
 from crochet_tasks.engine.geometry import Cells, Sides, shape_name

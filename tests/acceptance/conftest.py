@@ -28,6 +28,6 @@ def deploy(tmp_path: Path, distributed_database: str, vhost: str, redis_url: str
                 "CROCHET_BROKER_URL": vhost,
                 "CROCHET_REDIS_URL": redis_url,
             }
-            return opened.enter_context(cluster(tmp_path, True, **servers, **environment))
+            return opened.enter_context(cluster(tmp_path, True, **{**servers, **environment}))
 
         yield made

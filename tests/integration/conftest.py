@@ -3,12 +3,12 @@
     server      one private server per pytest-xdist worker, in a temporary folder, ends with the session
     empty       the URL of a new database without a schema
     database    the URL of a new database with the migrated schema (a copy of a template: some 30 ms)
-    process     what tasks find with `app.here()`, opened on `database` with the default settings
+    process     what tasks find with `here()`, opened on `database` with the default settings
     api         a client of the API for each scope, on `process`: see tests/support/api.py
     guards      `api` with a route of each scope, /v1/test/{scope}
     closed      a corpus of `process` in which steps.TEXTS are played; `look` a snapshot of it, `catalog` reads it
 
-For other settings open the process yourself: `with app.process(Settings(batch_orthos=1), database) as process:`.
+For other settings open the process yourself: `with open_process(Settings(batch_orthos=1), database) as process:`.
 Celery runs eagerly because celeryconfig says so. What tests do with a process is in `tests/support/steps.py`.
 """
 
@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db import schema
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.settings import Settings
@@ -81,5 +80,5 @@ def database(create: Callable[[str], str], migrated: str) -> str:
 
 @pytest.fixture
 def process(database: str) -> Iterator[Process]:
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         yield process

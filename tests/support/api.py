@@ -11,7 +11,7 @@
         api.problem(answer, "corpus_unknown", 404)      # it is that problem; returns its document
 
     with listening(api) as url:                     # a real HTTP server on loopback, in a thread
-    api.process      what the application works with (crochet_tasks.app.Process): steps.accept, steps.run, steps.sql
+    api.process      what the application works with (db.process.Process): steps.accept, steps.run, steps.sql
     api.with_key(key)  a client with any key or token; api.keys: the keys by scope
 
 Each test has a database of its own; limits of requests are out of the way. Settings are those of a development
@@ -36,7 +36,7 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Scope, Wanted
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
 

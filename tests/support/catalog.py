@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import volume
 from crochet_tasks.query.answers import Checks, Page

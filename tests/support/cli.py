@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from crochet_tasks.app import process
+from crochet_tasks.db.process import open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.schemas.reports import OrthoLine, RunReport
@@ -83,7 +83,7 @@ def closure(*files: Path, **limits: int) -> dict[oracle.Ortho, int]:
 @contextmanager
 def database(state: Path) -> Iterator[Database]:
     """The private database of a state folder, behind the program's back."""
-    with EmbeddedPostgres(state) as server, process(Settings.load(), server.url) as opened:
+    with EmbeddedPostgres(state) as server, open_process(Settings.load(), server.url) as opened:
         yield opened.database
 
 

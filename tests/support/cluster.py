@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import psutil
 
-from crochet_tasks import app, ingest
-from crochet_tasks.app import Process
+from crochet_tasks import ingest
 from crochet_tasks.db import corpora, outbox
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.services.serving import READY
@@ -133,9 +133,9 @@ class Cluster:
 
     @contextlib.contextmanager
     def process(self) -> Iterator[Process]:
-        """What tasks find with `app.here()`, on this deployment's database: to accept texts and to look."""
+        """What tasks find with `here()`, on this deployment's database: to accept texts and to look."""
         assert self.settings.database_url is not None
-        with app.process(self.settings, self.settings.database_url.get_secret_value()) as process:
+        with open_process(self.settings, self.settings.database_url.get_secret_value()) as process:
             yield process
 
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from crochet_tasks import app, ingest, publish
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.operate import inspection, names
 from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.reports import CorpusStatus, WorkLine

@@ -28,6 +28,7 @@ from crochet_tasks import cli, publish
 from crochet_tasks.app import Step
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseConflict
+from crochet_tasks.retry import Policy
 from crochet_tasks.services import census, worker
 
 POINTS = ("before commit", "after commit", "before publish", "after publish", "before ack")
@@ -140,8 +141,8 @@ def poison(word: str) -> None:
 
 
 def later(word: str) -> None:
-    """What may succeed later, but never does; the worker has little patience."""
-    tasks.PATIENCE_SECONDS = 0.2
+    """A temporary error that never ends; the worker leaves it to the relay soon."""
+    tasks.IN_PLACE = Policy(longest=2.0, seconds=0.2)
 
     def act() -> NoReturn:
         raise DatabaseConflict(reason="a test")
@@ -201,7 +202,6 @@ def deaf(stage: str, marker: str, seconds: str) -> None:
 
 
 def _slow(stage: str, marker: Path, seconds: float) -> None:
-    tasks.app.loader.import_default_modules()
     task = tasks.app.tasks[stage]
     run = task.run
 
@@ -231,7 +231,7 @@ def barren() -> None:
     def fail(*_: object) -> NoReturn:
         raise OSError("a test")
 
-    tasks.process = fail  # type: ignore[assignment]
+    worker.open_process = fail  # type: ignore[assignment, attr-defined]
 
 
 FAULTS: dict[str, Callable[..., object]] = {

@@ -12,12 +12,13 @@ from sqlalchemy import text
 
 from crochet_tasks import ingest
 from crochet_tasks import publish as work
-from crochet_tasks.app import Process, Step
+from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.phrases import PhraseIndex
 from tests.support import oracle

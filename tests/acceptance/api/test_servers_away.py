@@ -25,9 +25,9 @@ import pytest
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings

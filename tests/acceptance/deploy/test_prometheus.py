@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.operate import actions
 from tests.support import services, steps

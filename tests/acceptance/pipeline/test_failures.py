@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
 from tests.acceptance.telemetry.test_metrics import Scraped

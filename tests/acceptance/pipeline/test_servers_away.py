@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from crochet_tasks.app import Process
 from crochet_tasks.broker import queues
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
 from tests.support import services, steps

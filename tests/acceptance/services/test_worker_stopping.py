@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
 from tests.support import steps

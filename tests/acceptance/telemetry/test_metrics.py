@@ -19,10 +19,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from crochet_tasks.app import Process
 from crochet_tasks.broker import queues
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits, shape_name
 from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY, _sweep
 from tests.support import services, steps

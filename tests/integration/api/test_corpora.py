@@ -10,9 +10,9 @@ from werkzeug.test import TestResponse
 
 from crochet_tasks import publish
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import Ended, close
 from crochet_tasks.settings import Settings
 from tests.support import steps

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Connection
 
 from crochet_tasks.access import keys
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora, listing
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.query import events as following
 from crochet_tasks.settings import Settings
 from tests.support import steps

@@ -18,7 +18,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
 
 from api import middleware
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt, requests
 from crochet_tasks.settings import Settings
 from tests.support import steps

@@ -14,9 +14,8 @@ from werkzeug.test import TestResponse
 
 from api import create_app
 from api import process as context
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.settings import Settings
 from tests.support import services
 from tests.support.api import SETTINGS, Api, guarded, made, made_again
@@ -76,7 +75,7 @@ def test_health_is_looked_at_once_a_second(api: Api, monkeypatch: pytest.MonkeyP
 def alone(postgres: services.Postgres, distributed_database: str) -> Iterator[Api]:
     """An API whose database can be stopped."""
     settings = Settings(**SETTINGS, database_url=SecretStr(distributed_database))
-    with app.process(settings, GuardedDatabase(distributed_database, settings, 4)) as process:
+    with open_process(settings, GuardedDatabase(distributed_database, settings, 4)) as process:
         api = made(process, settings)
         guarded(api.app)
         yield api

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from api import security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
 from tests.support.api import SETTINGS, Api, get, guarded, made

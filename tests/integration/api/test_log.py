@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from werkzeug.test import TestResponse
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import access
+from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.integration.api.test_work import with_failed
 from tests.support import steps

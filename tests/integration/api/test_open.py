@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support.api import Api, guarded, made_again, security_log
 

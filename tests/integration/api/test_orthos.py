@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from api.streaming import BrokenOff
 from crochet_tasks.access import keys
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.schemas.answers import BestOrthos, OrthoPage
 from crochet_tasks.settings import Settings

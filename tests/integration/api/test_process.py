@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from api import create_app
 from api import process as context
-from crochet_tasks import app
 from crochet_tasks.db import guarded
 from crochet_tasks.db.guarded import GuardedDatabase
+from crochet_tasks.db.process import here
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
@@ -22,7 +22,7 @@ def test_it_is_open_until_its_worker_ends(database: str) -> None:
     assert made.test_client().get("/v1/corpora", headers={"Authorization": "Bearer crk_none_none"}).status_code == 401
     with made.app_context():
         process = context.process()
-        assert (context.process(), app.here()) == (process, process)
+        assert (context.process(), here()) == (process, process)
     with contextlib.ExitStack() as held:
         for _ in range(context.CONNECTIONS):
             held.enter_context(process.database.snapshot())
@@ -38,7 +38,7 @@ def test_it_is_open_until_its_worker_ends(database: str) -> None:
     assert stopped == ["stopped"]
     assert process.database.engine.pool is not pool  # it was given up
     with pytest.raises(RuntimeError):
-        app.here()
+        here()
     context.close(made)
     assert stopped == ["stopped"]
 

@@ -21,8 +21,8 @@ from schemathesis.generation.case import Case
 from schemathesis.hooks import HookContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import corpora
+from crochet_tasks.db.process import Process
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, made
 from tests.support.cluster import cluster, until

@@ -16,7 +16,7 @@ from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.services.relay import Relay
 from crochet_tasks.settings import Settings

@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from crochet_tasks import ingest
 from crochet_tasks.access import tenancy
-from crochet_tasks.app import Process, Step
+from crochet_tasks.app import Step
 from crochet_tasks.db import corpora, operators, outbox
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.settings import Settings
 from tests.support import steps

@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support.api import SETTINGS, Api, get, made, made_again, security_log
 

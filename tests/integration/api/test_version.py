@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from crochet_tasks import app
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, made
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def api(database: str) -> Iterator[Api]:
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         yield made(process, Settings(**SETTINGS))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from crochet_tasks import app, publish
-from crochet_tasks.app import Process
+from crochet_tasks import publish
 from crochet_tasks.cli import accepting
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import SettingMissing
@@ -90,7 +90,7 @@ def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str)
         database = Database(url, Settings())
         schema.migrate(database)
         database.close()
-    with app.process(Settings(), url) as process:
+    with open_process(Settings(), url) as process:
         with EmbeddedPostgres(tmp_path / "state"):
             corpus = steps.new_corpus(process)
             (number,) = (int(name[5:]) for name in accepted(corpus, steps.TEXTS[0]))

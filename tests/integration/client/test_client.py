@@ -13,12 +13,11 @@ import httpx
 import pytest
 from werkzeug.serving import make_server
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.cli import program
 from crochet_tasks.client import Client
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import (
     CorpusExists,
     CorpusUnknown,
@@ -64,7 +63,7 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def served(create: Callable[[str], str], migrated: str) -> Iterator[Served]:
     settings = Settings(**SETTINGS, signed_admin=True, api_events_seconds=0.05)
-    with app.process(Settings(), create(migrated)) as process, pytest.MonkeyPatch.context() as quick:
+    with open_process(Settings(), create(migrated)) as process, pytest.MonkeyPatch.context() as quick:
         quick.setattr("crochet_tasks.query.events.LOOK_SECONDS", 0.05)
         quick.setattr("api.events.RECONNECT_MILLISECONDS", 10)
         api = made(process, settings)

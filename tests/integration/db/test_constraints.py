@@ -11,8 +11,8 @@ from psycopg.types.range import Range
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.metadata import metadata
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 from tests.support import steps

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, text
 
-from crochet_tasks import app, publish
-from crochet_tasks.app import Process
+from crochet_tasks import publish
 from crochet_tasks.db import corpora, dead_letters, operators, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import CorpusUnknown, TextStarted, WorkNotCancellable, WorkNotFailed, WorkUnknown
 from crochet_tasks.operate import actions, inspection
 from crochet_tasks.operate import names as naming
@@ -132,7 +132,7 @@ def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus:
 
 def test_a_text_of_which_a_part_is_ingested_is_started(database: str) -> None:
     """Between two parts nobody holds it, but its phrases are there."""
-    with app.process(Settings(part_words=3), database) as process:
+    with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         (name,) = accepted(corpus, steps.TEXTS[0])
         publish.publish_next(corpus.id)
@@ -216,7 +216,7 @@ def test_a_failed_text_is_retried(
 @pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
 def test_failed_work_is_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """One by one or all at once: afterwards the store holds exactly the closure."""
-    with app.process(Settings(batch_orthos=1), database) as process:
+    with open_process(Settings(batch_orthos=1), database) as process:
         corpus = steps.new_corpus(process)
         failed = with_failed(process, corpus, monkeypatch, stage)
         assert failed
@@ -270,7 +270,7 @@ def test_dropped_and_retried_the_closure_is_exact(database: str, monkeypatch: py
 
     Also when a later text was searched meanwhile.
     """
-    with app.process(Settings(batch_orthos=2), database) as process:
+    with open_process(Settings(batch_orthos=2), database) as process:
         corpus = steps.new_corpus(process)
         failed = with_failed(process, corpus, monkeypatch, stage, *steps.TEXTS[:2])
         dropped = actions.drop(process, [line.id for line in failed])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import (
     CorpusUnknown,
     CrochetError,
@@ -186,7 +185,7 @@ def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch
 def test_a_broker_that_is_away_is_no_error(database: str) -> None:
     """Its queues are unknown, and why is said."""
     settings = Settings(broker_url="amqp://guest:guest@127.0.0.1:1//", publish_timeout=1.0)  # type: ignore[arg-type]
-    with app.process(settings, database) as process:
+    with open_process(settings, database) as process:
         seen = reports.status(process)
         assert (seen.broker, seen.queues) == ("unknown", {})
         assert "refused" in (seen.broker_problem or "")

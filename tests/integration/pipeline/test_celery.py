@@ -9,11 +9,11 @@ import celery
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from crochet_tasks import app as tasks
 from crochet_tasks import publish
 from crochet_tasks.app import app
 from crochet_tasks.broker import queues
 from crochet_tasks.db import outbox
+from crochet_tasks.db.process import here, open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
 
@@ -36,7 +36,7 @@ def celery_app(vhost: str) -> Iterator[celery.Celery]:
 
 def test_a_worker_closes_what_the_relay_publishes(database: str, vhost: str, celery_app: celery.Celery) -> None:
     """Published to a worker instead of run in place, the chain reaches the same closure."""
-    with tasks.process(Settings.load(broker_url=vhost), database) as process:
+    with open_process(Settings.load(broker_url=vhost), database) as process:
         corpus = steps.new_corpus(process)
         # The plugin's own fixture celery_worker is one in a container; this is Celery's, a thread of ours.
         with start_worker(celery_app, perform_ping_check=False, shutdown_timeout=30):
@@ -50,7 +50,7 @@ def _until_closed(corpus: int) -> None:
     """Relay until no work is open; fails with the time-out of the test if that never comes."""
     while True:
         publish.publish_all(corpus)
-        with tasks.here().database.transaction() as connection:
+        with here().database.transaction() as connection:
             states = outbox.states(connection, corpus)
         assert not states.failed
         if not states.open:
@@ -60,7 +60,6 @@ def _until_closed(corpus: int) -> None:
 
 def test_every_stage_is_a_task() -> None:
     """The stages are registered under names that say what they do, and take JSON, or msgpack where bytes travel."""
-    app.loader.import_default_modules()
     ours = {name: task for name, task in app.tasks.items() if task.__module__.startswith("crochet_tasks")}
     serializers = {name: task.serializer for name, task in ours.items()}
     assert serializers == {

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from crochet_tasks import app, ingest, publish
-from crochet_tasks.app import Process, Step
+from crochet_tasks import ingest, publish
+from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.settings import Settings
@@ -134,7 +135,7 @@ def test_every_message_one_to_three_times(
 ) -> None:
     """In any order, results too, also long after their work is done, and with a text that fails among others."""
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
 
         @settings(max_examples=12, deadline=None, suppress_health_check=slow)
         @given(corpora(max_words=40), limits(), st.integers(0, 3), st.integers(0, 1 << 32))
@@ -155,7 +156,7 @@ def test_every_message_one_to_three_times(
 
 def test_deliveries_do_double(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above relies on: each stage gets messages for work that is done, and the bug is met."""
-    with app.process(Settings(batch_orthos=7, result_bytes=1, part_words=3), database) as process:
+    with open_process(Settings(batch_orthos=7, result_bytes=1, part_words=3), database) as process:
         corpus, chance = steps.new_corpus(process), random.Random(1)
         broker = Unreliable(monkeypatch, chance)
         deliver_all(corpus, broker, [*TEXTS, BAD], chance)

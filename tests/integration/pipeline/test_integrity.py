@@ -14,10 +14,10 @@ from sqlalchemy import text
 
 from crochet_tasks import app, publish
 from crochet_tasks import failures as retries
-from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
@@ -145,7 +145,7 @@ WAYS = [[(BEFORE, Killed), (AFTER, ERROR)], [(BEFORE, ERROR), (AFTER, Killed)]]
 def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) -> None:
     """Killed before or after any statement, and at any error of the database: the store is sound and work goes on."""
     wanted = steps.expected([TEXTS[0], TEXTS[2]])
-    with app.process(SIZES, database) as process:
+    with open_process(SIZES, database) as process:
         corpus = steps.new_corpus(process)
         saboteur.reset(None)
         attempt(corpus, saboteur)
@@ -155,7 +155,7 @@ def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) ->
     for number, place in enumerate(places([place for place in seen if place.stage == stage])):
         # Killed before it and told by the database that it failed after it, or the other way round; at commits both.
         for after, failure in WAYS[0] + WAYS[1] if place.statement == "COMMIT" else WAYS[number % 2]:
-            with app.process(SIZES, database) as process:
+            with open_process(SIZES, database) as process:
                 corpus = steps.new_corpus(process)
                 saboteur.reset(place, after=after, failure=failure)
                 with pytest.raises(Killed if failure is Killed else DatabaseUnavailable):
@@ -164,7 +164,7 @@ def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) ->
                 if failure is not Killed:  # it lives on, with all that it remembers
                     finish(process, corpus, saboteur, wanted)
             if failure is Killed:
-                with app.process(SIZES, database) as process:
+                with open_process(SIZES, database) as process:
                     finish(process, corpus, saboteur, wanted)
 
 
@@ -201,7 +201,7 @@ def test_a_poisonous_text(database: str, monkeypatch: pytest.MonkeyPatch) -> Non
     """A text that fails half-way is marked with its error, its phrases are gone, and the next one gets its turn."""
     spoil(monkeypatch)
     good = steps.TEXTS
-    with app.process(Settings(part_words=3), database) as process:
+    with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, good[0], "new words here. and old a b c. then poison", good[1])
         failures = []
@@ -226,7 +226,7 @@ def test_a_poisonous_text(database: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_half_made_phrases_are_waited_for(database: str) -> None:
     """While a text is being ingested nothing of it is searched, and the fsck has nothing to say."""
-    with app.process(Settings(part_words=3), database) as process:
+    with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.ingest_all(corpus, steps.TEXTS[:1])
         steps.accept(corpus, steps.TEXTS[1])
@@ -243,7 +243,7 @@ def test_half_made_phrases_are_waited_for(database: str) -> None:
 def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has seen the phrases of a text that then failed elsewhere does not keep them."""
     spoil(monkeypatch)
-    with app.process(Settings(part_words=3), database) as process:
+    with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.ingest_all(corpus, steps.TEXTS[:1])
         steps.accept(corpus, "new words here. then poison")
@@ -267,7 +267,7 @@ def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyP
         return note(*args, **where)
 
     monkeypatch.setattr(retries, "note", twice)
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "words and then poison", steps.TEXTS[0])
         with pytest.raises(Poison):
@@ -278,7 +278,7 @@ def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyP
 
 def test_a_failure_is_that_texts_alone(database: str) -> None:
     """A text whose message comes before its turn waits, whatever becomes of the one before it."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "1 2 3", steps.TEXTS[0])
         steps.sql(process, "UPDATE work SET published_at = now() WHERE subject = (SELECT id FROM texts WHERE seq = 1)")
@@ -293,7 +293,7 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
 
 def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that ingested a part of a text before it failed goes by what others have made of the corpus since."""
-    with app.process(Settings(part_words=3), database) as process:
+    with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, steps.TEXTS[0])
         publish.publish_next(corpus.id)
@@ -324,7 +324,7 @@ def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
 
 def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
-    with app.process(Settings(part_words=3, max_attempts=1), database) as process:
+    with open_process(Settings(part_words=3, max_attempts=1), database) as process:
         corpus, broker = steps.new_corpus(process), steps.Broker(monkeypatch)
         steps.accept(corpus, *steps.TEXTS[:2])
         broker.publish(corpus)
@@ -338,7 +338,7 @@ def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypa
 
 def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in the making of a version fails the text, not the corpus; the text can be given again."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, steps.TEXTS[0], steps.TEXTS[1])
         with monkeypatch.context() as patch:
@@ -354,7 +354,7 @@ def test_a_text_that_cannot_become_a_version(database: str, monkeypatch: pytest.
 
 def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where finding what is due has failed, later versions wait with theirs: else windows of searches were wrong."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.ingest_all(corpus, steps.TEXTS[:1])
         with monkeypatch.context() as patch:
@@ -381,7 +381,7 @@ def raises(error: Exception) -> Callable[..., NoReturn]:
 @pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
 def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Work that hits a bug is kept as failed, with its error; opened again after the repair it is done."""
-    with app.process(Settings(batch_orthos=1), database) as process:
+    with open_process(Settings(batch_orthos=1), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, *steps.TEXTS)
         with monkeypatch.context() as patch:
@@ -405,7 +405,7 @@ def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.
 
 def test_a_failed_text_may_be_given_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given again after the cause is gone, a text that failed is ingested, at the end of the line."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         with monkeypatch.context() as patch:
             patch.setattr(PhraseIndex, "additions", _poisoned)
@@ -432,7 +432,7 @@ def test_trouble_that_stays_is_reported(database: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(PhraseIndex, "additions", unavailable)
     monkeypatch.setattr(pipeline, "PAUSE_SECONDS", 0.001)
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, *steps.TEXTS)
         with pytest.raises(DatabaseConflict):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from crochet_tasks import app, orthos, search
+from crochet_tasks import orthos, search
 from crochet_tasks import publish as work
-from crochet_tasks.app import Process
 from crochet_tasks.broker.messages import SearchCall, SearchResult
 from crochet_tasks.db import batches, outbox
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
@@ -68,7 +68,7 @@ def check(process: Process, corpus: Corpus, wanted: Counter[Ortho]) -> None:
 @sizes
 def test_closure_is_exact(database: str, sizes: dict[str, int]) -> None:
     """Whatever the batch sizes, texts one at a time or all at once: exactly the oracle's orthos, each once."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
 
         @examples(20)
         @given(corpora(max_words=40), limits())
@@ -86,7 +86,7 @@ def test_closure_is_exact(database: str, sizes: dict[str, int]) -> None:
 @pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_bytes": 1, "part_words": 3}])
 def test_any_order_of_messages(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages may come late, in any order and more than once, while texts are accepted: the closure is exact."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
 
         @examples(12)
         @given(corpora(max_words=40), limits(), st.integers(0, 1 << 32))
@@ -122,7 +122,7 @@ def test_left_overs_and_groups_occur(database: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(orthos.store, "publish", kept)
     for sizes in SIZES.values():
-        with app.process(Settings.load(**sizes), database) as process:
+        with open_process(Settings.load(**sizes), database) as process:
             assert steps.closure_of(process, TEXTS) == steps.expected(TEXTS)
     searched = [done for result in results for done in result.searched]
     assert any(result.seed_left_over for result in results)
@@ -135,7 +135,7 @@ def test_left_overs_and_groups_occur(database: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_text_in_parts(database: str) -> None:
     """A text larger than a part is ingested in several, and is one version."""
-    with app.process(Settings(part_words=4), database) as process:
+    with open_process(Settings(part_words=4), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, TEXTS[0])
         kinds = Counter(item.kind for item in steps.run(corpus))
@@ -171,7 +171,7 @@ def waits(process: Process, corpus: Corpus) -> dict[int, set[Phrase]]:
 @pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7}])
 def test_a_later_text_plays_what_is_due(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A new version has those batches searched again that wait on a phrase it continued, and no others."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
         steps.accept(corpus, TEXTS[0])
         broker.deliver_all(corpus)
@@ -211,7 +211,7 @@ def test_without_remediations_orthos_are_missed(process: Process, monkeypatch: p
 @pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7}, {"result_bytes": 1}])
 def test_version_race(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was computed at one version and is stored at the next misses nothing (2-pipeline, rule 4)."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
         for body in TEXTS:
             steps.accept(corpus, body)
@@ -231,7 +231,7 @@ def test_version_race(database: str, sizes: dict[str, int], monkeypatch: pytest.
 @pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_bytes": 1}])
 def test_redelivery(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message delivered twice, the last one first: everything is stored once."""
-    with app.process(Settings.load(**sizes), database) as process:
+    with open_process(Settings.load(**sizes), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
         steps.accept(corpus, *TEXTS)
         broker.publish(corpus)
@@ -244,7 +244,7 @@ def test_redelivery(database: str, sizes: dict[str, int], monkeypatch: pytest.Mo
 
 def test_a_result_that_comes_too_late(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result of which a part is done already is dropped, and the rest of its work is published again."""
-    with app.process(Settings(batch_orthos=2), database) as process:
+    with open_process(Settings(batch_orthos=2), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
         steps.accept(corpus, TEXTS[0], TEXTS[1])
         broker.deliver_all(corpus, "search.grow")

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import InvalidCursor, InvalidOrthoId
@@ -92,7 +91,7 @@ def test_pages_go_on_while_texts_come_in_and_batches_are_rewritten(process: Proc
 
 
 def test_small_batches_and_little_memory_change_nothing(database: str) -> None:
-    with app.process(Settings(batch_orthos=2, api_cache_bytes=1_000_000), database) as process:
+    with open_process(Settings(batch_orthos=2, api_cache_bytes=1_000_000), database) as process:
         corpus = new_corpus(process)
         ingest_all(corpus, TEXTS)
         catalog = Catalog(process, SECRET)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from crochet_tasks import publish
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
 from crochet_tasks.query.filters import Chain, _keys

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from pydantic import SecretStr
 
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics

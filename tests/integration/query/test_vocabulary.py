@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crochet_tasks.app import Process
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.query.catalog import Catalog
 from tests.support import oracle, steps

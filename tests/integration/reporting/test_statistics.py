@@ -21,12 +21,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from crochet_tasks import app
-from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, census, corpora
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import DatabaseUnavailable, kinds
 from crochet_tasks.intake import admission
@@ -102,14 +101,14 @@ class Past:
 @pytest.fixture(scope="module")
 def process(create: Callable[[str], str], migrated: str) -> Iterator[Process]:
     """One for all: each test has a corpus of its own."""
-    with app.process(Settings(), create(migrated)) as process:
+    with open_process(Settings(), create(migrated)) as process:
         yield process
 
 
 @pytest.fixture
 def alone(database: str) -> Iterator[Process]:
     """With a database of its own."""
-    with app.process(Settings(), database) as process:
+    with open_process(Settings(), database) as process:
         yield process
 
 

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from crochet_tasks.app import Process
 from crochet_tasks.db import attempts, batches, bulk, corpora, idempotency, outbox, publishing
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Change
 from crochet_tasks.db.outbox import Item
-from crochet_tasks.engine.geometry import Cells, Sides
+from crochet_tasks.db.process import Process
+from crochet_tasks.engine.geometry import Cells, Sides, pack_cells, unpack_cells
 from tests.support import steps
 
 pytestmark = pytest.mark.integration
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 def written(connection: Connection, corpus: int, sides: Sides, cells: Cells, born: int = 1) -> int:
     """A batch of these orthos; returns its id."""
-    new = NewBatch(uuid.uuid4(), sides, cells.shape[1], cells.dtype.itemsize, batches.packed(cells))
+    new = NewBatch(uuid.uuid4(), sides, cells.shape[1], cells.dtype.itemsize, pack_cells(cells))
     return batches.add(connection, corpus, [new], by=uuid.UUID(int=2), born=born)[0]
 
 
@@ -64,7 +64,7 @@ def test_packed_and_back(dtype: type[np.unsignedinteger], shape: tuple[int, int]
     """Cells come back from their packed form as they were, also when they were packed from a slice."""
     wide = np.arange(shape[0] * shape[1] * 2).astype(dtype).reshape(shape[0], -1)
     for cells in (wide[:, : shape[1]], np.asfortranarray(wide)[:, ::2]):
-        back = batches.unpacked(batches.packed(cells), cells.shape[1], cells.dtype.itemsize)
+        back = unpack_cells(pack_cells(cells), cells.shape[1], cells.dtype.itemsize)
         assert back.dtype.itemsize == cells.dtype.itemsize
         np.testing.assert_array_equal(back, cells)
 

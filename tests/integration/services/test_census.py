@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crochet_tasks import publish
-from crochet_tasks.app import Process
+from crochet_tasks.db.process import Process
 from crochet_tasks.services.census import Counting
 from crochet_tasks.telemetry import metrics
 from tests.support import steps

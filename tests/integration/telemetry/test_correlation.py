@@ -9,8 +9,8 @@ import pytest
 from structlog.contextvars import get_contextvars
 
 from crochet_tasks import publish
-from crochet_tasks.app import Process
 from crochet_tasks.db import outbox
+from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
 from crochet_tasks.telemetry.correlation import Origin

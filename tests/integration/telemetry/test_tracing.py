@@ -16,9 +16,10 @@ import pytest
 from crochet_tasks import publish, telemetry
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
-from crochet_tasks.app import Process, app
-from crochet_tasks.app import process as opened
+from crochet_tasks.app import app
 from crochet_tasks.cli import running
+from crochet_tasks.db.process import Process
+from crochet_tasks.db.process import open_process as opened
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import BrokerUnavailable
 from crochet_tasks.settings import Settings

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import make_url
 
-from crochet_tasks import app, verify
-from crochet_tasks.app import Process
+from crochet_tasks import verify
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
 
@@ -189,7 +189,7 @@ DEEP_DAMAGE = {
 def healthy(create: Callable[[str], str], migrated: str) -> str:
     """The name of a database that holds the closure of three texts as corpus 1, in many batches."""
     url = create(migrated)
-    with app.process(Settings(batch_orthos=7), url) as process:
+    with open_process(Settings(batch_orthos=7), url) as process:
         corpus = steps.new_corpus(process, name="healthy")
         steps.ingest_all(corpus, steps.TEXTS)
     return str(make_url(url).database)
@@ -197,7 +197,7 @@ def healthy(create: Callable[[str], str], migrated: str) -> str:
 
 @pytest.fixture
 def process(create: Callable[[str], str], healthy: str) -> Iterator[Process]:
-    with app.process(Settings(), create(healthy)) as process:
+    with open_process(Settings(), create(healthy)) as process:
         yield process
 
 

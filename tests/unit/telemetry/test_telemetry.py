@@ -13,7 +13,8 @@ from opentelemetry.instrumentation.redis import RedisInstrumentor
 from pydantic import SecretStr
 
 from api import process as context
-from crochet_tasks import app, telemetry
+from crochet_tasks import telemetry
+from crochet_tasks.db.process import here
 from crochet_tasks.services import gateway, worker
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import setup
@@ -42,7 +43,7 @@ def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptur
     process = worker._Processes(SETTINGS, ["search"], worker.Vain(5, lambda: None))
     process._begin()
     try:
-        assert app.here().settings is SETTINGS
+        assert here().settings is SETTINGS
         with telemetry.span("something"):
             assert telemetry.traceparent() is None
     finally:
@@ -64,7 +65,7 @@ def test_traces_that_are_half_begun_are_ended(monkeypatch: pytest.MonkeyPatch) -
 def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool makes another one; with Celery's ways it would go on and fail every task."""
     monkeypatch.setattr(worker, "REST_SECONDS", 0.0)
-    monkeypatch.setattr(app, "process", fails)
+    monkeypatch.setattr(worker, "open_process", fails)
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):

@@ -1,0 +1,90 @@
+"""What one process holds while it lives: its settings, its connection pool and the phrase indexes it works with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from crochet_tasks.db import texts
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.text import sentences
+from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
+
+
+@dataclass
+class Process:
+    """What one process holds: its settings, its pool, and an index per corpus that it works on."""
+
+    settings: Settings
+    database: Database
+    indexes: dict[int, PhraseIndex] = field(default_factory=dict)
+    parsed: dict[int, list[list[str]]] = field(default_factory=dict)
+    pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
+    _ends: list[Callable[[], None]] = field(default_factory=list)
+
+    def at_end(self, stop: Callable[[], None]) -> None:
+        """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
+        self._ends.append(stop)
+
+    def close(self) -> None:
+        for stop in self._ends:
+            stop()
+        self.database.close()
+
+    def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
+        """The corpus' phrase index, brought forward to `version` at least."""
+        index = self.indexes.get(corpus, PhraseIndex())
+        metrics.LAG.set(max(0, version - index.version))
+        metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
+        if index.version < version:
+            index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
+        return index
+
+    def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
+        """The index with what has come in of the text that is being ingested. The caller holds the ORDER lock.
+
+        It is kept for the next part, under the text, its place in line (a new one when it is given again) and how far
+        it is, once that is committed: so it cannot be taken for another's.
+        """
+        index = self.pending.get((text.id, text.seq, text.sentences))
+        if index is None:
+            index = self.index(connection, text.corpus, version)
+            index = texts.bring_forward(connection, text.corpus, index, pending=True)
+        return index
+
+    def sentences(self, connection: Connection, text: int) -> list[list[str]]:
+        """The sentences of a text; those of the last one are kept, because a big text is ingested in parts."""
+        parsed = self.parsed.get(text)
+        if parsed is None:
+            parsed = sentences(texts.body(connection, text))
+            self.parsed = {text: parsed}
+        return parsed
+
+
+_process: Process | None = None
+
+
+@contextlib.contextmanager
+def open_process(settings: Settings, where: str | Database) -> Iterator[Process]:
+    """Open what this process' tasks work with, for as long as the context lasts; `where` is a URL or a pool."""
+    global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
+    database = Database(where, settings) if isinstance(where, str) else where
+    _process = opened = Process(settings, database)
+    try:
+        yield opened
+    finally:
+        _process = None
+        opened.close()
+
+
+def here() -> Process:
+    """What this process holds; tasks find it here."""
+    if _process is None:
+        raise RuntimeError("no process is open here: work with the database inside `with open_process(settings, url):`")
+    return _process
