@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from crochet_tasks.errors import Retry, Unavailable, retry_class
+from crochet_tasks.errors import DatabaseLoginFailed, Retry, Unavailable, retry_class
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -83,12 +83,15 @@ def _error(state: RetryCallState) -> BaseException:
 
 
 def wait_for(step: Callable[[], T], seconds: float, say: Callable[[str], None]) -> T:
-    """Call `step` until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
+    """Call `step`, at start, until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
 
     def announce(error: BaseException, pause: float, left: float) -> None:
         say(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
 
-    return Policy(seconds=seconds).call(step, announce)
+    # A worker tries again while a password is corrected; a command or service that starts says at once what is wrong.
+    return Policy(seconds=seconds).call(
+        step, announce, retry_if=lambda error: temporary(error) and not isinstance(error, DatabaseLoginFailed)
+    )
 
 
 class Outage:

@@ -11,40 +11,33 @@ from urllib.parse import urlsplit
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
 
 PREFIX = "CROCHET_"
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    try:
-        url = make_url(value.get_secret_value())
-    except ArgumentError:
-        url = None
-    if url is None or url.get_backend_name() != "postgresql":
-        raise ValueError("must be a Postgres address such as postgresql://user:password@host:5432/database")
+    net.postgres_parameters(value.get_secret_value())
     return value
 
 
-def _address(*schemes: str, example: str | None = None) -> AfterValidator:
-    """A check that a value is an address with one of these schemes and, but for sockets, a host."""
+def _address(*schemes: str, example: str | None = None, parameters: tuple[str, ...] = ()) -> AfterValidator:
+    """A check that a value is one address with one of these schemes, and no parameter but these."""
 
     def checked(value: SecretStr) -> SecretStr:
-        try:
-            url = urlsplit(value.get_secret_value())
-            whole = url.scheme in schemes and (url.scheme == "unix" or bool(url.hostname)) and (url.port or 1) > 0
-        except ValueError:  # a port that is none
-            whole = False
-        if not whole:
-            raise ValueError(f"must be an address such as {example or _EXAMPLES[schemes[0]]}")
+        net.check_address(value.get_secret_value(), schemes, parameters, example or _EXAMPLES[schemes[0]])
         return value
 
     return AfterValidator(checked)
 
 
+_REDIS_PARAMETERS = (
+    *("db", "client_name", "protocol", "timeout", "max_connections", "health_check_interval", "retry_on_timeout"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive"),
+    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+)
 _EXAMPLES = {
     "amqp": "amqp://user:password@host:5672/vhost",
     "redis": "redis://host:6379/0",
@@ -113,7 +106,7 @@ class Settings(BaseSettings):
     broker_api_url: Annotated[SecretStr, _address("http", "https")] | None = Field(
         default=None, description="RabbitMQ's management address, for Flower to show the lengths of queues"
     )
-    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix")] | None = Field(
+    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix", parameters=_REDIS_PARAMETERS)] | None = Field(
         default=None, description="the Redis to use, for what may be lost; without it nothing is kept there"
     )
     startup_wait: Seconds = Field(
@@ -288,6 +281,11 @@ def forget(*names: str) -> None:
     """Take variables out of the environment, where a library would find them and let them overrule the settings."""
     for name in names:
         os.environ.pop(name, None)  # noqa: TID251 - this is that module
+
+
+def forget_libpq() -> None:
+    """Take every PG* variable out of the environment: a private server is reached by its address alone."""
+    forget(*(name for name in os.environ if name.startswith("PG")))  # noqa: TID251 - this is that module
 
 
 def remember(name: str, value: str) -> None:

@@ -260,6 +260,19 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
+class DatabaseLoginFailed(DatabaseUnavailable):
+    """the database refuses the connection ({reason}); {advice}"""
+
+    code = "database_login_failed"
+
+
+class DatabaseUnsuitable(Unavailable):
+    """the database cannot be used: {reason}"""
+
+    code = "database_unsuitable"
+    retry = Retry.NEVER
+
+
 class DatabaseConflict(Unavailable):
     """the database could not do it now ({reason}); the same step may succeed later"""
 
