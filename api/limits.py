@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api import process, security
-from api.networks import network
+from api.security_log import network
 from crochet_tasks.errors import RateLimited, Unavailable
 from crochet_tasks.settings import Settings
 

@@ -63,6 +63,10 @@ def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
     return int(number)
 
 
+def tenant_name(connection: Connection, number: int) -> str:
+    return str(connection.execute(select(tenants.c.name).where(tenants.c.id == number)).scalar_one())
+
+
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -121,9 +125,17 @@ class SessionRow(NamedTuple):
     good: bool
 
 
+SESSIONS_OF_A_KEY = 100
+"""a new one ends and deletes the oldest"""
+
+
 def add_session(connection: Connection, number: uuid.UUID, key: int, scopes: Sequence[str], lives: float) -> None:
-    """A new session of a key; the key's sessions that ended are forgotten."""
-    connection.execute(sessions.delete().where(sessions.c.key == key, sessions.c.expires_at < _NOW))
+    """A new session of a key. Deletes those that ended, and all but the newest SESSIONS_OF_A_KEY."""
+    connection.execute(select(keys.c.id).where(keys.c.id == key).with_for_update(key_share=True))  # one at a time
+    mine = select(sessions.c.id).where(sessions.c.key == key)
+    kept = mine.where(sessions.c.expires_at >= _NOW, sessions.c.revoked_at.is_(None))
+    kept = kept.order_by(sessions.c.created_at.desc(), sessions.c.id).limit(SESSIONS_OF_A_KEY - 1)
+    connection.execute(sessions.delete().where(sessions.c.key == key, sessions.c.id.not_in(kept)))
     values = {"id": number, "key": key, "scopes": list(scopes), "expires_at": _NOW + seconds(lives)}
     connection.execute(insert(sessions).values(values))
 

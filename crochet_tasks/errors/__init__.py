@@ -84,6 +84,7 @@ from crochet_tasks.errors.requests import (
     TooManyCorpora,
     Unauthorized,
     WrongContentType,
+    example,
     kinds,
     shown,
 )
@@ -169,6 +170,7 @@ __all__ = [
     "WorkerLost",
     "WrongCall",
     "WrongContentType",
+    "example",
     "kinds",
     "retry_class",
     "shown",

@@ -8,8 +8,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from api import limits, parameters, streaming
-from api.networks import network_of
-from api.security_log import Throttle
+from api.security_log import Throttle, network_of
 from api.streaming import BrokenOff
 from crochet_tasks.access.keys import included
 from crochet_tasks.breaker import Breaker
@@ -77,7 +76,7 @@ def test_schemas_of_parameters_are_made_once() -> None:
     given = [
         each for each in vars(parameters).values() if isinstance(each, type) and issubclass(each, parameters.Described)
     ]
-    assert {parameters.OrthosWanted, parameters.MayComeAgain, parameters.Seen} <= set(given)
+    assert {parameters.OrthosQuery, parameters.RequestKey, parameters.Preconditions} <= set(given)
     for each in given:
         assert each.model_json_schema() is each.model_json_schema()
         assert each.model_json_schema() == BaseModel.model_json_schema.__func__(each)  # type: ignore[attr-defined]
