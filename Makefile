@@ -82,6 +82,10 @@ bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=
 dashboards: $(STAMP) ## generate Grafana's dashboards from scripts/dashboards.py
 	$(BIN)/python scripts/dashboards.py
 
+.PHONY: reference
+reference: $(STAMP) ## write docs/settings.md and docs/cli.md anew, from the code
+	$(BIN)/python scripts/reference.py
+
 .PHONY: bench-telemetry
 bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and profiles cost (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)

@@ -113,7 +113,8 @@ class OfWork(OfCorpus):
 
 
 Whole = BeforeValidator(_digits)
-Limit = Annotated[int, Whole, Field(ge=1, le=MOST_AT_ONCE, description="how many, at the most")]
+Limit = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="how many, at the most"), Whole]
+"""Whole comes last: before Field, it would hide the bounds from the JSON schema"""
 Cursor = Annotated[
     str,
     Field(
@@ -186,8 +187,8 @@ class PhrasesQuery(PageQuery):
 class OrthosQuery(PageQuery):
     shape: Shape | None = None
     contains: Word | None = Field(default=None, description="only those with this word", examples=["sea"])
-    min_volume: Annotated[int, Whole] | None = Field(
-        default=None, ge=1, le=LARGEST, description="only those of at least this volume"
+    min_volume: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
+        default=None, description="only those of at least this volume"
     )
     fields: str | None = Field(
         default=None,

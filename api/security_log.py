@@ -102,7 +102,7 @@ def network_of(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a proxy's word, or a socket
-        return address[:100]
+        return address[:100].replace("\0", "?")
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
     if found.ipv4_mapped is not None:

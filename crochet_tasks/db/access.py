@@ -179,11 +179,30 @@ def sign(connection: Connection, signature: bytes, kept: float) -> bool:
     return connection.execute(new).first() is not None
 
 
+# ── rate limits ─────────────────────────────────────────────────────────────────────────────────
+
+
+def count_requests(connection: Connection, client: str, slot: int, block: int) -> tuple[int, int]:
+    """Count `block` more requests of a client in a window; all of this window, and those of the window before."""
+    total, before = connection.execute(text(_COUNT), {"client": client, "slot": slot, "block": block}).one()
+    return int(total), int(before)
+
+
+_COUNT = """
+    INSERT INTO request_counts AS counted (client, slot, requests) VALUES (:client, :slot, :block)
+    ON CONFLICT (client, slot) DO UPDATE SET requests = counted.requests + :block
+    RETURNING requests,
+              coalesce((SELECT requests FROM request_counts WHERE client = :client AND slot = :slot - 1), 0)
+    """
+
+
 # ── what is kept no longer ───────────────────────────────────────────────────────────────────────
 
 
 SIGNATURES_KEPT = 3600.0
 """seconds; longer than one of them could come a second time"""
+COUNTS_KEPT = 3600.0
+"""seconds; longer than two windows of a rate limit"""
 AT_ONCE = 1000
 
 
@@ -191,7 +210,7 @@ def forget_old(connection: Connection, log_kept: float) -> int:
     """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
     of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
     """
-    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "most": AT_ONCE}
+    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "counts": COUNTS_KEPT, "most": AT_ONCE}
     return sum(connection.execute(text(statement), values).rowcount for statement in _FORGET)
 
 
@@ -204,6 +223,13 @@ _FORGET = (
     """
     DELETE FROM signatures WHERE signature IN (
         SELECT signature FROM signatures WHERE seen_at < clock_timestamp() - make_interval(secs => :signatures)
+         LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM request_counts WHERE (client, slot) IN (
+        SELECT client, slot FROM request_counts
+         WHERE slot < (extract(epoch FROM clock_timestamp()) - :counts) / 60
          LIMIT :most FOR UPDATE SKIP LOCKED
     )
     """,

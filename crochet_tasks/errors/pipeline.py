@@ -196,13 +196,13 @@ class TextUnreadable(BadInput):
 
 
 class TextNotUtf8(BadInput):
-    """{source} is not UTF-8: invalid byte at offset {offset}"""
+    """{source} is not UTF-8 (at offset {offset}): {looks}"""
 
     code = "text_not_utf8"
 
 
 class TextHasNul(BadInput):
-    """{source} holds a NUL character at offset {offset}: it is no text"""
+    """{source} holds a NUL character at offset {offset}, which no text does: {looks}"""
 
     code = "text_has_nul"
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from crochet_tasks.settings import Settings, removed
+from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry.masking import masked, plain
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,6 @@ def logs(service: str, settings: Settings) -> None:
     logging.captureWarnings(capture=True)
     if not for_people:
         _log_what_is_printed(stream)
-    for name, reason in removed().items():
-        log.warning("setting_removed", extra={"variable": name, "reason": reason})
 
 
 def doing(**what: object) -> AbstractContextManager[None]:

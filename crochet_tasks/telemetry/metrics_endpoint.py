@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.net import host_port
-from crochet_tasks.settings import Settings, package_version
+from crochet_tasks.settings import Settings, version
 from crochet_tasks.telemetry import instruments
 from crochet_tasks.telemetry.instruments import FAILURES, Metric
 
@@ -180,7 +180,7 @@ class Processes:
     """A collector of what the processes of the service use, and of the disk."""
 
     def __init__(self, pid: int, service: str, disk: Path) -> None:
-        self._pid, self._about = pid, (service, package_version())
+        self._pid, self._about = pid, (service, version())
         self._disk = next(path for path in (disk.absolute(), *disk.absolute().parents) if path.exists())
         self._cpu: dict[str, float] = {}
 

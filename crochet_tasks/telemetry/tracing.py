@@ -30,7 +30,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
-from crochet_tasks.settings import Settings, package_version
+from crochet_tasks.settings import Settings, version
 from crochet_tasks.telemetry.masking import masked
 
 EXPORT_SECONDS = 3.0
@@ -235,7 +235,7 @@ def _resource(service: str, queues: Sequence[str]) -> dict[str, Any]:
     described = {
         "service.namespace": "crochet",
         "service.name": f"crochet-{service}",
-        "service.version": package_version(),
+        "service.version": version(),
         "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
     }
     return described | ({"crochet.queues": list(queues)} if queues else {})

@@ -1,21 +1,46 @@
-"""The settings: one frozen object, read from the environment (CROCHET_*) and checked when a process starts."""
+"""The settings: one frozen object, read from the environment and a file, and checked when a process starts."""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
+from crochet_tasks.settings import checks, source
+from crochet_tasks.settings.source import (
+    PREFIX,
+    environment,
+    forget,
+    forget_libpq,
+    inherited,
+    is_set,
+    remember,
+    variable,
+    version,
+)
 
-PREFIX = "CROCHET_"
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "environment",
+    "forget",
+    "forget_libpq",
+    "inherited",
+    "is_set",
+    "remember",
+    "strangers",
+    "variable",
+    "version",
+]
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
@@ -218,91 +243,89 @@ class Settings(BaseSettings):
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
     lock_timeout: Seconds = Field(default=30.0, description="seconds one SQL statement may wait for a lock")
 
+    config_file: Path | None = Field(
+        default=None,
+        description="a TOML file with settings, by default `crochet-tasks/config.toml` in the user's configuration",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options win over the environment, and that over the file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, source.in_file())
+
     @classmethod
     def load(cls, **given: Any) -> Settings:
         """The settings of this process; `given` (a command's options) wins over the environment.
 
         Raises InvalidSetting, which names the variable but never repeats the value: it may be a secret.
         """
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise _problems(error)[0] from None
+        settings, problems = cls._read(given)
+        if settings is None:
+            raise problems[0] from None
+        return settings
 
     @classmethod
     def problems(cls, **given: Any) -> list[InvalidSetting]:
         """What `load` would raise, for every wrong value and not only the first."""
+        return cls._read(given)[1]
+
+    @classmethod
+    def _read(cls, given: dict[str, Any]) -> tuple[Settings | None, list[InvalidSetting]]:
         try:
-            cls(**given)
+            settings = cls(**given)
         except ValidationError as error:
-            return _problems(error)
-        return []
+            return None, _problems(error)
+        except InvalidSetting as problem:  # the file
+            return None, [problem]
+        problems = checks.contradictions(settings)
+        return (None if problems else settings), problems
+
+    def warnings(self) -> list[str]:
+        """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
+        return (
+            [f"{name} is no setting; if it is misspelt, correct it" for name in strangers()]
+            + removed()
+            + checks.doubts(self)
+        )
+
+    def path_problems(self) -> list[InvalidSetting]:
+        """What is wrong with the paths that are set."""
+        return checks.paths(self)
+
+    def effective(self, given: Mapping[str, Any] = MappingProxyType({})) -> list[checks.Effective]:
+        """Every setting as it is in force, secrets masked, and where it comes from."""
+        return checks.effective(self, given)
 
 
 def _problems(error: ValidationError) -> list[InvalidSetting]:
-    return [
-        InvalidSetting(
-            variable=f"{PREFIX}{str(detail['loc'][0]).upper() if detail['loc'] else '*'}",
-            problem=detail["msg"].removeprefix("Value error, "),
-        )
-        for detail in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
+    found = []
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(detail["loc"][0]) if detail["loc"] else "*"
+        where = f" (in {source.file()})" if name in source.in_file() and not source.in_environment(name) else ""
+        problem = f"{detail['msg'].removeprefix('Value error, ')}{where}"
+        found.append(InvalidSetting(variable=variable(name), problem=problem))
+    return found
 
 
 REMOVED = {
-    "CROCHET_TRACE_SLOW": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
-    "CROCHET_METRICS_EVERY": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
+    "trace_slow": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
+    "metrics_every": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
 }
-"""settings of earlier versions, and what does their work now"""
+"""settings of earlier versions, and what does their work now: to set one is no error"""
 
 
-def removed() -> dict[str, str]:
-    """The removed settings that the environment still sets, and why each has no effect."""
-    return {name: reason for name, reason in REMOVED.items() if name in os.environ}  # noqa: TID251 - this is that module
+def removed() -> list[str]:
+    """What to say of each removed setting that is still set."""
+    return [f"{variable(name)} has no effect any more: {why}" for name, why in REMOVED.items() if is_set(name)]
 
 
 def strangers() -> list[str]:
-    """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | set(REMOVED)
-    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
-
-
-def is_set(name: str) -> bool:
-    """Whether the environment sets this one, to whatever."""
-    return bool(os.environ.get(f"{PREFIX}{name}".upper()))  # noqa: TID251 - this is that module
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The environment for a process that we start: ours, with these variables set."""
-    return {**os.environ, **changes}  # noqa: TID251 - this is that module
-
-
-def forget(*names: str) -> None:
-    """Take variables out of the environment, where a library would find them and let them overrule the settings."""
-    for name in names:
-        os.environ.pop(name, None)  # noqa: TID251 - this is that module
-
-
-def forget_libpq() -> None:
-    """Take every PG* variable out of the environment: a private server is reached by its address alone."""
-    forget(*(name for name in os.environ if name.startswith("PG")))  # noqa: TID251 - this is that module
-
-
-def remember(name: str, value: str) -> None:
-    """Set a variable where a library looks for it, in this process and those that it starts."""
-    os.environ[name] = value  # noqa: TID251 - this is that module
-
-
-def inherited(name: str) -> str | None:
-    """Return a variable that a process which started this one has set with `remember`."""
-    return os.environ.get(name)  # noqa: TID251 - this is that module
-
-
-def package_version() -> str:
-    """The version of the installed package; `unknown` where it runs from a folder that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("crochet-tasks")
-    except PackageNotFoundError:
-        return "unknown"
+    """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
+    return source.unknown(set(Settings.model_fields) | set(REMOVED))
