@@ -1,4 +1,4 @@
-"""What is taken out of all that is logged or traced: passwords, keys and tokens, as far as they can be recognised."""
+"""Mask passwords, keys and tokens in all that is logged or traced, as far as they can be recognised."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def masked(value: Any) -> Any:
 
 
 def _part(key: object, value: object) -> Any:
-    """Of a mapping: what is called a secret is one, whatever it looks like."""
+    """A value of a mapping: one whose key names a secret is one, whatever it looks like."""
     return HIDDEN if value is not None and str(key).lower().endswith(_CALLED) else masked(value)

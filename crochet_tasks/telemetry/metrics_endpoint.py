@@ -168,9 +168,10 @@ def _read(files: list[str]) -> list[Family]:
 
 def _readable(file: str) -> bool:
     try:
-        return bool(_read([file])) or True
+        _read([file])
     except FAILURES:
         return False
+    return True
 
 
 # ── processes, seen from outside ────────────────────────────────────────────────────────────────
