@@ -60,7 +60,7 @@ def api(
     port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
 ) -> None:
     """Serve the REST API until stopped; the requests in hand are answered first."""
-    # Until all is imported (gateway.py): of that nothing is garbage, and looking for it takes a quarter of the start.
+    # Until all is imported (http_server.py): nothing of it is garbage, and the collector takes a quarter of the start.
     gc.disable()
     from crochet_tasks.services import serving
 
