@@ -36,8 +36,8 @@ __all__ = [
     "forget_libpq",
     "inherited",
     "is_set",
+    "misspelt",
     "remember",
-    "strangers",
     "variable",
     "version",
 ]
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
     result_bytes: int = Field(
-        default=4_000_000, ge=1, le=64_000_000, description="a search hands back its result when it is about this large"
+        default=4_000_000, ge=1, le=64_000_000, description="a search publishes its result when it is about this large"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -160,9 +160,9 @@ class Settings(BaseSettings):
         default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
     )
     lease: Seconds = Field(
-        default=60.0, description="seconds after which published work that nobody finished is published again"
+        default=60.0, description="seconds after which published work that was not finished is published again"
     )
-    relay_pause: Seconds = Field(default=0.2, description="seconds between two looks of the relay")
+    relay_pause: Seconds = Field(default=0.2, description="seconds between two polls of the relay")
     max_attempts: int = Field(
         default=8, ge=1, le=100, description="times that a piece of work is tried before it counts as failed"
     )
@@ -174,9 +174,7 @@ class Settings(BaseSettings):
         default=3, ge=1, le=100, description="times that a message is delivered again when its worker dies"
     )
     concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
-    drain: Seconds = Field(
-        default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
-    )
+    drain: Seconds = Field(default=30.0, description="seconds that a stopping worker may spend on the tasks it runs")
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(
@@ -184,7 +182,7 @@ class Settings(BaseSettings):
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(
-        default=512_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
+        default=512_000_000, ge=1_000_000, description="bytes that a process of the API caches"
     )
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"
@@ -245,17 +243,17 @@ class Settings(BaseSettings):
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
-    profile_rate: int = Field(default=10, ge=1, le=1000, description="samples a second of a process' profile")
+    profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
     )
     health_dir: Path | None = Field(
         default=None,
-        description="where workers and relays leave word that all is well; by default in the temporary folder",
+        description="where workers and relays write that they make progress; by default in the temporary folder",
     )
     status_file: Path | None = Field(
-        default=None, description="a file that the relay keeps writing how far everything is into, as JSON"
+        default=None, description="a file into which the relay writes the progress of everything, as JSON"
     )
     status_file_every: Seconds = Field(default=5.0, description="seconds between two writings of the status file")
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
@@ -308,7 +306,7 @@ class Settings(BaseSettings):
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
         return (
-            [f"{name} is no setting; if it is misspelt, correct it" for name in strangers()]
+            [f"{name} is no setting; if it is misspelt, correct it" for name in misspelt()]
             + removed()
             + checks.doubts(self)
         )
@@ -344,6 +342,6 @@ def removed() -> list[str]:
     return [f"{variable(name)} has no effect any more: {why}" for name, why in REMOVED.items() if is_set(name)]
 
 
-def strangers() -> list[str]:
+def misspelt() -> list[str]:
     """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
     return source.unknown(set(Settings.model_fields) | set(REMOVED))
