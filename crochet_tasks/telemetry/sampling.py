@@ -1,6 +1,6 @@
 """Which traces are kept: a share of all, and of the others what failed or was slow.
 
-Who begins a trace decides by its id, everybody else goes along; for strangers the API does (security.doubt). Of a
+Who begins a trace decides by its id, everybody else goes along; for strangers the API does (security.sample). Of a
 trace that is not kept each process remembers its own part until that is done, and keeps it if something in it failed
 or the whole part took long. So such a trace may lack the parts of processes in which all was well, and it lacks
 statements.
