@@ -15,11 +15,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crochet_tasks import ingest
-from crochet_tasks.db import corpora, idempotency, listing
+from crochet_tasks.db import corpora, idempotency, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
-from crochet_tasks.db.listing import TextSeen
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.texts import TextSeen
 from crochet_tasks.errors import NotFound, TooBusy, shown
 from crochet_tasks.operate.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
@@ -74,7 +74,7 @@ class Admission:
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
         """Raise TooBusy where the corpus has too large a backlog."""
         most = self._process.settings.max_waiting_texts
-        if listing.waiting(connection, corpus.id, most) >= most:
+        if tally.waiting_texts(connection, corpus.id, most) >= most:
             raise TooBusy(what=f"{most} texts of this corpus wait already", seconds=BUSY_SECONDS)
         if self._backlog.high(connection, corpus.id):
             raise TooBusy(what="much of this corpus is still to be searched", seconds=BUSY_SECONDS)
@@ -95,7 +95,7 @@ class _Backlog:
         if now - at < BACKLOG_SECONDS:
             return high
         # Searches that a spent budget holds back do not count: texts still become versions.
-        high = listing.open_work(connection, corpus, self._most) >= self._most and not corpora.spent(connection, corpus)
+        high = tally.unpublished(connection, corpus, self._most) >= self._most and not tally.spent(connection, corpus)
         with self._lock:
             self._checked = {each: check for each, check in self._checked.items() if now - check[0] < BACKLOG_SECONDS}
             self._checked[corpus] = (now, high)
@@ -115,7 +115,7 @@ def number_of(name: str) -> int:
 
 def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
     """A text of this corpus; raises NotFound."""
-    seen = listing.one(connection, corpus.id, number_of(name))
+    seen = texts.one(connection, corpus.id, number_of(name))
     if seen is None:
         raise NotFound(what="text", name=name)
     return line(seen)
