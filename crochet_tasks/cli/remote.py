@@ -45,7 +45,7 @@ def _corpora(client: Client) -> Iterator[CorpusStatus]:
             yield CorpusStatus(**found.model_dump(include=set(CorpusStatus.model_fields)))
 
 
-def looks(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
+def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
     """The status, periodically; while the API is away that is noted once."""
     outage = Outage(note, "trying again")
     while True:
