@@ -26,6 +26,7 @@ from crochet_tasks.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
     DatabaseUnsuitable,
+    DiskFull,
 )
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
@@ -291,6 +292,8 @@ def _ours(error: BaseException | None) -> CrochetError | None:
         return DatabaseConflict(reason=first_line(error))
     if isinstance(error, psycopg.Error) and error.sqlstate in REFUSALS:
         return DatabaseRefused(reason=first_line(error))
+    if isinstance(error, psycopg.errors.DiskFull):
+        return DiskFull(reason=first_line(error))
     if isinstance(error, psycopg.Error) and (refused := _login_failed(error)) is not None:
         return refused
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
