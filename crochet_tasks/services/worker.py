@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from celery import signals
+from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
 from crochet_tasks import app as tasks
@@ -64,6 +65,7 @@ def serve(settings: Settings, queues: list[str], concurrency: int, service: str)
         without_mingle=True,
         quiet=True,
     )
+    get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
     drain.watch()
