@@ -204,7 +204,10 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
     past.failed_tries(1, 60, "internal", "/etc/of-the-inside")
     past.failed_tries(1, 60, "text_too_large", "it is too large")
     said = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
-    assert said == {"internal": admission.told({"code": "internal"}).message, "text_too_large": "it is too large"}
+    assert said == {
+        "internal": admission.public_error({"code": "internal"}).message,
+        "text_too_large": "it is too large",
+    }
     assert "inside" not in said["internal"]
 
 
