@@ -1,4 +1,4 @@
-"""What the API says of itself: /openapi.json, the pages at /docs (Swagger UI, from this server), and /problems."""
+"""The API's documentation: /openapi.json, the pages at /docs (Swagger UI, from this server), and /problems."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: 
 ALWAYS = (406, 500)
 """of every route of version 1, beside what documented.ALWAYS has"""
 WITH_BODY = (408, 413, 415, 422)
-OF_THE_GATEWAY = {
-    414: "The address has more than 8190 bytes. No body to rely on: the gateway has not read the request.",
-    431: "A header has more than 8190 bytes. As with 414.",
+OF_THE_SERVER = {
+    414: "The address has more than 8190 bytes. It has no body.",
+    431: "All headers together have more than 64 KB. It has no body.",
 }
 MEANINGS = {
     404: "There is none for this tenant.",
@@ -116,7 +116,7 @@ def explained(code: str) -> Response:
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:
-    """With what every route has in common: the problems that it may answer with, and as which type."""
+    """Add what all routes have in common: the problems that they may answer with."""
     spec["openapi"] = "3.1.0"
     schemas = spec["components"]["schemas"]
     schemas.pop("ValidationErrorModel", None)
@@ -150,9 +150,9 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         wanted.add(412)
     for status in sorted(wanted):
         if PROBLEM in given.get(str(status), {}).get("content", {}):
-            continue  # the route tells more of it
+            continue  # described by the route
         if given.get(str(status), {}).get("content"):
-            continue  # the route says it better itself
+            continue  # described by the route
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         meaning = MEANINGS.get(status, given.get(str(status), {}).get("description", ""))
         given[str(status)] = {"description": meaning, "content": content}
@@ -160,5 +160,5 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     for status, answer in given.items():
         answer["headers"] = {**answer.get("headers", {}), **openapi.headers(path, operation, int(status))}
     openapi.link(operation)
-    for unread, meaning in OF_THE_GATEWAY.items():
+    for unread, meaning in OF_THE_SERVER.items():
         operation["responses"][str(unread)] = {"description": meaning}

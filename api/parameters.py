@@ -78,7 +78,7 @@ class Body(Described):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """To JSON, 3.0 is a whole number."""
+        """In JSON, 3.0 is a whole number."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -119,7 +119,7 @@ Cursor = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=6000,  # the gateway takes no address of more than 8190 bytes
+        max_length=6000,  # the server takes no address of more than 8190 bytes
         description="`next_cursor` of the page before",
         json_schema_extra={"pattern": SEALED},
     ),

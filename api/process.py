@@ -1,4 +1,4 @@
-"""What a request works with: this process' settings, pool and indexes."""
+"""The settings, connection pool and indexes of this process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import ExitStack
 
 from flask import Flask, current_app
 
+from api.asgi import THREADS
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import SettingMissing
-from crochet_tasks.services.gateway import THREADS
 from crochet_tasks.settings import Settings
 
 CONNECTIONS = THREADS + 4
-"""one for each thread that answers, for who looks (following.py) and who reads ahead (warming.py); and two for threads
-that, once in a process' life, ask for another in the middle of a transaction"""
+"""one for each thread that answers, one for events, one for warming up (query/warm_up.py), and two for
+threads that, once in a process' life, need another one in the middle of a transaction"""
 
 _opening = threading.Lock()
 

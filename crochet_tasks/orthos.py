@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
+from crochet_tasks import telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Packed, Searched, SearchResult
 from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, tally, texts
@@ -81,6 +82,7 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
     tally.count(connection, result.corpus, changes)
     lag = version - result.upto
     sessions.once_committed(connection, lambda: _measure(result, by_id, list(waits.values()), due=len(due), lag=lag))
+    sessions.once_committed(connection, lambda: telemetry.result(stored=sum(orthos.values())))
 
 
 def _measure(result: SearchResult, items: dict[uuid.UUID, Item], waits: list[bytes], *, due: int, lag: int) -> None:

@@ -15,11 +15,10 @@ from sqlalchemy import text
 from crochet_tasks import settings
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
-from crochet_tasks.doctor import services
-from crochet_tasks.doctor.check import Check, well, wrong
+from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import NEW_DATA_BYTES
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, DatabaseUnavailable, ServerFailed
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import numbers
 
@@ -33,7 +32,7 @@ def checks(**given: object) -> Iterator[Check]:
     for problem in problems:
         yield wrong("configuration", str(problem), "correct or unset that variable")
     if problems:
-        for name in settings.strangers():
+        for name in settings.misspelt():
             yield well("configuration", f"{name} is no setting", "docs/settings.md lists all settings")
         return
     configured = Settings.load(**given)
@@ -114,10 +113,16 @@ def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
             process = stack.enter_context(pipeline.connected(configured))
             made = [_server_version(process), _schema(process, private=private)]
         except CrochetError as error:
-            advice = "the server's log says more" if private else "start the server, or correct CROCHET_DATABASE_URL"
-            yield wrong("server", f"{error} [{error.code}]", advice)
+            yield wrong("server", f"{error} [{error.code}]", _ADVICE.get(type(error), ""))
             return
         yield from made
+
+
+_ADVICE: dict[type[CrochetError], str] = {
+    DatabaseUnavailable: "start the server, or correct CROCHET_DATABASE_URL",
+    ServerFailed: "the server's log says more",
+}
+"""what to do about an error that does not say it itself"""
 
 
 def _server_version(process: Process) -> Check:

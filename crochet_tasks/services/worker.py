@@ -20,12 +20,13 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from celery import signals
+from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
 from crochet_tasks import app as tasks
 from crochet_tasks import startup, telemetry
 from crochet_tasks.db.process import open_process
-from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Said
+from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.settings import Settings
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 HEAR_SECONDS = 1.0
 """for how long a worker that stops listens for what its children have just taken up"""
-SAY_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 """how often a draining worker says what it waits for"""
 
 
@@ -64,13 +65,14 @@ def serve(settings: Settings, queues: list[str], concurrency: int, service: str)
         without_mingle=True,
         quiet=True,
     )
+    get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
     drain.watch()
     vain = Vain(MOST_NOT_BEGUN * concurrency, lambda: drain.begin(CANNOT_BEGIN))
     _Processes(settings, queues, vain).watch()
     beat = Beat(settings, service)
-    Consumer.use = Said(settings, name, concurrency, lambda: len(state.active_requests))
+    Consumer.use = Reporter(settings, name, concurrency, lambda: len(state.active_requests))
     Consumer.progress = Progress(beat, tasks.app.conf.task_time_limit, lambda: drain.begin(CONSUMES_NO_MORE))
     Consumer.vain = vain
     try:
@@ -91,7 +93,7 @@ class Consumer(consumer.Consumer):
     bell: ClassVar[socket.socket | None] = None
     """can be read when a signal has come"""
     progress: ClassVar[Progress | None] = None
-    use: ClassVar[Said | None] = None
+    use: ClassVar[Reporter | None] = None
     vain: ClassVar[Vain | None] = None
     _looking: tuple[Any, ...] = ()
 
@@ -221,7 +223,7 @@ class _Drain:
         assert self._until is not None
         while (left := self._until - time.monotonic()) > 0:
             log.warning("stopping", extra={"in_hand": _in_hand(), "seconds_left": round(left, 1)})
-            time.sleep(min(SAY_SECONDS, left))
+            time.sleep(min(REPORT_SECONDS, left))
         self._force(f"not done after {self._seconds:g} s", self._status)
 
     def _force(self, why: str, status: int) -> None:

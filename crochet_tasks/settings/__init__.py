@@ -16,7 +16,17 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import checks, source
-from crochet_tasks.settings.source import PREFIX, environment, forget, forget_libpq, is_set, remember, variable, version
+from crochet_tasks.settings.source import (
+    PREFIX,
+    environment,
+    forget,
+    forget_libpq,
+    inherited,
+    is_set,
+    remember,
+    variable,
+    version,
+)
 
 __all__ = [
     "PREFIX",
@@ -24,9 +34,10 @@ __all__ = [
     "environment",
     "forget",
     "forget_libpq",
+    "inherited",
     "is_set",
+    "misspelt",
     "remember",
-    "strangers",
     "variable",
     "version",
 ]
@@ -120,7 +131,7 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
     result_bytes: int = Field(
-        default=4_000_000, ge=1, le=64_000_000, description="a search hands back its result when it is about this large"
+        default=4_000_000, ge=1, le=64_000_000, description="a search publishes its result when it is about this large"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -149,9 +160,9 @@ class Settings(BaseSettings):
         default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
     )
     lease: Seconds = Field(
-        default=60.0, description="seconds after which published work that nobody finished is published again"
+        default=60.0, description="seconds after which published work that was not finished is published again"
     )
-    relay_pause: Seconds = Field(default=0.2, description="seconds between two looks of the relay")
+    relay_pause: Seconds = Field(default=0.2, description="seconds between two polls of the relay")
     max_attempts: int = Field(
         default=8, ge=1, le=100, description="times that a piece of work is tried before it counts as failed"
     )
@@ -163,9 +174,7 @@ class Settings(BaseSettings):
         default=3, ge=1, le=100, description="times that a message is delivered again when its worker dies"
     )
     concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
-    drain: Seconds = Field(
-        default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
-    )
+    drain: Seconds = Field(default=30.0, description="seconds that a stopping worker may spend on the tasks it runs")
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(
@@ -173,7 +182,7 @@ class Settings(BaseSettings):
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(
-        default=512_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
+        default=512_000_000, ge=1_000_000, description="bytes that a process of the API caches"
     )
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"
@@ -226,33 +235,25 @@ class Settings(BaseSettings):
         default=None, description="Flower's login, user:password; needed outside development"
     )
     otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
-        default=None, description="where traces and metrics go, OTLP/HTTP without `/v1/...`; without it neither does"
+        default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
     )
     trace_ratio: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
-    )
-    trace_slow: Seconds = Field(
-        default=5.0, description="seconds after which a request or task is slow: its part of the trace is always kept"
+        default=0.1, ge=0.0, le=1.0, description="share of the traces that are recorded and sent, from 0 to 1"
     )
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
-    profile_rate: int = Field(
-        default=10, ge=1, le=1000, description="how often in a second a process is looked at for its profile"
-    )
+    profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
     )
-    metrics_every: Seconds = Field(
-        default=15.0, description="seconds between two reports of metrics to the OTLP address"
-    )
     health_dir: Path | None = Field(
         default=None,
-        description="where workers and relays leave word that all is well; by default in the temporary folder",
+        description="where workers and relays write that they make progress; by default in the temporary folder",
     )
     status_file: Path | None = Field(
-        default=None, description="a file that the relay keeps writing how far everything is into, as JSON"
+        default=None, description="a file into which the relay writes the progress of everything, as JSON"
     )
     status_file_every: Seconds = Field(default=5.0, description="seconds between two writings of the status file")
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
@@ -304,7 +305,11 @@ class Settings(BaseSettings):
 
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
-        return [f"{name} is no setting; if it is misspelt, correct it" for name in strangers()] + checks.doubts(self)
+        return (
+            [f"{name} is no setting; if it is misspelt, correct it" for name in misspelt()]
+            + removed()
+            + checks.doubts(self)
+        )
 
     def path_problems(self) -> list[InvalidSetting]:
         """What is wrong with the paths that are set."""
@@ -325,6 +330,18 @@ def _problems(error: ValidationError) -> list[InvalidSetting]:
     return found
 
 
-def strangers() -> list[str]:
+REMOVED = {
+    "trace_slow": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
+    "metrics_every": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
+}
+"""settings of earlier versions, and what does their work now: to set one is no error"""
+
+
+def removed() -> list[str]:
+    """What to say of each removed setting that is still set."""
+    return [f"{variable(name)} has no effect any more: {why}" for name, why in REMOVED.items() if is_set(name)]
+
+
+def misspelt() -> list[str]:
     """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
-    return source.unknown(set(Settings.model_fields))
+    return source.unknown(set(Settings.model_fields) | set(REMOVED))

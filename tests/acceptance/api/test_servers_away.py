@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process
@@ -55,7 +55,7 @@ ASKING = 8
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
     seconds: float
 
@@ -90,7 +90,7 @@ class Deployed(NamedTuple):
             # A stream of events goes on; of that the first line is enough.
             stream = answer.getheader("Content-Type", "").startswith("text/event-stream")
             said = answer.readline() if stream else answer.read()
-            return Answer(answer.status, dict(answer.getheaders()), said, time.monotonic() - began)
+            return Answer(answer.status, answer.headers, said, time.monotonic() - began)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)
@@ -152,7 +152,7 @@ def deployed(
         "CROCHET_PUBLISH_TIMEOUT": "2",
     }
     with cluster(tmp_path_factory.mktemp("away"), **settings) as made, made.process() as process:
-        key = keys.create(process.database, Wanted("away", ("admin",))).key
+        key = keys.create(process.database, KeySpec("away", ("admin",))).key
         scraped = Scraped()
         deployment = Deployed(made, process, postgres, rabbitmq, redis_server, port, key, scraped)
         named = [made.start("api"), scraped.start(made, *RELAY), made.start(*EVERYTHING)]

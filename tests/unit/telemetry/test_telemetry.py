@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import psycopg
@@ -17,7 +15,7 @@ from pydantic import SecretStr
 from api import process as context
 from crochet_tasks import telemetry
 from crochet_tasks.db.process import here
-from crochet_tasks.services import gateway, worker
+from crochet_tasks.services import http_server, worker
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import setup
 from crochet_tasks.telemetry.setup import _Running
@@ -78,48 +76,28 @@ def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Broken:
-    """A part of telemetry of which nothing works."""
+    """A part of telemetry that cannot end."""
 
-    def __getattr__(self, _name: str) -> object:
-        return fails
-
-
-class BrokenAtTheEnd(Broken):
-    """Its contexts fail when they are left."""
-
-    @contextlib.contextmanager
-    def span(self, *_: object) -> Iterator[telemetry.Noted]:
-        try:
-            yield telemetry.Noted()
-        finally:
-            fails()
-
-    statement = publishing = tagged = span
+    def stop(self) -> NoReturn:
+        fails()
 
 
-@pytest.mark.parametrize("part", [Broken(), BrokenAtTheEnd()], ids=["not begun", "not ended"])
-def test_what_telemetry_raises_reaches_nobody(part: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done within is done, and its own errors come through."""
-    monkeypatch.setattr(setup, "_running", _Running(part, part))  # type: ignore[arg-type]
-    contexts: list[Callable[[], AbstractContextManager[object]]] = [
-        lambda: telemetry.span("a", b=1),
-        lambda: telemetry.statement("SELECT"),
-        lambda: telemetry.publishing("a", None, []),
-        lambda: telemetry.profiled(task="a"),
-    ]
-    for context_of in contexts:
-        done: list[int] = []
-        with context_of():
-            done.append(1)
-        assert done == [1]
-        with pytest.raises(KeyError, match="ours"), context_of():
-            raise KeyError("ours")
-    assert telemetry.traceparent() is None
-    telemetry.failed(KeyError())
-    telemetry.not_sent(None, "")
-    telemetry.instrument(None)
+def test_a_part_that_cannot_end_keeps_the_other_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends in order, and is neither traced nor profiled any more."""
+    monkeypatch.setattr(setup, "_running", _Running(Broken(), Broken()))  # type: ignore[arg-type]
     telemetry.end()
     assert setup._running == setup._OFF
+
+
+def test_results_of_a_task_add_up_and_are_its_own() -> None:
+    """A task that runs within another one, as without a broker, reports to itself."""
+    with telemetry.results() as outer:
+        telemetry.result(found=2)
+        with telemetry.results() as inner:
+            telemetry.result(stored=5)
+        telemetry.result(found=3, searched=1)
+    telemetry.result(found=100)
+    assert (outer, inner) == ({"found": 5, "searched": 1}, {"stored": 5})
 
 
 def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,11 +106,5 @@ def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.Monkey
     monkeypatch.setattr(context, "close", fails)
     monkeypatch.setattr(telemetry, "end", lambda: ended.append(None))
     with pytest.raises(ValueError, match="as a library may"):
-        gateway._close(OfTheApi())  # type: ignore[arg-type]
+        http_server._end(Flask("test"))
     assert ended == [None]
-
-
-class OfTheApi:
-    """What Gunicorn hands on."""
-
-    wsgi = Flask("test")
