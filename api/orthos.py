@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from pydantic_core import to_json
-from sqlalchemy import Connection
 from werkzeug.routing import BaseConverter
 
 from api import form, process, resources, responses, security, streaming
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import BestQuery, OfCorpus, OfOrtho, OrthosQuery, ToCheck
 from api.responses import Answered
-from crochet_tasks.db import sessions
+from crochet_tasks.db import Connection, sessions
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.errors import (
@@ -28,12 +27,12 @@ from crochet_tasks.errors import (
     NotFound,
     TooBusy,
 )
-from crochet_tasks.operate.names import text_name
 from crochet_tasks.query.answers import Checked, OrthoDetail
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.query.provenance import LineSources
 from crochet_tasks.reporting.export import Format, sides_of
 from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
+from crochet_tasks.schemas.names import text_name
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 IDLE = "30s"

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from flask import current_app
-from sqlalchemy import Connection
 
 from api import process, security
 from api.streaming import Places
-from crochet_tasks.db import corpora
+from crochet_tasks.db import Connection, corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.intake.admission import Admission
 from crochet_tasks.query.catalog import Catalog

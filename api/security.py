@@ -20,14 +20,13 @@ from urllib.parse import urlsplit
 
 from flask import Response, current_app, g, request
 from flask_openapi import OpenAPI
-from sqlalchemy import Connection
 
 from api import problems, process, security_log
 from api.problems import RETRY_SECONDS
 from crochet_tasks.access import keys, signing, tokens
 from crochet_tasks.access.keys import SCOPES, Scope, Tier
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
-from crochet_tasks.db import access
+from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database

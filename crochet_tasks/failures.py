@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
-from crochet_tasks.db import attempts, corpora, outbox, publishing, texts
+from crochet_tasks.db import Connection, attempts, corpora, outbox, publishing, texts
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection
-
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock
-from crochet_tasks.db import attempts, corpora, outbox, publishing, sessions, texts
+from crochet_tasks.db import Connection, attempts, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here

@@ -7,12 +7,11 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
 from crochet_tasks import telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Packed, Searched, SearchResult
-from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, tally, texts
+from crochet_tasks.db import Connection, batches, bulk, corpora, outbox, publishing, sessions, tally, texts
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item

@@ -20,7 +20,7 @@ from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
-from crochet_tasks.operate.names import text_name
+from crochet_tasks.schemas.names import text_name
 from crochet_tasks.telemetry import correlation, metrics
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,8 @@ import secrets
 from collections.abc import Collection
 from typing import Final, Literal, NamedTuple, get_args
 
-from sqlalchemy import Connection
-
 from crochet_tasks.access.signing import hashed, split
-from crochet_tasks.db import access
+from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyUnknown

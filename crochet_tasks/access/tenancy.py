@@ -6,11 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from psycopg.errors import UniqueViolation
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
-from crochet_tasks.db import access, corpora, publishing, removal
+from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process

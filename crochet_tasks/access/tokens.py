@@ -14,11 +14,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import jwt
-from sqlalchemy import Connection
 
 from crochet_tasks.access.keys import SCOPES, Scope, included
 from crochet_tasks.access.signing import PREFIX, hashed
-from crochet_tasks.db import access
+from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized

@@ -8,23 +8,21 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from sqlalchemy import Connection
-
 from crochet_tasks import ingest, telemetry
 from crochet_tasks import publish as work
 from crochet_tasks.app import app
-from crochet_tasks.db import corpora, operators, tally, texts
+from crochet_tasks.db import Connection, corpora, operators, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
 from crochet_tasks.intake import files as inputs
 from crochet_tasks.intake.files import Input
-from crochet_tasks.operate.names import text_name
 from crochet_tasks.retry import Outage
+from crochet_tasks.schemas.names import text_name
+from crochet_tasks.schemas.progress import RunProgress
 from crochet_tasks.schemas.reports import AcceptedText, IngestReport, Waited
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -183,7 +181,7 @@ class Ended(NamedTuple):
     seconds: float
 
 
-Show = Callable[[Progress], None]
+Show = Callable[[RunProgress], None]
 
 
 def wait(until: Callable[[Show], None], note: Note) -> Ended:
@@ -205,7 +203,7 @@ def wait(until: Callable[[Show], None], note: Note) -> Ended:
 def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, note: Note) -> None:
     """Return when these texts are versions or have failed, and the corpus has no open work that can be done."""
 
-    def poll() -> tuple[Progress, bool]:
+    def poll() -> tuple[RunProgress, bool]:
         with process.database.snapshot() as connection:
             return pipeline.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
 
@@ -213,7 +211,7 @@ def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, 
 
 
 def until_nothing_left(
-    poll: Callable[[], tuple[Progress, bool]],
+    poll: Callable[[], tuple[RunProgress, bool]],
     show: Show,
     note: Note,
     moments: Callable[[], Generator[None]] | None = None,

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from crochet_tasks.cli import accepting
 from crochet_tasks.cli.accepting import Ended, Ingested, Note, Request
 from crochet_tasks.client import Client
-from crochet_tasks.db.tally import OF_A_TEXT, States
-from crochet_tasks.embedded.pipeline import Progress
+from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.errors import CorpusExists, CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
 from crochet_tasks.schemas.answers import StatusNow
+from crochet_tasks.schemas.progress import RunProgress, States
 from crochet_tasks.schemas.reports import AcceptedText, IngestReport, TextError, TextLine, Waited
 from crochet_tasks.settings import Settings
 
@@ -85,7 +85,7 @@ def _report(corpus: str, posted: Sequence[_Posted]) -> IngestReport:
 def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting.Show, note: Note) -> None:
     left = list(ids)
 
-    def poll() -> tuple[Progress, bool]:
+    def poll() -> tuple[RunProgress, bool]:
         while left and client.text(corpus, left[0]).state not in UNFINISHED:
             del left[0]
         status = client.status(corpus)  # after the texts: their work is open by then
@@ -119,9 +119,9 @@ def _open(status: StatusNow) -> bool:
     return False
 
 
-def _progress(status: StatusNow) -> Progress:
+def _progress(status: StatusNow) -> RunProgress:
     orthos = {tuple(map(int, shape.split("x"))): number for shape, number in status.orthos.items()}
-    return Progress(status.version, States(**status.work), orthos)
+    return RunProgress(status.version, States(**status.work), orthos)
 
 
 def _waited(status: StatusNow, ended: Ended) -> Waited:

@@ -7,19 +7,17 @@ import time
 from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
 
-from sqlalchemy import Connection
-
 from crochet_tasks import telemetry
 from crochet_tasks.cli import accepting
-from crochet_tasks.db import attempts, corpora, tally, texts
+from crochet_tasks.db import Connection, attempts, corpora, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.pipeline import Ended, Outcome
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting import export
+from crochet_tasks.schemas.progress import Ended, Outcome
 from crochet_tasks.schemas.reports import Best, RunReport
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation

@@ -14,6 +14,7 @@ from crochet_tasks.db import bulk
 from crochet_tasks.db.corpora import Lock, hold
 from crochet_tasks.db.tables import TAKEN_UP, corpora, counts, texts, work
 from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.schemas.progress import States
 
 OF_A_TEXT = ("ingest", "context")
 """kinds of work whose failure is that of their text"""
@@ -121,14 +122,6 @@ SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :c
 """
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
-
-
-class States(NamedTuple):
-    """How much work is in which state."""
-
-    open: int
-    done: int
-    failed: int
 
 
 def states(connection: Connection, corpus: int, most: int | None = None) -> States:

@@ -10,8 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import text
-
 from crochet_tasks import settings
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
@@ -127,7 +125,7 @@ _ADVICE: dict[type[CrochetError], str] = {
 
 def _server_version(process: Process) -> Check:
     with process.database.transaction() as connection:
-        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+        number = schema.server_version(connection)
     found = f"Postgres {number // 10_000}.{number % 10_000} answers"
     if number // 10_000 < OLDEST:
         return wrong("server", found, f"use Postgres {OLDEST} or newer")

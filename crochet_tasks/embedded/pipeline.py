@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
-
-from sqlalchemy import Connection
 
 from crochet_tasks import app, publish
-from crochet_tasks.db import batches, corpora, publishing, schema, tally
+from crochet_tasks.db import Connection, batches, corpora, publishing, schema, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.db.tally import States
 from crochet_tasks.embedded.server import LOW_BYTES, EmbeddedPostgres, free_bytes
-from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
+from crochet_tasks.schemas.progress import Ended, Outcome, RunProgress
 from crochet_tasks.settings import Settings
 
 POLL_SECONDS = 0.25
@@ -98,54 +93,12 @@ def _bring_up_to_date(database: Database) -> None:
 # ── the work ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Progress(NamedTuple):
-    """How far a corpus is."""
-
-    version: int
-    work: States
-    orthos: dict[Sides, int]
-    """per shape, best shape first"""
-
-    @property
-    def total(self) -> int:
-        return sum(self.orthos.values())
-
-    @property
-    def best(self) -> Sides | None:
-        return next(iter(self.orthos), None)
-
-
-class Ended(enum.StrEnum):
-    """Why no more work was begun."""
-
-    CLOSED = "closed"
-    """there is none: the store holds every ortho"""
-    BUDGET = "budget"
-    """as many orthos are stored as were asked for"""
-    STOPPED = "stopped"
-    """it was asked to stop"""
-    WAITING = "waiting"
-    """open work waits for its retry, or for work that has failed"""
-    ELSEWHERE = "elsewhere"
-    """another process on the same database has the open work"""
-
-
-class Outcome(NamedTuple):
-    """How `close` ended. `failure` is the first error that made work fail, if any did."""
-
-    ended: Ended
-    progress: Progress
-    search_seconds: float
-    """spent on searching and on storing what was found"""
-    failure: Exception | None
-
-
 def close(
     process: Process,
     corpus: Corpus,
     *,
     budget: int | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[RunProgress], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Do the open work of a corpus, also what a killed process had begun, until it is closed.
@@ -270,7 +223,7 @@ def _submit(pool: Executor, corpus: int) -> Future[list[Item]]:
 class _Poll:
     """Asks the store how far a corpus is, seldom enough to cost nothing, and reports it."""
 
-    def __init__(self, database: Database, corpus: int, progress: Callable[[Progress], None]) -> None:
+    def __init__(self, database: Database, corpus: int, progress: Callable[[RunProgress], None]) -> None:
         self._database, self._corpus, self._progress = database, corpus, progress
         self._next = 0.0
 
@@ -278,7 +231,7 @@ class _Poll:
         if time.monotonic() >= self._next:
             self()
 
-    def __call__(self) -> Progress:
+    def __call__(self) -> RunProgress:
         began = time.monotonic()
         with self._database.transaction() as connection:
             found = looked(connection, self._corpus)
@@ -288,10 +241,10 @@ class _Poll:
         return found
 
 
-def looked(connection: Connection, corpus: int) -> Progress:
+def looked(connection: Connection, corpus: int) -> RunProgress:
     """How far a corpus is."""
     counted = {sides: change.orthos for sides, change in tally.counted(connection, corpus).items() if change.orthos}
-    return Progress(
+    return RunProgress(
         version=corpora.version(connection, corpus),
         work=tally.states(connection, corpus),
         orthos={sides: counted[sides] for sides in batches.shapes_by_rank(counted)},

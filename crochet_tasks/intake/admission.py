@@ -12,16 +12,14 @@ import threading
 import time
 from typing import NamedTuple
 
-from sqlalchemy import Connection
-
 from crochet_tasks import ingest
-from crochet_tasks.db import corpora, idempotency, tally, texts
+from crochet_tasks.db import Connection, corpora, idempotency, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextSeen
 from crochet_tasks.errors import NotFound, TooBusy, shown
-from crochet_tasks.operate.names import text_name
+from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
 

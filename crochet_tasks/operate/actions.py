@@ -6,12 +6,19 @@ import contextlib
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 
-from psycopg.errors import LockNotAvailable
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-
 from crochet_tasks import ingest
-from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
+from crochet_tasks.db import (
+    Connection,
+    DBAPIError,
+    LockNotAvailable,
+    access,
+    attempts,
+    corpora,
+    dead_letters,
+    operators,
+    publishing,
+    texts,
+)
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import WorkRow
@@ -20,7 +27,8 @@ from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.operate.inspection import line_of_text, line_of_work
-from crochet_tasks.operate.names import TEXT, find, text_name, text_of
+from crochet_tasks.operate.names import find, text_of
+from crochet_tasks.schemas.names import TEXT, text_name
 from crochet_tasks.schemas.reports import WorkChanged
 
 DROPPABLE = ("seed", "grow")

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection
-
-from crochet_tasks.db import corpora, dead_letters, operators, tally
+from crochet_tasks.db import Connection, corpora, dead_letters, operators, tally
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import Wanted, WorkRow
 from crochet_tasks.db.process import Process
@@ -20,9 +18,10 @@ from crochet_tasks.errors import (
     MessageDied,
     WorkerLost,
 )
-from crochet_tasks.operate.names import DEAD, TEXT, find, text_name, text_of
+from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
+from crochet_tasks.schemas.names import DEAD, TEXT, text_name
 from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkError, WorkLine, WorkList
 
 

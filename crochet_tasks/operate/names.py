@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 
-from sqlalchemy import Connection
-
-from crochet_tasks.db import dead_letters, operators
+from crochet_tasks.db import Connection, dead_letters, operators
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import ENDED, WorkRow
 from crochet_tasks.db.tally import OF_A_TEXT, OPEN
@@ -17,16 +15,12 @@ from crochet_tasks.errors import (
     WorkUnknown,
     WrongCall,
 )
+from crochet_tasks.schemas.names import DEAD, TEXT
 
-DEAD, TEXT = "dead", "text"
 STATES = ("open", *OPEN, *ENDED, DEAD)
 """what can be asked for: a standing, `open` for every one of open work, or dead letters"""
 FEWEST_DIGITS = 4
 Target = WorkRow | TextRow | DeadLetterRow
-
-
-def text_name(number: int) -> str:
-    return f"{TEXT}-{number}"
 
 
 def find(connection: Connection, name: str) -> Target:

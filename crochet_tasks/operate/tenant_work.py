@@ -7,9 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from sqlalchemy import Connection
-
-from crochet_tasks.db import corpora, operators
+from crochet_tasks.db import Connection, corpora, operators
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process

@@ -9,9 +9,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora, tally
+from crochet_tasks.db import Connection, batches, corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sqlalchemy import Connection
 
+from crochet_tasks.db import Connection
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Halves, Limits, Sides
 from crochet_tasks.engine.phrases import Bools, Ints, Longs, PhraseIndex

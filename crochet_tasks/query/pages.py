@@ -11,8 +11,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
+from crochet_tasks.db import Connection
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Halves, Sides, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
-from crochet_tasks.db import texts
+from crochet_tasks.db import Connection, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import VersionText
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex

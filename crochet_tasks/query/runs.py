@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
+from crochet_tasks.db import Connection
 from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.query.batches_cache import RUNS_SHARE, Ref, Shown, Sorted, Store

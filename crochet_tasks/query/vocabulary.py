@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, bulk
+from crochet_tasks.db import Connection, batches, bulk
 from crochet_tasks.db.batches import Waits
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora, sessions, tally
+from crochet_tasks.db import Connection, batches, corpora, sessions, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Sides, shape_name, tiles, volume

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from sqlalchemy import Connection
-
-from crochet_tasks.db import batches, corpora, schema, tally, texts
+from crochet_tasks.db import Connection, batches, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process

@@ -11,9 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from crochet_tasks.db import tally
+from crochet_tasks.db import SQLAlchemyError, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import Census
 from crochet_tasks.errors import CrochetError

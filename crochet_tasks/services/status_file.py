@@ -15,8 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from crochet_tasks.db import SQLAlchemyError
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.reporting import statistics

@@ -22,7 +22,7 @@ from crochet_tasks.terminal.numbers import count
 from crochet_tasks.terminal.streams import plain
 
 if TYPE_CHECKING:
-    from crochet_tasks.embedded.pipeline import Progress
+    from crochet_tasks.schemas.progress import RunProgress
 
 LINE_SECONDS = 3.0
 """between two lines of progress where there is no terminal"""
@@ -129,8 +129,8 @@ class Meter:
         self._clock = clock
         self._began = self._line_due = clock()
         self._live: Live | None = None
-        self._first: tuple[float, Progress] | None = None
-        self._last: tuple[float, Progress] | None = None
+        self._first: tuple[float, RunProgress] | None = None
+        self._last: tuple[float, RunProgress] | None = None
         self.stopping = False
         """set when a signal came: the current work item may take a moment"""
 
@@ -147,7 +147,7 @@ class Meter:
             self._live.stop()
         self._write_line()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Take in how far the run is."""
         now = self._clock()
         self._last = now, progress

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection
 
-from crochet_tasks.db import bulk, corpora, outbox, texts, verification
+from crochet_tasks.db import Connection, bulk, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Cells, Sides, lines

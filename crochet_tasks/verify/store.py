@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, sessions, tally, verification
+from crochet_tasks.db import Connection, batches, sessions, tally, verification
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process

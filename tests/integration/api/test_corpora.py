@@ -13,7 +13,8 @@ from crochet_tasks.access import tenancy
 from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
-from crochet_tasks.embedded.pipeline import Ended, close
+from crochet_tasks.embedded.pipeline import close
+from crochet_tasks.schemas.progress import Ended
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import Api, api  # noqa: F401 - a fixture

@@ -13,10 +13,11 @@ from crochet_tasks import publish
 from crochet_tasks.cli import accepting
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import SettingMissing
-from crochet_tasks.operate import actions, names
+from crochet_tasks.operate import actions
+from crochet_tasks.schemas.names import text_name
+from crochet_tasks.schemas.progress import RunProgress
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.failing_work import SECONDS, accepted, failing, run_on, running, status, with_failed
@@ -38,7 +39,7 @@ def test_handing_in_needs_a_shared_database() -> None:
 def test_waiting_ends_when_all_is_done(process: Process, corpus: Corpus) -> None:
     """The texts are versions, and what they made due is searched; progress is shown meanwhile."""
     ids = [int(name[5:]) for name in accepted(corpus, *steps.TEXTS)]
-    seen: list[Progress] = []
+    seen: list[RunProgress] = []
     with running(lambda: accepting.until_done(process, corpus.id, ids, seen.append, lambda _: None)) as waiting:
         while not seen:
             time.sleep(0.01)
@@ -54,7 +55,7 @@ def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
     """What failed is reported as by a run: the text first."""
     failing(monkeypatch, "ingest.text")
     one, other = (int(name[5:]) for name in accepted(corpus, *steps.TEXTS[:2]))
-    actions.cancel(process, [names.text_name(other)])
+    actions.cancel(process, [text_name(other)])
     run_on(corpus)
     accepting.until_done(process, corpus.id, [one, other], lambda _: None, lambda _: None)
     with process.database.transaction() as connection:
@@ -83,7 +84,7 @@ def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str)
     from crochet_tasks.db.sessions import Database
 
     notes: list[str] = []
-    seen: list[Progress] = []
+    seen: list[RunProgress] = []
     server = EmbeddedPostgres(tmp_path / "state")
     with server as started:
         url = started.url

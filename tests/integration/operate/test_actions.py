@@ -15,8 +15,8 @@ from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import CorpusUnknown, TextStarted, WorkNotCancellable, WorkNotFailed, WorkUnknown
 from crochet_tasks.operate import actions, inspection
-from crochet_tasks.operate import names as naming
 from crochet_tasks.reporting import reports
+from crochet_tasks.schemas.names import text_name
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -72,7 +72,7 @@ def test_a_cancelled_text_can_be_given_again(process: Process, corpus: Corpus) -
     actions.retry(process, [names[1]])
     steps.run(corpus)
     found = steps.sql(process, "SELECT id FROM texts ORDER BY version")
-    assert [naming.text_name(number) for (number,) in found] == [names[2], names[0], names[1]]  # type: ignore[arg-type]
+    assert [text_name(number) for (number,) in found] == [names[2], names[0], names[1]]
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 

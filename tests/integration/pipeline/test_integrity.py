@@ -22,7 +22,6 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.pipeline import Ended
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import (
@@ -36,6 +35,7 @@ from crochet_tasks.errors import (
     WorkerLost,
 )
 from crochet_tasks.retry import Policy
+from crochet_tasks.schemas.progress import Ended
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -371,7 +371,7 @@ def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, m
                 steps.run(corpus)
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
-        assert pipeline.close(process, corpus).ended is pipeline.Ended.WAITING
+        assert pipeline.close(process, corpus).ended is Ended.WAITING
         with process.database.transaction() as connection:
             assert attempts.reopen_failed(connection, corpus.id) == 1
         steps.run(corpus)

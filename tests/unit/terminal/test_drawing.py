@@ -6,9 +6,8 @@ import io
 
 from rich.console import Console, RenderableType
 
-from crochet_tasks.db.tally import States
-from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.engine import geometry
+from crochet_tasks.schemas.progress import RunProgress, States
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.drawing import Meter
 
@@ -84,8 +83,8 @@ class Clock:
         return self.now
 
 
-def progress(found: int, work_open: int = 3) -> Progress:
-    return Progress(version=2, work=States(work_open, 40, 0), orthos={(2, 3): found} if found else {})
+def progress(found: int, work_open: int = 3) -> RunProgress:
+    return RunProgress(version=2, work=States(work_open, 40, 0), orthos={(2, 3): found} if found else {})
 
 
 def test_without_a_terminal_progress_is_a_line_every_three_seconds() -> None:

@@ -1,0 +1,58 @@
+"""How far the work of a corpus is, and how a run of it ended."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from crochet_tasks.engine.geometry import Sides
+
+
+class States(NamedTuple):
+    """How much work is in which state."""
+
+    open: int
+    done: int
+    failed: int
+
+
+class RunProgress(NamedTuple):
+    """How far a corpus is."""
+
+    version: int
+    work: States
+    orthos: dict[Sides, int]
+    """per shape, best shape first"""
+
+    @property
+    def total(self) -> int:
+        return sum(self.orthos.values())
+
+    @property
+    def best(self) -> Sides | None:
+        return next(iter(self.orthos), None)
+
+
+class Ended(enum.StrEnum):
+    """Why no more work was begun."""
+
+    CLOSED = "closed"
+    """there is none: the store holds every ortho"""
+    BUDGET = "budget"
+    """as many orthos are stored as were asked for"""
+    STOPPED = "stopped"
+    """it was asked to stop"""
+    WAITING = "waiting"
+    """open work waits for its retry, or for work that has failed"""
+    ELSEWHERE = "elsewhere"
+    """another process on the same database has the open work"""
+
+
+class Outcome(NamedTuple):
+    """How `close` ended. `failure` is the first error that made work fail, if any did."""
+
+    ended: Ended
+    progress: RunProgress
+    search_seconds: float
+    """spent on searching and on storing what was found"""
+    failure: Exception | None
