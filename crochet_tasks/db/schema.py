@@ -37,11 +37,6 @@ def server_version(connection: Connection) -> str:
     return str(connection.execute(text("SELECT current_setting('server_version')")).scalar_one()).split()[0]
 
 
-def server_version(connection: Connection) -> int:
-    """Postgres' own number of its version: 180006 is 18.6."""
-    return int(connection.execute(text("SHOW server_version_num")).scalar_one())
-
-
 def check(database: Database) -> None:
     """Raise SchemaUnknown unless the schema is the one this program was written for."""
     with database.transaction() as connection:

@@ -125,11 +125,11 @@ _ADVICE: dict[type[CrochetError], str] = {
 
 def _server_version(process: Process) -> Check:
     with process.database.transaction() as connection:
-        number = schema.server_version(connection)
-    found = f"Postgres {number // 10_000}.{number % 10_000} answers"
-    if number // 10_000 < OLDEST:
+        version = schema.server_version(connection)
+    major, found = int(version.split(".")[0]), f"Postgres {version} answers"
+    if major < OLDEST:
         return wrong("server", found, f"use Postgres {OLDEST} or newer")
-    hint = f"crochet was tried with {OLDEST} to {NEWEST}" if number // 10_000 > NEWEST else ""
+    hint = f"crochet was tried with {OLDEST} to {NEWEST}" if major > NEWEST else ""
     return well("server", found, hint)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import queue
+import runpy
 import signal
 import subprocess
 import sys
@@ -314,9 +315,7 @@ def end_with(parent: int) -> None:
 
 def main() -> None:
     end_with(int(sys.argv.pop(1)))
-    from crochet_tasks import cli
-
-    cli.main()
+    runpy.run_module("crochet_tasks", run_name="__main__", alter_sys=True)  # as `python -m crochet_tasks`
 
 
 if __name__ == "__main__":
