@@ -11,7 +11,9 @@ from typing import Any
 
 import celery
 import celery.exceptions
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
+from kombu.utils.imports import symbol_by_name
 
 from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
@@ -25,6 +27,12 @@ log = logging.getLogger(__name__)
 
 app = celery.Celery("crochet_tasks")
 app.config_from_object("celeryconfig")
+
+
+@signals.celeryd_init.connect
+def _make_full(**_: Any) -> None:
+    """Whatever starts a worker of this app, it opens what tasks need (services/worker.py, which stands above)."""
+    symbol_by_name("crochet_tasks.services.worker:attach")()
 
 
 @app.on_after_finalize.connect

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from crochet_tasks.db import texts
-from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
@@ -71,10 +71,17 @@ _process: Process | None = None
 
 
 @contextlib.contextmanager
-def open_process(settings: Settings, where: str | Database) -> Iterator[Process]:
-    """Open what this process' tasks work with, for as long as the context lasts; `where` is a URL or a pool."""
+def open_process(settings: Settings, where: str | Database, *, threads: int = 1) -> Iterator[Process]:
+    """Open what this process works with, for as long as the context lasts; `where` is a URL or a pool.
+
+    `threads`: how many tasks it runs at the same time, so that its pool has connections for all of them.
+    """
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
-    database = Database(where, settings) if isinstance(where, str) else where
+    if isinstance(where, str):
+        bounds = Bounds(settings.statement_timeout, settings.lock_timeout)
+        database = Database(where, settings, bounds._replace(more=max(bounds.more, threads)))
+    else:
+        database = where
     _process = opened = Process(settings, database)
     try:
         yield opened

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import warnings
 from typing import Any
 
 from crochet_tasks import telemetry
@@ -27,8 +26,11 @@ READY = "ready_for_work"
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
 
 
-def worker(queues: str | None, concurrency: int | None) -> int:
-    """Run a worker; its exit status. Raises WrongCall for a queue that there is not."""
+def worker(queues: str | None, concurrency: int | None, autoscale: str | None, more: list[str]) -> int:
+    """Run `celery worker` with these options and `more` of Celery's own; its exit status.
+
+    Raises WrongCall for an unknown queue, and what `startup.check` does.
+    """
     from crochet_tasks.broker.queues import WORK
 
     chosen = list(WORK) if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
@@ -36,18 +38,15 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     if unknown or not chosen:
         raise WrongCall(problem=f"there is no queue '{', '.join(unknown)}'; there are {', '.join(WORK)}")
     settings = Settings.load()
-    name = f"worker[{','.join(chosen) if queues else 'all'}]"
-    logs(name, settings)
-    metrics_endpoint.start("worker", name, settings)
-    from celery import signals
-    from celery.exceptions import SecurityWarning
-
+    logs("worker", settings)
     from crochet_tasks.services import worker as service
+    from crochet_tasks.services.heartbeat import free_name
 
-    # Of being root, which Celery finds dangerous for the sake of pickle; we do not read that.
-    warnings.simplefilter("ignore", SecurityWarning)
-    signals.worker_ready.connect(_say_ready, weak=False)
-    return service.serve(settings, chosen, concurrency or settings.concurrency, name)
+    name = free_name(settings, chosen[0] if len(chosen) == 1 else "stages")
+    size = f"--concurrency={concurrency or settings.concurrency}" if autoscale is None else f"--autoscale={autoscale}"
+    # Workers need not know each other: no gossip, no mingle.
+    own = ["--without-gossip", "--without-mingle", f"--queues={','.join(chosen)}", f"--hostname={name}@%h", size]
+    return service.run([*own, *more])
 
 
 def relay() -> None:

@@ -51,7 +51,7 @@ class Cluster:
         self._forked = forked
         self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
         own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}  # killed ones leave folders there
-        self._environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
+        self.environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
         self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}
         self._started: dict[str, Started] = {}
@@ -59,7 +59,7 @@ class Cluster:
     def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
         """Start a process; its name."""
         name = f"{next(self._numbers)}-{command[0]}"
-        arguments, its = [*program, *command], {**self._environment, **environment}
+        arguments, its = [*program, *command], {**self.environment, **environment}
         with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
             if self._forked:
                 self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
