@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import celery
@@ -19,7 +20,7 @@ from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.process import here
-from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
+from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
 from crochet_tasks.telemetry import correlation, metrics
 
@@ -45,6 +46,21 @@ IN_PLACE = Policy(longest=2.0, seconds=10.0)
 """how a worker retries a step before it leaves it to the relay: a server restarts in less time"""
 
 
+class Checked(celery.Task):
+    """A task for people to call: wrong arguments raise in the caller, and in no worker."""
+
+    abstract = True
+
+    checked_by: Callable[..., dict[str, str]]
+    """called with the arguments before they are sent: raises, or returns how logs and Flower are to show them"""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
+        shown = self.checked_by(**bound.arguments)
+        options["kwargsrepr"] = "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
+        return super().apply_async((), bound.arguments, **options)
+
+
 class Step(celery.Task):
     """The base of every task: a step of the pipeline, one transaction, that may be run any number of times.
 
@@ -58,12 +74,12 @@ class Step(celery.Task):
     def publish(self, call: Message) -> None:
         """Send this task its message; raises BrokerUnavailable when the broker did not take it, in a bounded time."""
         if self.app.conf.task_always_eager:
-            self.apply_async(args=[call.payload()])
+            super().apply_async(args=[call.payload()])
             return
         message = str(uuid.uuid4())
         try:
             with queues.broker_errors():
-                self.apply_async(
+                super().apply_async(
                     args=[call.payload()],
                     argsrepr=f"({call})",
                     task_id=message,
@@ -74,6 +90,19 @@ class Step(celery.Task):
             telemetry.not_sent(self, message)
             raise
         metrics.MESSAGES.add(task=self.name)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """For people who call a step by hand: a wrong payload raises WrongCall here, and is no dead letter later."""
+        try:
+            given = [*(args or []), *(kwargs or {}).values()]
+            self.message.model_validate(given[0] if len(given) == 1 else None)
+        except ValueError as error:
+            fields = ", ".join(self.message.model_fields)
+            raise WrongCall(
+                problem=f"{self.name} takes one payload of {fields}. It is a step of the pipeline, which publishes it "
+                "by itself: to bring a text in, call crochet_tasks.ingest.accept"
+            ) from error
+        return super().apply_async(args, kwargs, **options)
 
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)

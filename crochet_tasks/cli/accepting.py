@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection
 
-from crochet_tasks import ingest, telemetry
 from crochet_tasks import publish as work
+from crochet_tasks import telemetry
 from crochet_tasks.app import app
 from crochet_tasks.db import attempts, corpora, operators, texts
 from crochet_tasks.db.corpora import Corpus
@@ -21,6 +21,7 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
+from crochet_tasks.intake import admission
 from crochet_tasks.intake import files as inputs
 from crochet_tasks.intake.files import Input
 from crochet_tasks.operate.names import text_name
@@ -57,7 +58,7 @@ def accept(corpus: Corpus, given: Iterable[Input], said: Say) -> list[Accepted]:
     """Accept texts, each in its transaction: cut short, it may be called with all of them again."""
     accepted = []
     for source, body in given:
-        text, new = ingest.accept(corpus, source, body)
+        text, new = admission.accept(corpus, source, body)
         if not new:
             known = "" if text.title == source else f", as '{text.title}'"
             said(f"{source}: corpus '{corpus.name}' has this text already{known}")

@@ -10,7 +10,6 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from crochet_tasks import ingest
 from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.attempts import OF_A_TEXT
@@ -19,6 +18,7 @@ from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.intake import admission
 from crochet_tasks.operate.inspection import line_of_text, line_of_work
 from crochet_tasks.operate.names import TEXT, find, text_name, text_of
 from crochet_tasks.schemas.reports import WorkChanged
@@ -141,7 +141,7 @@ def _accepted_again(process: Process, rows: list[TextRow], deed: Entry | None = 
             if corpora.accepting(connection, row.corpus) is None:
                 gone.append(row)
                 continue
-            ingest.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
+            admission.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
             if deed is not None:
                 access.note(connection, deed)
     return gone

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import psutil
 
-from crochet_tasks import ingest
 from crochet_tasks.db import corpora, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import Unavailable
+from crochet_tasks.intake import admission
 from crochet_tasks.services.serving import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
@@ -152,7 +152,7 @@ def cluster(folder: Path, forked: bool = False, /, **environment: str) -> Iterat
 def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
     """Accept texts, in order; nothing is published: that is the relay's."""
     for number, body in enumerate(texts):
-        ingest.accept(corpus, f"text {number}", body)
+        admission.accept(corpus, f"text {number}", body)
 
 
 def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -102,7 +103,7 @@ def test_operators_commands(deployment: Cluster) -> None:
     assert "pool will grow" in celery("control", "pool_grow", "1")
     events = deployment.start("celery", "-A", "crochet_tasks", "events", "--dump", program=PYTHON)
     until(lambda: "HEARTBEAT" in deployment.log(events).upper(), deployment, 60)
-    port = str(free_port())
+    port = str(_free_port())
     flower = ("celery", "-A", "crochet_tasks", "flower", "--address=127.0.0.1", f"--port={port}")
     deployment.start(*flower, program=PYTHON)
     until(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), deployment, 60)
@@ -120,6 +121,12 @@ def test_what_cannot_work_is_refused_at_the_start(deployment: Cluster, options: 
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", *options, program=PYTHON)
     assert deployment.ended(worker, 60) == 1
     assert says in (deployment.folder / f"{worker}.log").read_text()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def _answers(url: str) -> bool:
