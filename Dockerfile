@@ -1,16 +1,16 @@
-# One image for every part of the program; what a container does is its command (docker-compose.yml).
-# Plain Dockerfile syntax on purpose: the classic builder, which the container tests use, knows nothing newer.
+# One image for all services; the command says which one a container runs (docker-compose.yml).
+# Plain Dockerfile syntax: the container tests use the classic builder, which has no BuildKit features.
 
 FROM python:3.11.15-slim-trixie AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
-# Everything the lock file names, each file checked against its hashes. Wheels only: building one would fetch unlocked tools.
+# All locked packages, checked against their hashes. Wheels only: building one would download unlocked build tools.
 COPY requirements.lock ./
 RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.lock
 
-# From those files and nowhere else, the project and what it depends on: tests and tools stay behind.
+# The project and its dependencies, from those files only. The packages of the extra `dev` are not installed.
 COPY pyproject.toml README.md LICENSE celeryconfig.py ./
 COPY api/ api/
 COPY crochet_tasks/ crochet_tasks/
@@ -20,7 +20,7 @@ RUN python -m venv --without-pip /opt/crochet \
 
 FROM python:3.11.15-slim-trixie
 
-# Nothing is installed at run time.
+# No package is installed at run time.
 RUN pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
  && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin crochet
 

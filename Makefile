@@ -16,36 +16,41 @@ $(STAMP): requirements.lock pyproject.toml scripts/venv
 	@scripts/venv
 
 .PHONY: venv
-venv: $(STAMP) ## make .venv from the lock file (the other targets do it when needed)
+venv: $(STAMP) ## create .venv from the lock file (other targets do so when needed)
 
 .PHONY: demo
-demo: $(STAMP) ## find every ortho of a sample text, in a private Postgres under .state/demo
+demo: $(STAMP) ## find every ortho of a sample text, in a private Postgres in .state/demo
 	$(BIN)/crochet run examples/harbour.txt --state .state/demo
 
 .PHONY: services
-services: ## install the servers that tests start, where they are missing
+services: ## install the servers that tests start, unless they are installed
 	@scripts/services
 
 .PHONY: test
-test: $(STAMP) services ## run all tests
+test: $(STAMP) services ## run all tests but the container tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## ask the API whatever Schemathesis can think of (make fuzz ARGS='--fuzz-examples 2000')
+fuzz: $(STAMP) ## send generated requests to the API (make fuzz ARGS='--fuzz-examples 2000')
 	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/api/test_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
 
+.PHONY: test-deploy
+test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answers or (as root) one of their own; ten minutes
+	@scripts/containers
+	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
+
 .PHONY: lint
-lint: $(STAMP) ## check style, format and that the lock file fits pyproject.toml
+lint: $(STAMP) ## check style, format and that the lock file satisfies pyproject.toml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_lock.py
 
 .PHONY: format
-format: $(STAMP) ## format the code and mend what ruff can mend
+format: $(STAMP) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
@@ -54,7 +59,7 @@ types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
 .PHONY: drift
-drift: $(STAMP) ## check that the migrations make the schema the code describes
+drift: $(STAMP) ## check that the migrations create the schema that the code describes
 	$(BIN)/python -m pytest tests/integration/db/test_migrations.py
 
 .PHONY: bench
@@ -74,8 +79,12 @@ bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
 .PHONY: dashboards
-dashboards: $(STAMP) ## write Grafana's dashboards anew, from scripts/dashboards.py
+dashboards: $(STAMP) ## generate Grafana's dashboards from scripts/dashboards.py
 	$(BIN)/python scripts/dashboards.py
+
+.PHONY: reference
+reference: $(STAMP) ## write docs/settings.md and docs/cli.md anew, from the code
+	$(BIN)/python scripts/reference.py
 
 .PHONY: bench-telemetry
 bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and profiles cost (ARGS=--quick to try it)
@@ -89,5 +98,5 @@ lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer ve
 
 .PHONY: clean
 clean: ## remove .venv, caches and build output; .state (your data) stays
-	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv.lock .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -path ./.state -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from api import (
     corpora,
     documents,
     events,
+    form,
     health,
     limits,
     middleware,
@@ -18,7 +19,6 @@ from api import (
     problems,
     request_metrics,
     security,
-    statistics,
     texts,
     tokens,
     version,
@@ -44,19 +44,23 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.before_request(security.doubt)  # before the span of the request, which begins first of all
     telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
-    # The order in which a request passes them: its id, who asks, how often, whether they may, its form.
+    # The order in which a request passes them: its id, the caller, rate limits, permission, its form.
     request_metrics.install(app)
     middleware.install(app)
     security.install(app)
     limits.install(app)
-    security.install_admission(app)
+    form.install(app)
+    app.before_request(form.limit)
+    app.before_request(security.admit)
+    app.before_request(form.check)
     problems.install(app)
     app.url_map.converters["unreserved"] = orthos.Unreserved
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, work, statistics, events):
+    for each in (corpora, texts, version, orthos, work, events):
         app.register_api(each.api)
+    app.register_api(work.of_tenant)
     return app
 
 

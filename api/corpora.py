@@ -8,10 +8,10 @@ from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from flask_openapi.models import RequestBody
 
-from api import etags, process, resources, security, security_log
-from api import responses as answers
-from api.openapi import NOT_MODIFIED, problems
-from api.parameters import Confirmed, CorpusPatch, NewCorpus, OfCorpus, Paged, Seen
+from api import form, process, resources, responses, security, security_log
+from api.form import MERGE_PATCH
+from api.openapi import NOT_MODIFIED, errors
+from api.parameters import ConfirmQuery, CorpusPatch, NewCorpus, OfCorpus, PageQuery, Preconditions
 from api.responses import Answered
 from crochet_tasks.access import tenancy
 from crochet_tasks.access.tenancy import Settled
@@ -33,8 +33,6 @@ from crochet_tasks.errors import (
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import CorpusLine, CorpusPage, LimitsSet
 
-MERGE_PATCH = "application/merge-patch+json"
-
 api = APIBlueprint(
     "corpora",
     __name__,
@@ -48,7 +46,7 @@ api = APIBlueprint(
     "",
     responses={
         201: CorpusLine,
-        **problems(CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora, of_corpus=False),
+        **errors(CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora, of_corpus=False),
     },
     operation_id="createCorpus",
 )
@@ -58,39 +56,39 @@ def create(body: NewCorpus) -> Answered:
     wanted = Settled(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
     deed = security_log.entry("corpus.created", {"corpus": body.name})
-    return _created(tenancy.create(process.process(), security.caller().tenant, wanted, limits, deed))
+    return _created(tenancy.create(process.current(), security.caller().tenant, wanted, limits, deed))
 
 
 def _created(corpus: Corpus) -> Response:
-    response = answers.json(_line(corpus), 201, {"Location": address(corpus.name)})
+    response = responses.json(_line(corpus), 201, {"Location": address(corpus.name)})
     response.set_etag(tenancy.tag(corpus))
     return response
 
 
 @api.get(
     "",
-    responses={200: CorpusPage, **NOT_MODIFIED, **problems(InvalidCursor, of_corpus=False)},
+    responses={200: CorpusPage, **NOT_MODIFIED, **errors(InvalidCursor, of_corpus=False)},
     operation_id="listCorpora",
 )
 @security.requires("read")
-def every(query: Paged) -> Answered:
+def every(query: PageQuery) -> Answered:
     """The corpora, in the order of their names."""
     tenant, secret = security.caller().tenant, resources.cursor_secret()
     question: list[object] = ["corpora", tenant]
     after = "" if query.cursor is None else opened(secret, question, query.cursor).decode()
-    with process.process().database.snapshot() as connection:
+    with process.current().database.snapshot() as connection:
         found = corpora.page(connection, tenant, after, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, page[-1].name.encode()) if more else None
-    return etags.answer(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
+    return responses.tagged(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
 
 
-@api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **problems()}, operation_id="getCorpus")
+@api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **errors()}, operation_id="getCorpus")
 @security.requires("read")
 def one(path: OfCorpus) -> Answered:
-    """What is set of a corpus; its ETag is what PATCH wants in If-Match."""
+    """The settings of a corpus; PATCH takes their ETag in If-Match."""
     with resources.shown(path.corpus) as (_, corpus):
-        return etags.answer(_line(corpus), tag=tenancy.tag(corpus), strong=True)
+        return responses.tagged(_line(corpus), tag=tenancy.tag(corpus), strong=True)
 
 
 @api.patch(
@@ -101,7 +99,7 @@ def one(path: OfCorpus) -> Answered:
     ),
     responses={
         200: CorpusLine,
-        **problems(
+        **errors(
             CorpusExists,
             InvalidName,
             LimitsFixed,
@@ -113,10 +111,9 @@ def one(path: OfCorpus) -> Answered:
     operation_id="changeCorpus",
 )
 @security.requires("write")
-def change(path: OfCorpus, header: Seen, body: CorpusPatch) -> Answered:
+@form.accepts(form.Accepts((MERGE_PATCH,)))
+def change(path: OfCorpus, header: Preconditions, body: CorpusPatch) -> Answered:
     """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
-    if request.mimetype != MERGE_PATCH:
-        raise WrongContentType(wanted=MERGE_PATCH, given=request.mimetype or "nothing")
     if header.if_match is None:
         raise PreconditionRequired
     with resources.shown(path.corpus) as (_, corpus):
@@ -126,10 +123,10 @@ def change(path: OfCorpus, header: Seen, body: CorpusPatch) -> Answered:
     wanted = body.model_dump(exclude_unset=True)
     if "description" in wanted:
         wanted["description"] = wanted["description"] or ""
-    given = {tenancy.ANY} if request.if_match.star_tag else request.if_match.as_set()
+    given = None if request.if_match.star_tag else request.if_match.as_set()
     deed = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
-    changed = tenancy.change(process.process(), security.caller().tenant, path.corpus, given, wanted, deed)
-    response = answers.json(_line(changed), headers={"Content-Location": address(changed.name)})
+    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, given, wanted, deed)
+    response = responses.json(_line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
 
@@ -138,12 +135,12 @@ def _in_words(limits: dict[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in limits.items()) or "none"
 
 
-@api.delete("/<corpus>", responses={204: None, **problems(NotConfirmed)}, operation_id="deleteCorpus")
+@api.delete("/<corpus>", responses={204: None, **errors(NotConfirmed)}, operation_id="deleteCorpus")
 @security.requires("admin")
-def delete(path: OfCorpus, query: Confirmed) -> Answered:
-    """Delete a corpus with all that is in it, for good. It is gone at once; its room is freed little by little."""
+def delete(path: OfCorpus, query: ConfirmQuery) -> Answered:
+    """Delete a corpus with all that is in it, for good. It is gone at once; its rows are deleted in the background."""
     deed = security_log.entry("corpus.deleted", {"corpus": path.corpus})
-    number = tenancy.remove(process.process(), security.caller().tenant, path.corpus, query.confirm, deed)
+    number = tenancy.remove(process.current(), security.caller().tenant, path.corpus, query.confirm, deed)
     resources.catalog().forget(number)
     resources.warming().forget(number)
     return Response(status=204)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import gzip
+import importlib.resources
 import re
-from importlib import resources
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
 
-from api import linked, problems, responses
-from api import resources as held
+from api import openapi, problems, resources, responses
 from crochet_tasks.errors import NotFound, requests
 from crochet_tasks.schemas.answers import PROBLEM, Problem
 
@@ -46,6 +45,7 @@ OF_THE_GATEWAY = {
 }
 MEANINGS = {
     404: "There is none for this tenant.",
+    412: "If-Match does not have the ETag of what is there.",
     406: "None of the types that are accepted can be given.",
     408: "The body took too long to arrive.",
     413: "The body is too large.",
@@ -69,7 +69,7 @@ def start() -> Response:
 def asset(name: str) -> Response:
     if name not in ASSETS:
         raise NotFound(what="such page:", name=f"/docs/{name[:100]}")
-    folder = resources.files("flask_openapi_swagger") / "templates" / "swagger"
+    folder = importlib.resources.files("flask_openapi_swagger") / "templates" / "swagger"
     response = send_from_directory(str(folder), name)
     response.headers["Cache-Control"] = "public, max-age=86400"
     return response
@@ -81,8 +81,8 @@ def home() -> Response:
 
 
 @docs.get("/openapi.json")
-def openapi() -> Response:
-    written = held.once("crochet.spec", _written)
+def document() -> Response:
+    written = resources.once("crochet.spec", _written)
     small = request.accept_encodings["gzip"] > 0
     response = Response(written.small if small else written.plain, mimetype="application/json")
     if small:
@@ -146,6 +146,8 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         wanted |= {*WITH_BODY}
     if "{" in path:
         wanted.add(404)
+    if "304" in given:
+        wanted.add(412)
     for status in sorted(wanted):
         if PROBLEM in given.get(str(status), {}).get("content", {}):
             continue  # the route tells more of it
@@ -156,7 +158,7 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         given[str(status)] = {"description": meaning, "content": content}
     operation["responses"] = dict(sorted(given.items()))
     for status, answer in given.items():
-        answer["headers"] = {**answer.get("headers", {}), **linked.headers(path, operation, int(status))}
-    linked.link(operation)
+        answer["headers"] = {**answer.get("headers", {}), **openapi.headers(path, operation, int(status))}
+    openapi.link(operation)
     for unread, meaning in OF_THE_GATEWAY.items():
         operation["responses"][str(unread)] = {"description": meaning}

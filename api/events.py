@@ -11,8 +11,8 @@ from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
 from api import process, resources, security
-from api.openapi import problems
-from api.parameters import EventsWanted
+from api.openapi import errors
+from api.parameters import EventsQuery
 from api.responses import Answered
 from crochet_tasks.db.listing import Seen
 from crochet_tasks.errors import TooBusy, Unavailable
@@ -44,15 +44,15 @@ _STREAM = {
 }
 
 
-@api.get("", responses={200: _STREAM, **problems(TooBusy)}, operation_id="followEvents")
+@api.get("", responses={200: _STREAM, **errors(TooBusy)}, operation_id="followEvents")
 @security.requires("read")
-def follow(query: EventsWanted) -> Answered:
+def follow(query: EventsQuery) -> Answered:
     """Follow the progress of one corpus or of all: first how far they are, then every change, within about a second.
 
     The stream ends after a while, or with the key; whoever asks again is told how far all is. A page reads it with
     `fetch`: the browser's `EventSource` cannot say who asks.
     """
-    caller, database, number = security.caller(), process.process().database, None
+    caller, database, number = security.caller(), process.current().database, None
     if query.corpus is not None:
         with resources.shown(query.corpus) as (_, corpus):
             number = corpus.id

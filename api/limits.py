@@ -1,24 +1,29 @@
-"""How often one may ask: per key, and per address (of IPv6: per /64) where no good key was given.
+"""Rate limits: per key, and per address (of IPv6: per /64) for requests without a valid key.
 
-Counted in Redis, so for all processes together. While Redis is away each process counts for itself, and allows a
-quarter; Flask-Limiter looks for Redis again less and less often, every 32 s at last.
+All processes of a deployment count together: in Redis, or without one in the database (docs/adr/0019). While Redis is
+down each process counts for itself and allows a quarter; Flask-Limiter tries Redis again after up to 32 s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
+from collections import deque
 from typing import Any
 
 import redis
+from cachetools import LRUCache
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter, RequestLimit
+from limits.storage import SlidingWindowCounterSupport, Storage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api import process, security
-from api.networks import network
+from api.security_log import network
+from crochet_tasks.db import access
 from crochet_tasks.errors import RateLimited, Unavailable
 from crochet_tasks.settings import Settings
 
@@ -44,7 +49,7 @@ def install(app: Flask) -> None:
         app=app,
         application_limits=[_limit],
         strategy="sliding-window-counter",
-        storage_uri=url or "memory://",
+        storage_uri=url or f"{DatabaseStorage.STORAGE_SCHEME[0]}://",
         storage_options=options if url else {},
         in_memory_fallback=[_limit_alone] if url else [],  # type: ignore[list-item]  # callables do, too
         in_memory_fallback_enabled=url is not None,
@@ -114,3 +119,106 @@ def _headers(response: Response) -> Response:
         response.headers["RateLimit-Policy"] = f'"requests";q={found.limit.amount};w={found.limit.get_expiry()}'
         response.headers["RateLimit"] = left
     return response
+
+
+# ── counting in the database ────────────────────────────────────────────────────────────────────
+
+MOST_CLIENTS = 10_000
+"""whose counts a process keeps in memory; of others it asks the database again"""
+BLOCK_SHARE = 16
+"""a process reserves one request, and one more for each so many that were counted"""
+
+
+class _Counted:
+    """What a process knows of a client's requests in one window."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.total = 0
+        """counted by all processes, when this one asked last"""
+        self.before = 0
+        """of the window before"""
+        self.reserved: deque[int] = deque()
+        """numbers of requests that this process may still let through"""
+
+
+class DatabaseStorage(Storage, SlidingWindowCounterSupport):
+    """A sliding window per client that all processes share. Each request has a number in its window; a process
+    reserves numbers in blocks, so it writes to the database for a few per cent of the requests, and for none that it
+    refuses. While the database is down it counts for itself.
+    """
+
+    STORAGE_SCHEME = ["crochet-database"]  # noqa: RUF012 - the base class declares it
+    base_exceptions = Unavailable
+
+    def __init__(self, uri: str | None = None, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._lock = threading.Lock()
+        self._clients: LRUCache[str, _Counted] = LRUCache(MOST_CLIENTS)
+
+    def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:  # noqa: ARG002
+        now = time.time()
+        slot = int(now / expiry)
+        with self._lock:
+            counted = self._client(key, slot)
+            number = counted.reserved[0] if counted.reserved else counted.total + 1
+            if number + _weighed(counted, now, expiry) > limit:
+                return False
+            if counted.reserved:
+                counted.reserved.popleft()
+                return True
+            block = 1 + counted.total // BLOCK_SHARE
+        try:
+            with process.current().database.transaction() as connection:
+                total, before = access.count_requests(connection, key, slot, block)
+        except Unavailable:
+            total, before = counted.total + block, counted.before
+        with self._lock:
+            counted.total, counted.before = max(total, counted.total), before
+            counted.reserved.extend(range(total - block + 1, total + 1))
+            if counted.reserved[0] + _weighed(counted, now, expiry) > limit:
+                return False
+            counted.reserved.popleft()
+            return True
+
+    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        now = time.time()
+        with self._lock:
+            counted = self._client(key, int(now / expiry))
+            left = expiry - now % expiry
+            used = counted.reserved[0] - 1 if counted.reserved else counted.total
+            return counted.before, left if counted.before else 0.0, used, left + expiry
+
+    def _client(self, key: str, slot: int) -> _Counted:
+        counted = self._clients.get(key)
+        if counted is None or counted.slot != slot:
+            counted = self._clients[key] = _Counted(slot)
+        return counted
+
+    # What Storage and SlidingWindowCounterSupport ask for beside these, for other strategies.
+
+    def check(self) -> bool:
+        return True
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        raise NotImplementedError
+
+    def get(self, key: str) -> int:
+        raise NotImplementedError
+
+    def get_expiry(self, key: str) -> float:
+        raise NotImplementedError
+
+    def clear(self, key: str) -> None:
+        raise NotImplementedError
+
+    def clear_sliding_window(self, key: str, expiry: int) -> None:
+        raise NotImplementedError
+
+    def reset(self) -> int | None:
+        raise NotImplementedError
+
+
+def _weighed(counted: _Counted, now: float, expiry: int) -> int:
+    """Requests of the window before, by the share of it that the last `expiry` seconds still cover."""
+    return math.floor(counted.before * (1 - now % expiry / expiry))

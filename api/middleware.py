@@ -1,4 +1,4 @@
-"""What every request passes: its id, the access log, limits of bodies, headers of the answer."""
+"""What every request passes: its id, the access log, headers and compression of the answer."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.etags import VERSION_HEADER
+from api import form
+from api.responses import VERSION_HEADER
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
-from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge
-from crochet_tasks.services.gateway_flow import BODY_SECONDS, asked_at
+from crochet_tasks.services.gateway_flow import asked_at
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
 
@@ -26,8 +24,6 @@ log = logging.getLogger("api.access")
 
 REQUEST_ID = "X-Request-ID"
 ID = "[A-Za-z0-9._:-]{8,128}"
-BODY_MARGIN = 64 * 1024
-"""of a request around the largest text"""
 COMPRESS_BYTES = 1400
 """a smaller answer is one packet anyway"""
 COMPRESS_LEVEL = 4
@@ -57,8 +53,6 @@ POLICY_OF_DOCS = (
 
 def install(app: Flask) -> None:
     settings: Settings = app.extensions["crochet.settings"]
-    app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + BODY_MARGIN  # JSON may escape every character
-    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_MARGIN
     if settings.api_proxies:
         hops = settings.api_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
@@ -86,11 +80,7 @@ def _begin() -> None:
     given = request.headers.get(REQUEST_ID, "")
     g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
     g.began = asked_at(request.environ)
-    if request.environ.get("wsgi.input_terminated"):
-        most, length = current_app.config["MAX_CONTENT_LENGTH"], request.content_length
-    else:
-        most = length = None  # then Werkzeug reads as much as was announced
-    request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], BODY_SECONDS, most, length)
+    form.wrap_input()
     correlation.begin(g.request_id, request.headers.get("traceparent"))
 
 
@@ -126,50 +116,6 @@ def _compressed(response: Response) -> Response:
     response.set_data(gzip.compress(response.get_data(), COMPRESS_LEVEL, mtime=0))
     response.headers["Content-Encoding"] = "gzip"
     return response
-
-
-class BoundedInput:
-    """A request's body, which has to arrive in so many seconds altogether; raises RequestTimedOut.
-
-    One that comes in chunks and is longer than `most` bytes raises RequestTooLarge where they end, and one that breaks
-    off before the `length` that was announced MalformedRequest: Werkzeug would take what it has got for the whole.
-    """
-
-    def __init__(self, stream: Any, seconds: float, most: int | None, length: int | None) -> None:
-        self._stream, self._until = stream, time.monotonic() + seconds
-        self._most, self._length, self._seen = most, length, 0
-
-    def read(self, size: int = -1) -> bytes:
-        part = self._counted(self._in_time(lambda: self._stream.read(size)))
-        if not part and size and self._length is not None and self._seen < self._length:
-            raise MalformedRequest(reason="its body broke off")
-        return part
-
-    def readline(self, size: int = -1) -> bytes:
-        return self._counted(self._in_time(lambda: self._stream.readline(size)))
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def _counted(self, part: bytes) -> bytes:
-        before, self._seen = self._seen, self._seen + len(part)
-        if self._most is None or self._seen < self._most or before > self._most:
-            return part
-        if self._seen > self._most or self._in_time(lambda: self._stream.read(1)):
-            raise RequestTooLarge(limit=self._most)
-        return part
-
-    def _in_time(self, step: Callable[[], bytes]) -> bytes:
-        if time.monotonic() > self._until:
-            raise RequestTimedOut(seconds=BODY_SECONDS)
-        try:
-            return step()
-        except (BlockingIOError, TimeoutError):
-            raise RequestTimedOut(seconds=BODY_SECONDS) from None
-        except (OSError, CrochetError):
-            raise  # Werkzeug's to say that the client is gone; the gateway's, that there is no room
-        except Exception:  # noqa: BLE001 - each server has errors of its own for chunks that are none
-            raise MalformedRequest(reason="its body is not sent as HTTP has it") from None
 
 
 def _log(response: Response) -> None:

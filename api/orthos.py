@@ -12,10 +12,9 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, text
 from werkzeug.routing import BaseConverter
 
-from api import etags, process, resources, security, streaming
-from api import responses as answers
-from api.openapi import NOT_MODIFIED, problems
-from api.parameters import BestWanted, OfCorpus, OfOrtho, OrthosWanted, ToCheck
+from api import form, process, resources, responses, security, streaming
+from api.openapi import NOT_MODIFIED, errors
+from api.parameters import BestQuery, OfCorpus, OfOrtho, OrthosQuery, ToCheck
 from api.responses import Answered
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
@@ -74,11 +73,11 @@ _ORTHOS: dict[str, Any] = {
 
 @api.get(
     "/orthos",
-    responses={200: _ORTHOS, **NOT_MODIFIED, **problems(InvalidCursor, InvalidShape, NotAcceptable, TooBusy)},
+    responses={200: _ORTHOS, **NOT_MODIFIED, **errors(InvalidCursor, InvalidShape, NotAcceptable, TooBusy)},
     operation_id="listOrthos",
 )
 @security.requires("read")
-def every(path: OfCorpus, query: OrthosWanted) -> Answered:
+def every(path: OfCorpus, query: OrthosQuery) -> Answered:
     """The orthos, best first: by volume, then cells, then id.
 
     What is found between two pages is on a later one or left out; nothing comes twice. With `Accept:
@@ -91,18 +90,22 @@ def every(path: OfCorpus, query: OrthosWanted) -> Answered:
     if best == NDJSON:
         refused = sorted(NOT_EXPORTED & query.model_fields_set)
         if refused:
-            raise InvalidRequest(problem=f"an export is whole: it takes no {', '.join(refused)}")
+            raise InvalidRequest(
+                problem=f"an export has no pages: leave out {', '.join(refused)}",
+                where=f"query/{refused[0]}",
+                fault="extra_forbidden",
+            )
         return _export(path.corpus, wanted)
     catalog = resources.catalog()
     with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
-        if known := etags.unchanged(tag, corpus.version):
+        if known := responses.unchanged(tag, corpus.version):
             return _varied(known)
         page = catalog.page(connection, corpus, **wanted._asdict(), limit=query.limit, cursor=query.cursor)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
     body = to_json({"version": page.version, "orthos": orthos, "next_cursor": page.next_cursor})
-    return _varied(etags.answer(body, corpus.version, tag))
+    return _varied(responses.tagged(body, corpus.version, tag))
 
 
 def _varied(response: Response) -> Response:
@@ -122,7 +125,7 @@ def _tag(connection: Connection, corpus: Corpus) -> str:
 
 def _export(name: str, wanted: _Filter) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
-    caller, database = security.caller(), process.process().database
+    caller, database = security.caller(), process.current().database
     with ExitStack() as opened:
         opened.enter_context(resources.exports().place(caller.tenant))
         connection, corpus = opened.enter_context(resources.shown(name))
@@ -132,28 +135,28 @@ def _export(name: str, wanted: _Filter) -> Response:
         response = Response(stream, mimetype=NDJSON)
         response.call_on_close(opened.pop_all().close)  # also where nobody reads any of it
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
-    return _varied(etags.shown(response, corpus.version))
+    return _varied(responses.conditional(response, corpus.version))
 
 
 # ── one ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@api.get("/orthos/best", responses={200: BestOrthos, **NOT_MODIFIED, **problems()}, operation_id="bestOrthos")
+@api.get("/orthos/best", responses={200: BestOrthos, **NOT_MODIFIED, **errors()}, operation_id="bestOrthos")
 @security.requires("read")
-def best(path: OfCorpus, query: BestWanted) -> Answered:
+def best(path: OfCorpus, query: BestQuery) -> Answered:
     """The best orthos: of the largest volume."""
     with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
-        if known := etags.unchanged(tag, corpus.version):
+        if known := responses.unchanged(tag, corpus.version):
             return known
         found = resources.catalog().best(connection, corpus, query.limit)
     orthos = [_ortho(ortho, None) for ortho in found]
-    return etags.answer(to_json({"version": corpus.version, "orthos": orthos}), corpus.version, tag)
+    return responses.tagged(to_json({"version": corpus.version, "orthos": orthos}), corpus.version, tag)
 
 
 @api.get(
     "/orthos/<unreserved:ortho>",
-    responses={200: OrthoWhole, **NOT_MODIFIED, **problems(InvalidOrthoId, NotFound)},
+    responses={200: OrthoWhole, **NOT_MODIFIED, **errors(InvalidOrthoId, NotFound)},
     operation_id="getOrtho",
 )
 @security.requires("read")
@@ -165,22 +168,22 @@ def one(path: OfOrtho) -> Answered:
         if detail is None:
             raise NotFound(what="ortho", name=path.ortho)
         lines = catalog.provenance(connection, corpus, detail.lines)
-    return etags.answer(_whole(corpus.version, detail, lines), corpus.version)
+    return responses.tagged(_whole(corpus.version, detail, lines), corpus.version)
 
 
-@api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **problems()}, operation_id="listShapes")
+@api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **errors()}, operation_id="listShapes")
 @security.requires("read")
 def shapes(path: OfCorpus) -> Answered:
     """How many orthos there are of each shape, best shape first."""
     with resources.shown(path.corpus) as (connection, corpus):
         counted = resources.catalog().shapes(connection, corpus)
-    lines = [answers.shape_line(each) for each in counted]
     total = sum(each.orthos for each in counted)
-    return etags.answer(Shapes(version=corpus.version, total=total, shapes=lines), corpus.version)
+    return responses.tagged(Shapes(version=corpus.version, total=total, shapes=counted), corpus.version)
 
 
-@api.post("/orthos/check", responses={200: CheckedAll, **problems()}, operation_id="checkOrthos")
+@api.post("/orthos/check", responses={200: CheckedAll, **errors()}, operation_id="checkOrthos")
 @security.requires("read")
+@form.accepts(form.Accepts(bytes=2 * 1024 * 1024, values=200_000))
 def check(path: OfCorpus, body: ToCheck) -> Answered:
     """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells together.
 
@@ -195,7 +198,7 @@ def check(path: OfCorpus, body: ToCheck) -> Answered:
             resources.warming().ask(corpus, resources.catalog().shown(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
     seen = {"version": corpus.version, "exact": checks.exact, "degraded": checks.degraded, "results": results}
-    return etags.shown(Response(to_json(seen), mimetype=JSON), corpus.version)
+    return responses.conditional(Response(to_json(seen), mimetype=JSON), corpus.version)
 
 
 # ── in JSON ─────────────────────────────────────────────────────────────────────────────────────

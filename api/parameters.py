@@ -1,13 +1,24 @@
-"""What the routes of version 1 take; what they answer is in crochet_tasks.schemas.answers. Nothing unknown is taken."""
+"""What the routes of version 1 take; crochet_tasks.schemas.answers has what they answer. Unknown names are refused."""
 
 from __future__ import annotations
 
 import functools
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+)
+from pydantic_core import PydanticKnownError
 from typing_extensions import TypeAliasType
 
+from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import metadata
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.operate.names import STATES
@@ -15,18 +26,29 @@ from crochet_tasks.operate.names import STATES
 NAME = f"^{metadata.NAME}$"
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 MOST_AT_ONCE = 1000
+UNTITLED = "untitled"
 LARGEST = 2**53 - 1
 """of whole numbers, that every reader of JSON reads right"""
 SHAPE = r"^([2-9]|[1-9][0-9]{1,8})(x([2-9]|[1-9][0-9]{1,8}))+$"
 ORTHO_ID = r"^[0-9a-f]{32}$"
 SEALED = r"^[A-Za-z0-9_-]+$"
 WITHOUT_NUL = r"^[^\x00]*$"
-"""These four only say what to give: what is something else has an error code of its own."""
+"""SHAPE to WITHOUT_NUL are documentation: what does not match has an error code of its own."""
+FIELDS = r"^(id|shape|words|born|volume)(,(id|shape|words|born|volume))*$"
+REQUEST_KEY = r"^[\x21-\x7e]{1,255}$"
 NO_NUL: dict[str, Any] = {"pattern": WITHOUT_NUL}
+IN_WORDS = {
+    NAME: "must be 1 to 100 ASCII letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    PLAIN: "must hold no control characters",
+    WITHOUT_NUL: "must hold no NUL character",
+    FIELDS: "must be some of id, shape, words, born and volume, separated by commas",
+    REQUEST_KEY: "must be 1 to 255 visible ASCII characters",
+}
+"""what a pattern asks for"""
 
 
 class Described(BaseModel):
-    """flask-openapi asks for the schema of parameters and headers at every request: made once, it is kept."""
+    """Caches the JSON schema, which flask-openapi asks for at every request."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -38,14 +60,18 @@ def _schema(model: type[Described]) -> dict[str, Any]:
     return super(Described, model).model_json_schema()
 
 
-class Given(Described):
-    """What a client gives: JSON, or parts of the address."""
+class Query(Described):
+    """The query parameters of a route."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class InJson(Given):
-    """Numbers are numbers there, and no strings."""
+class Headers(Described):
+    """Headers that a route reads."""
+
+
+class Body(Described):
+    """A JSON object. Numbers are numbers there, not strings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,6 +80,13 @@ class InJson(Given):
     def _whole(cls, value: object) -> object:
         """To JSON, 3.0 is a whole number."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _digits(value: object) -> object:
+    """Refuse what `int` reads beside plain decimal digits: `1_0`, `1.0`, ` +5`."""
+    if isinstance(value, str) and not re.fullmatch(r"0|-?[1-9][0-9]{0,15}", value):
+        raise PydanticKnownError("int_parsing")
+    return value
 
 
 # ── parts of the address ────────────────────────────────────────────────────────────────────────
@@ -79,7 +112,9 @@ class OfWork(OfCorpus):
     work: str = Field(description="a piece of work's id, or that of a text", examples=["text-1"])
 
 
-Limit = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="how many, at the most")]
+Whole = BeforeValidator(_digits)
+Limit = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="how many, at the most"), Whole]
+"""Whole comes last: before Field, it would hide the bounds from the JSON schema"""
 Cursor = Annotated[
     str,
     Field(
@@ -95,16 +130,16 @@ Shape = Annotated[
 ]
 
 
-class Paged(Given):
+class PageQuery(Query):
     limit: Limit = 100
     cursor: Cursor | None = None
 
 
-class Nothing(Given):
+class NoQuery(Query):
     """No parameters: of every route without a `query`, see `problems.check_form`."""
 
 
-class Confirmed(Given):
+class ConfirmQuery(Query):
     confirm: str | None = Field(
         default=None,
         max_length=100,
@@ -113,19 +148,23 @@ class Confirmed(Given):
     )
 
 
-class TextsWanted(Paged):
+class TextsQuery(PageQuery):
     state: Literal["accepted", "ingested", "current", "failed", "cancelled"] | None = Field(
         default=None, description="only texts in this state"
     )
 
 
-class Titled(Given):
+class TitleQuery(Query):
     title: str | None = Field(
-        default=None, min_length=1, max_length=200, pattern=PLAIN, description="of a text/plain body; JSON has its own"
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=PLAIN,
+        description=f"of a text/plain body, by default '{UNTITLED}'; a JSON body has its own",
     )
 
 
-class WordsWanted(Paged):
+class WordsQuery(PageQuery):
     prefix: str = Field(
         default="",
         max_length=200,
@@ -135,7 +174,7 @@ class WordsWanted(Paged):
     )
 
 
-class PhrasesWanted(Paged):
+class PhrasesQuery(PageQuery):
     prefix: str = Field(
         default="",
         max_length=2000,
@@ -145,24 +184,26 @@ class PhrasesWanted(Paged):
     )
 
 
-class OrthosWanted(Paged):
+class OrthosQuery(PageQuery):
     shape: Shape | None = None
     contains: Word | None = Field(default=None, description="only those with this word", examples=["sea"])
-    min_volume: int | None = Field(default=None, ge=1, le=LARGEST, description="only those of at least this volume")
+    min_volume: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
+        default=None, description="only those of at least this volume"
+    )
     fields: str | None = Field(
         default=None,
-        pattern=r"^(id|shape|words|born|volume)(,(id|shape|words|born|volume))*$",
+        pattern=FIELDS,
         max_length=100,
         description="only these fields, separated by commas",
         examples=["id,words"],
     )
 
 
-class BestWanted(Given):
+class BestQuery(Query):
     limit: Limit = 10
 
 
-class WaitingWanted(Given):
+class WaitingQuery(Query):
     phrase: str = Field(
         min_length=1,
         max_length=2000,
@@ -173,7 +214,7 @@ class WaitingWanted(Given):
     limit: Limit = 100
 
 
-class WorkWanted(Given):
+class WorkQuery(Query):
     state: Literal[STATES] | None = Field(  # type: ignore[valid-type]
         default=None,
         description="`open` is all of ready, held, published, waiting and parked; `dead`: failed, because its messages "
@@ -185,25 +226,25 @@ class WorkWanted(Given):
     limit: Limit = 100
 
 
-class EventsWanted(Given):
+class EventsQuery(Query):
     corpus: str | None = Field(default=None, max_length=100, description="only this corpus", json_schema_extra=NO_NUL)
 
 
 # ── headers ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class MayComeAgain(Described):
+class RequestKey(Headers):
     key: str | None = Field(
         default=None,
         alias="Idempotency-Key",
-        pattern=r"^[\x21-\x7e]{1,255}$",
+        pattern=REQUEST_KEY,
         description="the same request with the same key is done once; kept for a day",
         examples=["6f1e5a2c"],
     )
 
 
-class Seen(Described):
-    """It is needed; that it is not there has an error code of its own."""
+class Preconditions(Headers):
+    """If-Match is required; without it the answer is precondition_required."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["If-Match"]})
 
@@ -220,7 +261,7 @@ def _limit(name: str, default: int) -> Any:
     return Field(default=default, ge=low, le=high)
 
 
-class LimitsGiven(InJson):
+class LimitsGiven(Body):
     """They bound what is searched, and are fixed when a corpus is made."""
 
     max_axes: int = _limit("max_axes", 3)
@@ -235,14 +276,14 @@ Budget = Annotated[
 ]
 
 
-class NewCorpus(InJson):
+class NewCorpus(Body):
     name: Name
     limits: LimitsGiven = LimitsGiven()
     description: Description = ""
     budget: Budget | None = None
 
 
-class CorpusPatch(InJson):
+class CorpusPatch(Body):
     """A JSON merge patch (RFC 7396): what is left out stays, null takes away. `limits` are refused: they are fixed."""
 
     name: Name = ""
@@ -251,30 +292,40 @@ class CorpusPatch(InJson):
     limits: dict[str, int] | None = None
 
 
-class NewText(InJson):
-    title: str = Field(min_length=1, max_length=200, pattern=PLAIN, examples=["chapter 1"])
+class NewText(Body):
+    title: str = Field(default=UNTITLED, min_length=1, max_length=200, pattern=PLAIN, examples=["chapter 1"])
     body: str = Field(examples=["The seas and the land."])
 
 
-Cell = TypeAliasType("Cell", "Annotated[str, Field(pattern=WITHOUT_NUL)] | list[Cell]")
-"""a word of a box, or what is inside it along its next axis"""
+def _kind_of_cell(value: object) -> str:
+    return "cells" if isinstance(value, list) else "word"
+
+
+Cell = TypeAliasType(
+    "Cell",
+    "Annotated[Annotated[str, Field(pattern=WITHOUT_NUL), Tag('word')] "
+    "| Annotated[list[Cell], Field(fail_fast=True), Tag('cells')], Discriminator(_kind_of_cell)]",
+)
+"""A word of a grid, or a list of what lies along its next axis. Only the first fault of a list is found: the faults of
+a nested list would be many more, and longer, than the list.
+"""
 
 
 def _either(given: str, other: str) -> dict[str, Any]:
     return {"required": [given], "properties": {given: {"type": "array"}, other: {"type": "null"}}}
 
 
-class ToCheck(InJson):
+class ToCheck(Body):
     """Either ids or grids."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, json_schema_extra={"oneOf": [_either("ids", "grids"), _either("grids", "ids")]}
     )
 
-    ids: list[Annotated[str, Field(pattern=WITHOUT_NUL)]] | None = Field(
+    ids: Annotated[list[Annotated[str, Field(pattern=WITHOUT_NUL)]], Field(fail_fast=True)] | None = Field(
         default=None, min_length=1, max_length=MOST_AT_ONCE
     )
-    grids: list[list[Cell]] | None = Field(
+    grids: Annotated[list[Annotated[list[Cell], Field(fail_fast=True)]], Field(fail_fast=True)] | None = Field(
         default=None,
         min_length=1,
         max_length=MOST_AT_ONCE,
@@ -282,3 +333,15 @@ class ToCheck(InJson):
         examples=[[[["the", "seas"], ["land", "and"]]]],
     )
     exact: bool = Field(default=True, description="false: at most 1 % of what is not stored is said to be; faster")
+
+
+class Exchange(Body):
+    """What a token is for."""
+
+    scopes: list[Scope] | None = Field(
+        default=None, min_length=1, max_length=3, description="those of the key, or fewer", examples=[["read"]]
+    )
+
+
+class Refresh(Body):
+    refresh_token: str = Field(max_length=200, json_schema_extra={"pattern": "^crr_[A-Za-z0-9_-]{43}$"})

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import http
-import inspect
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from api import request_metrics
-from api.parameters import Nothing
+from api import parameters, request_metrics
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
@@ -24,9 +20,10 @@ from crochet_tasks.errors import (
     NotAcceptable,
     RateLimited,
     RequestTooLarge,
+    Retry,
     RouteUnknown,
     Unauthorized,
-    WrongContentType,
+    example,
     shown,
 )
 from crochet_tasks.schemas.answers import PROBLEM, Fault, Problem
@@ -35,14 +32,13 @@ from crochet_tasks.telemetry import metrics
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1
-"""after which a request may be tried again where a service was away"""
+"""Retry-After of answers that a service does not answer"""
 
 
 def install(app: Flask) -> None:
     app.register_error_handler(CrochetError, problem)
     app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(Exception, unexpected)
-    app.before_request(check_form)
 
 
 # ── answers ─────────────────────────────────────────────────────────────────────────────────────
@@ -53,7 +49,12 @@ def problem(error: CrochetError) -> Response:
         level = logging.ERROR if error.code == "internal" else logging.WARNING
         log.log(level, "problem", extra={"code": error.code, "error": str(error)})
     headers = dict(_headers(error))
-    return answer(type(error), shown(error.code, str(error)), headers=headers)
+    found = None
+    if isinstance(error, InvalidRequest):
+        where, code = (str(error.context.get(*each)) for each in (("where", "/"), ("fault", "invalid")))
+        message = str(error.context.get("problem", error))
+        found = [Fault(where=_cut(where, _LONGEST), code=code, message=_cut(message, _LONGEST))]
+    return answer(type(error), shown(error.code, str(error)), faults=found, headers=headers)
 
 
 def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
@@ -64,6 +65,10 @@ def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
         yield "Retry-After", str(error.context.get("seconds", RETRY_SECONDS))
     if isinstance(error, MethodNotAllowed):
         yield "Allow", str(error.context.get("allowed", ""))
+
+
+LONGEST_DETAIL = 1000
+"""characters: a name that is repeated in it may be as long as an address"""
 
 
 def answer(
@@ -79,7 +84,7 @@ def answer(
         title=title(kind.code),
         status=kind.status,
         code=kind.code,
-        detail=detail.encode(errors="replace").decode(),
+        detail=_cut(detail, LONGEST_DETAIL),
         request_id=g.get("request_id"),
         errors=faults,
     )
@@ -88,34 +93,34 @@ def answer(
     return response
 
 
+def _cut(text: str, most: int) -> str:
+    """As valid Unicode, and no longer than that."""
+    return (text if len(text) <= most else text[: most - 1] + "…").encode(errors="replace").decode()
+
+
 def title(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
 def invalid(error: ValidationError) -> Response:
-    """What is wrong with a request's parameters or body, each fault by itself; no value is repeated."""
-    faults = [
-        Fault(where=f"/{'/'.join(map(str, each['loc']))}", code=each["type"], message=each["msg"])
-        for each in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
-    first = f"{faults[0].where.lstrip('/') or 'body'}: {faults[0].message}" if faults else "it is not valid"
-    return answer(InvalidRequest, str(InvalidRequest(problem=first)), faults=faults)
+    """The answer to parameters or a body that are not valid: flask-openapi's callback."""
+    found, more = faults(error), error.error_count() - MOST_FAULTS
+    first = f"{found[0].where} {found[0].message}" + (f"; {more} faults more are not listed" if more > 0 else "")
+    return answer(InvalidRequest, str(InvalidRequest(problem=first)), faults=found)
 
 
 def of_http(error: HTTPException) -> Response:
     """What Flask and Werkzeug raise: routes and methods that there are not, bodies that cannot be read."""
-    if error.response is not None:  # somebody has made the answer already
+    if error.response is not None:  # from `abort(response)`
         return current_app.make_response(error.response)
     if error.code is not None and error.code < http.HTTPStatus.BAD_REQUEST:
         return current_app.make_response(error.get_response())  # a redirect
     allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
-    limit = current_app.config.get("MAX_CONTENT_LENGTH")
     known: dict[int | None, Callable[[], CrochetError]] = {
         404: lambda: RouteUnknown(path=_path()),
         405: lambda: MethodNotAllowed(path=_path(), method=request.method, allowed=allowed),
         406: lambda: NotAcceptable(offered="application/json"),
-        413: lambda: RequestTooLarge(limit=limit),
-        415: lambda: WrongContentType(wanted="application/json", given=given()),
+        413: lambda: RequestTooLarge(limit=request.max_content_length),
     }
     if error.code is not None and error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         return unexpected(error)
@@ -124,7 +129,7 @@ def of_http(error: HTTPException) -> Response:
 
 
 def unexpected(error: Exception) -> Response:
-    """A bug: it is logged with its traceback, and whoever asks learns the request's id."""
+    """A bug: it is logged with its traceback; the client is told the request's id."""
     log.error("internal_error", exc_info=error)
     return answer(CrochetError, "Something went wrong; the log of the server says what, under this request id.")
 
@@ -133,75 +138,87 @@ def _path() -> str:
     return request.path[:200]
 
 
-def given() -> str:
-    """The type of the request's body, for people."""
-    return request.mimetype[:100] or "a body without Content-Type"
+# ── faults ──────────────────────────────────────────────────────────────────────────────────────
+
+MOST_FAULTS = 20
+_LONGEST = 200
+"""characters of a place, name or value that an answer repeats"""
+_MESSAGES: dict[str, str] = {
+    "extra_forbidden": "is unknown here",
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_unicode": "must be Unicode text, without half surrogate pairs",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number, in decimal digits",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "list_type": "must be a list",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} items",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+"""by pydantic's types of errors, which the answers have as codes"""
 
 
-# ── the form of requests ────────────────────────────────────────────────────────────────────────
-
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def check_form() -> None:
-    """Refuse what is no request at all: before its parts are validated, which takes no notice of most of it."""
-    if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
-        raise InvalidRequest(problem="a NUL character in the address")
-    view = current_app.view_functions.get(request.endpoint or "")
-    if view is None or request.method == "OPTIONS":
-        return
-    takes = _parts(view)
-    if request.method in ("POST", "PUT", "PATCH", "DELETE") and "body" in takes:
-        _check_json()
-    if request.args and "query" not in takes and request.path.startswith("/v1/"):
-        _refuse_parameters()
+def faults(error: ValidationError) -> list[Fault]:
+    """What is wrong with a request's parameters or body, MOST_FAULTS at the most. No value is repeated."""
+    model = getattr(parameters, error.title, parameters.Body)
+    part = "query" if issubclass(model, parameters.Query) else "header" if issubclass(model, parameters.Headers) else ""
+    body = None if part else request.get_json(silent=True)
+    found = []
+    for each in error.errors(include_input=False, include_url=False)[:MOST_FAULTS]:
+        where = "/".join((part, *map(str, each["loc"]))) if part else _pointer(each["loc"], body)
+        message = _message(each["type"], each.get("ctx", {}))
+        found.append(Fault(where=_cut(where, _LONGEST), code=each["type"], message=message))
+    return found
 
 
-@functools.lru_cache(maxsize=512)
-def _parts(view: Callable[..., Any]) -> frozenset[str]:
-    """Which parts of the request a route takes: `body` is JSON; a route that reads the request itself has none."""
-    return frozenset(inspect.signature(view).parameters)
+def _message(kind: str, context: dict[str, Any]) -> str:
+    if kind == "string_pattern_mismatch":
+        return parameters.IN_WORDS.get(context["pattern"], f"must match {context['pattern']}")
+    return _MESSAGES.get(kind, "is not valid").format(**context)
 
 
-def _refuse_parameters() -> None:
-    """As what a route with parameters does not know."""
-    try:
-        Nothing.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        abort(invalid(error))
+def _pointer(loc: tuple[int | str, ...], body: object) -> str:
+    """A JSON pointer (RFC 6901) to what there is in the body, or is missing in it.
+
+    The names that pydantic gives to the members of a union are left out.
+    """
+    parts: list[str] = []
+    at: Any = body
+    for part in loc:
+        try:
+            at = at[part]
+        except (KeyError, IndexError, TypeError):
+            if part is not loc[-1] or not isinstance(at, dict) or part in _KINDS_OF_CELLS:
+                continue
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+    return "/" + "/".join(parts)
 
 
-def _check_json() -> None:
-    if not request.is_json:
-        raise WrongContentType(wanted="application/json", given=given())
-    if b"\0" in request.get_data():  # in JSON there is none, but where it is in UTF-16 or UTF-32, which is not taken
-        raise MalformedRequest(reason="its body is not JSON in UTF-8")
-    try:
-        body = request.get_json()
-    except HTTPException as error:
-        if error.code != http.HTTPStatus.BAD_REQUEST:
-            raise
-        raise MalformedRequest(reason="its body is not JSON") from None
-    except RecursionError:
-        raise MalformedRequest(reason="its body is nested too deeply") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest(problem="the body must be an object")
-    if b"\\u0000" in request.get_data() and _NUL.search(request.get_data()):
-        raise InvalidRequest(problem="a NUL character in the body")
+_KINDS_OF_CELLS = ("word", "cells")
 
 
 # ── what problems there are ─────────────────────────────────────────────────────────────────────
 
 
 class Explained(BaseModel):
-    """An error in general; `says` has the names of what it would tell in braces."""
+    """An error in general: `says` is an example of its message."""
 
     code: str
     title: str
     status: int
     says: str
+    retry: Retry
+    """`later`: the same request may succeed later; `never`: not unless something changes"""
 
 
 def explained(kind: type[CrochetError]) -> Explained:
-    says = " ".join((inspect.getdoc(kind) or "").split())
-    return Explained(code=kind.code, title=title(kind.code), status=kind.status, says=says)
+    return Explained(code=kind.code, title=title(kind.code), status=kind.status, says=example(kind), retry=kind.retry)

@@ -26,8 +26,8 @@ def settings() -> Settings:
     return found
 
 
-def process() -> Process:
-    """Made once per worker process, on first use: so after the fork. Raises SettingMissing without a database.
+def current() -> Process:
+    """Opened once per server process, on first use: so after the fork. Raises SettingMissing without a database.
 
     It is also what `crochet_tasks.db.process.here()` answers until `close`: what accepts texts finds it there.
     """
@@ -49,7 +49,7 @@ def process() -> Process:
 
 
 def close(of: Flask) -> None:
-    """Stop what uses the process and close its pool, where `process` has opened it: at the end of its life."""
+    """Stop what uses the process and close its pool, where `current` has opened it: at the end of its life."""
     with _opening:
         stack: ExitStack | None = of.extensions.pop("crochet.opened", None)
         if stack is not None:

@@ -11,8 +11,7 @@ from typing import TypeVar
 from flask import current_app
 from sqlalchemy import Connection
 
-from api import process as context
-from api import security
+from api import process, security
 from api.streaming import Places
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
@@ -40,23 +39,23 @@ def once(name: str, make: Callable[[], T]) -> T:
 
 
 def desk() -> Desk:
-    process = context.process()
-    return once("crochet.desk", lambda: Desk(process))
+    held = process.current()
+    return once("crochet.desk", lambda: Desk(held))
 
 
 def catalog() -> Catalog:
-    process, secret = context.process(), cursor_secret()
-    return once("crochet.catalog", lambda: Catalog(process, secret))
+    held, secret = process.current(), cursor_secret()
+    return once("crochet.catalog", lambda: Catalog(held, secret))
 
 
 def warming() -> Warming:
-    process, reads = context.process(), catalog()
-    return once("crochet.warming", lambda: Warming(process, reads.warm))
+    held, reads = process.current(), catalog()
+    return once("crochet.warming", lambda: Warming(held, reads.warm))
 
 
 def watch() -> Watch:
-    process, most = context.process(), context.settings().api_listeners
-    return once("crochet.watch", lambda: Watch(process, most))
+    held, most = process.current(), process.settings().api_listeners
+    return once("crochet.watch", lambda: Watch(held, most))
 
 
 def exports() -> Places:
@@ -70,7 +69,7 @@ def statuses() -> Together[tuple[int, str], StatusNow]:
 
 def cursor_secret() -> bytes:
     """What seals cursors. All processes of a deployment have the same one, and no client can know it."""
-    settings = context.settings()
+    settings = process.settings()
     secret = settings.database_url or settings.jwt_secret
     return hashlib.sha256(b"cursors of " + (b"" if secret is None else secret.get_secret_value().encode())).digest()
 
@@ -78,5 +77,5 @@ def cursor_secret() -> bytes:
 @contextlib.contextmanager
 def shown(name: str) -> Iterator[tuple[Connection, Corpus]]:
     """A snapshot, and in it the caller's corpus of that name; raises CorpusUnknown."""
-    with context.process().database.snapshot() as connection:
+    with process.current().database.snapshot() as connection:
         yield connection, corpora.named(connection, name, security.caller().tenant)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, g, request
+from flask import Response, current_app, g, request
 from flask_openapi import OpenAPI
 from sqlalchemy import Connection
 
@@ -122,11 +122,6 @@ def install(app: OpenAPI) -> None:
     for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
         app.register_error_handler(kind, refused)
     app.before_request(identify)
-
-
-def install_admission(app: Flask) -> None:
-    """After the limits of requests, which count whom `identify` did not know by their address."""
-    app.before_request(admit)
 
 
 STRANGERS = 2
@@ -267,7 +262,7 @@ def _caller() -> Caller:
     claims = None if parts else tokens.read(process.settings(), given)
     familiar: Familiar = current_app.extensions["crochet.familiar"]
     try:
-        with familiar.turn(given), process.process().database.transaction() as connection:
+        with familiar.turn(given), process.current().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
         familiar.note(given, good=False)
@@ -328,7 +323,7 @@ def _check_signature(found: Caller) -> None:
     wanted = signing.signature(found.hash, request.method, _target(), date, request.get_data())
     if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
-    with process.process().database.transaction() as connection:
+    with process.current().database.transaction() as connection:
         new = access.sign(connection, bytes.fromhex(wanted), 2 * SIGNED_SECONDS)
     if not new:
         raise SignatureRefused(reason="this very request was made before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
@@ -11,7 +12,6 @@ from typing import Any
 from flask import current_app, g, request
 
 from api import process
-from api.networks import network
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry
 from crochet_tasks.errors import CrochetError
@@ -59,7 +59,7 @@ def note(error: CrochetError, claimed: str | None) -> None:
     if entry is None:
         return
     try:
-        with process.process().database.transaction() as connection:
+        with process.current().database.transaction() as connection:
             access.note(connection, entry)
     except CrochetError as away:
         about = {"what": entry.what, "key": key, "code": away.code, "error": str(away)}
@@ -85,3 +85,26 @@ def entry(what: str, details: dict[str, Any] | None = None) -> Entry:
 def _clean(details: dict[str, Any]) -> dict[str, Any]:
     """Postgres takes no NUL in JSON."""
     return {name: value.replace("\0", "?") if isinstance(value, str) else value for name, value in details.items()}
+
+
+# ── addresses ───────────────────────────────────────────────────────────────────────────────────
+
+OF_ONE_HOST = 64
+"""bits of an IPv6 address that it cannot choose: whoever has one has all of that network"""
+
+
+def network() -> str:
+    """The address of who asks; of IPv6 its /64."""
+    return network_of(request.remote_addr or "")
+
+
+def network_of(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a proxy's word, or a socket
+        return address[:100].replace("\0", "?")
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), OF_ONE_HOST), strict=False))

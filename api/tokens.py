@@ -1,4 +1,4 @@
-"""Access tokens: got for a key, renewed, given back."""
+"""Access tokens: issued for a key, refreshed, ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import uuid
 
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
-from pydantic import BaseModel, ConfigDict, Field
 
-from api import process, security, security_log
-from api import responses as answers
-from api.openapi import problems as documented
+from api import process, responses, security, security_log
+from api.openapi import errors
+from api.parameters import Exchange, Refresh
 from api.responses import Answered
 from crochet_tasks.access import tokens
-from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import access
 from crochet_tasks.errors import KeyNeeded, TokensOff, Unauthorized
 from crochet_tasks.schemas.reports import Tokens
@@ -21,25 +19,9 @@ from crochet_tasks.schemas.reports import Tokens
 api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
 
 
-class Exchange(BaseModel):
-    """What a token is wanted for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    scopes: list[Scope] | None = Field(
-        default=None, min_length=1, max_length=3, description="those of the key, or fewer", examples=[["read"]]
-    )
-
-
-class Refresh(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    refresh_token: str = Field(max_length=200, json_schema_extra={"pattern": "^crr_[A-Za-z0-9_-]{43}$"})
-
-
 @api.post(
     "",
-    responses={201: Tokens, **documented(KeyNeeded, TokensOff, of_corpus=False)},
+    responses={201: Tokens, **errors(KeyNeeded, TokensOff, of_corpus=False)},
     security=security.NEEDS_KEY,
     operation_id="createTokens",
 )
@@ -53,29 +35,32 @@ def create(body: Exchange) -> Answered:
     if caller.session is not None or not caller.hash:
         raise KeyNeeded
     deed = security_log.seldom("session.begun", caller.key, {})
-    with process.process().database.transaction() as connection:
+    with process.current().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if key is None:
             raise Unauthorized(reason="there is no such key")
         made = tokens.exchange(connection, process.settings(), key, body.scopes, deed)
-    return answers.json(made, 201)
+    return responses.json(made, 201)
 
 
-@api.post("/refresh", responses={200: Tokens, **documented(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
+@api.post("/refresh", responses={200: Tokens, **errors(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
 def refresh(body: Refresh) -> Answered:
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
     asked = security_log.entry("session")
-    return answers.json(tokens.refresh(process.process().database, process.settings(), body.refresh_token, asked))
+    return responses.json(tokens.refresh(process.current().database, process.settings(), body.refresh_token, asked))
 
 
 @api.delete(
-    "", responses={204: None, **documented(of_corpus=False)}, security=security.NEEDS_KEY, operation_id="deleteTokens"
+    "",
+    responses={204: None, **errors(of_corpus=False)},
+    security=security.NEEDS_KEY,
+    operation_id="deleteTokens",
 )
 @security.requires("read")
 def delete() -> Answered:
     """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
     caller = security.caller()
-    with process.process().database.transaction() as connection:
+    with process.current().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if caller.session is not None:
             ended = access.end_sessions(connection, number=uuid.UUID(caller.session))

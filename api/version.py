@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from flask_openapi import APIBlueprint, Tag
 
-from api import etags, resources, security
-from api import process as context
-from api import responses as answers
-from api.openapi import NOT_MODIFIED, problems
-from api.parameters import OfCorpus, PhrasesWanted, WaitingWanted, WordsWanted
+from api import process, resources, responses, security
+from api.openapi import NOT_MODIFIED, errors
+from api.parameters import OfCorpus, PhrasesQuery, WaitingQuery, WordsQuery
 from api.responses import Answered
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
@@ -31,43 +29,45 @@ api = APIBlueprint(
 )
 
 
-@api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **problems()}, operation_id="getVersion")
+@api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **errors()}, operation_id="getVersion")
 @security.requires("read")
 def version(path: OfCorpus) -> Answered:
     """How many texts are versions. Fast: to be asked often."""
-    with context.process().database.transaction() as connection:
+    with process.current().database.transaction() as connection:
         corpus = corpora.named(connection, path.corpus, security.caller().tenant)
     now = VersionNow(corpus=path.corpus, version=corpus.version)
-    return etags.answer(now, corpus.version, _tag(corpus.id, corpus.version))
+    return responses.tagged(now, corpus.version, _tag(corpus.id, corpus.version))
 
 
 @api.get(
-    "/vocabulary", responses={200: Vocabulary, **NOT_MODIFIED, **problems(InvalidCursor)}, operation_id="listWords"
+    "/vocabulary",
+    responses={200: Vocabulary, **NOT_MODIFIED, **errors(InvalidCursor)},
+    operation_id="listWords",
 )
 @security.requires("read")
-def vocabulary(path: OfCorpus, query: WordsWanted) -> Answered:
+def vocabulary(path: OfCorpus, query: WordsQuery) -> Answered:
     """The words, in the order of their code points; `born` is the version that brought them."""
     with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
-        if known := etags.unchanged(tag, corpus.version):
+        if known := responses.unchanged(tag, corpus.version):
             return known
         found = resources.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
     words = [WordSeen(**each._asdict()) for each in found.words]
     body = Vocabulary(version=corpus.version, words=words, next_cursor=found.next_cursor)
-    return etags.answer(body, corpus.version, tag)
+    return responses.tagged(body, corpus.version, tag)
 
 
 @api.get(
     "/phrases",
-    responses={200: PhrasePage, **NOT_MODIFIED, **problems(InvalidCursor, PhraseUnknown)},
+    responses={200: PhrasePage, **NOT_MODIFIED, **errors(InvalidCursor, PhraseUnknown)},
     operation_id="listPhrases",
 )
 @security.requires("read")
-def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
+def phrases(path: OfCorpus, query: PhrasesQuery) -> Answered:
     """The phrases that are one word longer than `prefix`; without it, those of one word."""
     with resources.shown(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
-        if known := etags.unchanged(tag, corpus.version):
+        if known := responses.unchanged(tag, corpus.version):
             return known
         found = resources.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
     body = PhrasePage(
@@ -77,14 +77,16 @@ def phrases(path: OfCorpus, query: PhrasesWanted) -> Answered:
         phrases=[PhraseSeen(**{**each._asdict(), "words": list(each.words)}) for each in found.phrases],
         next_cursor=found.next_cursor,
     )
-    return etags.answer(body, corpus.version, tag)
+    return responses.tagged(body, corpus.version, tag)
 
 
 @api.get(
-    "/remediations", responses={200: WaitingOn, **NOT_MODIFIED, **problems(PhraseUnknown)}, operation_id="listWaiting"
+    "/remediations",
+    responses={200: WaitingOn, **NOT_MODIFIED, **errors(PhraseUnknown)},
+    operation_id="listWaiting",
 )
 @security.requires("read")
-def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
+def remediations(path: OfCorpus, query: WaitingQuery) -> Answered:
     """What waits on a phrase: the batches of orthos that are searched again when it gets a continuation."""
     with resources.shown(path.corpus) as (connection, corpus):
         found = resources.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
@@ -92,11 +94,11 @@ def remediations(path: OfCorpus, query: WaitingWanted) -> Answered:
         version=corpus.version,
         phrase=list(found.phrase),
         born=found.born,
-        shapes=[answers.shape_line(each) for each in found.shapes],
+        shapes=found.shapes,
         batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
         more=found.more,
     )
-    return etags.answer(body, corpus.version)
+    return responses.tagged(body, corpus.version)
 
 
 def _tag(corpus: int, version: int) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
-from api import etags, process, resources, security, security_log
-from api import responses as answers
-from api.openapi import NOT_MODIFIED, problems
-from api.parameters import OfCorpus, OfWork, WorkWanted
+from api import process, resources, responses, security, security_log
+from api.openapi import NOT_MODIFIED, errors
+from api.parameters import OfCorpus, OfWork, WorkQuery
 from api.responses import Answered
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
@@ -17,6 +16,7 @@ from crochet_tasks.operate import inspection, tenant_work
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
 from crochet_tasks.schemas.reports import WorkLine
+from crochet_tasks.schemas.statistics import StatisticsNow
 
 api = APIBlueprint(
     "work",
@@ -27,9 +27,9 @@ api = APIBlueprint(
 )
 
 
-@api.get("/work", responses={200: WorkSeenList, **NOT_MODIFIED, **problems()}, operation_id="listWork")
+@api.get("/work", responses={200: WorkSeenList, **NOT_MODIFIED, **errors()}, operation_id="listWork")
 @security.requires("read")
-def every(path: OfCorpus, query: WorkWanted) -> Answered:
+def every(path: OfCorpus, query: WorkQuery) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
     with resources.shown(path.corpus) as (connection, corpus):
         found, uncounted = inspection.of_corpus(
@@ -37,12 +37,12 @@ def every(path: OfCorpus, query: WorkWanted) -> Answered:
         )
     work = [_line(line) for line in found.work]
     seen = WorkSeenList(version=corpus.version, work=work, more=found.more, at_least=uncounted)
-    return etags.answer(seen, corpus.version)
+    return responses.tagged(seen, corpus.version)
 
 
 @api.post(
     "/work/<work>/retry",
-    responses={200: WorkChangedList, **problems(NotFound, WorkNotFailed)},
+    responses={200: WorkChangedList, **errors(NotFound, WorkNotFailed)},
     operation_id="retryWork",
 )
 @security.requires("admin")
@@ -53,7 +53,7 @@ def retry(path: OfWork) -> Answered:
 
 @api.post(
     "/work/<work>/cancel",
-    responses={200: WorkChangedList, **problems(NotFound, TextStarted, WorkNotCancellable)},
+    responses={200: WorkChangedList, **errors(NotFound, TextStarted, WorkNotCancellable)},
     operation_id="cancelWork",
 )
 @security.requires("admin")
@@ -64,16 +64,16 @@ def cancel(path: OfWork) -> Answered:
 
 def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
     deed = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
-    changed = change(process.process(), security.caller().tenant, path.corpus, path.work, deed)
-    return answers.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
+    changed = change(process.current(), security.caller().tenant, path.corpus, path.work, deed)
+    return responses.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
 
 
-@api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **problems()}, operation_id="getStatus")
+@api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **errors()}, operation_id="getStatus")
 @security.requires("read")
 def status(path: OfCorpus) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
     now = resources.statuses().ask((security.caller().tenant, path.corpus), lambda: _status(path.corpus))
-    return etags.answer(now, now.version)
+    return responses.tagged(now, now.version)
 
 
 def _status(name: str) -> StatusNow:
@@ -87,3 +87,21 @@ def _status(name: str) -> StatusNow:
 def _line(line: WorkLine) -> WorkSeen:
     values = line.model_dump(exclude={"corpus", "error"})
     return WorkSeen(**values, error=None if line.error is None else admission.told(line.error))
+
+
+# ── all corpora ─────────────────────────────────────────────────────────────────────────────────
+
+of_tenant = APIBlueprint(
+    "statistics", __name__, url_prefix="/v1/status", abp_tags=[Tag(name="work")], abp_security=security.NEEDS_KEY
+)
+
+
+@of_tenant.get("", responses={200: StatisticsNow, **errors(of_corpus=False)}, operation_id="getStatistics")
+@security.requires("read")
+def everything() -> Answered:
+    """All corpora together: what there is to do, how fast it goes, what goes wrong, and how much time is left.
+
+    As the database has it: every server answers the same. What is unknown is null.
+    """
+    found = statistics.everything(process.current(), statistics.for_tenants, security.caller().tenant)
+    return responses.json(found, headers={"Cache-Control": "no-store"})

@@ -42,7 +42,7 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
     with process.database.snapshot() as connection:
         catalog = Catalog(process, b"bench")
         now = corpora.numbered(connection, corpus.id)
-        largest = max(catalog.shapes(connection, now), key=lambda count: count.orthos).sides
+        largest = tuple(max(catalog.shapes(connection, now), key=lambda count: count.orthos).shape)
         some = catalog.page(connection, now, shape=largest, limit=1000).orthos
         words = sorted({word for ortho in some for word in ortho.words})
         everyday = catalog.by_id(connection, now, some[0].id)

@@ -1,9 +1,13 @@
-"""Addresses of this machine: what a service listens on, whether only this machine reaches it, and how it is written."""
+"""Addresses: what a service listens on, and the URLs of the servers that it connects to."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from crochet_tasks.errors import InvalidSetting
 
@@ -30,3 +34,119 @@ def is_loopback(host: str) -> bool:
 def host_port(host: str, port: int) -> str:
     """Write host and port as in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ── addresses with logins ───────────────────────────────────────────────────────────────────────
+# Their errors are shown, so no message repeats a part of an address that may belong to a password.
+
+ENCODE = "in user and password write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23, % as %25"
+_POSTGRES = "must be a Postgres address such as postgresql://user:password@host:5432/database"
+_SET_BY_US = {
+    "statement_timeout": "set CROCHET_STATEMENT_TIMEOUT",
+    "lock_timeout": "set CROCHET_LOCK_TIMEOUT",
+    "idle_in_transaction_session_timeout": "it follows CROCHET_STATEMENT_TIMEOUT",
+    "timezone": "it is always UTC",
+    "jit": "it is always off",
+    "client_encoding": "it is always UTF8",
+}
+"""server parameters that `options` may not set, because the program does, and what to do instead"""
+
+
+def postgres_parameters(url: str) -> dict[str, str]:
+    """Return libpq's connection parameters of a Postgres URL, as psql and SQLAlchemy write them.
+
+    Every parameter is kept or refused. Raises ValueError with what is wrong.
+    """
+    scheme, _, rest = url.partition("://")
+    if not re.fullmatch(r"(postgresql|postgres)(\+\w+)?", scheme) or not rest.strip():
+        raise ValueError(_POSTGRES)
+    found: dict[str, str] = {}
+    login = re.fullmatch(r"([^:/?@]*)(?::([^@]*))?@(.*)", rest, re.DOTALL)
+    if login is not None:
+        if re.match(r"\d*(/[^?]*)?\?\w+=", login[2] or ""):  # host:port/database?name=a@b, or a password like that?
+            raise ValueError(f"{_POSTGRES}; {ENCODE}")
+        found = {"user": login[1], "password": login[2] or ""}
+        rest = login[3]
+    location, _, query = rest.partition("?")
+    if "@" in location or "#" in location:
+        raise ValueError(f"{_POSTGRES}; {ENCODE}")
+    hosts, _, found["dbname"] = location.partition("/")
+    found["host"], found["port"] = _hosts(hosts.split(","))
+    found = {name: unquote(value) for name, value in found.items() if value}
+    return _checked({**found, **_query(query)})
+
+
+def _hosts(hosts: Sequence[str]) -> tuple[str, str]:
+    """Take `host:port` pairs apart into libpq's two lists; an IPv6 address loses its brackets."""
+    pairs = [re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::(.*))?", host, re.DOTALL) for host in hosts]
+    if not all(pairs) or not all(
+        (pair[3] or "1").isdecimal() and 0 < int(pair[3] or "1") < 65_536 for pair in pairs if pair
+    ):
+        raise ValueError(f"the port must be a number, an IPv6 address stands in brackets, and {ENCODE}")
+    ports = [pair[3] or "" for pair in pairs if pair]
+    return ",".join(pair[1] or pair[2] for pair in pairs if pair), ",".join(ports) if any(ports) else ""
+
+
+def _query(query: str) -> dict[str, str]:
+    """Return the parameters behind the `?`, all of which libpq knows."""
+    if not query:
+        return {}
+    from psycopg import pq
+
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    found: dict[str, list[str]] = {}
+    for pair in query.split("&"):
+        name, equals, value = (unquote_plus(part) for part in pair.partition("="))
+        if not equals or name not in known:
+            word = name if re.fullmatch(r"[A-Za-z_]{1,40}", name) and "@" not in query else "it"
+            hint = "options=-csearch_path%3DNAME chooses a schema" if name == "schema" else ENCODE
+            raise ValueError(f"behind the ? stands a parameter that Postgres does not know ({word}): remove it; {hint}")
+        found.setdefault(name, []).append(value)
+    if len(found.get("host", [])) > 1:  # SQLAlchemy's way: host=a:5432&host=b:5432
+        host, port = _hosts(found["host"])
+        found |= {"host": [host], "port": [port, *found.get("port", [])] if port else found.get("port", [])}
+    for name, values in found.items():
+        if len(values) > 1:
+            raise ValueError(f"the parameter {name} is given twice")
+    return {name: values[0] for name, values in found.items() if values}
+
+
+def _checked(found: dict[str, str]) -> dict[str, str]:
+    """Refuse what contradicts what the program sets itself."""
+    if found.get("client_encoding", "UTF8").upper() not in ("UTF8", "UTF-8"):
+        raise ValueError("client_encoding is always UTF8: remove it")
+    for name in re.findall(r"(?:-c\s*|--)([\w-]+)\s*=", found.get("options", "")):
+        if (advice := _SET_BY_US.get(name.replace("-", "_").lower())) is not None:
+            raise ValueError(f"options may not set {name}: {advice}")
+    return found
+
+
+def is_private_server(parameters: Mapping[str, str]) -> bool:
+    """Whether these lead to the private server of a state folder: its socket lies in its data folder."""
+    host = parameters.get("host", "")
+    return host.startswith("/") and Path(host).resolve().parts[-2:] == PRIVATE_FOLDER
+
+
+PRIVATE_FOLDER = ("postgres", "data")
+"""in a state folder: where the private server keeps its data and its socket"""
+
+
+def check_address(url: str, schemes: Sequence[str], parameters: Collection[str], example: str) -> None:
+    """Raise ValueError unless the URL is one address with one of the schemes and, but for sockets, a host.
+
+    `parameters`: the names that may stand behind the `?`.
+    """
+    problem = f"must be an address such as {example}"
+    if url.count("://") > 1:
+        raise ValueError(f"{problem}: one, not several")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in schemes and (parts.scheme == "unix" or bool(parts.hostname)) and (parts.port or 1) > 0
+    except ValueError:  # a port that is none
+        raise ValueError(f"{problem}; {ENCODE}") from None
+    if not whole or parts.fragment or "@" in parts.path + parts.query:
+        raise ValueError(f"{problem}; {ENCODE}")
+    unknown = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
+    if not set(unknown) <= set(parameters):
+        allowed = ", ".join(sorted(parameters)) or "none"
+        raise ValueError(f"it has a parameter behind the ? that is not used here (allowed: {allowed})")

@@ -1,18 +1,23 @@
-"""The one retry policy: which errors are tried again, how long the pauses are, and when it is given up."""
+"""The one retry policy: what is tried again, how long the pauses are, when it is given up; and a circuit breaker."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from crochet_tasks.errors import Retry, Unavailable, retry_class
+from crochet_tasks.errors import CrochetError, DatabaseLoginFailed, Retry, Unavailable, retry_class
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -83,12 +88,15 @@ def _error(state: RetryCallState) -> BaseException:
 
 
 def wait_for(step: Callable[[], T], seconds: float, say: Callable[[str], None]) -> T:
-    """Call `step` until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
+    """Call `step`, at start, until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
 
     def announce(error: BaseException, pause: float, left: float) -> None:
         say(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
 
-    return Policy(seconds=seconds).call(step, announce)
+    # A worker tries again while a password is corrected; a command or service that starts says at once what is wrong.
+    return Policy(seconds=seconds).call(
+        step, announce, retry_if=lambda error: temporary(error) and not isinstance(error, DatabaseLoginFailed)
+    )
 
 
 class Outage:
@@ -112,3 +120,52 @@ class Outage:
             self._ongoing = True
         else:
             self._ongoing = False
+
+
+class Breaker:
+    """A circuit breaker: after `failures` in a row calls fail at once, and one in `seconds` is let through to try.
+
+    It holds no lock during a call: those of other threads go on meanwhile (docs/adr/0018).
+    """
+
+    def __init__(
+        self,
+        service: str,
+        refusal: Callable[[str], CrochetError],
+        seconds: float,
+        failures: int = 1,
+        level: int = logging.WARNING,
+    ) -> None:
+        """`refusal` makes the error from the last failure; the outage of `service` is logged at `level`."""
+        self._service, self._refusal = service, refusal
+        self._seconds, self._most, self._level = seconds, failures, level
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._next_try = 0.0
+        self.problem: str | None = None
+        """the last failure; None while the breaker is closed"""
+
+    def check(self) -> None:
+        """Raise the refusal while the breaker is open, unless it is time for a try."""
+        with self._lock:
+            problem, now = self.problem, time.monotonic()
+            if problem is None:
+                return
+            if now < self._next_try:
+                raise self._refusal(problem)
+            self._next_try = now + self._seconds  # if this try hangs, another one is made by then
+
+    def failed(self, problem: str) -> None:
+        with self._lock:
+            self._failures += 1
+            if self._failures < self._most:
+                return
+            if self.problem is None:
+                log.log(self._level, "service_away", extra={"what": self._service, "error": problem})
+            self.problem, self._next_try = problem, time.monotonic() + self._seconds
+
+    def succeeded(self) -> None:
+        with self._lock:
+            was_open, self.problem, self._failures = self.problem is not None, None, 0
+        if was_open:
+            log.info("service_back", extra={"what": self._service})

@@ -1,4 +1,4 @@
-"""Does requirements.lock satisfy pyproject.toml? Needs no network; `make lock` mends what it finds."""
+"""Check that requirements.lock satisfies pyproject.toml. Needs no network; `make lock` fixes what it reports."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 DIRECT = "crochet-tasks (pyproject.toml)"
 
 
-def asked() -> dict[str, Requirement]:
+def required() -> dict[str, Requirement]:
     """Every requirement of the project and of its extras, by canonical name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
@@ -33,14 +33,14 @@ def problems(lock: str) -> list[str]:
             found.append(f"{pin[1]} has no hash")
         if DIRECT in entry:
             direct[canonicalize_name(pin[1])] = pin[2]
-    requirements = asked()
+    requirements = required()
     for name, requirement in requirements.items():
         if name not in direct:
-            found.append(f"{name} is asked for and not locked")
+            found.append(f"{name} is required and not locked")
         elif not requirement.specifier.contains(direct[name], prereleases=True):
-            found.append(f"{name} is locked at {direct[name]}, asked for is {requirement.specifier}")
-    found += [f"{name} is locked and no longer asked for" for name in direct.keys() - requirements.keys()]
-    found += [f"names a place of its own: {line}" for line in lock.splitlines() if re.search(r"://|^-|file:", line)]
+            found.append(f"{name} is locked at {direct[name]}, required is {requirement.specifier}")
+    found += [f"{name} is locked and no longer required" for name in direct.keys() - requirements.keys()]
+    found += [f"names a location: {line}" for line in lock.splitlines() if re.search(r"://|^-|file:", line)]
     return found
 
 

@@ -1,6 +1,6 @@
-"""Writes the dashboards for Grafana, deploy/observability/grafana/dashboards/*.json. `--check` only says which differ.
+"""Generates Grafana's dashboards, deploy/observability/grafana/dashboards/*.json. `--check` only lists differing ones.
 
-What is shown stands here; the files are what Grafana reads. Every metric is in docs/metrics.md.
+This file defines the dashboards; Grafana reads the generated files. docs/metrics.md describes every metric.
 """
 
 from __future__ import annotations

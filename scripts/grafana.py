@@ -1,4 +1,4 @@
-"""Dashboards: what they are made of, the queries that they are full of, and how Grafana reads them."""
+"""Building blocks of dashboards, their queries, and the JSON that Grafana reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 COLUMNS = 24
-"""of Grafana's grid"""
+"""columns of Grafana's grid"""
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 RATE = "[$__rate_interval]"
 
@@ -41,17 +41,17 @@ class Dashboard(NamedTuple):
 
 
 def rate(metric: str, *by: str, where: str = "") -> Query:
-    """How often something happens in a second, by these labels."""
+    """Events per second, by these labels."""
     return Query(f"sum{_by(by)} (rate({metric}{where}{RATE}))", _legend(by) or "all")
 
 
 def most(metric: str, *by: str, where: str = "") -> Query:
-    """What relays have counted: each counts everything."""
+    """A gauge of the relays: each relay counts everything, so the maximum is taken."""
     return Query(f"max{_by(by)} ({metric}{where})", _legend(by) or "all")
 
 
 def counted(metric: str, *by: str) -> Query:
-    """The same, added up over the labels that are not named."""
+    """The same, summed over the other labels."""
     return Query(f"sum{_by(by)} (max without (instance) ({metric}))", _legend(by) or "all")
 
 
@@ -86,7 +86,7 @@ def number(title: str, query: Query, unit: str = "short", says: str = "") -> Pan
     return Panel(title, [query], unit, "stat", 4, says)
 
 
-# ── as Grafana reads them ───────────────────────────────────────────────────────────────────────
+# ── JSON for Grafana ─────────────────────────────────────────────────────────────────────────────
 
 HEIGHTS = {"row": 1, "stat": 4, "timeseries": 8, "bargauge": 8}
 
@@ -118,7 +118,7 @@ def rendered(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def _placed(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
-    """Rows one below the other; in a row panels from left to right, and on where there is room."""
+    """Lay out rows from top to bottom, and the panels of a row from left to right, wrapping at the edge."""
     made, y = 0, 0
     for row in dashboard.rows:
         made += 1

@@ -28,12 +28,13 @@ from sqlalchemy import make_url
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
-from crochet_tasks.settings import Settings
+from crochet_tasks.settings import Settings, remember
 from tests.support import services
 from tests.support.server import Missing, Server, give_up
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
+remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of whoever runs the tests
 POOLED = 3
 """connections that PgBouncer has to a database: fewer than its clients"""
 

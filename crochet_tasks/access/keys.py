@@ -151,7 +151,7 @@ def _good(connection: Connection, name: str) -> tuple[KeyRow, str]:
         raise KeyUnknown(key=prefix if len(prefix) <= 10 else "...")  # it may be a secret in the wrong place
     if row.state != "good":
         raise KeyEnded(key=prefix, state=row.state)
-    return row, next(of for other, of in access.every_key(connection, row.tenant) if other.id == row.id)
+    return row, access.tenant_name(connection, row.tenant)
 
 
 def _line(row: KeyRow, tenant: str) -> KeyLine:

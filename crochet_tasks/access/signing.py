@@ -8,7 +8,8 @@ import re
 
 DATE_HEADER, SIGNATURE_HEADER = "X-Crochet-Date", "X-Crochet-Signature"
 
-_KEY = re.compile(r"crk_([a-z2-7]{10})_([A-Za-z0-9_-]{43})")
+PREFIX = re.compile("[a-z2-7]{10}")
+_KEY = re.compile(rf"crk_({PREFIX.pattern})_([A-Za-z0-9_-]{{43}})")
 
 
 def split(key: str) -> tuple[str, bytes] | None:

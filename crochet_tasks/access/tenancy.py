@@ -18,8 +18,6 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
 
-ANY = "*"
-
 
 class Settled(NamedTuple):
     """What can be changed of a corpus."""
@@ -62,18 +60,18 @@ def change(
     process: Process,
     tenant: int,
     name: str,
-    given: Collection[str],
+    given: Collection[str] | None,
     wanted: dict[str, Any],
     deed: Entry | None = None,
 ) -> Corpus:
-    """The corpus with some of Settled changed. `given` are the tags it may be at (or ANY).
+    """The corpus with some of Settled changed. `given` are the ETags it may have, None: any.
 
     Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName. A budget that is raised lets searches go on.
     """
     try:
         with process.database.transaction() as connection:
             corpus = corpora.named(connection, name, tenant, lock=True)
-            if tag(corpus) not in given and ANY not in given:
+            if given is not None and tag(corpus) not in given:
                 raise PreconditionFailed(current=tag(corpus), given=", ".join(given))
             after = Settled(corpus.name, corpus.description, corpus.budget)._replace(**wanted)
             corpora.check_name(after.name)

@@ -17,7 +17,7 @@ import jwt
 from sqlalchemy import Connection
 
 from crochet_tasks.access.keys import SCOPES, Scope, included
-from crochet_tasks.access.signing import hashed
+from crochet_tasks.access.signing import PREFIX, hashed
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
@@ -111,11 +111,14 @@ def read(settings: Settings, token: str) -> Claims:
             issuer=ISSUER,
             options={"require": ["exp", "iat", "aud", "iss", "sub", "sid"]},
         )
-        return Claims(str(claims["sub"]), uuid.UUID(str(claims["sid"])))
+        found = Claims(str(claims["sub"]), uuid.UUID(str(claims["sid"])))
     except jwt.ExpiredSignatureError:
         raise Unauthorized(reason="the access token has expired") from None
     except (jwt.InvalidTokenError, ValueError):
-        raise Unauthorized(reason="that is neither an API key nor an access token of this server") from None
+        found = None
+    if found is None or not PREFIX.fullmatch(found.key):
+        raise Unauthorized(reason="that is neither an API key nor an access token of this server")
+    return found
 
 
 def _secret(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`crochet ingest`: accept texts, leave the work to the deployment, and wait for it if that is wanted."""
+"""`crochet ingest`: accept texts, leave the work to the deployment, and with --wait wait for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from crochet_tasks.terminal.drawing import Meter, console
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
-Say = Callable[[str], None]
+Note = Callable[[str], None]
+"""writes a line beside the output"""
 
 
 class Accepted(NamedTuple):
@@ -48,26 +49,26 @@ class Accepted(NamedTuple):
 
 
 def read(files: Iterable[str], corpus: str, limits: dict[str, int], settings: Settings) -> list[Input]:
-    """Read and check all that was asked for, before anything is made of it; raises what is wrong with it."""
+    """Read and check the whole request before anything is written; raises what is wrong with it."""
     corpora.checked(Limits(**limits))
     corpora.check_name(corpus)
     return inputs.read(files, settings.max_text_bytes)
 
 
-def accept(corpus: Corpus, given: Iterable[Input], said: Say) -> list[Accepted]:
-    """Accept texts, each in its transaction: cut short, it may be called with all of them again."""
+def accept(corpus: Corpus, inputs: Iterable[Input], note: Note) -> list[Accepted]:
+    """Accept texts, each in its transaction: interrupted, it may be called with all of them again."""
     accepted = []
-    for source, body in given:
+    for source, body in inputs:
         text, new = admission.accept(corpus, source, body)
         if not new:
             known = "" if text.title == source else f", as '{text.title}'"
-            said(f"{source}: corpus '{corpus.name}' has this text already{known}")
+            note(f"{source}: corpus '{corpus.name}' has this text already{known}")
         accepted.append(Accepted(source, text, new))
     return accepted
 
 
 def failure(connection: Connection, corpus: Corpus, sources: dict[int, str]) -> CrochetError | None:
-    """What to report of these texts or of the corpus' work, if some failed."""
+    """The error to report where some of these texts, or of the corpus' work, failed."""
     lost = [row for row in texts.all_of(connection, corpus.id) if row.id in sources and row.state == "failed"]
     if lost:
         return TextFailed(source=sources[lost[0].id], reason=reason(lost[0].error, len(lost) - 1))
@@ -76,16 +77,16 @@ def failure(connection: Connection, corpus: Corpus, sources: dict[int, str]) -> 
 
 
 def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
-    """What is said of a text or work that failed, and of how many others."""
-    said = "no reason was noted" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
-    return said + (f"; so could {others} others not" if others else "")
+    """The first line of the error of a text or work that failed, and how many others failed."""
+    why = "no reason was recorded" if error is None else " ".join(error["message"].split("\n", 1)[0].split())
+    return why + (f"; so could {others} others not" if others else "")
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Request(NamedTuple):
-    """What was asked for; `limits` holds only those that were given."""
+    """The command's arguments; `limits` holds only those that were given."""
 
     files: list[str]
     corpus: str
@@ -93,50 +94,50 @@ class Request(NamedTuple):
     wait: bool
 
 
-class Handed(NamedTuple):
-    """How it ended. `signal` is the one that ended the waiting; `error` says what failed meanwhile."""
+class Ingested(NamedTuple):
+    """The outcome. `signal` ended the waiting; `error` is what failed meanwhile."""
 
     report: IngestReport
     signal: int | None
     error: CrochetError | None
 
 
-def hand_in(settings: Settings, request: Request, said: Say) -> Handed:
+def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
     """Accept the texts, all of them or none, and publish their work; none of it is done in this process.
 
-    Raises SettingMissing, what is wrong with the request, and what the database says.
+    Raises SettingMissing, what is wrong with the request, and the database's errors.
     """
     if settings.database_url is None:
         raise SettingMissing(
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
         )
-    given = read(request.files, request.corpus, request.limits, settings)
+    inputs = read(request.files, request.corpus, request.limits, settings)
     with telemetry.told("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
                 corpus = corpora.obtain(connection, request.corpus, request.limits)
-            accepted = accept(corpus, given, said)
-        published = publish(corpus.id, said)
+            accepted = accept(corpus, inputs, note)
+        published = publish(corpus.id, note)
         numbers = [each.text.id for each in accepted]
-        ended = wait(lambda show: until_done(process, corpus.id, numbers, show, said), said) if request.wait else None
+        ended = wait(lambda show: until_done(process, corpus.id, numbers, show, note), note) if request.wait else None
         with process.database.snapshot() as connection:
             report = _report(connection, corpus, accepted, published=published, ended=ended)
             error = failure(connection, corpus, {each.text.id: each.source for each in accepted}) if ended else None
-    return Handed(report, None if ended is None else ended.signal, error)
+    return Ingested(report, None if ended is None else ended.signal, error)
 
 
-def publish(corpus: int | None, said: Say) -> bool:
-    """Publish what there is to publish, of one corpus or of any; whether the broker took it.
+def publish(corpus: int | None, note: Note) -> bool:
+    """Publish the ready work, of one corpus or of any; whether the broker confirmed it.
 
-    Where it did not, that is said and no error: the relay publishes it later. Nothing is done in this process.
+    Where it did not, that is noted and no error: the relay publishes it later. No task runs in this process.
     """
     if app.conf.task_always_eager:  # without a broker publishing is doing
-        said("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
+        note("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
         return False
     try:
         work.publish_all(corpus)
     except Unavailable as error:
-        said(f"{error}; the relay publishes the work later")
+        note(f"{error}; the relay publishes the work later")
         return False
     return True
 
@@ -157,18 +158,18 @@ def _report(
 
 
 def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
-    seen = pipeline.looked(connection, corpus.id)
+    now = pipeline.looked(connection, corpus.id)
     failed, _ = attempts.failures(connection, corpus.id)
     dropped = operators.dropped(connection, corpus.id)
     return Waited(
-        version=seen.version,
-        total=seen.total,
-        open_work=seen.work.open,
+        version=now.version,
+        total=now.total,
+        open_work=now.work.open,
         failed_work=failed,
         dropped_work=dropped,
         seconds=round(ended.seconds, 3),
         ended=ended.how,
-        closed=not (seen.work.open or failed or dropped),
+        closed=not (now.work.open or failed or dropped),
     )
 
 
@@ -186,8 +187,8 @@ class Ended(NamedTuple):
 Show = Callable[[Progress], None]
 
 
-def wait(until: Callable[[Show], None], said: Say) -> Ended:
-    """Wait, with progress, until that returns; Ctrl-C and SIGTERM end the waiting and nothing else."""
+def wait(until: Callable[[Show], None], note: Note) -> Ended:
+    """Run `until` with progress until it returns; Ctrl-C and SIGTERM end the waiting and nothing else."""
     began = time.monotonic()
     number: int | None = None
     try:
@@ -195,45 +196,45 @@ def wait(until: Callable[[Show], None], said: Say) -> Ended:
             until(meter.show)
     except KeyboardInterrupt:
         number = int(signal.SIGINT)
-    except SystemExit as asked:  # SIGTERM, as the command line takes it
-        number = int(asked.code or 0) - 128
+    except SystemExit as stop:  # SIGTERM, as the command line takes it
+        number = int(stop.code or 0) - 128
     if number is not None:
-        said("stopped waiting; the work goes on")
+        note("stopped waiting; the work goes on")
     return Ended("done" if number is None else "stopped", number, time.monotonic() - began)
 
 
-def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, said: Say) -> None:
-    """Return when these texts are versions or given up, and no work of the corpus is open that can be done."""
+def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, note: Note) -> None:
+    """Return when these texts are versions or have failed, and the corpus has no open work that can be done."""
 
-    def look() -> tuple[Progress, bool]:
+    def poll() -> tuple[Progress, bool]:
         with process.database.snapshot() as connection:
             return pipeline.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
 
-    until_nothing_left(look, show, said)
+    until_nothing_left(poll, show, note)
 
 
 def until_nothing_left(
-    look: Callable[[], tuple[Progress, bool]],
+    poll: Callable[[], tuple[Progress, bool]],
     show: Show,
-    said: Say,
+    note: Note,
     moments: Callable[[], Generator[None]] | None = None,
 ) -> None:
-    """Return when a look says so; it tells how far the corpus is and whether something is left.
+    """Poll until nothing is left; `poll` returns the progress and whether something is left.
 
-    Looks at these `moments`, by default `now_and_then`. While it cannot, that is said once, and waited for.
+    Polls at these `moments`, by default those of `backing_off`. While a service is away that is noted once.
     """
-    outage = Outage(said, "waiting for it")
-    with contextlib.closing((moments or now_and_then)()) as due:
+    outage = Outage(note, "waiting for it")
+    with contextlib.closing((moments or backing_off)()) as due:
         for _ in due:
             with outage.tolerated():
-                seen, left = look()
-                show(seen)
+                progress, left = poll()
+                show(progress)
                 if not left:
                     return
 
 
-def now_and_then() -> Generator[None]:
-    """At once, and less and less often, once a second at last."""
+def backing_off() -> Generator[None]:
+    """At once, then with growing pauses, up to a second."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         yield

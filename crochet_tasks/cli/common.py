@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from crochet_tasks.errors import CorpusUnknown, InvalidSetting, NotRemote, OutputFailed, WrongCall
+from crochet_tasks.errors import CrochetError, InvalidSetting, NotRemote, WrongCall
+from crochet_tasks.terminal.streams import note, plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from crochet_tasks.client import Client
+    from crochet_tasks.db.process import Process
     from crochet_tasks.settings import Settings
 
 _STATE = typer.Option(
@@ -29,6 +30,10 @@ _JSON = typer.Option("--json", help="Print one JSON object on standard output.")
 State = Annotated[Path | None, _STATE]
 Corpus = Annotated[str, _CORPUS]
 Json = Annotated[bool, _JSON]
+MaxAxes = Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")]
+MaxSide = Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")]
+MaxCells = Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")]
+Answer = TypeVar("Answer")
 
 
 def given(state: Path | None) -> dict[str, object]:
@@ -40,18 +45,27 @@ def settings_of(state: Path | None) -> Settings:
 
     settings = Settings.load(**given(state))
     if state is not None and settings.database_url is not None:
-        say("CROCHET_DATABASE_URL is set, so --state is not used")
+        note("CROCHET_DATABASE_URL is set, so --state is not used")
     return settings
 
 
-def looked_into(state: Path | None, corpus: str) -> Settings:
-    """The settings for a command that only reads: it does not make a store to find out that it is empty."""
+def in_store(state: Path | None, step: Callable[[Process], Answer], nothing: Answer | CrochetError) -> Answer:
+    """Run a step on the store. Where there is none, none is made: `nothing` is returned, or raised."""
     from crochet_tasks.embedded import pipeline
 
     settings = settings_of(state)
     if not pipeline.store_exists(settings):
-        raise CorpusUnknown(corpus=corpus, known="none")
-    return settings
+        if isinstance(nothing, CrochetError):
+            raise nothing
+        return nothing
+    with pipeline.opened(settings) as process:
+        return step(process)
+
+
+def limits_of(max_axes: int | None, max_side: int | None, max_cells: int | None) -> dict[str, int]:
+    """The limits that options give."""
+    given = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
+    return {name: limit for name, limit in given.items() if limit is not None}
 
 
 # ── an API instead of this machine ──────────────────────────────────────────────────────────────
@@ -78,7 +92,7 @@ def client_of(context: typer.Context, state: Path | None = None) -> Client | Non
 
 
 def _is_remote(context: typer.Context) -> bool:
-    """By an option, of which nothing else need be known, or by the environment."""
+    """An option says so without reading the settings; else the environment or the settings file does."""
     if context.find_root().obj:
         return True
     from crochet_tasks.settings import is_set
@@ -124,31 +138,22 @@ def _refuse(context: typer.Context) -> None:
 # ── output ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def say(line: str) -> None:
-    """A note beside the output."""
-    sys.stderr.write(f"crochet: {line}\n")
+def print_line(line: str) -> None:
+    """A line of output; what would do something to a terminal is escaped."""
+    sys.stdout.write(f"{plain(line)}\n")
 
 
 def print_json(answer: BaseModel) -> None:
-    sys.stdout.buffer.write(answer.model_dump_json().encode() + b"\n")
+    """One line, at once; escaped as JSON escapes what would do something to a terminal."""
+    sys.stdout.write(f"{plain(answer.model_dump_json())}\n")
+    sys.stdout.flush()
 
 
-@contextlib.contextmanager
-def output() -> Iterator[None]:
-    """Writing to standard output: when nobody reads on, that is no error; when it cannot be written, it is."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _close_output()
-        raise typer.Exit(0) from None
-    except OSError as error:
-        _close_output()
-        raise OutputFailed(reason=error.strerror or str(error)) from error
-
-
-def _close_output() -> None:
-    """Let what is still buffered go nowhere, else the interpreter complains at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def print_bytes(parts: Iterable[bytes]) -> None:
+    """An export, as it is; in a terminal as `print_line`, line by line."""
+    escape = sys.stdout.isatty()
+    with contextlib.ExitStack() as stack:
+        if isinstance(parts, Generator):  # it reads from the store, which is open now and not when it is collected
+            stack.callback(parts.close)
+        for part in parts:
+            sys.stdout.buffer.write(plain(part.decode(errors="replace"), keep="\n").encode() if escape else part)

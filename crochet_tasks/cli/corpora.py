@@ -1,68 +1,162 @@
-"""`crochet --url ... corpora`: the corpora of an API."""
+"""`crochet corpora`: list, create, change and delete corpora, of the store or of an API."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crochet_tasks.cli.common import Json, client_of, output, print_json
-from crochet_tasks.errors import WrongCall
+from crochet_tasks.cli.common import (
+    Json,
+    MaxAxes,
+    MaxCells,
+    MaxSide,
+    State,
+    client_of,
+    in_store,
+    limits_of,
+    print_json,
+    print_line,
+    settings_of,
+)
+from crochet_tasks.errors import CorpusUnknown, WrongCall
 
 if TYPE_CHECKING:
     from crochet_tasks.client import Client
+    from crochet_tasks.db.corpora import Corpus
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.answers import CorpusLine
 
-corpora = typer.Typer(no_args_is_help=True, help="See and change the corpora of an API (--url): list, create, delete.")
+corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, delete.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
+Budget = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Begin no more searches once N orthos are stored.")
+]
 
 
 @corpora.command("list")
-def list_corpora(context: typer.Context, *, as_json: Json = False) -> None:
+def list_corpora(context: typer.Context, state: State = None, *, as_json: Json = False) -> None:
     """List corpora, in the order of their names. With --json, one JSON object per line."""
-    with output():
-        for line in _client(context).corpora():
-            _show(line, as_json=as_json)
+    if (client := client_of(context, state)) is not None:
+        lines: Iterable[CorpusLine] = client.corpora()
+    else:
+        lines = in_store(state, _listed, [])
+    for line in lines:
+        _show(line, as_json=as_json)
+
+
+def _listed(process: Process) -> list[CorpusLine]:
+    from crochet_tasks.db import corpora as rows
+
+    with process.database.snapshot() as connection:
+        return [_line(corpus) for corpus in rows.every(connection)]
 
 
 @corpora.command()
 def create(
     context: typer.Context,
     name: Name,
-    max_axes: Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (3).")] = None,
-    max_side: Annotated[int | None, typer.Option(metavar="N", help="Longest axis (8).")] = None,
-    max_cells: Annotated[int | None, typer.Option(metavar="N", help="Most cells (64).")] = None,
-    description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")] = "",
-    budget: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Begin no more searches once N orthos are stored.")
-    ] = None,
+    state: State = None,
+    max_axes: MaxAxes = None,
+    max_side: MaxSide = None,
+    max_cells: MaxCells = None,
+    description: Description = None,
+    budget: Budget = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Make a corpus. Its limits are fixed from now on."""
-    wanted = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    limits = {limit: value for limit, value in wanted.items() if value is not None}
-    made = _client(context).create_corpus(name, limits=limits, description=description, budget=budget)
-    with output():
-        _show(made, as_json=as_json)
+    limits = limits_of(max_axes, max_side, max_cells)
+    if (client := client_of(context, state)) is not None:
+        made = client.create_corpus(name, limits=limits, description=description or "", budget=budget)
+    else:
+        from crochet_tasks.access import tenancy
+        from crochet_tasks.db.corpora import DEFAULT_TENANT
+        from crochet_tasks.embedded import pipeline
+        from crochet_tasks.engine.geometry import Limits
+
+        fields = tenancy.Settled(name, description or "", budget)
+        with pipeline.opened(settings_of(state)) as process:
+            made = _line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
+    _show(made, as_json=as_json)
+
+
+@corpora.command("set")
+def change(
+    context: typer.Context,
+    name: Name,
+    state: State = None,
+    description: Description = None,
+    budget: Budget = None,
+    rename: Annotated[str | None, typer.Option(metavar="NAME", help="Another name.")] = None,
+    *,
+    no_budget: Annotated[bool, typer.Option("--no-budget", help="Search without a budget.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Change the name, description or budget of a corpus. A larger budget lets searches go on; limits are fixed."""
+    if no_budget and budget is not None:
+        raise WrongCall(problem="give --budget or --no-budget, not both")
+    given = {"name": rename, "description": description, "budget": budget}
+    changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
+    if no_budget:
+        changes["budget"] = None
+    if not changes:
+        raise WrongCall(problem="say what to change: --description, --budget, --no-budget or --rename")
+    if (client := client_of(context, state)) is not None:
+        changed = _changed_on(client, name, changes)
+    else:
+        from crochet_tasks.access import tenancy
+        from crochet_tasks.db.corpora import DEFAULT_TENANT
+
+        changed = in_store(
+            state,
+            lambda process: _line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
+            CorpusUnknown(corpus=name, known="none"),
+        )
+    _show(changed, as_json=as_json)
+
+
+def _changed_on(client: Client, name: str, changes: dict[str, object]) -> CorpusLine:
+    return client.change_corpus(name, client.corpus(name).tag, **changes).corpus
 
 
 @corpora.command()
 def delete(
     context: typer.Context,
     name: Name,
+    state: State = None,
     confirm: Annotated[str, typer.Option(metavar="NAME", help="The corpus' name, once more.")] = "",
 ) -> None:
     """Delete a corpus with all that is in it, for good."""
-    _client(context).delete_corpus(name, confirm=confirm)
+    if (client := client_of(context, state)) is not None:
+        client.delete_corpus(name, confirm=confirm)
+        return
+
+    def delete(process: Process) -> None:
+        from crochet_tasks.access import tenancy
+        from crochet_tasks.db.corpora import DEFAULT_TENANT
+
+        tenancy.remove(process, DEFAULT_TENANT, name, confirm)
+        if process.settings.database_url is None:  # else a relay deletes the rows
+            while tenancy.sweep(process.database, 1.0):
+                pass
+
+    in_store(state, delete, CorpusUnknown(corpus=name, known="none"))
 
 
-def _client(context: typer.Context) -> Client:
-    client = client_of(context)
-    if client is None:
-        raise WrongCall(problem="these are the corpora of an API: say which with --url or CROCHET_URL")
-    return client
+def _line(corpus: Corpus) -> CorpusLine:
+    from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
+
+    return CorpusLine(
+        name=corpus.name,
+        description=corpus.description,
+        limits=LimitsSet(**corpus.limits._asdict()),
+        budget=corpus.budget,
+        revision=corpus.revision,
+    )
 
 
 def _show(line: CorpusLine, *, as_json: bool) -> None:
@@ -72,4 +166,4 @@ def _show(line: CorpusLine, *, as_json: bool) -> None:
     limits = ", ".join(f"{name} {value}" for name, value in line.limits.model_dump().items())
     budget = "" if line.budget is None else f"  budget {line.budget:,}"
     description = f"  {line.description}" if line.description else ""
-    typer.echo(f"{line.name}  {limits}{budget}{description}")
+    print_line(f"{line.name}  {limits}{budget}{description}")

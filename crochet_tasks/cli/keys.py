@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crochet_tasks.cli.common import Json, output, print_json, say, settings_of
+from crochet_tasks.cli.common import Json, print_json, print_line, settings_of
 from crochet_tasks.errors import SettingMissing
+from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
     from crochet_tasks.access.keys import NewKey
@@ -76,11 +77,10 @@ def list_keys(
 
     with _database() as database:
         found = service.listed(database, tenant)
-    with output():
-        if as_json:
-            print_json(KeyList(keys=found))
-        for line in () if as_json else found:
-            typer.echo(_told(line))
+    if as_json:
+        print_json(KeyList(keys=found))
+    for line in () if as_json else found:
+        print_line(_key_line(line))
 
 
 @keys.command()
@@ -107,11 +107,10 @@ def revoke(key: Key, *, as_json: Json = False) -> None:
 
     with _database() as database:
         line = service.revoke(database, key)
-    with output():
-        if as_json:
-            print_json(line)
-        else:
-            typer.echo(_told(line))
+    if as_json:
+        print_json(line)
+    else:
+        print_line(_key_line(line))
 
 
 @keys.command()
@@ -132,15 +131,14 @@ def log(
     after = None if since is None else since.replace(tzinfo=dt.UTC)
     with _database() as database:
         found = service.log(database, limit, key=key, tenant=tenant, since=after)
-    with output():
-        if as_json:
-            print_json(SecurityLog(lines=found))
-        for line in () if as_json else found:
-            typer.echo(_noted(line))
+    if as_json:
+        print_json(SecurityLog(lines=found))
+    for line in () if as_json else found:
+        print_line(_log_line(line))
 
 
-def _noted(line: SecurityLine) -> str:
-    """What others have given stands in quotes, escaped: it does nothing to a terminal."""
+def _log_line(line: SecurityLine) -> str:
+    """Values that came with requests are quoted and escaped as JSON."""
     given = {"address": line.address, "request": line.request, **(line.details or {})}
     about = " ".join(f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None)
     return f"{line.at:%Y-%m-%d %H:%M:%S}  {line.what}  {line.tenant or '-'}  {line.key or '-'}  {about}"
@@ -149,15 +147,14 @@ def _noted(line: SecurityLine) -> str:
 def _show(made: NewKey, *, as_json: bool) -> None:
     from crochet_tasks.schemas.reports import KeyMade
 
-    with output():
-        if as_json:
-            print_json(KeyMade(key=made.key, line=made.line))
-        else:
-            typer.echo(made.key)
-    say(f"key {made.line.key} of tenant {made.line.tenant}; keep it well: it is shown this once")
+    if as_json:
+        print_json(KeyMade(key=made.key, line=made.line))
+    else:
+        print_line(made.key)
+    note(f"key {made.line.key} of tenant {made.line.tenant}; store it now: it cannot be shown again")
 
 
-def _told(line: KeyLine) -> str:
+def _key_line(line: KeyLine) -> str:
     used = "never used" if line.last_used_at is None else f"used {line.last_used_at:%Y-%m-%d %H:%M}"
     ends = "" if line.expires_at is None else f"  until {line.expires_at:%Y-%m-%d %H:%M}"
     scopes = ",".join(line.scopes)

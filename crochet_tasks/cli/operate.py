@@ -1,14 +1,27 @@
-"""Commands of operators: hand in texts, and look after the work of a deployment."""
+"""Commands of operators: ingest texts into a deployment, and inspect and change its work."""
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crochet_tasks.cli.common import Corpus, Json, Local, client_of, output, print_json, say, settings_of
+from crochet_tasks.cli.common import (
+    Corpus,
+    Json,
+    Local,
+    MaxAxes,
+    MaxCells,
+    MaxSide,
+    client_of,
+    in_store,
+    limits_of,
+    print_json,
+    print_line,
+)
 from crochet_tasks.errors import WorkUnknown, WrongCall
+from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,25 +30,22 @@ if TYPE_CHECKING:
     from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
 
 
-Answered = TypeVar("Answered")
-
-
 def ingest(
     context: typer.Context,
     files: Annotated[
         list[str], typer.Argument(metavar="FILE", help="UTF-8 texts, ingested in order; '-' is standard input.")
     ],
     corpus: Corpus = "main",
-    max_axes: Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")] = None,
-    max_side: Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")] = None,
-    max_cells: Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")] = None,
+    max_axes: MaxAxes = None,
+    max_side: MaxSide = None,
+    max_cells: MaxCells = None,
     *,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until their orthos are found; Ctrl-C only stops waiting.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hand texts to a deployment: they are in the database when this returns, and its workers do the rest.
+    """Add texts to a deployment: they are in the database when this returns, and its workers do the rest.
 
     Needs CROCHET_DATABASE_URL, or an API (--url).
     """
@@ -43,47 +53,44 @@ def ingest(
     from crochet_tasks.settings import Settings
 
     client = client_of(context)
-
-    limits = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    request = accepting.Request(files, corpus, given, wait)
+    request = accepting.Request(files, corpus, limits_of(max_axes, max_side, max_cells), wait)
     if client is not None:
         from crochet_tasks.cli import remote_ingest
 
-        handed = remote_ingest.hand_in(client, Settings.load(), request, say)
+        ingested = remote_ingest.ingest_texts(client, Settings.load(), request, note)
     else:
-        handed = accepting.hand_in(Settings.load(), request, say)
-    with output():
-        if as_json:
-            print_json(handed.report)
-        else:
-            _print_report(handed.report)
-    if handed.error is not None:
-        raise handed.error
-    if handed.signal is not None:
-        raise typer.Exit(128 + handed.signal)
+        ingested = accepting.ingest_texts(Settings.load(), request, note)
+    if as_json:
+        print_json(ingested.report)
+    else:
+        _print_report(ingested.report)
+    if ingested.error is not None:
+        raise ingested.error
+    if ingested.signal is not None:
+        raise typer.Exit(128 + ingested.signal)
 
 
 def _print_report(report: IngestReport) -> None:
     from crochet_tasks.terminal import drawing
+    from crochet_tasks.terminal.numbers import counted, seconds
 
     for text in report.texts:
-        typer.echo(f"{text.id}  seq {text.seq}  {text.state}  {text.source}")
+        print_line(f"{text.id}  seq {text.seq}  {text.state}  {text.source}")
     waited = report.waited
     if waited is not None:
-        found = f"{waited.total:,} orthos, {waited.seconds:.1f} s"
+        found = f"{counted(waited.total, 'ortho')}, {seconds(waited.seconds)}"
         drawing.console().print(drawing.text(f"corpus {report.corpus}, version {waited.version}: {found}"))
         if waited.open_work:
-            drawing.console().print(drawing.text(f"{waited.open_work:,} pieces of work are open"))
+            drawing.console().print(drawing.text(f"{counted(waited.open_work, 'work item')} open"))
 
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
 
-work = typer.Typer(no_args_is_help=True, help="See and change what is to be done: list, show, cancel, retry, drop.")
+work = typer.Typer(no_args_is_help=True, help="See and change work items: list, show, cancel, retry, drop.")
 
 
-class Standing(enum.StrEnum):
-    """As naming.STATES, which `--help` does not wait for."""
+class State(enum.StrEnum):
+    """As operate.names.STATES, which `--help` must not wait for."""
 
     OPEN = "open"
     READY = "ready"
@@ -98,7 +105,7 @@ class Standing(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """What there is to be done, stage by stage."""
+    """The kinds of work, stage by stage."""
 
     INGEST = "ingest"
     CONTEXT = "context"
@@ -107,7 +114,7 @@ class Kind(enum.StrEnum):
     GROW = "grow"
 
 
-ID = "The beginning of an id of work, 4 digits at least; or text-NUMBER, or dead-NUMBER."
+ID = "The beginning of a work id, 4 digits at least; or text-NUMBER, or dead-NUMBER."
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help=ID)]
 OneCorpus = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Only of this corpus.")]
 
@@ -116,9 +123,9 @@ OneCorpus = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help=
 def list_work(
     context: typer.Context,
     corpus: OneCorpus = None,
-    standing: Annotated[
-        Standing | None,
-        typer.Option("--state", help="Only this state; `open` is ready, held, published, waiting and parked together."),
+    state: Annotated[
+        State | None,
+        typer.Option("--state", help="Only this state; `open` is ready, held, published, waiting and parked."),
     ] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many, at the most.")] = 50,
@@ -127,47 +134,45 @@ def list_work(
 ) -> None:
     """List work: by default what is open or has failed, and dead letters."""
     from crochet_tasks.terminal import drawing
+    from crochet_tasks.terminal import work as terminal
 
-    found = _listed(context, corpus, standing, kind, limit)
-    with output():
-        if as_json:
-            print_json(found)
-        elif found.work:
-            drawing.console().print(drawing.work_table(found.work))
-        else:
-            typer.echo("There is no such work.")
+    found = _listed(context, corpus, state, kind, limit)
+    if as_json:
+        print_json(found)
+    elif found.work:
+        drawing.console().print(terminal.work_table(found.work))
+    else:
+        print_line("There is no such work.")
     if found.more and not as_json:
-        say(f"{found.more:,} more: see --limit")
+        note(f"{found.more:,} more: see --limit")
 
 
-def _listed(
-    context: typer.Context, corpus: str | None, standing: Standing | None, kind: Kind | None, limit: int
-) -> WorkList:
+def _listed(context: typer.Context, corpus: str | None, state: State | None, kind: Kind | None, limit: int) -> WorkList:
     if (client := client_of(context)) is not None:
         from crochet_tasks.cli import remote
 
-        return remote.listed(client, corpus, standing, kind, limit)
+        return remote.listed(client, corpus, state, kind, limit)
     from crochet_tasks.operate import inspection
     from crochet_tasks.schemas.reports import WorkList
 
     def listed(process: Process) -> WorkList:
-        return inspection.listed(process, corpus=corpus, state=standing, kind=kind, most=limit)
+        return inspection.listed(process, corpus=corpus, state=state, kind=kind, most=limit)
 
-    return _in_store(listed, WorkList(work=[], more=0))
+    return in_store(None, listed, WorkList(work=[], more=0))
 
 
 @work.command(cls=Local)
 def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json: Json = False) -> None:
-    """Show all about a piece of work, a text or a dead letter: its tries, their errors, when it is published next."""
+    """Show everything about a work item, a text or a dead letter: tries, errors, when it is published next."""
     from crochet_tasks.operate import inspection
     from crochet_tasks.terminal import drawing
+    from crochet_tasks.terminal import work as terminal
 
-    found = _in_store(lambda process: inspection.shown(process, name), WorkUnknown(work=name))
-    with output():
-        if as_json:
-            print_json(found)
-        else:
-            drawing.console().print(drawing.work_page(found))
+    found = in_store(None, lambda process: inspection.shown(process, name), WorkUnknown(work=name))
+    if as_json:
+        print_json(found)
+    else:
+        drawing.console().print(terminal.work_page(found))
 
 
 @work.command()
@@ -196,7 +201,7 @@ def retry(
     corpus: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: only of this corpus.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Do failed or dropped work again; a text is accepted again, at the end of the line.
+    """Retry failed or dropped work; a text is accepted again, after all others.
 
     An API (--url) takes whole ids, one after the other.
     """
@@ -221,46 +226,32 @@ def retry(
 
 @work.command(cls=Local)
 def drop(names: Ids, *, as_json: Json = False) -> None:
-    """Let failed work be; a dead letter is deleted. Without its searches a corpus is incomplete."""
+    """Drop failed work, or delete a dead letter. Without its searches a corpus is incomplete."""
     from crochet_tasks.operate import actions
 
     _change(lambda process: actions.drop(process, names), names, as_json=as_json, publishes=False)
 
 
-def _in_store(step: Callable[[Process], Answered], nothing: Answered | WorkUnknown) -> Answered:
-    """Do something with the store; where there is none, the answer or error is `nothing`."""
-    from crochet_tasks.embedded import pipeline
-
-    settings = settings_of(None)
-    if not pipeline.store_exists(settings):
-        if isinstance(nothing, WorkUnknown):
-            raise nothing
-        return nothing
-    with pipeline.opened(settings) as process:
-        return step(process)
-
-
 def _change(step: Callable[[Process], WorkChanged], names: list[str], *, as_json: bool, publishes: bool) -> None:
-    """Make a change and say what it was; its follow-up work is published once it is committed."""
+    """Make a change and print it; its follow-up work is published once it is committed."""
     from crochet_tasks.cli import accepting
     from crochet_tasks.schemas.reports import WorkChanged
 
     def changed(process: Process) -> WorkChanged:
         made = step(process)
         if publishes and made.changed and process.settings.database_url is not None:
-            accepting.publish(None, say)
+            accepting.publish(None, note)
         return made
 
-    done = _in_store(changed, WorkUnknown(work=names[0]) if names else WorkChanged(changed=[], notes=[]))
+    done = in_store(None, changed, WorkUnknown(work=names[0]) if names else WorkChanged(changed=[], notes=[]))
     _show_changed(done, as_json=as_json)
 
 
 def _show_changed(done: WorkChanged, *, as_json: bool) -> None:
-    with output():
-        if as_json:
-            print_json(done)
-        else:
-            for line in done.changed:
-                typer.echo(f"{line.id}  {line.kind}  {line.state}  {line.about}")
-    for note in done.notes:
-        say(note)
+    if as_json:
+        print_json(done)
+    else:
+        for line in done.changed:
+            print_line(f"{line.id}  {line.kind}  {line.state}  {line.about}")
+    for each in done.notes:
+        note(each)

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli import corpora, health, keys, operate, services, store
+from crochet_tasks.cli import corpora, keys, operate, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.terminal import streams
 
 app = typer.Typer(
     name="crochet",
     help="Finds every box of words in a text whose lines, along every axis, are phrases of that text.",
     epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 bad input, 4 a service that is needed does not answer.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,12 +26,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from crochet_tasks.settings import version
 
-        try:
-            typer.echo(f"crochet {version('crochet-tasks')}")
-        except PackageNotFoundError:
-            typer.echo("crochet, not installed")
+        typer.echo(f"crochet {version()}")
         raise typer.Exit
 
 
@@ -63,16 +60,15 @@ def options(
     context.obj = {name: value for name, value in given.items() if value is not None}
 
 
-for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor):
-    kind = None if command in (store.export, store.status) else Local
+for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor, store.settings):
+    kind = None if command in (store.export, store.status, store.settings) else Local
     app.command(rich_help_panel="Store", cls=kind)(command)
 app.command(rich_help_panel="Operate")(operate.ingest)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
 app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
-for service in (services.up, services.worker, services.relay, services.api, services.flower):
+for service in (services.up, services.worker, services.relay, services.api, services.flower, services.health):
     app.command(rich_help_panel="Services", cls=Local)(service)
-app.command(rich_help_panel="Services", cls=Local)(health.health)
 
 
 # ── errors and exit codes ───────────────────────────────────────────────────────────────────────
@@ -81,10 +77,7 @@ app.command(rich_help_panel="Services", cls=Local)(health.health)
 def main() -> None:
     """Entry point of the console script."""
     arguments, debug = _without_debug(sys.argv[1:])
-    # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(_outcome(arguments, debug=debug))
 
@@ -102,9 +95,11 @@ def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 
 def _outcome(arguments: list[str], *, debug: bool) -> int:
-    """Run the command; its exit code."""
+    """Run the command, and write all of its output; its exit code."""
     try:
-        return int(app(arguments, prog_name="crochet", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="crochet", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except typer.TyperException as error:  # usage errors: all that Typer itself raises
         message = " ".join(error.format_message().split())
         return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
@@ -120,11 +115,6 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
     if debug:
         import traceback
 
-        traceback.print_exception(error)
-    line = message.replace("\n", " ")
-    sys.stderr.write(f"crochet: {line} [{code}]\n")
+        sys.stderr.write(streams.plain("".join(traceback.format_exception(error)), keep="\n"))
+    streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
     return exit_code
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What commands do on an API instead of a store: the same answers, as far as it tells."""
+"""Commands on an API instead of a store: the same answers, as far as the API gives them."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def status(client: Client) -> Status:
 def _corpora(client: Client) -> Iterator[CorpusStatus]:
     for corpus in client.corpora():
         with contextlib.suppress(CorpusUnknown):  # deleted meanwhile
-            seen = client.status(corpus.name)
-            yield CorpusStatus(**seen.model_dump(include=set(CorpusStatus.model_fields)))
+            found = client.status(corpus.name)
+            yield CorpusStatus(**found.model_dump(include=set(CorpusStatus.model_fields)))
 
 
-def looks(client: Client, every: float, said: Callable[[str], None]) -> Iterator[Status]:
-    """The status, again and again; while the API is away that is said once."""
-    outage = Outage(said, "looking again")
+def looks(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
+    """The status, periodically; while the API is away that is noted once."""
+    outage = Outage(note, "trying again")
     while True:
         began = time.monotonic()
         with outage.tolerated():
@@ -107,7 +107,7 @@ def listed(client: Client, corpus: str | None, state: str | None, kind: str | No
 
 
 def cancel(client: Client, names: Sequence[str]) -> WorkChanged:
-    """One after the other: the first that is refused ends it."""
+    """One after the other, until one is refused."""
     return _changed(client, names, client.cancel_work)
 
 
@@ -116,7 +116,7 @@ def retry(client: Client, names: Sequence[str]) -> WorkChanged:
 
 
 def retry_all(client: Client, corpus: str | None) -> WorkChanged:
-    """What fails again meanwhile is not retried twice."""
+    """Each item once, also where it fails again meanwhile."""
     changed: dict[str, WorkLine] = {}
     for name in _names(client, corpus):
         for each in client.work(name, state="failed").work:
@@ -128,14 +128,14 @@ def retry_all(client: Client, corpus: str | None) -> WorkChanged:
 
 def _changed(client: Client, names: Sequence[str], change: Callable[[str, str], WorkChangedList]) -> WorkChanged:
     corpora = _names(client, None)
-    lines = [line for name in names for line in _changed_somewhere(corpora, name, change)]
+    lines = [line for name in names for line in _changed_in_one_of(corpora, name, change)]
     return WorkChanged(changed=lines, notes=[])
 
 
-def _changed_somewhere(
+def _changed_in_one_of(
     corpora: Sequence[str], work: str, change: Callable[[str, str], WorkChangedList]
 ) -> list[WorkLine]:
-    """An id does not tell its corpus; where it is not, nothing is changed."""
+    """An id does not name its corpus: each is tried until one has it."""
     for corpus in corpora:
         try:
             made = change(corpus, work)

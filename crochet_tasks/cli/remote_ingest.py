@@ -1,4 +1,4 @@
-"""`crochet --url ... ingest`: texts are handed to an API, and waited for, if that is wanted."""
+"""`crochet --url ... ingest`: post texts to an API, and with --wait wait for their orthos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from crochet_tasks.cli import accepting
-from crochet_tasks.cli.accepting import Ended, Handed, Request, Say
+from crochet_tasks.cli.accepting import Ended, Ingested, Note, Request
 from crochet_tasks.client import Client
 from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import States
@@ -19,39 +19,39 @@ from crochet_tasks.settings import Settings
 
 UNFINISHED = ("accepted", "ingested")
 LONGEST_TITLE = 200
-"""that the API takes: of a path the end says more"""
-FIRST_LOOKS = 9
+"""characters that the API accepts: a longer path is cut at its beginning"""
+FIRST_POLLS = 9
 """until they are a second apart"""
-LOOKS_WITHOUT = 10
+POLLS_WITHOUT_EVENTS = 10
 """before the API is asked for its events again"""
 
 
-class _Given(NamedTuple):
+class _Posted(NamedTuple):
     source: str
     text: TextLine
     new: bool
 
 
-def hand_in(client: Client, settings: Settings, request: Request, said: Say) -> Handed:
-    """As `accepting.hand_in`; where the API refuses a text, those before it are accepted all the same."""
+def ingest_texts(client: Client, settings: Settings, request: Request, note: Note) -> Ingested:
+    """As `accepting.ingest_texts`; where the API refuses a text, those before it are accepted all the same."""
     inputs = accepting.read(request.files, request.corpus, request.limits, settings)
     _obtain(client, request.corpus, request.limits)
-    given = []
+    posted = []
     for source, body in inputs:
         title = source[-LONGEST_TITLE:]
         text, new = client.post_text(request.corpus, title, body)
         if not new:
             known = "" if text.title == title else f", as '{text.title}'"
-            said(f"{source}: corpus '{request.corpus}' has this text already{known}")
-        given.append(_Given(source, text, new))
+            note(f"{source}: corpus '{request.corpus}' has this text already{known}")
+        posted.append(_Posted(source, text, new))
     if not request.wait:
-        return Handed(_report(request.corpus, given), None, None)
-    ids = [each.text.id for each in given]
-    ended = accepting.wait(lambda show: _until_done(client, request.corpus, ids, show, said), said)
-    now = [each._replace(text=client.text(request.corpus, each.text.id)) for each in given]
+        return Ingested(_report(request.corpus, posted), None, None)
+    ids = [each.text.id for each in posted]
+    ended = accepting.wait(lambda show: _until_done(client, request.corpus, ids, show, note), note)
+    now = [each._replace(text=client.text(request.corpus, each.text.id)) for each in posted]
     seen = client.status(request.corpus)
     report = _report(request.corpus, now).model_copy(update={"waited": _waited(seen, ended)})
-    return Handed(report, ended.signal, _failure(client, seen, now))
+    return Ingested(report, ended.signal, _failure(client, seen, now))
 
 
 def _obtain(client: Client, name: str, limits: dict[str, int]) -> None:
@@ -62,7 +62,7 @@ def _obtain(client: Client, name: str, limits: dict[str, int]) -> None:
         try:
             client.create_corpus(name, limits=limits)
             return
-        except CorpusExists:  # somebody else has just made it
+        except CorpusExists:  # made by another client meanwhile
             found = client.corpus(name).corpus
     existing = found.limits.model_dump()
     if any(existing[limit] != value for limit, value in limits.items()):
@@ -73,9 +73,9 @@ def _in_words(limits: dict[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in limits.items())
 
 
-def _report(corpus: str, given: Sequence[_Given]) -> IngestReport:
+def _report(corpus: str, posted: Sequence[_Posted]) -> IngestReport:
     texts = [
-        AcceptedText(id=text.id, source=source, seq=text.seq, state=text.state, new=new) for source, text, new in given
+        AcceptedText(id=text.id, source=source, seq=text.seq, state=text.state, new=new) for source, text, new in posted
     ]
     return IngestReport(corpus=corpus, texts=texts, published=False)
 
@@ -83,36 +83,36 @@ def _report(corpus: str, given: Sequence[_Given]) -> IngestReport:
 # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting.Show, said: Say) -> None:
+def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting.Show, note: Note) -> None:
     left = list(ids)
 
-    def look() -> tuple[Progress, bool]:
+    def poll() -> tuple[Progress, bool]:
         while left and client.text(corpus, left[0]).state not in UNFINISHED:
             del left[0]
-        seen = client.status(corpus)  # after the texts: what they brought is open by then
+        seen = client.status(corpus)  # after the texts: their work is open by then
         return _progress(seen), bool(left) or _open(seen)
 
-    accepting.until_nothing_left(look, show, said, lambda: _moments(client, corpus))
+    accepting.until_nothing_left(poll, show, note, lambda: _moments(client, corpus))
 
 
 def _moments(client: Client, corpus: str) -> Generator[None]:
-    """When to look: now and then at first, for what is done soon; later when the API says that something has changed.
+    """When to poll: with growing pauses at first; then whenever an event of the API says that something has changed.
 
-    Where it cannot say so, as when too many listen already, that is asked again a while later.
+    Where it offers no events, as when too many clients listen, they are asked for again after some polls.
     """
-    polled = accepting.now_and_then()
-    yield from itertools.islice(polled, FIRST_LOOKS)
+    polled = accepting.backing_off()
+    yield from itertools.islice(polled, FIRST_POLLS)
     while True:
-        looks = 1
+        polls = 1
         try:
             yield from client.changes(corpus)
-        except CrochetError:  # a look finds out whether that matters
-            looks = LOOKS_WITHOUT
-        yield from itertools.islice(polled, looks)
+        except CrochetError:  # the next poll finds out whether that matters
+            polls = POLLS_WITHOUT_EVENTS
+        yield from itertools.islice(polled, polls)
 
 
 def _open(seen: StatusNow) -> bool:
-    """Whether work is open that can be done: as operators.unfinished, as far as the API tells."""
+    """Whether work is open that can be done: as operators.unfinished, as far as the API shows."""
     for kind, standings in seen.by_kind.items():
         held = standings.get("failed", 0) > 0 if kind == "remediations" else kind in ("seed", "grow") and seen.spent
         if not held and any(number for standing, number in standings.items() if standing != "failed"):
@@ -138,23 +138,23 @@ def _waited(seen: StatusNow, ended: Ended) -> Waited:
     )
 
 
-def _failure(client: Client, seen: StatusNow, given: Sequence[_Given]) -> CrochetError | None:
-    """What to report of these texts or of the corpus' work, if some failed."""
-    lost = [(source, text) for source, text, _ in given if text.state == "failed"]
+def _failure(client: Client, seen: StatusNow, posted: Sequence[_Posted]) -> CrochetError | None:
+    """The error to report where some of these texts, or of the corpus' work, failed."""
+    lost = [(source, text) for source, text, _ in posted if text.state == "failed"]
     if lost:
         source, text = lost[0]
-        return TextFailed(source=source, reason=accepting.reason(_told(text.error), len(lost) - 1))
+        return TextFailed(source=source, reason=accepting.reason(_error(text.error), len(lost) - 1))
     number = _failed(seen)
     if not number:
         return None
     first = next((work for work in client.work(seen.corpus, state="failed").work if work.kind not in OF_A_TEXT), None)
-    return WorkFailed(failed=number, error=accepting.reason(_told(None if first is None else first.error)))
+    return WorkFailed(failed=number, error=accepting.reason(_error(None if first is None else first.error)))
 
 
 def _failed(seen: StatusNow) -> int:
-    """As attempts.failures: that of texts is told with them."""
+    """As attempts.failures: failed texts are reported by themselves."""
     return sum(standings.get("failed", 0) for kind, standings in seen.by_kind.items() if kind not in OF_A_TEXT)
 
 
-def _told(error: TextError | None) -> dict[str, str] | None:
+def _error(error: TextError | None) -> dict[str, str] | None:
     return None if error is None else {"message": error.message}

@@ -1,9 +1,8 @@
-"""`crochet run`: texts in, orthos found, and what there is to say about it."""
+"""`crochet run`: ingest texts, find their orthos, report."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
@@ -21,13 +20,17 @@ from crochet_tasks.schemas.reports import RunReport
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
 from crochet_tasks.terminal.drawing import Meter, console
+from crochet_tasks.terminal.streams import note
 
 BEST = 3
 """orthos that are shown as the best"""
 
 
+NOTHING = "there is no open work to go on with: give a text, as in 'crochet run FILE'"
+
+
 class Request(NamedTuple):
-    """What was asked for; `limits` holds only those that were given."""
+    """The command's arguments; `limits` holds only those that were given."""
 
     files: list[str]
     corpus: str
@@ -36,7 +39,7 @@ class Request(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """How a run ended. `signal` is the one that stopped it; `error` says what failed while the rest was done."""
+    """The outcome of a run. `signal` stopped it; `error` is what failed while the rest was done."""
 
     report: RunReport
     signal: int | None
@@ -44,16 +47,16 @@ class Finished(NamedTuple):
 
 
 def run(settings: Settings, request: Request) -> Finished:
-    """Accept the texts, all of them or none, and do the work. Nothing is made where the request is a bad one."""
+    """Accept the texts, all of them or none, and do the work. A bad request changes nothing."""
     began = time.perf_counter()
     read = accepting.read(request.files, request.corpus, request.limits, settings)
     if not read and not pipeline.store_exists(settings):
-        raise WrongCall(problem="give at least one FILE: there is nothing yet to go on with")
+        raise WrongCall(problem=NOTHING)
     meter = Meter(console(stderr=True))
     with Stop(meter) as stop, meter, telemetry.told("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet run"):
             corpus = _corpus(process, request, going_on=not read)
-            accepted = accepting.accept(corpus, read, _note)
+            accepted = accepting.accept(corpus, read, note)
         outcome = pipeline.close(
             process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
         )
@@ -71,25 +74,23 @@ def run(settings: Settings, request: Request) -> Finished:
 def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
     with process.database.transaction() as connection:
         if going_on:
+            if not corpora.every(connection):
+                raise WrongCall(problem=NOTHING)
             corpora.named(connection, request.corpus)  # or CorpusUnknown
         corpus = corpora.obtain(connection, request.corpus, request.limits)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
 
 
-def _note(line: str) -> None:
-    sys.stderr.write(f"crochet: {line}\n")
-
-
 class Stop:
-    """Takes SIGINT and SIGTERM as the wish to stop: the first one cleanly, a second one at once. A context manager."""
+    """SIGINT and SIGTERM stop a run: the first one cleanly, a second one at once. A context manager."""
 
     def __init__(self, meter: Meter) -> None:
         self.signal: int | None = None
         self._meter = meter
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(
@@ -98,15 +99,15 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _asked(self, number: int, _frame: FrameType | None) -> None:
+    def _received(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
             self._now(number)
         self.signal = number
         self._meter.stopping = True
 
     def _now(self, number: int) -> NoReturn:
-        """Leave the piece of work at hand undone; its transaction is rolled back. Asked once more, not even that."""
+        """Abandon the current work item; its transaction is rolled back. One more signal kills the process."""
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        _note("stopped at once; the next run does again what was not finished")
+        note("stopped at once; the next run repeats what was not finished")
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Commands that serve until they are stopped: all at once, or one service each."""
+"""Commands that serve until they are stopped: all at once, or one service each; and whether they are healthy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli.common import State, settings_of
+from crochet_tasks.cli.common import State, print_line, settings_of
 
 
 def up(
@@ -28,8 +28,8 @@ def up(
     """
     from crochet_tasks.services import up as services
 
-    wanted = services.Wanted(search=search, api=not no_api, flower=not no_flower)
-    raise typer.Exit(services.up(settings_of(state), wanted))
+    options = services.Options(search=search, api=not no_api, flower=not no_flower)
+    raise typer.Exit(services.up(settings_of(state), options))
 
 
 def worker(
@@ -78,3 +78,26 @@ def flower() -> None:
     from crochet_tasks.services import serving
 
     raise typer.Exit(serving.flower())
+
+
+def health(
+    service: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="worker, relay, one as its log names it, or api; by default all here."),
+    ] = None,
+) -> None:
+    """Say whether the services of this machine make progress: exit code 0, or 1 with what is wrong.
+
+    Workers and relays leave word in CROCHET_HEALTH_DIR; the API is asked for its /health/live.
+    """
+    from crochet_tasks.services import heartbeat
+    from crochet_tasks.settings import Settings
+
+    settings = Settings.load()
+    found = [heartbeat.ask_api(settings)] if service == "api" else heartbeat.look(settings, service)
+    for seen in found:
+        print_line(f"{seen.service}  {seen.pid or ''}  {seen.problem or 'well'}".replace("    ", "  "))
+    if not found:
+        print_line("no such service runs here" if service else "no worker and no relay runs here")
+    if not found or any(seen.problem for seen in found):
+        raise typer.Exit(1)

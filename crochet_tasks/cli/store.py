@@ -13,20 +13,29 @@ import typer
 from crochet_tasks.cli.common import (
     Corpus,
     Json,
+    MaxAxes,
+    MaxCells,
+    MaxSide,
     State,
     client_of,
     given,
-    looked_into,
-    output,
+    in_store,
+    limits_of,
+    print_bytes,
     print_json,
-    say,
+    print_line,
     settings_of,
 )
-from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
+from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
     from crochet_tasks.cli.running import Finished
+    from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import Status
+
+
+NO_CORPUS = "There is no corpus yet: 'crochet run FILE' makes one."
 
 
 class Format(enum.StrEnum):
@@ -47,9 +56,9 @@ def run(
     ] = None,
     state: State = None,
     corpus: Corpus = "main",
-    max_axes: Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")] = None,
-    max_side: Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")] = None,
-    max_cells: Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")] = None,
+    max_axes: MaxAxes = None,
+    max_side: MaxSide = None,
+    max_cells: MaxCells = None,
     budget: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Take up no more work once N orthos are stored.")
     ] = None,
@@ -64,14 +73,12 @@ def run(
     """
     from crochet_tasks.cli import running
 
-    limits = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    finished = running.run(settings_of(state), running.Request(files or [], corpus, given, budget))
-    with output():
-        if as_json:
-            print_json(finished.report)
-        else:
-            _print_report(finished)
+    limits = limits_of(max_axes, max_side, max_cells)
+    finished = running.run(settings_of(state), running.Request(files or [], corpus, limits, budget))
+    if as_json:
+        print_json(finished.report)
+    else:
+        _print_report(finished)
     if finished.error is not None:
         raise finished.error
     if finished.signal is not None:
@@ -89,42 +96,45 @@ def export(
     if (client := client_of(context, state)) is not None:
         from crochet_tasks.cli import remote
 
-        with output():
-            for part in remote.export(client, corpus, form, shape):
-                sys.stdout.buffer.write(part)
+        print_bytes(remote.export(client, corpus, form, shape))
         return
-    from crochet_tasks.embedded import pipeline
     from crochet_tasks.reporting import reports
 
     only = None if shape is None else reports.sides_of(shape)
-    settings = looked_into(state, corpus)
-    with pipeline.opened(settings) as process, output():
-        for part in reports.export(process, corpus, reports.Format(form), only):
-            sys.stdout.buffer.write(part)
+
+    def write(process: Process) -> None:
+        print_bytes(reports.export(process, corpus, reports.Format(form), only))
+
+    in_store(state, write, CorpusUnknown(corpus=corpus, known="none"))
 
 
 def verify(
     state: State = None,
-    corpus: Corpus = "main",
+    corpus: Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Only this corpus.")] = None,
     *,
     closure: Annotated[bool, typer.Option("--closure", help="Search everything again, too, and compare.")] = False,
 ) -> None:
-    """Check every stored ortho, and what goes with it, against its definition."""
+    """Check every stored ortho, and what goes with it, against its definition; in all corpora or in one."""
     from crochet_tasks.db import corpora
-    from crochet_tasks.embedded import pipeline
     from crochet_tasks.verify import verify as problems_of
 
-    settings = looked_into(state, corpus)
-    with pipeline.opened(settings) as process:
+    def check(process: Process) -> list[str]:
         with process.database.transaction() as connection:
-            named = corpora.named(connection, corpus)
-        problems = problems_of(process, named, closure=closure, progress=say)
-    with output():
-        for problem in problems:
-            typer.echo(problem)
-        if not problems:
-            typer.echo(f"corpus '{corpus}': no problems")
-    if problems:
+            chosen = corpora.every(connection) if corpus is None else [corpora.named(connection, corpus)]
+        if not chosen:
+            print_line(NO_CORPUS)
+        found = []
+        for each in chosen:
+            problems = problems_of(process, each, closure=closure, progress=note)
+            for problem in problems or ["no problems"]:
+                print_line(f"corpus '{each.name}': {problem}")
+            found += problems
+        return found
+
+    problems = in_store(state, check, CorpusUnknown(corpus=corpus, known="none") if corpus else None)
+    if problems is None:
+        print_line(NO_CORPUS)
+    elif problems:
         more = f" (and {len(problems) - 1} more, listed above)" if len(problems) > 1 else ""
         raise StoreCorrupt(problem=f"{problems[0]}{more}")
 
@@ -136,15 +146,16 @@ def migrate(state: State = None) -> None:
 
     with pipeline.connected(settings_of(state)) as process:
         before, after = schema.migrate(process.database)
-    with output():
-        typer.echo(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
+    print_line(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
 
 
 def status(
     context: typer.Context,
     state: State = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Only this corpus.")] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress, a line per corpus, until Ctrl-C.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="With --watch: everything, not a line each.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="How often --watch looks.")] = 1.0,
     as_json: Json = False,
 ) -> None:
@@ -156,75 +167,100 @@ def status(
         from crochet_tasks.cli import remote
 
         if watch:
-            with contextlib.suppress(KeyboardInterrupt), output():
-                _watch(remote.looks(client, every, say), as_json=as_json)
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch(remote.looks(client, every, note), corpus, details=details, as_json=as_json)
         else:
-            _show_status(remote.status(client), as_json=as_json)
+            _show_status(_only(remote.status(client), corpus), as_json=as_json)
         return
     from crochet_tasks.embedded import pipeline
     from crochet_tasks.operate import inspection
     from crochet_tasks.reporting import reports
 
     settings = settings_of(state)
-    if watch and pipeline.store_exists(settings):
-        with contextlib.suppress(KeyboardInterrupt), pipeline.opened(settings) as process, output():
-            _watch(inspection.looks(process, every, say), as_json=as_json)
-        return
-    found = reports.nothing_yet()
-    if pipeline.store_exists(settings):
+    if not pipeline.store_exists(settings):
+        _show_status(_only(reports.nothing_yet(), corpus), as_json=as_json)
+    elif watch:
+        with contextlib.suppress(KeyboardInterrupt), pipeline.opened(settings) as process:
+            _watch(inspection.looks(process, every, note), corpus, details=details, as_json=as_json)
+    else:
         with pipeline.opened(settings) as process:
             found = reports.status(process)
-    _show_status(found, as_json=as_json)
+        _show_status(_only(found, corpus), as_json=as_json)
+
+
+def _only(found: Status, corpus: str | None) -> Status:
+    """The status with one corpus; raises CorpusUnknown where it is not there."""
+    if corpus is None:
+        return found
+    chosen = [each for each in found.corpora if each.corpus == corpus]
+    if not chosen:
+        raise CorpusUnknown(corpus=corpus, known=", ".join(each.corpus for each in found.corpora) or "none")
+    return found.model_copy(update={"corpora": chosen})
 
 
 def _show_status(found: Status, *, as_json: bool) -> None:
-    from crochet_tasks.terminal import drawing
+    if as_json:
+        print_json(found)
+        return
+    from crochet_tasks.terminal import drawing, status
 
-    with output():
-        if as_json:
-            print_json(found)
-        else:
-            drawing.console().print(drawing.status_page(found))
+    drawing.console().print(status.page(found))
 
 
-def _watch(looks: Iterator[Status], *, as_json: bool) -> None:
-    from crochet_tasks.terminal import drawing
-
+def _watch(looks: Iterator[Status], corpus: str | None, *, details: bool, as_json: bool) -> None:
     if as_json:
         for found in looks:
-            print_json(found)
-            sys.stdout.flush()
+            print_json(_only(found, corpus))
         return
-    with drawing.Watch(drawing.console()) as page:
+    from crochet_tasks.terminal import drawing, status
+
+    console = drawing.console()
+    with drawing.Watch(console) as watch:
         for found in looks:
-            page.show(drawing.status_page(found))
+            chosen = _only(found, corpus)
+            watch.show(status.page(chosen) if details else status.overview(chosen, console.height))
 
 
 def doctor(state: State = None) -> None:
     """Check configuration, paths and database, and say what to do. Exit code 4 when something is wrong."""
-    from crochet_tasks.doctor import checks as looks
+    from crochet_tasks.doctor import checks
 
     well = True
-    with output():
-        for check in looks.checks(**given(state)):
-            well = well and check.well
-            advice = f"  ->  {check.advice}" if check.advice else ""
-            typer.echo(f"{'ok   ' if check.well else 'WRONG'}  {check.name}: {check.found}{advice}")
-            sys.stdout.flush()
+    for check in checks.checks(**given(state)):
+        well = well and check.well
+        advice = f"  ->  {check.advice}" if check.advice else ""
+        print_line(f"{'ok   ' if check.well else 'WRONG'}  {check.name}: {check.found}{advice}")
+        sys.stdout.flush()
     if not well:
         raise typer.Exit(4)
 
 
+def settings(state: State = None, *, as_json: Json = False) -> None:
+    """Show the settings of this process, and where each comes from; secrets are masked."""
+    from crochet_tasks.settings import Settings
+
+    effective = Settings.load(**given(state)).effective(given(state))
+    if as_json:
+        from crochet_tasks.schemas.reports import SettingLine, SettingList
+
+        print_json(SettingList(settings=[SettingLine(**each._asdict()) for each in effective]))
+        return
+    width = max(len(each.variable) for each in effective)
+    for each in effective:
+        print_line(f"{each.variable:<{width}}  {each.source:<11}  {each.value}")
+
+
 def _print_report(finished: Finished) -> None:
     from crochet_tasks.terminal import drawing
+    from crochet_tasks.terminal.numbers import count, counted, seconds
 
     report = finished.report
     out = drawing.console()
     if report.best:
         out.print(drawing.gallery([(best.shape, best.words) for best in report.best]))
         out.print(drawing.shapes_table(report.orthos))
-    words = f"{report.total:,} orthos of {report.texts} text{'s' * (report.texts != 1)}"
-    out.print(drawing.text(f"corpus {report.corpus}, version {report.version}: {words}, {report.seconds:.1f} s"))
+    found = f"{counted(report.total, 'ortho')} of {counted(report.texts, 'text')}"
+    out.print(drawing.text(f"corpus {report.corpus}, version {report.version}: {found}, {seconds(report.seconds)}"))
     if report.open_work:
         why = {
             "budget": "the budget is reached",
@@ -232,7 +268,7 @@ def _print_report(finished: Finished) -> None:
             "elsewhere": "another process is at work",
             "waiting": "some wait for a later try, or for work that has failed",
         }.get(report.ended, "not done")
-        open_work = f"{report.open_work:,} pieces of work are open"
+        open_work = f"{counted(report.open_work, 'work item')} open"
         out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))
     if report.dropped_work:
-        out.print(drawing.text(f"{report.dropped_work:,} pieces of work were dropped: what they would find is missing"))
+        out.print(drawing.text(f"{count(report.dropped_work)} dropped work items: what they would find is missing"))

@@ -1,4 +1,4 @@
-"""How the client asks: time-outs, tries, a circuit breaker, signatures, and what the API's refusals become."""
+"""How the client sends requests: time-outs, retries, circuit breaker, signatures; and the API's problems as errors."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import email.utils
 import itertools
 import json
 import logging
-import random
 import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import httpx
 from pydantic import ValidationError
 
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, signature, split
-from crochet_tasks.breaker import Breaker
 from crochet_tasks.errors import ApiUnavailable, CrochetError, NotEncrypted, RemoteProblem, TooBusy, WrongCall, kinds
 from crochet_tasks.net import is_loopback
+from crochet_tasks.retry import Breaker, Policy
 from crochet_tasks.schemas.answers import PROBLEM, Problem
+from crochet_tasks.settings import version
 
 REQUEST_ID = "X-Request-ID"
 JSON = "application/json"
@@ -34,28 +33,32 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Patience(NamedTuple):
-    """How long a client waits, and how often it asks."""
+    """Time-outs and retries of a client."""
 
     connect: float = 3.0
     """seconds to connect"""
     answer: float = 30.0
-    """seconds in which nothing comes"""
+    """seconds without any data"""
     tries: int = 6
     """of one call, at the most"""
     pause: float = 0.2
-    """seconds before the second try, more or less; each further pause is twice as long"""
+    """seconds before the second try, cut by up to half at random; doubled for each further one"""
     longest: float = 5.0
-    """seconds between two tries, at the most; where the API says that it takes longer, that counts"""
+    """seconds between two tries, at the most, unless the API asks for more (Retry-After)"""
     seconds: float = 30.0
-    """from the first try on, after which no other is begun"""
+    """after the first try, in which the last one begins"""
     failures: int = 6
-    """in a row, after which the API counts as away"""
+    """in a row, after which calls fail at once"""
     away: float = 5.0
-    """seconds in which it is not asked then"""
+    """seconds for which they do; then one call is sent"""
+
+    @property
+    def retries(self) -> Policy:
+        return Policy(first=self.pause, longest=self.longest, seconds=self.seconds, attempts=self.tries)
 
 
 class Call(NamedTuple):
-    """A request. `again`: done twice, it is as if it had been done once, so it may be tried again."""
+    """A request. `again`: it is idempotent, so it may be retried."""
 
     method: str
     path: str
@@ -64,7 +67,7 @@ class Call(NamedTuple):
     headers: Mapping[str, str] = {}
     content: bytes = b""
     accepted: tuple[int, ...] = ()
-    """statuses that are answers, too, beside success"""
+    """statuses that are no errors, beside success"""
 
 
 def posted(path: str, body: Mapping[str, object], *, again: bool) -> Call:
@@ -81,7 +84,7 @@ def given(**parameters: str | int | None) -> dict[str, str | int]:
 
 
 class Caller:
-    """Sends calls to one API with one key. Threads may share it. What it raises never tells the key."""
+    """Sends calls to one API with one key. Threads may share it. No error, log line or `repr` contains the key."""
 
     def __init__(
         self,
@@ -101,9 +104,15 @@ class Caller:
         self._secret = None if parts is None else parts[1]
         what = f"the API at {self.url}"
         self.breaker = Breaker(what, self._unavailable, patience.away, patience.failures, logging.INFO)
+        headers = {"User-Agent": f"crochet-tasks/{version()}"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         self._http = httpx.Client(
             base_url=self.url,
-            headers={"User-Agent": _agent(), **({} if key is None else {"Authorization": f"Bearer {key}"})},
+            headers={
+                "User-Agent": f"crochet-tasks/{version()}",
+                **({} if key is None else {"Authorization": f"Bearer {key}"}),
+            },
             timeout=httpx.Timeout(patience.answer, connect=patience.connect),
             transport=transport,
             # A proxy of the environment would get to read what goes through it unencrypted.
@@ -117,18 +126,19 @@ class Caller:
         return f"<Caller of {self.url}>"
 
     def send(self, call: Call, *, streamed: bool = False) -> httpx.Response:
-        """The answer, perhaps after some tries. Raises what the API refused it with, ApiUnavailable, RemoteProblem."""
-        name, began = uuid.uuid4().hex, time.monotonic()
-        for number in itertools.count(1):
-            answer = self._tried(call, name, streamed=streamed)
-            if isinstance(answer, httpx.Response):
-                return answer
-            answer.context.update(tries=number, request_id=answer.context.get("request_id", name))
-            pause = self._pause(call, number, answer)
-            if pause is None or time.monotonic() + pause - began > self.patience.seconds:
-                raise answer
-            time.sleep(pause)
-        raise AssertionError  # it counts for ever
+        """The answer, after retries where they may help. Raises the API's error, ApiUnavailable or RemoteProblem."""
+        name, tries = uuid.uuid4().hex, itertools.count(1)
+
+        def attempt() -> httpx.Response:
+            number = next(tries)
+            try:
+                return self._attempt(call, name, streamed=streamed)
+            except CrochetError as error:
+                error.context.update(tries=number, request_id=error.context.get("request_id", name))
+                raise
+
+        retry_if = _may_help if call.again else lambda _: False
+        return self.patience.retries.call(attempt, retry_if=retry_if, at_least=_asked_pause)
 
     @contextlib.contextmanager
     def lines(self, call: Call) -> Iterator[Iterator[bytes]]:
@@ -137,12 +147,12 @@ class Caller:
         with contextlib.closing(answer), self._broken_off():
             yield _lines(answer.iter_bytes())
 
-    def _tried(self, call: Call, name: str, *, streamed: bool) -> httpx.Response | CrochetError:
+    def _attempt(self, call: Call, name: str, *, streamed: bool) -> httpx.Response:
         try:
-            self.breaker.admit()
+            self.breaker.check()
         except ApiUnavailable as refused:
             refused.context["refused"] = True
-            return refused
+            raise
         try:
             answer = self._http.send(self._request(call, name), stream=streamed)
             if answer.is_success or answer.status_code in call.accepted:
@@ -150,15 +160,14 @@ class Caller:
                 return answer
             answer.read()
         except httpx.RequestError as error:
-            reason = _reason(error)
-            self.breaker.failed(reason)
-            return self._unavailable(reason)
+            self.breaker.failed(_reason(error))
+            raise self._unavailable(_reason(error)) from None
         problem = self._problem(answer)
         if answer.status_code in AWAY and not isinstance(problem, TooBusy):
             self.breaker.failed(_status(answer))
         else:
             self.breaker.succeeded()
-        return problem
+        raise problem
 
     def _request(self, call: Call, name: str) -> httpx.Request:
         request = self._http.build_request(
@@ -168,22 +177,11 @@ class Caller:
             headers={REQUEST_ID: name, **call.headers},
             content=call.content or None,
         )
-        if self._secret is not None:  # anew with each try: no signature is taken twice
+        if self._secret is not None:  # for each try: the API accepts a signature once
             date, target = f"{time.time():.6f}", request.url.raw_path.decode("ascii")
             request.headers[DATE_HEADER] = date
             request.headers[SIGNATURE_HEADER] = signature(self._secret, call.method, target, date, call.content)
         return request
-
-    def _pause(self, call: Call, number: int, problem: CrochetError) -> float | None:
-        """How long to wait before the next try; None where there is to be none."""
-        status = problem.context.get("status", AWAY[0])  # that of no answer at all
-        hopeless = "refused" in problem.context or status not in (RATE_LIMITED, *AWAY)
-        if hopeless or not call.again or number >= self.patience.tries:
-            return None
-        pause = min(self.patience.pause * 2.0 ** (number - 1), self.patience.longest)
-        asked = problem.context.get("seconds")
-        jittered = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        return max(jittered, asked) if isinstance(asked, float) else jittered
 
     @contextlib.contextmanager
     def _broken_off(self) -> Iterator[None]:
@@ -198,31 +196,43 @@ class Caller:
         return ApiUnavailable(url=self.url, reason=reason)
 
     def _problem(self, answer: httpx.Response) -> CrochetError:
-        """The error that the API raised, by its code; of a proxy, or of a newer API, what can be said of it."""
-        problem = _told(answer)
+        """The error that the API raised, by its code; RemoteProblem for answers of proxies and of newer APIs."""
+        problem = _problem_of(answer)
         about: dict[str, object] = {"status": answer.status_code}
         if (seconds := _retry_after(answer)) is not None:
             about["seconds"] = seconds
         if problem is None and answer.status_code in AWAY:
             error: CrochetError = self._unavailable(_status(answer))
         elif problem is None:
-            error = self._strange(answer, "no problem document")
+            error = self._unknown(answer, "no problem document")
         else:
             about |= {"request_id": problem.request_id, "errors": problem.errors, "problem": problem.code}
             own = kinds().get(problem.code)
             asked = f" (request {problem.request_id})" if answer.status_code >= 500 and problem.request_id else ""
             if own is None:
-                error = self._strange(answer, f"{problem.detail} [{problem.code}]{asked}")
+                error = self._unknown(answer, f"{problem.detail} [{problem.code}]{asked}")
             else:
                 error = own.told(f"{problem.detail}{asked}")
         error.context.update(about)
         return error
 
-    def _strange(self, answer: httpx.Response, detail: str) -> RemoteProblem:
+    def _unknown(self, answer: httpx.Response, detail: str) -> RemoteProblem:
         return RemoteProblem(url=self.url, status=answer.status_code, detail=detail)
 
     def not_understood(self, answer: httpx.Response) -> RemoteProblem:
-        return self._strange(answer, "that is not what this client knows; is it a crochet API?")
+        return self._unknown(answer, "that is not what this client knows; is it a crochet API?")
+
+
+def _may_help(error: BaseException) -> bool:
+    """Whether a retry may help: not where the breaker refused the call, or the API for good."""
+    context = error.context if isinstance(error, CrochetError) else {"refused": True}
+    status = context.get("status", AWAY[0])  # that of no answer at all
+    return "refused" not in context and status in (RATE_LIMITED, *AWAY)
+
+
+def _asked_pause(error: BaseException) -> float:
+    seconds = error.context.get("seconds") if isinstance(error, CrochetError) else None
+    return seconds if isinstance(seconds, float) else 0.0
 
 
 # ── parts ───────────────────────────────────────────────────────────────────────────────────────
@@ -245,13 +255,6 @@ def _check_key(key: str, url: str, *, plain_http: bool) -> None:
         raise NotEncrypted(url=url)
 
 
-def _agent() -> str:
-    try:
-        return f"crochet-tasks/{version('crochet-tasks')}"
-    except PackageNotFoundError:
-        return "crochet-tasks"
-
-
 def _reason(error: httpx.RequestError | httpx.StreamError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "it took too long to connect" if isinstance(error, httpx.ConnectTimeout) else "it took too long"
@@ -262,7 +265,7 @@ def _status(answer: httpx.Response) -> str:
     return f"{answer.status_code} {answer.reason_phrase}"
 
 
-def _told(answer: httpx.Response) -> Problem | None:
+def _problem_of(answer: httpx.Response) -> Problem | None:
     if not answer.headers.get("Content-Type", "").startswith(PROBLEM):
         return None
     try:

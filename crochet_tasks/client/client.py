@@ -117,10 +117,19 @@ class Client:
     # ── corpora ─────────────────────────────────────────────────────────────────────────────────
 
     def create_corpus(
-        self, name: str, *, limits: Mapping[str, int] | None = None, description: str = "", budget: int | None = None
+        self,
+        name: str,
+        *,
+        max_axes: int | None = None,
+        max_side: int | None = None,
+        max_cells: int | None = None,
+        limits: Mapping[str, int] | None = None,
+        description: str = "",
+        budget: int | None = None,
     ) -> CorpusLine:
-        """Limits that are not given have their defaults. Raises CorpusExists."""
-        body = {"name": name, "limits": dict(limits or {}), "description": description, "budget": budget}
+        """Limits may be given by name or as `limits`; others have their defaults. Raises CorpusExists."""
+        all_limits = {**(limits or {}), **given(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
+        body = {"name": name, "limits": all_limits, "description": description, "budget": budget}
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
     def corpora_page(self, *, limit: int = MOST, cursor: str | None = None) -> CorpusPage:

@@ -63,6 +63,10 @@ def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
     return int(number)
 
 
+def tenant_name(connection: Connection, number: int) -> str:
+    return str(connection.execute(select(tenants.c.name).where(tenants.c.id == number)).scalar_one())
+
+
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -121,9 +125,17 @@ class SessionRow(NamedTuple):
     good: bool
 
 
+SESSIONS_OF_A_KEY = 100
+"""a new one ends and deletes the oldest"""
+
+
 def add_session(connection: Connection, number: uuid.UUID, key: int, scopes: Sequence[str], lives: float) -> None:
-    """A new session of a key; the key's sessions that ended are forgotten."""
-    connection.execute(sessions.delete().where(sessions.c.key == key, sessions.c.expires_at < _NOW))
+    """A new session of a key. Deletes those that ended, and all but the newest SESSIONS_OF_A_KEY."""
+    connection.execute(select(keys.c.id).where(keys.c.id == key).with_for_update(key_share=True))  # one at a time
+    mine = select(sessions.c.id).where(sessions.c.key == key)
+    kept = mine.where(sessions.c.expires_at >= _NOW, sessions.c.revoked_at.is_(None))
+    kept = kept.order_by(sessions.c.created_at.desc(), sessions.c.id).limit(SESSIONS_OF_A_KEY - 1)
+    connection.execute(sessions.delete().where(sessions.c.key == key, sessions.c.id.not_in(kept)))
     values = {"id": number, "key": key, "scopes": list(scopes), "expires_at": _NOW + seconds(lives)}
     connection.execute(insert(sessions).values(values))
 
@@ -167,11 +179,30 @@ def sign(connection: Connection, signature: bytes, kept: float) -> bool:
     return connection.execute(new).first() is not None
 
 
+# ── rate limits ─────────────────────────────────────────────────────────────────────────────────
+
+
+def count_requests(connection: Connection, client: str, slot: int, block: int) -> tuple[int, int]:
+    """Count `block` more requests of a client in a window; all of this window, and those of the window before."""
+    total, before = connection.execute(text(_COUNT), {"client": client, "slot": slot, "block": block}).one()
+    return int(total), int(before)
+
+
+_COUNT = """
+    INSERT INTO request_counts AS counted (client, slot, requests) VALUES (:client, :slot, :block)
+    ON CONFLICT (client, slot) DO UPDATE SET requests = counted.requests + :block
+    RETURNING requests,
+              coalesce((SELECT requests FROM request_counts WHERE client = :client AND slot = :slot - 1), 0)
+    """
+
+
 # ── what is kept no longer ───────────────────────────────────────────────────────────────────────
 
 
 SIGNATURES_KEPT = 3600.0
 """seconds; longer than one of them could come a second time"""
+COUNTS_KEPT = 3600.0
+"""seconds; longer than two windows of a rate limit"""
 AT_ONCE = 1000
 
 
@@ -179,7 +210,7 @@ def forget_old(connection: Connection, log_kept: float) -> int:
     """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
     of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
     """
-    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "most": AT_ONCE}
+    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "counts": COUNTS_KEPT, "most": AT_ONCE}
     return sum(connection.execute(text(statement), values).rowcount for statement in _FORGET)
 
 
@@ -192,6 +223,13 @@ _FORGET = (
     """
     DELETE FROM signatures WHERE signature IN (
         SELECT signature FROM signatures WHERE seen_at < clock_timestamp() - make_interval(secs => :signatures)
+         LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    """,
+    """
+    DELETE FROM request_counts WHERE (client, slot) IN (
+        SELECT client, slot FROM request_counts
+         WHERE slot < (extract(epoch FROM clock_timestamp()) - :counts) / 60
          LIMIT :most FOR UPDATE SKIP LOCKED
     )
     """,

@@ -85,6 +85,16 @@ refresh_tokens = Table(
     comment="Each is good once.",
 )
 
+request_counts = Table(
+    "request_counts",
+    metadata,
+    Column("client", Text, primary_key=True, comment="a key or an address, and its limit"),
+    Column("slot", BigInteger, primary_key=True, comment="which window of time: Unix time divided by its length"),
+    Column("requests", BigInteger, nullable=False, comment="counted or reserved by a process of the API"),
+    prefixes=["UNLOGGED"],
+    comment="Requests of clients, for their rate limits, where there is no Redis. Not logged: it may be lost.",
+)
+
 signatures = Table(
     "signatures",
     metadata,

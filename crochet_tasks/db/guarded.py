@@ -1,4 +1,4 @@
-"""A pool for those who must not wait: where the database is away that is said at once."""
+"""A connection pool behind a circuit breaker: while the database is down, calls fail at once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from sqlalchemy import Connection
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks.breaker import Breaker
 from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.errors import DatabaseUnavailable
+from crochet_tasks.retry import Breaker
 from crochet_tasks.settings import Settings
 
 OPEN_SECONDS = 1.0
@@ -20,7 +20,7 @@ LATE_SECONDS = 1.0
 
 
 class GuardedDatabase(Database):
-    """A pool of `connections`, with the API's time-outs, behind a breaker. That all are in use does not open it."""
+    """A pool of `connections` with the API's time-outs. A pool that is exhausted does not open the breaker."""
 
     def __init__(self, url: str, settings: Settings, connections: int) -> None:
         bounds = Bounds(settings.api_timeout, min(settings.lock_timeout, settings.api_timeout), connections, 0)
@@ -39,12 +39,12 @@ class GuardedDatabase(Database):
 
     @contextlib.contextmanager
     def _guarded(self, inner: AbstractContextManager[Connection]) -> Iterator[Connection]:
-        self.breaker.admit()
+        self.breaker.check()
         try:
             with inner as connection:
                 self.breaker.succeeded()
                 yield connection
         except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, PoolTimeout):  # that is our own doing
+            if not isinstance(error.__cause__, PoolTimeout):  # all connections are in use
                 self.breaker.failed(str(error.context.get("reason", "")))
             raise

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision this program works with; a test holds it against the newest migration."""
 
 LONGEST_SECONDS = 86_400.0

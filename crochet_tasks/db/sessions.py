@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,13 +12,21 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 from psycopg.abc import RV, PQGen
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks import telemetry
+from crochet_tasks import net, telemetry
+from crochet_tasks import settings as environment
 from crochet_tasks.db import measured
-from crochet_tasks.errors import CrochetError, DatabaseConflict, DatabaseRefused, DatabaseUnavailable
+from crochet_tasks.errors import (
+    CrochetError,
+    DatabaseConflict,
+    DatabaseLoginFailed,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    DatabaseUnsuitable,
+)
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
@@ -95,18 +104,13 @@ class Database:
 
     def __init__(self, url: str, settings: Settings, bounds: Bounds | None = None) -> None:
         bounds = bounds or Bounds(settings.statement_timeout, settings.lock_timeout)
+        address = net.postgres_parameters(url)
+        if net.is_private_server(address):
+            environment.forget_libpq()
         self.engine: Engine = create_engine(
-            make_url(url).set(drivername="postgresql+psycopg"),
-            pool_size=bounds.kept,
-            max_overflow=bounds.more,
-            pool_timeout=bounds.patience,
-            connect_args={
-                "connect_timeout": bounds.patience,
-                **_probes(bounds),
-                "application_name": "crochet",
-            },
+            _sqlalchemy_url(address), pool_size=bounds.kept, max_overflow=bounds.more, pool_timeout=bounds.patience
         )
-        _bind(self.engine, bounds)
+        _bind(self.engine, bounds, address)
         self._watched = measured.watch(self.engine, bounds.kept + bounds.more)
 
     @contextlib.contextmanager
@@ -154,17 +158,27 @@ SELECT concat_ws('-', system_identifier, pg_database.oid) FROM pg_control_system
 """
 
 
-def _bind(engine: Engine, bounds: Bounds) -> None:
+def _sqlalchemy_url(address: dict[str, str]) -> URL:
+    """The address for SQLAlchemy, which shows it and does not connect with it: its dialect drops parameters."""
+    query = {name: value for name, value in address.items() if name not in ("user", "password", "dbname")}
+    user, password, database = (address.get(name) for name in ("user", "password", "dbname"))
+    return URL.create("postgresql+psycopg", user, password, database=database, query=query)
+
+
+def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
     """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
     longest = bounds.statement + bounds.late
     cursors = measured.cursors()
     parameters = _server_parameters(bounds)
+    ours = {"connect_timeout": bounds.patience, **_probes(bounds), "application_name": "crochet"}
+    connection_parameters: dict[str, Any] = {**ours, **address, "client_encoding": "UTF8"}
 
     @event.listens_for(engine, "do_connect")
-    def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Bounded:
-        opened = Bounded.connect(*arguments, **named, autocommit=True)
+    def connect(*_: object) -> Bounded:
+        opened = Bounded.connect(**connection_parameters, autocommit=True)
         opened.seconds = bounds.patience
         try:
+            _check_encoding(opened)
             _set_for_session(opened, parameters)
             opened.autocommit = False
         except BaseException:
@@ -207,6 +221,14 @@ def _server_parameters(bounds: Bounds) -> dict[str, str]:
         "timezone": "UTC",
         "jit": "off",  # compiling takes longer than our statements
     }
+
+
+def _check_encoding(driver: Bounded) -> None:
+    """Raise DatabaseUnsuitable unless the database holds every character."""
+    found = driver.info.parameter_status("server_encoding")
+    if found != "UTF8":
+        advice = "make one with 'createdb --template=template0 --encoding=UTF8 NAME' and set CROCHET_DATABASE_URL to it"
+        raise DatabaseUnsuitable(reason=f"its encoding is {found} and texts need UTF8; {advice}")
 
 
 def _set_for_session(driver: Bounded, parameters: dict[str, str]) -> None:
@@ -280,10 +302,43 @@ def _ours(error: BaseException | None) -> CrochetError | None:
         return DatabaseConflict(reason=first_line(error))
     if isinstance(error, psycopg.Error) and error.sqlstate in REFUSALS:
         return DatabaseRefused(reason=first_line(error))
+    if isinstance(error, psycopg.Error) and (refused := _login_failed(error)) is not None:
+        return refused
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         # The driver counts limits of the program (54) among these, too: such a statement fails again.
         state = error.sqlstate
         return DatabaseUnavailable(reason=first_line(error)) if state is None or state[:2] in AWAY else None
+    return None
+
+
+_LOGIN_ADVICE = {
+    r"authentication failed|no password supplied|role .* does not exist|no such user|not permitted to log in": (
+        "correct user and password in CROCHET_DATABASE_URL"
+    ),
+    r"no pg_hba.conf entry|authentication method requirement": (
+        "correct CROCHET_DATABASE_URL, or let the user in by the server's pg_hba.conf"
+    ),
+    r"database .* does not exist|no such database": "make it (createdb NAME), or correct CROCHET_DATABASE_URL",
+    r"no schema has been selected": "make the schema that search_path names, or correct CROCHET_DATABASE_URL",
+    r"certificate|server does not support SSL|sslmode|TLS version": (
+        "correct sslmode, sslrootcert, sslcert and sslkey in CROCHET_DATABASE_URL, or the server's certificate"
+    ),
+    r"invalid (integer )?value|invalid connection option|unrecognized configuration parameter"
+    r"|definition of service|unsupported startup parameter": (
+        "correct that parameter of CROCHET_DATABASE_URL or of libpq's PG* variables"
+    ),
+}
+"""what to do, by what the server or libpq says of a connection that it refuses: libpq tells no SQLSTATE then"""
+
+
+def _login_failed(error: psycopg.Error) -> DatabaseLoginFailed | None:
+    """The error for a connection that is refused however often it is tried; None for any other."""
+    if error.sqlstate is not None and error.sqlstate[:2] not in ("28", "3D", "3F"):
+        return None
+    for line in str(error).splitlines():
+        for pattern, advice in _LOGIN_ADVICE.items():
+            if re.search(pattern, line):
+                return DatabaseLoginFailed(reason=line.strip(), advice=advice)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Looks for what would keep crochet from working, and says what to do about it. Changes nothing."""
+"""Check what would keep crochet from working, and advise. Changes nothing."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import NEW_DATA_BYTES
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
-from crochet_tasks.terminal.drawing import readable_bytes
+from crochet_tasks.terminal import numbers
 
 OLDEST, NEWEST = 15, 18
-"""the versions of Postgres that the schema was tried on"""
+"""versions of Postgres that the schema was tested on"""
 
 
 def checks(**given: object) -> Iterator[Check]:
-    """Look at everything, in the order in which a command would need it; what cannot be looked at is left out."""
+    """Check everything, in the order in which a command needs it; what cannot be checked is left out."""
     problems = Settings.problems(**given)
     for problem in problems:
         yield wrong("configuration", str(problem), "correct or unset that variable")
-    for name in settings.strangers():
-        yield well("configuration", f"{name} is no setting", "if it is misspelt, correct it; see README, Settings")
     if problems:
+        for name in settings.strangers():
+            yield well("configuration", f"{name} is no setting", "docs/settings.md lists all settings")
         return
     configured = Settings.load(**given)
+    for doubt in configured.warnings():
+        yield well("configuration", doubt, "docs/settings.md lists all settings")
+    for problem in configured.path_problems():
+        yield wrong("configuration", str(problem), "correct or unset that variable")
     names = sorted(f"{settings.PREFIX}{name.upper()}" for name in configured.model_fields_set - set(given))
     yield well("configuration", f"set: {', '.join(names)}" if names else "all settings have their defaults")
     yield from _database(configured)
@@ -71,9 +75,9 @@ def _state_folder(configured: Settings) -> list[Check]:
     free = shutil.disk_usage(there).free
     if free < NEW_DATA_BYTES:
         advice = "make room, or choose a folder on another disk with --state"
-        made.append(wrong("disk", f"{readable_bytes(free)} are free at {there}", advice))
+        made.append(wrong("disk", f"{numbers.size(free)} are free at {there}", advice))
     else:
-        made.append(well("disk", f"{readable_bytes(free)} are free"))
+        made.append(well("disk", f"{numbers.size(free)} are free"))
     holder = _holder(folder / "postgres" / "lock")
     if holder is not None:
         advice = "wait for it, or choose another folder with --state"

@@ -14,6 +14,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.doctor.check import Check, well, wrong
 from crochet_tasks.errors import CrochetError, QueueMissing
 from crochet_tasks.settings import Settings
+from crochet_tasks.terminal.numbers import counted
 
 ANSWER_SECONDS = 5.0
 PROBED = "maintenance"
@@ -72,16 +73,12 @@ def _depth(broker: Connection, name: str) -> Depth | None:
 def _queue(name: str, depth: Depth | None, dead: Depth | None) -> Check:
     if depth is None:
         return well(f"queue {name}", "not declared yet", "workers, the relay and 'crochet up' do it when they start")
-    found = f"{_number(depth.ready, 'message')} waiting, {_number(depth.consumers, 'consumer')}"
+    found = f"{counted(depth.ready, 'message')} waiting, {counted(depth.consumers, 'consumer')}"
     if dead is not None and dead.ready:
-        return well(f"queue {name}", f"{found}, {_number(dead.ready, 'dead letter')}", "the relay takes them: run one")
+        return well(f"queue {name}", f"{found}, {counted(dead.ready, 'dead letter')}", "the relay takes them: run one")
     if not depth.consumers:
         return well(f"queue {name}", found, f"'crochet worker --queues {name}' takes work from it")
     return well(f"queue {name}", found)
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _redis(configured: Settings) -> Check:

@@ -34,6 +34,7 @@ from urllib.parse import quote
 import psycopg
 import psycopg.sql
 
+from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
 from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, end_left_over, roll, spawn, wait_until
 from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
@@ -295,6 +296,7 @@ class EmbeddedPostgres:
     def _connect(self) -> str:
         """Prove that the server answers, make the database if there is none, and return its URL."""
         host = self._socket_folder()
+        settings.forget_libpq()
         try:
             with psycopg.connect(host=host, port=PORT, user=ROLE, dbname="postgres", autocommit=True) as connection:
                 if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchall():

@@ -196,13 +196,13 @@ class TextUnreadable(BadInput):
 
 
 class TextNotUtf8(BadInput):
-    """{source} is not UTF-8: invalid byte at offset {offset}"""
+    """{source} is not UTF-8 (at offset {offset}): {looks}"""
 
     code = "text_not_utf8"
 
 
 class TextHasNul(BadInput):
-    """{source} holds a NUL character at offset {offset}: it is no text"""
+    """{source} holds a NUL character at offset {offset}, which no text does: {looks}"""
 
     code = "text_has_nul"
 
@@ -258,6 +258,19 @@ class DatabaseUnavailable(Unavailable):
     """the database does not answer ({reason}); check CROCHET_DATABASE_URL and that the server runs"""
 
     code = "database_unavailable"
+
+
+class DatabaseLoginFailed(DatabaseUnavailable):
+    """the database refuses the connection ({reason}); {advice}"""
+
+    code = "database_login_failed"
+
+
+class DatabaseUnsuitable(Unavailable):
+    """the database cannot be used: {reason}"""
+
+    code = "database_unsuitable"
+    retry = Retry.NEVER
 
 
 class DatabaseConflict(Unavailable):

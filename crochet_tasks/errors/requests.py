@@ -1,6 +1,6 @@
 """The errors of requests to the API, on both sides of it, and what a client gets to read of any error.
 
-What all errors share is in errors.py.
+What all errors share is in errors/pipeline.py.
 """
 
 from __future__ import annotations
@@ -267,3 +267,69 @@ def shown(code: str, message: str) -> str:
 
 _OURS = 500
 """the first status that means trouble of the service"""
+
+
+def example(kind: type[CrochetError]) -> str:
+    """What a tenant gets to read of such an error, with values made up for an example."""
+    values = _Values({**_EXAMPLES, **_EXAMPLES_OF.get(kind.code, {})})
+    return shown(kind.code, " ".join((inspect.getdoc(kind) or "").split()).format_map(values))
+
+
+class _Values(dict[str, object]):
+    def __missing__(self, name: str) -> str:
+        return "..."
+
+
+_EXAMPLES: dict[str, object] = {
+    "corpus": "genesis",
+    "current": "12-4",
+    "existing": "max_axes 3, max_side 8, max_cells 64",
+    "given": "text/csv",
+    "high": 8,
+    "id": "0123",
+    "key": "abcdefghij",
+    "kind": "grow",
+    "known": "exodus, main",
+    "limit": 65536,
+    "low": 2,
+    "method": "PUT",
+    "most": 1000,
+    "name": "text-7",
+    "needed": "write",
+    "offered": "application/json",
+    "offset": 17,
+    "path": "/v1/corpora",
+    "phrase": "in the beginning",
+    "problem": "query/limit must be at most 1000",
+    "seconds": 10.0,
+    "shape": "3x2",
+    "source": "the body",
+    "state": "done",
+    "tenant": "library",
+    "times": 3,
+    "title": "chapter 1",
+    "url": "https://crochet.example",
+    "value": 9,
+    "wanted": "application/json",
+    "what": "text",
+    "work": "text-7",
+}
+_EXAMPLES_OF: dict[str, dict[str, object]] = {
+    "foreign_page": {"reason": "its origin is 'https://other.example'"},
+    "invalid_name": {"name": "my corpus"},
+    "invalid_setting": {"variable": "CROCHET_API_PORT", "problem": "it must be a whole number"},
+    "key_ended": {"state": "revoked"},
+    "limit_out_of_range": {"limit": "max_axes"},
+    "limits_fixed": {"wanted": "max_axes 2"},
+    "malformed_request": {"reason": "its body is not JSON: line 1, column 12"},
+    "precondition_failed": {"given": "12-3"},
+    "rate_limited": {"limit": "600 requests in 60 s", "seconds": 10},
+    "remote_problem": {"status": 502, "detail": "no problem document"},
+    "setting_missing": {"variable": "CROCHET_DATABASE_URL", "needed_for": "the API reads and accepts there"},
+    "signature_refused": {"reason": "it is not that of this request"},
+    "text_failed": {"reason": "the worker died over it 3 times in a row"},
+    "too_busy": {"what": "1000 texts of this corpus wait already", "seconds": 10},
+    "unauthorized": {"reason": "the request has no key"},
+    "work_not_failed": {"wanted": "retried", "work": "4711"},
+    "work_unknown": {"work": "4711"},
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -19,6 +20,7 @@ from crochet_tasks.errors import (
     TextWithoutWords,
     WrongCall,
 )
+from crochet_tasks.intake.encodings import looks_like
 
 STANDARD_INPUT = "-"
 
@@ -31,7 +33,7 @@ class Input(NamedTuple):
 
 
 def read(files: Iterable[str], max_bytes: int) -> list[Input]:
-    """The texts of these files ('-' is standard input), in order; raises the error of the first that is none."""
+    """The texts of these files ('-' is standard input), in order; raises the error of the first that is not one."""
     files = list(files)
     if files.count(STANDARD_INPUT) > 1:
         raise WrongCall(problem="standard input ('-') can be read only once")
@@ -50,9 +52,10 @@ def decoded(source: str, content: bytes, max_bytes: int) -> str:
         body = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         bom = len(content) - len(error.object)  # the decoder leaves a byte order mark out of its count
-        raise TextNotUtf8(source=source, offset=bom + error.start) from None
+        raise TextNotUtf8(source=source, offset=bom + error.start, looks=looks_like(content)) from None
     if "\0" in body:
-        raise TextHasNul(source=source, offset=content.index(b"\0"))
+        looks = looks_like(content)
+        raise TextHasNul(source=source, offset=content.index(b"\0"), looks=looks)
     if not any(map(str.isalpha, body)):
         raise TextWithoutWords(source=source)
     return body
@@ -63,7 +66,8 @@ def encoded(source: str, body: str) -> bytes:
     try:
         return body.encode()
     except UnicodeEncodeError as error:
-        raise TextNotUtf8(source=source, offset=len(body[: error.start].encode())) from None
+        offset = len(body[: error.start].encode())
+        raise TextNotUtf8(source=source, offset=offset, looks="it holds half a surrogate pair, no character") from None
 
 
 def _content(file: str, source: str, max_bytes: int) -> bytes:
@@ -81,4 +85,5 @@ def _content(file: str, source: str, max_bytes: int) -> bytes:
     except IsADirectoryError:
         raise TextIsDirectory(source=source) from None
     except OSError as error:
-        raise TextUnreadable(source=source, reason=error.strerror or str(error)) from None
+        closed = file == STANDARD_INPUT and error.errno == errno.EBADF
+        raise TextUnreadable(source=source, reason="it is closed" if closed else error.strerror or str(error)) from None

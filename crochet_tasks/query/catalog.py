@@ -30,8 +30,9 @@ from crochet_tasks.query.filters import Chain, Filters, identity
 from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orthos
 from crochet_tasks.query.provenance import Line, LineSources, Sources
 from crochet_tasks.query.runs import FEW, Whereabouts
-from crochet_tasks.query.vocabulary import Remediations, ShapeCount, Waiting, born, node_of, phrases, vocabulary
+from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
 from crochet_tasks.reporting import reports
+from crochet_tasks.schemas.answers import ShapeLine
 from crochet_tasks.telemetry import instruments, metrics
 
 MOST_AT_ONCE = 1000
@@ -64,11 +65,13 @@ class Catalog:
         number = corpora.total(connection, corpus.id)
         return Shown(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
 
-    def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeCount]:
+    def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeLine]:
         """How many orthos there are of each shape, best shape first."""
         counted = corpora.counted(connection, corpus.id)
         return [
-            ShapeCount(sides, *counted[sides]) for sides in batches.shapes_by_rank(counted) if counted[sides].orthos
+            ShapeLine(shape=list(sides), orthos=counted[sides].orthos, batches=counted[sides].batches)
+            for sides in batches.shapes_by_rank(counted)
+            if counted[sides].orthos
         ]
 
     def page(

@@ -21,6 +21,7 @@ from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, WAITS_SHARE, portions
+from crochet_tasks.schemas.answers import ShapeLine
 
 
 class WordBorn(NamedTuple):
@@ -38,14 +39,6 @@ class PhraseBorn(NamedTuple):
     continuations: int
 
 
-class ShapeCount(NamedTuple):
-    """How many orthos of a shape there are, in how many batches."""
-
-    sides: Sides
-    orthos: int
-    batches: int
-
-
 class WaitingBatch(NamedTuple):
     """A batch that waits; `searched`: the version up to which it was searched."""
 
@@ -60,7 +53,7 @@ class Waiting(NamedTuple):
 
     phrase: tuple[str, ...]
     born: int
-    shapes: list[ShapeCount]
+    shapes: list[ShapeLine]
     batches: list[WaitingBatch]
     more: int
     version: int
@@ -105,7 +98,10 @@ class Remediations:
                 number[each.sides] += 1
                 if len(first) < limit:
                     first.append(WaitingBatch(*each[:4]))
-        shapes = [ShapeCount(sides, orthos[sides], number[sides]) for sides in batches.shapes_by_rank(orthos)]
+        shapes = [
+            ShapeLine(shape=list(sides), orthos=orthos[sides], batches=number[sides])
+            for sides in batches.shapes_by_rank(orthos)
+        ]
         phrase = index.phrase(node)
         return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
 

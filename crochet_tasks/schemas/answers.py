@@ -258,27 +258,10 @@ class Problem(BaseModel):
 State = Literal["ok", "degraded", "away", "none"]
 
 
-class LastError(BaseModel):
-    """`code` as in problems."""
-
-    code: str
-    at: dt.datetime
-
-
-class Pool(BaseModel):
-    """Connections of this process to the database."""
-
-    size: int
-    in_use: int
-
-
 class Component(BaseModel):
     """`none`: the server is not set up to use it. `degraded`: it answers, but a queue lacks a consumer."""
 
     state: State
-    latency_ms: float | None = None
-    pool: Pool | None = None
-    last_error: LastError | None = None
 
 
 class Live(BaseModel):

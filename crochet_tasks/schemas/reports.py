@@ -235,6 +235,18 @@ class TextLine(Answer):
 # ── who may ask ─────────────────────────────────────────────────────────────────────────────────
 
 
+class SettingLine(Answer):
+    """A setting that is in force; secrets are masked. `source`: option, environment, file or default."""
+
+    variable: str
+    value: str
+    source: str
+
+
+class SettingList(Answer):
+    settings: list[SettingLine]
+
+
 class KeyLine(Answer):
     """An API key, without its secret, which nobody has but whom it was given to."""
 

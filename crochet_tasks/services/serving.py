@@ -9,18 +9,34 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from crochet_tasks import telemetry
 from crochet_tasks.errors import NotOnLoopback, SettingMissing, WrongCall
 from crochet_tasks.net import host_port, is_loopback, listening
-from crochet_tasks.settings import Settings, forget
+from crochet_tasks.settings import Settings, forget, version
 from crochet_tasks.telemetry import logs, metrics_endpoint
 
 log = logging.getLogger(__name__)
 
 READY = "ready_for_work"
 """the event in the log of a service that has begun to serve; `crochet up` waits for it"""
+
+
+def begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Set up the log, and write into it which settings are set, masked, and what is doubtful about them.
+
+    Raises InvalidSetting where a path among them cannot be used.
+    """
+    logs(service, settings)
+    found = {each.variable: each.value for each in settings.effective(given) if each.source != "default"}
+    log.info("settings", extra={"version": version(), "set": found})
+    for problem in settings.warnings():
+        log.warning("settings_doubtful", extra={"problem": problem})
+    for wrong in settings.path_problems():
+        raise wrong
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
@@ -52,7 +68,7 @@ def worker(queues: str | None, concurrency: int | None, autoscale: str | None, m
 def relay() -> None:
     """Run a relay until SIGTERM or SIGINT."""
     settings = Settings.load()
-    logs("relay", settings)
+    begin("relay", settings)
     metrics_endpoint.start("relay", "relay", settings)
     from crochet_tasks import startup
     from crochet_tasks.db.process import open_process
@@ -86,7 +102,7 @@ def api(host: str | None, port: int | None) -> None:
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
-    logs("api", settings)
+    begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
     from api import security, with_secret
     from crochet_tasks import startup
@@ -124,7 +140,7 @@ def flower() -> int:
     check_flower(settings)
     host, port = settings.flower_host, settings.flower_port
     listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
-    logs("flower", settings)
+    begin("flower", settings)
     from flower.options import options  # type: ignore[import-untyped]
     from tornado.ioloop import IOLoop
 

@@ -1,21 +1,20 @@
 """`crochet up`: everything but RabbitMQ and Redis on one machine, in the foreground.
 
     database     the one of CROCHET_DATABASE_URL, or the private one of the state folder; brought up to date
-    services     each a child process (up_services): relay, three workers, API, Flower
-    log          one, on standard error (up_log)
+    services     each a child process (supervisor.py): relay, three workers, API, Flower
+    log          one, on standard error
 
 It ends in the reverse order: workers, then the others, the database last.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -28,16 +27,15 @@ from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
 from crochet_tasks.net import host_port
 from crochet_tasks.retry import wait_for
 from crochet_tasks.services import serving
-from crochet_tasks.services.up_log import Log
-from crochet_tasks.services.up_services import Crew, GaveUp, Pauses, Service, Stop
+from crochet_tasks.services.supervisor import GaveUp, Log, Restarts, Service, Supervisor
 from crochet_tasks.settings import Settings, environment
 from crochet_tasks.terminal import drawing
+from crochet_tasks.terminal.streams import note
 
-LOOK_SECONDS = 1.0
-"""how often it is seen to that the private server runs"""
+METRICS_PORT = "CROCHET_METRICS_PORT"
 
 
-class Wanted(NamedTuple):
+class Options(NamedTuple):
     """What is to run. `search`: processes that search, None: one for each core."""
 
     search: int | None
@@ -45,10 +43,10 @@ class Wanted(NamedTuple):
     flower: bool
 
 
-def up(settings: Settings, wanted: Wanted) -> int:
+def up(settings: Settings, options: Options) -> int:
     """Run everything until SIGTERM or SIGINT; the exit status.
 
-    Raises, besides what startup.check does, what the private server and its folder have to say.
+    Raises, besides what startup.check does, the errors of the private server and its folder.
     """
     if "environment" not in settings.model_fields_set:
         settings = settings.model_copy(update={"environment": "development"})
@@ -57,54 +55,52 @@ def up(settings: Settings, wanted: Wanted) -> int:
             variable="CROCHET_BROKER_URL",
             needed_for="the services talk through RabbitMQ; without it 'crochet run' does everything in one process",
         )
-    no_flower = _flower_problem(settings) if wanted.flower else None
-    services = _with_metrics(_services(wanted._replace(flower=wanted.flower and no_flower is None)), settings)
+    no_flower = _flower_problem(settings) if options.flower else None
+    services = with_metrics(services_of(options._replace(flower=options.flower and no_flower is None)), settings)
     colour = drawing.console(stderr=True).color_system is not None
     log = Log(sys.stderr.buffer, [service.name for service in services], colour=colour)
     if no_flower is not None:
-        log.say(f"without Flower: {no_flower}")
-    stop = Stop()
-    stop.watch()
+        log.note(f"without Flower: {no_flower}")
+    for doubt in settings.warnings():
+        log.note(f"settings: {doubt}")
+    supervisor = Supervisor(log, settings.drain, serving.READY)
     with _database(settings, log) as (url, server):
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
-        startup.check(settings, log.say)
-        crew = Crew(services, _environment(settings), log, settings.drain)
-        beside = [] if server is None else [_kept(server, settings, log)]
+        log.note("checking the database and RabbitMQ")
+        startup.check(settings, log.note)
+        keep = None if server is None else _PrivateServer(server, settings, log)
+        variables = environment(CROCHET_ENVIRONMENT=settings.environment, CROCHET_DATABASE_URL=url)
+        ready = ready_lines(settings, services, None if server is None else url)
         try:
-            asyncio.run(_run(crew, stop, lambda: log.say(_ready(settings, services, url, server)), beside))
+            supervisor.run(services, variables, lambda: log.note("; ".join(ready)), keep or (lambda: None))
         except GaveUp as failed:
             words = failed.words or f"exit code {failed.status} [unavailable]"
-            log.say("everything has ended")
-            sys.stderr.write(f"crochet: {failed.service} does not start: {words}\n")
+            log.note("everything has ended")
+            note(f"{failed.service} does not start: {words}")
             return failed.status
-    log.say("everything has ended")
-    return 128 + (stop.number or 0)
-
-
-async def _run(crew: Crew, stop: Stop, ready: Callable[[], None], beside: Sequence[Awaitable[None]]) -> None:
-    stop.listen()
-    await crew.run(stop, ready, beside)
+    log.note("everything has ended")
+    return 128 + supervisor.signals[0]
 
 
 # ── what runs ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _services(wanted: Wanted) -> list[Service]:
-    search = str(wanted.search or len(os.sched_getaffinity(0)))
+def services_of(options: Options) -> list[Service]:
+    search = str(options.search or len(os.sched_getaffinity(0)))
     services = [
         Service("relay", ("relay",), ends_last=True),
         Service("stages", ("worker", "--queues", "ingest,context,remediations,maintenance")),
         Service("search", ("worker", "--queues", "search", "--concurrency", search)),
         Service("orthos", ("worker", "--queues", "orthos")),
     ]
-    if wanted.api:
+    if options.api:
         services.append(Service("api", ("api",), ends_last=True))
-    if wanted.flower:
+    if options.flower:
         services.append(Service("flower", ("flower",), ends_last=True))
     return services
 
 
-def _with_metrics(services: list[Service], settings: Settings) -> list[Service]:
+def with_metrics(services: list[Service], settings: Settings) -> list[Service]:
     """Each but Flower, which has metrics of its own, with a port for Prometheus: the first one's is the setting."""
     if settings.metrics_port is None:
         return services
@@ -115,9 +111,6 @@ def _with_metrics(services: list[Service], settings: Settings) -> list[Service]:
     ]
 
 
-METRICS_PORT = "CROCHET_METRICS_PORT"
-
-
 def _flower_problem(settings: Settings) -> UsageError | None:
     try:
         serving.check_flower(settings)
@@ -126,26 +119,25 @@ def _flower_problem(settings: Settings) -> UsageError | None:
     return None
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    assert settings.database_url is not None
-    return environment(
-        CROCHET_ENVIRONMENT=settings.environment, CROCHET_DATABASE_URL=settings.database_url.get_secret_value()
-    )
-
-
-def _ready(settings: Settings, services: list[Service], url: str, server: EmbeddedPostgres | None) -> str:
+def ready_lines(settings: Settings, services: list[Service], private: str | None) -> list[str]:
+    """Where everything is; `private` is the address of the private database, which holds no password."""
     names = {service.name for service in services}
-    there = []
+    lines = ["everything is ready"]
     if "api" in names:
-        there.append(f"API at http://{host_port(settings.api_host, settings.api_port)}")
+        key = "'crochet keys create NAME --scope write' makes the key it needs"
+        lines.append(f"API at http://{host_port(settings.api_host, settings.api_port)}")
+        lines.append(key if settings.api_auth else "it needs no key (CROCHET_API_AUTH=off)")
     if "flower" in names:
-        there.append(f"Flower at http://{host_port(settings.flower_host, settings.flower_port)}")
+        lines.append(f"Flower at http://{host_port(settings.flower_host, settings.flower_port)}")
+        lines += ["it asks for the login of CROCHET_FLOWER_AUTH"] * (settings.flower_auth is not None)
+        if settings.broker_api_url is None:
+            lines.append("CROCHET_BROKER_API_URL lets it show the lengths of queues")
     ports = [f"{service.name} {dict(service.variables)[METRICS_PORT]}" for service in services if service.variables]
     if ports:
-        there.append(f"metrics at {settings.metrics_host}: {', '.join(ports)}")
-    if server is not None:  # its address holds no password
-        there.append(f"for other commands: export CROCHET_DATABASE_URL='{url}'")
-    return "; ".join(["everything is ready", *there, "Ctrl-C stops it"])
+        lines.append(f"metrics at {settings.metrics_host}: {', '.join(ports)}")
+    if private is not None:
+        lines.append(f"for other commands: export CROCHET_DATABASE_URL='{private}'")
+    return [*lines, "Ctrl-C stops it"]
 
 
 # ── the database ────────────────────────────────────────────────────────────────────────────────
@@ -153,13 +145,14 @@ def _ready(settings: Settings, services: list[Service], url: str, server: Embedd
 
 @contextlib.contextmanager
 def _database(settings: Settings, log: Log) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
-    """The address of the database, which has our schema; and the private server, if it is in that."""
+    """The address of the database, migrated; and the private server, if it is in that."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
+        log.note("bringing the schema of the database up to date")
         _migrate(url, settings, log)
         yield url, None
         return
-    log.say(f"starting the private Postgres in {settings.state_dir.absolute()}")
+    log.note(f"starting the private Postgres in {settings.state_dir.absolute()}")
     with EmbeddedPostgres(settings.state_dir) as server:
         _migrate(server.url, settings, log)
         yield server.url, server
@@ -171,24 +164,33 @@ def _migrate(url: str, settings: Settings, log: Log) -> None:
     def step() -> None:
         before, after = schema.migrate(database)
         if before != after:
-            log.say(f"the schema of the database is migrated: {before or 'none'} -> {after}")
+            log.note(f"the schema of the database is migrated: {before or 'none'} -> {after}")
 
     try:
-        wait_for(step, settings.startup_wait, log.say)
+        wait_for(step, settings.startup_wait, log.note)
     finally:
         database.close()
 
 
-async def _kept(server: EmbeddedPostgres, settings: Settings, log: Log) -> None:
-    """Start the private server again when it dies; raises ServerFailed when it cannot be where it was."""
-    pauses, url, began = Pauses(), server.url, time.monotonic()
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if server.pid is not None:
-            continue
-        pause = pauses.after(time.monotonic() - began)
-        log.say(f"the private Postgres has died; it is started again in {pause:g} s")
-        await asyncio.sleep(pause)
-        began = time.monotonic()
-        if await asyncio.to_thread(server.start) != url:
-            raise ServerFailed(reason="its address has changed", log=settings.state_dir / "postgres" / "server.log")
+class _PrivateServer:
+    """Starts the private server again when it has died; called every second."""
+
+    def __init__(self, server: EmbeddedPostgres, settings: Settings, log: Log) -> None:
+        self._server, self._log = server, log
+        self._errors = settings.state_dir / "postgres" / "server.log"
+        self._url, self._restarts = server.url, Restarts()
+        self._began, self._restart_at = time.monotonic(), 0.0
+
+    def __call__(self) -> None:
+        """Raises ServerFailed when it cannot be where it was."""
+        now = time.monotonic()
+        if self._server.pid is not None:
+            self._restart_at = 0.0
+        elif not self._restart_at:
+            pause = self._restarts.pause(now - self._began)
+            self._log.note(f"the private Postgres has died; it is started again in {pause:.1f} s")
+            self._restart_at = now + pause
+        elif now >= self._restart_at:
+            self._began, self._restart_at = now, 0.0
+            if self._server.start() != self._url:
+                raise ServerFailed(reason="its address has changed", log=self._errors)

@@ -41,9 +41,9 @@ from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Said
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
-from crochet_tasks.services.serving import READY
+from crochet_tasks.services.serving import READY, begin
 from crochet_tasks.settings import Settings
-from crochet_tasks.telemetry import logs, metrics_endpoint
+from crochet_tasks.telemetry import metrics_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _equip(worker: Any) -> None:
     settings, pool = Settings.load(), _pool(worker)
     queues = [name for name in WORK if name in app.amqp.queues.consume_from]
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
-    logs(service, settings)
+    begin(service, settings)
     metrics_endpoint.start("worker", service, settings)
     startup.check(settings, startup.say)
     telemetry.load(settings)

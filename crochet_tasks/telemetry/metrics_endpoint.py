@@ -258,7 +258,7 @@ class _Exporter:
 
 
 def _outlive_parent() -> None:
-    """Not be killed at once when the service is: see up_child.py. What is left is to be taken away."""
+    """Not be killed at once when the service is: see services/supervisor.py. What is left is to be taken away."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)

@@ -8,13 +8,13 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from crochet_tasks.settings import version
 from crochet_tasks.telemetry.instruments import Declared
 from crochet_tasks.telemetry.metrics import MEASURED
 from crochet_tasks.telemetry.metrics_files import Reserved
@@ -29,7 +29,7 @@ class Reading:
     """Reads the files of a folder. A process that has ended leaves what it counted, not what it held."""
 
     def __init__(self, folder: Path, parent: int, service: str, disk: Path) -> None:
-        self.parent, self.version = parent, _version()
+        self.parent, self.version = parent, version()
         self._folder, self._service = folder, service
         self._disk = next(path for path in (disk.absolute(), *disk.absolute().parents) if path.exists())
         self._lock = threading.Lock()
@@ -158,10 +158,3 @@ def _metric(declared: Declared, values: Iterable[tuple[tuple[str, ...], float]])
     for labels, value in values:
         made.add_sample(declared.name, dict(zip(declared.labels, labels, strict=True)), value)
     return made
-
-
-def _version() -> str:
-    try:
-        return version("crochet-tasks")
-    except PackageNotFoundError:
-        return "unknown"

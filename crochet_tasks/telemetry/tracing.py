@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psycopg
@@ -31,7 +30,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from crochet_tasks.settings import Settings
+from crochet_tasks.settings import Settings, version
 from crochet_tasks.telemetry import Noted
 from crochet_tasks.telemetry.sampling import IDLE, Kept, Ratio
 
@@ -176,17 +175,10 @@ def _resource(service: str, queues: Sequence[str]) -> dict[str, Any]:
     described = {
         "service.namespace": "crochet",
         "service.name": f"crochet-{service}",
-        "service.version": _version(),
+        "service.version": version(),
         "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
     }
     return described | ({"crochet.queues": list(queues)} if queues else {})
-
-
-def _version() -> str:
-    try:
-        return version("crochet-tasks")
-    except PackageNotFoundError:  # it runs from its folder
-        return "unknown"
 
 
 _TROUBLES = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
 from rich import box
 from rich.cells import cell_len
@@ -18,29 +17,24 @@ from rich.table import Table
 from rich.text import Text
 
 from crochet_tasks.engine.geometry import shape_name, volume
-from crochet_tasks.terminal.statistics import FIVE_MINUTES, in_words, statistics_page, time_left
+from crochet_tasks.terminal import numbers
+from crochet_tasks.terminal.numbers import count
+from crochet_tasks.terminal.streams import plain
 
 if TYPE_CHECKING:
     from crochet_tasks.embedded.pipeline import Progress
-    from crochet_tasks.schemas.reports import CorpusStatus, QueueStatus, Status, Try, WorkDetail, WorkLine
 
 LINE_SECONDS = 3.0
-"""how often a line about the progress is written where there is no terminal"""
+"""between two lines of progress where there is no terminal"""
 PLAIN_WIDTH = 120
 """columns of output that does not go to a terminal"""
 STOPPING = "stopping after this piece of work; Ctrl-C again stops at once"
-_EMPTY = Text()
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        """Nobody reads on: the caller says what that means. Rich would exit with 1."""
-        raise BrokenPipeError
+EMPTY = Text()
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console for one of the standard streams: neither markup nor guessed highlights, texts are shown as they are."""
-    made = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not made.is_terminal:
         made.width = max(PLAIN_WIDTH, made.width)
     return made
@@ -51,9 +45,9 @@ def cell_width(word: str) -> int:
     return cell_len(word)
 
 
-def text(line: str) -> Text:
-    """A line as it is."""
-    return Text(line)
+def text(line: str, style: str = "") -> Text:
+    """A line as it is, without markup; what a terminal would act on is escaped."""
+    return Text(plain(line), style)
 
 
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
@@ -83,13 +77,14 @@ def _grid(label: str, rows: list[list[str]]) -> Table:
     for _ in rows[0]:
         grid.add_column(overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(word) for word in row))
+        grid.add_row(*(text(word) for word in row))
     return grid
 
 
 def gallery(orthos: Sequence[tuple[Sequence[int], Sequence[str]]]) -> RenderableType:
-    """Several orthos, one below the other."""
-    return Group(*itertools.chain.from_iterable((drawn(sides, words), _EMPTY) for sides, words in orthos))
+    """Several orthos, one below the other, and what their order goes by."""
+    head = Text("Best first: by volume, the product of all sides less one (3x3 has 2 * 2 = 4)", "dim")
+    return Group(head, *itertools.chain.from_iterable((drawn(sides, words), EMPTY) for sides, words in orthos))
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────
@@ -100,75 +95,10 @@ def shapes_table(orthos: Mapping[str, int]) -> Table:
     table = Table("shape", box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     table.add_column("orthos", justify="right")
     for shape, number in orthos.items():
-        table.add_row(shape, f"{number:,}")
+        table.add_row(text(shape), count(number))
     table.columns[0].footer = "total"
-    table.columns[1].footer = f"{sum(orthos.values()):,}"
+    table.columns[1].footer = count(sum(orthos.values()))
     return table
-
-
-def status_page(status: Status) -> RenderableType:
-    """Everything `crochet status` says."""
-    if status.schema_version == "none":
-        return Text("There is nothing yet: 'crochet run FILE' makes a corpus.")
-    schema = "" if status.schema_version is None else f", schema {status.schema_version}"
-    size = "" if status.bytes is None else f", {readable_bytes(status.bytes)} on disk"
-    head = [Text(f"{status.database}{schema}{size}")]
-    if status.dead_letters:
-        head.append(Text(f"{status.dead_letters:,} dead letters: see 'crochet work list --state dead'", "yellow"))
-    if status.broker == "unknown":
-        head.append(Text(f"queues: unknown, {status.broker_problem}", "yellow"))
-    if not status.corpora:
-        return Group(*head, Text("There is no corpus yet: 'crochet run FILE' makes one."))
-    parts: list[RenderableType] = [*head, *([_queues(status.queues)] if status.queues else [])]
-    if status.statistics is not None:
-        parts.append(statistics_page(status.statistics))
-    return Group(*parts, *itertools.chain.from_iterable((_EMPTY, _corpus(corpus)) for corpus in status.corpora))
-
-
-def _queues(queues: Mapping[str, QueueStatus]) -> Table:
-    """The work queues, and of the dead-letter queues those that hold something."""
-    table = Table("queue", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("ready", justify="right")
-    table.add_column("consumers", justify="right")
-    for name, queue in queues.items():
-        if queue.ready or not name.endswith("-dead"):
-            table.add_row(name, f"{queue.ready:,}", str(queue.consumers))
-    return table
-
-
-def _corpus(corpus: CorpusStatus) -> RenderableType:
-    facts = Table.grid(padding=(0, 2))
-    for name, fact in {
-        "limits": ", ".join(f"{name} {limit}" for name, limit in corpus.limits.items()),
-        "version": f"{corpus.version:,}",
-        "texts": _listed(corpus.texts),
-        "words": f"{corpus.words:,}",
-        "phrases": f"{corpus.phrases:,}",
-        "work": _listed(corpus.work) + (f", dropped: {corpus.dropped:,}" if corpus.dropped else ""),
-        **{f"  {kind}": _listed(standings) for kind, standings in corpus.by_kind.items()},
-        "oldest open": "none" if corpus.oldest_open is None else f"{corpus.oldest_open:,.1f} s",
-        "closed": "yes" if corpus.closed else "no: orthos may be missing",
-        "last minute": "" if corpus.rate is None else f"{corpus.rate:,.1f} orthos/s",
-        "last 5 minutes": in_words(next(pace for pace in corpus.statistics.paces if pace.seconds == FIVE_MINUTES)),
-        "time left": time_left(corpus.statistics.left),
-        "batches": f"{corpus.batches:,}, {readable_bytes(corpus.bytes)} with texts and phrases",
-    }.items():
-        if fact:
-            facts.add_row(Text(name, "dim"), Text(fact))
-    return Group(Text(corpus.corpus, "bold"), facts, shapes_table(corpus.orthos))
-
-
-def _listed(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in numbers.items()) or "none"
-
-
-def readable_bytes(number: float) -> str:
-    """A size for people: 1 kB is 1000 bytes."""
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
 
 
 class Watch:
@@ -196,73 +126,6 @@ class Watch:
             self._console.print(page)
             self._console.print()
             self._console.file.flush()
-
-
-# ── work ────────────────────────────────────────────────────────────────────────────────────────
-
-SHOWN_DIGITS = 13
-"""of an id in a table, its first dash counted: enough to name it"""
-
-
-def work_table(lines: Sequence[WorkLine]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("id", "corpus", "kind", "about", "state"):
-        table.add_column(name, overflow="fold")
-    table.add_column("tries", justify="right")
-    table.add_column("error", overflow="fold")
-    for line in lines:
-        facts = [line.id[:SHOWN_DIGITS], line.corpus or "-", line.kind, line.about, line.state, f"{line.tries or ''}"]
-        table.add_row(*map(Text, facts), Text(_problem(line.error)))
-    return table
-
-
-def _problem(error: Mapping[str, Any] | None) -> str:
-    if error is None:
-        return ""
-    message = str(error.get("message", "")).split("\n", 1)[0]
-    return f"{message} [{error.get('code', 'internal')}]"
-
-
-def work_page(detail: WorkDetail) -> RenderableType:
-    """Everything `crochet work show` says."""
-    line = detail.line
-    facts = Table.grid(padding=(0, 2))
-    for name, fact in {
-        "corpus": line.corpus,
-        "about": line.about,
-        "state": line.state,
-        "next": detail.next,
-        "error": _problem(line.error),
-        "created": _time(line.created_at),
-        "not before": _time(line.not_before),
-        "published": _time(line.published_at),
-        "finished": _time(line.finished_at),
-        **detail.details,
-    }.items():
-        if fact not in (None, ""):
-            facts.add_row(Text(name, "dim"), Text(str(fact)))
-    parts: list[RenderableType] = [Text(f"{line.kind} {line.id}", "bold"), facts]
-    if detail.tries:
-        parts += [_EMPTY, Text("tries that did not succeed", "bold"), *map(_try, detail.tries)]
-    if detail.related:
-        parts += [_EMPTY, work_table(detail.related)]
-    if detail.audit:
-        parts += [_EMPTY, Text("audit", "bold")]
-        parts += [Text(f"{_time(entry.at)}  {entry.what}  by {entry.who}") for entry in detail.audit]
-    return Group(*parts)
-
-
-def _try(each: Try) -> RenderableType:
-    """A try, and below it what is known about its error."""
-    facts = Table.grid(padding=(0, 2))
-    for name, fact in each.error.items():
-        if name not in ("code", "message") and fact:
-            facts.add_row(Text(f"    {name}", "dim"), Text(str(fact)))
-    return Group(Text(f"{each.number}  {_time(each.at)}  {_problem(each.error)}"), facts)
-
-
-def _time(at: dt.datetime | None) -> str:
-    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────
@@ -318,11 +181,11 @@ class Meter:
         elapsed = (until if self._live is None else self._clock()) - self._began
         return {
             "version": str(now.version),
-            "work": f"{now.work.open:,} open, {now.work.done:,} done",
-            "found": f"{now.total:,} orthos",
-            "rate": f"{rate:,.0f} orthos/s",
+            "work": f"{count(now.work.open)} open, {count(now.work.done)} done",
+            "found": f"{count(now.total)} orthos",
+            "rate": f"{numbers.rate(rate)} orthos/s",
             "best": "-" if now.best is None else shape_name(now.best),
-            "elapsed": f"{elapsed:.1f} s",
+            "elapsed": numbers.seconds(elapsed),
         }
 
     def __rich__(self) -> RenderableType:

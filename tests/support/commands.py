@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-CROCHET = (sys.executable, "-m", "crochet_tasks.cli")
+CROCHET = (sys.executable, "-m", "crochet_tasks")
 STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
 SEARCH = ("worker", "--queues", "search")
 STORE = ("worker", "--queues", "orthos")

@@ -1,6 +1,6 @@
 """Processes of the program without the second that Python takes to import it: each is forked from one that has.
 
-    process = forks.start([sys.executable, "-m", "crochet_tasks.cli", "relay"], environment, stdin, stdout, stderr)
+    process = forks.start([sys.executable, "-m", "crochet_tasks", "relay"], environment, stdin, stdout, stderr)
 
 A process like any other, with a session, signals, files and an exit status of its own, that runs `main` of a module as
 `python -m` would. Only what looks at imports, at its command line in `ps` or at the variables of Python itself needs
@@ -176,6 +176,8 @@ def _become(handles: Sequence[int], command: Sequence[str], environment: Mapping
     os.environ.clear()  # noqa: TID251 - it is a process that begins
     os.environ.update(environment)  # noqa: TID251
     module = importlib.import_module(command[0])
+    if hasattr(module, "__path__"):  # `python -m PACKAGE` runs its __main__
+        module = importlib.import_module(f"{command[0]}.__main__")
     sys.argv = [str(module.__file__), *command[1:]]
     module.main()
     sys.exit()

@@ -4,10 +4,15 @@ It shares no code and no idea with the engine: no seeds, no growth, no canonical
 is filled cell by cell, and what is not in canonical form is thrown away. For small corpora only.
 """
 
+import functools
 import itertools
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+
+import regex
+
+NOT_AN_END = ":\uff1a\u1361\u16eb\u16ec\u16ed\U0001039f\U000103d0\U0001091f\U00012470"
+"""terminal punctuation that ends no sentence: colons and word dividers"""
 
 Sides = tuple[int, ...]
 Phrase = tuple[str, ...]
@@ -16,22 +21,72 @@ Ortho = tuple[Sides, tuple[str, ...]]  # (canonical sides, words row-major in ca
 
 def sentences(text: str) -> list[list[str]]:
     """The words of each sentence, sentences without words left out."""
-
-    def is_letter(char: str) -> bool:
-        return unicodedata.category(char).startswith("L")
-
-    def is_kept(char: str) -> bool:
-        return is_letter(char) or unicodedata.category(char).startswith("M") or char == "'" or char.isspace()
-
     text = unicodedata.normalize("NFC", text)
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2019", "'")
+    for old, new in [("\r\n", "\n"), ("\r", "\n"), ("\x85", "\n"), ("\u2028", "\n"), ("\u2029", "\n\n")]:
+        text = text.replace(old, new)
+    text = "".join(char for char in text if char not in "\u200c\u200d\u2060\ufeff")
+    text = text.replace("\u2019", "'").replace("\u200b", " ")
+    paragraphs: list[list[str]] = [[]]  # blank lines part them
+    for line in text.split("\n"):
+        if all(map(_is_white, line)) and paragraphs[-1]:
+            paragraphs.append([])
+        elif not all(map(_is_white, line)) or not paragraphs[-1]:
+            paragraphs[-1].append(line)
     found = []
-    for sentence in re.split(r"[.?!;,]|\n\s*\n", text):
-        tokens = "".join(char if is_kept(char) else " " for char in sentence).split()
-        # Lower-cased token by token, not as a whole: what follows a Greek sigma decides its lower case.
-        lowered = [token.lower() for token in tokens]
-        found.append([token for token in lowered if any(is_letter(char) for char in token)])
-    return [words for words in found if words]
+    for paragraph in paragraphs:
+        joined = ""
+        for number, line in enumerate(paragraph):
+            visible = _stripped(line) if joined.endswith("\u00ad") else line
+            joined = joined.removesuffix("\u00ad") + visible
+            ended = _stripped(joined[::-1])[::-1]
+            last = number == len(paragraph) - 1
+            joined = joined if last else ended if ended.endswith("\u00ad") else joined + "\n"
+        found += _split(joined.replace("\u00ad", ""))
+    return found
+
+
+@functools.cache
+def _is_white(char: str) -> bool:
+    return regex.fullmatch(r"\p{White_Space}", char) is not None
+
+
+@functools.cache
+def _is_letter(char: str) -> bool:
+    return regex.fullmatch(r"\p{L}", char) is not None
+
+
+@functools.cache
+def _is_mark(char: str) -> bool:
+    return regex.fullmatch(r"\p{M}", char) is not None
+
+
+@functools.cache
+def _ends_sentence(char: str) -> bool:
+    terminal = regex.fullmatch(r"\p{Terminal_Punctuation}", char) is not None
+    return char == "\u2026" or (terminal and char not in NOT_AN_END)
+
+
+def _stripped(text: str) -> str:
+    """The text without the white space it begins with."""
+    while text and _is_white(text[0]):
+        text = text[1:]
+    return text
+
+
+def _split(paragraph: str) -> list[list[str]]:
+    """The words of each sentence of text without blank lines."""
+    tokens: list[list[str]] = [[""]]
+    for char in paragraph:
+        if _ends_sentence(char):
+            tokens.append([""])
+        elif _is_letter(char) or _is_mark(char) or char == "'":
+            tokens[-1][-1] += char
+        else:
+            tokens[-1].append("")
+    # Lower-cased token by token, not as a whole: what follows a Greek sigma decides its lower case.
+    lowered = [[unicodedata.normalize("NFC", token.lower()) for token in sentence] for sentence in tokens]
+    words = [[token for token in sentence if any(map(_is_letter, token))] for sentence in lowered]
+    return [sentence for sentence in words if sentence]
 
 
 def phrases(texts: Sequence[str], max_side: int) -> dict[Phrase, int]:

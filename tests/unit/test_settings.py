@@ -1,29 +1,14 @@
-"""The settings: documented, checked, and named when they are wrong."""
+"""The settings: documented, checked, explained, and named when they are wrong."""
 
-import re
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
 from crochet_tasks import settings
 from crochet_tasks.errors import InvalidSetting
-from crochet_tasks.settings import PREFIX, Settings
-from tests.support.paths import ROOT
-
-README = ROOT / "README.md"
-
-
-def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
-    """The table is the code's."""
-    rows = re.findall(r"^\| `(CROCHET_\w+)` \| (.*?) \| (.*?) \|$", README.read_text(), re.MULTILINE)
-    fields = Settings.model_fields
-    assert {name: meaning for name, _, meaning in rows} == {
-        f"{PREFIX}{name.upper()}": field.description for name, field in fields.items()
-    }
-    plain = {f"{PREFIX}{name.upper()}": str(f.default) for name, f in fields.items() if f.default_factory is None}
-    assert {name: default.lower() for name, default, _ in rows if name in plain} == {
-        name: default.lower() for name, default in plain.items()
-    }
+from crochet_tasks.settings import Settings, checks
 
 
 def test_every_wrong_value_is_named_and_none_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +32,63 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROCHET_DATABSE_URL", "postgresql://db/x")
     monkeypatch.setenv("CROCHET_BATCH_ORTHOS", "7")
     assert settings.strangers() == ["CROCHET_DATABSE_URL"]
+    assert Settings.load().warnings() == ["CROCHET_DATABSE_URL is no setting; if it is misspelt, correct it"]
+
+
+# ── values that contradict each other ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"retry_first": 301}, "CROCHET_RETRY_FIRST: .*CROCHET_RETRY_LONGEST"),
+        ({"lock_timeout": 61}, "CROCHET_LOCK_TIMEOUT: .*CROCHET_STATEMENT_TIMEOUT"),
+        ({"statement_timeout": 5}, "CROCHET_LOCK_TIMEOUT: .*CROCHET_STATEMENT_TIMEOUT"),
+    ],
+)
+def test_contradictions_are_refused(given: dict[str, float], named: str) -> None:
+    with pytest.raises(InvalidSetting, match=named):
+        Settings.load(**given)
+    assert len(Settings.problems(**given)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"lease": 5}, "CROCHET_LEASE"),
+        ({"drain": 121}, "CROCHET_DRAIN"),
+        ({"published_limit": 3, "concurrency": 4}, "CROCHET_PUBLISHED_LIMIT"),
+    ],
+)
+def test_doubtful_values_are_warned_of(given: dict[str, float], named: str) -> None:
+    (warning,) = Settings.load(**given).warnings()
+    assert warning.startswith(f"{named} is ")
+
+
+def test_the_defaults_are_beyond_doubt() -> None:
+    assert Settings.load().warnings() == []
+    assert Settings.problems() == []
+
+
+def test_the_limit_of_a_task_is_celerys() -> None:
+    import celeryconfig
+
+    assert celeryconfig.task_soft_time_limit == checks.TASK_SECONDS
+
+
+# ── secrets ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ("postgresql://user:p@ss/w?rd#@db:5432/name", "postgresql://***@db:5432/name"),
+        ("postgresql://db/name?password=hidden", "postgresql://db/name?***"),
+        ("amqp://guest:guest@127.0.0.1:5672//", "amqp://***@127.0.0.1:5672//"),
+        ("redis://localhost/0", "redis://localhost/0"),
+        ("user:password", "***"),
+        ("x" * 32, "***"),
+    ],
+)
+def test_secrets_are_masked(secret: str, shown: str) -> None:
+    assert checks.masked(secret) == shown

@@ -1,4 +1,4 @@
-"""The image and docker-compose.yml in a real Docker engine. Without one, and for no other reason, these tests skip.
+"""The image and docker-compose.yml in a real Docker engine: `make test-deploy`. Without an engine they fail.
 
 The first half takes RabbitMQ and Redis of pytest-celery, in the images of docker-compose.yml, and puts our image in the
 place of its worker. The second half starts docker-compose.yml as it is.
@@ -7,7 +7,6 @@ place of its worker. The second half starts docker-compose.yml as it is.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import socket
 import subprocess
@@ -18,11 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import docker  # type: ignore[import-untyped] # as the next two, it ships no types
 import pytest
-import yaml
 from celery import Celery
-from docker.errors import DockerException  # type: ignore[import-untyped]
 from kombu.exceptions import OperationalError
 from pytest_celery import (
     CeleryBackendCluster,
@@ -33,47 +29,38 @@ from pytest_celery import (
     RabbitMQTestBroker,
     RedisTestBackend,
 )
-from pytest_docker_tools import build, container, fxtr  # type: ignore[import-untyped]
+from pytest_docker_tools import build, container, fxtr  # type: ignore[import-untyped] # it ships no types
 
 from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status
+from tests.acceptance.deploy.conftest import COMPOSE, IMAGES
 from tests.support import oracle
 from tests.support.paths import ROOT
 
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.slow,
+    pytest.mark.deploy,
     pytest.mark.timeout(1800),  # images are pulled and built
     # The clients of Docker and of the brokers, which pytest-celery opens, leave their sockets to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-COMPOSE = ROOT / "docker-compose.yml"
 HARBOUR = ROOT / "examples" / "harbour.txt"
-IMAGES = {name: service["image"] for name, service in yaml.safe_load(COMPOSE.read_text())["services"].items()}
+LOCALLY = ("127.0.0.1",)
+"""where ports of containers are published, each on any free one"""
 
 
-@pytest.fixture(scope="session")
-def docker_client() -> Iterator[Any]:
-    """The engine. All fixtures of pytest-celery that start something ask for this one."""
-    client, reason = None, ""
-    try:
-        client = docker.from_env(timeout=60)
-    except DockerException as error:
-        reason = str(error)
-    if client is None:
-        gc.collect()  # here, where it may warn, of the socket that found nobody
-        pytest.skip(f"no Docker engine answers: {reason}")
-    yield client
-    client.close()
-
-
-def eventually(what: str, look: Callable[[], Any], seconds: float) -> Any:
-    """What `look` finds, as soon as it finds something."""
-    until = time.monotonic() + seconds
-    while (found := look()) is None:
-        assert time.monotonic() < until, f"{what}: not within {seconds:g} s"
+def eventually(what: str, poll: Callable[[], Any], seconds: float) -> Any:
+    """What `poll` returns once that is not None. Where it never is, the failure shows its last error."""
+    until, last = time.monotonic() + seconds, "it found nothing"
+    while True:
+        try:
+            if (found := poll()) is not None:
+                return found
+        except (OperationalError, OSError) as error:
+            last = repr(error)
+        assert time.monotonic() < until, f"{what}: not within {seconds:g} s: {last}"
         time.sleep(1)
-    return found
 
 
 # ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
@@ -96,7 +83,7 @@ crochet_image = build(path=str(ROOT), tag=f"crochet-tasks:test-{uuid.uuid4().hex
 crochet_postgres = container(
     image=IMAGES["postgres"],
     environment={"POSTGRES_PASSWORD": "postgres"},
-    ports={"5432/tcp": None},
+    ports={"5432/tcp": LOCALLY},
     network="{default_pytest_celery_network.name}",
     timeout=120,
 )
@@ -119,6 +106,16 @@ def default_rabbitmq_broker_image() -> str:
 @pytest.fixture
 def default_redis_backend_image() -> str:
     return str(IMAGES["redis"])
+
+
+@pytest.fixture
+def default_rabbitmq_broker_ports() -> dict[str, object]:
+    return {"5672/tcp": LOCALLY}
+
+
+@pytest.fixture
+def default_redis_backend_ports() -> dict[str, object]:
+    return {"6379/tcp": LOCALLY}
 
 
 @pytest.fixture
@@ -160,14 +157,23 @@ def default_worker_env(
     return environment
 
 
+def broker_url(setup: CeleryTestSetup) -> str:
+    """The broker as this process reaches it; after a restart it has another port.
+
+    pytest-celery's own `host_url` joins "localhost" to the port *inside* the container where a file /.dockerenv exists,
+    as on a machine that is itself made from an image: nothing listens there.
+    """
+    container = setup.broker.container
+    container.reload()
+    return f"amqp://{LOCALLY[0]}:{container.ports['5672/tcp'][0]}//"
+
+
 def queues_of(setup: CeleryTestSetup) -> list[dict[str, Any]] | None:
     """What the worker says that it consumes; None while it says nothing."""
     name = setup.worker.container.attrs["Config"]["Hostname"]
-    # Asked anew each time: after a restart the broker has another port.
-    with Celery(broker=setup.broker.config()["host_url"]) as app, contextlib.suppress(OperationalError, OSError):
+    with Celery(broker=broker_url(setup)) as app:
         inspect = app.control.inspect(pattern=f"*@{name}", matcher="glob", limit=1, timeout=5)
         return next(iter((inspect.active_queues() or {}).values()), None)
-    return None
 
 
 def test_a_worker_consumes_a_quorum_queue_also_after_its_broker_was_restarted(celery_setup: CeleryTestSetup) -> None:

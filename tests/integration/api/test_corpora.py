@@ -123,7 +123,7 @@ def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
     make(api, description="old", budget=5)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
     api.problem(patch(api, "genesis", {"description": "new"}, None), "precondition_required", 428)
-    for wrong in ('"0-0"', f"W/{tag}", '"x", "y"'):
+    for wrong in ('"0-0"', f"W/{tag}", '"x", "y"', '"*"'):
         api.problem(patch(api, "genesis", {"description": "new"}, wrong), "precondition_failed", 412)
     changed = patch(api, "genesis", {"description": "new"}, f'"x", {tag}')
     assert (changed.status_code, changed.get_json()["description"], changed.get_json()["budget"]) == (200, "new", 5)
@@ -132,6 +132,18 @@ def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
     assert same.headers["ETag"] == changed.headers["ETag"]
     gone = patch(api, "genesis", {"description": None, "budget": None}, same.headers["ETag"]).get_json()
     assert (gone["description"], gone["budget"], gone["revision"]) == ("", None, 3)
+
+
+def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
+    """A corpus that is not at that ETag is not shown: the answer is the problem, before If-None-Match is looked at."""
+    make(api)
+    tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
+    for matches in (tag, "*", f'"zz", {tag}'):
+        assert api.read.get("/v1/corpora/genesis", headers={"If-Match": matches}).status_code == 200
+    for path, wrong in [("", '"zz"'), ("", '"*"'), ("/version", '"zz"'), ("/vocabulary", '"zz"')]:
+        weak = api.read.get(f"/v1/corpora/genesis{path}").headers["ETag"]
+        headers = {"If-Match": wrong, "If-None-Match": weak}
+        api.problem(api.read.get(f"/v1/corpora/genesis{path}", headers=headers), "precondition_failed", 412)
 
 
 def test_a_corpus_is_renamed(api: Api) -> None:  # noqa: F811

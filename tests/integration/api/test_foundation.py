@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
-from api import middleware
+from api import form
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt, requests
 from crochet_tasks.settings import Settings
@@ -77,7 +80,11 @@ def wire(api: Api) -> Iterator[Wire]:
         ('{"scopes": ["read"]}'.encode("utf-16"), "application/json", "malformed_request", 400),
         (r'{"scopes": ["\u0000"]}'.encode("utf-32-le"), "application/json", "malformed_request", 400),
         (b'{"scopes": ["\0"]}', "application/json", "malformed_request", 400),
-        (b"[" * 100_000, "application/json", "malformed_request", 400),
+        (b"[" * 100_000, "application/json", "request_too_large", 413),
+        (b'{"scopes": ' + b"[" * 33, "application/json", "malformed_request", 400),
+        (b'{"scopes": NaN}', "application/json", "malformed_request", 400),
+        (b'{"scopes": ["read"], "scopes": ["admin"]}', "application/json", "invalid_request", 422),
+        (b'{"scopes": [' + b"1," * 1000 + b"1]}", "application/json", "invalid_request", 422),
         (b"[]", "application/json", "invalid_request", 422),
         (b'"{}"', "application/json", "invalid_request", 422),
         (b"null", "application/json", "invalid_request", 422),
@@ -87,6 +94,9 @@ def wire(api: Api) -> Iterator[Wire]:
         (b'{"scopes": ["\\ud800"]}', "application/json", "invalid_request", 422),
         (b"{}", "text/plain", "wrong_content_type", 415),
         (b"{}", None, "wrong_content_type", 415),
+        (b"{}", "application/json; charset=utf-16", "wrong_content_type", 415),
+        (b"{}", "application/problem+json", "wrong_content_type", 415),
+        (b"{}", "application/merge-patch+json", "wrong_content_type", 415),
         (b"a=b", "application/x-www-form-urlencoded", "wrong_content_type", 415),
     ],
 )
@@ -130,7 +140,7 @@ def test_no_route_passes_over_parameters(api: Api) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"} if path.startswith("/v1/") else ():
             body: dict[str, Any] | None = None if method == "GET" else {}
             problem = api.problem(api.admin.open(f"{path}?nix=1", method=method, json=body), "invalid_request", 422)
-            assert ("/nix", "extra_forbidden") in [(fault["where"], fault["code"]) for fault in problem["errors"]]
+            assert ("query/nix", "extra_forbidden") in [(fault["where"], fault["code"]) for fault in problem["errors"]]
     assert api.nobody.options("/v1/corpora?nix=1").status_code == 200
 
 
@@ -143,16 +153,27 @@ def test_wrong_method(api: Api) -> None:
 
 
 def test_too_large(process: Process) -> None:
-    """What says that it is too large is not read."""
-    api = made(process, Settings(**SETTINGS, max_text_bytes=1))
-    answer = api.read.post("/v1/tokens", data=b" " * 70_000 + b"{}", content_type="application/json")
-    api.problem(answer, "request_too_large", 413)
+    """What says that it is too large is not read: each route has a limit of its own, strangers a small one."""
+    api = made(process, Settings(**SETTINGS, max_text_bytes=1000))
+
+    def refused(client: FlaskClient, path: str, length: int, **more: Any) -> None:
+        unread = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(length), "CONTENT_TYPE": JSON}
+        api.problem(client.post(path, environ_overrides=unread, **more), "request_too_large", 413)
+
+    refused(api.read, "/v1/tokens", 64 * 1024 + 1)
+    refused(api.read, "/v1/corpora/genesis/orthos/check", 2 * 1024 * 1024 + 1)
+    refused(api.write, "/v1/corpora/genesis/texts", api.app.config["MAX_CONTENT_LENGTH"] + 1)
+    refused(api.admin, "/v1/corpora/genesis/work/1/retry", 64 * 1024 + 1)  # it takes no body
+    refused(api.nobody, "/v1/tokens/refresh", 4 * 1024 + 1)
+    unread = {"wsgi.input": Unread(), "CONTENT_LENGTH": "30000000", "CONTENT_TYPE": JSON}
+    api.problem(api.nobody.post("/v1/corpora", environ_overrides=unread), "unauthorized", 401)
 
 
 def test_too_large_in_chunks(process: Process) -> None:
     """Nobody takes the beginning of a body for the whole, however good it looks; one that just fits is taken."""
     api = made(process, Settings(**SETTINGS, max_text_bytes=1))
-    limit = api.app.config["MAX_CONTENT_LENGTH"]
+    limit = form.DEFAULT.bytes
+    assert limit is not None
     bodies = (b"{}".ljust(limit + 70_000), b"{}".ljust(limit) + b"x", b"{}".ljust(limit + 1), b"{}".ljust(limit))
     with wired(api, "read") as wire:
         for body in bodies:
@@ -223,11 +244,122 @@ class Slow(io.BytesIO):
 
 def test_slow_bodies_are_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body has so much time altogether, however regularly a part of it comes."""
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(form, "BODY_SECONDS", 0.2)
     body = {"wsgi.input": Slow(b" " * 1000), "CONTENT_LENGTH": "1000", "CONTENT_TYPE": "application/json"}
     began = time.monotonic()
     api.problem(api.read.post("/v1/tokens", environ_overrides=body), "request_timed_out", 408)
     assert time.monotonic() - began < 5
+
+
+class Unread(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise AssertionError("nothing of it is read")
+
+
+def test_answers_to_faults_are_bounded(api: Api) -> None:
+    """Whatever is wrong with a body, the answer lists 20 faults at the most, and none of its values."""
+    api.write.post("/v1/corpora", json={"name": "genesis"})
+    nested: Any = [0] * 2000
+    for _ in range(27):
+        nested = [nested]
+    bodies: list[tuple[FlaskClient, str, Any]] = [
+        (api.nobody, "/v1/tokens/refresh", {f"x{number}": 0 for number in range(300)}),
+        (api.read, "/v1/tokens", {f"x{number}" * 20: 0 for number in range(500)}),
+        (api.read, "/v1/corpora/genesis/orthos/check", {"grids": [nested]}),
+        (api.read, "/v1/corpora/genesis/orthos/check", {"grids": [[[0, 0], [0, 0]]] * 1000}),
+        (api.read, "/v1/corpora/genesis/orthos/check", {"ids": [0] * 50_000}),
+    ]
+    for client, path, body in bodies:
+        answer = client.post(path, json=body)
+        faults = api.problem(answer, "invalid_request", 422)["errors"]
+        assert 1 <= len(faults) <= 20
+        assert len(answer.data) < 10_000
+    deeper = b'{"grids": [' + b"[" * 150 + b"0," * 2000 + b"0" + b"]" * 150 + b"]}"
+    answer = api.read.post("/v1/corpora/genesis/orthos/check", data=deeper, content_type=JSON)
+    api.problem(answer, "malformed_request", 400)
+    long = api.problem(api.read.get(f"/v1/corpora/{'x' * 5000}"), "corpus_unknown", 404)
+    assert len(long["detail"]) <= 1000
+
+
+@pytest.mark.parametrize("value", ["1_0", "1.0", " +5", "+5", " 5", "0x5", "05", "1e1", "٣", ""])
+def test_numbers_in_addresses_are_decimal(api: Api, value: str) -> None:
+    """Nothing else that Python would read as a number."""
+    answer = api.read.get("/v1/corpora", query_string={"limit": value})
+    assert api.problem(answer, "invalid_request", 422)["errors"] == [
+        {"where": "query/limit", "code": "int_parsing", "message": "must be a whole number, in decimal digits"}
+    ]
+
+
+def test_parameters_are_given_once(api: Api) -> None:
+    """Two readers of an address may take different ones."""
+    problem = api.problem(api.read.get("/v1/corpora?limit=5&limit=5"), "invalid_request", 422)
+    assert [(fault["where"], fault["code"]) for fault in problem["errors"]] == [("query/limit", "repeated")]
+
+
+def test_bodies_are_taken_as_they_are(api: Api) -> None:
+    """What is encoded is refused, also where nothing is read."""
+    for encoding, status in [("gzip", 415), ("br", 415), ("identity", 201)]:
+        answer = api.read.post("/v1/tokens", json={}, headers={"Content-Encoding": encoding})
+        assert answer.status_code == status
+    encoded = api.read.get("/v1/corpora", headers={"Content-Encoding": "gzip"})
+    api.problem(encoded, "wrong_content_type", 415)
+
+
+def test_http_1_1_needs_a_host(api: Api) -> None:
+    """Also for what is open to all."""
+
+    def without(environ: dict[str, Any], start: Any) -> Any:
+        environ.pop("HTTP_HOST", None)
+        return api.app.wsgi_app(environ, start)
+
+    for path in ("/health/live", "/v1/corpora"):
+        answer = Client(without, Response).get(path, headers={"Authorization": f"Bearer {api.keys['read']}"})
+        assert (answer.status_code, answer.get_json()["code"]) == (400, "malformed_request")
+
+
+PYDANTIC = re.compile("(?i)extra inputs|input should|field required|validation|instance of|value error")
+
+
+def test_faults_are_said_in_our_words(api: Api) -> None:
+    """None of the validator's, whatever is wrong; each says where."""
+    corpus = {"name": "genesis"}
+    given: list[tuple[str, Any]] = [
+        ("/v1/corpora", {}),
+        ("/v1/corpora", {"name": 5}),
+        ("/v1/corpora", {"name": "two words"}),
+        ("/v1/corpora", {"name": ""}),
+        ("/v1/corpora", {**corpus, "limits": 5}),
+        ("/v1/corpora", {**corpus, "limits": {"max_axes": "3"}}),
+        ("/v1/corpora", {**corpus, "limits": {"max_axes": 99, "max_side": 0}}),
+        ("/v1/corpora", {**corpus, "limits": {"max_axes": 2.5}}),
+        ("/v1/corpora", {**corpus, "limits": {"max_axes": 1e300}}),
+        ("/v1/corpora", {**corpus, "limits": {"max/axes~": 2}}),
+        ("/v1/corpora", {**corpus, "description": "x" * 2001}),
+        ("/v1/corpora", {**corpus, "budget": 2**60}),
+        ("/v1/corpora", {**corpus, "budget": True}),
+        ("/v1/tokens", {"scopes": []}),
+        ("/v1/tokens", {"scopes": ["root"]}),
+        ("/v1/tokens", {"scopes": {"read": 1}}),
+        ("/v1/corpora/x/orthos/check", {"grids": [[["a", 5]]], "exact": "no"}),
+        ("/v1/corpora/x/orthos/check", {"grids": [["a", {}]], "ids": ["\ud800"]}),
+        ("/v1/corpora/x/texts", {"title": "a\nb"}),
+    ]
+    answers = [api.admin.post(path, json=body) for path, body in given]
+    answers += [api.admin.get(f"/v1/corpora/x/orthos?{query}") for query in ("limit=0", "fields=nix", "cursor=", "a=b")]
+    answers += [api.admin.post("/v1/corpora/x/texts", json={"body": "b"}, headers={"Idempotency-Key": "a b"})]
+    for answer in answers:
+        problem = api.problem(answer, "invalid_request", 422)
+        assert problem["errors"]
+        for fault in problem["errors"]:
+            assert fault["where"].startswith(("/", "query/", "header/"))
+            assert not PYDANTIC.search(fault["message"]), fault
+            assert fault["message"] != "is not valid", fault
+        assert problem["detail"].endswith(tuple(f"{each['where']} {each['message']}" for each in problem["errors"]))
+    found = [fault for answer in answers for fault in answer.get_json()["errors"]]
+    places = {fault["where"] for fault in found}
+    assert {"/name", "/limits/max~1axes~0", "/scopes/0", "/grids/0/0/1", "query/limit"} <= places
+    name = next(fault for fault in found if fault["code"] == "string_pattern_mismatch")
+    assert name["message"].startswith("must be 1 to 100 ASCII letters")
 
 
 # ── errors ──────────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +397,17 @@ def test_nothing_of_the_inside_goes_out(
 def test_every_problem_is_explained(api: Api) -> None:
     """The type of a problem is an address where it is."""
     for code, kind in requests.kinds().items():
-        assert api.nobody.get(f"/problems/{code}").get_json()["status"] == kind.status
+        page = api.nobody.get(f"/problems/{code}").get_json()
+        assert (page["status"], page["retry"]) == (kind.status, kind.retry)
+        assert page["says"]
+        assert not set(page["says"]) & set("{}"), page["says"]
+    says = {
+        code: api.nobody.get(f"/problems/{code}").get_json()["says"] for code in ("invalid_request", "store_corrupt")
+    }
+    assert says["invalid_request"] == "the request is not what this route takes: query/limit must be at most 1000"
+    assert "rules" not in says["store_corrupt"]  # no more than an answer would say
+    document = api.nobody.get("/openapi.json").get_data(as_text=True)
+    assert not re.search(r'"detail":"[^"]*\{', document)
     api.problem(api.nobody.get("/problems/nix"), "not_found", 404)
 
 

@@ -40,12 +40,11 @@ def test_health(api: Api) -> None:
         "queues": "none",
         "redis": "none",
     }
-    assert body["components"]["database"]["latency_ms"] >= 0
-    assert body["components"]["database"]["pool"]["size"] >= 1
+    assert {name for each in body["components"].values() for name in each} == {"state"}
 
 
-def test_health_without_broker_and_redis(process: Process) -> None:
-    """They are named, and the API is ready without them; nothing of their addresses is told."""
+def test_health_without_broker_and_redis(process: Process, caplog: pytest.LogCaptureFixture) -> None:
+    """They are named, and the API is ready without them. Strangers learn no more; why is in the log."""
     nowhere: dict[str, Any] = {
         "broker_url": "amqp://user:hunter2@127.0.0.1:1//",
         "redis_url": "redis://:hunter2@127.0.0.1:1/0",
@@ -56,8 +55,12 @@ def test_health_without_broker_and_redis(process: Process) -> None:
     assert time.monotonic() - began < 2
     body = answer.get_json()
     assert (answer.status_code, body["status"], body["degraded"]) == (200, "degraded", ["broker", "queues", "redis"])
-    assert body["components"]["redis"]["last_error"]["code"] in ("redis_unavailable", "timed_out")
+    assert body["components"]["redis"] == {"state": "away"}
     assert b"hunter2" not in answer.data
+    until = time.monotonic() + 20
+    while {"broker", "queues", "redis"} - {vars(line).get("service") for line in caplog.records}:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_health_is_looked_at_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +104,7 @@ def test_without_the_database(alone: Api, postgres: services.Postgres) -> None:
     time.sleep(1.1)
     status, body = health(alone)
     assert (status, body["status"]) == (503, "away")
-    assert body["components"]["database"]["last_error"]["code"] == "database_unavailable"
+    assert body["components"]["database"] == {"state": "away"}
     assert health(alone, "live")[0] == 200
     postgres.start()
     until = time.monotonic() + 5

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from api import security
+from api import limits, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import Wanted
+from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
@@ -118,6 +119,49 @@ def test_while_the_database_is_away_nobody_is_a_stranger(process: Process, monke
         for _ in range(2 * RATES["api_rate_anonymous"]):
             api.problem(get(api, api.keys["read"]), "database_unavailable", 503)
     assert get(api, None).status_code == 401
+
+
+def test_limits_in_the_database(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Redis processes share them as well, and refuse without asking; alone only while there is no database."""
+    first, second = limited(process), limited(process)
+    second.keys = first.keys
+    both = [get(each, first.keys["read"]).status_code for each in (first, second) * 3]
+    assert both == [200] * 5 + [429]
+    strangers = [get(each, None).status_code for each in (first, second) * 2]
+    assert strangers == [401] * 3 + [429]
+    with monkeypatch.context() as patch:
+
+        def away(*given: object) -> NoReturn:
+            raise DatabaseUnavailable(reason="it is away")
+
+        patch.setattr(access, "count_requests", away)
+        assert [get(first, first.keys["write"]).status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_few_requests_are_counted_one_by_one(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process reserves more at once the more there were: 600 requests take a few dozen statements."""
+    api = limited(process)
+    with api.app.app_context():
+        storage, real = limits.DatabaseStorage(), access.count_requests
+        blocks: list[int] = []
+
+        def counted(connection: Any, client: str, slot: int, block: int) -> tuple[int, int]:
+            blocks.append(block)
+            return real(connection, client, slot, block)
+
+        monkeypatch.setattr(access, "count_requests", counted)
+        monkeypatch.setattr(time, "time", lambda: 6_000_000.0)
+        allowed = sum(storage.acquire_sliding_window_entry("somebody", 600, 60) for _ in range(700))
+        assert allowed == 600
+        assert blocks[:16] == [1] * 16
+        reserved = sum(blocks)
+        assert 600 <= reserved <= 640
+        assert len(blocks) < 90
+        monkeypatch.setattr(time, "time", lambda: 6_000_075.0)  # they count for three quarters
+        assert (
+            sum(storage.acquire_sliding_window_entry("somebody", 600, 60) for _ in range(300))
+            == 600 - reserved * 3 // 4
+        )
 
 
 def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str) -> None:

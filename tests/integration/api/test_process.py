@@ -21,8 +21,8 @@ def test_it_is_open_until_its_worker_ends(database: str) -> None:
     made = create_app(Settings(database_url=SecretStr(database), environment="development"))
     assert made.test_client().get("/v1/corpora", headers={"Authorization": "Bearer crk_none_none"}).status_code == 401
     with made.app_context():
-        process = context.process()
-        assert (context.process(), here()) == (process, process)
+        process = context.current()
+        assert (context.current(), here()) == (process, process)
     with contextlib.ExitStack() as held:
         for _ in range(context.CONNECTIONS):
             held.enter_context(process.database.snapshot())

@@ -7,8 +7,10 @@ from typing import Any
 import jwt
 import pytest
 
+from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
+from tests.support import steps
 from tests.support.api import SETTINGS, Api, get, made, made_again, security_log
 
 pytestmark = pytest.mark.integration
@@ -49,11 +51,20 @@ def test_no_refresh_tokens(api: Api, token: str) -> None:
 def test_given_back(guards: Api) -> None:
     """A token ends its own session, a key all of them."""
     tokens = [guards.read.post("/v1/tokens", json={}).get_json() for _ in range(3)]
-    access = [each["access_token"] for each in tokens]
-    assert guards.with_key(access[0]).delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access] == [401, 200, 200]
+    access_tokens = [each["access_token"] for each in tokens]
+    assert guards.with_key(access_tokens[0]).delete("/v1/tokens").status_code == 204
+    assert [get(guards, token).status_code for token in access_tokens] == [401, 200, 200]
     assert guards.read.delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access] == [401, 401, 401]
+    assert [get(guards, token).status_code for token in access_tokens] == [401, 401, 401]
+
+
+def test_sessions_of_a_key_are_bounded(guards: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one ends the oldest; those of another key stay."""
+    monkeypatch.setattr(access, "SESSIONS_OF_A_KEY", 3)
+    other = guards.write.post("/v1/tokens", json={}).get_json()["access_token"]
+    tokens = [guards.read.post("/v1/tokens", json={}).get_json()["access_token"] for _ in range(5)]
+    assert [get(guards, token).status_code for token in (other, *tokens)] == [200, 401, 401, 200, 200, 200]
+    assert steps.sql(guards.process, "SELECT count(*) FROM sessions") == [(4,)]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +76,9 @@ def test_given_back(guards: Api) -> None:
         {"sid": "no uuid"},
         {"sub": None},
         {"sub": "aaaaaaaaaa"},
+        {"sub": "aaaaa\0aaaa"},
+        {"sub": "\ud800" * 10},
+        {"sub": ["aaaaaaaaaa"]},
         {"sid": "00000000-0000-0000-0000-000000000000"},
         {"exp": None},
     ],

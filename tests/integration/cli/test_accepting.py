@@ -32,7 +32,7 @@ def corpus(process: Process) -> Corpus:
 def test_handing_in_needs_a_shared_database() -> None:
     """A private one has no workers beside the command."""
     with pytest.raises(SettingMissing, match="CROCHET_DATABASE_URL"):
-        accepting.hand_in(Settings(), accepting.Request([], "main", {}, wait=False), lambda _: None)
+        accepting.ingest_texts(Settings(), accepting.Request([], "main", {}, wait=False), lambda _: None)
 
 
 def test_waiting_ends_when_all_is_done(process: Process, corpus: Corpus) -> None:

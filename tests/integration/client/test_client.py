@@ -96,6 +96,8 @@ def test_corpora(client: Client) -> None:
         client.create_corpus("one")
     with pytest.raises(InvalidRequest) as invalid:
         client.create_corpus("three", limits={"max_axes": 99})
+    with pytest.raises(InvalidRequest, match="max_side must be at most 64"):
+        client.create_corpus("three", max_side=99)
     assert isinstance(invalid.value.context["errors"], list)
     assert {"one", "two", "whole"} <= {each.name for each in client.corpora(at_once=1)}
     seen = client.corpus("one")

@@ -37,7 +37,7 @@ from crochet_tasks.services.census import Counting
 from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
-from crochet_tasks.terminal import statistics as drawing_statistics
+from crochet_tasks.terminal import status as pages
 from tests.integration.db.test_bounded_reads import Statements
 from tests.support import services, steps
 from tests.support.api import Api, made
@@ -411,7 +411,7 @@ def test_people_see_it(alone: Process) -> None:
     assert status.statistics is not None
     console = drawing.console()
     with console.capture() as captured:
-        console.print(drawing.status_page(status))
+        console.print(pages.page(status))
     page = captured.get()
     for words in ("orthos/s", "time left", "workers", "unknown", "timed_out", "a reason"):
         assert words in page
@@ -550,7 +550,7 @@ def test_the_page_about_statistics_is_true() -> None:
     assert codes == [code for code in codes if code in get_args(Unknown)]
     assert set(codes) == set(get_args(Unknown))
     for code in get_args(Unknown):
-        assert code not in drawing_statistics.time_left(TimeLeft(seconds=None, unknown=code))
+        assert code not in pages.time_left(TimeLeft(seconds=None, unknown=code))
 
 
 # ── workers ─────────────────────────────────────────────────────────────────────────────────────

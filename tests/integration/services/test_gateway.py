@@ -18,7 +18,7 @@ from flask import Flask, Response, request
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from api.middleware import BoundedInput
+from api.form import BoundedInput
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.services import gateway_flow, gateway_worker
 from crochet_tasks.services.gateway_shares import NONE_MORE, Share, Shares
@@ -48,7 +48,7 @@ def application() -> Flask:
 
     @app.before_request
     def bound() -> None:
-        request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], HUNG, LARGEST, None)
+        request.environ["wsgi.input"] = BoundedInput(request.environ["wsgi.input"], HUNG, lambda: LARGEST, None)
 
     @app.post("/digest")
     def digest() -> str:

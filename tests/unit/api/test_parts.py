@@ -8,11 +8,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from api import limits, parameters, streaming
-from api.networks import network_of
-from api.security_log import Throttle
+from api.security_log import Throttle, network_of
 from api.streaming import BrokenOff
 from crochet_tasks.access.keys import included
-from crochet_tasks.breaker import Breaker
 from crochet_tasks.errors import (
     CrochetError,
     DatabaseRefused,
@@ -23,6 +21,7 @@ from crochet_tasks.errors import (
     TooBusy,
     shown,
 )
+from crochet_tasks.retry import Breaker
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import setup
 
@@ -34,15 +33,15 @@ def _away(reason: str) -> DatabaseUnavailable:
 def test_a_breaker_lets_one_try() -> None:
     """While it is open all are refused at once, but for one each while; success closes it."""
     breaker = Breaker("it", _away, seconds=0.0)
-    breaker.admit()
+    breaker.check()
     breaker.failed("gone")
-    breaker.admit()  # the time is up: this one tries
+    breaker.check()  # the time is up: this one tries
     slow = Breaker("it", _away, seconds=60.0)
     slow.failed("gone")
     with pytest.raises(DatabaseUnavailable, match="gone"):
-        slow.admit()
+        slow.check()
     slow.succeeded()
-    slow.admit()
+    slow.check()
 
 
 def test_a_breaker_may_take_several_failures() -> None:
@@ -51,10 +50,10 @@ def test_a_breaker_may_take_several_failures() -> None:
     breaker.failed("gone")
     breaker.succeeded()
     breaker.failed("gone")
-    breaker.admit()
+    breaker.check()
     breaker.failed("gone")
     with pytest.raises(DatabaseUnavailable):
-        breaker.admit()
+        breaker.check()
 
 
 def test_a_throttle_counts_what_it_leaves_out() -> None:
@@ -77,7 +76,7 @@ def test_schemas_of_parameters_are_made_once() -> None:
     given = [
         each for each in vars(parameters).values() if isinstance(each, type) and issubclass(each, parameters.Described)
     ]
-    assert {parameters.OrthosWanted, parameters.MayComeAgain, parameters.Seen} <= set(given)
+    assert {parameters.OrthosQuery, parameters.RequestKey, parameters.Preconditions} <= set(given)
     for each in given:
         assert each.model_json_schema() is each.model_json_schema()
         assert each.model_json_schema() == BaseModel.model_json_schema.__func__(each)  # type: ignore[attr-defined]

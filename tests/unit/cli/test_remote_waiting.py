@@ -12,7 +12,7 @@ from crochet_tasks.cli import accepting, remote_ingest
 from crochet_tasks.client import Client
 from crochet_tasks.errors import ApiUnavailable, TooBusy
 
-EARLY, WITHOUT = remote_ingest.FIRST_LOOKS, remote_ingest.LOOKS_WITHOUT
+EARLY, WITHOUT = remote_ingest.FIRST_POLLS, remote_ingest.POLLS_WITHOUT_EVENTS
 EVENT = b'event: progress\ndata: {"corpus": "main"}\n\n'
 STREAM = b"retry: 70\n\n" + EVENT + b": still here\n\n" + EVENT + b"event: end\ndata: {}\n\n"
 

@@ -1,10 +1,12 @@
 """Text to words: the engine against the oracle and against answers derived by hand."""
 
+from importlib.metadata import metadata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
-from crochet_tasks.engine.text import portions, sentences
+from crochet_tasks.engine.text import UNICODE, portions, sentences
 from tests.support import oracle
 from tests.support.strategies import corpora, unicode_texts
 
@@ -56,8 +58,48 @@ def test_every_character() -> None:
         pytest.param("a\u037eb", [["a"], ["b"]], id="NFC makes the Greek question mark a semicolon"),
         pytest.param("\u0391\u03a3 \u0391\u03a3:\u0391 \u03a3", [["ας", "ας", "α", "σ"]], id="final sigma"),
         pytest.param("\u0301 \u0301a", [["\u0301a"]], id="a mark alone is no word"),
+        pytest.param("a\u2028b\u2029c\x85d", [["a", "b"], ["c", "d"]], id="line and paragraph separators"),
+        pytest.param("wait…what", [["wait"], ["what"]], id="ellipsis"),
+        pytest.param("a\u200bb", [["a", "b"]], id="a zero width space is a space"),
+        pytest.param("har\u00adbour", [["harbour"]], id="soft hyphen inside a word"),
+        pytest.param("har\u00ad \n\tbour wall", [["harbour", "wall"]], id="word broken at a soft hyphen"),
+        pytest.param("har\u00ad\n \nbour", [["har"], ["bour"]], id="a blank line after a soft hyphen"),
+        pytest.param("har\u00ad\ufeff\r\nbour", [["harbour"]], id="an invisible character at the end of a line"),
+        pytest.param("\ufeffthe se\u2060a", [["the", "sea"]], id="byte order mark and word joiner"),
+        pytest.param("H\u0331 \u1e96", [["\u1e96", "\u1e96"]], id="NFC once more after lower-casing"),
+        pytest.param("a\x1cb \n\x1c\n c", [["a", "b", "c"]], id="a separator that is no white space"),
+        pytest.param("a\u0387b", [["a", "b"]], id="NFC makes the Greek ano teleia a middle dot"),
+        pytest.param("\U000323b0\U00016d40", [["\U000323b0\U00016d40"]], id="letters newer than this Python's table"),
     ],
 )
 def test_by_hand(text: str, expected: list[list[str]]) -> None:
     """Hand-made text is split by the letter of the rules."""
     assert sentences(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "expected"),
+    [
+        ("Latin", "El muelle, ¿y el faro? ¡Sí!", [["el", "muelle"], ["y", "el", "faro"], ["sí"]]),
+        ("Greek", "Το λιμάνι· ο Οδυσσεύς; Η ΑΚΤΗΣ.", [["το", "λιμάνι", "ο", "οδυσσεύς"], ["η", "ακτης"]]),
+        ("Cyrillic", "Маяк — и гавань. Ночь…тишина", [["маяк", "и", "гавань"], ["ночь"], ["тишина"]]),
+        ("Hebrew", "הנמל׃ הַיָּם, והאור", [["הנמל"], ["הַיָּם"], ["והאור"]]),
+        ("Arabic", "الميناء، والبحر؟ نعم؛ المنارة۔", [["الميناء"], ["والبحر"], ["نعم"], ["المنارة"]]),
+        ("Persian", "می\u200cآید؛ کشتی‌ها", [["می" + "آید"], ["کشتیها"]]),
+        ("Devanagari", "बंदरगाह और समुद्र। प्रकाश॥ १२ नाव", [["बंदरगाह", "और", "समुद्र"], ["प्रकाश"], ["नाव"]]),
+        ("Ethiopic", "ወደብ፡እና፡ባሕር። ብርሃን፣ መርከብ፧", [["ወደብ", "እና", "ባሕር"], ["ብርሃን"], ["መርከብ"]]),
+        ("Chinese", "港口，灯塔。船！“海”：岸", [["港口"], ["灯塔"], ["船"], ["海", "岸"]]),
+        ("Japanese", "港と海、灯台。船？", [["港と海"], ["灯台"], ["船"]]),
+        ("Armenian", "Նավահանգիստ։ Ծով", [["նավահանգիստ"], ["ծով"]]),
+        ("Khmer", "កំពង់ផែ។ សមុទ្រ", [["កំពង់ផែ"], ["សមុទ្រ"]]),
+    ],
+)
+def test_scripts(script: str, text: str, expected: list[list[str]]) -> None:
+    """In every script sentences end where its own punctuation says."""
+    assert sentences(text) == oracle.sentences(text) == expected
+
+
+def test_the_unicode_version_is_that_of_the_pinned_package() -> None:
+    """Another version of `regex` may know other letters: then READING changes, and with it what a corpus takes."""
+    description = metadata("regex")["Description"]
+    assert f"This module supports Unicode {UNICODE}." in description

@@ -21,7 +21,7 @@ import pytest
 from pydantic import SecretStr
 
 from crochet_tasks.errors import InvalidSetting
-from crochet_tasks.services.up import Wanted, _services, _with_metrics
+from crochet_tasks.services.up import Options, services_of, with_metrics
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics_endpoint, metrics_otlp, metrics_reading
 from tests.support.collectors import Hanging
@@ -170,7 +170,7 @@ def until(there: Callable[[], bool]) -> None:
 
 def test_up_gives_each_service_a_port() -> None:
     """One after the other; Flower has metrics of its own."""
-    services = _services(Wanted(search=1, api=True, flower=True))
-    given = [service.variables for service in _with_metrics(services, Settings(metrics_port=9100))]
+    services = services_of(Options(search=1, api=True, flower=True))
+    given = [service.variables for service in with_metrics(services, Settings(metrics_port=9100))]
     assert given == [(("CROCHET_METRICS_PORT", str(port)),) for port in range(9100, 9105)] + [()]
-    assert _with_metrics(services, Settings()) == services
+    assert with_metrics(services, Settings()) == services

@@ -76,13 +76,6 @@ def test_counts_per_shape_are_added_up() -> None:
     ]
 
 
-def test_sizes_are_readable() -> None:
-    sizes = [0, 999, 1000, 123_456, 8_400_000, 2_000_000_000_000]
-    assert [drawing.readable_bytes(size) for size in sizes] == [
-        "0 bytes", "999 bytes", "1.0 kB", "123 kB", "8.4 MB", "2000.0 GB",
-    ]  # fmt: skip
-
-
 class Clock:
     now = 100.0
 

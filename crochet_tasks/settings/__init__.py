@@ -1,50 +1,57 @@
-"""The settings: one frozen object, read from the environment (CROCHET_*) and checked when a process starts."""
+"""The settings: one frozen object, read from the environment and a file, and checked when a process starts."""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
+from crochet_tasks.settings import checks, source
+from crochet_tasks.settings.source import PREFIX, environment, forget, forget_libpq, is_set, remember, variable, version
 
-PREFIX = "CROCHET_"
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "environment",
+    "forget",
+    "forget_libpq",
+    "is_set",
+    "remember",
+    "strangers",
+    "variable",
+    "version",
+]
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    try:
-        url = make_url(value.get_secret_value())
-    except ArgumentError:
-        url = None
-    if url is None or url.get_backend_name() != "postgresql":
-        raise ValueError("must be a Postgres address such as postgresql://user:password@host:5432/database")
+    net.postgres_parameters(value.get_secret_value())
     return value
 
 
-def _address(*schemes: str, example: str | None = None) -> AfterValidator:
-    """A check that a value is an address with one of these schemes and, but for sockets, a host."""
+def _address(*schemes: str, example: str | None = None, parameters: tuple[str, ...] = ()) -> AfterValidator:
+    """A check that a value is one address with one of these schemes, and no parameter but these."""
 
     def checked(value: SecretStr) -> SecretStr:
-        try:
-            url = urlsplit(value.get_secret_value())
-            whole = url.scheme in schemes and (url.scheme == "unix" or bool(url.hostname)) and (url.port or 1) > 0
-        except ValueError:  # a port that is none
-            whole = False
-        if not whole:
-            raise ValueError(f"must be an address such as {example or _EXAMPLES[schemes[0]]}")
+        net.check_address(value.get_secret_value(), schemes, parameters, example or _EXAMPLES[schemes[0]])
         return value
 
     return AfterValidator(checked)
 
 
+_REDIS_PARAMETERS = (
+    *("db", "client_name", "protocol", "timeout", "max_connections", "health_check_interval", "retry_on_timeout"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive"),
+    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+)
 _EXAMPLES = {
     "amqp": "amqp://user:password@host:5672/vhost",
     "redis": "redis://host:6379/0",
@@ -113,7 +120,7 @@ class Settings(BaseSettings):
     broker_api_url: Annotated[SecretStr, _address("http", "https")] | None = Field(
         default=None, description="RabbitMQ's management address, for Flower to show the lengths of queues"
     )
-    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix")] | None = Field(
+    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix", parameters=_REDIS_PARAMETERS)] | None = Field(
         default=None, description="the Redis to use, for what may be lost; without it nothing is kept there"
     )
     startup_wait: Seconds = Field(
@@ -233,59 +240,73 @@ class Settings(BaseSettings):
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
     lock_timeout: Seconds = Field(default=30.0, description="seconds one SQL statement may wait for a lock")
 
+    config_file: Path | None = Field(
+        default=None,
+        description="a TOML file with settings, by default `crochet-tasks/config.toml` in the user's configuration",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options win over the environment, and that over the file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, source.in_file())
+
     @classmethod
     def load(cls, **given: Any) -> Settings:
         """The settings of this process; `given` (a command's options) wins over the environment.
 
         Raises InvalidSetting, which names the variable but never repeats the value: it may be a secret.
         """
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise _problems(error)[0] from None
+        settings, problems = cls._read(given)
+        if settings is None:
+            raise problems[0] from None
+        return settings
 
     @classmethod
     def problems(cls, **given: Any) -> list[InvalidSetting]:
         """What `load` would raise, for every wrong value and not only the first."""
+        return cls._read(given)[1]
+
+    @classmethod
+    def _read(cls, given: dict[str, Any]) -> tuple[Settings | None, list[InvalidSetting]]:
         try:
-            cls(**given)
+            settings = cls(**given)
         except ValidationError as error:
-            return _problems(error)
-        return []
+            return None, _problems(error)
+        except InvalidSetting as problem:  # the file
+            return None, [problem]
+        problems = checks.contradictions(settings)
+        return (None if problems else settings), problems
+
+    def warnings(self) -> list[str]:
+        """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
+        return [f"{name} is no setting; if it is misspelt, correct it" for name in strangers()] + checks.doubts(self)
+
+    def path_problems(self) -> list[InvalidSetting]:
+        """What is wrong with the paths that are set."""
+        return checks.paths(self)
+
+    def effective(self, given: Mapping[str, Any] = MappingProxyType({})) -> list[checks.Effective]:
+        """Every setting as it is in force, secrets masked, and where it comes from."""
+        return checks.effective(self, given)
 
 
 def _problems(error: ValidationError) -> list[InvalidSetting]:
-    return [
-        InvalidSetting(
-            variable=f"{PREFIX}{str(detail['loc'][0]).upper() if detail['loc'] else '*'}",
-            problem=detail["msg"].removeprefix("Value error, "),
-        )
-        for detail in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
+    found = []
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(detail["loc"][0]) if detail["loc"] else "*"
+        where = f" (in {source.file()})" if name in source.in_file() and not source.in_environment(name) else ""
+        problem = f"{detail['msg'].removeprefix('Value error, ')}{where}"
+        found.append(InvalidSetting(variable=variable(name), problem=problem))
+    return found
 
 
 def strangers() -> list[str]:
-    """Variables of the environment that begin like ours but are no setting: most likely misspelt."""
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)  # noqa: TID251 - this is that module
-
-
-def is_set(name: str) -> bool:
-    """Whether the environment sets this one, to whatever."""
-    return bool(os.environ.get(f"{PREFIX}{name}".upper()))  # noqa: TID251 - this is that module
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The environment for a process that we start: ours, with these variables set."""
-    return {**os.environ, **changes}  # noqa: TID251 - this is that module
-
-
-def forget(*names: str) -> None:
-    """Take variables out of the environment, where a library would find them and let them overrule the settings."""
-    for name in names:
-        os.environ.pop(name, None)  # noqa: TID251 - this is that module
-
-
-def remember(name: str, value: str) -> None:
-    """Set a variable where a library looks for it, in this process and those that it starts."""
-    os.environ[name] = value  # noqa: TID251 - this is that module
+    """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
+    return source.unknown(set(Settings.model_fields))

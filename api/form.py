@@ -1,0 +1,275 @@
+"""The form of requests: what is refused whatever the route does, and how bodies are read.
+
+Every bound holds before anything is parsed: bytes by Content-Length and again while reading, then the number of JSON
+values and how deep they are nested. So the memory and time of a request depend on the route, not on the client.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
+
+from flask import Flask, abort, current_app, g, has_request_context, request
+from flask.json.provider import DefaultJSONProvider
+from pydantic import ValidationError
+
+from api import problems
+from api.parameters import NoQuery
+from crochet_tasks.errors import (
+    CrochetError,
+    InvalidRequest,
+    MalformedRequest,
+    RequestTimedOut,
+    RequestTooLarge,
+    WrongContentType,
+)
+from crochet_tasks.services.gateway_flow import BODY_SECONDS
+from crochet_tasks.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+JSON, PLAIN, MERGE_PATCH = "application/json", "text/plain", "application/merge-patch+json"
+MARGIN = 64 * 1024
+"""bytes of a request around the largest text"""
+DEPTH = 32
+"""arrays and objects inside each other; the grid of an ortho needs as many as it has axes, so 8"""
+CHARSETS = ("utf-8", "utf8", "us-ascii")
+
+
+class Accepts(NamedTuple):
+    """What a route takes as its body."""
+
+    types: tuple[str, ...] = (JSON,)
+    bytes: int | None = 64 * 1024
+    """None: as many as the largest text needs, MAX_CONTENT_LENGTH"""
+    values: int = 1000
+    """of JSON: commas and opening brackets, which are about as many as there are values"""
+
+
+DEFAULT = Accepts()
+ANONYMOUS_BYTES = 4 * 1024
+"""for requests without valid credentials"""
+_ACCEPTS = "_crochet_accepts"
+
+
+def accepts(what: Accepts) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Mark a route that takes other bodies than DEFAULT. Stands beside `security.requires`."""
+
+    def marked(route: Callable[P, R]) -> Callable[P, R]:
+        setattr(route, _ACCEPTS, what)
+        return route
+
+    return marked
+
+
+def accepted_by(view: Callable[..., Any] | None) -> Accepts:
+    found: Accepts = getattr(view, _ACCEPTS, DEFAULT)
+    return found
+
+
+def install(app: Flask) -> None:
+    settings: Settings = app.extensions["crochet.settings"]
+    app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + MARGIN  # JSON may escape every character
+    app.config["MAX_FORM_MEMORY_SIZE"] = MARGIN
+    app.json = _Json(app)
+
+
+def check() -> None:
+    """Refuse a request that has the wrong form, before flask-openapi validates its parts."""
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and "HTTP_HOST" not in request.environ:
+        raise MalformedRequest(reason="it has no Host, which HTTP/1.1 requires")
+    if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
+        raise InvalidRequest(problem="a NUL character in the address", where="query")
+    _check_length()
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise WrongContentType(wanted="bodies as they are", given=request.headers["Content-Encoding"][:100])
+    view = current_app.view_functions.get(request.endpoint or "")
+    if view is None or request.method == "OPTIONS":
+        return
+    parts = _parts(view)
+    if request.path.startswith("/v1/"):
+        _check_query("query" in parts)
+    if "body" in parts or hasattr(view, _ACCEPTS):
+        _check_type(accepted_by(view).types)
+    if "body" in parts:
+        if not isinstance(request.get_json(), dict):
+            raise InvalidRequest(problem="the body must be an object", fault="model_type")
+        if b"\\u0000" in request.get_data() and _NUL.search(request.get_data()):
+            raise InvalidRequest(problem="a NUL character in the body")
+
+
+@functools.lru_cache(maxsize=512)
+def _parts(view: Callable[..., Any]) -> frozenset[str]:
+    """Which parts of a request a route takes; `body` is JSON that flask-openapi reads."""
+    return frozenset(inspect.signature(view).parameters)
+
+
+def _check_query(takes_some: bool) -> None:  # noqa: FBT001 - one caller
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise InvalidRequest(problem="a parameter is given twice", where=f"query/{name}", fault="repeated")
+    if request.args and not takes_some:
+        try:
+            NoQuery.model_validate(request.args.to_dict())
+        except ValidationError as error:
+            abort(problems.invalid(error))
+
+
+def limit() -> None:
+    """Set how many bytes of this request may be read. Runs before the first one is: when it is known who asks."""
+    found = accepted_by(current_app.view_functions.get(request.endpoint or ""))
+    most = current_app.config["MAX_CONTENT_LENGTH"] if found.bytes is None else found.bytes
+    request.max_content_length = most if g.get("caller") is not None else min(most, ANONYMOUS_BYTES)
+
+
+def _check_length() -> None:
+    """Refuse what announces that it is too long, before any of it is read; also where the route takes no body."""
+    most = request.max_content_length
+    if most is not None and (request.content_length or 0) > most:
+        raise RequestTooLarge(limit=most)
+
+
+def _check_type(types: tuple[str, ...]) -> None:
+    """Raise WrongContentType unless the body is one of these types, in UTF-8."""
+    if request.mimetype not in types:
+        raise WrongContentType(wanted=" or ".join(types), given=request.mimetype[:100] or "a body without Content-Type")
+    charset = request.mimetype_params.get("charset", CHARSETS[0])
+    if charset.lower() not in CHARSETS:
+        raise WrongContentType(wanted="bodies in UTF-8", given=f"charset={charset[:40]}")
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class BoundedInput:
+    """The stream of a request's body, which has to arrive in `seconds` altogether; raises RequestTimedOut.
+
+    A chunked body that is longer than `most()` bytes raises RequestTooLarge, and one that ends before the `length` that
+    was announced MalformedRequest: Werkzeug would take what has arrived for the whole.
+    """
+
+    def __init__(self, stream: Any, seconds: float, most: Callable[[], int | None], length: int | None) -> None:
+        self._stream, self._until = stream, time.monotonic() + seconds
+        self._most, self._length, self._read = most, length, 0
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._counted(self._in_time(lambda: self._stream.read(size)))
+        if not part and size and self._length is not None and self._read < self._length:
+            raise MalformedRequest(reason="its body ended before its Content-Length")
+        return part
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._counted(self._in_time(lambda: self._stream.readline(size)))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _counted(self, part: bytes) -> bytes:
+        most = self._most()
+        before, self._read = self._read, self._read + len(part)
+        if most is None or self._read < most or before > most:
+            return part
+        if self._read > most or self._in_time(lambda: self._stream.read(1)):
+            raise RequestTooLarge(limit=most)
+        return part
+
+    def _in_time(self, step: Callable[[], bytes]) -> bytes:
+        if time.monotonic() > self._until:
+            raise RequestTimedOut(seconds=BODY_SECONDS)
+        try:
+            return step()
+        except (BlockingIOError, TimeoutError):
+            raise RequestTimedOut(seconds=BODY_SECONDS) from None
+        except (OSError, CrochetError):
+            raise  # Werkzeug says that the client has disconnected; the server, that there is no room
+        except Exception:  # noqa: BLE001 - each server has errors of its own for invalid chunks
+            raise MalformedRequest(reason="its body is not encoded as HTTP says") from None
+
+
+def wrap_input() -> None:
+    """Bound the input stream of this request."""
+    terminated = request.environ.get("wsgi.input_terminated")  # else Werkzeug reads as much as was announced
+    request.environ["wsgi.input"] = BoundedInput(
+        request.environ["wsgi.input"],
+        BODY_SECONDS,
+        (lambda: request.max_content_length) if terminated else lambda: None,
+        request.content_length if terminated else None,
+    )
+
+
+# ── JSON ────────────────────────────────────────────────────────────────────────────────────────
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""a string, or one that does not end: without that, searching for the next one would be quadratic"""
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NOT_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
+
+
+class _Json(DefaultJSONProvider):
+    """Reads the bodies of requests: Flask and flask-openapi ask it for what `request.get_json` answers."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        if not has_request_context():
+            return super().loads(s, **kwargs)
+        found = accepted_by(current_app.view_functions.get(request.endpoint or ""))
+        return parsed(s.encode() if isinstance(s, str) else s, found.values)
+
+
+def parsed(content: bytes, values: int = DEFAULT.values) -> Any:
+    """The JSON of a body. Raises MalformedRequest for what is no JSON in UTF-8 (RFC 8259), InvalidRequest for
+    keys that an object has twice, and for more than so many values.
+    """
+    if b"\0" in content:  # JSON has none, unless it is UTF-16 or UTF-32, which is not accepted
+        raise MalformedRequest(reason="its body is not JSON in UTF-8")
+    _check_size(content, values)
+    try:
+        return json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+        )
+    except json.JSONDecodeError as error:
+        raise MalformedRequest(reason=f"its body is not JSON: line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise MalformedRequest(reason="its body is not JSON in UTF-8") from None
+
+
+def _check_size(content: bytes, values: int) -> None:
+    """Count values and depth by the characters outside of strings, at the speed of C."""
+    if _openings(content) <= DEPTH and _openings(content) + content.count(b",") <= values:
+        return  # also with those inside of strings
+    bare = _STRING.sub(b"", content)
+    if _openings(bare) + bare.count(b",") > values:
+        raise InvalidRequest(problem=f"the body holds more than {values:,} values")
+    steps = map(_STEPS.__getitem__, bare.translate(None, _NOT_BRACKETS))
+    if max(itertools.accumulate(steps), default=0) > DEPTH:
+        raise MalformedRequest(reason=f"its body is nested more than {DEPTH} deep")
+
+
+def _openings(content: bytes) -> int:
+    return content.count(b"[") + content.count(b"{")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        before: set[str] = set()
+        twice = next(name for name, _ in pairs if name in before or before.add(name))  # type: ignore[func-returns-value]
+        raise InvalidRequest(problem=f"an object has the key '{twice[:100]}' twice")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise MalformedRequest(reason=f"its body is not JSON: {name} is no number there")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 40:  # far beyond all that a field takes; Python refuses more than 4300 with a ValueError
+        raise MalformedRequest(reason="its body has a number of more than 40 digits")
+    return int(digits)

@@ -1,0 +1,52 @@
+"""How numbers, rates, sizes and times are written for people: one way, everywhere."""
+
+from __future__ import annotations
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def count(number: int) -> str:
+    """A whole number, in groups of three digits."""
+    return f"{number:,}"
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """`1 text`, `2,000 texts`."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def rate(number: float | None) -> str:
+    """A rate: whole from 10 on, with two digits after the point below; unknown where it is None."""
+    if number is None:
+        return "unknown"
+    return f"{number:,.0f}" if number >= 10 or not number else f"{number:.2f}"
+
+
+def share(part: float | None) -> str:
+    """A part of one, in whole percent; only nothing and all are 0 and 100."""
+    if part is None:
+        return "unknown"
+    percent = round(100 * part)
+    if part and not percent:
+        return "<1 %"
+    return ">99 %" if percent == 100 and part < 1 else f"{percent} %"
+
+
+def seconds(duration: float) -> str:
+    """How long something took or takes: 0.4 s, 12 s, 3 min, 2.5 h, 4 d."""
+    if duration < 9.95:
+        return f"{duration:.1f} s"
+    if duration < 2 * _MINUTE:
+        return f"{duration:.0f} s"
+    if duration < 2 * _HOUR:
+        return f"{duration / _MINUTE:.0f} min"
+    return f"{duration / _HOUR:.1f} h" if duration < 2 * _DAY else f"{duration / _DAY:,.0f} d"
+
+
+def size(number: float) -> str:
+    """A number of bytes: 1 kB is 1000 bytes."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 99.95 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"

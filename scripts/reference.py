@@ -1,0 +1,125 @@
+"""Write docs/settings.md and docs/cli.md from the code; with --check, say which of them is not what it would be.
+
+python scripts/reference.py [--check]
+"""
+
+# ruff: noqa: E501 - documents are wrapped as documents
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from crochet_tasks.cli import app
+from crochet_tasks.settings import Settings, variable
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+SETTINGS = """# Settings
+
+Made from `crochet_tasks/settings` by `make reference`; a test compares them.
+
+Read at start from the environment and from a file, and checked: an invalid value is refused with the name of its variable.
+An option of a command wins over the environment, and the environment over the file.
+The file is TOML, by default `crochet-tasks/config.toml` in your user configuration folder (`~/.config` on Linux), or the one
+that `CROCHET_CONFIG_FILE` names. It holds names in lower case, without `CROCHET_`:
+
+    database_url = "postgresql://crochet@db/crochet"
+    log_level = "warning"
+
+`crochet settings` shows what is in force and where each value comes from; services log at their start what is set (event
+`settings`), and each variable that begins with `CROCHET_` and is no setting (event `settings_doubtful`).
+`crochet doctor` lists everything that is wrong.
+
+Values that contradict each other are refused: `CROCHET_RETRY_FIRST` above `CROCHET_RETRY_LONGEST`, `CROCHET_LOCK_TIMEOUT` above
+`CROCHET_STATEMENT_TIMEOUT`. Paths that cannot be used (`CROCHET_STATUS_FILE`, `CROCHET_HEALTH_DIR`, `CROCHET_KEY_FILE`) end a service at its start.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+COMMANDS = """# Commands
+
+Made from the commands by `make reference`; a test compares them. `crochet COMMAND --help` shows the same.
+`crochet --install-completion` lets the shell (bash, zsh, fish) complete commands and options; `--show-completion` prints the script.
+
+Exit codes: 0 done, 1 internal error, failed work or a corrupt store, 2 usage, 3 bad input, 4 a service that is needed does not
+answer, 130 and 143 stopped by Ctrl-C or SIGTERM. Output goes to standard output; progress and notes go to standard error, and
+what cannot be written there is dropped. Output that cannot be written is an error (1, `output_failed`); a reader that has gone is none.
+
+"""
+
+
+def settings() -> str:
+    return SETTINGS + "".join(
+        f"| `{variable(name)}` | {_default(name)} | {field.description} |\n"
+        for name, field in Settings.model_fields.items()
+    )
+
+
+def _default(name: str) -> str:
+    field = Settings.model_fields[name]
+    if name == "state_dir":
+        return "`crochet-tasks` in the user data folder"
+    return {None: "none", True: "on", False: "off"}.get(field.default, str(field.default))
+
+
+def commands() -> str:
+    return COMMANDS + "\n".join(_described(typer.main.get_command(app), "crochet")).rstrip() + "\n"
+
+
+def _described(command: Any, name: str) -> Iterator[str]:
+    """A section about a command, and about those of its group."""
+    yield f"## `{name}`\n"
+    if command.help:
+        yield f"{command.help.strip()}\n"
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    yield from _usage(name, shown)
+    for parameter in shown:
+        yield f"- `{_spelling(parameter)}`: {_meaning(parameter)}"
+    if shown:
+        yield ""
+    for each, sub in getattr(command, "commands", {}).items():
+        yield from _described(sub, f"{name} {each}")
+
+
+def _usage(name: str, shown: list[Any]) -> Iterator[str]:
+    arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
+    if arguments:
+        words = [f"{each.metavar}{'...' * (each.nargs != 1)}" for each in arguments]
+        yield f"    {' '.join([name, '[OPTIONS]', *words])}\n"
+
+
+def _spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar)
+    flag = parameter.is_flag
+    return ", ".join(parameter.opts) + ("" if flag or not parameter.metavar else f" {parameter.metavar}")
+
+
+def _meaning(parameter: Any) -> str:
+    words = " ".join((parameter.help or "").split())
+    default = parameter.default
+    if default in (None, False, "") or callable(default):
+        return words
+    return f"{words} Default: {getattr(default, 'value', default)}."
+
+
+def main() -> int:
+    made = {DOCS / "settings.md": settings(), DOCS / "cli.md": commands()}
+    if "--check" not in sys.argv:
+        for path, text in made.items():
+            path.write_text(text)
+        return 0
+    stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
+    if stale:
+        sys.stderr.write(f"docs/{', docs/'.join(stale)}: not as made from the code; run 'make reference'\n")
+    return bool(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Makes the data folder as the POSTGRES_ variables say where there is none yet, then becomes the server.
+set -eu
+data=/var/lib/postgresql/18/docker
+as_postgres() { setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"; }
+if [ ! -s "$data/PG_VERSION" ]; then
+  mkdir -p "$data"
+  chown -R postgres:postgres /var/lib/postgresql
+  printf '%s' "$POSTGRES_PASSWORD" |
+    as_postgres initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --pwfile=/dev/stdin \
+      --auth=scram-sha-256 ${POSTGRES_INITDB_ARGS:-}
+  printf 'host all all all scram-sha-256\n' >>"$data/pg_hba.conf"
+  if [ "${POSTGRES_DB:-postgres}" != postgres ]; then
+    printf 'CREATE DATABASE %s\n' "$POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres
+  fi
+fi
+exec setpriv --reuid=postgres --regid=postgres --clear-groups -- postgres -D "$data" -c 'listen_addresses=*'
