@@ -31,7 +31,8 @@ test: $(STAMP) services ## run all tests but the container tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## send generated requests to the API (make fuzz ARGS='--fuzz-examples 2000')
+fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, and send generated requests to the API (ARGS='--fuzz-examples 2000')
+	$(BIN)/python -m pytest -n $(WORKERS) --timeout 0 --hypothesis-profile fuzz $$(grep -rl "^from hypothesis" tests --include="test_*.py")
 	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/api/test_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
 
 .PHONY: test-fast

@@ -14,7 +14,7 @@ from api import process, resources, security
 from api.openapi import errors
 from api.parameters import EventsQuery
 from api.responses import Answered
-from crochet_tasks.db.listing import Seen
+from crochet_tasks.db.tally import Progress
 from crochet_tasks.errors import TooBusy, Unavailable
 from crochet_tasks.query.events import Listener
 
@@ -86,7 +86,7 @@ def _progress(listener: Listener, seconds: float, may: Callable[[], bool]) -> It
                 return
         except Unavailable:  # then nothing is told, either
             continue
-        told = [_event("progress", _told(seen)) for seen in changed]
+        told = [_event("progress", _data(each)) for each in changed]
         told += [_event("gone", {"corpus": name}) for name in gone]
         if not told and time.monotonic() - sent >= HEARTBEAT_SECONDS:
             told = [": still here\n\n"]
@@ -99,5 +99,5 @@ def _event(kind: str, data: dict[str, object]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
-def _told(seen: Seen) -> dict[str, object]:
-    return {name: value for name, value in seen._asdict().items() if name not in ("id", "tenant")}
+def _data(progress: Progress) -> dict[str, object]:
+    return {name: value for name, value in progress._asdict().items() if name not in ("id", "tenant")}

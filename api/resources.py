@@ -19,8 +19,6 @@ from crochet_tasks.intake.admission import Desk
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.events import Watch
 from crochet_tasks.query.warm_up import Warming
-from crochet_tasks.schemas.answers import StatusNow
-from crochet_tasks.together import Together
 
 T = TypeVar("T")
 
@@ -60,11 +58,6 @@ def watch() -> Watch:
 
 def exports() -> Places:
     return once("crochet.exports", Places)
-
-
-def statuses() -> Together[tuple[int, str], StatusNow]:
-    """By tenant and name of the corpus."""
-    return once("crochet.statuses", Together[tuple[int, str], StatusNow])
 
 
 def cursor_secret() -> bytes:

@@ -16,7 +16,7 @@ from api.form import JSON, PLAIN
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import UNTITLED, NewText, OfCorpus, OfText, RequestKey, TextsQuery, TitleQuery
 from api.responses import Answered
-from crochet_tasks.db import listing
+from crochet_tasks.db import texts
 from crochet_tasks.errors import (
     IdempotencyKeyReused,
     InvalidCursor,
@@ -113,11 +113,11 @@ def every(path: OfCorpus, query: TextsQuery) -> Answered:
     with resources.shown(path.corpus) as (connection, corpus):
         question: list[object] = ["texts", corpus.id, query.state]
         after = 0 if query.cursor is None else int(opened(secret, question, query.cursor))
-        found = listing.page(connection, corpus.id, after, query.state, query.limit + 1)
+        found = texts.page(connection, corpus.id, after, query.state, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, str(page[-1].seq).encode()) if more else None
-    texts = [admission.line(seen) for seen in page]
-    return responses.tagged(TextPage(version=corpus.version, texts=texts, next_cursor=following), corpus.version)
+    lines = [admission.line(seen) for seen in page]
+    return responses.tagged(TextPage(version=corpus.version, texts=lines, next_cursor=following), corpus.version)
 
 
 @api.get("/<text>", responses={200: TextLine, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getText")

@@ -9,7 +9,7 @@ from api import process, resources, responses, security, security_log
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import OfCorpus, OfWork, WorkQuery
 from api.responses import Answered
-from crochet_tasks.db import corpora
+from crochet_tasks.db import tally
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
 from crochet_tasks.operate import inspection, tenant_work
@@ -72,16 +72,12 @@ def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
 @security.requires("read")
 def status(path: OfCorpus) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
-    now = resources.statuses().ask((security.caller().tenant, path.corpus), lambda: _status(path.corpus))
-    return responses.tagged(now, now.version)
-
-
-def _status(name: str) -> StatusNow:
-    with resources.shown(name) as (connection, corpus):
+    with resources.shown(path.corpus) as (connection, corpus):
         seen = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
-        spent = corpora.spent(connection, corpus.id)
+        spent = tally.spent(connection, corpus.id)
     uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= statistics.COUNTED
-    return StatusNow(**seen.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
+    now = StatusNow(**seen.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
+    return responses.tagged(now, now.version)
 
 
 def _line(line: WorkLine) -> WorkSeen:

@@ -29,7 +29,7 @@ from benchmarks.closure import FLAT, machine, written
 from benchmarks.load import Asked, Load, Plan, run
 from benchmarks.requests import Route, routes, told
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora, schema
+from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import pipeline
@@ -210,7 +210,7 @@ def _stored(process: Process, extent: Extent) -> str:
         admission.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
         pipeline.close(process, corpus)
     with process.database.transaction() as connection:
-        total = corpora.total(connection, corpus.id)
+        total = tally.total(connection, corpus.id)
     return f"{'genesis' if verses else 'zipf'} in {PARTS} texts, 2 axes: {total:,} orthos stored"
 
 
@@ -283,7 +283,7 @@ def _ground(api: Bench, route: Route) -> list[Asked]:
 
 def _cold(api: Bench, every: list[Route], extent: Extent) -> Iterator[str]:
     """The first request that a fresh server gets."""
-    yield "## The first request of all to a server just started, nothing of the filter in Redis"
+    yield "## The first request of all to a server just started"
     yield ""
     yield "| route | ms | the second |"
     yield "|---|---|---|"

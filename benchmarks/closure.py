@@ -48,7 +48,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
     """The whole pipeline in one process on its private Postgres, text by text; the start of the server not counted."""
     from sqlalchemy import text
 
-    from crochet_tasks.db import corpora
+    from crochet_tasks.db import corpora, tally
     from crochet_tasks.embedded.pipeline import close, opened
     from crochet_tasks.intake import admission
     from crochet_tasks.settings import Settings
@@ -63,7 +63,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
             close(process, corpus)
             seconds.append(time.perf_counter() - started)
         with process.database.transaction() as connection:
-            total = corpora.total(connection, corpus.id)
+            total = tally.total(connection, corpus.id)
             size = connection.execute(text(_SIZE)).scalar_one()
     return {"orthos": total, "seconds": seconds, "bytes": int(size) / total}
 

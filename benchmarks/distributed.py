@@ -20,7 +20,7 @@ import psutil
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from crochet_tasks.broker import queues
-from crochet_tasks.db import corpora
+from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import EmbeddedPostgres
@@ -154,7 +154,7 @@ def _corpus(process: Process, limits: dict[str, int]) -> corpora.Corpus:
 
 def _total(process: Process, corpus: corpora.Corpus) -> int:
     with process.database.transaction() as connection:
-        return corpora.total(connection, corpus.id)
+        return tally.total(connection, corpus.id)
 
 
 def _ready(settings: Settings, searchers: int) -> bool:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from benchmarks import texts
@@ -28,9 +27,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
 from crochet_tasks.intake import admission
 from crochet_tasks.query.catalog import Catalog
-from crochet_tasks.query.filters import identity
 from crochet_tasks.settings import Settings
-from tests.support.services import Redis
 
 PARTS = 5
 TIMES = 25
@@ -96,22 +93,15 @@ def report() -> Iterator[str]:
     paragraphs = texts.genesis()
     name = "genesis" if paragraphs else "zipf"
     paragraphs = paragraphs or texts.zipf()
-    with tempfile.TemporaryDirectory() as folder:
-        redis = Redis(Path(folder))
-        redis.start()
-        try:
-            settings = Settings(state_dir=Path(folder) / "state", redis_url=SecretStr(redis.url))
-            with opened(settings) as process:
-                with process.database.transaction() as connection:
-                    corpus = corpora.obtain(connection, "bench", FLAT)
-                for part in np.array_split(np.arange(len(paragraphs)), PARTS):
-                    admission.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
-                    close(process, corpus)
-                process.indexes.clear()
-                process.pending.clear()
-                yield from _of(name, process, corpus)
-        finally:
-            redis.kill()
+    with tempfile.TemporaryDirectory() as folder, opened(Settings(state_dir=Path(folder) / "state")) as process:
+        with process.database.transaction() as connection:
+            corpus = corpora.obtain(connection, "bench", FLAT)
+        for part in np.array_split(np.arange(len(paragraphs)), PARTS):
+            admission.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
+            close(process, corpus)
+        process.indexes.clear()
+        process.pending.clear()
+        yield from _of(name, process, corpus)
 
 
 def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
@@ -128,21 +118,11 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
     yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(shown.refs)} batches"
     yield ""
     yield (
-        f"- to warm one process, from the database alone: {seconds:.2f} s, with the filter in Redis; kept: "
+        f"- to warm one process, from the database alone: {seconds:.2f} s; kept: "
         f"{kept / 1e6:.0f} MB of batches, {kept / total:.1f} bytes per ortho; the process grew by "
         f"{(psutil.Process().memory_info().rss - memory) / 1e6:.0f} MB, its peak is "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
     )
-    with process.database.snapshot() as connection:
-        name = identity(connection, corpus.id)
-    chain, _ = warm.filters.missing(name, [ref.id for ref in shown.refs])
-    assert chain is not None
-    size = sum(128 * layer.blocks for layer in chain.layers)
-    yield f"- the filter: {len(chain.layers)} layers, {8 * size / total:.1f} bits per ortho"
-    ids = np.random.default_rng(2).integers(0, 1 << 64, (100_000, 2), np.uint64)
-    maybe = warm.filters.probably(name, chain, ids)
-    assert maybe is not None
-    yield f"- of 100,000 random ids {maybe.mean():.2%} are let through (goal: at most 1 %)"
     yield ""
     yield "| read | cold ms | warm ms, median | warm ms, worst |"
     yield "|---|---|---|---|"

@@ -31,7 +31,7 @@ from sqlalchemy.engine import make_url
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from benchmarks.distributed import CUBES
-from crochet_tasks.db import corpora, schema
+from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
@@ -172,7 +172,7 @@ def _run(deployment: Cluster, process: Process, case: Case, cpu: Cpu, receivers:
     spent.subtract(before)
     numbers = [corpus.id for corpus in every]
     with process.database.transaction() as connection:
-        total = sum(corpora.total(connection, number) for number in numbers)
+        total = sum(tally.total(connection, number) for number in numbers)
         tasks = connection.exec_driver_sql("SELECT count(*) FROM work WHERE corpus = ANY(%s)", (numbers,)).scalar_one()
     return Run(seconds, dict(spent), total, int(tasks), receivers.received() - received)
 

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crochet_tasks.db import attempts, corpora, outbox, publishing, texts
-from crochet_tasks.db.attempts import OF_A_TEXT, Pauses
+from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.errors import CrochetError, Retry, retry_class
 from crochet_tasks.settings import Settings
 

@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Packed, Searched, SearchResult
-from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, texts
+from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, tally, texts
 from crochet_tasks.db.batches import NewBatch
-from crochet_tasks.db.corpora import Change, Lock
+from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
+from crochet_tasks.db.tally import Change
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.telemetry import metrics
 
@@ -77,7 +78,7 @@ def _write(connection: Connection, result: SearchResult, items: list[Item], vers
     for packed in result.found:
         orthos[packed.sides] += packed.count
     changes = {sides: Change(orthos[sides], change[sides]) for sides in {*orthos, *change}}
-    corpora.count(connection, result.corpus, changes)
+    tally.count(connection, result.corpus, changes)
     lag = version - result.upto
     sessions.once_committed(connection, lambda: _measure(result, by_id, list(waits.values()), due=len(due), lag=lag))
 

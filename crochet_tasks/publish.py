@@ -15,9 +15,9 @@ from celery import signals
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock, Message, SearchCall
 from crochet_tasks.db import publishing
-from crochet_tasks.db.attempts import OF_A_TEXT
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
+from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.operate.names import text_name
@@ -103,6 +103,8 @@ def take_up_again(corpus: int) -> None:
     """
     process = here()
     with process.database.transaction() as connection:
+        while publishing.hold_searches(connection):
+            pass
         if process.settings.broker_url is None:
             publishing.abandoned(connection, corpus)
         else:

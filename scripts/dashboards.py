@@ -191,7 +191,7 @@ API = Dashboard(
             ],
         ),
         Row(
-            "Caches and filters",
+            "Caches",
             [
                 Panel(
                     "Cache hits",
@@ -204,15 +204,7 @@ API = Dashboard(
                     ],
                     "percentunit",
                 ),
-                Panel("Ids asked of the filter", [rate("crochet_filter_ids_total", "answer")], "ops"),
-                Panel(
-                    "False positives, filter away",
-                    [
-                        rate("crochet_filter_checked_total", "outcome"),
-                        rate("crochet_filter_unavailable_total")._replace(legend="without the filter"),
-                    ],
-                    "ops",
-                ),
+                Panel("Bytes cached", [Query("sum by (cache) (crochet_cache_bytes)", "{{cache}}")], "bytes"),
             ],
         ),
     ],

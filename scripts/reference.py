@@ -65,7 +65,9 @@ def _default(name: str) -> str:
     field = Settings.model_fields[name]
     if name == "state_dir":
         return "`crochet-tasks` in the user data folder"
-    return {None: "none", True: "on", False: "off"}.get(field.default, str(field.default))
+    if isinstance(field.default, bool):  # 1.0 is none, and equals True
+        return "on" if field.default else "off"
+    return "none" if field.default is None else str(field.default)
 
 
 def commands() -> str:

@@ -5,15 +5,18 @@
     pooled_database                    the same database through PgBouncer in transaction mode
     vhost                              the AMQP URL of a new vhost in `rabbitmq`
     redis_url                          the URL of `redis_server`, which holds no keys
+    server                             the URL of a private (embedded) Postgres, one per pytest-xdist worker
+    empty, database                    the URL of a new database in `server`: without a schema, with the migrated one
     ready_state                        a state folder of a private Postgres, with a migrated database that is empty
 
-Tests may stop and kill the servers: those who come later find them running when they ask for one of the last three
+Tests may stop and kill the servers: later tests find them running when they ask for a database, vhost or Redis of these
 fixtures, or call `start`, which does nothing where there is nothing to do. Where a package is missing the
-tests skip; in CI they fail. The embedded Postgres of most integration tests is in tests/integration/conftest.py.
+tests skip; in CI they fail.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -23,15 +26,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import make_url
+from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine, make_url, text
 
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
 from tests.support import services
 from tests.support.server import Missing, Server, give_up
 
+# The default run tests the same examples each time; `make fuzz` others, and many more (tests/support/strategies.py).
+_ANY_SPEED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=_ANY_SPEED)
+settings.register_profile("fuzz", settings.get_profile("same"), derandomize=False, max_examples=2000)
+settings.load_profile("same")
+
+_numbers = itertools.count()
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of whoever runs the tests
@@ -146,6 +158,51 @@ def redis_url(redis_server: services.Redis) -> str:
     redis_server.start()
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the server's own database. It need not survive a power cut, so it does not wait for the disk."""
+    private = EmbeddedPostgres(tmp_path_factory.mktemp("server"))
+    with pytest.MonkeyPatch.context() as patch:  # for this one only: others are killed to see what survives
+        patch.setitem(embedded.SETTINGS, "fsync", "off")
+        patch.setitem(embedded.SETTINGS, "synchronous_commit", "off")
+        private.start()
+    with private:
+        yield private.url
+
+
+@pytest.fixture(scope="session")
+def create(server: str) -> Callable[[str], str]:
+    """Makes a database as a copy of another one (template1: an empty one) and returns its URL."""
+
+    def new(template: str) -> str:
+        name = f"test_{next(_numbers)}"
+        engine = create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        engine.dispose()
+        return make_url(server).set(database=name).render_as_string()
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def migrated(create: Callable[[str], str]) -> str:
+    """The name of a migrated database that nobody writes to."""
+    url = create("template1")
+    migrate(url)
+    return str(make_url(url).database)
+
+
+@pytest.fixture
+def empty(create: Callable[[str], str]) -> str:
+    return create("template1")
+
+
+@pytest.fixture
+def database(create: Callable[[str], str], migrated: str) -> str:
+    return create(migrated)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from crochet_tasks.db import access, corpora, removal
+from crochet_tasks.db import access, corpora, publishing, removal
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
@@ -76,6 +76,8 @@ def change(
             after = Settled(corpus.name, corpus.description, corpus.budget)._replace(**wanted)
             corpora.check_name(after.name)
             changed = corpora.change(connection, corpus, *after)
+            if changed.budget != corpus.budget:
+                publishing.hold_searches(connection)
             if changed.revision != corpus.revision:
                 _note(connection, deed)
             return changed

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from crochet_tasks import publish as work
 from crochet_tasks import telemetry
 from crochet_tasks.app import app
-from crochet_tasks.db import attempts, corpora, operators, texts
+from crochet_tasks.db import corpora, operators, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
@@ -72,7 +72,7 @@ def failure(connection: Connection, corpus: Corpus, sources: dict[int, str]) -> 
     lost = [row for row in texts.all_of(connection, corpus.id) if row.id in sources and row.state == "failed"]
     if lost:
         return TextFailed(source=sources[lost[0].id], reason=reason(lost[0].error, len(lost) - 1))
-    failed, first = attempts.failures(connection, corpus.id)
+    failed, first = tally.failures(connection, corpus.id)
     return WorkFailed(failed=failed, error=reason(first)) if failed else None
 
 
@@ -159,8 +159,8 @@ def _report(
 
 def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
     now = pipeline.looked(connection, corpus.id)
-    failed, _ = attempts.failures(connection, corpus.id)
-    dropped = operators.dropped(connection, corpus.id)
+    failed, _ = tally.failures(connection, corpus.id)
+    dropped = tally.dropped(connection, corpus.id)
     return Waited(
         version=now.version,
         total=now.total,

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from crochet_tasks.db.process import Process
     from crochet_tasks.settings import Settings
 
+
+def _folder(value: str) -> Path:
+    if not value:
+        raise typer.BadParameter("it is empty; name a folder")
+    return Path(value)
+
+
 _STATE = typer.Option(
-    "--state", metavar="DIR", help="Folder of the private database; by default in your user data folder."
+    "--state",
+    metavar="DIR",
+    parser=_folder,
+    help="Folder of the private database; by default in your user data folder.",
 )
 _CORPUS = typer.Option("--corpus", metavar="NAME", help="Which corpus.")
 _JSON = typer.Option("--json", help="Print one JSON object on standard output.")

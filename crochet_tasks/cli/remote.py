@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from crochet_tasks.client import MOST, Client
+from crochet_tasks.engine.geometry import tiles
 from crochet_tasks.errors import CorpusUnknown, NotFound
 from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.answers import WorkChangedList, WorkSeen
 from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status, WorkChanged, WorkLine, WorkList
-from crochet_tasks.terminal.drawing import cell_width, tiles
+from crochet_tasks.terminal.drawing import cell_width
 
 Broker = Literal["none", "answers", "unknown"]
 
@@ -59,7 +60,7 @@ def looks(client: Client, every: float, note: Callable[[str], None]) -> Iterator
 
 
 def export(client: Client, corpus: str, form: str, shape: str | None) -> Iterator[bytes]:
-    """As `reports.export`, a line or an ortho at a time."""
+    """As `reporting.export.export`, a line or an ortho at a time."""
     if form == "jsonl":
         for line in client.export_lines(corpus, shape=shape):
             yield line + b"\n"

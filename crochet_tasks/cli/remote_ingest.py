@@ -9,8 +9,7 @@ from typing import NamedTuple
 from crochet_tasks.cli import accepting
 from crochet_tasks.cli.accepting import Ended, Ingested, Note, Request
 from crochet_tasks.client import Client
-from crochet_tasks.db.attempts import OF_A_TEXT
-from crochet_tasks.db.outbox import States
+from crochet_tasks.db.tally import OF_A_TEXT, States
 from crochet_tasks.embedded.pipeline import Progress
 from crochet_tasks.errors import CorpusExists, CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
 from crochet_tasks.schemas.answers import StatusNow
@@ -152,7 +151,7 @@ def _failure(client: Client, seen: StatusNow, posted: Sequence[_Posted]) -> Croc
 
 
 def _failed(seen: StatusNow) -> int:
-    """As attempts.failures: failed texts are reported by themselves."""
+    """As tally.failures: failed texts are reported by themselves."""
     return sum(standings.get("failed", 0) for kind, standings in seen.by_kind.items() if kind not in OF_A_TEXT)
 
 

@@ -7,16 +7,20 @@ import time
 from types import FrameType, TracebackType
 from typing import NamedTuple, NoReturn, Self
 
+from sqlalchemy import Connection
+
 from crochet_tasks import telemetry
 from crochet_tasks.cli import accepting
-from crochet_tasks.db import attempts, corpora
+from crochet_tasks.db import attempts, corpora, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.pipeline import Ended
+from crochet_tasks.embedded.pipeline import Ended, Outcome
+from crochet_tasks.engine.geometry import shape_name
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting import reports
-from crochet_tasks.schemas.reports import RunReport
+from crochet_tasks.reporting import export
+from crochet_tasks.schemas.reports import Best, RunReport
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
 from crochet_tasks.terminal.drawing import Meter, console
@@ -64,7 +68,7 @@ def run(settings: Settings, request: Request) -> Finished:
             # Of the snapshot, not of the outcome: another process may have made a version since.
             index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
             seconds = time.perf_counter() - began
-            report = reports.run_report(connection, index, corpus, outcome, seconds, BEST)
+            report = _report(connection, index, corpus, outcome, seconds, BEST)
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
                 error.__cause__ = outcome.failure  # for --debug
@@ -80,6 +84,31 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
         corpus = corpora.obtain(connection, request.corpus, request.limits)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
+
+
+def _report(
+    connection: Connection, index: PhraseIndex, corpus: Corpus, outcome: Outcome, seconds: float, most: int
+) -> RunReport:
+    """The report of a run that has ended."""
+    version, work, orthos = outcome.progress
+    failed, _ = tally.failures(connection, corpus.id)
+    dropped = tally.dropped(connection, corpus.id)
+    states = tally.texts_by_state(connection, corpus.id)
+    return RunReport(
+        corpus=corpus.name,
+        version=version,
+        texts=sum(number for state, number in states.items() if state not in texts.GIVEN_UP),
+        orthos={shape_name(sides): number for sides, number in orthos.items()},
+        total=outcome.progress.total,
+        best=[Best(shape=list(o.sides), words=list(o.words)) for o in export.best(connection, index, corpus.id, most)],
+        seconds=round(seconds, 3),
+        search_seconds=round(outcome.search_seconds, 3),
+        open_work=work.open,
+        failed_work=failed,
+        dropped_work=dropped,
+        ended=outcome.ended.value,
+        closed=outcome.ended is Ended.CLOSED and not failed and not dropped,
+    )
 
 
 class Stop:

@@ -39,7 +39,7 @@ NO_CORPUS = "There is no corpus yet: 'crochet run FILE' makes one."
 
 
 class Format(enum.StrEnum):
-    """As reports.Format, which `--help` does not wait for."""
+    """As reporting.export.Format, which `--help` does not wait for."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -98,12 +98,13 @@ def export(
 
         print_bytes(remote.export(client, corpus, form, shape))
         return
-    from crochet_tasks.reporting import reports
+    from crochet_tasks.reporting import export as orthos
+    from crochet_tasks.terminal.drawing import cell_width
 
-    only = None if shape is None else reports.sides_of(shape)
+    only = None if shape is None else orthos.sides_of(shape)
 
     def write(process: Process) -> None:
-        print_bytes(reports.export(process, corpus, reports.Format(form), only))
+        print_bytes(orthos.export(process, corpus, orthos.Format(form), only, cell_width))
 
     in_store(state, write, CorpusUnknown(corpus=corpus, known="none"))
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select, text, update
 from crochet_tasks.db import sessions
 from crochet_tasks.db.outbox import COLUMNS, Item, read
 from crochet_tasks.db.tables import attempts, work
+from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.telemetry import correlation, metrics
 
 
@@ -115,13 +116,3 @@ _NEW = {
     "finished_at": None,
     "reopened_at": func.clock_timestamp(),
 }
-
-OF_A_TEXT = ("ingest", "context")
-"""kinds of work whose failure is that of their text"""
-
-
-def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] | None]:
-    """How much work failed, and the error of the oldest; that of texts is kept with them and not counted here."""
-    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT)
-    number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
-    return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()

@@ -113,6 +113,29 @@ def every(connection: Connection, corpus: int, sides: Sides | None = None) -> It
     return (_batch(row) for row in bulk.stream(connection, query, parameters, 8))
 
 
+def cells(connection: Connection, ids: list[int]) -> Iterator[tuple[int, Cells]]:
+    """Of each of these batches its id and its cells; those that are gone are left out."""
+    for batch, count, width, packed in bulk.rows(connection, _CELLS, {"ids": ids}):
+        yield batch, unpack_cells(packed, count, width)
+
+
+_CELLS = "SELECT id, count, width, cells FROM batches WHERE id = ANY(%(ids)s)"
+
+
+def listed(connection: Connection, corpus: int) -> Iterator[tuple[Sides, list[int], list[int]]]:
+    """Per shape, the ids and sizes of its batches. A row per shape, as a corpus may have many thousands of batches."""
+    for sides, packed in bulk.rows(connection, _LISTED, {"corpus": corpus}):
+        rows = np.frombuffer(packed, _ID_AND_SIZE)
+        yield tuple(sides), rows["id"].tolist(), rows["size"].tolist()
+
+
+_LISTED = """
+SELECT sides, string_agg(int8send(id) || int4send(count), ''::bytea) FROM batches
+ WHERE corpus = %(corpus)s GROUP BY sides
+"""
+_ID_AND_SIZE = np.dtype([("id", ">i8"), ("size", ">i4")])
+
+
 def _batch(row: tuple[Any, ...]) -> Batch:
     number, key, sides, count, width, cells, born, searched, phrases = row
     waits = None if phrases is None else bulk.ints(phrases)

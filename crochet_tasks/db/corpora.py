@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from crochet_tasks.db import bulk
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.metadata import NAME
-from crochet_tasks.db.tables import corpora, counts
-from crochet_tasks.engine.geometry import Limits, Sides
+from crochet_tasks.db.tables import corpora
+from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed
 
 RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 1024)}
@@ -178,82 +177,3 @@ _NAMED = _seen(bindparam("of")).where(corpora.c.name == bindparam("wanted"))
 def _corpus(*row: Any) -> Corpus:
     plain, limits = row[: len(_PLAIN)], row[len(_PLAIN) :]
     return Corpus(limits=Limits(*limits), **dict(zip(_PLAIN, plain, strict=True)))
-
-
-# ── counters ────────────────────────────────────────────────────────────────────────────────────
-
-
-class Change(NamedTuple):
-    """By how much a shape's counters change."""
-
-    orthos: int
-    batches: int
-
-
-def count(connection: Connection, corpus: int, changes: dict[Sides, Change]) -> None:
-    """Change the counters. The last thing that a transaction does before it commits."""
-    hold(connection, corpus, Lock.COUNTS)
-    bulk.execute(
-        connection,
-        _COUNT,
-        {
-            "corpus": corpus,
-            "sides": [bulk.array_text(sides) for sides in changes],
-            "orthos": [change.orthos for change in changes.values()],
-            "batches": [change.batches for change in changes.values()],
-        },
-    )
-
-
-_COUNT = """
-WITH change AS (
-    SELECT sides::smallint[] AS sides, orthos, batches
-      FROM unnest(%(sides)s::text[], %(orthos)s::bigint[], %(batches)s::bigint[]) AS change (sides, orthos, batches)
-), changed AS (
-    UPDATE counts SET orthos = counts.orthos + change.orthos, batches = counts.batches + change.batches
-      FROM change WHERE counts.corpus = %(corpus)s AND counts.sides = change.sides
-    RETURNING counts.sides
-)
-INSERT INTO counts (corpus, sides, orthos, batches)
-SELECT %(corpus)s, sides, orthos, batches FROM change WHERE sides NOT IN (SELECT sides FROM changed)
-"""
-
-
-def counted(connection: Connection, corpus: int) -> dict[Sides, Change]:
-    """The counters per shape."""
-    rows = connection.execute(
-        select(counts.c.sides, counts.c.orthos, counts.c.batches).where(counts.c.corpus == corpus)
-    )
-    return {tuple(sides): Change(orthos, batches) for sides, orthos, batches in rows}
-
-
-def total(connection: Connection, corpus: int) -> int:
-    """How many orthos are stored."""
-    return int(connection.execute(_TOTAL, {"of": corpus}).scalar_one())
-
-
-_TOTAL = select(func.coalesce(func.sum(counts.c.orthos), 0)).where(counts.c.corpus == bindparam("of"))
-"""made once, as it is what tags are made of"""
-
-
-SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
-"""in SQL, of a row of corpora: it holds as many orthos as it may"""
-
-
-def spent(connection: Connection, corpus: int) -> bool:
-    """Whether the budget of a corpus is spent: no search is taken up until it is raised."""
-    found = connection.execute(select(corpora.c.id).where(corpora.c.id == corpus, text(SPENT)))
-    return found.first() is not None
-
-
-def packed_bytes(connection: Connection, corpus: int) -> int:
-    """The bytes of a corpus' texts, phrases, orthos and remediations, as packed; no value is read for it."""
-    return int(connection.execute(text(_PACKED_BYTES), {"corpus": corpus}).scalar_one())
-
-
-_PACKED_BYTES = """
-SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
-     + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
-     + (SELECT coalesce(sum(octet_length(cells) + coalesce(octet_length(phrases), 0)), 0)
-          FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus)
-"""

@@ -1,4 +1,4 @@
-"""Messages that the broker gave up and that name no work: kept until an operator drops them."""
+"""Dead-lettered messages that name no work: kept until an operator drops them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,41 @@ from sqlalchemy import Connection, delete, select
 from crochet_tasks.db.tables import dead_letters
 
 
-class Buried(NamedTuple):
-    """A dead letter as it is kept."""
+class DeadLetterRow(NamedTuple):
+    """A dead letter without the body of its message."""
 
     id: int
     queue: str
     reason: str
     task: str | None
     message: str | None
-    body: bytes
     died_at: dt.datetime
 
 
-_COLUMNS = [dead_letters.c[name] for name in Buried._fields]
+_COLUMNS = [dead_letters.c[name] for name in DeadLetterRow._fields]
 
 
 def add(connection: Connection, **values: object) -> None:
-    """Keep one; `values` are those of Buried but for its id."""
+    """Record one; `values` are those of DeadLetterRow but for its id, and its body."""
     connection.execute(dead_letters.insert().values(values))
 
 
-def every(connection: Connection) -> list[Buried]:
-    return [Buried(*row) for row in connection.execute(select(*_COLUMNS).order_by(dead_letters.c.id))]
+def first(connection: Connection, most: int) -> list[DeadLetterRow]:
+    """The oldest ones, without their bodies."""
+    query = select(*_COLUMNS).order_by(dead_letters.c.id).limit(most)
+    return [DeadLetterRow(*row) for row in connection.execute(query)]
+
+
+def one(connection: Connection, number: int) -> DeadLetterRow | None:
+    row = connection.execute(select(*_COLUMNS).where(dead_letters.c.id == number)).first()
+    return None if row is None else DeadLetterRow(*row)
+
+
+def body(connection: Connection, number: int) -> bytes:
+    """The beginning of its message's body."""
+    return bytes(connection.execute(select(dead_letters.c.body).where(dead_letters.c.id == number)).scalar_one())
 
 
 def drop(connection: Connection, number: int) -> bool:
-    """Forget a dead letter; whether there was one."""
+    """Delete one; whether there was one."""
     return connection.execute(delete(dead_letters).where(dead_letters.c.id == number)).rowcount == 1

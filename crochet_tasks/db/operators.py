@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select, text, update
 
 from crochet_tasks.db import outbox
-from crochet_tasks.db.corpora import SPENT
-from crochet_tasks.db.positions import OPEN, standing
-from crochet_tasks.db.tables import attempts, audit, corpora, dead_letters, texts, work
+from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
+from crochet_tasks.db.tally import SEARCHING, SPENT, standing
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Sides
 
 ENDED = ("failed", "done", "cancelled")
-SEARCHING = ("remediations", "seed", "grow")
-"""kinds of work without which orthos are missing"""
 PATIENCE = "500ms"
 """how long an operator's change waits for a row: who ingests a text holds it for longer"""
 
@@ -182,37 +179,7 @@ def audited(connection: Connection, subject: str) -> list[Entry]:
     return [Entry(*row) for row in connection.execute(query.order_by(audit.c.id))]
 
 
-# ── how much there is ───────────────────────────────────────────────────────────────────────────
-
-
-def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
-    """Per kind, how much work stands where; what is done or cancelled is left out. Of `most` pieces of work."""
-    condition = Wanted([*OPEN, "failed"], corpus).condition
-    few = select(work.c.kind, _STANDING.label("standing")).where(condition).limit(most).subquery()
-    query = select(few.c.kind, few.c.standing, func.count()).group_by(few.c.kind, few.c.standing)
-    found: dict[str, dict[str, int]] = {}
-    for kind, where, number in connection.execute(query.order_by(few.c.kind, few.c.standing)):
-        found.setdefault(kind, {})[where] = int(number)
-    return found
-
-
-def dropped(connection: Connection, corpus: int, most: int | None = None) -> int:
-    """How much work was dropped without which orthos are missing; `most` where there is more."""
-    lost = work.c.corpus == corpus, work.c.state == "cancelled", work.c.kind.in_(SEARCHING)
-    few = select(work.c.id).where(*lost).limit(most).subquery()
-    return int(connection.execute(select(func.count()).select_from(few)).scalar_one())
-
-
-def oldest_open(connection: Connection, corpus: int) -> float | None:
-    """For how many seconds the oldest open work has been there."""
-    age = func.extract("epoch", func.clock_timestamp() - func.min(work.c.created_at))
-    found: Any = connection.execute(select(age).where(work.c.corpus == corpus, work.c.state == "open")).scalar_one()
-    return None if found is None else max(0.0, float(found))
-
-
-def letters(connection: Connection) -> int:
-    """How many dead letters there are."""
-    return int(connection.execute(select(func.count()).select_from(dead_letters)).scalar_one())
+# ── whether it goes on ──────────────────────────────────────────────────────────────────────────
 
 
 def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> bool:

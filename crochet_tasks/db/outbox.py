@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
@@ -176,23 +176,3 @@ def turn(connection: Connection, corpus: int) -> Turn | None:
     query = select(work.c.id, and_(work.c.state == "open", _rested())).where(*ahead).order_by(work.c.subject).limit(2)
     rows = connection.execute(query.with_for_update()).all()
     return Turn(rows[0][0], rows[0][1], rows[1][0] if len(rows) > 1 else None) if rows else None
-
-
-class States(NamedTuple):
-    """How many items are in which state."""
-
-    open: int
-    done: int
-    failed: int
-
-
-def states(connection: Connection, corpus: int, most: int | None = None) -> States:
-    """How many items of a corpus are in which state; `most` of a state where there are more."""
-    return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
-
-
-_STATES = """
-SELECT (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'open' LIMIT :most) AS few),
-       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'done' LIMIT :most) AS few),
-       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'failed' LIMIT :most) AS few)
-"""

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, literal, select, text, update
 
-from crochet_tasks.db.corpora import SPENT
 from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
-from crochet_tasks.db.tables import work
+from crochet_tasks.db.tables import TAKEN_UP, work
+from crochet_tasks.db.tally import SPENT
 
 PARKED = "infinity"
 """`not_before` of work of an ordered stage whose turn it is not"""
@@ -92,6 +92,52 @@ def ordered_waits(connection: Connection, corpus: int) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def hold_searches(connection: Connection) -> int:
+    """Set aside the searches of corpora whose budget is spent, and have those published whose corpus has room again;
+    how many there were, of each corpus HELD_AT_ONCE at most.
+
+    `take_next` publishes no search of a spent corpus anyhow; it need not walk through those that are set aside.
+    """
+    statements = (text(_SET_ASIDE), text(_HAVE_ROOM_AGAIN))
+    return sum(connection.execute(each, {"most": HELD_AT_ONCE}).rowcount for each in statements)
+
+
+HELD_AT_ONCE = 10_000
+"""so that the transaction stays short"""
+_SET_ASIDE = f"""
+WITH spent AS MATERIALIZED (
+    SELECT id FROM corpora WHERE budget IS NOT NULL AND {SPENT}
+), chosen AS MATERIALIZED (
+    SELECT searches.id FROM spent CROSS JOIN LATERAL (
+           SELECT id FROM work
+            WHERE corpus = spent.id AND state = 'open' AND published_at IS NULL AND not_before IS NULL
+              AND priority < {REMEDIATIONS}
+            LIMIT :most FOR UPDATE SKIP LOCKED
+           ) AS searches
+)
+UPDATE work SET not_before = 'infinity' WHERE id IN (SELECT id FROM chosen)
+"""
+# The corpora with set-aside searches are found by skipping through the index, one probe each.
+_HAVE_ROOM_AGAIN = f"""
+WITH RECURSIVE holding (corpus) AS (
+    (SELECT corpus FROM work WHERE state = 'open' AND not_before = 'infinity' ORDER BY corpus LIMIT 1)
+     UNION ALL
+    SELECT (SELECT work.corpus FROM work WHERE state = 'open' AND not_before = 'infinity'
+               AND work.corpus > holding.corpus ORDER BY work.corpus LIMIT 1)
+      FROM holding WHERE holding.corpus IS NOT NULL
+), roomy AS MATERIALIZED (
+    SELECT id FROM holding JOIN corpora ON corpora.id = holding.corpus WHERE NOT coalesce({SPENT}, false)
+), chosen AS MATERIALIZED (
+    SELECT searches.id FROM roomy CROSS JOIN LATERAL (
+           SELECT id FROM work
+            WHERE corpus = roomy.id AND state = 'open' AND not_before = 'infinity' AND kind IN ('seed', 'grow')
+            LIMIT :most FOR UPDATE SKIP LOCKED
+           ) AS searches
+)
+UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
+"""
+
+
 def take_next(
     connection: Connection, corpus: int | None, group_orthos: int, published_limit: int | None = None
 ) -> list[Item]:
@@ -119,7 +165,8 @@ WITH room AS MATERIALIZED (
     SELECT id FROM corpora WHERE {SPENT}
 ), first AS MATERIALIZED (
     SELECT * FROM work
-     WHERE state = 'open' AND published_at IS NULL AND (not_before IS NULL OR not_before <= clock_timestamp())
+     WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+       AND (not_before IS NULL OR not_before <= clock_timestamp())
        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
        AND (priority >= {REMEDIATIONS} OR ((SELECT is_left FROM room) AND corpus NOT IN (SELECT id FROM spent)))
      ORDER BY priority DESC, created_at, id
@@ -127,6 +174,7 @@ WITH room AS MATERIALIZED (
 ), alike AS MATERIALIZED (
     SELECT work.id, work.size, work.since, work.created_at FROM work, first
      WHERE work.state = 'open' AND work.published_at IS NULL AND work.priority = first.priority
+       AND (work.not_before IS NULL OR work.not_before < 'infinity')
        AND (work.not_before IS NULL OR work.not_before <= clock_timestamp())
        AND work.attempts = 0 AND first.attempts = 0
        AND work.kind = 'grow' AND first.kind = 'grow' AND work.corpus = first.corpus AND work.sides = first.sides

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision this program works with; a test holds it against the newest migration."""
 
 LONGEST_SECONDS = 86_400.0
@@ -30,6 +30,11 @@ def revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def server_version(connection: Connection) -> str:
+    """Such as '17.6'."""
+    return str(connection.execute(text("SELECT current_setting('server_version')")).scalar_one()).split()[0]
 
 
 def check(database: Database) -> None:

@@ -265,6 +265,11 @@ def _probes(bounds: Bounds) -> dict[str, int]:
     }
 
 
+def may_idle(connection: Connection, limit: str = "0") -> None:
+    """Let this transaction be idle for so long ('90s'; '0': as long as it takes), while what it read is sent on."""
+    connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)"), {"limit": limit})
+
+
 _AFTER = "crochet.after"
 
 

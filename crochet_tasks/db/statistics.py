@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
-from crochet_tasks.db.corpora import SPENT
-from crochet_tasks.db.positions import standing
 from crochet_tasks.db.tables import corpora
+from crochet_tasks.db.tally import SPENT, standing
 
 WINDOWS = (30, 60, 300, 900)
 """seconds to look back"""

@@ -29,6 +29,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, INT4RANGE
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
 
+TAKEN_UP = "(not_before IS NULL OR not_before < 'infinity')"
+"""SQL, of a row of work: it is neither parked nor held back by a budget"""
+
 corpora = Table(
     "corpora",
     metadata,
@@ -85,6 +88,8 @@ texts = Table(
     CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error"),
     # Whose turn it is.
     Index("texts_waiting_idx", "corpus", "seq", postgresql_where=text("state IN ('accepted', 'ingested')")),
+    # The census counts these; versions are as many as the corpora say.
+    Index("texts_unfinished_idx", "state", "accepted_at", postgresql_where=text("state <> 'current'")),
     comment="The texts as accepted. Each becomes one version of its corpus' context, in the order of seq.",
 )
 
@@ -184,14 +189,21 @@ work = Table(
     CheckConstraint("(kind = 'grow') = (sides IS NOT NULL)", name="sides"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR state <> 'done' OR upto IS NOT NULL", name="upto"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR (version > since AND upto > since)", name="versions"),
-    # The relay publishes in this order, and looks for what is overdue in that one.
+    # The relay publishes in this order, and finds what is overdue in that one.
     Index(
         "work_unpublished_idx",
         text("priority DESC"),
         "created_at",
         "id",
-        postgresql_where=text("state = 'open' AND published_at IS NULL"),
+        postgresql_where=text(f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
     ),
+    # Which searches of a corpus are to be set aside when its budget is spent; what is set aside.
+    Index(
+        "work_searches_idx",
+        "corpus",
+        postgresql_where=text("state = 'open' AND published_at IS NULL AND not_before IS NULL AND priority < 2000000"),
+    ),
+    Index("work_set_aside_idx", "corpus", "kind", postgresql_where=text("state = 'open' AND not_before = 'infinity'")),
     Index("work_published_idx", "published_at", postgresql_where=text("state = 'open' AND published_at IS NOT NULL")),
     # The stage that finds what a version makes due goes by the versions.
     Index(

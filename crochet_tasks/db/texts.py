@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
@@ -81,13 +82,6 @@ def all_of(connection: Connection, corpus: int) -> list[TextRow]:
     return [TextRow(*row) for row in rows]
 
 
-def states(connection: Connection, corpus: int) -> dict[str, int]:
-    """How many texts are in which state; states that no text is in are left out."""
-    query = select(texts.c.state, func.count()).where(texts.c.corpus == corpus)
-    rows = connection.execute(query.group_by(texts.c.state).order_by(texts.c.state))
-    return {state: int(number) for state, number in rows}
-
-
 def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
     """Note how far a text is ingested. The caller holds the ORDER lock."""
     state = {"state": "ingested"} if whole else {}
@@ -136,6 +130,73 @@ def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) 
         for table in (phrases, words):
             connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
     return True
+
+
+# ── as their owner sees them ─────────────────────────────────────────────────────────────────────
+
+
+class TextSeen(NamedTuple):
+    """A text without its body; `position` is its place among those that wait, from 1."""
+
+    id: int
+    seq: int
+    title: str
+    state: str
+    sentences: int
+    version: int | None
+    bytes: int
+    error: dict[str, Any] | None
+    position: int | None
+    accepted_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+_PAGE = """
+SELECT texts.id, seq, title, state, sentences, version, octet_length(body), error, position, accepted_at, finished_at
+  FROM texts LEFT JOIN (
+       SELECT id, row_number() OVER (ORDER BY seq) AS position FROM texts
+        WHERE corpus = :corpus AND state IN ('accepted', 'ingested')
+       ) AS waiting ON waiting.id = texts.id
+ WHERE corpus = :corpus AND seq > :after AND (CAST(:state AS text) IS NULL OR state = :state)
+ ORDER BY seq LIMIT :most
+"""
+_ONE = """
+SELECT id, seq, title, state, sentences, version, octet_length(body), error,
+       CASE WHEN state IN ('accepted', 'ingested') THEN (
+           SELECT count(*) FROM texts AS first
+            WHERE first.corpus = texts.corpus AND first.state IN ('accepted', 'ingested') AND first.seq <= texts.seq
+       ) END, accepted_at, finished_at
+  FROM texts WHERE corpus = :corpus AND id = :number
+"""
+
+
+def page(connection: Connection, corpus: int, after: int, state: str | None, most: int) -> list[TextSeen]:
+    """So many texts of a corpus, of one state if wanted, in the order of acceptance, after one of them."""
+    values = {"corpus": corpus, "after": after, "state": state, "most": most}
+    return [TextSeen(*row) for row in connection.execute(text(_PAGE), values)]
+
+
+def one(connection: Connection, corpus: int, number: int) -> TextSeen | None:
+    """A text of this corpus."""
+    row = connection.execute(text(_ONE), {"corpus": corpus, "number": number}).first()
+    return None if row is None else TextSeen(*row)
+
+
+class VersionText(NamedTuple):
+    """A text that is a version; `size`: of its body, in bytes."""
+
+    id: int
+    title: str
+    version: int
+    size: int
+
+
+def versions(connection: Connection, corpus: int, first: int, last: int) -> list[VersionText]:
+    """The texts that are the versions from `first` to `last`, in their order."""
+    found = texts.c
+    query = select(found.id, found.title, found.version, func.octet_length(found.body))
+    query = query.where(found.corpus == corpus, found.version.between(first, last)).order_by(found.version)
+    return [VersionText(*row) for row in connection.execute(query)]
 
 
 # ── words and phrases ───────────────────────────────────────────────────────────────────────────

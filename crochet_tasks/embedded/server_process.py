@@ -1,6 +1,6 @@
 """Postgres' programs as processes: spawned so that they die with us, ended, and found again if they did not.
 
-Used by embedded.py only, which knows what to run where.
+Used by server.py only, which knows what to run where.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from crochet_tasks.embedded import privileges
 
 STOP_SECONDS = 30.0  # a fast shutdown writes all dirty buffers
 KILL_SECONDS = 5.0
+SPAWN_SECONDS = 60.0
 LOG_BYTES = 1_000_000  # twice that is kept
 LOG_CHECK_SECONDS = 60.0
 POLL_SECONDS = 0.005
@@ -64,7 +65,7 @@ class ServerProcess:
         except RuntimeError:  # no more threads to be had
             self._ended.set()
             raise
-        self._process.result()
+        self._process.result(SPAWN_SECONDS)
         threading.Thread(target=self._bound_log, name="postgres-log", daemon=True).start()
 
     def _keep(self) -> None:
@@ -74,9 +75,11 @@ class ServerProcess:
             self._ended.set()
             self._process.set_exception(error)
             return
-        self._process.set_result(process)
-        process.wait()
-        self._ended.set()
+        try:
+            self._process.set_result(process)
+            process.wait()
+        finally:  # also when this thread dies, for want of memory say: the kernel ends the server then
+            self._ended.set()
 
     def _bound_log(self) -> None:
         while not self._ended.wait(LOG_CHECK_SECONDS):
@@ -89,7 +92,7 @@ class ServerProcess:
     @property
     def status(self) -> int | None:
         """The exit status, None while it runs."""
-        return self._process.result().returncode if self._ended.is_set() else None
+        return self._process.result().poll() if self._ended.is_set() else None
 
     def stop(self) -> bool:
         """Whether it has ended: shut down, or failing that killed."""
@@ -98,11 +101,21 @@ class ServerProcess:
             (signal.SIGQUIT, KILL_SECONDS),  # immediate: the next start recovers
             (signal.SIGKILL, KILL_SECONDS),
         ):
-            if self._ended.is_set():
+            if self._gone():
                 break
-            self._process.result().send_signal(number)
-            self._ended.wait(seconds)
-        return self._ended.is_set()
+            process = self._process.result()
+            process.send_signal(number)
+            if self._ended.wait(seconds):
+                with contextlib.suppress(subprocess.TimeoutExpired):  # the keeper died, and not the server
+                    process.wait(seconds)
+        return self._gone()
+
+    def _gone(self) -> bool:
+        """Whether no server runs: none was spawned, or it has ended."""
+        if not self._ended.is_set():
+            return False
+        never = not self._process.done() or self._process.exception() is not None
+        return never or self._process.result().poll() is not None
 
 
 def cluster_name(data: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -216,3 +217,13 @@ def id_texts(ids: Halves) -> list[str]:
     """Ids, shape (orthos, 2), as people see them."""
     digits = ids.astype(">u8").tobytes().hex()
     return [digits[first : first + 32] for first in range(0, len(digits), 32)]
+
+
+def tiles(sides: Sequence[int]) -> Iterator[tuple[str, list[range]]]:
+    """A box as 2-D tiles of its last two axes: (label, cells row by row). Labels count along the other axes."""
+    *outer, rows, columns = sides
+    first = 0
+    for layer in itertools.product(*map(range, outer)):
+        label = f"layer {'.'.join(str(step + 1) for step in layer)}" if outer else ""
+        yield label, [range(first + row * columns, first + (row + 1) * columns) for row in range(rows)]
+        first += rows * columns

@@ -360,6 +360,31 @@ class TaskTimedOut(Unavailable):
     public = True
 
 
+class ProcessExhausted(Unavailable):
+    """a thread of this process died or could not be started, most likely for want of memory or threads;
+    raise the limit (ulimit -v, ulimit -u, the container's memory) and run it again: nothing is lost
+    """
+
+    code = "process_exhausted"
+    retry = Retry.NEVER
+
+
+class OpenFilesLimited(Unavailable):
+    """too few files may be open: raise the limit (ulimit -n 1024, or nofile of the container) and run it again"""
+
+    code = "open_files_limited"
+    retry = Retry.NEVER
+
+
+class UserUnknown(Unavailable):
+    """user id {uid} has no entry in /etc/passwd, which the private Postgres needs:
+    add one, run as another user, or set CROCHET_DATABASE_URL
+    """
+
+    code = "user_unknown"
+    retry = Retry.NEVER
+
+
 class StateInUse(Unavailable):
     """the state folder {folder} is in use by another crochet (process {pid});
     wait for it, or choose another with --state

@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from crochet_tasks.db import attempts, corpora, idempotency, listing, outbox, sessions, texts
+from crochet_tasks.db import attempts, corpora, idempotency, outbox, sessions, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
-from crochet_tasks.db.listing import TextSeen
 from crochet_tasks.db.process import Process, here
-from crochet_tasks.db.texts import TextRow
+from crochet_tasks.db.texts import TextRow, TextSeen
 from crochet_tasks.errors import NotFound, TooBusy, shown
 from crochet_tasks.operate.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
@@ -111,7 +110,7 @@ class Desk:
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
         """Raise TooBusy where too much of the corpus waits already."""
         most = self._process.settings.max_waiting_texts
-        if listing.waiting(connection, corpus.id, most) >= most:
+        if tally.waiting_texts(connection, corpus.id, most) >= most:
             raise TooBusy(what=f"{most} texts of this corpus wait already", seconds=BUSY_SECONDS)
         if self._pressure.high(connection, corpus.id):
             raise TooBusy(what="much of this corpus is still to be searched", seconds=BUSY_SECONDS)
@@ -132,7 +131,7 @@ class _Pressure:
         if now - at < LOOK_SECONDS:
             return high
         # What a spent budget holds back is no work in hand, and texts still become versions.
-        high = listing.open_work(connection, corpus, self._most) >= self._most and not corpora.spent(connection, corpus)
+        high = tally.unpublished(connection, corpus, self._most) >= self._most and not tally.spent(connection, corpus)
         with self._lock:
             self._looked = {each: look for each, look in self._looked.items() if now - look[0] < LOOK_SECONDS}
             self._looked[corpus] = (now, high)
@@ -152,7 +151,7 @@ def number_of(name: str) -> int:
 
 def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
     """A text of this corpus; raises NotFound."""
-    seen = listing.one(connection, corpus.id, number_of(name))
+    seen = texts.one(connection, corpus.id, number_of(name))
     if seen is None:
         raise NotFound(what="text", name=name)
     return line(seen)

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from crochet_tasks.db import access, attempts, corpora, dead_letters, operators, publishing, texts
 from crochet_tasks.db.access import Entry
-from crochet_tasks.db.attempts import OF_A_TEXT
-from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
@@ -124,7 +124,7 @@ def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = Fa
 def _given_up(connection: Connection, name: str) -> WorkRow | TextRow:
     """The failed, dropped or cancelled work or text of that name."""
     target = find(connection, name)
-    if isinstance(target, Buried):
+    if isinstance(target, DeadLetterRow):
         raise WorkNotFailed(work=name, state="a dead letter", wanted="retried")
     found = text_of(connection, target) or target
     state = found.state if isinstance(found, TextRow) else found.standing
@@ -169,7 +169,7 @@ def drop(process: Process, names: Iterable[str]) -> WorkChanged:
         }
         _drop_searches(connection, items)
         for _, target in targets:
-            if isinstance(target, Buried):
+            if isinstance(target, DeadLetterRow):
                 dead_letters.drop(connection, target.id)
         changed = _changed(connection, items, chosen)
         lacking = sorted({line.corpus or "" for line in changed.changed if line.kind in DROPPABLE})

@@ -8,19 +8,18 @@ from collections.abc import Callable, Collection, Iterator
 
 from sqlalchemy import Connection
 
-from crochet_tasks.db import corpora, dead_letters, operators
-from crochet_tasks.db.attempts import OF_A_TEXT
-from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db import corpora, dead_letters, operators, tally
+from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import Wanted, WorkRow
-from crochet_tasks.db.positions import OPEN
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tally import OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (
     MessageDied,
     WorkerLost,
 )
-from crochet_tasks.operate.names import DEAD, TEXT, Target, find, text_name, text_of
+from crochet_tasks.operate.names import DEAD, TEXT, find, text_name, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkLine, WorkList
@@ -37,10 +36,11 @@ def listed(
     with process.database.snapshot() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
         rows, there = operators.listed(connection, Wanted(standings, number, kind), most) if standings else ([], 0)
-        letters = dead_letters.every(connection) if state in (None, DEAD) and corpus is None and kind is None else []
-        targets: list[Target] = [*rows, *letters]
-        lines = [_line(connection, target) for target in targets[:most]]
-    return WorkList(work=lines, more=there + len(letters) - len(lines))
+        lines = [line_of_work(row) for row in rows]
+        if state in (None, DEAD) and corpus is None and kind is None:
+            lines += [_line_of_letter(letter) for letter in dead_letters.first(connection, most - len(lines))]
+            there += tally.dead_letters(connection)
+    return WorkList(work=lines, more=there - len(lines))
 
 
 def _standings(state: str | None) -> Collection[str]:
@@ -64,27 +64,23 @@ def shown(process: Process, name: str) -> WorkDetail:
     """All there is to know about a piece of work, a text or a dead letter."""
     with process.database.snapshot() as connection:
         target = find(connection, name)
-        if isinstance(target, Buried):
+        if isinstance(target, DeadLetterRow):
             return _letter(connection, target)
         if isinstance(target, TextRow):
             return _text(connection, target)
         return _work(connection, target, process.settings.lease)
 
 
-def _line(connection: Connection, target: Target) -> WorkLine:
-    if isinstance(target, WorkRow):
-        return line_of_work(target)
-    if isinstance(target, TextRow):
-        return line_of_text(connection, target)
+def _line_of_letter(letter: DeadLetterRow) -> WorkLine:
     return WorkLine(
-        id=f"{DEAD}-{target.id}",
+        id=f"{DEAD}-{letter.id}",
         corpus=None,
         kind="message",
-        about=f"{target.task or 'no task'} in queue {target.queue}",
+        about=f"{letter.task or 'no task'} in queue {letter.queue}",
         state=DEAD,
         tries=0,
-        error={"code": "message_died", "message": target.reason},
-        created_at=target.died_at,
+        error={"code": "message_died", "message": letter.reason},
+        created_at=letter.died_at,
         not_before=None,
         published_at=None,
         finished_at=None,
@@ -188,12 +184,12 @@ def _next_of_text(row: TextRow) -> str:
     return "never: it is a version" if row.state == "current" else "never, unless it is retried or given again"
 
 
-def _letter(connection: Connection, letter: Buried) -> WorkDetail:
+def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:
     facts = {name: getattr(letter, name) for name in ("queue", "reason", "task", "message")}
     return WorkDetail(
-        line=_line(connection, letter),
+        line=_line_of_letter(letter),
         next="never: it names no work of ours; drop it",
-        details={**facts, "body": letter.body.decode(errors="backslashreplace")},
+        details={**facts, "body": dead_letters.body(connection, letter.id).decode(errors="backslashreplace")},
         tries=[],
         related=[],
         audit=[],

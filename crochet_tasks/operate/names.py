@@ -8,10 +8,9 @@ import uuid
 from sqlalchemy import Connection
 
 from crochet_tasks.db import dead_letters, operators
-from crochet_tasks.db.attempts import OF_A_TEXT
-from crochet_tasks.db.dead_letters import Buried
+from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import ENDED, WorkRow
-from crochet_tasks.db.positions import OPEN
+from crochet_tasks.db.tally import OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import (
     WorkAmbiguous,
@@ -23,7 +22,7 @@ DEAD, TEXT = "dead", "text"
 STATES = ("open", *OPEN, *ENDED, DEAD)
 """what can be asked for: a standing, `open` for every one of open work, or dead letters"""
 FEWEST_DIGITS = 4
-Target = WorkRow | TextRow | Buried
+Target = WorkRow | TextRow | DeadLetterRow
 
 
 def text_name(number: int) -> str:
@@ -36,11 +35,7 @@ def find(connection: Connection, name: str) -> Target:
     if numbered is None:
         return _by_beginning(connection, name)
     number = int(numbered[2])
-    found: Target | None
-    if numbered[1] == TEXT:
-        found = operators.text_row(connection, number)
-    else:
-        found = next((letter for letter in dead_letters.every(connection) if letter.id == number), None)
+    found = operators.text_row(connection, number) if numbered[1] == TEXT else dead_letters.one(connection, number)
     if found is None:
         raise WorkUnknown(work=name)
     return found

@@ -54,13 +54,10 @@ class Checked(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """The outcome of a check. `degraded`: probable answers were asked for, and as Redis is away they are exact;
-    `slow`: what is read ahead (Catalog.warm) would have answered it faster.
-    """
+    """The outcome of a check. `slow`: what is read ahead (Catalog.warm) would have answered it faster."""
 
     results: list[Checked]
     exact: bool
-    degraded: bool
     version: int
     slow: bool = False
 

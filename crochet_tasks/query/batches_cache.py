@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, bulk, texts
+from crochet_tasks.db import batches, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Halves, Sides, unpack_cells
+from crochet_tasks.engine.geometry import Cells, Halves, Sides
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
-from crochet_tasks.lru import Lru
+from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
@@ -89,25 +88,16 @@ class Shown(NamedTuple):
         return list(itertools.chain.from_iterable(self.shapes.values()))
 
 
-_LISTED = """
-SELECT sides, string_agg(int8send(id) || int4send(count), ''::bytea) FROM batches
- WHERE corpus = %(corpus)s GROUP BY sides
-"""
-_CELLS = "SELECT id, count, width, cells FROM batches WHERE id = ANY(%(ids)s)"
-_ROW = np.dtype([("id", ">i8"), ("size", ">i4")])
-
-
 class Store:
     """The batches and indexes of all corpora, as far as they fit into memory."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         most = process.settings.api_cache_bytes
-        self.batches: Lru[int, Sorted] = Lru(int(most * BATCHES_SHARE))
-        self._indexes: Lru[int, PhraseIndex] = Lru(int(most * INDEXES_SHARE), least=1)
+        self.batches: Cache[int, Sorted] = Cache("batches", int(most * BATCHES_SHARE))
+        self._indexes: Cache[int, PhraseIndex] = Cache("index", int(most * INDEXES_SHARE), keeps_last=True)
         self._alphabets: weakref.WeakKeyDictionary[PhraseIndex, list[int]] = weakref.WeakKeyDictionary()
-        self._reading = threading.Lock()
-        self._indexing = threading.Lock()
+        self._reading, self._indexing = Locks(), Locks()
 
     def index(self, connection: Connection, corpus: Corpus) -> PhraseIndex:
         """The corpus' phrase index; it may know later versions than the one that the snapshot shows."""
@@ -115,7 +105,7 @@ class Store:
         stale = index is None or index.version < corpus.version
         metrics.CACHE.add(cache="index", outcome="miss" if stale else "hit")
         if index is None or stale:
-            with self._indexing:
+            with self._indexing.of(corpus.id):
                 index = self._indexes.get(corpus.id) or PhraseIndex()
                 if index.version < corpus.version:
                     # Everybody who wants to know of the new version waits here, and to copy it took 150 ms of 200.
@@ -126,12 +116,8 @@ class Store:
     def shown(self, connection: Connection, corpus: int) -> Shown:
         """Which batches there are. One statement, 12 bytes per batch."""
         listed: dict[Sides, list[Ref]] = {}
-        for sides, packed in bulk.rows(connection, _LISTED, {"corpus": corpus}):
-            rows = np.frombuffer(packed, _ROW)
-            shape = tuple(sides)
-            listed[shape] = [
-                Ref(batch, shape, size) for batch, size in zip(rows["id"].tolist(), rows["size"].tolist(), strict=True)
-            ]
+        for shape, ids, sizes in batches.listed(connection, corpus):
+            listed[shape] = [Ref(batch, shape, size) for batch, size in zip(ids, sizes, strict=True)]
         return Shown(corpus, {sides: listed[sides] for sides in batches.shapes_by_rank(listed)})
 
     def sorted(self, connection: Connection, refs: Sequence[Ref], index: PhraseIndex) -> Iterator[tuple[Ref, Sorted]]:
@@ -147,8 +133,8 @@ class Store:
                 missing.append(ref)
         while missing:
             some = _some(missing)
-            # One thread reads at a time: the others most likely want the same, and find it when their turn comes.
-            with self._reading:
+            # One thread reads a batch: those that want the same wait, and find it in memory.
+            with self._reading.of(some[0].id):
                 there = self.batches.several(ref.id for ref in some)
                 there.update(self._read(connection, [ref for ref in some if ref.id not in there], index))
             yield from ((ref, there[ref.id]) for ref in some)
@@ -157,8 +143,8 @@ class Store:
     def _read(self, connection: Connection, refs: list[Ref], index: PhraseIndex) -> dict[int, Sorted]:
         sides = {ref.id: ref.sides for ref in refs}
         read = {}
-        for batch, count, width, cells in bulk.rows(connection, _CELLS, {"ids": list(sides)}) if refs else []:
-            read[batch] = Sorted.of(sides[batch], unpack_cells(cells, count, width), index.hashes)
+        for batch, cells in batches.cells(connection, list(sides)) if refs else ():
+            read[batch] = Sorted.of(sides[batch], cells, index.hashes)
             self.batches.put(batch, read[batch], read[batch].bytes)
         if len(read) < len(refs):
             raise StoreCorrupt(problem="a snapshot lists batches that it does not hold")
@@ -179,7 +165,7 @@ class Store:
 
     def forget(self, corpus: int) -> None:
         """Let go of a corpus; its batches are in nobody's way and go as others are used."""
-        self._indexes.forget(corpus.__eq__)
+        self._indexes.forget(corpus)
 
 
 def _some(refs: list[Ref]) -> list[Ref]:

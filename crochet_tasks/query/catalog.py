@@ -5,69 +5,54 @@ Every call reads what it shows from one snapshot, `connection`, and from a `corp
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora
+from crochet_tasks.db import batches, corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Halves, Sides
-from crochet_tasks.engine.phrases import Bools, PhraseIndex
+from crochet_tasks.engine.geometry import Cells, Sides
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.errors import RedisUnavailable
 from crochet_tasks.query.answers import Checked, Checks, OrthoDetail, Page, Phrases, Shown, Words
-from crochet_tasks.query.batches_cache import Ref, Store
-from crochet_tasks.query.batches_cache import Shown as Batches
-from crochet_tasks.query.checks import Asked, Grid, Reason, halves, halves_of, read, stored
+from crochet_tasks.query.batches_cache import Store
+from crochet_tasks.query.checks import Asked, Grid, Reason, halves, halves_of, in_runs, read, stored
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.filters import Chain, Filters, identity
 from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orthos
 from crochet_tasks.query.provenance import Line, LineSources, Sources
-from crochet_tasks.query.runs import FEW, Whereabouts
+from crochet_tasks.query.runs import FEW, NO_RUNS, Whereabouts
 from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
-from crochet_tasks.reporting import reports
+from crochet_tasks.reporting import export
 from crochet_tasks.schemas.answers import ShapeLine
-from crochet_tasks.telemetry import instruments, metrics
 
 MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
-LEFT_OUT = 1 << 16
-"""so many orthos may be in batches that the filter does not hold; they are looked through instead"""
-SAMPLED = 16
-"""of so many answers of the filter one is looked into, where metrics are recorded"""
-FILLED_AT_ONCE = 1 << 18
-"""so many are put into the filter while somebody waits for an answer; where more are missing it is an exact one"""
 
 
 class Catalog:
     """What one process of the API reads with. Threads may share it; `secret` seals its cursors."""
 
     def __init__(self, process: Process, secret: bytes) -> None:
-        url = process.settings.redis_url
         self.store = Store(process)
-        self.filters = Filters(None if url is None else url.get_secret_value())
         self.whereabouts = Whereabouts(self.store)
         self.sources = Sources(self.store)
         self.remediations = Remediations(process)
         self._secret = secret
-        self._asked = itertools.count()
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 
     def shown(self, connection: Connection, corpus: Corpus) -> Shown:
         """Orthos are only ever added, so their number tells their set."""
-        number = corpora.total(connection, corpus.id)
+        number = tally.total(connection, corpus.id)
         return Shown(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
 
     def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeLine]:
         """How many orthos there are of each shape, best shape first."""
-        counted = corpora.counted(connection, corpus.id)
+        counted = tally.counted(connection, corpus.id)
         return [
             ShapeLine(shape=list(sides), orthos=counted[sides].orthos, batches=counted[sides].batches)
             for sides in batches.shapes_by_rank(counted)
@@ -125,7 +110,7 @@ class Catalog:
         self,
         connection: Connection,
         corpus: Corpus,
-        form: reports.Format = reports.Format.JSONL,
+        form: export.Format = export.Format.JSONL,
         *,
         shape: Sides | None = None,
         contains: str | None = None,
@@ -135,12 +120,12 @@ class Catalog:
         index = self.store.index(connection, corpus)
         number = None if contains is None else index.number(normalised(contains))
         wanted = Wanted(shape, number, min_volume)
-        shapes = [] if number == -1 else wanted.shapes(reports.stored_shapes(connection, corpus.id))
+        shapes = [] if number == -1 else wanted.shapes(export.stored_shapes(connection, corpus.id))
 
         def keep(cells: Cells) -> Cells:
             return cells if number is None else cells[:, (cells == number).any(axis=0)]
 
-        return reports.written(connection, index, corpus.id, form, shapes, keep)
+        return export.written(connection, index, corpus.id, form, shapes, keep)
 
     def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSources]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""
@@ -151,86 +136,29 @@ class Catalog:
     def check(
         self, connection: Connection, corpus: Corpus, items: Sequence[str | Grid], *, exact: bool = True
     ) -> Checks:
-        """Which of these ids and boxes are stored. Probable answers err in less than 1 % of what is not stored."""
+        """Which of these ids and boxes are stored.
+
+        What is stored is always found. Answers that are not `exact` take an id's place in the runs for the id itself:
+        they read no batch that is in a run, and err in less than 1 % of what is not stored. A box that memory alone
+        refutes, such as one with a line that is no phrase, costs no read.
+        """
         if len(items) > MOST_AT_ONCE:
             raise ValueError(f"{MOST_AT_ONCE} items at the most")
         index = self.store.index(connection, corpus)
         asked = read(items, index, corpus.version, corpus.limits)
         names = sorted({one.id for one in asked if one.id is not None and one.reason is None})
+        if not names:
+            return Checks([_checked(one, there=False) for one in asked], exact=True, version=corpus.version)
         ids = halves(names)
-        shown = self.store.shown(connection, corpus.id)
-        degraded, there = False, None
-        if not exact:
-            try:
-                there = self._probably(connection, corpus, index, shown, ids)
-            except RedisUnavailable:
-                metrics.FILTER_AWAY.add()
-                degraded = True
-        answered, slow = there is not None, False
-        if there is None:
-            runs = self.whereabouts.of(corpus.id)
-            there = stored(self.store, connection, shown.refs, index, ids, runs).there
-            slow = not (exact or degraded) or len(runs.lacks(shown.refs)) >= FEW
+        refs = self.store.shown(connection, corpus.id).refs
+        runs = self.whereabouts.of(corpus.id)
+        likely = np.zeros(len(ids), np.bool_) if exact else in_runs(runs, refs, ids)
+        there = likely.copy()
+        left, others = ids[~likely], refs if exact else runs.lacks(refs)
+        there[~likely] = stored(self.store, connection, others, index, left, runs if exact else NO_RUNS).there
         stands = set(itertools.compress(names, there.tolist()))
-        results = [_checked(one, one.id in stands) for one in asked]
-        return Checks(results, not answered, degraded, corpus.version, slow)
-
-    def _probably(
-        self, connection: Connection, corpus: Corpus, index: PhraseIndex, shown: Batches, ids: Halves
-    ) -> Bools | None:
-        """Per id whether it most likely is stored.
-
-        None where the filter holds nothing yet and there is little to be looked through, or where it lacks much.
-
-        Raises RedisUnavailable also where others change or lose the filter faster than it can be asked.
-        """
-        name = identity(connection, corpus.id)
-        for _ in range(3):
-            forward = self._brought_forward(connection, name, index, shown, LEFT_OUT, FILLED_AT_ONCE)
-            if forward is None:
-                continue
-            chain, missing = forward
-            if chain is None or sum(ref.size for ref in missing) > LEFT_OUT:
-                return None
-            likely = self.filters.probably(name, chain, ids)
-            if likely is not None:
-                self._measure(connection, index, shown, ids[likely], len(ids))
-                likely[~likely] = stored(self.store, connection, missing, index, ids[~likely]).there
-                return likely
-        raise RedisUnavailable(reason="the filter could not be kept")
-
-    def _measure(self, connection: Connection, index: PhraseIndex, shown: Batches, maybe: Halves, asked: int) -> None:
-        """Count what the filter said; now and then look whether it was right, where that takes nothing but memory."""
-        metrics.FILTER.add(len(maybe), answer="maybe")
-        metrics.FILTER.add(asked - len(maybe), answer="no")
-        if not instruments.recorded() or not len(maybe) or next(self._asked) % SAMPLED:
-            return
-        if len(self.store.batches.several(ref.id for ref in shown.refs)) == len(shown.refs):
-            right = int(stored(self.store, connection, shown.refs, index, maybe).there.sum())
-            metrics.FILTER_CHECKED.add(right, outcome="stored")
-            metrics.FILTER_CHECKED.add(len(maybe) - right, outcome="false_positive")
-
-    def _brought_forward(
-        self, connection: Connection, name: str, index: PhraseIndex, shown: Batches, few: int, many: float = math.inf
-    ) -> tuple[Chain | None, list[Ref]] | None:
-        """The filter's chain, and the batches that it lacks; they are added first where their orthos are more than
-        `few`, up to `many`.
-
-        None where another process added at the same time, or the chain was lost.
-        """
-        refs = shown.refs
-        chain, lacks = self.filters.missing(name, (ref.id for ref in refs))
-        missing = [ref for ref in refs if ref.id in lacks]
-        if not few < sum(ref.size for ref in missing) <= many:
-            return chain, missing
-        ids = self._ids(connection, index, missing)
-        size = sum(ref.size for ref in refs)
-        added = self.filters.add(name, chain, [ref.id for ref in missing], ids, orthos=size)
-        return None if added is None else (added, [])
-
-    def _ids(self, connection: Connection, index: PhraseIndex, refs: list[Ref]) -> Iterator[Halves]:
-        for _, batch in self.store.sorted(connection, refs, index):
-            yield batch.ids(slice(None), index.hashes)
+        slow = len(runs.lacks(refs)) >= FEW
+        return Checks([_checked(one, there=one.id in stands) for one in asked], not likely.any(), corpus.version, slow)
 
     # ── the context ─────────────────────────────────────────────────────────────────────────
 
@@ -272,7 +200,7 @@ class Catalog:
         """Read what reads of this corpus will need, best shape first, as far as it fits; for a thread of its own.
 
         To be called again now and then: what was read before is not read again. Raises what the database raises, also
-        NoResultFound for a corpus that is gone; not what Redis does.
+        NoResultFound for a corpus that is gone.
         """
         with self.store.process.database.snapshot() as connection:
             corpus = corpora.numbered(connection, corpus.id)
@@ -283,9 +211,6 @@ class Catalog:
                 if stopped():
                     return
             self.whereabouts.bring_forward(connection, shown, index, stopped)
-            with contextlib.suppress(RedisUnavailable):
-                name = identity(connection, corpus.id)
-                self._brought_forward(connection, name, index, shown, LEFT_OUT // 2)
 
     def forget(self, corpus: int) -> None:
         """Let go of a corpus that was deleted, at once and not only when there is no more room."""
@@ -302,7 +227,7 @@ def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:
     ]
 
 
-def _checked(asked: Asked, there: bool) -> Checked:  # noqa: FBT001 - one of its two parts
+def _checked(asked: Asked, *, there: bool) -> Checked:
     is_stored = there and asked.reason is None
     return Checked(is_stored, asked.id, asked.sides, asked.words, None if is_stored else asked.reason or _NOT_FOUND)
 

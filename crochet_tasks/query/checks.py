@@ -207,6 +207,18 @@ def stored(
     return found
 
 
+def in_runs(runs: Runs, refs: Sequence[Ref], ids: Halves) -> Bools:
+    """Per id whether the runs have its first 32 bits in one of these batches. Reads nothing; true of 1 in 500 others
+    where the runs hold 8 million orthos, which is as many as memory has room for by default.
+    """
+    there = np.zeros(len(ids), np.bool_)
+    shown = {ref.id for ref in refs}
+    for maybe in itertools.chain.from_iterable(run.find(ids) for run in runs.every):
+        if maybe.ref.id in shown:
+            there[maybe.asked] = True
+    return there
+
+
 class _Likely(NamedTuple):
     """Places in a batch where ids may be that are asked for; which those are."""
 

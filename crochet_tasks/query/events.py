@@ -1,4 +1,4 @@
-"""Who follows the progress of corpora: one look a second at the database, for all listeners of a process together."""
+"""Progress of corpora for server-sent events: one poll of the database a second for all listeners of a process."""
 
 from __future__ import annotations
 
@@ -7,59 +7,61 @@ import logging
 import threading
 import time
 
-from crochet_tasks.db import listing
-from crochet_tasks.db.listing import Seen
+from crochet_tasks.db import tally
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tally import Progress
 from crochet_tasks.errors import TooBusy
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 BUSY_SECONDS = 10
+COUNTED = 100_000
+"""rows of work that one poll reads, about: with more open work the events show a lower number"""
 
 
 class Listener:
-    """One that listens to a tenant's corpora, or to one of them. Not for two threads."""
+    """A client that follows a tenant's corpora, or one of them. Not thread-safe."""
 
     def __init__(self, watch: Watch, tenant: int, corpus: int | None) -> None:
         self.tenant = tenant
         self._watch, self._corpus = watch, corpus
-        self._look = 0
-        self._told: dict[int, Seen] = {}
+        self._poll = 0
+        self._sent: dict[int, Progress] = {}
 
-    def news(self, seconds: float) -> tuple[list[Seen], list[str]]:
-        """What has changed since it was last told, and the names of corpora that are gone; waits so long for a look.
+    def news(self, seconds: float) -> tuple[list[Progress], list[str]]:
+        """The corpora that changed since the last call, and the names of those deleted; waits so long for a poll.
 
-        The first time: all there is.
+        The first call returns all corpora.
         """
-        self._look, seen = self._watch.after(self._look, self.tenant, seconds)
-        if seen is None:
+        self._poll, found = self._watch.after(self._poll, self.tenant, seconds)
+        if found is None:
             return [], []
-        mine = {number: each for number, each in seen.items() if self._corpus in (None, number)}
-        changed = [each for number, each in mine.items() if self._told.get(number) != each]
-        gone = [each.corpus for number, each in self._told.items() if number not in mine]
-        self._told = mine
+        mine = {number: each for number, each in found.items() if self._corpus in (None, number)}
+        changed = [each for number, each in mine.items() if self._sent.get(number) != each]
+        gone = [each.corpus for number, each in self._sent.items() if number not in mine]
+        self._sent = mine
         return changed, gone
 
     def close(self) -> None:
-        """Listen no more; may be called again."""
+        """Unsubscribe; may be called again."""
         self._watch.leave(self)
 
 
 class Watch:
-    """Looks while there are listeners. Made once per process; its thread ends with the last of them."""
+    """Polls while there are listeners. Made once per process; its thread ends with the last listener."""
 
     def __init__(self, process: Process, most: int) -> None:
         self._process, self._most = process, most
         self._changed = threading.Condition()
         self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
-        self._look = 0
-        self._seen: dict[int, dict[int, Seen]] = {}
+        self._poll = 0
+        self._found: dict[int, dict[int, Progress]] = {}
         process.at_end(self.close)
 
     def close(self) -> None:
-        """Let nobody listen any more, and wait for the look at hand."""
+        """Refuse new listeners, drop the present ones, and wait for the poll that is running."""
         with self._changed:
             self._most = 0
             self._listeners.clear()
@@ -69,8 +71,8 @@ class Watch:
             thread.join()
 
     def join(self, tenant: int, corpus: int | None = None) -> Listener:
-        """A new listener, which has to be closed; raises TooBusy where there are as many as may be, in all or of one
-        tenant: half of them, so that another one finds a place.
+        """A new listener, which has to be closed. Raises TooBusy where there are as many as allowed, in all or of one
+        tenant: half of them, so that another tenant finds a place.
         """
         with self._changed:
             mine = sum(each.tenant == tenant for each in self._listeners)
@@ -81,7 +83,7 @@ class Watch:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()  # somebody new does not wait for the next look
+            self._changed.notify_all()  # a new tenant does not wait for the next poll
             return listener
 
     def leave(self, listener: Listener) -> None:
@@ -89,42 +91,42 @@ class Watch:
             self._listeners.discard(listener)
             self._changed.notify_all()
 
-    def after(self, look: int, tenant: int, seconds: float) -> tuple[int, dict[int, Seen] | None]:
-        """What a later look than that one saw of a tenant's corpora; None where none came in time."""
+    def after(self, poll: int, tenant: int, seconds: float) -> tuple[int, dict[int, Progress] | None]:
+        """What a poll later than that one found of a tenant's corpora; None where none came in time."""
         until = time.monotonic() + seconds
         with self._changed:
-            while self._look == look or tenant not in self._seen:
+            while self._poll == poll or tenant not in self._found:
                 left = until - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
-                    return look, None
-            return self._look, self._seen[tenant]
+                    return poll, None
+            return self._poll, self._found[tenant]
 
     def _run(self) -> None:
         while tenants := self._tenants():
-            self._look_at(tenants)
+            self._read(tenants)
             with self._changed:
-                # Until the time has come, or there is a tenant that was not looked at, or nobody listens any more.
-                self._changed.wait_for(functools.partial(self._is_due, tenants), LOOK_SECONDS)
+                # Until the second is over, or there is a tenant that was not polled, or no listener is left.
+                self._changed.wait_for(functools.partial(self._is_due, tenants), POLL_SECONDS)
 
     def _tenants(self) -> set[int]:
-        """Of all listeners; where there are none, nobody looks any more."""
+        """Those of all listeners; without listeners the thread ends."""
         with self._changed:
             tenants = {listener.tenant for listener in self._listeners}
             if not tenants:
-                self._thread, self._seen = None, {}
+                self._thread, self._found = None, {}
             return tenants
 
     def _is_due(self, tenants: set[int]) -> bool:
         return not self._listeners or any(each.tenant not in tenants for each in self._listeners)
 
-    def _look_at(self, tenants: set[int]) -> None:
+    def _read(self, tenants: set[int]) -> None:
         try:
             with self._process.database.snapshot() as connection:
-                rows = listing.seen(connection, sorted(tenants))
-        except Exception as error:  # noqa: BLE001 - there is no other thread to look
-            log.warning("look_failed", extra={"error": str(error)})
+                rows = tally.progress(connection, sorted(tenants), COUNTED)
+        except Exception as error:  # noqa: BLE001 - the next poll may succeed
+            log.warning("poll_failed", extra={"error": str(error)})
             return
         with self._changed:
-            self._seen = {tenant: {row.id: row for row in rows if row.tenant == tenant} for tenant in tenants}
-            self._look += 1
+            self._found = {tenant: {row.id: row for row in rows if row.tenant == tenant} for tenant in tenants}
+            self._poll += 1
             self._changed.notify_all()

@@ -18,7 +18,7 @@ from crochet_tasks.engine.geometry import Cells, Halves, Sides, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.query.batches_cache import Ref, Shown, Sorted, Store
-from crochet_tasks.reporting import reports
+from crochet_tasks.reporting import export
 
 SCANNED_AT_ONCE = 1 << 22
 """orthos that are looked at for one page, about: what is rare takes several pages, some of them empty"""
@@ -185,7 +185,7 @@ class Reader:
 def orthos(index: PhraseIndex, sides: Sides, cells: Cells) -> Iterator[FoundOrtho]:
     """Orthos of one shape as people see them."""
     ids = geometry.id_texts(geometry.ids(sides, cells, index.hashes))
-    versions = reports.born(index, sides, cells).tolist()
+    versions = export.born(index, sides, cells).tolist()
     vocabulary = index.vocabulary
     for id_, box, born in zip(ids, cells.T.tolist(), versions, strict=True):
         # A box has several words, so itemgetter gives a tuple; it takes a third of the time of a loop.

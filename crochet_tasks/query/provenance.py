@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from crochet_tasks.db import tables, texts
+from crochet_tasks.db import texts
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.texts import VersionText
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
-from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
+from crochet_tasks.query.cache import Cache, Locks
 
 MOST_SOURCES = 5
 """texts that are named for a line"""
@@ -112,15 +112,6 @@ def _numbers(piece: str, index: PhraseIndex) -> Ints:
     return number[keep]
 
 
-class _Text(NamedTuple):
-    """A text that is a version; `size`: of its body, in bytes."""
-
-    id: int
-    title: str
-    version: int
-    size: int
-
-
 class _Budget:
     """What may still be parsed for an answer, in bytes: of the texts that brought its lines, and of others."""
 
@@ -144,8 +135,10 @@ class Sources:
     """Finds where phrases were read; keeps the texts used last, parsed: some 12 bytes per word."""
 
     def __init__(self, store: Store) -> None:
-        self._parsed: Lru[int, Parsed] = Lru(int(store.process.settings.api_cache_bytes * TEXTS_SHARE), least=1)
-        self._parsing = threading.Lock()
+        self._parsed: Cache[int, Parsed] = Cache(
+            "texts", int(store.process.settings.api_cache_bytes * TEXTS_SHARE), keeps_last=True
+        )
+        self._parsing = Locks()
 
     def of(
         self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]
@@ -153,12 +146,12 @@ class Sources:
         """Per line its sources, in the order of the texts; where there is one, the first is that which brought it."""
         if not lines:
             return []
-        listed = _texts(connection, corpus, min(line.born for line in lines))
+        listed = texts.versions(connection, corpus.id, min(line.born for line in lines), corpus.version)
         budget = _Budget(BORN_BYTES, PARSED_BYTES)
         return [self._line(connection, index, line, listed, budget) for line in lines]
 
     def _line(
-        self, connection: Connection, index: PhraseIndex, line: Line, listed: list[_Text], budget: _Budget
+        self, connection: Connection, index: PhraseIndex, line: Line, listed: list[VersionText], budget: _Budget
     ) -> LineSources:
         phrase = [index.number(word) for word in line.words]
         found: list[Source] = []
@@ -183,18 +176,10 @@ class Sources:
             found.append(Source(text.id, text.title, text.version, sentence + 1, words))
         return LineSources(line, found, skipped)
 
-    def _parse(self, connection: Connection, index: PhraseIndex, text: _Text) -> Parsed:
-        with self._parsing:
+    def _parse(self, connection: Connection, index: PhraseIndex, text: VersionText) -> Parsed:
+        with self._parsing.of(text.id):
             parsed = self._parsed.get(text.id)
             if parsed is None:
                 parsed = Parsed.of(texts.body(connection, text.id), index)
                 self._parsed.put(text.id, parsed, parsed.bytes)
         return parsed
-
-
-def _texts(connection: Connection, corpus: Corpus, since: int) -> list[_Text]:
-    """The texts that are versions from `since` on up to the one that the snapshot shows, in their order."""
-    text = tables.texts.c
-    query = select(text.id, text.title, text.version, func.octet_length(text.body))
-    query = query.where(text.corpus == corpus.id, text.version.between(since, corpus.version)).order_by(text.version)
-    return [_Text(*row) for row in connection.execute(query)]

@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 
 from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
-from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import RUNS_SHARE, Ref, Shown, Sorted, Store
+from crochet_tasks.query.cache import Cache
 
 BYTES = 12
 """per ortho"""
@@ -121,7 +121,7 @@ class Whereabouts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: Lru[int, Runs] = Lru(int(store.process.settings.api_cache_bytes * RUNS_SHARE))
+        self._kept: Cache[int, Runs] = Cache("runs", int(store.process.settings.api_cache_bytes * RUNS_SHARE))
 
     def of(self, corpus: int) -> Runs:
         return self._kept.get(corpus) or NO_RUNS
@@ -140,4 +140,4 @@ class Whereabouts:
             self._kept.put(shown.corpus, runs, BYTES * runs.size)
 
     def forget(self, corpus: int) -> None:
-        self._kept.forget(corpus.__eq__)
+        self._kept.forget(corpus)

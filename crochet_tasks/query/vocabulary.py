@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -19,8 +18,8 @@ from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.errors import PhraseUnknown
-from crochet_tasks.lru import Lru
 from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, WAITS_SHARE, portions
+from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.schemas.answers import ShapeLine
 
 
@@ -79,8 +78,9 @@ class Remediations:
     """Finds what waits on a phrase. What a batch waits on is kept: it changes only with how far that was searched."""
 
     def __init__(self, process: Process) -> None:
-        self._kept: Lru[tuple[int, int], bytes] = Lru(int(process.settings.api_cache_bytes * WAITS_SHARE))
-        self._reading = threading.Lock()
+        most = int(process.settings.api_cache_bytes * WAITS_SHARE)
+        self._kept: Cache[tuple[int, int], bytes] = Cache("remediations", most)
+        self._reading = Locks()
 
     def on(
         self, connection: Connection, corpus: Corpus, index: PhraseIndex, words: Sequence[str], limit: int
@@ -90,7 +90,7 @@ class Remediations:
         orthos: Counter[Sides] = Counter()
         number: Counter[Sides] = Counter()
         first: list[WaitingBatch] = []
-        for each, packed in self._waits(connection, batches.waiting(connection, corpus.id)):
+        for each, packed in self._waits(connection, corpus.id, batches.waiting(connection, corpus.id)):
             phrases = bulk.ints(packed)
             place = int(phrases.searchsorted(node))
             if place < len(phrases) and phrases[place] == node:
@@ -105,14 +105,14 @@ class Remediations:
         phrase = index.phrase(node)
         return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
 
-    def _waits(self, connection: Connection, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
+    def _waits(self, connection: Connection, corpus: int, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
         """What each of them waits on, in their order; what is not kept is read, some megabytes at once."""
         at = 0
         for end in portions([each.bytes for each in listed]):
             some = {(each.id, each.searched): each for each in listed[at:end]}
             kept = self._kept.several(some)
             if len(kept) < len(some):
-                with self._reading:  # the others most likely want the same, and find it when their turn comes
+                with self._reading.of(corpus):  # those that want the same wait, and find it in memory
                     kept = self._kept.several(some)
                     kept |= self._read(connection, [each for key, each in some.items() if key not in kept])
             yield from ((each, kept[key]) for key, each in some.items())

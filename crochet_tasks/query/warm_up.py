@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from cachetools import LRUCache
+
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.lru import Lru
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Warming:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._wanted: dict[int, Corpus] = {}
-        self._done: Lru[int, tuple[str, float]] = Lru(CORPORA_KEPT)
+        self._done: LRUCache[int, tuple[str, float]] = LRUCache(CORPORA_KEPT)
         """per corpus the tag at which it was read, and when"""
         process.at_end(self.close)
 
@@ -47,7 +48,7 @@ class Warming:
             at, when = self._done.get(corpus.id) or ("", 0.0)
             if self._stopped.is_set() or (at == tag and not lacks) or time.monotonic() - when < EVERY_SECONDS:
                 return
-            self._done.put(corpus.id, (tag, time.monotonic()), 1)
+            self._done[corpus.id] = tag, time.monotonic()
             self._wanted[corpus.id] = corpus
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="warming", daemon=True)
@@ -55,7 +56,7 @@ class Warming:
 
     def forget(self, corpus: int) -> None:
         with self._lock:
-            self._done.forget(corpus.__eq__)
+            self._done.pop(corpus, None)
             self._wanted.pop(corpus, None)
 
     def _run(self) -> None:

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from crochet_tasks.db import statistics
-from crochet_tasks.db.positions import OPEN
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import LONGEST, Failing, Seen
+from crochet_tasks.db.tally import OPEN
 from crochet_tasks.errors import shown
 from crochet_tasks.reporting import worker_use
 from crochet_tasks.schemas.statistics import (

@@ -125,7 +125,7 @@ class CheckedAll(Answer):
     exact: bool
     """whether these answers are"""
     degraded: bool
-    """whether they are because there was no quicker way at the moment"""
+    """always false: no answer depends on Redis any more"""
     results: list[CheckedOne]
 
 

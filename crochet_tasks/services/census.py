@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from crochet_tasks.db import census
-from crochet_tasks.db.census import Census
+from crochet_tasks.db import tally
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tally import Census
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.telemetry import instruments, metrics
 from crochet_tasks.telemetry.instruments import Gauge
@@ -74,11 +74,11 @@ class Counting:
         database, settings = self._process.database, self._process.settings
         began = time.monotonic()
         with database.snapshot() as connection:
-            seen = census.take(connection, settings.lease, MOST_SECONDS)
+            seen = tally.census(connection, settings.lease, MOST_SECONDS)
             closed = self._newly_closed(seen)
-            ages = [age for corpus, since, upto in closed for age in census.ages(connection, corpus, since, upto)]
+            ages = [age for corpus, since, upto in closed for age in tally.ages(connection, corpus, since, upto)]
             if began - self._sized >= SIZE_SECONDS:
-                metrics.DATABASE_BYTES.set(census.size(connection))
+                metrics.DATABASE_BYTES.set(tally.database_bytes(connection))
                 self._sized = began
         metrics.CENSUS_SECONDS.observe(time.monotonic() - began)
         self._show_work(seen)

@@ -112,9 +112,10 @@ class Relay:
                     remove()
 
     def _tidy_up(self) -> None:
-        """Go on deleting what tenants have deleted, and what of the API is kept no longer."""
+        """Hold searches back whose budget is spent; delete more of removed corpora, and expired rows of the API."""
         tenancy.sweep(self._process.database, TIDY_SECONDS)
         with self._process.database.transaction() as connection:
+            publishing.hold_searches(connection)
             idempotency.forget_old(connection)
             access.forget_old(connection, 86_400.0 * self._process.settings.security_log_days)
 

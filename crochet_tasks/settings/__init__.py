@@ -59,6 +59,24 @@ _EXAMPLES = {
 }
 
 
+NO_HOME = Path("/dev/null/crochet-tasks")
+"""the default state folder of a user without a home folder: nothing can be made there"""
+
+
+def _state_dir() -> Path:
+    try:
+        return Path(platformdirs.user_data_dir("crochet-tasks", appauthor=False))
+    except RuntimeError:  # no HOME, and no entry in /etc/passwd: a random user id of OpenShift
+        return NO_HOME
+
+
+def _absolute(value: Path) -> Path:
+    try:
+        return value.absolute()
+    except FileNotFoundError:
+        raise ValueError("it is relative, and the working directory no longer exists") from None
+
+
 def _login(value: SecretStr) -> SecretStr:
     user, colon, password = value.get_secret_value().partition(":")
     if not (user and colon and password):
@@ -95,8 +113,8 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
         default=None, description="the Postgres to use; without it a private server runs in the state folder"
     )
-    state_dir: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("crochet-tasks", appauthor=False)),
+    state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default_factory=_state_dir,
         description="where the private server keeps its data (`--state`)",
     )
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")

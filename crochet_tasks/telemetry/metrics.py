@@ -199,7 +199,7 @@ TEXT_CLOSED = histogram(
     LONG,
 )
 
-# ── caches and filters ──────────────────────────────────────────────────────────────────────────
+# ── caches ──────────────────────────────────────────────────────────────────────────────────────
 
 CACHE = counter(
     "crochet_cache_lookups_total",
@@ -208,18 +208,13 @@ CACHE = counter(
     ("api", "worker"),
     "hit or miss: index (phrase index of the process), batches (orthos that the API keeps).",
 )
-FILTER = counter(
-    "crochet_filter_ids_total", "ids", "answer", API, "Ids that the Bloom filter was asked for: maybe stored, or not."
-)
-FILTER_CHECKED = counter(
-    "crochet_filter_checked_total",
-    "ids",
-    "outcome",
+
+CACHE_BYTES = gauge(
+    "crochet_cache_bytes",
+    "bytes",
+    "cache",
     API,
-    "Of the ids that may be stored those looked up in a sample: stored, or false_positive.",
-)
-FILTER_AWAY = counter(
-    "crochet_filter_unavailable_total", "checks", "", API, "Checks answered without the filter, which was away."
+    "What a cache of reads holds: batches, runs (their ids, merged), index (phrase indexes), texts, remediations.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

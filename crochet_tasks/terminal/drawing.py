@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from crochet_tasks.engine.geometry import shape_name, volume
+from crochet_tasks.engine.geometry import shape_name, tiles, volume
 from crochet_tasks.terminal import numbers
 from crochet_tasks.terminal.numbers import count
 from crochet_tasks.terminal.streams import plain
@@ -51,16 +51,6 @@ def text(line: str, style: str = "") -> Text:
 
 
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def tiles(sides: Sequence[int]) -> Iterator[tuple[str, list[range]]]:
-    """A box as 2-D tiles of its last two axes: (label, cells row by row). Labels count along the other axes."""
-    *outer, rows, columns = sides
-    first = 0
-    for layer in itertools.product(*map(range, outer)):
-        label = f"layer {'.'.join(str(step + 1) for step in layer)}" if outer else ""
-        yield label, [range(first + row * columns, first + (row + 1) * columns) for row in range(rows)]
-        first += rows * columns
 
 
 def drawn(sides: Sequence[int], words: Sequence[str]) -> RenderableType:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection
 
-from crochet_tasks.db import bulk, corpora, outbox, texts
-from crochet_tasks.db import tables as t
+from crochet_tasks.db import bulk, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Cells, Sides, lines
@@ -98,11 +97,9 @@ def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Co
     version = corpora.version(connection, corpus.id)
     limits = _limits(connection, corpus, version, problem)
     _texts(connection, corpus, rows, problem)
-    words = connection.execute(
-        select(t.words.c.id, t.words.c.born, t.words.c.word).where(t.words.c.corpus == corpus.id).order_by(t.words.c.id)
-    ).all()
-    words_born = np.array([born for _, born, _ in words], np.int32)
-    if limits is None or [number for number, _, _ in words] != list(range(len(words))):
+    words = verification.vocabulary(connection, corpus.id)
+    words_born = np.array([word.born for word in words], np.int32)
+    if limits is None or [word.id for word in words] != list(range(len(words))):
         if limits is not None:
             problem("the ids of the words have a gap")
         return None
@@ -110,7 +107,7 @@ def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Co
     if chunks is None or not _tree(chunks, words_born, problem):
         return None
     _half_made(rows, version, max(int(part.max(initial=0)) for part in (chunks.born, words_born)), problem)
-    index = PhraseIndex().extended(Additions([word for _, _, word in words], chunks.parent, chunks.word), limits)
+    index = PhraseIndex().extended(Additions([each.word for each in words], chunks.parent, chunks.word), limits)
     born = np.concatenate([np.zeros(1, np.int32), chunks.born])
     _suffixes(index, born, corpus, problem)
     return Context(corpus, version, index, born, words_born, rows)
@@ -118,10 +115,7 @@ def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Co
 
 def _limits(connection: Connection, corpus: Corpus, version: int, problem: Problem) -> tuple[int, ...] | None:
     """How many phrases each version has, or None where the versions are not 1, 2, 3, ..."""
-    query = select(t.texts.c.version, t.texts.c.phrases).where(
-        t.texts.c.corpus == corpus.id, t.texts.c.version.is_not(None)
-    )
-    made = connection.execute(query.order_by(t.texts.c.version)).all()
+    made = verification.limits(connection, corpus.id)
     if [number for number, _ in made] != list(range(1, version + 1)):
         problem(f"the corpus is at version {version}, but its texts made versions {[number for number, _ in made]}")
         return None
@@ -137,24 +131,20 @@ def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem:
     versions = [row.version for row in rows if row.version is not None]
     if versions != sorted(versions):
         problem("the texts did not become versions in the order of their acceptance")
-    query = text(
-        "SELECT id FROM texts WHERE corpus = :corpus AND sha256 <> sha256(convert_to(body, 'UTF8')) ORDER BY id"
-    )
-    for number in connection.execute(query, {"corpus": corpus.id}).scalars():
+    for number in verification.altered_texts(connection, corpus.id):
         problem(f"text {number} is not the one that was accepted: its checksum differs")
     for row in rows:
         if row.state in ("accepted", "ingested"):
             # What failed to make a version can be tried again; a text that failed is no longer in line.
             item = outbox.ingest(corpus.id, row.id) if row.state == "accepted" else outbox.context(corpus.id, row.id)
             states = ["open"] if row.state == "accepted" else ["open", "failed"]
-            left = select(t.work.c.id).where(t.work.c.id == item.id, t.work.c.state.in_(states))
-            if connection.execute(left).first() is None:
+            if not verification.is_in(connection, item.id, states):
                 problem(f"text {row.id} is {row.state} and has no open work")
 
 
 def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], problem: Problem) -> _Chunks | None:
     """The phrases, if they are consecutive and each version has its own."""
-    rows = bulk.rows(connection, _PHRASES, {"corpus": corpus.id})
+    rows = verification.phrases(connection, corpus.id)
     upto, sound = 1, True
     for first, count, born, _, _ in rows:
         if first != upto:
@@ -171,11 +161,9 @@ def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], pro
         return None
     if not sound:
         return None
-    born = np.repeat(np.array([row[2] for row in rows], np.int32), np.array([row[1] for row in rows], np.int64))
-    return _Chunks(_joined([row[3] for row in rows]), _joined([row[4] for row in rows]), born)
-
-
-_PHRASES = "SELECT first, count, born, parent, word FROM phrases WHERE corpus = %(corpus)s ORDER BY first"
+    sizes = np.array([chunk.size for chunk in rows], np.int64)
+    versions = np.repeat(np.array([chunk.born for chunk in rows], np.int32), sizes)
+    return _Chunks(_joined([chunk.parent for chunk in rows]), _joined([chunk.word for chunk in rows]), versions)
 
 
 def _joined(values: list[bytes]) -> Ints:

@@ -7,16 +7,15 @@ Memory holds the phrase index, a batch and a few million ids at a time, never th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora
-from crochet_tasks.db import tables as t
+from crochet_tasks.db import batches, sessions, tally, verification
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.verification import OpenGrow
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.closure import closure
 from crochet_tasks.engine.geometry import Cells, Sides, shape_name
@@ -58,7 +57,7 @@ def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | N
     problem = Problems()
     with process.database.snapshot() as connection:
         # Searching again leaves the connection idle for longer than a forgotten transaction may be.
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        sessions.may_idle(connection)
         context = read_context(connection, corpus, problem)
         if context is None:
             say("the texts and phrases are damaged: what stands on them was not checked")
@@ -75,19 +74,6 @@ def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | N
     return problem.lines()
 
 
-UNFINISHED = ("open", "failed", "cancelled")
-"""states of work whose outcome the store lacks; a dropped search is cancelled"""
-
-
-class _Open(NamedTuple):
-    """A grow item that is still to be done, has failed or was dropped."""
-
-    since: int
-    version: int
-    size: int
-    sides: Sides
-
-
 class _Store:
     """The checks of what stands on the phrases: batches, remediations, work, counters."""
 
@@ -99,36 +85,17 @@ class _Store:
         self.context = context
         self.problem = problem
         self.say = say
-        self.stored = self._stored()
+        self.stored = verification.stored_shapes(connection, corpus.id)
         self.fingerprints = Fingerprints()
-        self.open = self._open_grows()
+        self.open = verification.open_grows(connection, corpus.id)
         self.last_continued = self._last_continued()
-
-    def _stored(self) -> dict[Sides, tuple[int, int]]:
-        """Per shape: how many orthos and batches there are."""
-        query = select(t.batches.c.sides, func.sum(t.batches.c.count), func.count())
-        rows = self.connection.execute(query.where(t.batches.c.corpus == self.corpus.id).group_by(t.batches.c.sides))
-        return {tuple(sides): (int(orthos), number) for sides, orthos, number in rows}
-
-    def _open_grows(self) -> dict[int, _Open]:
-        work = t.work.c
-        query = select(work.subject, work.since, work.version, work.size, work.sides)
-        left = work.corpus == self.corpus.id, work.kind == "grow", work.state.in_(UNFINISHED)
-        return {
-            subject: _Open(since, version, size, tuple(sides))
-            for subject, since, version, size, sides in self.connection.execute(query.where(*left))
-        }
 
     def _last_continued(self) -> Ints:
         """Per phrase: the last version that continued it and whose remediations are done; 0 where there is none."""
-        work, context = t.work.c, self.context
-        pending = select(work.subject).where(
-            work.corpus == self.corpus.id, work.kind == "remediations", work.state.in_(UNFINISHED)
-        )
+        context = self.context
+        pending = verification.pending_remediations(self.connection, self.corpus.id)
         counts = np.ones(context.version + 2, np.bool_)
-        counts[[version for version in self.connection.execute(pending).scalars() if version <= context.version]] = (
-            False
-        )
+        counts[[version for version in pending if version <= context.version]] = False
         counts[context.version + 1 :] = False
         last = np.zeros(context.index.nodes, np.int32)
         children = np.flatnonzero(counts[context.born[1:]]) + 1
@@ -138,7 +105,7 @@ class _Store:
     # ── without looking into batches ────────────────────────────────────────────────────────
 
     def counters(self) -> None:
-        counted = corpora.counted(self.connection, self.corpus.id)
+        counted = tally.counted(self.connection, self.corpus.id)
         for sides in sorted({*counted, *self.stored}):
             said = tuple(counted.get(sides, (0, 0)))
             there = self.stored.get(sides, (0, 0))
@@ -149,9 +116,7 @@ class _Store:
                 )
 
     def work(self) -> None:
-        known = set(
-            self.connection.execute(select(t.batches.c.id).where(t.batches.c.corpus == self.corpus.id)).scalars()
-        )
+        known = verification.batch_ids(self.connection, self.corpus.id)
         for subject, item in self.open.items():
             if subject not in known:
                 self.problem(f"work is open for batch {subject}, which does not exist")
@@ -276,7 +241,7 @@ class _Store:
             return False
         return True
 
-    def _window(self, name: str, item: _Open, phrases: Ints) -> None:
+    def _window(self, name: str, item: OpenGrow, phrases: Ints) -> None:
         """A batch is searched again only from the version on that made it due: none before may have done so."""
         limits = self.context.index.limits
         skipped = slice(limits[min(item.since, self.context.version)], limits[min(item.version, len(limits)) - 1])
@@ -290,7 +255,7 @@ class _Store:
 
     def texts_and_waits(self) -> None:
         """Version by version: did it bring what its text says, and do the batches searched up to it wait on enough?"""
-        searched = self._searched()
+        searched = verification.searched(self.connection, self.corpus.id)
         for version, before, index in self.context.versions():
             self.context.compare_text(self.connection, self.problem, version, before, index)
             ids = searched.get(version, [])
@@ -299,14 +264,6 @@ class _Store:
                     self._waits(batch, index)
             if ids:
                 self.say(f"searched the {len(ids)} batches again that were searched up to version {version}")
-
-    def _searched(self) -> dict[int, list[int]]:
-        """Per version: the batches that were searched up to it."""
-        query = select(t.remediations.c.searched, func.array_agg(t.batches.c.id)).join_from(t.remediations, t.batches)
-        rows = self.connection.execute(
-            query.where(t.batches.c.corpus == self.corpus.id).group_by(t.remediations.c.searched)
-        )
-        return {searched: sorted(ids) for searched, ids in rows}
 
     def _waits(self, batch: Batch, index: PhraseIndex) -> None:
         name = f"batch {batch.id} ({shape_name(batch.sides)})"
@@ -326,7 +283,7 @@ class _Store:
             )
 
     def closure(self) -> None:
-        left = self._left()
+        left = verification.unfinished(self.connection, self.corpus.id) + self.context.waiting_texts
         if left:
             self.say(f"the closure cannot be compared yet: {left} pieces of work are open, failed or dropped")
             return
@@ -351,12 +308,3 @@ class _Store:
         index = self.context.index
         for sides, cells in closure(index, self.context.version, self.corpus.limits):
             yield sides, geometry.ids(sides, cells, index.hashes), cells
-
-    def _left(self) -> int:
-        """How much work there is whose outcome the store lacks. A failed text has failed work for good."""
-        work = t.work.c
-        query = select(func.count()).where(
-            work.corpus == self.corpus.id,
-            (work.state == "open") | (work.state.in_(UNFINISHED) & work.kind.in_(["remediations", "seed", "grow"])),
-        )
-        return self.connection.execute(query).scalar_one() + self.context.waiting_texts

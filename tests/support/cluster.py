@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from crochet_tasks.db import corpora, outbox
+from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.geometry import Limits
@@ -163,7 +163,7 @@ def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: fl
 def closed(process: Process, corpus: Corpus) -> bool:
     try:
         with process.database.transaction() as connection:
-            states = outbox.states(connection, corpus.id)
+            states = tally.states(connection, corpus.id)
             waiting = steps.sql(process, "SELECT FROM texts WHERE state IN ('accepted', 'ingested')")
     except Unavailable:
         return False

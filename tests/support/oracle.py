@@ -100,19 +100,29 @@ def phrases(texts: Sequence[str], max_side: int) -> dict[Phrase, int]:
     return born
 
 
-def closure(texts: Sequence[str], max_axes: int = 3, max_side: int = 8, max_cells: int = 64) -> dict[Ortho, int]:
-    """Every ortho within the limits, with the version since which all its lines are phrases."""
+class TooLarge(Exception):
+    """Brute force would try more words than it may."""
+
+
+def closure(
+    texts: Sequence[str], max_axes: int = 3, max_side: int = 8, max_cells: int = 64, *, most: int | None = None
+) -> dict[Ortho, int]:
+    """Every ortho within the limits, with the version since which all its lines are phrases.
+
+    Raises TooLarge after trying `most` words: how much work it is shows only in doing it.
+    """
     born = phrases(texts, max_side)
     follow: dict[Phrase, set[str]] = {}  # the words that lengthen a phrase; after the empty phrase: the vocabulary
     for phrase in born:
         follow.setdefault(phrase[:-1], set()).add(phrase[-1])
 
     orthos: dict[Ortho, int] = {}
+    tries = _counted(most)
     shapes: set[Sides] = set()  # those that have an ortho
     for sides in _shapes(max_axes, max_side, max_cells):
         # Part of an ortho is an ortho, so a shape can only have one if all its parts have.
         if shapes.issuperset(_parts(sides)):
-            for words in _boxes(sides, follow):
+            for words in _boxes(sides, follow, tries):
                 if _is_canonical(sides, words):
                     shapes.add(sides)
                     orthos[sides, words] = max(born[line] for line in _lines(sides, words))
@@ -141,7 +151,12 @@ def _parts(sides: Sides) -> Iterator[Sides]:
             yield part
 
 
-def _boxes(sides: Sides, follow: dict[Phrase, set[str]]) -> Iterator[tuple[str, ...]]:
+def _counted(most: int | None) -> Iterator[int]:
+    yield from itertools.count() if most is None else range(most)
+    raise TooLarge(f"more than {most} words tried")
+
+
+def _boxes(sides: Sides, follow: dict[Phrase, set[str]], tries: Iterator[int]) -> Iterator[tuple[str, ...]]:
     """Every box of these sides, the axes in this order, whose lines read and whose shells differ; row-major."""
     cells = list(itertools.product(*map(range, sides)))
     at = {cell: place for place, cell in enumerate(cells)}
@@ -157,6 +172,7 @@ def _boxes(sides: Sides, follow: dict[Phrase, set[str]]) -> Iterator[tuple[str, 
         prefixes = [tuple(words[i] for i in line) for line in lines[place]] or [()]
         choices = set.intersection(*(follow.get(phrase, set()) for phrase in prefixes))
         for word in choices.difference(words[i] for i in shells[place]):
+            next(tries)
             yield from fill([*words, word])
 
     return fill([])

@@ -23,6 +23,7 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.intake import admission
 from tests.support import oracle
 from tests.support.oracle import Ortho
+from tests.support.strategies import brute_force
 
 _names = itertools.count()
 
@@ -75,7 +76,7 @@ def ingest_all(corpus: Corpus, texts: Sequence[str], *, at_once: bool = False) -
 
 def expected(texts: Sequence[str], limits: Iterable[int] = Limits()) -> Counter[Ortho]:
     """What must be stored: the oracle's orthos, each once."""
-    return Counter(oracle.closure(texts, *limits).keys())
+    return Counter(brute_force(texts, limits).keys())
 
 
 def stored(process: Process, corpus: Corpus) -> Counter[Ortho]:

@@ -32,8 +32,6 @@ FAULTS = {"relay": ("quick",), "ingest": ("poison", POISON)}
 SILENT = {
     "crochet_db_errors_total",
     "crochet_dead_letters_buried_total",
-    "crochet_filter_checked_total",
-    "crochet_filter_ids_total",
     "crochet_publish_failures_total",
     "crochet_task_retries_total",
     "crochet_work_failures_total",

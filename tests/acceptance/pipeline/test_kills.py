@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from crochet_tasks.db import outbox
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
@@ -60,7 +60,7 @@ class Killer:
         children = self._deployment.children(name)
         alone = bool(children) and self._chance.random() < 0.3
         with process.database.transaction() as connection:
-            states = outbox.states(connection, corpus.id)
+            states = tally.states(connection, corpus.id)
         if alone:
             with suppress(ProcessLookupError):
                 kill(self._chance.choice(children), signal.SIGKILL)

@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crochet_tasks.broker import queues
-from crochet_tasks.db import corpora
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits, shape_name
@@ -124,7 +124,7 @@ def health(deployment: Cluster, *arguments: str) -> subprocess.CompletedProcess[
 
 def stored(process: Process, corpus: int) -> Counter[str]:
     with process.database.transaction() as connection:
-        return Counter({shape_name(s): change.orthos for s, change in corpora.counted(connection, corpus).items()})
+        return Counter({shape_name(s): change.orthos for s, change in tally.counted(connection, corpus).items()})
 
 
 class Running(NamedTuple):

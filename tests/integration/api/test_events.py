@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora, listing
+from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.query import events as following
@@ -27,7 +27,7 @@ Event = tuple[str, dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crochet_tasks.query.events.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("crochet_tasks.query.events.POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -141,14 +141,14 @@ def test_everybody_is_told_only_of_their_own(api: Api, corpus: Corpus) -> None:
 def test_one_look_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many listen; and nobody looks while nobody listens."""
     looks = itertools.count()
-    seen = listing.seen
+    progress = tally.progress
 
-    def counted(connection: Connection, tenants: list[int]) -> list[listing.Seen]:
+    def counted(connection: Connection, tenants: list[int], most: int) -> list[tally.Progress]:
         next(looks)
-        return seen(connection, tenants)
+        return progress(connection, tenants, most)
 
-    monkeypatch.setattr(listing, "seen", counted)
-    monkeypatch.setattr(following, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(tally, "progress", counted)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.2)
     streams = [follow(api), follow(api)]
     for stream in streams:
         next(events(stream))

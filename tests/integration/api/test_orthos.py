@@ -9,19 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from api.streaming import BrokenOff
 from crochet_tasks.access import keys
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.schemas.answers import BestOrthos, OrthoPage
-from crochet_tasks.settings import Settings
 from tests.support import oracle, steps
 from tests.support.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
-from tests.support.services import Redis
 
 pytestmark = pytest.mark.integration
 
@@ -159,7 +155,7 @@ def test_one_ortho(api: Api, corpus: Corpus) -> None:  # noqa: F811
 
 
 def test_checks(api: Api, corpus: Corpus) -> None:  # noqa: F811
-    """By id or as boxes, mirrored or not; why something is none; without Redis exact answers say that they are."""
+    """By id or as boxes, mirrored or not; why something is none; answers that are exact say so."""
     best = get(api, "/orthos/best", limit=1)["orthos"][0]
     ids = api.read.post(f"{URL}/orthos/check", json={"ids": [best["id"], "0" * 32, "x"]}).get_json()
     assert [(each["stored"], each["reason"]) for each in ids["results"]] == [
@@ -170,7 +166,7 @@ def test_checks(api: Api, corpus: Corpus) -> None:  # noqa: F811
     grids = [[["a", "b"], ["d", "e"]], [["a", "d"], ["b", "e"]], [["a", "b"], ["b", "a"]], [["a"], ["b", "c"]]]
     answer = api.read.post(f"{URL}/orthos/check", json={"grids": grids, "exact": False}).get_json()
     assert [each["stored"] for each in answer["results"]] == [True, True, False, False]
-    assert (answer["exact"], answer["degraded"], answer["version"]) == (True, True, 3)
+    assert (answer["exact"], answer["degraded"], answer["version"]) == (True, False, 3)
 
 
 @pytest.mark.parametrize(
@@ -285,30 +281,6 @@ def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa
     waiting = get(api, "/remediations", phrase="c f")
     assert sum(shape["orthos"] for shape in waiting["shapes"]) > 0
     assert waiting["batches"][0]["searched"] <= 3
-
-
-def test_a_filter_that_was_lost_is_filled_again(
-    process: Process, redis_server: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where too much is lacking to be added at once the answer is exact, and the next ones are probable."""
-    for bound in ("finding.LEFT_OUT", "finding.FILLED_AT_ONCE", "warming.EVERY_SECONDS"):
-        monkeypatch.setattr(f"crochet_tasks.{bound}", 0)
-    steps.ingest_all(steps.new_corpus(process, name="genesis"), steps.TEXTS)
-    settings = Settings(redis_url=SecretStr(redis_url))
-    asked = made(Process(settings, process.database), Settings(**SETTINGS))
-    ids = [ortho["id"] for ortho in get(asked, "/orthos")["orthos"]]
-
-    def check() -> tuple[bool, bool]:
-        thread = asked.app.extensions["crochet.warming"]._thread
-        if thread is not None:
-            thread.join()
-        answer = asked.read.post(f"{URL}/orthos/check", json={"ids": ids, "exact": False}).get_json()
-        return all(each["stored"] for each in answer["results"]), answer["exact"]
-
-    assert check() == (True, False)
-    redis_server.flush()
-    assert check() == (True, True)
-    assert check() == (True, False)
 
 
 def test_boxes_of_too_many_cells_are_refused(api: Api, corpus: Corpus) -> None:  # noqa: F811

@@ -31,8 +31,8 @@ from crochet_tasks.errors import (
     WorkNotFailed,
 )
 from crochet_tasks.operate import actions
-from crochet_tasks.reporting import reports
-from crochet_tasks.reporting.reports import Format
+from crochet_tasks.reporting import export, reports
+from crochet_tasks.reporting.export import Format
 from crochet_tasks.schemas.answers import Gone, Progress
 from crochet_tasks.schemas.reports import IngestReport, Status, WorkChanged, WorkList
 from crochet_tasks.settings import Settings
@@ -64,7 +64,7 @@ class Served(NamedTuple):
 def served(create: Callable[[str], str], migrated: str) -> Iterator[Served]:
     settings = Settings(**SETTINGS, signed_admin=True, api_events_seconds=0.05)
     with open_process(Settings(), create(migrated)) as process, pytest.MonkeyPatch.context() as quick:
-        quick.setattr("crochet_tasks.query.events.LOOK_SECONDS", 0.05)
+        quick.setattr("crochet_tasks.query.events.POLL_SECONDS", 0.05)
         quick.setattr("api.events.RECONNECT_MILLISECONDS", 10)
         api = made(process, settings)
         corpus = steps.new_corpus(process, name="whole")
@@ -324,7 +324,7 @@ def test_ingest_status_and_export(crochet: Crochet, served: Served, worker: None
     other = crochet("ingest", files[0], "--corpus", "told", "--max-axes", "2")
     assert (other.code, "[limits_fixed]" in other.err) == (2, True)
     for form in Format:
-        local = b"".join(reports.export(served.process, "told", form))
+        local = b"".join(export.export(served.process, "told", form))
         assert crochet("export", "--corpus", "told", "--format", form).out == local
     status = Status.model_validate_json(crochet("status", "--json").out)
     (told,) = (corpus for corpus in status.corpora if corpus.corpus == "told")

@@ -1,17 +1,14 @@
-"""What people ask again and again about a corpus costs what that corpus has, whatever others have."""
+"""What is polled reads a bounded number of rows: nothing of other corpora, of what is held back, or of what is done."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from sqlalchemy import event
 
-from crochet_tasks.db import corpora, listing, operators, removal
+from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, tally
+from crochet_tasks.db.process import Process
 from tests.support import steps
 from tests.support.api import Api, api  # noqa: F401 - a fixture
+from tests.support.statements import Statements
 
 pytestmark = pytest.mark.integration
 
@@ -26,45 +23,7 @@ SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, '{2,2}', state, 1,
 """
 
 
-def read_of_work(plan: dict[str, Any]) -> int:
-    """How many rows of the table were looked at."""
-    of_this = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if plan.get("Relation Name") == "work" else 0
-    return int(of_this * plan["Actual Loops"]) + sum(map(read_of_work, plan.get("Plans", [])))
-
-
-class Statements:
-    """What is asked of the table of work meanwhile."""
-
-    def __init__(self, api: Api) -> None:  # noqa: F811
-        self._engine = api.process.database.engine
-        self._seen: list[tuple[str, Any]] = []
-
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-            if "work" in statement:
-                self._seen.append((statement, parameters))
-
-        event.listen(self._engine, "before_cursor_execute", note)
-        try:
-            yield
-        finally:
-            event.remove(self._engine, "before_cursor_execute", note)
-
-    def rows(self) -> dict[str, int]:
-        """Per statement, how many rows of work it looks at."""
-        read = {}
-        for statement, parameters in self._seen:
-            with contextlib.closing(self._engine.raw_connection()) as connection:
-                cursor = connection.cursor()
-                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-                found: Any = cursor.fetchone()
-                connection.rollback()
-            read[statement] = read_of_work(found[0][0]["Plan"])
-        return read
-
-
-def test_looks_at_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F811
+def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F811
     """Its state, its work, how far it is, a step of its deletion: no row of the work of another corpus is read."""
     api.write.post("/v1/corpora", json={"name": "mine"})
     api.stranger.post("/v1/corpora", json={"name": "theirs"})
@@ -74,17 +33,112 @@ def test_looks_at_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F8
     steps.sql(api.process, "ALTER TABLE work DISABLE TRIGGER USER")
     steps.sql(api.process, WRITE, corpus=theirs, number=OTHERS)
     steps.sql(api.process, "ANALYZE work")
-    statements = Statements(api)
+    statements = Statements(api.process)
     with statements.noted():
         for path in ("/status", "/work", "/work?state=open", "/work?state=done", "/work?kind=seed", "/work?state=dead"):
             assert api.read.get(f"/v1/corpora/mine{path}").status_code == 200
         with api.process.database.transaction() as connection:
-            listing.seen(connection, [mine.tenant])
-            listing.open_work(connection, mine.id, 100)
-            operators.dropped(connection, mine.id)
-            operators.oldest_open(connection, mine.id)
+            tally.progress(connection, [mine.tenant], 1000)
+            tally.unpublished(connection, mine.id, 100)
+            tally.dropped(connection, mine.id)
+            tally.oldest_open(connection, mine.id)
             operators.unfinished(connection, mine.id, [])
             removal.delete_some(connection, mine.id)
     read = statements.rows()
     assert len(read) >= 10
     assert {statement: rows for statement, rows in read.items() if rows} == {}
+
+
+HELD = 50_000
+WRITE_OPEN = """
+INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, not_before)
+SELECT gen_random_uuid(), CASE WHEN priority = 3000000 THEN 'ingest' ELSE 'grow' END, :corpus,
+       100000 * :corpus + number, 0, 1, priority,
+       CASE WHEN priority < 3000000 THEN CAST('{2,2}' AS smallint[]) END, CAST(:not_before AS timestamptz)
+  FROM generate_series(1, :number) AS number, (SELECT CAST(:priority AS integer) AS priority) AS one
+"""
+
+
+def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -> None:
+    """50,000 searches of a corpus whose budget is spent and as many texts that wait for their turn cost no row; when
+    the budget is raised they are taken.
+    """
+    spent, parked, other = (steps.new_corpus(process) for _ in range(3))
+    steps.sql(process, "ALTER TABLE work DISABLE TRIGGER USER")
+    steps.sql(process, "UPDATE corpora SET budget = 1 WHERE id = :id", id=spent.id)
+    steps.sql(process, "INSERT INTO counts VALUES (:id, '{2,2}', 1, 1)", id=spent.id)
+    for corpus, number, priority, until in [
+        (spent, HELD, 9, None),
+        (parked, HELD, 3_000_000, "infinity"),
+        (other, 3, 1, None),
+    ]:
+        values = {"corpus": corpus.id, "number": number, "priority": priority, "not_before": until}
+        steps.sql(process, WRITE_OPEN, **values)
+    steps.sql(process, "ANALYZE work")
+    for _ in range(1 + HELD // publishing.HELD_AT_ONCE):
+        with process.database.transaction() as connection:
+            publishing.hold_searches(connection)
+    steps.sql(process, "ANALYZE work")
+    statements = Statements(process)
+    with statements.noted(), process.database.transaction() as connection:
+        publishing.hold_searches(connection)
+        taken = publishing.take_next(connection, None, 1000)
+        assert {item.corpus for item in taken} == {other.id}
+    assert max(statements.rows().values()) <= 20
+    with process.database.snapshot() as connection:
+        by_kind = {number: tally.by_kind(connection, number) for number in (spent.id, parked.id)}
+    assert by_kind == {spent.id: {"grow": {"held": HELD}}, parked.id: {"ingest": {"parked": HELD}}}
+    steps.sql(process, "UPDATE corpora SET budget = 2 WHERE id = :id", id=spent.id)
+    with process.database.transaction() as connection:
+        publishing.hold_searches(connection)
+        assert {item.corpus for item in publishing.take_next(connection, None, 1000)} == {spent.id}
+        assert tally.by_kind(connection, parked.id) == {"ingest": {"parked": HELD}}
+
+
+def test_progress_that_is_polled_reads_a_bounded_number_of_rows(process: Process) -> None:
+    """However much work is open; where less is, it is counted exactly."""
+    many, few = steps.new_corpus(process), steps.new_corpus(process)
+    steps.sql(process, "ALTER TABLE work DISABLE TRIGGER USER")
+    for corpus, number in ((many, 5000), (few, 7)):
+        steps.sql(process, WRITE_OPEN, corpus=corpus.id, number=number, priority=1, not_before=None)
+    steps.sql(process, "ANALYZE work")
+    statements = Statements(process)
+    with statements.noted(), process.database.snapshot() as connection:
+        found = {each.id: each.open_work for each in tally.progress(connection, [many.tenant], 1000)}
+    assert found[few.id] == 7
+    assert 100 <= found[many.id] <= 1000
+    assert sum(statements.rows().values()) <= 1000
+
+
+def test_a_census_reads_no_text_that_is_done(process: Process) -> None:
+    """It counts those that are versions from the corpora."""
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, steps.TEXTS)
+    steps.accept(corpus, "one that waits")
+    statements = Statements(process, "texts")
+    with statements.noted(), process.database.snapshot() as connection:
+        assert tally.census(connection, 60, 5).texts == {"current": 3, "accepted": 1}
+    (statement,) = statements.rows()
+    assert "<> 'current'" in statement
+    with process.database.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # which is faster for four rows
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}").scalars())
+    assert "texts_unfinished_idx" in plan
+
+
+def test_dead_letters_are_found_and_listed_without_their_bodies(process: Process) -> None:
+    """One by its number, or the first few; only what shows one reads its body."""
+    for number in range(5):
+        with process.database.transaction() as connection:
+            died = connection.exec_driver_sql("SELECT now()").scalar_one()
+            values = {"queue": "search", "reason": "rejected", "body": b"x" * 1000, "died_at": died}
+            dead_letters.add(connection, task=f"task-{number}", message="m", **values)
+    statements = Statements(process, "dead_letters")
+    with statements.noted(), process.database.snapshot() as connection:
+        first, second = dead_letters.first(connection, 2)
+        assert dead_letters.one(connection, second.id) == second
+    read = statements.rows()
+    assert list(read.values()) == [2, 1]
+    assert not any("body" in statement for statement in read)
+    with process.database.snapshot() as connection:
+        assert dead_letters.body(connection, first.id) == b"x" * 1000

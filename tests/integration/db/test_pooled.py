@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from crochet_tasks.db import bulk
+from crochet_tasks.db import bulk, schema
 from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.errors import DatabaseConflict
 from crochet_tasks.settings import Settings
+from tests.support.services import PgBouncer, Postgres
 
 pytestmark = pytest.mark.integration
 
@@ -102,3 +103,12 @@ def test_a_connection_of_its_own_keeps_prepared_statements(distributed_database:
                 connection.execute(text("SELECT :n + 1"), {"n": 1})
         with database.transaction() as connection:
             assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() > 0
+
+
+def test_the_schema_is_made_through_pgbouncer(postgres: Postgres, pgbouncer: PgBouncer) -> None:
+    postgres.start()
+    pgbouncer.start()
+    with connected(pgbouncer.pooled(postgres.new_database()), 20.0) as database:
+        assert schema.migrate(database) == (None, schema.HEAD)
+        assert schema.migrate(database) == (schema.HEAD, schema.HEAD)
+        schema.check(database)

@@ -34,7 +34,7 @@ ready = pytest.mark.usefixtures("ready_state")  # its data folder is there; the 
 OWNER = """
 import os, sys
 from pathlib import Path
-from crochet_tasks.db.embedded import EmbeddedPostgres
+from crochet_tasks.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 url = server.start()
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crochet_tasks.db import census, corpora
+from crochet_tasks.db import corpora, tally
 from crochet_tasks.operate import inspection
 from crochet_tasks.reporting import reports
 from tests.support import steps
@@ -36,7 +36,7 @@ def test_what_a_spent_budget_holds_back_is_held(api: Api) -> None:
         assert len(listed[state]) == number
         assert ("budget" in inspection.shown(api.process, listed[state][0]["id"]).next) == (state == "held")
         with api.process.database.snapshot() as connection:
-            counted = [(group.state, group.number) for group in census.take(connection, 150, 5).work]
+            counted = [(group.state, group.number) for group in tally.census(connection, 150, 5).work]
             (found,) = corpora.every(connection)
             page = reports.corpus_status(connection, found).by_kind
         assert ({standing for standing, _ in counted}, sum(each for _, each in counted)) == ({state}, number)

@@ -12,7 +12,7 @@ from celery.contrib.testing.worker import start_worker
 from crochet_tasks import publish
 from crochet_tasks.app import app
 from crochet_tasks.broker import queues
-from crochet_tasks.db import outbox
+from crochet_tasks.db import tally
 from crochet_tasks.db.process import here, open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -51,7 +51,7 @@ def _until_closed(corpus: int) -> None:
     while True:
         publish.publish_all(corpus)
         with here().database.transaction() as connection:
-            states = outbox.states(connection, corpus)
+            states = tally.states(connection, corpus)
         assert not states.failed
         if not states.open:
             return

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from crochet_tasks import publish
@@ -23,7 +23,7 @@ from crochet_tasks.verify import verify
 from tests.support import steps
 from tests.support.oracle import Ortho
 from tests.support.steps import TEXTS, Broker
-from tests.support.strategies import Limits, corpora, limits
+from tests.support.strategies import Limits, corpora, examples, limits
 
 pytestmark = pytest.mark.integration
 
@@ -135,10 +135,9 @@ def test_every_message_one_to_three_times(
     database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any order, results too, also long after their work is done, and with a text that fails among others."""
-    slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     with open_process(Settings.load(**sizes), database) as process:
 
-        @settings(max_examples=12, deadline=None, suppress_health_check=slow)
+        @examples(12)
         @given(corpora(max_words=40), limits(), st.integers(0, 3), st.integers(0, 1 << 32))
         @example(TEXTS[:2], Limits(3, 8, 64), 1, 0)
         def run(texts: list[str], limit: Limits, place: int, seed: int) -> None:

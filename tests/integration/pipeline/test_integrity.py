@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, NamedTuple, NoReturn
 
 import celery
@@ -25,10 +27,12 @@ from crochet_tasks.errors import (
     DatabaseConflict,
     DatabaseRefused,
     DatabaseUnavailable,
+    ProcessExhausted,
     StoreCorrupt,
     TextWithoutWords,
     WorkerLost,
 )
+from crochet_tasks.retry import Policy
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -431,16 +435,50 @@ def test_trouble_that_stays_is_reported(database: str, monkeypatch: pytest.Monke
         raise DatabaseConflict(reason="a test")
 
     monkeypatch.setattr(PhraseIndex, "additions", unavailable)
-    monkeypatch.setattr(pipeline, "PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(pipeline, "OUTAGE", Policy(first=0.001, attempts=6))
     with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, *steps.TEXTS)
         with pytest.raises(DatabaseConflict):
             pipeline.close(process, corpus)
-        assert pipeline.TRIES <= len(tries) <= pipeline.TRIES + pipeline.WORKERS
+        assert 6 <= len(tries) <= 6 + pipeline.WORKERS
         monkeypatch.undo()
         pipeline.close(process, corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_the_death_of_a_thread_ends_the_run(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's pool loses the piece of a thread that dies outside of it, for want of memory say: nothing waits for it.
+
+    The next run does the piece again.
+    """
+    monkeypatch.setattr(pipeline, "ALIVE_SECONDS", 0.05)
+    with open_process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, *steps.TEXTS)
+        with monkeypatch.context() as patch:
+            patch.setattr(Future, "set_result", _out_of_memory)
+            with pytest.raises(ProcessExhausted, match="nothing is lost"):
+                pipeline.close(process, corpus)
+        pipeline.close(process, corpus)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def _out_of_memory(*_: object) -> NoReturn:
+    raise MemoryError
+
+
+def test_a_thread_that_cannot_be_started_ends_the_run(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_process(Settings(), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, *steps.TEXTS)
+        monkeypatch.setattr(threading.Thread, "start", _no_thread)
+        with pytest.raises(ProcessExhausted):
+            pipeline.close(process, corpus)
+
+
+def _no_thread(*_: object) -> NoReturn:
+    raise RuntimeError("can't start new thread")
 
 
 def test_words_of_any_length(process: Process) -> None:

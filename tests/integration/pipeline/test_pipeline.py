@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crochet_tasks import orthos, search
@@ -22,7 +22,7 @@ from crochet_tasks.verify import verify
 from tests.support import oracle, steps
 from tests.support.oracle import Ortho, Phrase
 from tests.support.steps import TEXTS, Broker
-from tests.support.strategies import Limits, corpora, limits
+from tests.support.strategies import Limits, corpora, examples, limits
 
 pytestmark = pytest.mark.integration
 
@@ -44,11 +44,6 @@ def first_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search looks whether its result is large enough after one ortho already: else none here would be cut."""
     monkeypatch.setattr(growth, "FIRST_ROWS", 1)
     monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
-
-
-def examples(number: int) -> settings:
-    slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    return settings(max_examples=number, deadline=None, suppress_health_check=slow)
 
 
 def small_closure(texts: Sequence[str], limit: Limits) -> Counter[Ortho]:

@@ -21,7 +21,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from crochet_tasks.db import attempts, census, corpora
+from crochet_tasks.db import attempts, corpora, tally
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.corpora import Corpus
@@ -38,10 +38,10 @@ from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal import status as pages
-from tests.integration.db.test_bounded_reads import Statements
 from tests.support import services, steps
 from tests.support.api import Api, made
 from tests.support.paths import ROOT
+from tests.support.statements import Statements
 
 pytestmark = pytest.mark.integration
 
@@ -355,7 +355,7 @@ def test_the_pipeline_leaves_behind_what_statistics_count(process: Process) -> N
     assert pace.tries is not None
     assert pace.tries > done > 3
     with process.database.snapshot() as connection:
-        assert corpora.total(connection, corpus.id) == after.orthos
+        assert tally.total(connection, corpus.id) == after.orthos
 
 
 def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
@@ -372,11 +372,11 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
         past.searched(1000, 100)
         past.opened(1000)
     steps.sql(api.process, "ANALYZE work")
-    statements = Statements(api)
+    statements = Statements(api.process)
     with statements.noted():
         assert api.read.get("/v1/status").get_json()["work"]["grow"]["ready"] == 1000
     assert sum(statements.rows().values()) == 2000
-    bounded = Statements(api)
+    bounded = Statements(api.process)
     with bounded.noted(), api.process.database.snapshot() as connection:
         assert store.take(connection, [mine.id], 10)[mine.id].uncounted
     assert sum(bounded.rows().values()) == 20
@@ -428,7 +428,7 @@ def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
     for budget, state in [(7, "held"), (8, "ready"), (None, "ready")]:
         steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
         with past.process.database.snapshot() as connection:
-            seen = census.take(connection, 150, 5)
+            seen = tally.census(connection, 150, 5)
         groups = [group for group in seen.work if group.corpus == past.corpus.id]
         assert [(group.kind, group.state, group.number) for group in groups] == [("grow", state, 3)]
 

@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from crochet_tasks.db import attempts, batches, bulk, corpora, idempotency, outbox, publishing
+from crochet_tasks.db import attempts, batches, bulk, idempotency, outbox, publishing, tally
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.batches import NewBatch
-from crochet_tasks.db.corpora import Change
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tally import Change
 from crochet_tasks.engine.geometry import Cells, Sides, pack_cells, unpack_cells
 from tests.support import steps
 
@@ -73,12 +73,12 @@ def test_counters_add_up(process: Process) -> None:
     """Counters change by what they are told, up and down, for new shapes and known ones."""
     corpus = steps.new_corpus(process)
     with process.database.transaction() as connection:
-        corpora.count(connection, corpus.id, {(2, 2): Change(5, 2), (2, 3): Change(1, 1)})
-        corpora.count(connection, corpus.id, {(2, 2): Change(0, -1), (3, 3): Change(4, 1)})
-        corpora.count(connection, corpus.id, {})
-        counted = corpora.counted(connection, corpus.id)
+        tally.count(connection, corpus.id, {(2, 2): Change(5, 2), (2, 3): Change(1, 1)})
+        tally.count(connection, corpus.id, {(2, 2): Change(0, -1), (3, 3): Change(4, 1)})
+        tally.count(connection, corpus.id, {})
+        counted = tally.counted(connection, corpus.id)
         assert counted == {(2, 2): (5, 1), (2, 3): (1, 1), (3, 3): (4, 1)}
-        assert corpora.total(connection, corpus.id) == 10
+        assert tally.total(connection, corpus.id) == 10
 
 
 def test_due_for_consulted_phrases(process: Process) -> None:
@@ -224,7 +224,7 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
         publishing.abandoned(connection, corpus)
         attempts.fail(connection, [item.id], {"code": "internal"})
         assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
-        assert outbox.states(connection, corpus) == (0, 1, 0)
+        assert tally.states(connection, corpus) == (0, 1, 0)
     assert take(process, corpus) == []
 
 
@@ -288,7 +288,7 @@ def test_one_of_several_is_to_blame(process: Process, corpus: int) -> None:
     with process.database.transaction() as connection:
         (failed,) = attempts.befell(connection, [items[1].id], {"code": "bug"}, Pauses(5, 1, 1), later=False)
         assert failed.subject == 2
-        assert outbox.states(connection, corpus) == (2, 0, 1)
+        assert tally.states(connection, corpus) == (2, 0, 1)
 
 
 def test_overdue_work_is_published_again(process: Process, corpus: int) -> None:
@@ -321,7 +321,7 @@ def test_failed_stays_visible(process: Process, corpus: int) -> None:
     add(process, item)
     with process.database.transaction() as connection:
         attempts.fail(connection, [item.id], {"code": "internal", "message": "why"})
-        assert outbox.states(connection, corpus) == (0, 0, 1)
+        assert tally.states(connection, corpus) == (0, 0, 1)
     assert steps.sql(process, "SELECT error->>'message', attempts FROM work") == [("why", 1)]
     assert take(process, corpus) == []
     with process.database.transaction() as connection:

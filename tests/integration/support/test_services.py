@@ -32,7 +32,7 @@ QUORUM = Queue("kept", durable=True, queue_arguments={"x-queue-type": "quorum"})
 OWNER = """
 import sys
 from pathlib import Path
-from tests import services
+from tests.support import services
 server = getattr(services, sys.argv[1])(Path(sys.argv[2]))
 server.start()
 print(*(process.pid for process in server.processes()), flush=True)

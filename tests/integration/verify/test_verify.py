@@ -244,7 +244,7 @@ def test_deep_damage_is_found(process: Process, damage: str) -> None:
 
 def test_many_passes(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at a few ids at a time, a healthy store is healthy and what is stored twice is found."""
-    monkeypatch.setattr(verify, "IDS_AT_ONCE", 3)
+    monkeypatch.setattr("crochet_tasks.verify.store.IDS_AT_ONCE", 3)
     assert problems(process, closure=True) == []
     steps.sql(process, DAMAGE["batch twice"][0])
     assert any("stored more than once" in problem for problem in problems(process))
@@ -252,7 +252,7 @@ def test_many_passes(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_long_lists_are_cut(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of very many problems the first are told and the others counted."""
-    monkeypatch.setattr(verify, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr("crochet_tasks.verify.store.MOST_PROBLEMS", 2)
     steps.sql(process, "DELETE FROM remediations")
     found = problems(process)
     assert len(found) == 3

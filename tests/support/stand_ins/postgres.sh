@@ -6,9 +6,11 @@ as_postgres() { setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"
 if [ ! -s "$data/PG_VERSION" ]; then
   mkdir -p "$data"
   chown -R postgres:postgres /var/lib/postgresql
-  printf '%s' "$POSTGRES_PASSWORD" |
-    as_postgres initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --pwfile=/dev/stdin \
-      --auth=scram-sha-256 ${POSTGRES_INITDB_ARGS:-}
+  printf '%s' "$POSTGRES_PASSWORD" >/var/lib/postgresql/password
+  chown postgres /var/lib/postgresql/password
+  as_postgres initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --auth=scram-sha-256 \
+    --pwfile=/var/lib/postgresql/password ${POSTGRES_INITDB_ARGS:-}
+  rm /var/lib/postgresql/password
   printf 'host all all all scram-sha-256\n' >>"$data/pg_hba.conf"
   if [ "${POSTGRES_DB:-postgres}" != postgres ]; then
     printf 'CREATE DATABASE %s\n' "$POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crochet_tasks.engine.geometry import (
@@ -176,7 +176,6 @@ def test_slabs() -> None:
 # ── canonical form and ids ───────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
 @given(boxes())
 def test_canonical(box: tuple[Sides, tuple[str, ...]]) -> None:
     """The canonical form is the one order of the axes that the oracle takes for canonical."""
@@ -185,7 +184,6 @@ def test_canonical(box: tuple[Sides, tuple[str, ...]]) -> None:
     assert [turn for turn in turns if oracle._is_canonical(*turn)] == [canonical(sides, words)]
 
 
-@settings(deadline=None)
 @given(boxes(), st.data())
 def test_id_of_a_turned_box(box: tuple[Sides, tuple[str, ...]], data: st.DataObject) -> None:
     """A box whose axes are permuted has the same id, and two different orthos have two."""
@@ -198,7 +196,6 @@ def test_id_of_a_turned_box(box: tuple[Sides, tuple[str, ...]], data: st.DataObj
     assert id_of(index, *canonical(sides, words)) != id_of(index, *canonical(sides, changed))
 
 
-@settings(deadline=None)
 @given(boxes(), st.data())
 def test_id_whatever_the_numbers_of_words(box: tuple[Sides, tuple[str, ...]], data: st.DataObject) -> None:
     """The id does not depend on the order in which a corpus met the words, nor on what other words it has."""

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 import crochet_tasks.engine.window as windows
@@ -24,18 +24,10 @@ from tests.support import oracle
 from tests.support.closures import Batch, Closure, closed, indexed, indexes
 from tests.support.oracle import Ortho
 from tests.support.paths import GENESIS
-from tests.support.strategies import corpora, limits
+from tests.support.strategies import brute_force, corpora, examples, limits
 
 SHAPES = [(2, 2), (2, 3), (3, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (3, 3, 3), (2, 2, 2, 2), (2, 2, 2, 3)]
 MOSTLY_NEW = pytest.mark.parametrize("mostly_new", [0, 2], ids=["from everything", "from new pairs"])
-
-
-def some(examples: int) -> settings:
-    return settings(
-        deadline=None,
-        max_examples=examples,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-    )
 
 
 # ── corpora ──────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +136,7 @@ def assert_closed(
 
     `index`: the one index to search throughout, instead of that of each version.
     """
-    expected = oracle.closure(texts, *within)
+    expected = brute_force(texts, within)
     closure, every = Closure(within, bounds), indexes(texts, within.max_side)
     for version in versions or range(1, len(texts) + 1):
         view = index or every[version]
@@ -160,7 +152,7 @@ def assert_closed(
 # ── the closure ──────────────────────────────────────────────────────────────────────────────────
 
 
-@some(100)
+@examples(100)
 @given(small(), within())
 @example(planted((2, 2, 2), 3), Limits(3, 2, 8))
 @example(planted((3, 3), 3), Limits(2, 3, 9))
@@ -184,7 +176,7 @@ def test_planted(sides: Sides, texts: int) -> None:
     assert Counter(shape for shape, _ in closure.orthos(indexed(corpus, max(sides))))[sides] == 1
 
 
-@some(40)
+@examples(40)
 @given(small(), within(), st.data())
 def test_any_order_of_texts(texts: list[str], within: Limits, data: st.DataObject) -> None:
     """The same texts in another order make the same orthos, with the same ids."""
@@ -197,7 +189,7 @@ def test_any_order_of_texts(texts: list[str], within: Limits, data: st.DataObjec
     assert found[0] == found[1]
 
 
-@some(40)
+@examples(40)
 @given(small(), within(), st.data())
 def test_any_cut_of_a_text(texts: list[str], within: Limits, data: st.DataObject) -> None:
     """A text cut between sentences into several makes the orthos of the whole."""
@@ -210,7 +202,7 @@ def test_any_cut_of_a_text(texts: list[str], within: Limits, data: st.DataObject
     )
 
 
-@some(60)
+@examples(60)
 @given(small(), within(), st.data())
 def test_several_versions_at_once(texts: list[str], within: Limits, data: st.DataObject) -> None:
     """Versions may be played one at a time, all at once or in any groups."""
@@ -218,7 +210,7 @@ def test_several_versions_at_once(texts: list[str], within: Limits, data: st.Dat
     assert_closed(texts, within, versions=[*sorted(played - {len(texts)}), len(texts)])
 
 
-@some(40)
+@examples(40)
 @given(small(), within(), st.sampled_from([1, 2, 7]), st.sampled_from([1, 200, 10**6]), st.sampled_from([1, 50, 10**6]))
 def test_any_bounds(texts: list[str], within: Limits, size: int, result_bytes: int, candidates: int) -> None:
     """However small batches and results are kept, nothing is lost and nothing comes twice."""
@@ -237,7 +229,7 @@ def test_leftovers(bounds: Bounds, mostly_new: float) -> None:
     assert len(closure.replayed[3]) > 10
 
 
-@some(40)
+@examples(40)
 @given(small(), within(), st.sampled_from([1, 3]), st.sampled_from([0, 2]))
 @example(planted((2, 2, 3), 3), Limits(3, 3, 12), 1, 2)
 @example(planted((2, 2, 2, 2), 3), Limits(4, 2, 16), 1, 2)
@@ -258,7 +250,7 @@ def test_blurred_filters(sketch_bits: int) -> None:
 # ── versions ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@some(60)
+@examples(60)
 @given(small(), within(), st.lists(st.sampled_from("abcez"), max_size=30))
 def test_older_version_of_a_newer_index(texts: list[str], within: Limits, unfinished: list[str]) -> None:
     """On an index that holds later versions, and part of a text that is none yet, every version is as it was."""
@@ -268,7 +260,7 @@ def test_older_version_of_a_newer_index(texts: list[str], within: Limits, unfini
 
 
 @MOSTLY_NEW
-@some(60)
+@examples(60)
 @given(small(), within(), st.sampled_from([1, 7, 1_000_000]), st.data())
 @example(planted((2, 2, 2, 2), 4), Limits(4, 2, 16), 7, None)
 @example(babble(6, 16, 4), Limits(3, 2, 12), 7, None)
@@ -276,7 +268,7 @@ def test_seed_keeps_its_promise(
     mostly_new: float, texts: list[str], within: Limits, part: int, data: st.DataObject | None
 ) -> None:
     """A seed since one version up to another finds the boxes of sides 2 born in between, in any parts, either way."""
-    expected = oracle.closure(texts, *within)
+    expected = brute_force(texts, within)
     index = indexed(texts, within.max_side)
     windows = list(itertools.combinations(range(len(texts) + 1), 2))
     since, upto = data.draw(st.sampled_from(windows)) if data else (max(0, len(texts) - 3), len(texts))
@@ -292,14 +284,14 @@ def test_seed_keeps_its_promise(
     event("several parts" if len(parts) > 1 else "one part")
 
 
-@some(100)
+@examples(100)
 @given(small(), within(), st.data())
 @example(planted((2, 2, 3), 4), Limits(3, 3, 12), None)
 @example(planted((3, 3), 4), Limits(2, 3, 9), None)
 @example(babble(6, 16, 4), Limits(3, 4, 12), None)
 def test_grow_keeps_its_promise(texts: list[str], within: Limits, data: st.DataObject | None) -> None:
     """A search of a batch since one version up to another finds the children born in between; run twice, the same."""
-    expected = oracle.closure(texts, *within)
+    expected = brute_force(texts, within)
     every = indexes(texts, within.max_side)
     windows = list(itertools.combinations(range(len(texts) + 1), 2))
     since, upto = data.draw(st.sampled_from(windows)) if data else (max(1, len(texts) - 3), len(texts))
@@ -318,7 +310,7 @@ def test_grow_keeps_its_promise(texts: list[str], within: Limits, data: st.DataO
                 np.testing.assert_array_equal(cells, twin)
 
 
-@some(40)
+@examples(40)
 @given(small(), within(), st.sampled_from([1, 100, 10**6]))
 def test_shared_harvest(texts: list[str], within: Limits, result_bytes: int) -> None:
     """Batches that share a harvest find what each does alone, as far as there is room; small volumes come out first."""
@@ -350,7 +342,7 @@ def test_more_than_65536_words() -> None:
 # ── remediations ─────────────────────────────────────────────────────────────────────────────────
 
 
-@some(100)
+@examples(100)
 @given(small(), within(), st.sampled_from([1, 3, 32_768]))
 @example(planted((2, 2, 3), 4), Limits(3, 3, 12), 1)
 @example(planted((3, 3), 4), Limits(2, 3, 9), 1)
@@ -359,7 +351,7 @@ def test_more_than_65536_words() -> None:
 def test_remediations_are_complete(texts: list[str], within: Limits, size: int) -> None:
     """If a batch has a child that is born later, a phrase it consulted got a continuation since; so for every batch."""
     later: dict[Ortho, list[int]] = {}  # per ortho, when its children are born
-    for child, born in oracle.closure(texts, *within).items():
+    for child, born in brute_force(texts, within).items():
         if (older := parent(child)) is not None:
             later.setdefault(older, []).append(born)
     index = indexed(texts, within.max_side)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
@@ -17,9 +17,9 @@ from crochet_tasks.engine.text import sentences
 from tests.support import oracle
 from tests.support.closures import indexed, indexes
 from tests.support.oracle import Phrase
-from tests.support.strategies import corpora
+from tests.support.strategies import corpora, examples
 
-some = settings(deadline=None, max_examples=50)
+some = examples(50)
 
 
 def read(index: PhraseIndex) -> dict[Phrase, int]:

@@ -3,22 +3,22 @@
 from importlib.metadata import metadata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import integers
 
 from crochet_tasks.engine.text import UNICODE, portions, sentences
 from tests.support import oracle
-from tests.support.strategies import corpora, unicode_texts
+from tests.support.strategies import corpora, examples, unicode_texts
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(unicode_texts())
 def test_any_text(text: str) -> None:
     """Whatever the text, the words are those of the oracle."""
     assert sentences(text) == oracle.sentences(text)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(corpora())
 def test_corpora(texts: list[str]) -> None:
     """In text made of words, gaps and sentence ends of every kind the words are those of the oracle."""
@@ -26,7 +26,7 @@ def test_corpora(texts: list[str]) -> None:
         assert sentences(text) == oracle.sentences(text)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(unicode_texts(), integers(0, 9))
 def test_portions(text: str, size: int) -> None:
     """Read in portions, a text has the same sentences."""

@@ -1,7 +1,7 @@
 """Texts as numbers, in which phrases are looked up."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import integers
 
 from crochet_tasks.engine.phrases import index_of
@@ -11,7 +11,6 @@ from tests.support import oracle
 from tests.support.strategies import unicode_texts
 
 
-@settings(deadline=None, max_examples=100)
 @given(unicode_texts(), integers(0, 9))
 def test_a_text_is_read_in_pieces(text: str, size: int) -> None:
     """However small they are, its sentences are those of the oracle, and each phrase stands first where it does."""

@@ -5,14 +5,12 @@ from collections import Counter
 
 import pytest
 import regex
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.oracle import Ortho, closure, phrases, sentences
 from tests.support.paths import GENESIS
 from tests.support.strategies import Limits, corpora, limits, unicode_texts
-
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 SEAS: Ortho = ((2, 2), ("the", "seas", "land", "and"))  # "land" < "seas", so the axis of "land" comes first
 
@@ -181,7 +179,6 @@ def test_limits() -> None:
     assert closure(both, max_cells=3) == closure(both, max_axes=1) == closure(both, max_side=1) == {}
 
 
-@unhurried
 @given(corpora(max_words=40), limits())
 def test_limits_only_cut(texts: list[str], within: Limits) -> None:
     """What is found within limits is what is found without, cut."""
@@ -194,7 +191,6 @@ def test_limits_only_cut(texts: list[str], within: Limits) -> None:
     assert closure(texts, *within) == kept
 
 
-@unhurried
 @given(corpora(max_words=40))
 def test_born_is_first_found(texts: list[str]) -> None:
     """The orthos born up to a version are the closure of the texts up to it."""
@@ -203,7 +199,6 @@ def test_born_is_first_found(texts: list[str]) -> None:
         assert set(closure(texts[:version])) == {ortho for ortho, since in born.items() if since <= version}
 
 
-@unhurried
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), max_size=8))
 def test_every_box(corpus: list[list[str]]) -> None:
     """Trying every word in every cell, the definition finds the same."""

@@ -6,8 +6,9 @@ import io
 
 from rich.console import Console, RenderableType
 
-from crochet_tasks.db.outbox import States
+from crochet_tasks.db.tally import States
 from crochet_tasks.embedded.pipeline import Progress
+from crochet_tasks.engine import geometry
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.drawing import Meter
 
@@ -56,7 +57,7 @@ def test_tiles_go_below_each_other_and_words_are_folded_where_there_is_no_room()
 
 def test_tiles_number_the_cells_row_major() -> None:
     """Two outer axes: the last of them counts fastest."""
-    tiles = list(drawing.tiles((2, 2, 2, 3)))
+    tiles = list(geometry.tiles((2, 2, 2, 3)))
     assert [label for label, _ in tiles] == ["layer 1.1", "layer 1.2", "layer 2.1", "layer 2.2"]
     assert [cell for _, rows in tiles for row in rows for cell in row] == list(range(24))
 

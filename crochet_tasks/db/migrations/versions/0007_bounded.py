@@ -1,0 +1,15 @@
+"""Indexes for what is polled: nothing that waits for a budget or for its turn, and no finished text, is read."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    # Plain SQL, as one reads it in psql; straight to the driver, which takes many statements at once.
+    driver = op.get_bind().connection.driver_connection
+    assert driver is not None
+    driver.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))

@@ -1,0 +1,370 @@
+"""The one module that counts: orthos per shape, work by state, texts by state, and the whole store for metrics.
+
+Each count reads by an index what it counts and nothing else; where there may be millions the caller gives `most`, after
+which it stops counting. How fast it goes is in statistics.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, select, text
+
+from crochet_tasks.db import bulk
+from crochet_tasks.db.corpora import Lock, hold
+from crochet_tasks.db.tables import TAKEN_UP, corpora, counts, texts, work
+from crochet_tasks.engine.geometry import Sides
+
+OF_A_TEXT = ("ingest", "context")
+"""kinds of work whose failure is that of their text"""
+SEARCHING = ("remediations", "seed", "grow")
+"""kinds of work without which orthos are missing"""
+
+# ── where open work is ──────────────────────────────────────────────────────────────────────────
+
+OPEN = ("ready", "held", "published", "waiting", "parked")
+"""States of open work, for lists, statistics and metrics: to be published next, held back by a spent budget, with the
+broker or a worker, waiting to be retried, waiting for its turn in an ordered stage.
+"""
+SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
+"""SQL, of a row of `corpora`: it holds as many orthos as its budget allows"""
+
+
+def standing(now: str, spent: str = f"IN (SELECT id FROM corpora WHERE {SPENT})") -> str:
+    """SQL for which of OPEN an open row of `work` is in.
+
+    `now`: the SQL for the current time. `spent`: the SQL that tests `work.corpus` for a spent budget; where the corpora
+    are known already, naming them keeps the planner on the index.
+    """
+    return f"""
+CASE WHEN work.published_at IS NOT NULL THEN 'published'
+     WHEN work.not_before = 'infinity' THEN CASE WHEN work.kind IN ('seed', 'grow') THEN 'held' ELSE 'parked' END
+     WHEN work.not_before > {now} THEN 'waiting'
+     WHEN work.kind IN ('seed', 'grow') AND work.corpus {spent} THEN 'held'
+     ELSE 'ready' END
+"""
+
+
+def spent(connection: Connection, corpus: int) -> bool:
+    """Whether the budget of a corpus is spent: no search is published until it is raised."""
+    found = connection.execute(select(corpora.c.id).where(corpora.c.id == corpus, text(SPENT)))
+    return found.first() is not None
+
+
+# ── orthos ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Change(NamedTuple):
+    """How many orthos and batches there are of a shape, or by how many that changes."""
+
+    orthos: int
+    batches: int
+
+
+def count(connection: Connection, corpus: int, changes: dict[Sides, Change]) -> None:
+    """Change the counters. The last thing that a transaction does before it commits."""
+    hold(connection, corpus, Lock.COUNTS)
+    bulk.execute(
+        connection,
+        _COUNT,
+        {
+            "corpus": corpus,
+            "sides": [bulk.array_text(sides) for sides in changes],
+            "orthos": [change.orthos for change in changes.values()],
+            "batches": [change.batches for change in changes.values()],
+        },
+    )
+
+
+# An upsert would not do: ON CONFLICT checks the row to be inserted, which here may have negative numbers.
+_COUNT = """
+WITH change AS (
+    SELECT sides::smallint[] AS sides, orthos, batches
+      FROM unnest(%(sides)s::text[], %(orthos)s::bigint[], %(batches)s::bigint[]) AS change (sides, orthos, batches)
+), changed AS (
+    UPDATE counts SET orthos = counts.orthos + change.orthos, batches = counts.batches + change.batches
+      FROM change WHERE counts.corpus = %(corpus)s AND counts.sides = change.sides
+    RETURNING counts.sides
+)
+INSERT INTO counts (corpus, sides, orthos, batches)
+SELECT %(corpus)s, sides, orthos, batches FROM change WHERE sides NOT IN (SELECT sides FROM changed)
+"""
+
+
+def counted(connection: Connection, corpus: int) -> dict[Sides, Change]:
+    """The counters per shape."""
+    rows = connection.execute(
+        select(counts.c.sides, counts.c.orthos, counts.c.batches).where(counts.c.corpus == corpus)
+    )
+    return {tuple(sides): Change(orthos, batches) for sides, orthos, batches in rows}
+
+
+def total(connection: Connection, corpus: int) -> int:
+    """How many orthos are stored."""
+    return int(connection.execute(_TOTAL, {"of": corpus}).scalar_one())
+
+
+_TOTAL = select(func.coalesce(func.sum(counts.c.orthos), 0)).where(counts.c.corpus == bindparam("of"))
+"""compiled once: every ETag needs it"""
+
+
+def packed_bytes(connection: Connection, corpus: int) -> int:
+    """The bytes of a corpus' texts, phrases, orthos and remediations, as packed; no value is read for it."""
+    return int(connection.execute(text(_PACKED_BYTES), {"corpus": corpus}).scalar_one())
+
+
+_PACKED_BYTES = """
+SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
+     + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
+     + (SELECT coalesce(sum(octet_length(cells) + coalesce(octet_length(phrases), 0)), 0)
+          FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus)
+"""
+
+# ── work ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class States(NamedTuple):
+    """How much work is in which state."""
+
+    open: int
+    done: int
+    failed: int
+
+
+def states(connection: Connection, corpus: int, most: int | None = None) -> States:
+    """How much work of a corpus is in which state; at most `most` of each are counted."""
+    return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
+
+
+_STATES = """
+SELECT (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'open' LIMIT :most) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'done' LIMIT :most) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'failed' LIMIT :most) AS few)
+"""
+
+
+def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
+    """Per kind, how much work is in which of OPEN or has failed; `most` pieces of work are counted."""
+    found: dict[str, dict[str, int]] = {}
+    for kind, where, number in connection.execute(text(_BY_KIND), {"corpus": corpus, "most": most}):
+        found.setdefault(kind, {})[where] = int(number)
+    return found
+
+
+_BY_KIND = f"""
+SELECT kind, standing, count(*) FROM (
+    SELECT kind, CASE state WHEN 'open' THEN {standing("clock_timestamp()")} ELSE state END AS standing
+      FROM work WHERE corpus = :corpus AND state IN ('open', 'failed') LIMIT :most
+) AS few
+ GROUP BY kind, standing ORDER BY kind, standing
+"""
+
+
+def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] | None]:
+    """How much work failed, and the error of the oldest; that of texts is kept with them and not counted here."""
+    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT)
+    number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
+    return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()
+
+
+def dropped(connection: Connection, corpus: int, most: int | None = None) -> int:
+    """How much work was dropped without which orthos are missing; at most `most` are counted."""
+    lost = work.c.corpus == corpus, work.c.state == "cancelled", work.c.kind.in_(SEARCHING)
+    few = select(work.c.id).where(*lost).limit(most).subquery()
+    return int(connection.execute(select(func.count()).select_from(few)).scalar_one())
+
+
+def oldest_open(connection: Connection, corpus: int) -> float | None:
+    """The age of the oldest open work, in seconds."""
+    age = func.extract("epoch", func.clock_timestamp() - func.min(work.c.created_at))
+    found: Any = connection.execute(select(age).where(work.c.corpus == corpus, work.c.state == "open")).scalar_one()
+    return None if found is None else max(0.0, float(found))
+
+
+def unpublished(connection: Connection, corpus: int, most: int) -> int:
+    """How much work of a corpus is still to be published; at most `most` are counted."""
+    return int(connection.execute(text(_UNPUBLISHED), {"corpus": corpus, "most": most}).scalar_one())
+
+
+_UNPUBLISHED = """
+SELECT count(*) FROM (
+    SELECT FROM work WHERE state = 'open' AND published_at IS NULL AND corpus = :corpus LIMIT :most
+) AS few
+"""
+
+# ── texts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def texts_by_state(connection: Connection, corpus: int) -> dict[str, int]:
+    """How many texts are in which state; states that no text is in are left out."""
+    query = select(texts.c.state, func.count()).where(texts.c.corpus == corpus)
+    rows = connection.execute(query.group_by(texts.c.state).order_by(texts.c.state))
+    return {state: int(number) for state, number in rows}
+
+
+def waiting_texts(connection: Connection, corpus: int, most: int) -> int:
+    """How many texts of a corpus wait; at most `most` are counted."""
+    return int(connection.execute(text(_WAITING), {"corpus": corpus, "most": most}).scalar_one())
+
+
+_WAITING = """
+SELECT count(*) FROM (
+    SELECT FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') LIMIT :most
+) AS few
+"""
+
+# ── corpora ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Progress(NamedTuple):
+    """How far a corpus is."""
+
+    id: int
+    tenant: int
+    corpus: str
+    version: int
+    orthos: int
+    waiting_texts: int
+    open_work: int
+    failed_work: int
+
+
+def progress(connection: Connection, tenants: list[int], most: int) -> list[Progress]:
+    """How far all corpora of these tenants are. It is polled: about `most` rows of work are read, shared among them."""
+    return [Progress(*row) for row in connection.execute(text(_PROGRESS), {"tenants": tenants, "most": most})]
+
+
+# In the order of an index each, or the planner may take a walk through the whole table for a short cut.
+_PROGRESS = """
+WITH mine AS MATERIALIZED (
+    SELECT id, tenant, name, version FROM corpora WHERE removed_at IS NULL AND tenant = ANY(:tenants)
+), share AS MATERIALIZED (
+    SELECT 1 + :most / (1 + count(*)) AS most FROM mine
+)
+SELECT mine.id, tenant, name, version,
+       (SELECT coalesce(sum(orthos), 0)::bigint FROM counts WHERE counts.corpus = mine.id),
+       (SELECT count(*) FROM (SELECT FROM texts WHERE texts.corpus = mine.id AND state IN ('accepted', 'ingested')
+                               ORDER BY seq LIMIT (SELECT most FROM share)) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE work.corpus = mine.id AND state = 'open'
+                               ORDER BY created_at LIMIT (SELECT most FROM share)) AS few),
+       (SELECT count(*) FROM (SELECT FROM work WHERE work.corpus = mine.id AND state = 'failed'
+                               ORDER BY created_at LIMIT (SELECT most FROM share)) AS few)
+  FROM mine ORDER BY name
+"""
+
+
+# ── the whole store ─────────────────────────────────────────────────────────────────────────────
+
+
+class Group(NamedTuple):
+    """Work of one corpus that is alike. `state`: one of OPEN, or failed; ages in seconds."""
+
+    corpus: int
+    kind: str
+    sides: Sides | None
+    state: str
+    number: int
+    tried: int
+    overdue: int
+    oldest: float
+    version: int | None
+    """the lowest that made any of it due; None for work of texts"""
+
+
+class Version(NamedTuple):
+    """A corpus and the version that it is at."""
+
+    id: int
+    version: int
+
+
+class Census(NamedTuple):
+    """The state of the store in numbers, from one snapshot."""
+
+    work: list[Group]
+    corpora: list[Version]
+    texts: dict[str, int]
+    """by state"""
+    oldest_text: float
+    """seconds; of those that are no version yet"""
+    orthos: list[tuple[Sides, int, int]]
+    """(shape, orthos, batches), of all corpora"""
+    dead_letters: int
+
+
+def census(connection: Connection, lease: float, seconds: float) -> Census:
+    """Count open and failed work, unfinished texts, shapes and corpora: what is done costs nothing.
+
+    Raises DatabaseConflict where a statement takes longer than so many seconds.
+    """
+    connection.execute(
+        text("SELECT set_config('statement_timeout', :most, true)"), {"most": f"{round(1000 * seconds)}"}
+    )
+    every = [Version(*row) for row in connection.execute(text(_VERSIONS))]
+    unfinished = connection.execute(text(_UNFINISHED_TEXTS)).all()
+    by_state = {state: int(number) for state, number, _ in unfinished}
+    if current := sum(corpus.version for corpus in every):  # each version is a text
+        by_state["current"] = current
+    return Census(
+        work=[_group(row) for row in connection.execute(text(_WORK), {"lease": lease})],
+        corpora=every,
+        texts=by_state,
+        oldest_text=max((float(age) for state, _, age in unfinished if state in ("accepted", "ingested")), default=0.0),
+        orthos=[
+            (tuple(sides), int(orthos), int(number)) for sides, orthos, number in connection.execute(text(_SHAPES))
+        ],
+        dead_letters=dead_letters(connection),
+    )
+
+
+def _group(row: Any) -> Group:
+    group = Group(*row)
+    return group._replace(sides=None if group.sides is None else tuple(group.sides), oldest=float(group.oldest))
+
+
+def _grouped(state: str, which: str) -> str:
+    return f"""
+SELECT corpus, kind, sides, {state} AS standing, count(*), count(*) FILTER (WHERE attempts > 0),
+       count(*) FILTER (WHERE published_at < clock_timestamp() - make_interval(secs => :lease)),
+       greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), min(nullif(version, 0))
+  FROM work WHERE {which} GROUP BY corpus, kind, sides, standing
+"""
+
+
+# Each part has an index of its own.
+_WORK = " UNION ALL ".join(
+    [
+        _grouped("'published'", "state = 'open' AND published_at IS NOT NULL"),
+        _grouped(standing("clock_timestamp()"), f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
+        _grouped(standing("clock_timestamp()"), "state = 'open' AND published_at IS NULL AND not_before = 'infinity'"),
+        _grouped("'failed'", "state = 'failed'"),
+    ]
+)
+_VERSIONS = "SELECT id, version FROM corpora WHERE removed_at IS NULL"
+# By an index of those that are no versions: a store keeps all its texts.
+_UNFINISHED_TEXTS = """
+SELECT state, count(*), greatest(0, extract(epoch FROM clock_timestamp() - min(accepted_at))) FROM texts
+ WHERE state <> 'current' GROUP BY state
+"""
+_SHAPES = "SELECT sides, sum(orthos), sum(batches) FROM counts GROUP BY sides"
+
+
+def dead_letters(connection: Connection) -> int:
+    """How many dead letters there are."""
+    return int(connection.execute(text("SELECT count(*) FROM dead_letters")).scalar_one())
+
+
+def ages(connection: Connection, corpus: int, since: int, upto: int) -> list[float]:
+    """Seconds since the texts of the versions in (since, upto] were accepted."""
+    return [float(age) for (age,) in connection.execute(text(_AGES), {"corpus": corpus, "since": since, "upto": upto})]
+
+
+_AGES = """
+SELECT greatest(0, extract(epoch FROM clock_timestamp() - accepted_at)) FROM texts
+ WHERE corpus = :corpus AND version > :since AND version <= :upto
+"""
+
+
+def database_bytes(connection: Connection) -> int:
+    """Bytes of the database on disk."""
+    return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())

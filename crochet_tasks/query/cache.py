@@ -1,0 +1,75 @@
+"""What the readers of a process share: caches bounded by bytes, whose size is a metric, and locks for filling them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+from cachetools import LRUCache
+
+from crochet_tasks.telemetry import metrics
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Locks:
+    """A lock per key, such as a corpus: threads that want the same read wait for one another, others do not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: weakref.WeakValueDictionary[Hashable, threading.Lock] = weakref.WeakValueDictionary()
+
+    def of(self, key: Hashable) -> threading.Lock:
+        """The key's lock, which exists as long as somebody refers to it."""
+        with self._lock:
+            lock = self._of.get(key)
+            if lock is None:
+                lock = self._of[key] = threading.Lock()
+            return lock
+
+
+class Cache(Generic[K, V]):
+    """The values used last, as many as fit into `most` bytes. `keeps_last`: the newest one stays however large it is.
+
+    cachetools measures values itself; these come with their size, as to measure an index or a batch takes a while.
+    """
+
+    def __init__(self, name: str, most: int, *, keeps_last: bool = False) -> None:
+        """`name` is the metric's label."""
+        self.most = most
+        self._name, self._keeps_last = name, keeps_last
+        self._lock = threading.Lock()
+        self._kept: LRUCache[K, tuple[V, int]] = LRUCache(most, getsizeof=lambda entry: min(entry[1], most))
+
+    @property
+    def bytes(self) -> int:
+        return int(self._kept.currsize)
+
+    def get(self, key: K) -> V | None:
+        return next(iter(self.several([key]).values()), None)
+
+    def several(self, keys: Iterable[K]) -> dict[K, V]:
+        """Those of these that are kept."""
+        with self._lock:
+            return {key: self._kept[key][0] for key in keys if key in self._kept}
+
+    def put(self, key: K, value: V, size: int) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+            if size <= self.most or self._keeps_last:
+                self._kept[key] = value, size
+            self._measure()
+
+    def forget(self, key: K) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+            self._measure()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _measure(self) -> None:
+        metrics.CACHE_BYTES.set(self._kept.currsize, cache=self._name)

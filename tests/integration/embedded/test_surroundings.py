@@ -1,0 +1,69 @@
+"""Where the private server is started: users without a name or a home, folders that are gone, few open files."""
+
+from __future__ import annotations
+
+import pwd
+import re
+import shlex
+from pathlib import Path
+from typing import NoReturn
+
+import platformdirs
+import pytest
+
+from crochet_tasks import settings
+from crochet_tasks.cli import program
+from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.errors import InvalidSetting, StateUnusable, UserUnknown
+from crochet_tasks.settings import Settings
+from tests.support.cli import HARBOUR, in_shell
+from tests.support.commands import CROCHET
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the state folder is needed: services with a database of their own run without a home."""
+
+    def no_home(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_data_dir", no_home)
+    folder = Settings.load().state_dir
+    assert folder == settings.NO_HOME
+    with pytest.raises(StateUnusable, match="set HOME or CROCHET_STATE_DIR, or give --state"):
+        EmbeddedPostgres(folder).start()
+
+
+def test_a_user_without_a_name_is_told_what_postgres_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the random user ids of OpenShift."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(UserUnknown, match=r"user id \d+ has no entry in /etc/passwd"):
+        EmbeddedPostgres(tmp_path / "state").start()
+
+
+def test_a_relative_folder_needs_a_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert Settings.load(state_dir="state").state_dir == gone / "state"
+    gone.rmdir()
+    with pytest.raises(InvalidSetting, match="the working directory no longer exists"):
+        Settings.load(state_dir="state")
+    assert Settings.load(state_dir=str(tmp_path)).state_dir == tmp_path
+
+
+def test_an_empty_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program._outcome(["run", str(HARBOUR), "--state", ""], debug=False) == 2
+    assert "--state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [16, 32, 48])
+def test_a_limit_of_open_files_is_named(tmp_path: Path, number: int) -> None:
+    done = in_shell(f"ulimit -n {number}; {shlex.join(CROCHET)} run {HARBOUR} --state {tmp_path / 'state'}")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert re.fullmatch(r"crochet: too few files may be open: raise the limit .*\[open_files_limited\]\n", done.stderr)
