@@ -208,6 +208,13 @@ CACHE = counter(
     ("api", "worker"),
     "hit or miss: index (phrase index of the process), batches (orthos that the API keeps).",
 )
+CACHE_BYTES = gauge(
+    "crochet_cache_bytes",
+    "bytes",
+    "cache",
+    WORKER,
+    "Memory of a cache: index (phrase indexes of all processes).",
+)
 FILTER = counter(
     "crochet_filter_ids_total", "ids", "answer", API, "Ids that the Bloom filter was asked for: maybe stored, or not."
 )
