@@ -15,6 +15,7 @@ import celery.exceptions
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.utils.imports import symbol_by_name
+from structlog.contextvars import get_contextvars
 
 from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
@@ -81,7 +82,7 @@ class Step(celery.Task):
             with queues.broker_errors():
                 super().apply_async(
                     args=[call.payload()],
-                    argsrepr=f"({call})",
+                    argsrepr=f"({call.shown(get_contextvars())})",
                     task_id=message,
                     headers={**correlation.headers(), SENT: time.time()},
                     confirm_timeout=here().settings.publish_timeout,

@@ -21,6 +21,8 @@ from crochet_tasks.telemetry import logs, metrics_endpoint
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 60
+"""after which Flower shows a worker no more that sends no heartbeats"""
 READY = "ready_for_work"
 """the event in the log of a service that has begun to serve; `crochet up` waits for it"""
 
@@ -146,6 +148,9 @@ def flower() -> int:
 
     from crochet_tasks.app import app
 
+    # As options, so that Flower's own variables (FLOWER_TASKS_COLUMNS, ...) win.
+    options.tasks_columns = "name,args,kwargs,state,received,runtime,worker"
+    options.purge_offline_workers = GONE_SECONDS
     # Secrets are set here, and not by arguments, which `ps` shows; nor by Flower's own variables, because it
     # takes a login with a comma for two.
     if settings.flower_auth is not None:

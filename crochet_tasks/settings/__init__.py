@@ -166,6 +166,9 @@ class Settings(BaseSettings):
     drain: Seconds = Field(
         default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
     )
+    worker_cache_bytes: int = Field(
+        default=512_000_000, ge=1, description="what a process of a worker keeps in memory of the phrases of corpora"
+    )
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(
