@@ -40,8 +40,8 @@ ALWAYS = (406, 500)
 """of every route of version 1, beside what documented.ALWAYS has"""
 WITH_BODY = (408, 413, 415, 422)
 OF_THE_GATEWAY = {
-    414: "The address has more than 8190 bytes. No body to rely on: the gateway has not read the request.",
-    431: "A header has more than 8190 bytes. As with 414.",
+    414: "The address has more than 8190 bytes. It has no body.",
+    431: "All headers together have more than 64 KB. It has no body.",
 }
 MEANINGS = {
     404: "There is none for this tenant.",

@@ -1,6 +1,6 @@
 """The form of requests: what is refused whatever the route does, and how bodies are read.
 
-Every bound holds before anything is parsed: bytes by Content-Length and again while reading, then the number of JSON
+Every bound holds before anything is parsed: bytes (asgi.py reads no more than any route takes), then the number of JSON
 values and how deep they are nested. So the memory and time of a request depend on the route, not on the client.
 """
 
@@ -11,8 +11,7 @@ import inspect
 import itertools
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from flask import Flask, abort, current_app, g, has_request_context, request
@@ -20,16 +19,9 @@ from flask.json.provider import DefaultJSONProvider
 from pydantic import ValidationError
 
 from api import problems
+from api.asgi import ANONYMOUS_BYTES
 from api.parameters import NoQuery
-from crochet_tasks.errors import (
-    CrochetError,
-    InvalidRequest,
-    MalformedRequest,
-    RequestTimedOut,
-    RequestTooLarge,
-    WrongContentType,
-)
-from crochet_tasks.services.gateway_flow import BODY_SECONDS
+from crochet_tasks.errors import InvalidRequest, MalformedRequest, RequestTooLarge, WrongContentType
 from crochet_tasks.settings import Settings
 
 P = ParamSpec("P")
@@ -54,8 +46,6 @@ class Accepts(NamedTuple):
 
 
 DEFAULT = Accepts()
-ANONYMOUS_BYTES = 4 * 1024
-"""for requests without valid credentials"""
 _ACCEPTS = "_crochet_accepts"
 
 
@@ -83,8 +73,9 @@ def install(app: Flask) -> None:
 
 def check() -> None:
     """Refuse a request that has the wrong form, before flask-openapi validates its parts."""
-    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and "HTTP_HOST" not in request.environ:
-        raise MalformedRequest(reason="it has no Host, which HTTP/1.1 requires")
+    host = request.environ.get("HTTP_HOST", "")
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and (not host or "," in host):
+        raise MalformedRequest(reason="HTTP/1.1 requires one Host header")
     if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
         raise InvalidRequest(problem="a NUL character in the address", where="query")
     _check_length()
@@ -143,65 +134,6 @@ def _check_type(types: tuple[str, ...]) -> None:
     charset = request.mimetype_params.get("charset", CHARSETS[0])
     if charset.lower() not in CHARSETS:
         raise WrongContentType(wanted="bodies in UTF-8", given=f"charset={charset[:40]}")
-
-
-# ── reading ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class BoundedInput:
-    """The stream of a request's body, which has to arrive in `seconds` altogether; raises RequestTimedOut.
-
-    A chunked body that is longer than `most()` bytes raises RequestTooLarge, and one that ends before the `length` that
-    was announced MalformedRequest: Werkzeug would take what has arrived for the whole.
-    """
-
-    def __init__(self, stream: Any, seconds: float, most: Callable[[], int | None], length: int | None) -> None:
-        self._stream, self._until = stream, time.monotonic() + seconds
-        self._most, self._length, self._read = most, length, 0
-
-    def read(self, size: int = -1) -> bytes:
-        part = self._counted(self._in_time(lambda: self._stream.read(size)))
-        if not part and size and self._length is not None and self._read < self._length:
-            raise MalformedRequest(reason="its body ended before its Content-Length")
-        return part
-
-    def readline(self, size: int = -1) -> bytes:
-        return self._counted(self._in_time(lambda: self._stream.readline(size)))
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def _counted(self, part: bytes) -> bytes:
-        most = self._most()
-        before, self._read = self._read, self._read + len(part)
-        if most is None or self._read < most or before > most:
-            return part
-        if self._read > most or self._in_time(lambda: self._stream.read(1)):
-            raise RequestTooLarge(limit=most)
-        return part
-
-    def _in_time(self, step: Callable[[], bytes]) -> bytes:
-        if time.monotonic() > self._until:
-            raise RequestTimedOut(seconds=BODY_SECONDS)
-        try:
-            return step()
-        except (BlockingIOError, TimeoutError):
-            raise RequestTimedOut(seconds=BODY_SECONDS) from None
-        except (OSError, CrochetError):
-            raise  # Werkzeug says that the client has disconnected; the server, that there is no room
-        except Exception:  # noqa: BLE001 - each server has errors of its own for invalid chunks
-            raise MalformedRequest(reason="its body is not encoded as HTTP says") from None
-
-
-def wrap_input() -> None:
-    """Bound the input stream of this request."""
-    terminated = request.environ.get("wsgi.input_terminated")  # else Werkzeug reads as much as was announced
-    request.environ["wsgi.input"] = BoundedInput(
-        request.environ["wsgi.input"],
-        BODY_SECONDS,
-        (lambda: request.max_content_length) if terminated else lambda: None,
-        request.content_length if terminated else None,
-    )
 
 
 # ── JSON ────────────────────────────────────────────────────────────────────────────────────────

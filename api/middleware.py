@@ -13,10 +13,9 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import form
+from api.asgi import asked_at
 from api.responses import VERSION_HEADER
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
-from crochet_tasks.services.gateway_flow import asked_at
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
 
@@ -80,7 +79,6 @@ def _begin() -> None:
     given = request.headers.get(REQUEST_ID, "")
     g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
     g.began = asked_at(request.environ)
-    form.wrap_input()
     correlation.begin(g.request_id, request.headers.get("traceparent"))
 
 

@@ -119,7 +119,7 @@ Cursor = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=6000,  # the gateway takes no address of more than 8190 bytes
+        max_length=6000,  # the server takes no address of more than 8190 bytes
         description="`next_cursor` of the page before",
         json_schema_extra={"pattern": SEALED},
     ),

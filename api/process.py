@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 from flask import Flask, current_app
 
+from api.asgi import THREADS
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import SettingMissing
-from crochet_tasks.services.gateway import THREADS
 from crochet_tasks.settings import Settings
 
 CONNECTIONS = THREADS + 4

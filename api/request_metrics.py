@@ -6,7 +6,7 @@ import time
 
 from flask import Flask, Response, g, request
 
-from crochet_tasks.services.gateway_flow import asked_at
+from api.asgi import asked_at
 from crochet_tasks.telemetry import instruments, metrics
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

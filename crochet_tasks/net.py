@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import os
 import re
 import socket
-from collections.abc import Collection, Mapping, Sequence
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, unquote_plus, urlsplit
 
@@ -34,6 +37,23 @@ def is_loopback(host: str) -> bool:
 def host_port(host: str, port: int) -> str:
     """Write host and port as in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def ip_address(host: str) -> str:
+    """Return the IP address of a host that this machine listens on. Raises OSError where there is none."""
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0])
+
+
+def open_sockets() -> Iterator[socket.socket]:
+    """Yield a duplicate of each socket that this process has open, for as long as the caller's step takes.
+
+    For sockets that a library opened and gives no access to.
+    """
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers, not paths
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as found:
+                    yield found
 
 
 # ── addresses with logins ───────────────────────────────────────────────────────────────────────

@@ -56,12 +56,12 @@ def create(
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="Make the tenant, if there is none.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a key. It is printed on standard output, once: nobody can read it again."""
+    """Make a key. It is printed on standard output, once, and cannot be shown again."""
     from crochet_tasks.access import keys as service
 
-    wanted = service.Wanted(name, (scope.value,), tenant, tier.value, days)
+    request = service.Wanted(name, (scope.value,), tenant, tier.value, days)
     with _database() as database:
-        made = service.create(database, wanted, new_tenant=new_tenant)
+        made = service.create(database, request, new_tenant=new_tenant)
     _show(made, as_json=as_json)
 
 

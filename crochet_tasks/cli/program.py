@@ -24,8 +24,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
-    if wanted:
+def _version(given: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if given:
         from crochet_tasks.settings import version
 
         typer.echo(f"crochet {version()}")
@@ -42,9 +42,7 @@ def options(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY", help="The API key; whoever lists processes (ps) sees it there: better CROCHET_KEY."
-        ),
+        typer.Option(metavar="KEY", help="The API key; a list of processes (ps) shows it: better CROCHET_KEY."),
     ] = None,
     key_file: Annotated[
         Path | None, typer.Option("--key-file", metavar="FILE", help="A file that holds the key; or CROCHET_KEY_FILE.")

@@ -46,7 +46,7 @@ def _corpora(client: Client) -> Iterator[CorpusStatus]:
             yield CorpusStatus(**found.model_dump(include=set(CorpusStatus.model_fields)))
 
 
-def looks(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
+def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
     """The status, periodically; while the API is away that is noted once."""
     outage = Outage(note, "trying again")
     while True:
@@ -150,5 +150,5 @@ def _names(client: Client, corpus: str | None) -> list[str]:
     return [each.name for each in client.corpora()] if corpus is None else [corpus]
 
 
-def _line(corpus: str, seen: WorkSeen) -> WorkLine:
-    return WorkLine(corpus=corpus, **seen.model_dump())
+def _line(corpus: str, item: WorkSeen) -> WorkLine:
+    return WorkLine(corpus=corpus, **item.model_dump())

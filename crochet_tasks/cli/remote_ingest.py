@@ -48,9 +48,9 @@ def ingest_texts(client: Client, settings: Settings, request: Request, note: Not
     ids = [each.text.id for each in posted]
     ended = accepting.wait(lambda show: _until_done(client, request.corpus, ids, show, note), note)
     now = [each._replace(text=client.text(request.corpus, each.text.id)) for each in posted]
-    seen = client.status(request.corpus)
-    report = _report(request.corpus, now).model_copy(update={"waited": _waited(seen, ended)})
-    return Ingested(report, ended.signal, _failure(client, seen, now))
+    status = client.status(request.corpus)
+    report = _report(request.corpus, now).model_copy(update={"waited": _waited(status, ended)})
+    return Ingested(report, ended.signal, _failure(client, status, now))
 
 
 def _obtain(client: Client, name: str, limits: dict[str, int]) -> None:
@@ -88,8 +88,8 @@ def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting
     def poll() -> tuple[Progress, bool]:
         while left and client.text(corpus, left[0]).state not in UNFINISHED:
             del left[0]
-        seen = client.status(corpus)  # after the texts: their work is open by then
-        return _progress(seen), bool(left) or _open(seen)
+        status = client.status(corpus)  # after the texts: their work is open by then
+        return _progress(status), bool(left) or _open(status)
 
     accepting.until_nothing_left(poll, show, note, lambda: _moments(client, corpus))
 
@@ -110,49 +110,49 @@ def _moments(client: Client, corpus: str) -> Generator[None]:
         yield from itertools.islice(polled, polls)
 
 
-def _open(seen: StatusNow) -> bool:
+def _open(status: StatusNow) -> bool:
     """Whether work is open that can be done: as operators.unfinished, as far as the API shows."""
-    for kind, standings in seen.by_kind.items():
-        held = standings.get("failed", 0) > 0 if kind == "remediations" else kind in ("seed", "grow") and seen.spent
-        if not held and any(number for standing, number in standings.items() if standing != "failed"):
+    for kind, states in status.by_kind.items():
+        blocked = states.get("failed", 0) > 0 if kind == "remediations" else kind in ("seed", "grow") and status.spent
+        if not blocked and any(number for state, number in states.items() if state != "failed"):
             return True
     return False
 
 
-def _progress(seen: StatusNow) -> Progress:
-    orthos = {tuple(map(int, shape.split("x"))): number for shape, number in seen.orthos.items()}
-    return Progress(seen.version, States(**seen.work), orthos)
+def _progress(status: StatusNow) -> Progress:
+    orthos = {tuple(map(int, shape.split("x"))): number for shape, number in status.orthos.items()}
+    return Progress(status.version, States(**status.work), orthos)
 
 
-def _waited(seen: StatusNow, ended: Ended) -> Waited:
+def _waited(status: StatusNow, ended: Ended) -> Waited:
     return Waited(
-        version=seen.version,
-        total=seen.total,
-        open_work=States(**seen.work).open,
-        failed_work=_failed(seen),
-        dropped_work=seen.dropped,
+        version=status.version,
+        total=status.total,
+        open_work=States(**status.work).open,
+        failed_work=_failed(status),
+        dropped_work=status.dropped,
         seconds=round(ended.seconds, 3),
         ended=ended.how,
-        closed=seen.closed,
+        closed=status.closed,
     )
 
 
-def _failure(client: Client, seen: StatusNow, posted: Sequence[_Posted]) -> CrochetError | None:
+def _failure(client: Client, status: StatusNow, posted: Sequence[_Posted]) -> CrochetError | None:
     """The error to report where some of these texts, or of the corpus' work, failed."""
     lost = [(source, text) for source, text, _ in posted if text.state == "failed"]
     if lost:
         source, text = lost[0]
         return TextFailed(source=source, reason=accepting.reason(_error(text.error), len(lost) - 1))
-    number = _failed(seen)
+    number = _failed(status)
     if not number:
         return None
-    first = next((work for work in client.work(seen.corpus, state="failed").work if work.kind not in OF_A_TEXT), None)
+    first = next((work for work in client.work(status.corpus, state="failed").work if work.kind not in OF_A_TEXT), None)
     return WorkFailed(failed=number, error=accepting.reason(_error(None if first is None else first.error)))
 
 
-def _failed(seen: StatusNow) -> int:
+def _failed(status: StatusNow) -> int:
     """As tally.failures: failed texts are reported by themselves."""
-    return sum(standings.get("failed", 0) for kind, standings in seen.by_kind.items() if kind not in OF_A_TEXT)
+    return sum(states.get("failed", 0) for kind, states in status.by_kind.items() if kind not in OF_A_TEXT)
 
 
 def _error(error: TextError | None) -> dict[str, str] | None:

@@ -46,7 +46,7 @@ def worker(
         str | None, typer.Option(metavar="MAX,MIN", help="As many processes as there is work for, between these.")
     ] = None,
 ) -> None:
-    """Do work from the queues until stopped; Ctrl-C or SIGTERM finishes the running tasks first."""
+    """Work on the queues until stopped; Ctrl-C or SIGTERM drains it: running tasks finish first."""
     from crochet_tasks.services import serving
 
     raise typer.Exit(serving.worker(queues, concurrency, autoscale, more or []))
@@ -65,8 +65,8 @@ def api(
     ] = None,
     port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
 ) -> None:
-    """Serve the REST API until stopped; the requests in hand are answered first."""
-    # Until all is imported (gateway.py): of that nothing is garbage, and looking for it takes a quarter of the start.
+    """Serve the REST API until stopped; requests that have begun are answered first."""
+    # Until all is imported (http_server.py): nothing of it is garbage, and the collector takes a quarter of the start.
     gc.disable()
     from crochet_tasks.services import serving
 
@@ -88,16 +88,16 @@ def health(
 ) -> None:
     """Say whether the services of this machine make progress: exit code 0, or 1 with what is wrong.
 
-    Workers and relays leave word in CROCHET_HEALTH_DIR; the API is asked for its /health/live.
+    Workers and relays write files in CROCHET_HEALTH_DIR; the API is asked for its /health/live.
     """
     from crochet_tasks.services import heartbeat
     from crochet_tasks.settings import Settings
 
     settings = Settings.load()
     found = [heartbeat.ask_api(settings)] if service == "api" else heartbeat.look(settings, service)
-    for seen in found:
-        print_line(f"{seen.service}  {seen.pid or ''}  {seen.problem or 'well'}".replace("    ", "  "))
+    for each in found:
+        print_line(f"{each.service}  {each.pid or ''}  {each.problem or 'well'}".replace("    ", "  "))
     if not found:
         print_line("no such service runs here" if service else "no worker and no relay runs here")
-    if not found or any(seen.problem for seen in found):
+    if not found or any(each.problem for each in found):
         raise typer.Exit(1)

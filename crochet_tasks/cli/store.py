@@ -157,7 +157,7 @@ def status(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress, a line per corpus, until Ctrl-C.")] = False,
     details: Annotated[bool, typer.Option("--details", help="With --watch: everything, not a line each.")] = False,
-    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="How often --watch looks.")] = 1.0,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="Between two polls of --watch.")] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Show what there is: corpora, their texts, orthos, open work and queues.
@@ -169,7 +169,7 @@ def status(
 
         if watch:
             with contextlib.suppress(KeyboardInterrupt):
-                _watch(remote.looks(client, every, note), corpus, details=details, as_json=as_json)
+                _watch(remote.polled(client, every, note), corpus, details=details, as_json=as_json)
         else:
             _show_status(_only(remote.status(client), corpus), as_json=as_json)
         return
@@ -208,16 +208,16 @@ def _show_status(found: Status, *, as_json: bool) -> None:
     drawing.console().print(status.page(found))
 
 
-def _watch(looks: Iterator[Status], corpus: str | None, *, details: bool, as_json: bool) -> None:
+def _watch(polled: Iterator[Status], corpus: str | None, *, details: bool, as_json: bool) -> None:
     if as_json:
-        for found in looks:
+        for found in polled:
             print_json(_only(found, corpus))
         return
     from crochet_tasks.terminal import drawing, status
 
     console = drawing.console()
     with drawing.Watch(console) as watch:
-        for found in looks:
+        for found in polled:
             chosen = _only(found, corpus)
             watch.show(status.page(chosen) if details else status.overview(chosen, console.height))
 

@@ -15,8 +15,7 @@ from sqlalchemy import text
 from crochet_tasks import settings
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
-from crochet_tasks.doctor import services
-from crochet_tasks.doctor.check import Check, well, wrong
+from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import NEW_DATA_BYTES
 from crochet_tasks.errors import CrochetError
@@ -33,7 +32,7 @@ def checks(**given: object) -> Iterator[Check]:
     for problem in problems:
         yield wrong("configuration", str(problem), "correct or unset that variable")
     if problems:
-        for name in settings.strangers():
+        for name in settings.misspelt():
             yield well("configuration", f"{name} is no setting", "docs/settings.md lists all settings")
         return
     configured = Settings.load(**given)

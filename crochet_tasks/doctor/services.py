@@ -1,4 +1,4 @@
-"""Looks at what a distributed run needs: broker, queues, Redis, and a worker that answers. Changes nothing."""
+"""Checks of what a distributed run needs: broker, queues, Redis, and a worker that answers. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crochet_tasks import startup
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.queues import Depth
 from crochet_tasks.db import schema
-from crochet_tasks.doctor.check import Check, well, wrong
+from crochet_tasks.doctor import Check, well, wrong
 from crochet_tasks.errors import CrochetError, QueueMissing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal.numbers import counted
@@ -21,7 +21,7 @@ PROBED = "maintenance"
 
 
 def checks(configured: Settings) -> Iterator[Check]:
-    """Look at the broker, what is on it, Redis, and the way through all of them; nothing where none is set."""
+    """Check the broker, its queues, Redis, and the way through all of them, as far as they are set."""
     if configured.broker_url is None:
         yield well("broker", "none is set: everything runs in one process")
         if configured.redis_url is not None:
@@ -29,16 +29,16 @@ def checks(configured: Settings) -> Iterator[Check]:
         return
     try:
         with queues.connected(configured) as broker:
-            looked = [_broker(broker)]
+            found = [_broker(broker)]
             if configured.broker_api_url is None:
                 hint = "for the lengths of queues in Flower set CROCHET_BROKER_API_URL"
-                looked[0] = looked[0]._replace(advice=looked[0].advice or hint)
+                found[0] = found[0]._replace(advice=found[0].advice or hint)
             depths = {name: _depth(broker, name) for name in [*queues.WORK, *map(queues.dead, queues.WORK)]}
-            looked += [_queue(name, depths[name], depths[queues.dead(name)]) for name in queues.WORK]
+            found += [_queue(name, depths[name], depths[queues.dead(name)]) for name in queues.WORK]
     except CrochetError as error:
         yield wrong("broker", f"{error} [{error.code}]", "start RabbitMQ, or correct CROCHET_BROKER_URL")
         return
-    yield from looked
+    yield from found
     if configured.redis_url is None:
         yield well("redis", "none is set", "workers are not asked to answer: set CROCHET_REDIS_URL")
         return
@@ -57,15 +57,15 @@ def checks(configured: Settings) -> Iterator[Check]:
 
 def _broker(broker: Connection) -> Check:
     with queues.broker_errors():
-        told = broker.connection.server_properties
-    return well("broker", f"{told.get('product', 'a broker')} {told.get('version', '')} answers".replace("  ", " "))
+        about = broker.connection.server_properties
+    return well("broker", f"{about.get('product', 'a broker')} {about.get('version', '')} answers".replace("  ", " "))
 
 
 def _depth(broker: Connection, name: str) -> Depth | None:
     """How long a queue is; None where there is none."""
     try:
         with queues.broker_errors(name):
-            channel = broker.channel()  # one each: a broker closes the channel on which it says that there is none
+            channel = broker.channel()  # one each: RabbitMQ closes a channel on which a queue is missing
             _, ready, consumers = channel.queue_declare(name, passive=True)
             channel.close()
     except QueueMissing:
@@ -94,25 +94,25 @@ def _redis(configured: Settings) -> Check:
 
 
 def _worker() -> Check:
-    """Have a worker answer: through the broker to it, and through the database and Redis back."""
+    """Send a task to a worker and wait for its result: through broker, database and Redis."""
     from celery.exceptions import TimeoutError as NoAnswer
     from redis import RedisError
 
     from crochet_tasks.maintenance import probe
 
-    busy = "look at the workers' logs; one that is busy answers later"
+    busy = "see the workers' logs; one that is busy answers later"
     began = time.perf_counter()
     try:
         with queues.broker_errors(PROBED):
-            asked = probe.apply_async(queue=PROBED, confirm_timeout=ANSWER_SECONDS, expires=ANSWER_SECONDS)
-        answer = asked.get(timeout=ANSWER_SECONDS)
-        asked.forget()
+            sent = probe.apply_async(queue=PROBED, confirm_timeout=ANSWER_SECONDS, expires=ANSWER_SECONDS)
+        answer = sent.get(timeout=ANSWER_SECONDS)
+        sent.forget()
     except NoAnswer:
         return wrong("worker", f"none answered within {ANSWER_SECONDS:g} s", busy)
     except CrochetError as error:
         return wrong("worker", f"it answered: {error} [{error.code}]", busy)
     except RedisError as error:
-        return wrong("worker", f"its answer cannot be read: {error}", "look at Redis and CROCHET_REDIS_URL")
+        return wrong("worker", f"its answer cannot be read: {error}", "check Redis and CROCHET_REDIS_URL")
     took = 1000 * (time.perf_counter() - began)
     found = f"process {answer['process']} on {answer['host']} answered in {took:.0f} ms"
     if answer["schema"] != schema.HEAD:

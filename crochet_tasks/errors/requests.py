@@ -183,7 +183,7 @@ class TooManyCorpora(UsageError):
 
 
 class NotConfirmed(UsageError):
-    """this deletes everything in corpus '{corpus}' for good; confirm it with ?confirm={corpus}"""
+    """this deletes everything in corpus '{corpus}' for good; confirm it: --confirm {corpus}, or ?confirm={corpus}"""
 
     code = "not_confirmed"
     status = 409

@@ -43,6 +43,10 @@ def _with_single_bytes(content: bytes, sample: bytes) -> str:
         return "it looks like binary data, not a text"
     if reason is None:
         return "if it is a text, remove them with 'tr -d \"\\000\"'"
+    text = content.decode(errors="replace")
+    damaged = text.count("\ufffd")
+    if damaged <= sum(not each.isascii() for each in text) - damaged:
+        return "most of it is UTF-8, so it is damaged there: correct it, or take a good copy"
     windows = any(0x80 <= byte < 0xA0 for byte in sample)
     return _convert("WINDOWS-1252", "Windows-1252") if windows else _convert("ISO-8859-1", "Latin-1")
 

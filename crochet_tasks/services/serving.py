@@ -15,7 +15,7 @@ from typing import Any
 
 from crochet_tasks import telemetry
 from crochet_tasks.errors import NotOnLoopback, SettingMissing, WrongCall
-from crochet_tasks.net import host_port, is_loopback, listening
+from crochet_tasks.net import host_port, ip_address, is_loopback, listening
 from crochet_tasks.settings import Settings, forget, version
 from crochet_tasks.telemetry import logs, metrics_endpoint
 
@@ -98,7 +98,7 @@ def _say_ready(**_: Any) -> None:
 
 
 def api(host: str | None, port: int | None) -> None:
-    """Serve the API until SIGTERM or SIGINT; the requests in hand are answered. Raises SystemExit.
+    """Serve the API until SIGTERM or SIGINT; requests in progress are answered.
 
     Raises what startup.check_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
     """
@@ -106,16 +106,20 @@ def api(host: str | None, port: int | None) -> None:
     settings = Settings.load(**given)
     begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
-    from api import security, with_secret
+    from api import create_app, security, with_secret
     from crochet_tasks import startup
-    from crochet_tasks.services import gateway
+    from crochet_tasks.services import http_server
 
     security.check(settings)
     settings = with_secret(settings)  # before the fork: what one process signs the others must know
     startup.check_database(settings, startup.say)
-    listener = listening(settings.api_host, settings.api_port, "CROCHET_API_PORT")
-    address = host_port(settings.api_host, settings.api_port)
-    gateway.serve(listener, settings, lambda: log.info(READY, extra={"address": f"http://{address}"}))
+    # Every server process listens by itself (SO_REUSEPORT), and so could another service: this one finds out.
+    listening(settings.api_host, settings.api_port, "CROCHET_API_PORT").close()
+    shown = f"http://{host_port(settings.api_host, settings.api_port)}"
+    address = ip_address(settings.api_host), settings.api_port
+    http_server.serve(
+        settings, address, lambda: create_app(settings), lambda: log.info(READY, extra={"address": shown})
+    )
 
 
 # ── Flower ──────────────────────────────────────────────────────────────────────────────────────

@@ -25,8 +25,8 @@ __all__ = [
     "forget",
     "forget_libpq",
     "is_set",
+    "misspelt",
     "remember",
-    "strangers",
     "variable",
     "version",
 ]
@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
     result_bytes: int = Field(
-        default=4_000_000, ge=1, le=64_000_000, description="a search hands back its result when it is about this large"
+        default=4_000_000, ge=1, le=64_000_000, description="a search publishes its result when it is about this large"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -149,9 +149,9 @@ class Settings(BaseSettings):
         default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
     )
     lease: Seconds = Field(
-        default=60.0, description="seconds after which published work that nobody finished is published again"
+        default=60.0, description="seconds after which published work that was not finished is published again"
     )
-    relay_pause: Seconds = Field(default=0.2, description="seconds between two looks of the relay")
+    relay_pause: Seconds = Field(default=0.2, description="seconds between two polls of the relay")
     max_attempts: int = Field(
         default=8, ge=1, le=100, description="times that a piece of work is tried before it counts as failed"
     )
@@ -163,9 +163,7 @@ class Settings(BaseSettings):
         default=3, ge=1, le=100, description="times that a message is delivered again when its worker dies"
     )
     concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
-    drain: Seconds = Field(
-        default=30.0, description="seconds that a worker told to stop may go on with what it has in hand"
-    )
+    drain: Seconds = Field(default=30.0, description="seconds that a stopping worker may spend on the tasks it runs")
     worker_cache_bytes: int = Field(
         default=512_000_000, ge=1, description="what a process of a worker keeps in memory of the phrases of corpora"
     )
@@ -176,7 +174,7 @@ class Settings(BaseSettings):
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(
-        default=512_000_000, ge=1_000_000, description="what a process of the API keeps in memory of what it has read"
+        default=512_000_000, ge=1_000_000, description="bytes that a process of the API caches"
     )
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"
@@ -240,9 +238,7 @@ class Settings(BaseSettings):
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
-    profile_rate: int = Field(
-        default=10, ge=1, le=1000, description="how often in a second a process is looked at for its profile"
-    )
+    profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
@@ -252,10 +248,10 @@ class Settings(BaseSettings):
     )
     health_dir: Path | None = Field(
         default=None,
-        description="where workers and relays leave word that all is well; by default in the temporary folder",
+        description="where workers and relays write that they make progress; by default in the temporary folder",
     )
     status_file: Path | None = Field(
-        default=None, description="a file that the relay keeps writing how far everything is into, as JSON"
+        default=None, description="a file into which the relay writes the progress of everything, as JSON"
     )
     status_file_every: Seconds = Field(default=5.0, description="seconds between two writings of the status file")
     statement_timeout: Seconds = Field(default=60.0, description="seconds one SQL statement may take")
@@ -307,7 +303,7 @@ class Settings(BaseSettings):
 
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
-        return [f"{name} is no setting; if it is misspelt, correct it" for name in strangers()] + checks.doubts(self)
+        return [f"{name} is no setting; if it is misspelt, correct it" for name in misspelt()] + checks.doubts(self)
 
     def path_problems(self) -> list[InvalidSetting]:
         """What is wrong with the paths that are set."""
@@ -328,6 +324,6 @@ def _problems(error: ValidationError) -> list[InvalidSetting]:
     return found
 
 
-def strangers() -> list[str]:
-    """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
+def misspelt() -> list[str]:
+    """Variables, and keys of the file, that are not settings: most likely misspelt."""
     return source.unknown(set(Settings.model_fields))

@@ -62,7 +62,7 @@ def is_set(name: str) -> bool:
 
 
 def unknown(known: set[str]) -> list[str]:
-    """Variables, and keys of the file, that are no setting although they look like one: most likely misspelt."""
+    """Variables that begin with CROCHET_, and keys of the file, that are not settings: most likely misspelt."""
     variables = sorted(
         name
         for name in os.environ
@@ -88,7 +88,7 @@ def forget_libpq() -> None:
 
 
 def remember(name: str, value: str) -> None:
-    """Set a variable where a library looks for it, in this process and those that it starts."""
+    """Set a variable that a library reads, in this process and those that it starts."""
     os.environ[name] = value
 
 

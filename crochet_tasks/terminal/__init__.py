@@ -1,1 +1,1 @@
-"""How orthos, tables and progress look in a terminal."""
+"""The terminal: standard streams that may fail, numbers, tables, progress."""

@@ -132,7 +132,7 @@ class Meter:
         self._first: tuple[float, Progress] | None = None
         self._last: tuple[float, Progress] | None = None
         self.stopping = False
-        """set when a stop was asked for: the piece of work at hand may take a moment"""
+        """set when a signal came: the current work item may take a moment"""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._console.is_dumb_terminal:

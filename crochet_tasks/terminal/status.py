@@ -164,16 +164,16 @@ def _listed(parts: Mapping[str, int]) -> str:
 # ── statistics ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _statistics(seen: StatisticsNow) -> RenderableType:
+def _statistics(now: StatisticsNow) -> RenderableType:
     """All corpora: pace, workers, time left, errors."""
     facts = Table.grid(padding=(0, 2))
-    retrying = sum(kind.retrying for kind in seen.work.values())
-    facts.add_row(Text("time left", "dim"), Text(time_left(seen.left)))
-    facts.add_row(Text("workers", "dim"), Text(_workers(seen.workers)))
+    retrying = sum(kind.retrying for kind in now.work.values())
+    facts.add_row(Text("time left", "dim"), Text(time_left(now.left)))
+    facts.add_row(Text("workers", "dim"), Text(_workers(now.workers)))
     if retrying:
         facts.add_row(Text("retrying", "dim"), Text(numbers.counted(retrying, "work item"), "yellow"))
-    parts: list[RenderableType] = [_paces(seen.paces), facts]
-    return Group(*parts, *([_errors(seen.errors)] if seen.errors else []))
+    parts: list[RenderableType] = [_paces(now.paces), facts]
+    return Group(*parts, *([_errors(now.errors)] if now.errors else []))
 
 
 def _paces(paces: Sequence[Pace]) -> Table:

@@ -56,17 +56,17 @@ def prepare() -> None:
             os.dup2(os.open(os.devnull, how), number)
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(_Stream(0, "r", closefd=False)))
-    for name, kind, number in (("stdout", _Output, 1), ("stderr", _Errors, 2)):
-        before = getattr(sys, name)
+    for before in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # what was written before
             if before is not None:
                 before.flush()
-        stream = kind(number, "w", closefd=False)
-        encoding = "utf-8" if before is None else before.encoding
-        terminal = name == "stderr" or stream.isatty()
-        # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
-        text = io.TextIOWrapper(io.BufferedWriter(stream), encoding, "backslashreplace", line_buffering=terminal)
-        setattr(sys, name, text)
+    # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
+    output, errors = _Output(1, "w", closefd=False), _Errors(2, "w", closefd=False)
+    encodings = ["utf-8" if stream is None else stream.encoding for stream in (sys.stdout, sys.stderr)]
+    buffered = io.BufferedWriter(output)
+    sys.stdout = io.TextIOWrapper(buffered, encodings[0], "backslashreplace", line_buffering=output.isatty())
+    # Without a buffer: a buffer refuses a signal handler's note that comes amid another write.
+    sys.stderr = io.TextIOWrapper(errors, encodings[1], "backslashreplace", write_through=True)
 
 
 class _Stream(io.FileIO):
@@ -77,11 +77,12 @@ class _Errors(_Stream):
     """Standard error: what cannot be written is dropped, because a lost message must not decide the outcome."""
 
     def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
+        """All of it, as a buffer would."""
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        left = view
         with contextlib.suppress(OSError):
-            written = super().write(view)
-            if written is not None:  # else it is non-blocking and full
-                return written
+            while left and (written := super().write(left)) is not None:  # None: it is non-blocking and full
+                left = left[written:]
         return view.nbytes
 
 

@@ -62,7 +62,7 @@ def test_a_file_that_is_wrong_is_named(file: Callable[[str], Path]) -> None:
     with pytest.raises(InvalidSetting, match=r"CROCHET_CONFIG_FILE: .*config.toml cannot be read as TOML: .*line 1"):
         Settings.load()
     file("api_prot = 81\n")
-    assert settings.strangers() == [f"api_prot (in {path})"]
+    assert settings.misspelt() == [f"api_prot (in {path})"]
     file('api_port = "many"\n')
     with pytest.raises(InvalidSetting, match=r"CROCHET_API_PORT: .*\(in .*config.toml\)"):
         Settings.load()

@@ -31,7 +31,7 @@ def test_given_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch,
 def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROCHET_DATABSE_URL", "postgresql://db/x")
     monkeypatch.setenv("CROCHET_BATCH_ORTHOS", "7")
-    assert settings.strangers() == ["CROCHET_DATABSE_URL"]
+    assert settings.misspelt() == ["CROCHET_DATABSE_URL"]
     assert Settings.load().warnings() == ["CROCHET_DATABSE_URL is no setting; if it is misspelt, correct it"]
 
 

@@ -55,7 +55,7 @@ ASKING = 8
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
     seconds: float
 
@@ -90,7 +90,7 @@ class Deployed(NamedTuple):
             # A stream of events goes on; of that the first line is enough.
             stream = answer.getheader("Content-Type", "").startswith("text/event-stream")
             said = answer.readline() if stream else answer.read()
-            return Answer(answer.status, dict(answer.getheaders()), said, time.monotonic() - began)
+            return Answer(answer.status, answer.headers, said, time.monotonic() - began)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from crochet_tasks.db import schema
 from crochet_tasks.embedded.server import EmbeddedPostgres
@@ -22,6 +23,7 @@ from tests.support.cli import (
     HARBOUR,
     closure,
     crochet,
+    database,
     execute,
     exported,
     fed,
@@ -165,8 +167,8 @@ def test_output_that_cannot_be_written_is_an_error(harbour: Path) -> None:
     [
         (None, "text_not_found", "no such file"),
         ("folder", "text_is_directory", "is a directory"),
-        (b"the sea \xe9t", "text_not_utf8", "invalid byte at offset 8"),
-        (b"\xef\xbb\xbfthe sea \xff", "text_not_utf8", "invalid byte at offset 11"),
+        (b"the sea \xe9t", "text_not_utf8", "at offset 8"),
+        (b"\xef\xbb\xbfthe sea \xff", "text_not_utf8", "at offset 11"),
         (b"the sea\0", "text_has_nul", "offset 7"),
         (b"", "text_without_words", "holds no words"),
         (b" 12 - 13 ... \n", "text_without_words", "holds no words"),
@@ -337,6 +339,50 @@ def test_status_says_what_there_is(harbour: Path, state: Path) -> None:
     assert (corpus.texts, corpus.work["open"], corpus.version) == ({"current": 1}, 0, 1)
     assert 0 < corpus.bytes < (status.bytes or 0)
     assert "570" in crochet("status", "--state", harbour).stdout
+
+
+@pytest.mark.usefixtures("ready_state")
+def test_corpora_of_a_store_are_made_changed_and_deleted(state: Path) -> None:
+    """As those of an API; what is deleted leaves nothing, and its name is free."""
+    at = ("--state", state)
+    made = json.loads(crochet("corpora", "create", "one", "--max-axes", 2, *at, "--json").stdout)
+    assert (made["name"], made["limits"]["max_axes"], made["budget"]) == ("one", 2, None)
+    refused(crochet("corpora", "create", "one", *at), 2, "corpus_exists", "'one'")
+    changed = crochet("corpora", "set", "one", "--rename", "two", "--budget", 5, "--description", "x", *at, "--json")
+    assert json.loads(changed.stdout).items() >= {"name": "two", "budget": 5, "description": "x"}.items()
+    assert json.loads(crochet("corpora", "set", "two", "--no-budget", *at, "--json").stdout)["budget"] is None
+    refused(crochet("corpora", "set", "two", *at), 2, "usage", "--description")
+    assert report_of(crochet("run", HARBOUR, *at, "--corpus", "two", "--json")).total == len(
+        closure(HARBOUR, max_axes=2)
+    )
+    assert crochet("verify", *at).stdout == "corpus 'two': no problems\n"
+    refused(crochet("corpora", "delete", "two", *at), 2, "not_confirmed", "--confirm two")
+    assert crochet("corpora", "delete", "two", "--confirm", "two", *at).returncode == 0
+    assert crochet("corpora", "list", *at).stdout == ""
+    assert crochet("verify", *at).stdout == "There is no corpus yet: 'crochet run FILE' makes one.\n"
+    refused(crochet("run", *at), 2, "usage", "crochet run FILE")
+    with database(state) as opened, opened.transaction() as connection:
+        assert (
+            connection.execute(text("SELECT (SELECT count(*) FROM batches) + (SELECT count(*) FROM texts)")).scalar()
+            == 0
+        )
+
+
+def test_corpora_of_no_store_make_none(state: Path) -> None:
+    assert (crochet("corpora", "list", "--state", state).stdout, state.exists()) == ("", False)
+    for command in (["delete", "x", "--confirm", "x"], ["set", "x", "--no-budget"]):
+        refused(crochet("corpora", *command, "--state", state), 3, "corpus_unknown", "'x'")
+    assert not state.exists()
+
+
+def test_settings_are_shown_with_where_each_comes_from(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROCHET_BROKER_URL", "amqp://guest:hunter2@host:5672//")
+    shown = crochet("settings", "--state", state)
+    assert "hunter2" not in shown.stdout
+    lines = {line.split()[0]: line.split(maxsplit=2)[1:] for line in shown.stdout.splitlines()}
+    assert lines["CROCHET_BROKER_URL"] == ["environment", "amqp://***@host:5672//"]
+    assert lines["CROCHET_STATE_DIR"] == ["option", str(state)]
+    assert lines["CROCHET_API_PORT"] == ["default", "8080"]
 
 
 @pytest.mark.usefixtures("ready_state")

@@ -308,8 +308,8 @@ def test_watching_without_a_terminal_repeats_the_page(shared: Database) -> None:
     """Into a pipe that closes, too."""
     handed(HARBOUR)
     command = f"{' '.join(CROCHET)} status --watch --every 0.1"
-    done = in_shell(f"set -o pipefail; {command} | grep -m 3 '^Postgres'")
-    assert (done.returncode, done.stdout.count("Postgres"), done.stderr) == (0, 3, "")
+    done = in_shell(f"set -o pipefail; {command} | grep -m 3 '^corpus '")
+    assert (done.returncode, done.stdout.count("work done"), done.stderr) == (0, 3, "")
 
 
 def test_watching_in_a_terminal_draws_over(shared: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_watching_in_a_terminal_draws_over(shared: Database, monkeypatch: pytest
         [sys.executable, "-c", wrapper, *CROCHET, "status", "--watch", "--every", "0.1"], stdin=theirs
     )
     os.close(theirs)
-    seen = _seen(terminal, lambda shown: shown.count("oldest open") > 2)
+    seen = _seen(terminal, lambda shown: shown.count("work done") > 2)
     assert "\x1b[?25l" in seen
     os.write(terminal, b"\x03")
     assert watching.wait(SECONDS) == 0

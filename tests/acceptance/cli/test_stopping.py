@@ -59,7 +59,7 @@ def test_a_budget_stops_early_and_a_later_run_goes_on(
     waits = report_of(crochet("run", EVENING, "--state", state, "--budget", 1, "--json"))
     assert (waits.version, waits.total, waits.ended) == (2, first.total, "budget")
     shown = crochet("run", "--state", state, "--budget", 1)
-    assert f"the budget is reached: {waits.open_work} pieces of work are open" in shown.stdout
+    assert f"the budget is reached: {waits.open_work} work items open" in shown.stdout
     assert report_of(crochet("run", "--state", state, "--json")).closed
     assert exported(state) == closure(HARBOUR, EVENING)
 
@@ -127,7 +127,7 @@ def test_a_terminal_shows_live_progress_and_ctrl_c_reaches_it(
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert "volume" in plain
     assert "└──" in plain
-    assert re.search(r"stopped: \d+ pieces of work are open; 'crochet run' goes on with them", plain)
+    assert re.search(r"stopped: \d+ work items open; 'crochet run' goes on with them", plain)
     assert "Traceback" not in plain
 
 

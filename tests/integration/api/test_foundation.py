@@ -9,23 +9,20 @@ import io
 import json
 import logging
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from gunicorn.config import Config  # type: ignore[import-untyped]
-from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped]
-from werkzeug.test import Client
-from werkzeug.wrappers import Response
 
-from api import form
+from api import asgi, form
+from api.asgi import Limits
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, InvalidSetting, StoreCorrupt, requests
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, listening, made, made_again
+from tests.support.asgi import Exchange, answered, post
 
 pytestmark = pytest.mark.integration
 
@@ -169,42 +166,34 @@ def test_too_large(process: Process) -> None:
     api.problem(api.nobody.post("/v1/corpora", environ_overrides=unread), "unauthorized", 401)
 
 
+def asked(
+    api: Api, *bodies: list[bytes | None], path: bytes = b"/v1/tokens", kind: bytes = b"application/json"
+) -> list[Exchange]:
+    """Requests as the server hands them on, with a key, their bodies in these pieces and of no announced length."""
+    headers = ((b"authorization", f"Bearer {api.keys['write']}".encode()), (b"content-type", kind))
+    exchanges = [post(path, body, *headers) for body in bodies]
+    answered(api.app.wsgi_app, Limits(api.app.config["MAX_CONTENT_LENGTH"], 1), *exchanges)
+    return exchanges
+
+
 def test_too_large_in_chunks(process: Process) -> None:
     """Nobody takes the beginning of a body for the whole, however good it looks; one that just fits is taken."""
     api = made(process, Settings(**SETTINGS, max_text_bytes=1))
     limit = form.DEFAULT.bytes
     assert limit is not None
     bodies = (b"{}".ljust(limit + 70_000), b"{}".ljust(limit) + b"x", b"{}".ljust(limit + 1), b"{}".ljust(limit))
-    with wired(api, "read") as wire:
-        for body in bodies:
-            answer, told = wire.ask("POST", "/v1/tokens", {"Content-Type": JSON}, iter([body[:60_000], body[60_000:]]))
-            code = json.loads(told).get("code")
-            assert (answer.status, code) == ((201, None) if len(body) == limit else (413, "request_too_large"))
+    pieces: list[list[bytes | None]] = [[body[:60_000], body[60_000:]] for body in bodies]
+    for each in asked(api, *pieces):
+        code = json.loads(each.body).get("code")
+        assert (each.status, code) == ((201, None) if each.received == limit else (413, "request_too_large"))
 
 
-@pytest.mark.parametrize(
-    ("announced", "sent"),
-    [
-        ("Content-Length: 100", b"the sea"),
-        ("Transfer-Encoding: chunked", b"7\r\nthe sea\r\n"),
-        ("Transfer-Encoding: chunked", b"7\r\nthe s"),
-        ("Transfer-Encoding: chunked", b"zz\r\nthe sea\r\n0\r\n\r\n"),
-    ],
-)
-def test_a_body_that_breaks_off_is_none(api: Api, announced: str, sent: bytes) -> None:
+def test_a_body_that_breaks_off_is_none(api: Api) -> None:
     """Its beginning is not taken for a text: a connection that is cut has done nothing."""
     api.write.post("/v1/corpora", json={"name": "genesis"})
-    head = f"POST / HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n".encode()
-    arrived = next(RequestParser(Config(), iter([head + sent]), ("127.0.0.1", 1)))  # as the gateway reads it
-    name, value = announced.split(": ")
-    environ = {"wsgi.input": arrived.body, "wsgi.input_terminated": True}
-    answer = api.write.post(
-        "/v1/corpora/genesis/texts?title=t",
-        content_type="text/plain",
-        headers={name: value},
-        environ_overrides={**environ, **({"CONTENT_LENGTH": value} if name == "Content-Length" else {})},
-    )
-    api.problem(answer, "malformed_request", 400)
+    path = b"/v1/corpora/genesis/texts?title=t"
+    [broken] = asked(api, [b"the sea", None], path=path, kind=b"text/plain")
+    assert (broken.status, json.loads(broken.body)["code"]) == (400, "malformed_request")
     assert steps.sql(api.process, "SELECT count(*) FROM texts") == [(0,)]
 
 
@@ -236,19 +225,11 @@ def test_nothing_given_becomes_a_header(wire: Wire) -> None:
         json.loads(body or b"{}")
 
 
-class Slow(io.BytesIO):
-    def read(self, size: int | None = -1) -> bytes:
-        time.sleep(0.02)
-        return super().read(min(1, size or 1))
-
-
 def test_slow_bodies_are_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body has so much time altogether, however regularly a part of it comes."""
-    monkeypatch.setattr(form, "BODY_SECONDS", 0.2)
-    body = {"wsgi.input": Slow(b" " * 1000), "CONTENT_LENGTH": "1000", "CONTENT_TYPE": "application/json"}
-    began = time.monotonic()
-    api.problem(api.read.post("/v1/tokens", environ_overrides=body), "request_timed_out", 408)
-    assert time.monotonic() - began < 5
+    """With a problem document, like every refusal."""
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.0)
+    [late] = asked(api, [])
+    assert (late.status, json.loads(late.body)["code"]) == (408, "request_timed_out")
 
 
 class Unread(io.BytesIO):
@@ -305,16 +286,17 @@ def test_bodies_are_taken_as_they_are(api: Api) -> None:
     api.problem(encoded, "wrong_content_type", 415)
 
 
-def test_http_1_1_needs_a_host(api: Api) -> None:
+def test_http_1_1_needs_one_host(api: Api) -> None:
     """Also for what is open to all."""
-
-    def without(environ: dict[str, Any], start: Any) -> Any:
-        environ.pop("HTTP_HOST", None)
-        return api.app.wsgi_app(environ, start)
-
-    for path in ("/health/live", "/v1/corpora"):
-        answer = Client(without, Response).get(path, headers={"Authorization": f"Bearer {api.keys['read']}"})
-        assert (answer.status_code, answer.get_json()["code"]) == (400, "malformed_request")
+    key = (b"authorization", f"Bearer {api.keys['read']}".encode())
+    for path in (b"/health/live", b"/v1/corpora"):
+        one, none = Exchange("GET", path, [key]), Exchange("GET", path, [key], host=None)
+        two = Exchange("GET", path, [key, (b"host", b"there")])
+        answered(api.app.wsgi_app, Limits(0, 1), one, none, two)
+        assert one.status == 200
+        assert [(each.status, json.loads(each.body)["code"]) for each in (none, two)] == [
+            (400, "malformed_request")
+        ] * 2
 
 
 PYDANTIC = re.compile("(?i)extra inputs|input should|field required|validation|instance of|value error")

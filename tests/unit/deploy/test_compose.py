@@ -103,7 +103,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
     """The settings that the program finds in a container."""
 
     def load(name: str) -> Settings:
-        for variable in [*map(str.upper, Settings.model_fields), *settings.strangers()]:
+        for variable in [*map(str.upper, Settings.model_fields), *settings.misspelt()]:
             monkeypatch.delenv(f"{PREFIX}{variable.removeprefix(PREFIX)}", raising=False)
         for variable, value in SERVICES[name]["environment"].items():
             monkeypatch.setenv(variable, value)
@@ -180,7 +180,7 @@ def test_the_example_has_every_variable_of_the_file_and_no_other() -> None:
 @each_of_ours
 def test_settings_accept_the_environment(name: str, settings_of: Callable[[str], Settings]) -> None:
     found = settings_of(name)
-    assert settings.strangers() == []
+    assert settings.misspelt() == []
     assert found.environment == "production"
     needs_database, needs_broker = name != "flower", name != "migrate"
     assert (found.database_url is not None, found.broker_url is not None) == (needs_database, needs_broker)

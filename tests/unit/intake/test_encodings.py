@@ -33,6 +33,8 @@ PROSE = "In the beginning God created the heaven and the earth. Café, naïve, �
         (b"PK\x03\x04\x14\x00\xff\xfe", "save its text as UTF-8"),
         (b"%PDF-1.7\n\xe2\xe3\xcf\xd3", "save its text as UTF-8"),
         (PROSE.encode()[:-3] + b"\xe2\x80", "cut off"),
+        (PROSE.encode().replace(b"heaven", b"h\xffaven"), "most of it is UTF-8"),
+        (b"\xef\xbb\xbfthe sea \xff", "most of it is UTF-8"),
         (bytes(range(256)) * 4, "binary data"),
         (b"\x7fELF\x02\x01\x01" + bytes(9), "binary data"),
     ],

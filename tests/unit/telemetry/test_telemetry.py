@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from api import process as context
 from crochet_tasks import telemetry
 from crochet_tasks.db.process import here
-from crochet_tasks.services import gateway, worker
+from crochet_tasks.services import http_server, worker
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import setup
 from crochet_tasks.telemetry.setup import _Running
@@ -128,11 +128,5 @@ def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.Monkey
     monkeypatch.setattr(context, "close", fails)
     monkeypatch.setattr(telemetry, "end", lambda: ended.append(None))
     with pytest.raises(ValueError, match="as a library may"):
-        gateway._close(OfTheApi())  # type: ignore[arg-type]
+        http_server._end(Flask("test"))
     assert ended == [None]
-
-
-class OfTheApi:
-    """What Gunicorn hands on."""
-
-    wsgi = Flask("test")

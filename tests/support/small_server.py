@@ -1,0 +1,72 @@
+"""The API's HTTP server with a small application: `python -m tests.support.small_server PORT FOLDER`.
+
+It writes READY to standard output. Routes that wait do so until a file named after them is in FOLDER.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from flask import Flask, Response, request
+
+from crochet_tasks.errors import CrochetError
+from crochet_tasks.services import http_server
+from crochet_tasks.settings import Settings
+
+LARGEST = 1_000_000
+HUGE = 20_000_000
+"""bytes of an answer: more than any socket takes by itself"""
+HEAD_SECONDS = 2
+READY = "serves"
+
+
+def application(folder: Path) -> Flask:
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST
+    app.register_error_handler(CrochetError, lambda error: (error.code, error.status))
+
+    @app.post("/digest")
+    def digest() -> str:
+        return hashlib.sha256(request.get_data()).hexdigest()
+
+    @app.get("/huge")
+    def huge() -> bytes:
+        return b"x" * HUGE
+
+    @app.get("/broken")
+    def broken() -> Response:
+        return Response(breaks_off())
+
+    @app.get("/wait/<name>")
+    def wait(name: str) -> str:
+        (folder / f"{name}-begun").touch()
+        while not (folder / name).exists():
+            time.sleep(0.01)
+        return name
+
+    return app
+
+
+def breaks_off() -> Iterator[bytes]:
+    yield b"the beginning"
+    raise ConnectionResetError("the rest is missing")
+
+
+def say_ready() -> None:
+    sys.stdout.write(f"{READY}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    http_server.HEAD_SECONDS = HEAD_SECONDS
+    folder = Path(sys.argv[2])
+    address = ("127.0.0.1", int(sys.argv[1]))
+    http_server.serve(Settings(), address, lambda: application(folder), say_ready)
+
+
+if __name__ == "__main__":
+    main()
