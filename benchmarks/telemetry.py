@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import itertools
 import multiprocessing
-import os
 import re
 import statistics
 import tempfile
@@ -48,8 +47,6 @@ EVERY_TRACE = "every trace"
 GOAL = 1.05
 SCRAPE_SECONDS = 5.0
 """three times as often as in deploy/observability, so that each run has some of it"""
-OFTEN = {"CROCHET_METRICS_EVERY": "5"}
-"""likewise"""
 
 
 class Case(NamedTuple):
@@ -188,9 +185,7 @@ class Cpu:
         for pid, role in self._roles.items():
             main = psutil.Process(pid)
             for process in (main, *main.children(recursive=True)):
-                # A service's exporter leads a session of its own.
-                exports = process.pid != pid and os.getsid(process.pid) == process.pid
-                _add(spent, "exporters" if exports else role, process)
+                _add(spent, role, process)
         for name, server in (("postgres", self._servers.postgres), ("rabbitmq", self._servers.rabbitmq)):
             for process in server.processes():
                 _add(spent, name, process)
@@ -233,7 +228,7 @@ class Live(Receivers):
         self._process.start()
         theirs.close()
         otlp, pyroscope = self._ours.recv()
-        super().__init__(CROCHET_OTLP_URL=otlp, CROCHET_PYROSCOPE_URL=pyroscope, **OFTEN)
+        super().__init__(CROCHET_OTLP_URL=otlp, CROCHET_PYROSCOPE_URL=pyroscope)
         self.pid = self._process.pid
 
     def received(self) -> int:
@@ -281,10 +276,10 @@ def _telemetry(way: str, ports: list[int]) -> Iterator[Receivers]:
             yield live
     elif way == "away":
         nobody = f"http://{HOST}:{take_port()}"
-        yield Receivers(CROCHET_OTLP_URL=nobody, CROCHET_PYROSCOPE_URL=nobody, **OFTEN)
+        yield Receivers(CROCHET_OTLP_URL=nobody, CROCHET_PYROSCOPE_URL=nobody)
     else:
         with Hanging() as hanging:
-            yield Receivers(CROCHET_OTLP_URL=hanging.url, CROCHET_PYROSCOPE_URL=hanging.url, **OFTEN)
+            yield Receivers(CROCHET_OTLP_URL=hanging.url, CROCHET_PYROSCOPE_URL=hanging.url)
 
 
 # ── the report ──────────────────────────────────────────────────────────────────────────────────
@@ -294,11 +289,11 @@ def report(extent: Extent, ways: Sequence[str]) -> Iterator[str]:
     began = time.perf_counter()
     yield from machine("Telemetry")
     yield (
-        f"{extent.rounds} rounds. `on`: a tenth of the traces, and what failed or was slow; "
+        f"{extent.rounds} rounds. `on`: metrics, profiles and a tenth of the traces; "
         "`away` refuses connections, "
         "`hanging` takes them and never answers. Live receivers are in a process of their own on the same cores, which "
         f"also scrapes every service each {SCRAPE_SECONDS:g} s. Postgres does not wait for the disk. Ratios are "
-        "medians of those within a round, with the least and the greatest. CPU is of the services, their exporters, "
+        "medians of those within a round, with the least and the greatest. CPU is of the services, "
         f"Postgres and RabbitMQ; ms are of CPU more than without, per piece of work. Goal: at most {GOAL}."
     )
     yield ""

@@ -109,13 +109,14 @@ class Step(celery.Task):
         call = self.message.model_validate(payload)
         # In one process the work is done where it is published, and the context is there.
         context = contextlib.nullcontext() if self.request.is_eager else correlation.received(vars(self.request))
-        with context, telemetry.doing(task=self.name, corpus=call.corpus, **_items(call)):
-            shape = correlation.said("shape")
-            with telemetry.profiled(task=self.name, shape=shape):
+        with context:
+            about = {"task": self.name, "corpus": correlation.bound("corpus") or call.corpus, **_items(call)}
+            profiled = telemetry.profiled(task=self.name, shape=correlation.bound("shape"))
+            with telemetry.doing(**about), profiled, telemetry.results() as results:
                 began = time.monotonic()
                 with self._measured():
                     self._run(call)
-                log.info("task_done", extra={"seconds": round(time.monotonic() - began, 3)})
+                log.info("task_done", extra={**results, "seconds": round(time.monotonic() - began, 3)})
 
     @contextlib.contextmanager
     def _measured(self) -> Iterator[None]:

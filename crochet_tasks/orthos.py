@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection
 
+from crochet_tasks import telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Packed, Searched, SearchResult
 from crochet_tasks.db import batches, bulk, corpora, outbox, publishing, sessions, tally, texts
@@ -119,6 +120,7 @@ class _Changes:
         counts = {sides: Change(self.orthos[sides], self.batches[sides]) for sides in shapes}
         tally.count(self.connection, result.corpus, counts)
         sessions.once_committed(self.connection, lambda: self._measure(due, version - result.upto))
+        sessions.once_committed(self.connection, lambda: telemetry.result(stored=self.orthos.total()))
 
     def _add_due(self, version: int) -> int:
         """The version race: what waits on a phrase that versions made during the search have continued is due."""

@@ -14,7 +14,7 @@ from celery import signals
 
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Knock, Message, SearchCall
-from crochet_tasks.db import publishing
+from crochet_tasks.db import corpora, publishing
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import OF_A_TEXT
@@ -47,10 +47,11 @@ def publish_next(corpus: int | None = None) -> list[Item]:
     limit = None if app.conf.task_always_eager else settings.published_limit
     with process.database.transaction() as connection:
         items = publishing.take_next(connection, corpus, GROUP_BATCHES * settings.batch_orthos, limit)
+        name = corpora.name_of(connection, items[0].corpus) if items else None
     if items:
         task: Step = app.tasks[TASKS[items[0].kind]]
         try:
-            with correlation.published(task.name, [item.origin for item in items], **_about(items[0])):
+            with correlation.published(task.name, [item.origin for item in items], corpus=name, **_about(items[0])):
                 task.publish(_message(items))
             metrics.PUBLISHED.add(len(items), kind=items[0].kind)
         except CrochetError as error:

@@ -42,9 +42,9 @@ def seed(call: SearchCall) -> None:
         index = here().index(connection, corpus.id, corpus.version)
     for item in items:
         began = time.perf_counter()
-        with telemetry.span("search.engine", kind="seed", version=item.version) as told:
+        with telemetry.span("search.engine", kind="seed", version=item.version):
             result = seeded(index, corpus.limits, item, bounds())
-            told.set(orthos=sum(batch.count for batch in result.found))
+            telemetry.result(found=sum(batch.count for batch in result.found))
         _measure("seed", result, time.perf_counter() - began)
         orthos.store.publish(result)
 
@@ -66,10 +66,10 @@ def grow(call: SearchCall) -> None:
         together = _together(inputs, here().settings.batch_orthos)
         shape = shape_name(inputs[0].batch.sides)
         began = time.perf_counter()
-        with telemetry.span("search.engine", kind="grow", version=corpus.version, shape=shape) as told:
+        with telemetry.span("search.engine", kind="grow", version=corpus.version, shape=shape):
             result = grown(index, corpus.limits, corpus.version, together, bounds())
             searched = sum(given.item.size for group in together[: len(result.searched)] for given in group)
-            told.set(searched=searched, orthos=sum(batch.count for batch in result.found))
+            telemetry.result(found=sum(batch.count for batch in result.found), searched=searched)
         _measure(orthos.by(inputs[0].item), result, time.perf_counter() - began)
         orthos.store.publish(result)
 

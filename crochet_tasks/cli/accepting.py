@@ -112,7 +112,7 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
         )
     inputs = read(request.files, request.corpus, request.limits, settings)
-    with telemetry.told("cli", settings), pipeline.opened(settings) as process:
+    with telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
                 corpus = corpora.obtain(connection, request.corpus, request.limits)

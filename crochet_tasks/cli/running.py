@@ -57,7 +57,7 @@ def run(settings: Settings, request: Request) -> Finished:
     if not read and not pipeline.store_exists(settings):
         raise WrongCall(problem=NOTHING)
     meter = Meter(console(stderr=True))
-    with Stop(meter) as stop, meter, telemetry.told("cli", settings), pipeline.opened(settings) as process:
+    with Stop(meter) as stop, meter, telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet run"):
             corpus = _corpus(process, request, going_on=not read)
             accepted = accepting.accept(corpus, read, note)

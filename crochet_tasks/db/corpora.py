@@ -151,6 +151,11 @@ def numbered(connection: Connection, number: int) -> Corpus:
     return _corpus(*connection.execute(_CORPORA.where(corpora.c.id == number)).one())
 
 
+def name_of(connection: Connection, corpus: int) -> str:
+    """The name of a corpus, for log lines; its id where it was deleted."""
+    return connection.execute(select(corpora.c.name).where(corpora.c.id == corpus)).scalar() or str(corpus)
+
+
 def every(connection: Connection, tenant: int = DEFAULT_TENANT) -> list[Corpus]:
     rows = connection.execute(_seen(tenant).order_by(corpora.c.name))
     return [_corpus(*row) for row in rows]

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from crochet_tasks import net, telemetry
+from crochet_tasks import net
 from crochet_tasks import settings as environment
 from crochet_tasks.db import measured
 from crochet_tasks.errors import (
@@ -26,6 +26,7 @@ from crochet_tasks.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
     DatabaseUnsuitable,
+    DiskFull,
 )
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
@@ -67,24 +68,9 @@ class Bounded(psycopg.Connection[Any]):
 
     seconds: float | None = None
     rests_since: float | None = None
-    """since when nobody uses it"""
-    told = False
-    """whether what is done with it now is traced statement by statement"""
-    took: measured.Took
-    """what was done with it since the last transaction, where that is recorded"""
+    """since when it is idle"""
     pooled = False
     """whether a pooler (PgBouncer) may give each transaction another connection of its own"""
-    untold: type[psycopg.Cursor[Any]] = psycopg.Cursor
-    _factory: type[psycopg.Cursor[Any]] = psycopg.Cursor
-
-    @property
-    def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
-        """That of the instrumentation where statements are told, else the driver's own."""
-        return self._factory if self.told else self.untold
-
-    @cursor_factory.setter
-    def cursor_factory(self, factory: type[psycopg.Cursor[Any]]) -> None:
-        self._factory = factory
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         if timeout is not None or self.seconds is None:
@@ -117,7 +103,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One read-committed transaction: committed at the end, rolled back by any exception."""
         after: list[Callable[[], None]] = []
-        with _our_errors(), self._connected() as connection, measured.transaction(connection), connection.begin():
+        with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
             connection.info[_AFTER] = after
             yield connection
         for step in after:
@@ -131,7 +117,7 @@ class Database:
         """One read-only transaction in which every statement sees the same state."""
         with _our_errors(), self._connected() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with measured.transaction(connection), connection.begin():
+            with measured.transaction(), connection.begin():
                 yield connection
 
     @contextlib.contextmanager
@@ -184,7 +170,7 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
         except BaseException:
             opened.close()
             raise
-        opened.cursor_factory, opened.untold, opened.took = cursors, cursors, []
+        opened.cursor_factory = cursors
         opened.seconds = longest
         return opened
 
@@ -209,7 +195,6 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
             except psycopg.Error as error:
                 raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
         connection.seconds = longest
-        connection.told = telemetry.tells_statements()
 
 
 def _server_parameters(bounds: Bounds) -> dict[str, str]:
@@ -307,6 +292,8 @@ def _ours(error: BaseException | None) -> CrochetError | None:
         return DatabaseConflict(reason=first_line(error))
     if isinstance(error, psycopg.Error) and error.sqlstate in REFUSALS:
         return DatabaseRefused(reason=first_line(error))
+    if isinstance(error, psycopg.errors.DiskFull):
+        return DiskFull(reason=first_line(error))
     if isinstance(error, psycopg.Error) and (refused := _login_failed(error)) is not None:
         return refused
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):

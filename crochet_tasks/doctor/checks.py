@@ -18,7 +18,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import NEW_DATA_BYTES
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, DatabaseUnavailable, ServerFailed
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import numbers
 
@@ -113,10 +113,16 @@ def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
             process = stack.enter_context(pipeline.connected(configured))
             made = [_server_version(process), _schema(process, private=private)]
         except CrochetError as error:
-            advice = "the server's log says more" if private else "start the server, or correct CROCHET_DATABASE_URL"
-            yield wrong("server", f"{error} [{error.code}]", advice)
+            yield wrong("server", f"{error} [{error.code}]", _ADVICE.get(type(error), ""))
             return
         yield from made
+
+
+_ADVICE: dict[type[CrochetError], str] = {
+    DatabaseUnavailable: "start the server, or correct CROCHET_DATABASE_URL",
+    ServerFailed: "the server's log says more",
+}
+"""what to do about an error that does not say it itself"""
 
 
 def _server_version(process: Process) -> Check:

@@ -20,9 +20,9 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.tally import States
-from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.embedded.server import LOW_BYTES, EmbeddedPostgres, free_bytes
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.errors import ProcessExhausted
+from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.settings import Settings
 
@@ -78,6 +78,14 @@ def opened(settings: Settings) -> Iterator[Process]:
         else:
             schema.check(process.database)
         yield process
+
+
+def check_space(settings: Settings) -> None:
+    """Raise DiskFull where the private server's disk has too little room for more work; its reserve does not count."""
+    if settings.database_url is None and (folder := data_folder(settings)).exists():
+        free = free_bytes(folder)
+        if free < LOW_BYTES:
+            raise DiskFull(reason=f"{free >> 20} MB are free at {settings.state_dir}, work needs {LOW_BYTES >> 20} MB")
 
 
 def _bring_up_to_date(database: Database) -> None:
@@ -148,7 +156,7 @@ def close(
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
     poll = _Poll(process.database, corpus.id, progress)
-    crew = _Crew(process.database, corpus.id, poll, budget, stopped)
+    crew = _Crew(process, corpus.id, poll, budget, stopped)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="work", initializer=crew.register_thread) as pool:
         while crew.begin_work(pool):
             crew.collect_results()
@@ -170,12 +178,12 @@ class _Crew:
     """Two threads at work on a corpus, each with one piece at a time."""
 
     def __init__(
-        self, database: Database, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]
+        self, process: Process, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]
     ) -> None:
         self.ended: Ended | None = None
         self.search_seconds = 0.0
         self.failure: Exception | None = None
-        self._database, self._corpus, self._poll = database, corpus, poll
+        self._database, self._settings, self._corpus, self._poll = process.database, process.settings, corpus, poll
         self._budget, self._stopped = budget, stopped
         self._threads: list[threading.Thread] = []
         self._running: dict[Future[list[Item]], float] = {}
@@ -198,6 +206,7 @@ class _Crew:
         if self.ended is None and self._stopped():
             self.ended = Ended.STOPPED
         if self.ended is None and not self._reopen and not self._nothing:
+            check_space(self._settings)
             room = self._room()
             if room == 0 and not self._running:
                 self.ended = Ended.BUDGET

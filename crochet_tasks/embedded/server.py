@@ -3,6 +3,7 @@
     STATE/postgres/            0700, belongs to the owner; nobody else passes, so the server trusts who does
         lock                   flock'ed by the owner, holds its pid
         server.log  .log.1     what the server says, bounded
+        reserve                given up when the disk is full, so that the server starts and the store can be read
         data/                  0700, belongs to the server's user; its Unix socket lies in it
         initdb-*/              a data folder in the making, renamed to data/ when it is complete
 
@@ -58,8 +59,7 @@ SETTINGS = {
     # speed of large batches
     "shared_buffers": "128MB",
     "wal_compression": "off",  # pglz triples the CPU time and saves nothing on packed cells
-    "max_wal_size": "2GB",  # checkpoints seldom: each makes every page touched after it be logged whole
-    "checkpoint_timeout": "30min",
+    "checkpoint_timeout": "30min",  # seldom: a checkpoint makes every page touched after it be logged whole
     "jit": "off",  # compiling takes longer than our statements
     # the same answers everywhere
     "timezone": "UTC",
@@ -71,11 +71,19 @@ SETTINGS = {
     "log_min_error_statement": "panic",
 }
 
+MAX_WAL_BYTES = 2 << 30
+"""max_wal_size: checkpoints seldom; where less than four times that is free, less"""
+
 LEFT_OVER_SECONDS = 10.0
 START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; giving up earlier would only begin it again
 INITDB_SECONDS = 120.0
 NEW_DATA_BYTES = 128 << 20  # initdb writes 40 MB, and there should be room for something to put in
 WAL_SEGMENT_BYTES = 16 << 20
+RESERVE = "reserve"
+RESERVE_BYTES = 3 * WAL_SEGMENT_BYTES
+"""recovery and a shutdown write a few segments of WAL"""
+LOW_BYTES = 4 * WAL_SEGMENT_BYTES
+"""no work is begun with less free space: what two threads may write before it is measured again"""
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final NUL
 
 _DISK_PROBLEMS = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
@@ -137,6 +145,7 @@ class EmbeddedPostgres:
                 if not self._data.exists():
                     self._initialise(binaries)
                 self._check_data(binaries)
+                self._keep_reserve()
                 self._launch(binaries)
                 self._url = self._connect()
         except BaseException:
@@ -189,6 +198,8 @@ class EmbeddedPostgres:
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if free_bytes(self._folder) < RESERVE_BYTES:
+                (self._folder / RESERVE).unlink(missing_ok=True)
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
         except BlockingIOError:
@@ -217,7 +228,7 @@ class EmbeddedPostgres:
             (self._data / name).unlink(missing_ok=True)
 
     def _initialise(self, binaries: Path) -> None:
-        free = _free_bytes(self._folder)
+        free = free_bytes(self._folder)
         if free < NEW_DATA_BYTES:
             raise self._unusable(
                 f"{free >> 20} MB are free on its disk, a new database needs {NEW_DATA_BYTES >> 20} MB"
@@ -240,6 +251,16 @@ class EmbeddedPostgres:
             raise self._failure(status)
         unfinished.rename(self._data)
         _sync(self._folder)
+
+    def _keep_reserve(self) -> None:
+        """Make the reserve where there is room for it and for work."""
+        reserve = self._folder / RESERVE
+        if not reserve.exists() and free_bytes(self._folder) > LOW_BYTES + 2 * RESERVE_BYTES:
+            handle = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            try:
+                os.posix_fallocate(handle, 0, RESERVE_BYTES)
+            finally:
+                os.close(handle)
 
     def _check_data(self, binaries: Path) -> None:
         command = [str(binaries / "postgres"), "--version"]
@@ -280,7 +301,9 @@ class EmbeddedPostgres:
 
     def _launch(self, binaries: Path) -> None:
         arguments = ["-D", self._data_argument(self._data)]
-        for name, value in {**SETTINGS, "cluster_name": cluster_name(self._data)}.items():
+        wal = min(MAX_WAL_BYTES, max(4 * WAL_SEGMENT_BYTES, free_bytes(self._folder) // 4))
+        options = {**SETTINGS, "max_wal_size": f"{wal >> 20}MB", "cluster_name": cluster_name(self._data)}
+        for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
         server = ServerProcess(
             lambda: self._spawn(binaries / "postgres", arguments, self._data, signal.SIGINT), self._log
@@ -343,7 +366,7 @@ class EmbeddedPostgres:
         reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
         if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
             return self._unusable(reason)
-        if (free := _free_bytes(self._folder)) < WAL_SEGMENT_BYTES:
+        if (free := free_bytes(self._folder)) < WAL_SEGMENT_BYTES:
             return self._unusable(f"{free >> 20} MB are free on its disk; {reason}")
         return ServerFailed(reason=reason, log=self._log)
 
@@ -377,7 +400,7 @@ def _removed(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
 

@@ -266,6 +266,14 @@ class DatabaseLoginFailed(DatabaseUnavailable):
     code = "database_login_failed"
 
 
+class DiskFull(DatabaseUnavailable):
+    """the disk of the database is full ({reason});
+    make room there (old files, corpora that are not needed) and run it again: nothing is lost
+    """
+
+    code = "disk_full"
+
+
 class DatabaseUnsuitable(Unavailable):
     """the database cannot be used: {reason}"""
 

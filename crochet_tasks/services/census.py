@@ -1,6 +1,6 @@
-"""A relay counts the store, every few seconds, for metrics; a census that fails or is slow harms nothing else.
+"""A relay counts the store every few seconds, for metrics; a census that fails or is slow harms nothing else.
 
-Several relays count the same: whoever adds up services takes the maximum.
+Several relays count the same: to combine them take the maximum, not the sum.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import Census
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.telemetry import instruments, metrics
-from crochet_tasks.telemetry.instruments import Gauge
+from crochet_tasks.telemetry.instruments import Metric
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 5.0
 SHARE = 0.05
-"""of the time that may go into counting: where one census takes long the next one comes later"""
+"""of the time that counting may take: after a slow census the next one comes later"""
 MOST_SECONDS = 5.0
-"""that one statement of it may take"""
+"""that one of its statements may take"""
 SIZE_SECONDS = 60.0
-"""between two looks at the size of the database, which walks through its files"""
+"""between two readings of the database's size, which walks through its files"""
 
 Labels = tuple[str, ...]
 
 
 class Counting:
-    """Takes a census now and then, in a thread of its own, where metrics are recorded."""
+    """Takes a census every few seconds, in a thread of its own, where metrics are recorded."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._stopped = threading.Event()
-        self._shown: dict[Gauge, set[Labels]] = {}
+        self._shown: dict[Metric, set[Labels]] = {}
         self._closed: dict[int, int] = {}
         """per corpus the version up to which it is known to have been closed"""
-        self._looked = False
+        self._began = False
         self._open_since: dict[int, float] = {}
         self._sized = -SIZE_SECONDS
         if instruments.recorded():
@@ -55,7 +55,7 @@ class Counting:
         thread.join(MOST_SECONDS)
 
     def _run(self) -> None:
-        said = False
+        logged = False
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
@@ -65,46 +65,46 @@ class Counting:
                 log.debug("census_failed", extra={"error": str(error)})
             except Exception:  # a bug: this thread is the only one that counts
                 metrics.CENSUS_FAILED.add()
-                log.log(logging.DEBUG if said else logging.ERROR, "census_failed", exc_info=True)
-                said = True
+                log.log(logging.DEBUG if logged else logging.ERROR, "census_failed", exc_info=True)
+                logged = True
             self._stopped.wait(max(PAUSE_SECONDS, (time.monotonic() - began) / SHARE))
 
     def count(self) -> None:
-        """Take one and show it."""
+        """Take a census and set its metrics."""
         database, settings = self._process.database, self._process.settings
         began = time.monotonic()
         with database.snapshot() as connection:
-            seen = tally.census(connection, settings.lease, MOST_SECONDS)
-            closed = self._newly_closed(seen)
+            counted = tally.census(connection, settings.lease, MOST_SECONDS)
+            closed = self._newly_closed(counted)
             ages = [age for corpus, since, upto in closed for age in tally.ages(connection, corpus, since, upto)]
             if began - self._sized >= SIZE_SECONDS:
                 metrics.DATABASE_BYTES.set(tally.database_bytes(connection))
                 self._sized = began
         metrics.CENSUS_SECONDS.observe(time.monotonic() - began)
-        self._show_work(seen)
-        self._show_store(seen)
-        self._note_closed(seen)
+        self._show_work(counted)
+        self._show_store(counted)
+        self._record_closed(counted)
         for age in ages:
             metrics.TEXT_CLOSED.observe(age)
         metrics.CENSUS_SEEN.set(time.time())
 
     # ── showing ─────────────────────────────────────────────────────────────────────────────────
 
-    def _show(self, gauge: Gauge, values: Mapping[Labels, float]) -> None:
-        """Set a gauge to these values, and to 0 where there was something before and is nothing now."""
-        names = gauge.declared.labels
+    def _show(self, gauge: Metric, values: Mapping[Labels, float]) -> None:
+        """Set a gauge to these values, and to 0 where it had a value before and has none now."""
+        names = gauge.labels
         shown = self._shown.setdefault(gauge, set())
         for labels in {*shown, *values}:
             gauge.set(values.get(labels, 0), **dict(zip(names, labels, strict=True)))
         shown.update(values)
 
-    def _show_work(self, seen: Census) -> None:
+    def _show_work(self, counted: Census) -> None:
         opened: Counter[Labels] = Counter()
         failed: Counter[Labels] = Counter()
         overdue: Counter[Labels] = Counter()
         tried: Counter[Labels] = Counter()
         oldest: dict[Labels, float] = {}
-        for group in seen.work:
+        for group in counted.work:
             shape = "" if group.sides is None else metrics.shape(group.sides)
             if group.state == "failed":
                 failed[group.kind, shape] += group.number
@@ -119,55 +119,55 @@ class Counting:
         self._show(metrics.RETRYING, tried)
         self._show(metrics.OLDEST, oldest)
 
-    def _show_store(self, seen: Census) -> None:
+    def _show_store(self, counted: Census) -> None:
         orthos: Counter[Labels] = Counter()
         batches: Counter[Labels] = Counter()
-        for sides, number, of_batches in seen.orthos:
+        for sides, number, of_batches in counted.orthos:
             orthos[metrics.shape(sides),] += number
             batches[metrics.shape(sides),] += of_batches
         self._show(metrics.HELD_ORTHOS, orthos)
         self._show(metrics.HELD_BATCHES, batches)
-        self._show(metrics.WAITING, {(state,): number for state, number in seen.texts.items()})
-        metrics.OLDEST_TEXT.set(seen.oldest_text)
-        metrics.CORPORA.set(len(seen.corpora))
-        metrics.VERSIONS.set(sum(corpus.version for corpus in seen.corpora))
-        metrics.DEAD_LETTERS.set(seen.dead_letters)
-        versions = {corpus.id: corpus.version for corpus in seen.corpora}
-        # What a spent budget holds back is behind because somebody wants it so.
-        behind = ((group.corpus, group.version) for group in seen.work if group.state != "held")
+        self._show(metrics.WAITING, {(state,): number for state, number in counted.texts.items()})
+        metrics.OLDEST_TEXT.set(counted.oldest_text)
+        metrics.CORPORA.set(len(counted.corpora))
+        metrics.VERSIONS.set(sum(corpus.version for corpus in counted.corpora))
+        metrics.DEAD_LETTERS.set(counted.dead_letters)
+        versions = {corpus.id: corpus.version for corpus in counted.corpora}
+        # What a spent budget holds back is behind on purpose.
+        behind = ((group.corpus, group.version) for group in counted.work if group.state != "held")
         lags = (versions.get(corpus, 0) - version + 1 for corpus, version in behind if version is not None)
         metrics.CLOSURE_LAG.set(max(lags, default=0))
 
     # ── closing ─────────────────────────────────────────────────────────────────────────────────
 
-    def _newly_closed(self, seen: Census) -> Iterable[tuple[int, int, int]]:
-        """(corpus, since, upto): versions of corpora that had work when this relay looked before, and have none now."""
-        busy = {group.corpus for group in seen.work}
+    def _newly_closed(self, counted: Census) -> Iterable[tuple[int, int, int]]:
+        """(corpus, since, upto): versions of corpora that had work at this relay's last census and have none now."""
+        busy = {group.corpus for group in counted.work}
         return [
             (corpus.id, since, corpus.version)
-            for corpus in seen.corpora
+            for corpus in counted.corpora
             if corpus.id not in busy
             and (since := self._closed.get(corpus.id, self._known(corpus.version))) < corpus.version
         ]
 
     def _known(self, version: int) -> int:
-        """Up to where a corpus that was not there at the last look was closed then; at the first look: up to here."""
-        return 0 if self._looked else version
+        """Up to where a corpus that is new since the last census was closed then; at the first census: up to here."""
+        return 0 if self._began else version
 
-    def _note_closed(self, seen: Census) -> None:
-        """Of what was closed before this relay first looked nothing is known, and nothing is said."""
+    def _record_closed(self, counted: Census) -> None:
+        """Of what was closed before this relay's first census nothing is known."""
         busy: dict[int, int | None] = {}
-        for group in seen.work:
+        for group in counted.work:
             lowest = busy.get(group.corpus)
             busy[group.corpus] = min(filter(None, (lowest, group.version)), default=None)
         now = time.monotonic()
         self._open_since = {corpus: self._open_since.get(corpus, now) for corpus in busy}
         closed = {}
-        for corpus in seen.corpora:
+        for corpus in counted.corpora:
             lowest = busy.get(corpus.id)
             first = corpus.version if lowest is None else lowest - 1
             open_from = self._closed.get(corpus.id, self._known(first))
             closed[corpus.id] = open_from if corpus.id in busy else corpus.version
-        self._closed, self._looked = closed, True
+        self._closed, self._began = closed, True
         metrics.UNCLOSED.set(len(busy))
         metrics.UNCLOSED_AGE.set(max((now - since for since in self._open_since.values()), default=0.0))

@@ -13,13 +13,13 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, publish, startup, telemetry
+from crochet_tasks import failures, publish, startup
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
-from crochet_tasks.db import access, attempts, dead_letters, idempotency, publishing
+from crochet_tasks.db import access, attempts, corpora, dead_letters, idempotency, publishing
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.retry import Policy
@@ -85,10 +85,7 @@ class Relay:
 
     def look(self) -> None:
         """Publish what there is; now and then, look for what is overdue and for dead letters."""
-        with telemetry.span("relay.look", idle=True) as told:
-            messages = publish.publish_all()
-            if messages:
-                told.set(idle=False, messages=messages)
+        publish.publish_all()
         if time.monotonic() >= self._care:
             self._care = time.monotonic() + min(CARE_SECONDS, self._process.settings.lease / 4)
             self._tidy_up()
@@ -160,6 +157,7 @@ class Relay:
             # By the task that failed, or by us when the letter could not be removed: it counts once, and not against
             # what an operator has opened again since.
             settled = attempts.settled(connection, call.items, message, letter.died_at)
+            name = corpora.name_of(connection, call.corpus)
         items = [item for item in call.items if item not in settled]
         error: CrochetError = MessageDied(reason=letter.reason)
         if letter.reason == "delivery_limit":
@@ -169,7 +167,7 @@ class Relay:
         causes = [item.origin for item in failed if item.origin is not None]
         told: dict[str, object] = {
             "task": letter.task,
-            "corpus": call.corpus,
+            "corpus": name,
             "work": " ".join(map(str, items)),
             "reason": letter.reason,
         }

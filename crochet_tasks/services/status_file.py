@@ -1,6 +1,6 @@
-"""The status file: how far everything is, for whoever reads files (CROCHET_STATUS_FILE), as StatusFile has it.
+"""The status file: how far everything is, for programs that read files (CROCHET_STATUS_FILE), as StatusFile has it.
 
-A relay writes it every few seconds, all of it or nothing. What is wrong with its folder or disk is said once and harms
+A relay replaces it every few seconds, all of it or nothing. Trouble with its folder or disk is logged once and harms
 nothing else: the file gets old, as its `at` shows. Of several relays with one file the last one to write wins.
 """
 
@@ -25,12 +25,12 @@ from crochet_tasks.schemas.statistics import StatusFile
 log = logging.getLogger(__name__)
 
 SHARE = 0.05
-"""of the time that may go into it: where one look takes long the next one comes later"""
+"""of the time that writing may take: after a slow one the next one comes later"""
 END_SECONDS = 5.0
 
 
 def keep(process: Process) -> None:
-    """Have it written for as long as the process lives, in a thread of its own; nothing where no file is set."""
+    """Write it for as long as the process lives, in a thread of its own; without CROCHET_STATUS_FILE do nothing."""
     path, every, stopped = process.settings.status_file, process.settings.status_file_every, threading.Event()
     if path is None:
         return
@@ -58,11 +58,11 @@ class Writing:
     def __init__(self, process: Process, path: Path) -> None:
         self._process, self._path = process, path
         self._new = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.new")
-        self._said: set[str] = set()
-        """what has been complained of since it last went well"""
+        self._logged: set[str] = set()
+        """problems that were logged since it last went well"""
 
     def write(self) -> None:
-        """Look, and write it; what goes wrong is logged, once."""
+        """Read the statistics and write them; a problem is logged once."""
         problem = "database_away"
         try:
             seen = statistics.everything(self._process, statistics.for_operators)
@@ -71,26 +71,26 @@ class Writing:
             problem = "not_written"
             self._replace(f"{content}\n".encode())
         except (CrochetError, SQLAlchemyError, OSError) as error:
-            self._complain(problem, error)
+            self._log_once(problem, error)
         except Exception as error:  # noqa: BLE001 - a bug: this thread is the only one that writes it
-            self._complain("internal", error)
+            self._log_once("internal", error)
         else:
-            self._said.clear()
+            self._logged.clear()
 
-    def _complain(self, problem: str, error: Exception) -> None:
-        if problem not in self._said:
+    def _log_once(self, problem: str, error: Exception) -> None:
+        if problem not in self._logged:
             about = {"file": str(self._path), "why": problem, "error": str(error)}
             log.warning("status_file_failed", extra=about, exc_info=error if problem == "internal" else None)
-        self._said.add(problem)
+        self._logged.add(problem)
 
     def _replace(self, content: bytes) -> None:
-        """Whoever reads it has the old one or this one. Not safe from a power cut: it is soon written again."""
+        """A reader has the old content or the new. Not safe from a power cut: it is soon written again."""
         try:
             self._new.unlink(missing_ok=True)
-            # A new file, and no link that somebody else has laid there.
+            # A new file, and no link that another user has made there.
             number = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             with os.fdopen(number, "wb") as file:
-                os.fchmod(number, 0o644)  # whatever the umask: it holds no secrets, and others are to read it
+                os.fchmod(number, 0o644)  # whatever the umask: it holds no secrets, and others read it
                 file.write(content)
             self._new.replace(self._path)
         except OSError:

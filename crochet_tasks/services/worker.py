@@ -31,6 +31,7 @@ from celery import signals
 from celery.apps.worker import Worker
 from celery.concurrency import prefork, solo, thread
 from celery.exceptions import SecurityWarning
+from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
 from crochet_tasks import startup, telemetry
@@ -100,6 +101,7 @@ def _equip(worker: Any) -> None:
     settings, pool = Settings.load(), _pool(worker)
     queues = [name for name in WORK if name in app.amqp.queues.consume_from]
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
+    get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
     metrics_endpoint.start("worker", service, settings)
     startup.check(settings, startup.say)
@@ -273,7 +275,7 @@ class _Drain:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._signalled:
-            self._exit_now("second signal", 128 + number)
+            self._exit_now("asked again", 128 + number)
         self._signalled = True
         self.begin(0)
 

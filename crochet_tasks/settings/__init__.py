@@ -16,7 +16,17 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import checks, source
-from crochet_tasks.settings.source import PREFIX, environment, forget, forget_libpq, is_set, remember, variable, version
+from crochet_tasks.settings.source import (
+    PREFIX,
+    environment,
+    forget,
+    forget_libpq,
+    inherited,
+    is_set,
+    remember,
+    variable,
+    version,
+)
 
 __all__ = [
     "PREFIX",
@@ -24,6 +34,7 @@ __all__ = [
     "environment",
     "forget",
     "forget_libpq",
+    "inherited",
     "is_set",
     "misspelt",
     "remember",
@@ -227,13 +238,10 @@ class Settings(BaseSettings):
         default=None, description="Flower's login, user:password; needed outside development"
     )
     otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
-        default=None, description="where traces and metrics go, OTLP/HTTP without `/v1/...`; without it neither does"
+        default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
     )
     trace_ratio: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="how many of the traces are kept; of others what failed or was slow"
-    )
-    trace_slow: Seconds = Field(
-        default=5.0, description="seconds after which a request or task is slow: its part of the trace is always kept"
+        default=0.1, ge=0.0, le=1.0, description="share of the traces that are recorded and sent, from 0 to 1"
     )
     pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
@@ -242,9 +250,6 @@ class Settings(BaseSettings):
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
-    )
-    metrics_every: Seconds = Field(
-        default=15.0, description="seconds between two reports of metrics to the OTLP address"
     )
     health_dir: Path | None = Field(
         default=None,
@@ -303,7 +308,11 @@ class Settings(BaseSettings):
 
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
-        return [f"{name} is no setting; if it is misspelt, correct it" for name in misspelt()] + checks.doubts(self)
+        return (
+            [f"{name} is no setting; if it is misspelt, correct it" for name in misspelt()]
+            + removed()
+            + checks.doubts(self)
+        )
 
     def path_problems(self) -> list[InvalidSetting]:
         """What is wrong with the paths that are set."""
@@ -324,6 +333,18 @@ def _problems(error: ValidationError) -> list[InvalidSetting]:
     return found
 
 
+REMOVED = {
+    "trace_slow": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
+    "metrics_every": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
+}
+"""settings of earlier versions, and what does their work now: to set one is no error"""
+
+
+def removed() -> list[str]:
+    """What to say of each removed setting that is still set."""
+    return [f"{variable(name)} has no effect any more: {why}" for name, why in REMOVED.items() if is_set(name)]
+
+
 def misspelt() -> list[str]:
-    """Variables, and keys of the file, that are not settings: most likely misspelt."""
-    return source.unknown(set(Settings.model_fields))
+    """Variables and keys of the file that are no setting although they look like one: most likely misspelt."""
+    return source.unknown(set(Settings.model_fields) | set(REMOVED))

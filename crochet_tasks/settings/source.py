@@ -92,6 +92,11 @@ def remember(name: str, value: str) -> None:
     os.environ[name] = value
 
 
+def inherited(name: str) -> str | None:
+    """A variable that the process which started this one has set with `remember`."""
+    return os.environ.get(name)
+
+
 # ── the program ─────────────────────────────────────────────────────────────────────────────────
 
 

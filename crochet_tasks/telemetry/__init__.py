@@ -1,28 +1,29 @@
 """Logs, traces, metrics and profiles of a process: set up once, the same for every service."""
 
+from crochet_tasks.telemetry.log_lines import doing, logs
 from crochet_tasks.telemetry.setup import (
     END_SECONDS,
-    Noted,
+    annotate,
     begin,
-    doing,
     end,
     failed,
     instrument,
     load,
-    logs,
     not_sent,
     profiled,
     publishing,
+    result,
+    results,
+    running,
     span,
     statement,
-    tells_statements,
-    told,
+    traced,
     traceparent,
 )
 
 __all__ = [
     "END_SECONDS",
-    "Noted",
+    "annotate",
     "begin",
     "doing",
     "end",
@@ -33,9 +34,11 @@ __all__ = [
     "not_sent",
     "profiled",
     "publishing",
+    "result",
+    "results",
+    "running",
     "span",
     "statement",
-    "tells_statements",
-    "told",
+    "traced",
     "traceparent",
 ]

@@ -1,7 +1,7 @@
-"""What caused a piece of work: the request or command, and the span that wrote it down.
+"""What caused a piece of work: the request or command, and the span that wrote its row.
 
 It goes with the work: from the request into the row, from the row into the message, from the message into the task, its
-log lines and whatever rows it writes. So a chain of tasks keeps the request's id and is one trace, whoever publishes.
+log lines and the rows it writes. So a chain of tasks keeps the request's id and is one trace, whoever publishes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, clear_con
 from crochet_tasks import telemetry
 
 HEADER = "crochet"
-"""of a message: what is said of its work in log lines, beside what the task finds in its payload"""
-CARRIED = ("request", "requests", "kind", "text", "version", "batch", "shape", "attempt")
+"""header of a message: what log lines of its task name, beside what the task finds in its payload"""
+CARRIED = ("corpus", "request", "requests", "kind", "text", "version", "batch", "shape", "attempt")
 MOST_REQUESTS = 8
-"""that are named where work of several is done together"""
+"""requests that are named where the work of several is done together"""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _parent: ContextVar[str | None] = ContextVar("crochet_parent", default=None)
-"""what came from outside; where this process has spans, the current one counts"""
+"""what came from outside; where this process is traced, the current span counts"""
 
 
 class Origin(NamedTuple):
@@ -35,12 +35,12 @@ class Origin(NamedTuple):
     traceparent: str | None = None
 
     def row(self) -> dict[str, str]:
-        """As it is kept with texts and work."""
+        """As it is stored with texts and work."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
     @classmethod
     def read(cls, row: object) -> Origin | None:
-        """What a row or message says; None where it says nothing that we understand."""
+        """Of a row or message; None where there is nothing that we understand."""
         if not isinstance(row, Mapping):
             return None
         request, traceparent = row.get("request"), _valid(row.get("traceparent"))
@@ -48,18 +48,18 @@ class Origin(NamedTuple):
 
 
 def current() -> Origin | None:
-    """What causes the work that is written now; None where nobody has said so."""
-    return _known(said("request"), _traceparent())
+    """What causes the work that is written now; None where that is unknown."""
+    request = bound("request")
+    return _known(None if request is None else str(request), _traceparent())
 
 
-def said(name: str) -> str | None:
-    """What log lines say now by this name."""
-    found: object = get_contextvars().get(name)
-    return None if found is None else str(found)
+def bound(name: str) -> Any:
+    """The value that log lines have now by this name; None without one."""
+    return get_contextvars().get(name)
 
 
 def row() -> dict[str, str] | None:
-    """The same, as it is kept."""
+    """The same, as it is stored."""
     found = current()
     return None if found is None else found.row()
 
@@ -73,7 +73,7 @@ def _traceparent() -> str | None:
 
 
 def decided(traceparent: str, *, kept: bool) -> str | None:
-    """The same, with that said of whether its trace is kept; None where it is nothing that we understand."""
+    """The same, with its flag set to whether its trace is recorded; None where it is nothing that we understand."""
     return None if _valid(traceparent) is None else f"{traceparent[:-2]}{kept:02x}"
 
 
@@ -85,7 +85,7 @@ def _valid(traceparent: object) -> str | None:
 
 
 def begin(request: str, traceparent: str | None) -> None:
-    """A request begins, in a thread that may have had others: what is logged and written from now on is its doing."""
+    """A request begins, in a thread that may have had others: it causes what is logged and written from now on."""
     clear_contextvars()
     _parent.set(_valid(traceparent))
     bind_contextvars(request=request, **_trace())
@@ -98,7 +98,7 @@ def end() -> None:
 
 @contextlib.contextmanager
 def command(name: str) -> Iterator[None]:
-    """Within, a command hands something in: what is written is its doing, by the id of a request that it makes up."""
+    """Within, a command causes what is written; it makes up the id of a request."""
     with telemetry.span(name):
         begin(uuid.uuid4().hex, None)
         try:
@@ -118,9 +118,9 @@ def _trace() -> dict[str, str]:
 
 @contextlib.contextmanager
 def published(name: str, origins: Sequence[Origin | None], **about: object) -> Iterator[None]:
-    """Within, a message is sent on account of these origins and of nothing that its sender does otherwise.
+    """Within, a message is sent that these origins caused, and nothing that its sender does otherwise.
 
-    The first one is the parent, the others are linked. `about` is for the log lines of whoever gets the message.
+    The first one is the parent, the others are linked. `about` is for the log lines of the task that gets the message.
     """
     first = next((origin for origin in origins if origin is not None), Origin())
     links = [each.traceparent for each in dict.fromkeys(origins) if each is not None and each.traceparent]
@@ -138,7 +138,7 @@ def headers() -> dict[str, Any]:
     lines = get_contextvars()
     traceparent = _traceparent()
     return {
-        HEADER: {name: str(lines[name]) for name in CARRIED if name in lines},
+        HEADER: {name: lines[name] for name in CARRIED if name in lines},
         **({} if traceparent is None else {"traceparent": traceparent}),
     }
 
@@ -147,7 +147,8 @@ def headers() -> dict[str, Any]:
 def received(headers: Mapping[str, Any]) -> Iterator[None]:
     """Within, the work of a message with these headers is done."""
     carried = headers.get(HEADER)
-    lines = {name: carried[name] for name in CARRIED if name in carried} if isinstance(carried, Mapping) else {}
+    carried = carried if isinstance(carried, Mapping) else {}
+    lines = {name: carried[name] for name in CARRIED if isinstance(carried.get(name), str | int)}
     with _instead(lines, _valid(headers.get("traceparent"))):
         bind_contextvars(**_trace())
         yield
@@ -155,7 +156,7 @@ def received(headers: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _instead(lines: Mapping[str, object], traceparent: str | None) -> Iterator[None]:
-    """Within, log lines say this and nothing of what they said before."""
+    """Within, log lines have these keys and none of those they had before."""
     before = get_contextvars()
     token = _parent.set(traceparent)
     clear_contextvars()

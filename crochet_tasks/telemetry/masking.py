@@ -1,10 +1,11 @@
-"""What is taken out of all that is logged or traced: passwords, keys and tokens, as far as they can be recognised."""
+"""Mask passwords, keys and tokens in all that is logged or traced, as far as they can be recognised."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from numbers import Integral, Number, Real
 from typing import Any
 
 HIDDEN = "***"
@@ -32,10 +33,19 @@ _LIKELY = re.compile(f"://|[Bb]asic|crk_|crr_|eyJ|(?i:{_NAMES})").search
 """Each of them has one of these; most texts have none. Every line of a log passes here, and every span."""
 
 
-def masked(value: Any) -> Any:
-    """The same without the secrets in it; what is neither a number nor a collection becomes what it says as text."""
-    if value is None or isinstance(value, bool | int | float):
+def plain(value: object) -> bool | int | float | str:
+    """A number as Python's own, whatever library it is of; everything else as text."""
+    if isinstance(value, bool):
         return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else str(value)
+
+
+def masked(value: Any) -> Any:
+    """The same without the secrets in it; what is neither a number nor a collection becomes text."""
+    if value is None or isinstance(value, Number):
+        return None if value is None else plain(value)
     if isinstance(value, Mapping):
         return {masked(key): _part(key, part) for key, part in value.items()}
     if isinstance(value, list | tuple | AbstractSet):
@@ -47,5 +57,5 @@ def masked(value: Any) -> Any:
 
 
 def _part(key: object, value: object) -> Any:
-    """Of a mapping: what is called a secret is one, whatever it looks like."""
+    """A value of a mapping: one whose key names a secret is one, whatever it looks like."""
     return HIDDEN if value is not None and str(key).lower().endswith(_CALLED) else masked(value)

@@ -1,19 +1,18 @@
-"""What a process counts and measures: the table of all metrics, and the instruments that record them.
+"""The table of all metrics. docs/metrics.md has the same one; a test compares them.
 
-    name, kind, unit, labels    as Prometheus has them, in base units; http_server_* as OpenTelemetry has them
-    recorded                    by whoever does the thing, in its own process (instruments.py)
-    read                        by the service's exporter (metrics_endpoint.py), a process of its own
-
-Labels are bounded: no corpus, text, work or key is one. docs/metrics.md has the same table; a test holds the two
-together.
+Names, units and labels follow Prometheus, http_server_* OpenTelemetry. To add a metric: declare it here, record it
+where the thing happens (`metrics.NAME.add(...)`), and add its row to docs/metrics.md. Labels are bounded: never a
+corpus, text, work item or key.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import partial
 
-from crochet_tasks.telemetry.instruments import INSTRUMENTS, Declared, Kind, counter, gauge, histogram
+from crochet_tasks.telemetry.instruments import Metric
+
+counter, gauge, histogram = (partial(Metric, kind) for kind in ("counter", "gauge", "histogram"))
 
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """seconds of a statement"""
@@ -35,7 +34,7 @@ MOST_AXES, MOST_CELLS = 3, 36
 
 
 def shape(sides: tuple[int, ...]) -> str:
-    """A shape as a label: those larger than people look at have one together, so there are some 50."""
+    """A shape as a label: large ones share one, so there are some 50."""
     return "x".join(map(str, sides)) if len(sides) <= MOST_AXES and math.prod(sides) <= MOST_CELLS else "other"
 
 
@@ -74,18 +73,18 @@ PROGRESS = gauge(
     "seconds",
     "",
     WORKER,
-    "When the worker last found itself in order (see `crochet health`), as a Unix time.",
-    "livemax",
+    "When the worker last passed its own check (see `crochet health`), as a Unix time.",
+    across="livemax",
 )
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
 
-PUBLISHED = counter("crochet_work_published_total", "items", "kind", ALL, "Pieces of work whose message was sent.")
+PUBLISHED = counter("crochet_work_published_total", "items", "kind", ALL, "Work items whose message was sent.")
 MESSAGES = counter("crochet_messages_published_total", "messages", "task", ALL, "Messages that the broker confirmed.")
 NOT_PUBLISHED = counter(
-    "crochet_publish_failures_total", "messages", "code", ALL, "Messages that the broker did not take, by error."
+    "crochet_publish_failures_total", "messages", "code", ALL, "Messages that the broker did not accept, by error."
 )
-DONE = counter("crochet_work_done_total", "items", "kind", WORKER, "Pieces of work that are done and committed.")
+DONE = counter("crochet_work_done_total", "items", "kind", WORKER, "Work items that are done and committed.")
 TURNAROUND = histogram(
     "crochet_work_turnaround_seconds", "seconds", "kind", WORKER, "From when work was written to when it is done.", LONG
 )
@@ -94,14 +93,14 @@ RETRIED = counter(
     "items",
     "kind code",
     ("worker", "relay"),
-    "Pieces of work that an error befell and that are tried again, by the error's code.",
+    "Work items that failed and are tried again, by the error's code.",
 )
 FAILED = counter(
     "crochet_work_failures_total",
     "items",
     "kind code",
     ("worker", "relay"),
-    "Pieces of work that have failed for good, by the error's code.",
+    "Work items that have failed for good, by the error's code.",
 )
 RELEASED = counter(
     "crochet_work_overdue_released_total", "items", "", RELAY, "Overdue work that the relay has published again."
@@ -111,15 +110,16 @@ LETTERS = counter(
     "messages",
     "queue reason",
     RELAY,
-    "Dead letters dealt with.",
+    "Dead letters that the relay has recorded with their work, or kept for people.",
 )
 DUPLICATES = counter(
     "crochet_duplicates_dropped_total",
     "occurrences",
     "what",
     ("worker", "api"),
-    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (the "
-    "same for an ordered stage), text (the corpus has it), request (an answer kept under its Idempotency-Key).",
+    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (a "
+    "message of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
+    "its Idempotency-Key).",
 )
 
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
@@ -129,8 +129,8 @@ FOUND = counter(
     "orthos",
     "shape by",
     WORKER,
-    "Orthos that searches handed on, by what found them: seed, grow (first search of a batch) or replay. A search that "
-    "is repeated counts again.",
+    "Orthos that searches found and published, by what found them: seed, grow (first search of a batch) or replay. "
+    "A search that is repeated counts again.",
 )
 STORED = counter(
     "crochet_orthos_stored_total", "orthos", "shape by", WORKER, "Orthos stored and committed, by what found them."
@@ -147,7 +147,12 @@ BATCHES_SEARCHED = counter(
 )
 BATCH = histogram("crochet_batch_orthos", "orthos", "", WORKER, "Orthos in a batch that was found and stored.", ORTHOS)
 SEARCH_SECONDS = histogram(
-    "crochet_search_duration_seconds", "seconds", "by", WORKER, "Pure computation of one search.", MIDDLE
+    "crochet_search_duration_seconds",
+    "seconds",
+    "by",
+    WORKER,
+    "Computation of one search, without the database.",
+    MIDDLE,
 )
 CONSULTED = counter(
     "crochet_phrases_consulted_total", "phrases", "", WORKER, "Phrases in the remediations that were written."
@@ -168,7 +173,7 @@ LAG = gauge(
     "",
     WORKER,
     "How many versions behind the context the phrase index of a process was when its last search began.",
-    "livemax",
+    across="livemax",
 )
 RESULT_LAG = histogram(
     "crochet_result_lag_versions",
@@ -195,7 +200,7 @@ TEXT_CLOSED = histogram(
     "seconds",
     "",
     RELAY,
-    "From when a text was accepted to when its corpus had no work left, to some 5 s; each relay sees it by itself.",
+    "From a text's acceptance to when its corpus had no work left, to some 5 s; each relay measures it by itself.",
     LONG,
 )
 
@@ -252,11 +257,11 @@ REQUESTS = histogram(
     "seconds",
     "http_request_method http_route http_response_status_code",
     API,
-    "Requests, by route template, from when they were whole to when their answer, or stream, begins: the wait for a "
-    "thread counts. What never became whole (408, 431) took 0 s. Their count is the rate, by status the errors.",
+    "Requests, by route template, from when they were complete to when their answer, or stream, begins: the wait for a "
+    "thread counts. What never became complete (408, 431) took 0 s. Their count is the rate, by status the errors.",
     REQUEST,
 )
-ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread has in hand.")
+ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")
 PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
 
 # ── the census: the state of the store and of the queues, as a relay sees it ────────────────────
@@ -266,15 +271,17 @@ OPEN = gauge(
     "items",
     "kind shape state",
     RELAY,
-    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (rests before it is "
-    "tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
+    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (backs off "
+    "before it is tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
 )
 OVERDUE = gauge(
     "crochet_work_overdue", "items", "kind shape", RELAY, "Open work published longer ago than CROCHET_LEASE."
 )
-RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that an error befell at least once.")
+RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that has failed at least once.")
 DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
-OLDEST = gauge("crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", "livemax")
+OLDEST = gauge(
+    "crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", across="livemax"
+)
 WAITING = gauge("crochet_texts", "texts", "state", RELAY, "Texts: accepted, ingested, current, failed, cancelled.")
 OLDEST_TEXT = gauge(
     "crochet_text_oldest_waiting_age_seconds",
@@ -282,7 +289,7 @@ OLDEST_TEXT = gauge(
     "",
     RELAY,
     "Age of the oldest text that is no version yet; 0 without one.",
-    "livemax",
+    across="livemax",
 )
 HELD_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
 HELD_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
@@ -293,8 +300,8 @@ UNCLOSED_AGE = gauge(
     "seconds",
     "",
     RELAY,
-    "For how long the corpus that has not been closed for longest has had work, as far as this relay saw it.",
-    "livemax",
+    "For how long the corpus that has been unclosed for longest has had work, as far as this relay knows.",
+    across="livemax",
 )
 CLOSURE_LAG = gauge(
     "crochet_closure_lag_versions",
@@ -302,7 +309,7 @@ CLOSURE_LAG = gauge(
     "",
     RELAY,
     "The most versions that a corpus has from the oldest with open or failed work on; held work does not count.",
-    "livemax",
+    across="livemax",
 )
 VERSIONS = gauge("crochet_versions", "versions", "", RELAY, "Versions of all corpora together.")
 DEAD_LETTERS = gauge("crochet_dead_letters", "messages", "", RELAY, "Dead letters that name no work, kept for people.")
@@ -314,7 +321,7 @@ QUEUES_SEEN = gauge(
     "seconds",
     "",
     RELAY,
-    "When the queues were last seen, as a Unix time.",
+    "When the lengths of the queues were last read, as a Unix time.",
 )
 CENSUS_SEEN = gauge(
     "crochet_census_timestamp_seconds", "seconds", "", RELAY, "When the last census was taken, as a Unix time."
@@ -324,50 +331,19 @@ CENSUS_SECONDS = histogram(
 )
 CENSUS_FAILED = counter("crochet_census_failures_total", "censuses", "", RELAY, "Censuses that could not be taken.")
 
-# ── the process: measured by the exporter itself, when it is asked ──────────────────────────────
+# ── the processes of a service: measured when the endpoint is asked (metrics_endpoint.py) ───────────────────────────
 
-
-class Measured(NamedTuple):
-    """Metrics that nobody records."""
-
-    service: Declared
-    memory: Declared
-    cpu: Declared
-    files: Declared
-    processes: Declared
-    threads: Declared
-    disk_free: Declared
-    disk_size: Declared
-
-
-def _measured(name: str, kind: Kind, unit: str, labels: str, says: str) -> Declared:
-    return Declared(name, kind, unit, tuple(labels.split()), ALL, says)
-
-
-MEASURED = Measured(
-    service=_measured(
-        "crochet_service_info", "gauge", "1", "service version", "1; the service's name and the program's version."
-    ),
-    memory=_measured(
-        "crochet_process_resident_memory_bytes",
-        "gauge",
-        "bytes",
-        "role",
-        "Resident memory: main (the service's first process), children together, exporter (with its keeper).",
-    ),
-    cpu=_measured(
-        "crochet_process_cpu_seconds_total", "counter", "seconds", "role", "CPU time, that of ended children included."
-    ),
-    files=_measured("crochet_process_open_fds", "gauge", "descriptors", "role", "Open file descriptors."),
-    processes=_measured("crochet_processes", "gauge", "processes", "role", "Processes."),
-    threads=_measured("crochet_process_threads", "gauge", "threads", "role", "Threads."),
-    disk_free=_measured(
-        "crochet_disk_free_bytes", "gauge", "bytes", "", "Free space where the state folder is, or would be."
-    ),
-    disk_size=_measured("crochet_disk_size_bytes", "gauge", "bytes", "", "Size of that file system."),
+SERVICE = gauge("crochet_service_info", "1", "service version", ALL, "1; the service's name and the program's version.")
+MEMORY = gauge(
+    "crochet_process_resident_memory_bytes",
+    "bytes",
+    "role",
+    ALL,
+    "Resident memory: main (the service's first process), children together.",
 )
-
-
-def every() -> list[Declared]:
-    """All metrics."""
-    return [*(instrument.declared for instrument in INSTRUMENTS), *MEASURED]
+CPU = counter("crochet_process_cpu_seconds_total", "seconds", "role", ALL, "CPU time, that of ended children included.")
+FILES = gauge("crochet_process_open_fds", "descriptors", "role", ALL, "Open file descriptors.")
+PROCESSES = gauge("crochet_processes", "processes", "role", ALL, "Processes.")
+THREADS = gauge("crochet_process_threads", "threads", "role", ALL, "Threads.")
+DISK_FREE = gauge("crochet_disk_free_bytes", "bytes", "", ALL, "Free space where the state folder is, or would be.")
+DISK_SIZE = gauge("crochet_disk_size_bytes", "bytes", "", ALL, "Size of that file system.")

@@ -14,7 +14,7 @@ import pyroscope
 
 
 class Profiles:
-    """The agent of this process; a server that is away costs it its profiles and nothing else."""
+    """The agent of this process; where its server is away the profiles are lost and nothing else."""
 
     def __init__(self, service: str, url: str, rate: int, queues: Sequence[str] = ()) -> None:
         parts = urlsplit(url)
@@ -23,8 +23,8 @@ class Profiles:
             server_address=parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/"),
             basic_auth_username=unquote(parts.username or ""),
             basic_auth_password=unquote(parts.password or ""),
-            sample_rate=rate,  # each look takes a quarter of a millisecond, and the agent's own rate is 100 in a second
-            gil_only=False,  # searches let go of it while they compute
+            sample_rate=rate,  # a sample takes a quarter of a millisecond; the agent's default is 100 a second
+            gil_only=False,  # searches release the GIL while they compute
             tags={"service": service, **({"queue": ",".join(queues)} if queues else {})},
         )
 

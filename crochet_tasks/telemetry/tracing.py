@@ -1,7 +1,7 @@
 """Traces, by OpenTelemetry: set up in the process that does the work, sent to a collector by OTLP over HTTP.
 
-Loaded only where there is an address (telemetry.begin). Statements are seen at the driver and not at SQLAlchemy: bulk
-values go straight to the driver, and what goes through both would be told twice. None tells its values.
+Loaded only where CROCHET_OTLP_URL is set. Who begins a trace decides by its id whether it is recorded; everybody else
+follows. A collector that gets all of them can keep those that failed or were slow (deploy/observability/collector.yml).
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import psycopg
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.instrumentation.celery import utils as celery_utils
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
 
 from crochet_tasks.settings import Settings, version
-from crochet_tasks.telemetry import Noted
-from crochet_tasks.telemetry.sampling import IDLE, Kept, Ratio
+from crochet_tasks.telemetry.masking import masked
 
 EXPORT_SECONDS = 3.0
-"""that the collector may take for what is sent at once"""
-EVERY_SECONDS, AT_ONCE, MOST_WAITING = 5.0, 512, 4096
-"""how often spans are sent, how many together, and how many wait at the most: later ones take the place of the first"""
+"""how long one request to the collector may take"""
+SCHEDULE_SECONDS, BATCH_SPANS, QUEUE_SPANS = 5.0, 512, 4096
+"""how often spans are sent, how many in one request, and how many wait at most: then the oldest are dropped"""
 LONGEST_ATTRIBUTE = 4096
 QUIET_SECONDS = 60.0
-"""for which a collector's troubles are not told again"""
+"""how often the log says that the collector does not take spans"""
 UNTRACED = "^https?://[^/]+/health/,^https?://[^/]+/metrics"
 """paths of the API that are asked every few seconds"""
+UNTRACED_STATEMENTS = ("", ";")
+"""the pool's question whether a connection still works"""
 
 _W3C = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """The traces of this process, which is not to fork afterwards."""
+    """The traces of this process, which must not fork afterwards."""
 
     def __init__(self, service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
         assert settings.otlp_url is not None
         resource = _resource(service, queues)
-        self._ratio = ratio = Ratio(settings.trace_ratio)
         self._provider = TracerProvider(
-            sampler=ratio,
+            sampler=ParentBased(_NoLoneClients(TraceIdRatioBased(settings.trace_ratio))),
             resource=Resource.create(resource),
             shutdown_on_exit=False,  # it would wait for longer than we do
             span_limits=SpanLimits(max_span_attribute_length=LONGEST_ATTRIBUTE),
@@ -64,30 +64,26 @@ class Tracing:
             endpoint=settings.otlp_url.get_secret_value().rstrip("/") + "/v1/traces",
             timeout=EXPORT_SECONDS,
         )
-        batches = BatchSpanProcessor(
-            exporter,
-            max_queue_size=MOST_WAITING,
-            schedule_delay_millis=1000 * EVERY_SECONDS,
-            max_export_batch_size=AT_ONCE,
+        self._provider.add_span_processor(
+            BatchSpanProcessor(
+                _Masking(exporter),
+                max_queue_size=QUEUE_SPANS,
+                schedule_delay_millis=1000 * SCHEDULE_SECONDS,
+                max_export_batch_size=BATCH_SPANS,
+            )
         )
-        self._provider.add_span_processor(Kept(batches, ratio, settings.trace_slow))
         self._tracer = self._provider.get_tracer("crochet_tasks", resource["service.version"])
         propagate.set_global_textmap(_W3C)  # no baggage: what strangers send does not go into our messages
-        for name in _TROUBLES:
+        for name in _EXPORT_LOGGERS:
             logger = logging.getLogger(name)
-            logger.setLevel(logging.WARNING)  # whatever the parent process wants to hear of the libraries
+            logger.setLevel(logging.WARNING)
             logger.addFilter(_Seldom())
-        self._connect = vars(psycopg.Connection)["connect"]
-        self._instrumentors: list[Any] = [
-            CeleryInstrumentor(),  # type: ignore[no-untyped-call]
-            PsycopgInstrumentor(),
-            RedisInstrumentor(),
-        ]
+        self._instrumentors: list[Any] = [CeleryInstrumentor(), RedisInstrumentor()]  # type: ignore[no-untyped-call]
         try:
             for each in self._instrumentors:
                 each.instrument(tracer_provider=self._provider, meter_provider=NoOpMeterProvider())
         except BaseException:
-            self.stop()  # or what is instrumented by now would go on
+            self.stop()  # or what is instrumented by now would stay so
             raise
 
     def instrument(self, app: Any) -> None:
@@ -100,34 +96,30 @@ class Tracing:
         )
 
     def stop(self) -> None:
-        """Send what is left. It may take longer than anybody wants to wait, where the collector hangs."""
+        """Send what is left. Where the collector hangs, this takes longer than a process may wait."""
         for each in self._instrumentors:
             each.uninstrument()
-        # The instrumentation leaves one that is bound to this very class, and makes no connections of others.
-        setattr(psycopg.Connection, "connect", self._connect)  # noqa: B010 - mypy does not let a method be set
         self._provider.shutdown()
 
-    @contextlib.contextmanager
-    def span(self, name: str, attributes: Mapping[str, Any]) -> Iterator[Noted]:
-        with self._tracer.start_as_current_span(name, attributes=_named(attributes)) as span:
-            yield _Span(span)
+    def span(self, name: str, attributes: Mapping[str, Any]) -> contextlib.AbstractContextManager[object]:
+        return self._tracer.start_as_current_span(name, attributes=_named(attributes))
+
+    def annotate(self, attributes: Mapping[str, Any]) -> None:
+        trace.get_current_span().set_attributes(_named(attributes))
 
     @contextlib.contextmanager
-    def statement(self, query: str) -> Iterator[None]:
-        if not self.tells_statements():
+    def statement(self, query: object) -> Iterator[None]:
+        words = (query.decode(errors="replace") if isinstance(query, bytes) else str(query)).strip()
+        if words in UNTRACED_STATEMENTS or not trace.get_current_span().is_recording():
             yield
             return
-        # Not made the current one: who reads the rows one by one does other things in between.
-        about = {"db.system": "postgresql", "db.statement": query.strip()}
-        name = query.split(maxsplit=1)[0]
-        span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=about)
+        # Not made the current span: who reads rows one by one does other things in between. Values are never in it.
+        about = {"db.system": "postgresql", "db.statement": words}
+        span = self._tracer.start_span(words.split(maxsplit=1)[0], kind=SpanKind.CLIENT, attributes=about)
         try:
             yield
         finally:
             span.end()
-
-    def tells_statements(self) -> bool:
-        return self._ratio.tells_statements(trace.get_current_span().get_span_context())
 
     @contextlib.contextmanager
     def publishing(self, name: str, parent: str | None, links: Sequence[str]) -> Iterator[None]:
@@ -154,16 +146,84 @@ class Tracing:
             celery_utils.detach_context(task, message, is_publish=True)
 
 
-class _Span(Noted):
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
+class _NoLoneClients(Sampler):
+    """No trace begins with a question to a server: such as Redis' health check, or a poll that finds nothing."""
 
-    def set(self, **attributes: object) -> None:
-        self._span.set_attributes(_named(attributes))
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: trace.TraceState | None = None,
+    ) -> SamplingResult:
+        if kind is SpanKind.CLIENT:
+            return SamplingResult(Decision.DROP)
+        return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"NoLoneClients{{{self._sampler.get_description()}}}"
+
+
+class _Masking(SpanExporter):
+    """Hands spans on with errors that hold no secrets and no values."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._exporter.export(
+            [_masked(span) if span.events or span.status.description else span for span in spans]
+        )
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _masked(span: ReadableSpan) -> ReadableSpan:
+    description = span.status.description
+    status = span.status if description is None else Status(span.status.status_code, _first_line(description))
+    return ReadableSpan(
+        name=span.name,
+        context=span.get_span_context(),
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=[Event(event.name, _clean(event.attributes), event.timestamp) for event in span.events],
+        links=span.links,
+        kind=span.kind,
+        status=status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _clean(attributes: Attributes) -> dict[str, str]:
+    """Of an exception its first line and where it was raised: what the database server adds holds values."""
+    clean = {name: str(value) for name, value in (attributes or {}).items()}
+    if "exception.message" in clean:
+        clean["exception.message"] = _first_line(clean["exception.message"])
+    if "exception.stacktrace" in clean:
+        lines = clean["exception.stacktrace"].splitlines()
+        clean["exception.stacktrace"] = "\n".join(line for line in lines if line.startswith(("  ", "Traceback")))
+    return clean
+
+
+def _first_line(words: str) -> str:
+    return str(masked((words.strip().splitlines() or [""])[0]))
 
 
 def _named(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {IDLE if name == "idle" else f"crochet.{name}": value for name, value in attributes.items()}
+    return {f"crochet.{name}": value for name, value in attributes.items()}
 
 
 def _context(traceparent: str | None) -> Context:
@@ -181,11 +241,11 @@ def _resource(service: str, queues: Sequence[str]) -> dict[str, Any]:
     return described | ({"crochet.queues": list(queues)} if queues else {})
 
 
-_TROUBLES = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
+_EXPORT_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
 
 
 class _Seldom(logging.Filter):
-    """Lets one line through in a while: what a collector's absence has to say, it says with each batch."""
+    """Lets one line through in QUIET_SECONDS: the exporter logs each batch that a collector does not take."""
 
     def __init__(self) -> None:
         super().__init__()

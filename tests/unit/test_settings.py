@@ -92,3 +92,14 @@ def test_the_limit_of_a_task_is_celerys() -> None:
 )
 def test_secrets_are_masked(secret: str, shown: str) -> None:
     assert checks.masked(secret) == shown
+
+
+def test_a_removed_setting_is_a_doubt_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what does its work now; it is not called misspelt."""
+    monkeypatch.setenv("CROCHET_TRACE_SLOW", "nonsense")
+    monkeypatch.setenv("CROCHET_METRICS_EVERY", "15")
+    doubts = [doubt for doubt in Settings.load().warnings() if "TRACE_SLOW" in doubt or "METRICS_EVERY" in doubt]
+    assert [doubt.partition(":")[0] for doubt in doubts] == [
+        "CROCHET_TRACE_SLOW has no effect any more",
+        "CROCHET_METRICS_EVERY has no effect any more",
+    ]

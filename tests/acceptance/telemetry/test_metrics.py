@@ -24,10 +24,9 @@ from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits, shape_name
-from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY
+from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY, _sweep
 from tests.support import services, steps
 from tests.support.cluster import Cluster, accept, cluster, corpus_of, until, until_closed
-from tests.support.collectors import Otlp
 from tests.support.commands import CROCHET, EVERYTHING, RELAY
 from tests.support.faulty import faulty
 from tests.support.server import take_port
@@ -101,18 +100,8 @@ def folders(pids: list[int]) -> list[Path]:
 
 
 def pool_children(deployment: Cluster, worker: str) -> list[int]:
-    """The processes that do the work: they are in the worker's session, and what exports is not."""
-    return [pid for pid in deployment.children(worker) if os.getsid(pid) != pid]
-
-
-def reported(collector: Otlp) -> Counter[str]:
-    """Orthos stored, by shape, as the last report to an OTLP address has them."""
-    (resource,) = collector.metrics[-1].resource_metrics
-    (metric,) = [each for each in resource.scope_metrics[0].metrics if each.name == "crochet_orthos_stored"]
-    found: Counter[str] = Counter()
-    for point in metric.sum.data_points:
-        found[{each.key: each.value.string_value for each in point.attributes}["shape"]] += int(point.as_double)
-    return found
+    """The processes that do the work."""
+    return deployment.children(worker)
 
 
 def health(deployment: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -132,7 +121,6 @@ class Running(NamedTuple):
 
     cluster: Cluster
     scraped: Scraped
-    collector: Otlp
     process: Process
     corpus: Corpus
     vhost: str
@@ -164,13 +152,13 @@ def running(
         "CROCHET_HEALTH_DIR": str(folder / "health"),
     }
     scraped = Scraped()
-    with Otlp() as collector, cluster(folder, **environment) as made, made.process() as process:
+    with cluster(folder, **environment) as made, made.process() as process:
         scraped.start(made, *RELAY)
-        scraped.start(made, *EVERYTHING, "--concurrency", "2", CROCHET_OTLP_URL=collector.url)
+        scraped.start(made, *EVERYTHING, "--concurrency", "2")
         scraped.start(made, "api")
         pids = [each.pid for each in made.processes.values()]
         until(lambda: all(map(made.ready, scraped.ports)), made, 60)
-        yield Running(made, scraped, collector, process, corpus_of(process, Limits()), vhost, port, pids)
+        yield Running(made, scraped, process, corpus_of(process, Limits()), vhost, port, pids)
 
 
 def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -> None:
@@ -198,11 +186,7 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
     assert scraped.by("crochet_orthos_stored_total", "shape") == in_store
     assert scraped.by("crochet_tasks_total", "outcome").keys() == {"done"}
     assert scraped.value("crochet_text_version_seconds_count") == len(steps.TEXTS)
-    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {
-        "main": 1,
-        "children": 2,
-        "exporter": 2,
-    }  # it and its keeper
+    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {"main": 1, "children": 2}
 
 
 def idle(scraped: Scraped, since: float) -> bool:
@@ -239,13 +223,11 @@ def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running
     well = health(deployment)
     assert [line.split()[0] for line in well.stdout.splitlines()] == ["relay", "worker[all]"]
     assert (well.returncode, well.stderr) == (0, "")
-    in_store = stored(process, corpus.id)
     for name in queues.WORK:
         rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
     assert deployment.ended(WORKER_NAME, 30) == 1
     assert "worker_consumes_no_more" in deployment.log(WORKER_NAME)
     until(lambda: not folders(running.pids[1:2]), deployment, 10)
-    assert reported(running.collector) == in_store  # when it ended, though nobody had asked for a report
     accept(process, corpus, [MORE])
     deployment.start_again(WORKER_NAME)
     until_closed(process, corpus, deployment, 60)
@@ -256,11 +238,17 @@ MORE = "s t, u v, s u, t v"
 
 
 def test_nothing_is_left_of_a_service_however_it_ends(running: Running) -> None:
-    """The last test of this deployment: it ends it."""
+    """Of one that was killed the next service removes what is left. The last test of this deployment: it ends it."""
     deployment = running.cluster
     deployment.terminate(API_NAME)
     assert deployment.ended(API_NAME, 30) == 0
+    assert not folders(running.pids[2:])
     for name in list(deployment.processes):
         deployment.kill(name)
-    until(lambda: not folders(running.pids), deployment, 10)
+
+    def swept() -> bool:
+        _sweep(IN_MEMORY)
+        return not folders(running.pids)
+
+    until(swept, deployment, 30)  # their children end a moment later
     assert health(deployment).returncode == 1

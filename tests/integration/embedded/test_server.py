@@ -306,7 +306,7 @@ def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
     assert not data_of(state).exists()
     with EmbeddedPostgres(state) as server:
         remember(server.url)
-    assert sorted(path.name for path in (state / "postgres").iterdir()) == ["data", "lock", "server.log"]
+    assert not list((state / "postgres").glob("initdb-*"))
 
 
 @ready
@@ -376,9 +376,25 @@ def test_unwritable_folder(state: Path) -> None:
 
 def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space for a database is said before it is tried."""
-    monkeypatch.setattr(embedded, "_free_bytes", lambda folder: 5 << 20)
+    monkeypatch.setattr(embedded, "free_bytes", lambda folder: 5 << 20)
     with pytest.raises(StateUnusable, match="5 MB are free"):
         EmbeddedPostgres(state).start()
+
+
+@ready
+def test_a_reserve_lets_the_server_start_on_a_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made while there is room, given up before anything is written, and made again."""
+    reserve = state / "postgres" / embedded.RESERVE
+    with EmbeddedPostgres(state):
+        assert reserve.stat().st_blocks * 512 >= embedded.RESERVE_BYTES
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "free_bytes", lambda folder: 0)
+        with EmbeddedPostgres(state) as server:
+            assert not reserve.exists()
+            with connect(server.url) as connection:
+                assert connection.execute("SHOW max_wal_size").fetchone() == ("64MB",)
+    with EmbeddedPostgres(state):
+        assert reserve.exists()
 
 
 @ready

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import celery
@@ -22,12 +23,14 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded.pipeline import Ended
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import (
     DatabaseConflict,
     DatabaseRefused,
     DatabaseUnavailable,
+    DiskFull,
     ProcessExhausted,
     StoreCorrupt,
     TextWithoutWords,
@@ -463,6 +466,27 @@ def test_the_death_of_a_thread_ends_the_run(database: str, monkeypatch: pytest.M
                 pipeline.close(process, corpus)
         pipeline.close(process, corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_a_disk_that_fills_stops_the_run_before_postgres_fails(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is kept and can be read; with room again the next run closes the corpus."""
+    settings = Settings(state_dir=state)
+    free = iter([1 << 40, 1 << 40])
+    with pipeline.opened(settings) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, *steps.TEXTS)
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "free_bytes", lambda folder: next(free, 5 << 20))
+            with pytest.raises(DiskFull, match=r"5 MB are free at .*, work needs 64 MB.*nothing is lost"):
+                pipeline.close(process, corpus)
+        assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
+        assert pipeline.close(process, corpus).ended is Ended.CLOSED
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+@pytest.fixture
+def state(ready_state: Path, tmp_path: Path) -> Path:
+    return tmp_path / "state"
 
 
 def _out_of_memory(*_: object) -> NoReturn:

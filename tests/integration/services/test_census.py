@@ -62,7 +62,7 @@ def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.Mo
     """What is in flight and what is overdue, which is 0 again when it is not any more."""
     told: dict[tuple[str, ...], float] = {}
     for gauge in (metrics.OPEN, metrics.OVERDUE):
-        name = gauge.declared.name
+        name = gauge.name
         monkeypatch.setattr(gauge, "set", lambda value, of=name, **labels: told.update({(of, *labels.values()): value}))
     counting, lease = Counting(process), process.settings.lease
     steps.sql(process, PUBLISHED, corpus=steps.new_corpus(process).id, ago=0.4 * lease)

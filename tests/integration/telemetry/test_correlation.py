@@ -71,9 +71,7 @@ def test_all_that_a_request_causes_names_it(api: Api, lines: Lines) -> None:
     assert [tuple(row) for row in traces] == [(TRACEPARENT,)]
     done = lines.of("task_done")
     assert {line["task"] for line in done} >= {*publish.TASKS.values(), "orthos.store"}
-    assert {(line["request"], line["trace"], line["corpus"]) for line in done} == {
-        ("request-one", TRACE, str(corpus.id))
-    }
+    assert {(line["request"], line["trace"], line["corpus"]) for line in done} == {("request-one", TRACE, corpus.name)}
     asked = [line for line in lines.of("request") if line["logger"] == "api.access"]
     assert {(line["request"], line["trace"]) for line in asked} == {("request-one", TRACE)}
 
@@ -155,7 +153,7 @@ def test_what_goes_with_a_message_is_what_caused_it() -> None:
     assert correlation.current() == Origin("of-the-sender", TRACEPARENT)
     correlation.end()
     assert headers == {
-        "crochet": {"request": "one", "requests": "one two", "kind": "grow", "batch": "7"},
+        "crochet": {"request": "one", "requests": "one two", "kind": "grow", "batch": 7},
         "traceparent": other,
     }
     with correlation.received(headers):

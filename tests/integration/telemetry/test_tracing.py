@@ -23,6 +23,7 @@ from crochet_tasks.db.process import open_process as opened
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import BrokerUnavailable
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import setup
 from tests.acceptance.conftest import Deploy, deploy  # noqa: F401 - a fixture
 from tests.support import steps
 from tests.support.cluster import Cluster, check, corpus_of, until, until_closed
@@ -213,7 +214,7 @@ def test_collectors_that_hang_or_are_away_harm_nothing(deploy: Deploy) -> None: 
 
 def test_the_end_does_not_wait_for_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes although the collector still has what was sent to it."""
-    monkeypatch.setattr(telemetry, "END_SECONDS", 0.2)
+    monkeypatch.setattr(setup, "END_SECONDS", 0.2)
     with Hanging() as collector:
         telemetry.begin("test", Settings.load(otlp_url=collector.url, trace_ratio=1.0))
         try:

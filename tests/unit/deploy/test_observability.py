@@ -22,7 +22,8 @@ import typer.main
 import yaml
 
 from crochet_tasks import cli
-from crochet_tasks.telemetry import metrics
+from crochet_tasks.telemetry import metrics  # noqa: F401 - declares them
+from crochet_tasks.telemetry.instruments import METRICS
 from tests.support.paths import ROOT
 from tests.support.prometheus import (
     CONFIGURATION,
@@ -80,7 +81,7 @@ def queries() -> dict[str, list[str]]:
 def declared() -> dict[str, set[str]]:
     """The series of all metrics of the program, with their labels."""
     found: dict[str, set[str]] = {}
-    for each in metrics.every():
+    for each in METRICS:
         if each.kind == "histogram":
             found[f"{each.name}_bucket"] = {*each.labels, "le"}
             found |= {f"{each.name}_{part}": set(each.labels) for part in ("sum", "count")}
@@ -270,3 +271,16 @@ def test_the_collector_takes_what_services_send_and_hands_it_on() -> None:
     (reader,) = collector["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]["port"]
     assert f"collector:{own}" in CONFIGURATION.read_text()
+
+
+def test_the_collector_keeps_what_failed_or_was_slow_and_scrapes_what_prometheus_does() -> None:
+    """Of the rest it keeps a share; the same targets by the same labels."""
+    collector = read(OBSERVABILITY / "collector.yml")
+    policies = {policy["name"]: policy for policy in collector["processors"]["tail_sampling"]["policies"]}
+    assert all(policy["type"] in policy for policy in policies.values())
+    assert policies["failed"]["status_code"] == {"status_codes": ["ERROR"]}
+    assert policies["slow"]["ottl_condition"]["span"] == ["(end_time_unix_nano - start_time_unix_nano) >= 5000000000"]
+    assert 0 < policies["others"]["probabilistic"]["sampling_percentage"] < 100
+    scraped = {job["job_name"]: job for job in read(CONFIGURATION)["scrape_configs"]}
+    (job,) = collector["receivers"]["prometheus"]["config"]["scrape_configs"]
+    assert {**scraped["crochet"], "scrape_interval": job["scrape_interval"]} == job

@@ -47,3 +47,11 @@ def test_it_says_where_everything_is_and_what_it_takes_to_use_it() -> None:
     lines = up.ready_lines(Settings.load(api_auth=False, broker_api_url="http://a:b@host/"), services, None)
     assert "it needs no key (CROCHET_API_AUTH=off)" in lines
     assert not any("keys create" in line or "CROCHET_BROKER_API_URL" in line or "export" in line for line in lines)
+
+
+def test_up_gives_each_service_a_port() -> None:
+    """One after the other; Flower has metrics of its own."""
+    services = up.services_of(up.Options(search=1, api=True, flower=True))
+    given = [service.variables for service in up.with_metrics(services, Settings(metrics_port=9100))]
+    assert given == [(("CROCHET_METRICS_PORT", str(port)),) for port in range(9100, 9105)] + [()]
+    assert up.with_metrics(services, Settings()) == services

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import psycopg
@@ -78,48 +76,28 @@ def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Broken:
-    """A part of telemetry of which nothing works."""
+    """A part of telemetry that cannot end."""
 
-    def __getattr__(self, _name: str) -> object:
-        return fails
-
-
-class BrokenAtTheEnd(Broken):
-    """Its contexts fail when they are left."""
-
-    @contextlib.contextmanager
-    def span(self, *_: object) -> Iterator[telemetry.Noted]:
-        try:
-            yield telemetry.Noted()
-        finally:
-            fails()
-
-    statement = publishing = tagged = span
+    def stop(self) -> NoReturn:
+        fails()
 
 
-@pytest.mark.parametrize("part", [Broken(), BrokenAtTheEnd()], ids=["not begun", "not ended"])
-def test_what_telemetry_raises_reaches_nobody(part: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done within is done, and its own errors come through."""
-    monkeypatch.setattr(setup, "_running", _Running(part, part))  # type: ignore[arg-type]
-    contexts: list[Callable[[], AbstractContextManager[object]]] = [
-        lambda: telemetry.span("a", b=1),
-        lambda: telemetry.statement("SELECT"),
-        lambda: telemetry.publishing("a", None, []),
-        lambda: telemetry.profiled(task="a"),
-    ]
-    for context_of in contexts:
-        done: list[int] = []
-        with context_of():
-            done.append(1)
-        assert done == [1]
-        with pytest.raises(KeyError, match="ours"), context_of():
-            raise KeyError("ours")
-    assert telemetry.traceparent() is None
-    telemetry.failed(KeyError())
-    telemetry.not_sent(None, "")
-    telemetry.instrument(None)
+def test_a_part_that_cannot_end_keeps_the_other_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends in order, and is neither traced nor profiled any more."""
+    monkeypatch.setattr(setup, "_running", _Running(Broken(), Broken()))  # type: ignore[arg-type]
     telemetry.end()
     assert setup._running == setup._OFF
+
+
+def test_results_of_a_task_add_up_and_are_its_own() -> None:
+    """A task that runs within another one, as without a broker, reports to itself."""
+    with telemetry.results() as outer:
+        telemetry.result(found=2)
+        with telemetry.results() as inner:
+            telemetry.result(stored=5)
+        telemetry.result(found=3, searched=1)
+    telemetry.result(found=100)
+    assert (outer, inner) == ({"found": 5, "searched": 1}, {"stored": 5})
 
 
 def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.MonkeyPatch) -> None:
