@@ -29,19 +29,19 @@ from crochet_tasks.settings import SECRET_BYTES, Settings
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
-    """A new application. What it holds (pool, caches) it opens on the first request that needs it, after any fork.
+    """A new application. Its pool and caches are opened by the first request that needs them, after any fork.
 
     Raises AuthOff where the settings leave it open to more than this machine.
     """
     app = OpenAPI(
         __name__,
         info=Info(title="crochet-tasks", version="1", description="Finds every box of words whose lines are phrases."),
-        doc_ui=False,  # ours (documents.py) says more of problems, and needs no script in the page
+        doc_ui=False,  # documents.py describes problems, too, and needs no script in the page
         security_schemes=security.SCHEMES,
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )
-    app.before_request(security.doubt)  # before the span of the request, which begins first of all
+    app.before_request(security.sample)  # before the span of the request
     telemetry.instrument(app)
     app.extensions["crochet.settings"] = with_secret(settings or Settings.load())
     # The order in which a request passes them: its id, the caller, rate limits, permission, its form.
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
 
 
 def with_secret(settings: Settings) -> Settings:
-    """In development access tokens need no secret of one's own: they are good until the server ends."""
+    """In development a secret for access tokens is made up: they are valid until the server ends."""
     if settings.jwt_secret is not None or settings.environment != "development":
         return settings
     return settings.model_copy(update={"jwt_secret": SecretStr(secrets.token_urlsafe(2 * SECRET_BYTES))})

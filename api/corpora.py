@@ -55,8 +55,8 @@ def create(body: NewCorpus) -> Answered:
     """Make a corpus. Its limits are fixed from now on."""
     wanted = Settled(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
-    deed = security_log.entry("corpus.created", {"corpus": body.name})
-    return _created(tenancy.create(process.current(), security.caller().tenant, wanted, limits, deed))
+    entry = security_log.entry("corpus.created", {"corpus": body.name})
+    return _created(tenancy.create(process.current(), security.caller().tenant, wanted, limits, entry))
 
 
 def _created(corpus: Corpus) -> Response:
@@ -124,8 +124,8 @@ def change(path: OfCorpus, header: Preconditions, body: CorpusPatch) -> Answered
     if "description" in wanted:
         wanted["description"] = wanted["description"] or ""
     given = None if request.if_match.star_tag else request.if_match.as_set()
-    deed = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
-    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, given, wanted, deed)
+    entry = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
+    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, given, wanted, entry)
     response = responses.json(_line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
@@ -139,8 +139,8 @@ def _in_words(limits: dict[str, int]) -> str:
 @security.requires("admin")
 def delete(path: OfCorpus, query: ConfirmQuery) -> Answered:
     """Delete a corpus with all that is in it, for good. It is gone at once; its rows are deleted in the background."""
-    deed = security_log.entry("corpus.deleted", {"corpus": path.corpus})
-    number = tenancy.remove(process.current(), security.caller().tenant, path.corpus, query.confirm, deed)
+    entry = security_log.entry("corpus.deleted", {"corpus": path.corpus})
+    number = tenancy.remove(process.current(), security.caller().tenant, path.corpus, query.confirm, entry)
     resources.catalog().forget(number)
     resources.warming().forget(number)
     return Response(status=204)

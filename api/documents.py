@@ -1,4 +1,4 @@
-"""What the API says of itself: /openapi.json, the pages at /docs (Swagger UI, from this server), and /problems."""
+"""The API's documentation: /openapi.json, the pages at /docs (Swagger UI, from this server), and /problems."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def explained(code: str) -> Response:
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:
-    """With what every route has in common: the problems that it may answer with, and as which type."""
+    """Add what all routes have in common: the problems that they may answer with."""
     spec["openapi"] = "3.1.0"
     schemas = spec["components"]["schemas"]
     schemas.pop("ValidationErrorModel", None)
@@ -150,9 +150,9 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         wanted.add(412)
     for status in sorted(wanted):
         if PROBLEM in given.get(str(status), {}).get("content", {}):
-            continue  # the route tells more of it
+            continue  # described by the route
         if given.get(str(status), {}).get("content"):
-            continue  # the route says it better itself
+            continue  # described by the route
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         meaning = MEANINGS.get(status, given.get(str(status), {}).get("description", ""))
         given[str(status)] = {"description": meaning, "content": content}

@@ -1,4 +1,4 @@
-"""Progress as it happens: server-sent events."""
+"""Server-sent events: the progress of corpora as it happens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crochet_tasks.errors import TooBusy, Unavailable
 from crochet_tasks.query.events import Listener
 
 HEARTBEAT_SECONDS = 10.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 RECONNECT_MILLISECONDS = 1000
 
 api = APIBlueprint(
@@ -47,10 +47,10 @@ _STREAM = {
 @api.get("", responses={200: _STREAM, **errors(TooBusy)}, operation_id="followEvents")
 @security.requires("read")
 def follow(query: EventsQuery) -> Answered:
-    """Follow the progress of one corpus or of all: first how far they are, then every change, within about a second.
+    """Follow the progress of one corpus or of all: first the state of each, then every change, within about a second.
 
-    The stream ends after a while, or with the key; whoever asks again is told how far all is. A page reads it with
-    `fetch`: the browser's `EventSource` cannot say who asks.
+    The stream ends after a while, or with the key; a new one begins with the state of each again. A page reads it with
+    `fetch`: the browser's `EventSource` sends no `Authorization`.
     """
     caller, database, number = security.caller(), process.current().database, None
     if query.corpus is not None:
@@ -59,15 +59,15 @@ def follow(query: EventsQuery) -> Answered:
     listener = resources.watch().join(caller.tenant, number)
     seconds, may = process.settings().api_events_seconds, functools.partial(security.still, database, caller)
     response = Response(events(listener, seconds, may), mimetype="text/event-stream")
-    response.call_on_close(listener.close)  # also where nobody reads any of it
+    response.call_on_close(listener.close)  # also where the client has disconnected before
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
 def events(listener: Listener, seconds: float, may: Callable[[], bool]) -> Iterator[str]:
-    """The stream, for so many seconds, while the listener `may` hear it; something is sent every HEARTBEAT_SECONDS, so
-    that the dead are noticed.
+    """The stream, for so many seconds and while `may()`; something is sent every HEARTBEAT_SECONDS, to notice clients
+    that are gone.
     """
     try:
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
@@ -80,19 +80,19 @@ def events(listener: Listener, seconds: float, may: Callable[[], bool]) -> Itera
 def _progress(listener: Listener, seconds: float, may: Callable[[], bool]) -> Iterator[str]:
     began = sent = time.monotonic()
     while time.monotonic() - began < seconds:
-        changed, gone = listener.news(min(LOOK_SECONDS, seconds))
+        changed, gone = listener.news(min(POLL_SECONDS, seconds))
         try:
             if not may():
                 return
-        except Unavailable:  # then nothing is told, either
+        except Unavailable:  # then there are no events, either
             continue
-        told = [_event("progress", _data(each)) for each in changed]
-        told += [_event("gone", {"corpus": name}) for name in gone]
-        if not told and time.monotonic() - sent >= HEARTBEAT_SECONDS:
-            told = [": still here\n\n"]
-        if told:
+        sent_now = [_event("progress", _data(each)) for each in changed]
+        sent_now += [_event("gone", {"corpus": name}) for name in gone]
+        if not sent_now and time.monotonic() - sent >= HEARTBEAT_SECONDS:
+            sent_now = [": still here\n\n"]
+        if sent_now:
             sent = time.monotonic()
-            yield "".join(told)
+            yield "".join(sent_now)
 
 
 def _event(kind: str, data: dict[str, object]) -> str:

@@ -29,7 +29,7 @@ from crochet_tasks.settings import Settings
 
 REDIS_SECONDS = 0.25
 ALONE = 4
-"""by which limits are divided where each process counts for itself"""
+"""by which limits are divided while Redis is down"""
 
 
 def install(app: Flask) -> None:
@@ -63,15 +63,15 @@ def install(app: Flask) -> None:
 
 
 def _prefix(settings: Settings) -> str:
-    """Of what is counted: deployments with databases of their own may share one Redis, and number their keys alike."""
+    """A prefix of the counters: deployments may share one Redis, and their keys may have the same names."""
     url = b"" if settings.database_url is None else settings.database_url.get_secret_value().encode()
     return f"crochet-{hashlib.sha256(b'limits of ' + url).hexdigest()[:12]}"
 
 
 def _free() -> bool:
-    """Probes and the pages of the documentation are not counted, nor is a browser's question whether it may ask.
+    """Health checks, the pages of the documentation and preflight requests are not counted.
 
-    Nor is a request of which nobody could find out whose it is, the database being away: that is no stranger's.
+    Nor are requests whose caller could not be identified because the database is down: it may have a valid key.
     """
     unknown = isinstance(g.get("refusal"), Unavailable)
     return unknown or request.method == "OPTIONS" or request.blueprint in ("health", "docs")
@@ -98,7 +98,7 @@ def _limit_alone() -> str:
 
 
 def _refuse(breached: RequestLimit) -> Response:
-    """It is in the security log, as others that are refused."""
+    """The answer to a request over the limit, recorded in the security log."""
     limit = breached.limit
     error = RateLimited(limit=f"{limit.amount} requests in {limit.get_expiry()} s", seconds=_left(breached))
     return security.refused(error)
@@ -109,12 +109,12 @@ def _left(limit: RequestLimit) -> int:
 
 
 def _headers(response: Response) -> Response:
-    """As the IETF's draft has them: the policy, and what is left of it for how many seconds."""
+    """The headers of the IETF draft: the policy, what is left of it, and for how many seconds."""
     found = current_app.extensions["crochet.limiter"].current_limit
     if found is not None:
         try:
             left = f'"requests";r={max(0, found.remaining)};t={_left(found)}'
-        except (redis.RedisError, OSError):  # it went away since the request was counted
+        except (redis.RedisError, OSError):  # it went down after the request was counted
             return response
         response.headers["RateLimit-Policy"] = f'"requests";q={found.limit.amount};w={found.limit.get_expiry()}'
         response.headers["RateLimit"] = left

@@ -33,7 +33,7 @@ SHOWN = ["Content-Location", "ETag", "Idempotent-Replayed", "Location", "Retry-A
 SHOWN += [REQUEST_ID, VERSION_HEADER]
 """headers that pages of other origins may send, and see"""
 QUIET = ("/health/live", "/health/ready", "/health/startup")
-"""asked every few seconds: logged only with `debug`"""
+"""requested every few seconds: logged only with `debug`"""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -97,9 +97,9 @@ def _end(response: Response) -> Response:
 
 
 def _compressed(response: Response) -> Response:
-    """Large answers go out smaller to whoever takes gzip; streams go out as they come.
+    """Compress large answers for clients that accept gzip, but not streams.
 
-    So does what has a strong ETag: it is that of these bytes, and others would need another one (RFC 9110, 8.8.3).
+    Answers with a strong ETag are not compressed, either: it is that of these bytes (RFC 9110, 8.8.3).
     """
     large = not response.is_streamed and (response.calculate_content_length() or 0) >= COMPRESS_BYTES
     if not large or response.mimetype not in COMPRESSED or response.status_code < HTTPStatus.OK:

@@ -1,4 +1,4 @@
-"""What OpenAPI says of answers: their problems, their headers, and which routes go on with them."""
+"""OpenAPI descriptions of answers: problems, headers, and links to the routes that use them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALWAYS: tuple[type[CrochetError], ...] = (
 
 
 def errors(*kinds: type[CrochetError], of_corpus: bool = True) -> Responses:
-    """For `responses`: these errors and those of every route, by status; each code with an example."""
+    """The `responses` of a route: these errors and those of every route, by status, with an example each."""
     by_status: defaultdict[int, list[type[CrochetError]]] = defaultdict(list)
     for kind in dict.fromkeys((*((CorpusUnknown,) if of_corpus else ()), *kinds, *ALWAYS)):
         by_status[kind.status].append(kind)
@@ -127,11 +127,11 @@ _LINKS: dict[tuple[str, str], dict[str, dict[str, str]]] = {
         "listWork": {"corpus": _SAME},
     },
 }
-"""by operation and status, the operations that go on with the answer, and where their parameters are in it"""
+"""by operation and status: the operations that use the answer, and where their parameters are in it"""
 
 
 def link(operation: dict[str, Any]) -> None:
-    """Say of an operation's answers which operations go on with them."""
+    """Add the links of an operation's answers."""
     for status, answer in operation["responses"].items():
         found = _LINKS.get((operation["operationId"], status))
         if found:

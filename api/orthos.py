@@ -37,7 +37,7 @@ from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, Orth
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 IDLE = "30s"
-"""who takes an export may take a break of so long, and the connection is idle meanwhile"""
+"""a client may pause for so long during an export; its database connection is idle meanwhile"""
 NOT_EXPORTED = {"limit", "cursor", "fields"}
 
 
@@ -134,7 +134,7 @@ def _export(name: str, wanted: _Filter) -> Response:
         parts = resources.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
         stream = streaming.bounded(parts, functools.partial(security.still, database, caller))
         response = Response(stream, mimetype=NDJSON)
-        response.call_on_close(opened.pop_all().close)  # also where nobody reads any of it
+        response.call_on_close(opened.pop_all().close)  # also where the client has disconnected before
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
     return _varied(responses.conditional(response, corpus.version))
 

@@ -78,7 +78,7 @@ class Body(Described):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """To JSON, 3.0 is a whole number."""
+        """In JSON, 3.0 is a whole number."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

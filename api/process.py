@@ -1,4 +1,4 @@
-"""What a request works with: this process' settings, pool and indexes."""
+"""The settings, connection pool and indexes of this process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from crochet_tasks.errors import SettingMissing
 from crochet_tasks.settings import Settings
 
 CONNECTIONS = THREADS + 4
-"""one for each thread that answers, for who looks (following.py) and who reads ahead (warming.py); and two for threads
-that, once in a process' life, ask for another in the middle of a transaction"""
+"""one for each thread that answers, one for events, one for warming up (query/warm_up.py), and two for
+threads that, once in a process' life, need another one in the middle of a transaction"""
 
 _opening = threading.Lock()
 

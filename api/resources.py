@@ -1,4 +1,4 @@
-"""What a process of the API holds beside its pool, each made on first use; and the way to a caller's corpus."""
+"""What a process of the API shares between requests, each made on first use; and the caller's corpus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api import process, security
 from api.streaming import Places
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.intake.admission import Desk
+from crochet_tasks.intake.admission import Admission
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.events import Watch
 from crochet_tasks.query.warm_up import Warming
@@ -26,7 +26,7 @@ _making = threading.Lock()
 
 
 def once(name: str, make: Callable[[], T]) -> T:
-    """What this process holds under that name; made by whoever asks first, so after any fork."""
+    """The one object of that name in this process, made on first use, so after any fork."""
     found: T | None = current_app.extensions.get(name)
     if found is None:
         with _making:
@@ -36,9 +36,9 @@ def once(name: str, make: Callable[[], T]) -> T:
     return found
 
 
-def desk() -> Desk:
+def admission() -> Admission:
     held = process.current()
-    return once("crochet.desk", lambda: Desk(held))
+    return once("crochet.admission", lambda: Admission(held))
 
 
 def catalog() -> Catalog:
@@ -61,7 +61,7 @@ def exports() -> Places:
 
 
 def cursor_secret() -> bytes:
-    """What seals cursors. All processes of a deployment have the same one, and no client can know it."""
+    """The secret that cursors are sealed with: the same in all processes of a deployment, unknown to clients."""
     settings = process.settings()
     secret = settings.database_url or settings.jwt_secret
     return hashlib.sha256(b"cursors of " + (b"" if secret is None else secret.get_secret_value().encode())).digest()

@@ -1,7 +1,7 @@
-"""Who asks, and what they may: API keys, access tokens, scopes, and signatures of what administrators ask.
+"""Authentication and authorization: API keys, access tokens, scopes, and signatures of administrators' requests.
 
-Who asks is found out before anything else of a request is looked at (`identify`), and refused before its body is
-read (`admit`): whoever may not ask learns nothing about what the route takes.
+The caller is identified before anything else of a request is read (`identify`), and refused before its body is
+(`admit`): so a caller without permission learns nothing about what the route takes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SIGNED_SECONDS = 300.0
 
 
 class Caller(NamedTuple):
-    """Who made the request. A corpus of another tenant does not exist for them."""
+    """Who made the request. Corpora of other tenants do not exist for them."""
 
     tenant: int
     scopes: frozenset[Scope]
@@ -67,17 +67,17 @@ class Caller(NamedTuple):
     """prefix of the key, for logs"""
     tier: Tier = "standard"
     hash: bytes = b""
-    """of the key's secret: what signatures are made with"""
+    """SHA-256 of the key's secret: signatures are made with it"""
     session: str | None = None
     """of an access token"""
 
 
-NOBODY = Caller(DEFAULT_TENANT, frozenset(SCOPES), "none", "high")
-"""who asks where nobody has to say who they are"""
+ANONYMOUS = Caller(DEFAULT_TENANT, frozenset(SCOPES), "none", "high")
+"""the caller where CROCHET_API_AUTH is off"""
 
 
 def caller() -> Caller:
-    """Who made this request; only within a route that `requires` a scope."""
+    """The caller of this request; only within a route that `requires` a scope."""
     found = g.caller
     assert isinstance(found, Caller)
     return found
@@ -86,8 +86,8 @@ def caller() -> Caller:
 def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a route answer only callers with that scope; `admin` includes `write`, which includes `read`.
 
-    Stands directly above the function, below the blueprint's decorator. It marks the route; `admit` refuses, before
-    the route's parameters and body are looked at.
+    Put it directly above the function, below the blueprint's decorator. It marks the route; `admit` refuses, before
+    the route's parameters and body are read.
     """
 
     def marked(route: Callable[P, R]) -> Callable[P, R]:
@@ -101,12 +101,12 @@ _SCOPE = "_crochet_scope"
 
 
 def scope_of(view: Callable[..., Any] | None) -> Scope | None:
-    """The scope that a view `requires`; None for one that is open to all."""
+    """The scope that a view `requires`; None for a public one."""
     return getattr(view, _SCOPE, None)
 
 
 def check(settings: Settings) -> None:
-    """Raise AuthOff where nobody would have to say who they are and others than this machine could ask."""
+    """Raise AuthOff where authentication is off and other machines could send requests."""
     alone = settings.environment == "development" and is_loopback(settings.api_host)
     if not settings.api_auth and not alone:
         raise AuthOff
@@ -118,46 +118,46 @@ def check(settings: Settings) -> None:
 def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = security_log.Throttle()
-    app.extensions["crochet.familiar"] = Familiar()
+    app.extensions["crochet.recently_valid"] = RecentlyValid()
     for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
         app.register_error_handler(kind, refused)
     app.before_request(identify)
 
 
-STRANGERS = 2
-"""keys and tokens that were not good here lately, looked up at the same time"""
-PATIENCE_SECONDS = 1.0
-"""that one of them waits for its turn: a look takes about a millisecond"""
+UNKNOWN_LOOKUPS = 2
+"""keys and tokens that were not valid here lately, looked up in the database at the same time"""
+LOOKUP_WAIT_SECONDS = 1.0
+"""for which one of them waits for its turn: a lookup takes about a millisecond"""
 
 
-class Familiar:
-    """The keys and tokens that were good when they were last used here: a bounded number of their hashes.
+class RecentlyValid:
+    """Hashes of the keys and tokens that were valid when they were last used here, a bounded number of them.
 
-    That lets nobody in: all are looked up. It only tells whose turn it is at once. Who guesses keys can keep STRANGERS
-    connections busy and no more, and who has a good one always gets through.
+    They are no permission: every key is looked up. They only skip the queue. So guessing keys occupies UNKNOWN_LOOKUPS
+    connections at the most, and a caller with a valid key always gets through.
     """
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
-        self._strangers = threading.BoundedSemaphore(STRANGERS)
+        self._unknown = threading.BoundedSemaphore(UNKNOWN_LOOKUPS)
 
-    def knows(self, given: str) -> bool:
+    def has(self, given: str) -> bool:
         return _digest(given) in self._seen
 
     @contextlib.contextmanager
     def turn(self, given: str) -> Iterator[None]:
-        """In which one may look it up; raises TooBusy where too many strangers want to know."""
-        if self.knows(given):
+        """Wait for the turn to look it up; raises TooBusy where too many unknown keys are looked up already."""
+        if self.has(given):
             yield
             return
-        if not self._strangers.acquire(timeout=PATIENCE_SECONDS):
-            raise TooBusy(what="many ask with keys that are not known", seconds=RETRY_SECONDS)
+        if not self._unknown.acquire(timeout=LOOKUP_WAIT_SECONDS):
+            raise TooBusy(what="many requests with unknown keys are waiting", seconds=RETRY_SECONDS)
         try:
             yield
         finally:
-            self._strangers.release()
+            self._unknown.release()
 
     def note(self, given: str, *, good: bool) -> None:
         with self._lock:
@@ -172,28 +172,28 @@ def _digest(given: str) -> bytes:
     return hashlib.sha256(given.encode(errors="replace")).digest()
 
 
-def doubt() -> None:
-    """Have our ratio say whether a stranger's trace is kept: what they say of that themselves is good for nothing.
+def sample() -> None:
+    """Decide by our own ratio whether the trace of an unknown caller is sampled: their `traceparent` is not trusted.
 
-    That is before their request's own part of the trace begins, so before anybody is looked up: who is familiar is no
-    stranger. Not by the trace's id, either, which is theirs to choose.
+    This runs before the span of the request begins, so before keys are looked up: RecentlyValid decides who is unknown.
+    The trace's id does not count, either, as the caller chooses it.
     """
     given = request.environ.get("HTTP_TRACEPARENT")
     if given is None or not process.settings().api_auth:
         return
-    familiar: Familiar = current_app.extensions["crochet.familiar"]
-    if not familiar.knows(_bearer() or ""):
+    recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
+    if not recent.has(_bearer() or ""):
         kept = random.random() < process.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
         request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
 
 
 def identify() -> None:
-    """Find out who asks. That they are not known is kept for `admit`: they are counted first.
+    """Identify the caller. A refusal is raised by `admit`, after the request was counted by the rate limits.
 
-    What is neither a key nor a token that we signed costs the database nothing, a key that is made up one look.
+    What is neither a key nor a token that we signed takes no database query, a made-up key takes one.
     """
     g.caller = g.refusal = None
-    if _wanted() is None:
+    if _needed() is None:
         return
     try:
         g.caller = _caller()
@@ -202,14 +202,14 @@ def identify() -> None:
 
 
 def admit() -> None:
-    """Raise Unauthorized, Forbidden, ForeignPage or SignatureRefused unless who asks may."""
-    scope = _wanted()
+    """Raise Unauthorized, Forbidden, ForeignPage or SignatureRefused unless the caller has permission."""
+    scope = _needed()
     if scope is None:
         return
     found: Caller | None = g.caller
     if found is None:
         raise g.refusal
-    if found is NOBODY:
+    if found is ANONYMOUS:
         _check_page(process.settings())
     if scope not in found.scopes:
         raise Forbidden(needed=scope)
@@ -220,8 +220,8 @@ def admit() -> None:
 def _check_page(settings: Settings) -> None:
     """Raise ForeignPage where a browser asks for a page that is none of ours.
 
-    Whoever reaches loopback may ask, and each page that is open in a browser on this machine does: with the Origin
-    that it has, or, where its name was made to point here (DNS rebinding), with a Host that is none of this machine.
+    Any program on this machine may send requests then, and so could each page that is open in a browser here: with its
+    own Origin, or, where its name was made to point here (DNS rebinding), with a Host that is not this machine's.
     """
     try:
         host, origin = urlsplit(f"//{request.host}").hostname, request.headers.get("Origin")
@@ -235,14 +235,14 @@ def _check_page(settings: Settings) -> None:
 
 
 def refused(error: CrochetError) -> Response:
-    """The answer to who may not ask, wherever that was found out; it is in the security log."""
+    """The answer to a request without permission; it is recorded in the security log."""
     parts = signing.split(_bearer() or "")
     security_log.note(error, None if parts is None else parts[0])
     return problems.problem(error)
 
 
-def _wanted() -> Scope | None:
-    """The scope that this request needs. A browser's question whether it may ask (OPTIONS) never reaches a route."""
+def _needed() -> Scope | None:
+    """The scope that this request needs. A preflight request (OPTIONS) never reaches a route."""
     view = current_app.view_functions.get(request.endpoint or "")
     return None if request.method == "OPTIONS" else scope_of(view)
 
@@ -254,26 +254,26 @@ def _bearer() -> str | None:
 
 def _caller() -> Caller:
     if not process.settings().api_auth:
-        return NOBODY
+        return ANONYMOUS
     given = _bearer()
     if not given:
-        raise Unauthorized(reason="nobody says who asks")
+        raise Unauthorized(reason="the request has no key")
     parts = signing.split(given)
     claims = None if parts else tokens.read(process.settings(), given)
-    familiar: Familiar = current_app.extensions["crochet.familiar"]
+    recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     try:
-        with familiar.turn(given), process.current().database.transaction() as connection:
+        with recent.turn(given), process.current().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
-        familiar.note(given, good=False)
+        recent.note(given, good=False)
         raise
-    familiar.note(given, good=True)
+    recent.note(given, good=True)
     return found
 
 
 def still(database: Database, found: Caller) -> bool:
-    """Whether who was let in would be let in now: for answers that go on for long."""
-    if found is NOBODY:
+    """Whether the caller would be admitted now: for answers that take long."""
+    if found is ANONYMOUS:
         return True
     with database.transaction() as connection:
         row = access.key(connection, found.key)

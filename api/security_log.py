@@ -1,4 +1,4 @@
-"""What the security log gets to know of requests, without becoming a way to fill the database."""
+"""What is recorded of requests in the security log, and how refusals are throttled so that they cannot fill it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from crochet_tasks.errors import CrochetError
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 10.0
-"""for so long the same refusal of the same client is only counted"""
+"""for which the same refusal of the same client is only counted"""
 MOST_CLIENTS = 4096
 """that are remembered"""
 
 
 class Throttle:
-    """Says of each kind of event whether it is to be written, and how many like it were left out before."""
+    """Decides which events are recorded: one of each kind in `quiet` seconds; others are counted."""
 
     def __init__(self, quiet: float = QUIET_SECONDS, most: int = MOST_CLIENTS) -> None:
         self._quiet, self._most = quiet, most
@@ -33,7 +33,7 @@ class Throttle:
         self._lock = threading.Lock()
 
     def due(self, kind: tuple[object, ...]) -> int | None:
-        """How many were left out since the last one that was written; None where this one is left out, too."""
+        """How many were left out since the last recorded one; None where this one is left out, too."""
         now = time.monotonic()
         with self._lock:
             at, left_out = self._seen.pop(kind, (-self._quiet, 0))
@@ -45,9 +45,9 @@ class Throttle:
 
 
 def note(error: CrochetError, claimed: str | None) -> None:
-    """Write a refusal down. It is refused whether that can be written or not.
+    """Record a refusal. The request is refused whether it can be recorded or not.
 
-    Who is not known is told apart by network, not by the prefix that was `claimed`: that can be made up anew each time.
+    Unknown callers are distinguished by network, not by the prefix that they `claimed`, which can be made up.
     """
     caller = g.get("caller")
     key = None if caller is None else caller.key
@@ -55,7 +55,7 @@ def note(error: CrochetError, claimed: str | None) -> None:
     details: dict[str, Any] = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
     if caller is None and claimed is not None:
         details["claimed"] = claimed
-    entry = seldom(f"refused.{error.code}", network() if key is None else key, details)
+    entry = throttled(f"refused.{error.code}", network() if key is None else key, details)
     if entry is None:
         return
     try:
@@ -66,8 +66,8 @@ def note(error: CrochetError, claimed: str | None) -> None:
         log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours
 
 
-def seldom(what: str, who: str, details: dict[str, Any]) -> Entry | None:
-    """As `entry`, and how many like it were left out before; None where this one is left out, too."""
+def throttled(what: str, who: str, details: dict[str, Any]) -> Entry | None:
+    """As `entry`, with how many like it were left out before; None where this one is left out, too."""
     throttle: Throttle = current_app.extensions["crochet.refusals"]
     left_out = throttle.due((what, who))
     if left_out is None:
@@ -76,32 +76,32 @@ def seldom(what: str, who: str, details: dict[str, Any]) -> Entry | None:
 
 
 def entry(what: str, details: dict[str, Any] | None = None) -> Entry:
-    """A line of the security log on what this request does: to be written in the transaction that does it."""
+    """A line of the security log about this request, to be written in the transaction of its change."""
     caller = g.get("caller")
     tenant, key = (None, None) if caller is None else (caller.tenant, caller.key)
     return Entry(what, tenant, key, request.remote_addr, g.get("request_id"), _clean(details or {}))
 
 
 def _clean(details: dict[str, Any]) -> dict[str, Any]:
-    """Postgres takes no NUL in JSON."""
+    """JSON in Postgres cannot contain NUL."""
     return {name: value.replace("\0", "?") if isinstance(value, str) else value for name, value in details.items()}
 
 
 # ── addresses ───────────────────────────────────────────────────────────────────────────────────
 
 OF_ONE_HOST = 64
-"""bits of an IPv6 address that it cannot choose: whoever has one has all of that network"""
+"""bits of an IPv6 address that identify a client, which may use all addresses of that network"""
 
 
 def network() -> str:
-    """The address of who asks; of IPv6 its /64."""
+    """The client's address; of IPv6 its /64."""
     return network_of(request.remote_addr or "")
 
 
 def network_of(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)
-    except ValueError:  # a proxy's word, or a socket
+    except ValueError:  # what a proxy sent, or a socket
         return address[:100].replace("\0", "?")
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)

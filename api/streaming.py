@@ -1,6 +1,6 @@
-"""Exports as streams: few at a time, each for a bounded time, and only while its key is good.
+"""Exports as streams: few at a time, each for a bounded time, and only while its key is valid.
 
-Each keeps a thread and a snapshot of the database, and how long it does is up to who takes it.
+Each occupies a thread and a snapshot of the database for as long as the client reads.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from crochet_tasks.errors import TooBusy, Unavailable
 log = logging.getLogger(__name__)
 
 EXPORTS, OF_ONE_TENANT = 2, 1
-"""at the same time, of one process; the other one's place is another tenant's"""
+"""at the same time, in one process; so one place is left for other tenants"""
 SECONDS = 600.0
 """that one may take"""
-LOOK_SECONDS = 5.0
-"""between two looks whether its key is still good"""
+CHECK_SECONDS = 5.0
+"""between two checks whether its key is still valid"""
 BUSY_SECONDS = 10
 
 
 class BrokenOff(ConnectionResetError):
-    """An export is not to go on. To a server it is as if the client had gone, who so sees that the end is missing."""
+    """An export is cut. The server closes the connection, so the client sees that the end is missing."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ECONNRESET, why)
@@ -56,17 +56,17 @@ class Places:
 
 
 def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:
-    """The parts, for SECONDS and while who takes them `may`; raises BrokenOff then."""
-    began = looked = time.monotonic()
+    """The parts, for SECONDS and while `may()`; raises BrokenOff after that."""
+    began = checked = time.monotonic()
     for part in parts:
         now = time.monotonic()
         if now - began > SECONDS:
             log.warning("export_broken_off", extra={"seconds": SECONDS})
             raise BrokenOff("it took too long")
-        if now - looked >= LOOK_SECONDS:
-            looked = now
+        if now - checked >= CHECK_SECONDS:
+            checked = now
             if not _may(may):
-                raise BrokenOff("its key is not good any more")
+                raise BrokenOff("its key is not valid any more")
         if part:
             yield part
 
@@ -74,5 +74,5 @@ def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:
 def _may(may: Callable[[], bool]) -> bool:
     try:
         return may()
-    except Unavailable:  # the next look will say
+    except Unavailable:  # the next check decides
         return True

@@ -79,7 +79,7 @@ def post(path: OfCorpus, query: TitleQuery, header: RequestKey) -> Answered:
     is down. Where too much waits they are not: 503, and Retry-After says when to try again.
     """
     given = _given(query)
-    kept, again = resources.desk().post(security.caller().tenant, path.corpus, given, header.key)
+    kept, again = resources.admission().post(security.caller().tenant, path.corpus, given, header.key)
     line = TextLine.model_validate(kept.answer)
     response = responses.json(line, kept.status, {"Location": f"{address(path.corpus)}/texts/{line.id}"})
     if again:

@@ -34,12 +34,12 @@ def create(body: Exchange) -> Answered:
     caller = security.caller()
     if caller.session is not None or not caller.hash:
         raise KeyNeeded
-    deed = security_log.seldom("session.begun", caller.key, {})
+    entry = security_log.throttled("session.begun", caller.key, {})
     with process.current().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if key is None:
             raise Unauthorized(reason="there is no such key")
-        made = tokens.exchange(connection, process.settings(), key, body.scopes, deed)
+        made = tokens.exchange(connection, process.settings(), key, body.scopes, entry)
     return responses.json(made, 201)
 
 
@@ -66,7 +66,9 @@ def delete() -> Answered:
             ended = access.end_sessions(connection, number=uuid.UUID(caller.session))
         else:
             ended = 0 if key is None else access.end_sessions(connection, key=key.id)
-        deed = security_log.seldom("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
-        if deed is not None:
-            access.note(connection, deed)
+        entry = (
+            security_log.throttled("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
+        )
+        if entry is not None:
+            access.note(connection, entry)
     return Response(status=204)

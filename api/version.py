@@ -1,4 +1,4 @@
-"""The context: at which version a corpus is, its words and phrases, and what waits on a phrase."""
+"""The context: version, words and phrases of a corpus, and the batches that wait on a phrase."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ api = APIBlueprint(
 @api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **errors()}, operation_id="getVersion")
 @security.requires("read")
 def version(path: OfCorpus) -> Answered:
-    """How many texts are versions. Fast: to be asked often."""
+    """The version of a corpus: how many texts it has taken in. Cheap: poll it as often as you like."""
     with process.current().database.transaction() as connection:
         corpus = corpora.named(connection, path.corpus, security.caller().tenant)
     now = VersionNow(corpus=path.corpus, version=corpus.version)
@@ -102,7 +102,7 @@ def remediations(path: OfCorpus, query: WaitingQuery) -> Answered:
 
 
 def _tag(corpus: int, version: int) -> str:
-    """Of what the corpus' version says all about."""
+    """The ETag of what depends on nothing but the version of a corpus."""
     return f"{corpus}-{version}"
 
 

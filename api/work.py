@@ -1,4 +1,4 @@
-"""Work: what is open, what failed, what an owner does about it; and how far a corpus is."""
+"""Work: open and failed items, retry and cancel; the status of a corpus and of all corpora."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from api.openapi import NOT_MODIFIED, errors
 from api.parameters import OfCorpus, OfWork, WorkQuery
 from api.responses import Answered
 from crochet_tasks.db import tally
-from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
-from crochet_tasks.intake import admission
+from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed, shown
 from crochet_tasks.operate import inspection, tenant_work
 from crochet_tasks.reporting import reports, statistics
-from crochet_tasks.schemas.answers import StatusNow, WorkChangedList, WorkSeen, WorkSeenList
-from crochet_tasks.schemas.reports import WorkLine
+from crochet_tasks.schemas.answers import StatusNow, WorkPage
+from crochet_tasks.schemas.reports import WorkChanged, WorkError, WorkLine
 from crochet_tasks.schemas.statistics import StatisticsNow
 
 api = APIBlueprint(
@@ -27,7 +26,7 @@ api = APIBlueprint(
 )
 
 
-@api.get("/work", responses={200: WorkSeenList, **NOT_MODIFIED, **errors()}, operation_id="listWork")
+@api.get("/work", responses={200: WorkPage, **NOT_MODIFIED, **errors()}, operation_id="listWork")
 @security.requires("read")
 def every(path: OfCorpus, query: WorkQuery) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
@@ -35,14 +34,14 @@ def every(path: OfCorpus, query: WorkQuery) -> Answered:
         found, uncounted = inspection.of_corpus(
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
-    work = [_line(line) for line in found.work]
-    seen = WorkSeenList(version=corpus.version, work=work, more=found.more, at_least=uncounted)
+    work = [_public(line) for line in found.work]
+    seen = WorkPage(version=corpus.version, work=work, more=found.more, at_least=uncounted)
     return responses.tagged(seen, corpus.version)
 
 
 @api.post(
     "/work/<work>/retry",
-    responses={200: WorkChangedList, **errors(NotFound, WorkNotFailed)},
+    responses={200: WorkChanged, **errors(NotFound, WorkNotFailed)},
     operation_id="retryWork",
 )
 @security.requires("admin")
@@ -53,7 +52,7 @@ def retry(path: OfWork) -> Answered:
 
 @api.post(
     "/work/<work>/cancel",
-    responses={200: WorkChangedList, **errors(NotFound, TextStarted, WorkNotCancellable)},
+    responses={200: WorkChanged, **errors(NotFound, TextStarted, WorkNotCancellable)},
     operation_id="cancelWork",
 )
 @security.requires("admin")
@@ -63,9 +62,9 @@ def cancel(path: OfWork) -> Answered:
 
 
 def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
-    deed = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
-    changed = change(process.current(), security.caller().tenant, path.corpus, path.work, deed)
-    return responses.json(WorkChangedList(changed=[_line(line) for line in changed.changed]))
+    entry = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
+    changed = change(process.current(), security.caller().tenant, path.corpus, path.work, entry)
+    return responses.json(WorkChanged(changed=[_public(line) for line in changed.changed]))
 
 
 @api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **errors()}, operation_id="getStatus")
@@ -80,9 +79,10 @@ def status(path: OfCorpus) -> Answered:
     return responses.tagged(now, now.version)
 
 
-def _line(line: WorkLine) -> WorkSeen:
-    values = line.model_dump(exclude={"corpus", "error"})
-    return WorkSeen(**values, error=None if line.error is None else admission.told(line.error))
+def _public(line: WorkLine) -> WorkLine:
+    """What a tenant may read of it."""
+    error = line.error and WorkError(code=line.error.code, message=shown(line.error.code, line.error.message))
+    return line.model_copy(update={"error": error})
 
 
 # ── all corpora ─────────────────────────────────────────────────────────────────────────────────

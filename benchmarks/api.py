@@ -166,7 +166,7 @@ def bench(folder: Path, extent: Extent) -> Iterator[tuple[Bench, str]]:
         _migrate(url, settings)
         with pipeline.opened(settings) as process:
             about = _stored(process, extent)
-            key = keys.create(process.database, keys.Wanted("bench", ("admin",), tier="high")).key
+            key = keys.create(process.database, keys.KeySpec("bench", ("admin",), tier="high")).key
         servers.postgres.stop()  # what was written lately is in its files then, as in a store that has been there
         servers.postgres.start()
         environment = {

@@ -43,7 +43,7 @@ def note(
     with database.transaction() as connection:
         own = set(ids) - _not_their_turn(connection, corpus, ids)
         later = retry_class(error) is Retry.LATER
-        failed = attempts.befell(connection, sorted(own), described_error, pauses, later=later)
+        failed = attempts.record(connection, sorted(own), described_error, pauses, later=later)
         for item in failed:
             if item.kind in OF_A_TEXT:
                 _give_up(connection, item, described_error)

@@ -1,7 +1,7 @@
-"""API keys: made, listed, rotated, revoked; and how one is recognised.
+"""API keys: create, list, rotate, revoke, verify.
 
-A key reads `crk_<prefix>_<secret>`. The prefix is what it is called, in logs and commands; the secret has 256 random
-bits, is shown once, and only its SHA-256 is stored: of something that long and random a slow hash keeps no more.
+A key reads `crk_<prefix>_<secret>`. The prefix is its name in logs and commands. The secret has 256 random bits, is
+shown once, and only its SHA-256 is stored: for a secret that long a slow hash would add nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
 class NewKey(NamedTuple):
-    """A key and its only copy: nobody can read it again."""
+    """A new key with its secret, which is stored nowhere."""
 
     line: KeyLine
     key: str
 
 
 def recognised(row: KeyRow | None, hash: bytes) -> bool:  # noqa: A002 - it is its name
-    """Whether a secret with this hash is the key's; takes as long where there is no such key."""
+    """Whether a secret with this hash is the key's; takes the same time where there is no such key."""
     return hmac.compare_digest(bytes(32) if row is None else row.hash, hash) and row is not None
 
 
@@ -48,8 +48,8 @@ def included(scopes: Collection[str]) -> frozenset[Scope]:
     return frozenset(SCOPES[: highest + 1])
 
 
-class Wanted(NamedTuple):
-    """What a new key is to be; `days` after which it ends, None: never."""
+class KeySpec(NamedTuple):
+    """The properties of a new key; it expires after `days`, None: never."""
 
     name: str
     scopes: tuple[Scope, ...] = ("read",)
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
     days: float | None = None
 
 
-def create(database: Database, wanted: Wanted, *, new_tenant: bool = False) -> NewKey:
+def create(database: Database, wanted: KeySpec, *, new_tenant: bool = False) -> NewKey:
     """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new."""
     if not _NAME.fullmatch(wanted.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
@@ -67,7 +67,7 @@ def create(database: Database, wanted: Wanted, *, new_tenant: bool = False) -> N
         values = {"tenant": number, "name": wanted.name, "scopes": _sorted(wanted.scopes), "tier": wanted.tier}
         lives = None if wanted.days is None else wanted.days * 86_400
         row, key = _add(connection, values, lives)
-        details = {"name": row.name, "scopes": row.scopes, "expires": _told(row.expires_at)}
+        details = {"name": row.name, "scopes": row.scopes, "expires": _iso(row.expires_at)}
         access.note(connection, Entry("key.created", number, row.prefix, details=details))
     return NewKey(_line(row, wanted.tenant), key)
 
@@ -129,7 +129,7 @@ def log(
     tenant: str | None = None,
     since: dt.datetime | None = None,
 ) -> list[SecurityLine]:
-    """The newest lines of the security log, oldest first; raises TenantUnknown. There need not be such a key."""
+    """The newest lines of the security log, oldest first; raises TenantUnknown. The key need not exist."""
     with database.snapshot() as connection:
         number = None if tenant is None else access.tenant(connection, tenant)
         prefix = None if key is None else _prefix(key)
@@ -138,7 +138,7 @@ def log(
 
 
 def _prefix(name: str) -> str:
-    """The whole key does as well as its prefix."""
+    """The prefix of a key that is given whole or by its prefix."""
     parts = split(name)
     return parts[0] if parts else name.removeprefix("crk_")
 
@@ -170,5 +170,5 @@ def _line(row: KeyRow, tenant: str) -> KeyLine:
     )
 
 
-def _told(moment: dt.datetime | None) -> str | None:
+def _iso(moment: dt.datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()

@@ -1,4 +1,4 @@
-"""What a key is made of, and how requests are signed with it: what server and client have in common."""
+"""The form of keys, and how requests are signed with them: shared by server and client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = re.compile(rf"crk_({PREFIX.pattern})_([A-Za-z0-9_-]{{43}})")
 
 
 def split(key: str) -> tuple[str, bytes] | None:
-    """Prefix and hash of what may be a key; None where it is none."""
+    """Prefix and hash of a key; None for what has not the form of one."""
     match = _KEY.fullmatch(key)
     return None if match is None else (match[1], hashed(match[2]))
 
@@ -27,7 +27,7 @@ def signature(hashed: bytes, method: str, target: str, date: str, body: bytes) -
 
     `target` is path and query as sent; `date` is that of X-Crochet-Date, Unix time in seconds, perhaps with a fraction.
     """
-    # The server has no more of the secret than this hash. It is no secret from somebody who reads the database, but
-    # such a one lacks the key itself, which each request has to bring as well.
-    told = "\n".join((method, target, date, hashlib.sha256(body).hexdigest()))
-    return hmac.new(hashed, told.encode(), hashlib.sha256).hexdigest()
+    # The server stores no more of the secret than this hash. Reading the database is not enough to send requests: each
+    # has to contain the key itself as well.
+    signed = "\n".join((method, target, date, hashlib.sha256(body).hexdigest()))
+    return hmac.new(hashed, signed.encode(), hashlib.sha256).hexdigest()

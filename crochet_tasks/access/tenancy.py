@@ -1,4 +1,4 @@
-"""What a tenant does with its corpora: make, look for, change, delete. Nobody gets to see another tenant's."""
+"""A tenant's corpora: create, change, delete. A tenant never sees another tenant's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, P
 
 
 class Settled(NamedTuple):
-    """What can be changed of a corpus."""
+    """The properties of a corpus that can be changed."""
 
     name: str
     description: str
@@ -28,14 +28,14 @@ class Settled(NamedTuple):
 
 
 def tag(corpus: Corpus) -> str:
-    """Tells states of a corpus' name, description and budget apart, also from those of one that had its name before."""
+    """The ETag of a corpus' name, description and budget; unlike that of an earlier corpus of the same name."""
     return f"{corpus.id}-{corpus.revision}"
 
 
-def create(process: Process, tenant: int, wanted: Settled, limits: Limits, deed: Entry | None = None) -> Corpus:
+def create(process: Process, tenant: int, wanted: Settled, limits: Limits, entry: Entry | None = None) -> Corpus:
     """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora.
 
-    `deed`, here and below, goes to the security log with what is done.
+    `entry`, here and below, goes to the security log with what is done.
     """
     most = process.settings.max_corpora
     corpora.checked(limits)
@@ -47,13 +47,13 @@ def create(process: Process, tenant: int, wanted: Settled, limits: Limits, deed:
             raise CorpusExists(corpus=wanted.name)
         if there >= most:
             raise TooManyCorpora(most=most)
-        _note(connection, deed)
+        _note(connection, entry)
         return made
 
 
-def _note(connection: Connection, deed: Entry | None) -> None:
-    if deed is not None:
-        access.note(connection, deed)
+def _note(connection: Connection, entry: Entry | None) -> None:
+    if entry is not None:
+        access.note(connection, entry)
 
 
 def change(
@@ -62,7 +62,7 @@ def change(
     name: str,
     given: Collection[str] | None,
     wanted: dict[str, Any],
-    deed: Entry | None = None,
+    entry: Entry | None = None,
 ) -> Corpus:
     """The corpus with some of Settled changed. `given` are the ETags it may have, None: any.
 
@@ -79,7 +79,7 @@ def change(
             if changed.budget != corpus.budget:
                 publishing.hold_searches(connection)
             if changed.revision != corpus.revision:
-                _note(connection, deed)
+                _note(connection, entry)
             return changed
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
@@ -87,8 +87,8 @@ def change(
         raise
 
 
-def remove(process: Process, tenant: int, name: str, confirmed: str | None, deed: Entry | None = None) -> int:
-    """Let nobody see a corpus any more, and return its number; `sweep` deletes its rows. Its name is free at once.
+def remove(process: Process, tenant: int, name: str, confirmed: str | None, entry: Entry | None = None) -> int:
+    """Hide a corpus at once, which frees its name, and return its number; `sweep` deletes its rows later.
 
     Raises CorpusUnknown, and NotConfirmed unless `confirmed` is its name.
     """
@@ -99,14 +99,14 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, deed
         corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
         corpora.named(connection, name, tenant, lock=True)
         removal.hide(connection, corpus.id)
-        _note(connection, deed)
+        _note(connection, entry)
         return corpus.id
 
 
 def sweep(database: Database, seconds: float) -> bool:
-    """Go on deleting the rows of removed corpora for about so long; whether anything is left.
+    """Delete rows of removed corpora for about `seconds`; whether anything is left.
 
-    Each step is a short transaction of its own. A corpus that somebody is at work on is left for another time.
+    Each step is a short transaction of its own. A corpus that is locked is left for the next call.
     """
     until = time.monotonic() + seconds
     with database.transaction() as connection:

@@ -1,8 +1,8 @@
 """Access tokens: short-lived JWTs that a key is exchanged for, and the refresh tokens that renew them.
 
-A page keeps a token instead of the key. A token is good for ten minutes, and only while its session and its key are:
-both are looked up with each request. A refresh token is good once; whoever uses it a second time has stolen it, or
-somebody else has, so that ends the session.
+A page keeps a token instead of the key. An access token is valid for ten minutes, and only while its session and its
+key are: both are looked up with each request. A refresh token is valid once. A second use means that it was stolen,
+so it ends the session.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REFRESH = "crr_"
 
 
 class Claims(NamedTuple):
-    """What a token says; it counts only while the session does."""
+    """The claims of a token; they count only while its session is valid."""
 
     key: str
     """prefix of the key"""
@@ -40,11 +40,15 @@ class Claims(NamedTuple):
 
 
 def exchange(
-    connection: Connection, settings: Settings, key: KeyRow, scopes: Collection[Scope] | None, deed: Entry | None = None
+    connection: Connection,
+    settings: Settings,
+    key: KeyRow,
+    scopes: Collection[Scope] | None,
+    entry: Entry | None = None,
 ) -> Tokens:
     """Begin a session of a key, with these of its scopes or all. Raises TokensOff, Forbidden (a scope too many).
 
-    `deed` goes to the security log with it, and says which session.
+    `entry` is written to the security log with the number of the session.
     """
     secret = _secret(settings)
     allowed = included(key.scopes)
@@ -53,15 +57,15 @@ def exchange(
         raise Forbidden(needed=max(wanted - allowed, key=SCOPES.index))
     session = uuid.uuid4()
     access.add_session(connection, session, key.id, sorted(wanted, key=SCOPES.index), SESSION_SECONDS)
-    if deed is not None:
-        access.note(connection, deed._replace(details={**(deed.details or {}), "session": str(session)}))
+    if entry is not None:
+        access.note(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
     return _tokens(connection, secret, Claims(key.prefix, session), wanted)
 
 
 def refresh(database: Database, settings: Settings, token: str, asked: Entry) -> Tokens:
     """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized.
 
-    Where that ends the session, the security log says so, and of `asked` who asked.
+    Where that ends the session, the security log says so; `asked` is about the request.
     """
     secret = _secret(settings)
     with database.transaction() as connection:
@@ -99,7 +103,7 @@ def _tokens(connection: Connection, secret: str, claims: Claims, scopes: Collect
 
 
 def read(settings: Settings, token: str) -> Claims:
-    """What an access token says; raises Unauthorized unless we made it, for this, and not too long ago."""
+    """The claims of an access token; raises Unauthorized unless we signed it for this API and it has not expired."""
     if settings.jwt_secret is None:
         raise Unauthorized(reason="that is no API key, and this server gives no access tokens")
     try:

@@ -59,7 +59,7 @@ def create(
     """Make a key. It is printed on standard output, once, and cannot be shown again."""
     from crochet_tasks.access import keys as service
 
-    request = service.Wanted(name, (scope.value,), tenant, tier.value, days)
+    request = service.KeySpec(name, (scope.value,), tenant, tier.value, days)
     with _database() as database:
         made = service.create(database, request, new_tenant=new_tenant)
     _show(made, as_json=as_json)

@@ -11,7 +11,6 @@ from crochet_tasks.client import MOST, Client
 from crochet_tasks.engine.geometry import tiles
 from crochet_tasks.errors import CorpusUnknown, NotFound
 from crochet_tasks.retry import Outage
-from crochet_tasks.schemas.answers import WorkChangedList, WorkSeen
 from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status, WorkChanged, WorkLine, WorkList
 from crochet_tasks.terminal.drawing import cell_width
 
@@ -102,7 +101,7 @@ def listed(client: Client, corpus: str | None, state: str | None, kind: str | No
     more = 0
     for name in _names(client, corpus):
         found = client.work(name, state=state, kind=kind, limit=min(most, MOST))
-        lines += [_line(name, each) for each in found.work]
+        lines += found.work
         more += found.more
     return WorkList(work=lines[:most], more=more + len(lines[most:]))
 
@@ -123,32 +122,26 @@ def retry_all(client: Client, corpus: str | None) -> WorkChanged:
         for each in client.work(name, state="failed").work:
             if each.id not in changed:
                 made = client.retry_work(name, each.id)
-                changed |= {line.id: _line(name, line) for line in made.changed}
+                changed |= {line.id: line for line in made.changed}
     return WorkChanged(changed=list(changed.values()), notes=[])
 
 
-def _changed(client: Client, names: Sequence[str], change: Callable[[str, str], WorkChangedList]) -> WorkChanged:
+def _changed(client: Client, names: Sequence[str], change: Callable[[str, str], WorkChanged]) -> WorkChanged:
     corpora = _names(client, None)
     lines = [line for name in names for line in _changed_in_one_of(corpora, name, change)]
     return WorkChanged(changed=lines, notes=[])
 
 
-def _changed_in_one_of(
-    corpora: Sequence[str], work: str, change: Callable[[str, str], WorkChangedList]
-) -> list[WorkLine]:
+def _changed_in_one_of(corpora: Sequence[str], work: str, change: Callable[[str, str], WorkChanged]) -> list[WorkLine]:
     """An id does not name its corpus: each is tried until one has it."""
     for corpus in corpora:
         try:
             made = change(corpus, work)
         except NotFound:
             continue
-        return [_line(corpus, line) for line in made.changed]
+        return made.changed
     raise NotFound(what="work", name=work)
 
 
 def _names(client: Client, corpus: str | None) -> list[str]:
     return [each.name for each in client.corpora()] if corpus is None else [corpus]
-
-
-def _line(corpus: str, item: WorkSeen) -> WorkLine:
-    return WorkLine(corpus=corpus, **item.model_dump())

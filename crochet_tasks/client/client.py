@@ -7,7 +7,7 @@
 
 What the API refuses is raised as the error of `crochet_tasks.errors` with the problem's code; `context` has the
 `request_id`, the `status`, and the faults as `errors`. ApiUnavailable: it does not answer. RemoteProblem: it answered
-what this client does not know. Calls that may be done twice are tried again where that may help, see Patience; those
+something that this client does not understand. Idempotent calls are retried where that may help, see Patience; those
 are all but `create_corpus`, `change_corpus`, `retry_work` and those about tokens.
 """
 
@@ -49,10 +49,9 @@ from crochet_tasks.schemas.answers import (
     Vocabulary,
     WaitingOn,
     WordSeen,
-    WorkChangedList,
-    WorkSeenList,
+    WorkPage,
 )
-from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens
+from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens, WorkChanged
 from crochet_tasks.schemas.statistics import StatisticsNow
 
 M = TypeVar("M", bound=BaseModel)
@@ -67,14 +66,14 @@ PATIENT = Patience()
 
 
 class Tagged(NamedTuple):
-    """A corpus as it was seen; the tag says so when it is to be changed."""
+    """A corpus and its ETag, which `change_corpus` needs."""
 
     corpus: CorpusLine
     tag: str
 
 
 class Posted(NamedTuple):
-    """A text; `new`: it is to be ingested, else the corpus had it already."""
+    """A text; `new`: it will be ingested, else the corpus had it already."""
 
     text: TextLine
     new: bool
@@ -162,7 +161,7 @@ class Client:
     # ── texts ───────────────────────────────────────────────────────────────────────────────────
 
     def post_text(self, corpus: str, title: str, body: str | bytes, *, idempotency_key: str | None = None) -> Posted:
-        """Hand in a text, UTF-8 where it is bytes: once, however often it has to be sent.
+        """Post a text (bytes are UTF-8): it is accepted once, however often it has to be sent.
 
         Raises TooBusy, IdempotencyKeyReused, and what is wrong with the text.
         """
@@ -237,9 +236,9 @@ class Client:
         cursor: str | None = None,
     ) -> OrthoPage:
         """A page may be short and have a `next_cursor` all the same."""
-        told = None if fields is None else ",".join(fields)
-        wanted = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": told}
-        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **wanted, limit=limit, cursor=cursor)
+        chosen = None if fields is None else ",".join(fields)
+        query = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": chosen}
+        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **query, limit=limit, cursor=cursor)
 
     def orthos(
         self,
@@ -296,19 +295,17 @@ class Client:
 
     # ── work ────────────────────────────────────────────────────────────────────────────────────
 
-    def work(
-        self, corpus: str, *, state: str | None = None, kind: str | None = None, limit: int = MOST
-    ) -> WorkSeenList:
+    def work(self, corpus: str, *, state: str | None = None, kind: str | None = None, limit: int = MOST) -> WorkPage:
         """Without a state: what is open or has failed."""
-        return self._get(WorkSeenList, f"{_corpus(corpus)}/work", state=state, kind=kind, limit=limit)
+        return self._get(WorkPage, f"{_corpus(corpus)}/work", state=state, kind=kind, limit=limit)
 
-    def retry_work(self, corpus: str, work: str) -> WorkChangedList:
+    def retry_work(self, corpus: str, work: str) -> WorkChanged:
         """Raises WorkNotFailed."""
-        return self._read(WorkChangedList, Call("POST", f"{_work(corpus, work)}/retry", again=False))
+        return self._read(WorkChanged, Call("POST", f"{_work(corpus, work)}/retry", again=False))
 
-    def cancel_work(self, corpus: str, work: str) -> WorkChangedList:
+    def cancel_work(self, corpus: str, work: str) -> WorkChanged:
         """Raises TextStarted, WorkNotCancellable."""
-        return self._read(WorkChangedList, Call("POST", f"{_work(corpus, work)}/cancel", again=True))
+        return self._read(WorkChanged, Call("POST", f"{_work(corpus, work)}/cancel", again=True))
 
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{_corpus(corpus)}/status")
@@ -318,10 +315,10 @@ class Client:
         return self._get(StatisticsNow, "/v1/status")
 
     def events(self, corpus: str | None = None) -> Iterator[Progress | Gone]:
-        """How far one corpus is, or all are, and whatever changes, until it is gone or who reads has enough.
+        """The state of one corpus or of all, then every change; it ends when that corpus is deleted.
 
-        The API ends each stream after a while, and connections break: then it is asked again, which says how far all
-        is, and what is known already is left out. Raises ApiUnavailable where it does not answer for long.
+        Streams that end or break off are opened again; what was yielded already is left out. Raises ApiUnavailable
+        where the API does not answer for long.
         """
         call, stream = _events(corpus, again=True), Stream()
         while True:
@@ -337,9 +334,9 @@ class Client:
             time.sleep(stream.pause)
 
     def changes(self, corpus: str) -> Iterator[None]:
-        """A sign whenever a corpus may have changed, and every few seconds, as long as one stream lasts.
+        """Yield whenever a corpus may have changed, and every few seconds, for as long as one stream lasts.
 
-        Asked once, for who can do without. Raises TooBusy where too many listen, ApiUnavailable where it breaks off.
+        Not retried. Raises TooBusy where there are too many listeners, ApiUnavailable where the stream breaks off.
         """
         with self._caller.lines(_events(corpus, again=False)) as lines:
             for line in lines:
@@ -366,7 +363,7 @@ class Client:
         return self._read(Tokens, posted("/v1/tokens", body, again=False))
 
     def refresh_tokens(self, refresh_token: str) -> Tokens:
-        """Never tried again: a refresh token that comes a second time counts as stolen."""
+        """Never retried: a refresh token that is used a second time counts as stolen."""
         return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
 
     def end_session(self) -> None:

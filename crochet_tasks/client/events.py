@@ -10,15 +10,15 @@ PAUSE_SECONDS = 1.0
 
 
 class Stream:
-    """What was told so far, over several connections."""
+    """The events of several connections, without repetitions."""
 
     def __init__(self) -> None:
         self.pause = PAUSE_SECONDS
-        """seconds before one connects again, as the API wishes"""
-        self._told: dict[str, Progress] = {}
+        """seconds before the next connection, as the API says"""
+        self._last: dict[str, Progress] = {}
 
     def events(self, lines: Iterator[bytes]) -> Iterator[Progress | Gone]:
-        """The events of one connection but those that tell nothing new; kinds that are not known are passed over."""
+        """The events of one connection without repetitions; unknown kinds are ignored."""
         fields: dict[str, str] = {}
         for line in lines:
             if line:
@@ -34,11 +34,11 @@ class Stream:
             self.pause = int(fields["retry"]) / 1000
         if fields.get("event") == "progress":
             progress = Progress.model_validate_json(fields.get("data", ""))
-            known = self._told.get(progress.corpus)
-            self._told[progress.corpus] = progress
+            known = self._last.get(progress.corpus)
+            self._last[progress.corpus] = progress
             return None if known == progress else progress
         if fields.get("event") == "gone":
             gone = Gone.model_validate_json(fields.get("data", ""))
-            self._told.pop(gone.corpus, None)
+            self._last.pop(gone.corpus, None)
             return gone
         return None

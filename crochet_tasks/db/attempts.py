@@ -1,4 +1,4 @@
-"""What befell work: every attempt, what is tried again when, and what has failed for good."""
+"""Errors of work: every attempt, when work is retried, and what has failed permanently."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from crochet_tasks.telemetry import correlation, metrics
 
 
 class Pauses(NamedTuple):
-    """How often work is tried, and how long it rests in between, in seconds: twice as long each time, with jitter."""
+    """How often work is tried, and the backoff in seconds: doubled each time, with jitter."""
 
     most: int
     first: float
     longest: float
 
 
-def befell(
+def record(
     connection: Connection, ids: Sequence[uuid.UUID], error: dict[str, Any], pauses: Pauses, *, later: bool
 ) -> list[Item]:
-    """Note with open items the error that befell them; returns those that have failed for good.
+    """Record the error on each open item; return those that failed permanently.
 
-    What may succeed `later` is tried again after a pause, so many times in all. What may not has failed. But several
-    items that one search took up together are first tried again one by one: only one of them may be to blame.
+    What may succeed `later` is retried after a pause, until its attempts are used up. What may not has failed. But
+    several items of one search are first retried one by one: only one of them may be the cause.
     """
     values = {
         "ids": list(ids),
@@ -43,7 +43,7 @@ def befell(
         "first": pauses.first,
         "longest": pauses.longest,
     }
-    changed = connection.execute(text(_BEFELL), values).all()
+    changed = connection.execute(text(_RECORD), values).all()
     sessions.once_committed(connection, lambda: _count(changed, str(error.get("code"))))
     return [read(row[:-1]) for row in changed if row.state == "failed"]
 
@@ -53,7 +53,7 @@ def _count(changed: Iterable[Any], code: str) -> None:
         (metrics.FAILED if row.state == "failed" else metrics.RETRIED).add(kind=row.kind, code=code)
 
 
-_BEFELL = f"""
+_RECORD = f"""
 WITH open_ones AS MATERIALIZED (
     SELECT id, attempts + 1 AS attempt, :ends OR attempts + 1 >= :most AND NOT :apart AS ends FROM work
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
@@ -76,9 +76,9 @@ SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.stat
 
 
 def settled(connection: Connection, ids: Sequence[uuid.UUID], message: str, died_at: dt.datetime) -> set[uuid.UUID]:
-    """Those of these items for which a message that died means nothing any more.
+    """Those of these items for which a dead-lettered message no longer matters.
 
-    It is noted with them already, or an operator has opened them again since it died.
+    Its error is recorded already, or an operator has reopened them since.
     """
     tried = select(attempts.c.work).where(attempts.c.work.in_(ids), attempts.c.error["message_id"].astext == message)
     again = select(work.c.id).where(work.c.id.in_(ids), work.c.reopened_at >= died_at)
@@ -86,24 +86,24 @@ def settled(connection: Connection, ids: Sequence[uuid.UUID], message: str, died
 
 
 def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]) -> None:
-    """Let what is open of these items have failed for good."""
-    befell(connection, sorted(ids), error, Pauses(0, 0, 0), later=True)
+    """Mark those of these items that are open as failed permanently."""
+    record(connection, sorted(ids), error, Pauses(0, 0, 0), later=True)
 
 
 def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
-    """Open failed or dropped items again, for as many tries as new ones; how many there were."""
+    """Open failed or dropped items again, with as many attempts as new ones; how many there were."""
     ended = update(work).where(work.c.id.in_(list(ids)), work.c.state.in_(["failed", "cancelled"]))
     return connection.execute(ended.values(_NEW)).rowcount
 
 
 def anew(connection: Connection, item: uuid.UUID) -> None:
-    """Open an item again however it ended, also well: its text begins from the start, for whoever gave it now."""
+    """Open an item again however it ended, also if it was done: its text starts over, with the origin of now."""
     ended = update(work).where(work.c.id == item, work.c.state != "open")
     connection.execute(ended.values({**_NEW, "origin": correlation.row()}))
 
 
 def reopen_failed(connection: Connection, corpus: int) -> int:
-    """Open failed work again, for another try; how many there were. A text that failed stays so: others overtook it."""
+    """Reopen failed work; how many items. A text that failed stays failed: later texts have overtaken it."""
     failed = update(work).where(work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT))
     return connection.execute(failed.values(_NEW)).rowcount
 

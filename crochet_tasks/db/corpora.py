@@ -40,13 +40,13 @@ class Lock(enum.IntEnum):
     """The advisory locks of a corpus. Held to the end of the transaction."""
 
     ACCEPTANCE = 1
-    """whoever accepts a text: texts are numbered in the order of acceptance"""
+    """for accepting a text: texts are numbered in the order of acceptance"""
     ORDER = 2
     """the ordered stages: one at a time, whichever worker a message wakes"""
     VERSION = 3
     """shared by those who write what was found at a version, exclusive for the one that makes the next"""
     COUNTS = 4
-    """whoever changes counters, as the last thing in a transaction: so none waits for another's rows"""
+    """for changing counters, as the last step of a transaction: so none waits for another's rows"""
 
 
 def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
@@ -56,7 +56,7 @@ def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = Fals
 
 
 def accepting(connection: Connection, number: int) -> Corpus | None:
-    """The corpus, for which nobody else accepts a text or deletes it before the transaction ends; None: it is gone."""
+    """The corpus, locked against other texts and deletion until the transaction ends; None where it is deleted."""
     hold(connection, number, Lock.ACCEPTANCE)
     row = connection.execute(_THERE, {"number": number}).first()
     return None if row is None else _corpus(*row)
@@ -119,7 +119,7 @@ def change(connection: Connection, corpus: Corpus, name: str, description: str, 
 def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lock: bool = False) -> Corpus:
     """The tenant's corpus of that name; raises CorpusUnknown, which tells of no other tenant's corpora.
 
-    With `lock`, nobody changes it before the transaction ends.
+    With `lock`, its row is locked until the transaction ends.
     """
     query = _NAMED.with_for_update(key_share=True) if lock else _NAMED
     row = connection.execute(query, {"wanted": name, "of": tenant}).first()
@@ -141,7 +141,7 @@ def existing(connection: Connection, ids: list[int]) -> set[int]:
 
 
 def owned(connection: Connection, tenant: int) -> int:
-    """How many corpora a tenant has. Nobody else makes one for it before the transaction ends."""
+    """How many corpora a tenant has. Locked: no other is made for it before the transaction ends."""
     connection.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update(key_share=True))
     mine = select(func.count()).where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
     return int(connection.execute(mine).scalar_one())

@@ -51,20 +51,17 @@ class Measured(psycopg.Cursor[Any]):
     """
 
     def execute(self, query: Any, *values: Any, **named: Any) -> Self:
-        with _statement(query):
-            return super().execute(query, *values, **named)
+        began = time.perf_counter()
+        with telemetry.statement(query):
+            super().execute(query, *values, **named)
+        metrics.STATEMENT.observe(time.perf_counter() - began, operation=operation(query))
+        return self
 
     def executemany(self, query: Any, *values: Any, **named: Any) -> None:
-        with _statement(query):
+        began = time.perf_counter()
+        with telemetry.statement(query):
             super().executemany(query, *values, **named)
-
-
-@contextlib.contextmanager
-def _statement(query: object) -> Iterator[None]:
-    began = time.perf_counter()
-    with telemetry.statement(query):
-        yield
-    metrics.STATEMENT.observe(time.perf_counter() - began, operation=operation(query))
+        metrics.STATEMENT.observe(time.perf_counter() - began, operation=operation(query))
 
 
 def cursors() -> type[psycopg.Cursor[Any]]:

@@ -132,7 +132,7 @@ def corpus_of(connection: Connection, item: uuid.UUID) -> int | None:
 
 
 def text_row(connection: Connection, number: int, *, lock: bool = False) -> TextRow | None:
-    """A text by its number. With `lock` nobody else begins anything with it before the transaction ends."""
+    """A text by its number. With `lock` its row is locked until the transaction ends."""
     query = _TEXT.where(texts.c.id == number)
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else TextRow(*row)
@@ -187,7 +187,7 @@ def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> boo
     return bool(connection.execute(text(_UNFINISHED), {"corpus": corpus, "ids": list(ids)}).scalar_one())
 
 
-# What a version makes due is not looked for while that of an older one has failed: it stays open. So do searches of
+# Remediations of a version are not run while those of an older one have failed: they stay open. So do searches of
 # a corpus whose budget is spent.
 _UNFINISHED = f"""
 SELECT EXISTS (
@@ -236,7 +236,7 @@ _CANCELLED = {"state": "cancelled", "published_at": None, "not_before": None, "f
 
 
 def first_in_line(connection: Connection, corpus: int) -> int | None:
-    """The text whose turn it is, as it looks from here; see texts.next_in_line for one that stays so."""
+    """The text whose turn it is at this moment; texts.next_in_line also locks it."""
     waiting = select(texts.c.id).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     found: int | None = connection.execute(waiting.order_by(texts.c.seq).limit(1)).scalar()
     return found

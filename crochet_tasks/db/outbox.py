@@ -25,7 +25,7 @@ SEED = 0
 
 
 class Item(NamedTuple):
-    """A piece of work; what it means is said in 2-pipeline, "Work item"."""
+    """A piece of work; docs/pipeline.md explains the kinds."""
 
     id: uuid.UUID
     corpus: int

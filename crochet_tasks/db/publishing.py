@@ -62,7 +62,7 @@ UPDATE work SET published_at = NULL, not_before = NULL
 
 
 def abandoned(connection: Connection, corpus: int) -> None:
-    """Have everything open published again: for a process that knows that nobody else works on it."""
+    """Have everything open published again: for the only process that works on this corpus."""
     published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
     connection.execute(update(work).where(*published).values(published_at=None))
 
@@ -70,7 +70,7 @@ def abandoned(connection: Connection, corpus: int) -> None:
 def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:
     """Have published again what was published so many seconds ago and is not done; how many items.
 
-    Their messages were lost, or whoever had them has died or hangs. Doing work twice is harmless.
+    Their messages were lost, or the worker that had them has died or hangs. Doing work twice is harmless.
     """
     since = func.clock_timestamp() - dt.timedelta(seconds=seconds)
     overdue = [work.c.state == "open", work.c.published_at < since, work.c.kind.in_(kinds)]
@@ -80,7 +80,7 @@ def release_overdue(connection: Connection, seconds: float, kinds: Collection[st
 
 
 def in_hand(connection: Connection, corpus: int) -> bool:
-    """Whether somebody has open work, or its message is under way."""
+    """Whether open work is published: a worker has it, or its message is on the way."""
     published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
     return connection.execute(select(work.c.id).where(*published).limit(1)).first() is not None
 
@@ -161,7 +161,7 @@ WITH room AS MATERIALIZED (
            SELECT count(DISTINCT published_at) FROM work WHERE state = 'open' AND published_at IS NOT NULL
               AND kind IN ('seed', 'grow')
            ) AS is_left
-), spent AS MATERIALIZED (  -- looked at only where there is a search to be taken
+), spent AS MATERIALIZED (  -- evaluated only if there is a search to be taken
     SELECT id FROM corpora WHERE {SPENT}
 ), first AS MATERIALIZED (
     SELECT * FROM work

@@ -1,4 +1,4 @@
-"""Corpora that are deleted: first nobody sees them, then their rows go, a few at a time."""
+"""Deleting corpora: first they are hidden, then their rows are deleted, a few at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.tables import corpora
 
 _STEPS = (
-    # First the work, of any state: whoever has a message for it finds none, so nothing is written any more.
+    # First the work, of any state: a worker that has a message for it finds no row, so nothing more is written.
     # In the order of an index: what others have is not read, nor what was deleted just before.
     """
     DELETE FROM work
@@ -36,7 +36,7 @@ PATIENCE = "500ms"
 
 
 def hide(connection: Connection, corpus: int) -> None:
-    """From the commit on nobody sees the corpus or accepts a text for it. The caller holds the ACCEPTANCE lock."""
+    """From the commit on the corpus is not found, and takes no text. The caller holds the ACCEPTANCE lock."""
     connection.execute(update(corpora).where(corpora.c.id == corpus).values(removed_at=func.clock_timestamp()))
 
 
@@ -49,7 +49,7 @@ def hidden(connection: Connection) -> list[int]:
 def delete_some(connection: Connection, corpus: int) -> bool:
     """Delete a few rows of a hidden corpus; False when there was none left.
 
-    Excludes the ordered stages and whoever stores orthos. Raises what a lock time-out raises while one is at work.
+    Excludes the ordered stages and the storing of orthos. Raises what a lock time-out raises while one is at work.
     """
     connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
     locks.hold(connection, corpus, Lock.ORDER)

@@ -1,4 +1,4 @@
-"""What the store itself knows of its pace and its troubles, per corpus: nothing is remembered between two looks.
+"""Pace and errors per corpus, computed from the rows of work: nothing is kept between two reads.
 
 Read by index: the open and the failed, what was done in the last 15 minutes, and what failed in the last 30. Of each
 no more than `most` rows of a corpus, however much there is. Within one snapshot all times are its beginning's.

@@ -66,7 +66,7 @@ def _last(corpus: int) -> ScalarSelect[int]:
 def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
     """The text whose turn it is: the lowest that is neither a version yet nor given up.
 
-    Its row is locked: until the transaction ends nobody can cancel it. The caller holds the ORDER lock.
+    Its row is locked: until the transaction ends it cannot be cancelled. The caller holds the ORDER lock.
     """
     waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
@@ -268,9 +268,9 @@ def _joined(chunks: list[tuple[bytes, ...]], column: int) -> Ints:
 def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
     """How many words and how many phrases there are at a version."""
     known = select(func.count()).select_from(words).where(words.c.corpus == corpus, words.c.born <= version)
-    said = select(func.coalesce(func.sum(phrases.c.count), 0))
-    said = said.where(phrases.c.corpus == corpus, phrases.c.born <= version)
-    return int(connection.execute(known).scalar_one()), int(connection.execute(said).scalar_one())
+    number = select(func.coalesce(func.sum(phrases.c.count), 0))
+    number = number.where(phrases.c.corpus == corpus, phrases.c.born <= version)
+    return int(connection.execute(known).scalar_one()), int(connection.execute(number).scalar_one())
 
 
 def continued(connection: Connection, corpus: int, since: int, upto: int) -> Ints:

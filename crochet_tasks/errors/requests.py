@@ -1,4 +1,4 @@
-"""The errors of requests to the API, on both sides of it, and what a client gets to read of any error.
+"""Errors of requests to the API, in the server and the client, and what tenants may read of any error.
 
 What all errors share is in errors/pipeline.py.
 """
@@ -21,14 +21,14 @@ class Unauthorized(UsageError):
 
 
 class Forbidden(UsageError):
-    """this needs the scope '{needed}'"""
+    """this needs the scope '{needed}', which the key or token does not have"""
 
     code = "forbidden"
     status = 403
 
 
 class KeyNeeded(UsageError):
-    """this takes an API key, not an access token"""
+    """this takes an API key, not an access token: send the key that the token is for"""
 
     code = "key_needed"
     status = 403
@@ -42,7 +42,7 @@ class SignatureRefused(UsageError):
 
 
 class ForeignPage(UsageError):
-    """while CROCHET_API_AUTH is off no page of another site may ask: {reason}"""
+    """while CROCHET_API_AUTH is off, pages of other sites may not send requests: {reason}"""
 
     code = "foreign_page"
     status = 403
@@ -98,7 +98,7 @@ class InvalidRequest(UsageError):
 
 
 class RouteUnknown(UsageError):
-    """there is nothing at {path}"""
+    """there is nothing at {path}; /docs lists all routes"""
 
     code = "route_unknown"
     status = 404
@@ -112,14 +112,14 @@ class NotFound(UsageError):
 
 
 class MethodNotAllowed(UsageError):
-    """{path} does not take {method}"""
+    """{path} does not take {method}; the header Allow lists what it takes"""
 
     code = "method_not_allowed"
     status = 405
 
 
 class NotAcceptable(UsageError):
-    """none of the types that you accept can be given; there is {offered}"""
+    """no type in Accept is available; there is {offered}"""
 
     code = "not_acceptable"
     status = 406
@@ -133,7 +133,7 @@ class RequestTimedOut(UsageError):
 
 
 class PreconditionFailed(UsageError):
-    """it has changed meanwhile: it is at {current}, not at {given}"""
+    """the ETag is {current}, not {given}: it has changed; read it again before you change it"""
 
     code = "precondition_failed"
     status = 412
@@ -154,7 +154,7 @@ class WrongContentType(UsageError):
 
 
 class PreconditionRequired(UsageError):
-    """send If-Match with the ETag of what you have seen: it may have changed"""
+    """send If-Match with the ETag of what you read: it may have changed since"""
 
     code = "precondition_required"
     status = 428
@@ -190,14 +190,14 @@ class NotConfirmed(UsageError):
 
 
 class IdempotencyKeyReused(UsageError):
-    """the Idempotency-Key '{key}' was used for another request"""
+    """the Idempotency-Key '{key}' was used for another request; use a new one for each request"""
 
     code = "idempotency_key_reused"
     status = 422
 
 
 class InvalidCursor(UsageError):
-    """the cursor was not given out for this question; begin without one"""
+    """the cursor belongs to another request, or is none; start again without one"""
 
     code = "invalid_cursor"
     status = 422
@@ -240,11 +240,11 @@ class RemoteProblem(CrochetError):
     code = "remote_problem"
 
 
-# ── what is told of errors ──────────────────────────────────────────────────────────────────────
+# ── errors as tenants read them ──────────────────────────────────────────────────────────────────────
 
 
 def kinds() -> dict[str, type[CrochetError]]:
-    """Every error that there is, by its code."""
+    """Every error class by its code."""
 
     def below(kind: type[CrochetError]) -> Iterator[type[CrochetError]]:
         yield kind
@@ -255,9 +255,9 @@ def kinds() -> dict[str, type[CrochetError]]:
 
 
 def shown(code: str, message: str) -> str:
-    """What a tenant gets to read of an error with this code: the message, or only of which family it is.
+    """What a tenant may read of an error with this code: the message, or only the family it belongs to.
 
-    The one rule for answers and for what is kept of failed texts and work: trouble of the service tells of its inside.
+    The one rule for answers and for failed texts and work: messages about the service's own trouble are internal.
     """
     kind = kinds().get(code, CrochetError)
     if kind.status < _OURS or kind.public:
@@ -266,11 +266,11 @@ def shown(code: str, message: str) -> str:
 
 
 _OURS = 500
-"""the first status that means trouble of the service"""
+"""statuses from here on mean that the service is at fault"""
 
 
 def example(kind: type[CrochetError]) -> str:
-    """What a tenant gets to read of such an error, with values made up for an example."""
+    """An example of the message that a tenant reads."""
     values = _Values({**_EXAMPLES, **_EXAMPLES_OF.get(kind.code, {})})
     return shown(kind.code, " ".join((inspect.getdoc(kind) or "").split()).format_map(values))
 

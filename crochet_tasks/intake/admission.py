@@ -1,7 +1,7 @@
-"""Texts that come over the network: accepted once, in the order in which they come, and no more than can be done.
+"""Accept texts from the API: each once, in order, and only while the backlog of their corpus is bounded.
 
-Nothing is published here: the row is committed with its work, and the relay publishes that. So a text is accepted in
-the same time whether the broker answers or not.
+Nothing is published here: the row is committed with its work item, which the relay publishes. So accepting a text takes
+as long while the broker is down.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from crochet_tasks.operate.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
 
-LOOK_SECONDS = 1.0
-"""how long it is believed that much, or not much, work of a corpus is open"""
+BACKLOG_SECONDS = 1.0
+"""for which the backlog check of a corpus is cached"""
 BUSY_SECONDS = 10
-"""after which somebody who was refused may try again"""
+"""Retry-After of a refusal"""
 ACCEPTED, KNOWN = 202, 200
 
 
@@ -69,18 +69,18 @@ def accepted(
 
 
 class Given(NamedTuple):
-    """A text as it came."""
+    """A text of a request."""
 
     title: str
     body: str
 
 
-class Desk:
-    """Takes texts for the corpora of a process."""
+class Admission:
+    """Accepts texts for all corpora, with the caches of one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._pressure = _Pressure(process.settings.max_open_work)
+        self._backlog = _Backlog(process.settings.max_open_work)
 
     def post(self, tenant: int, name: str, given: Given, key: str | None) -> tuple[Kept, bool]:
         """Accept a text; (the answer, whether it is the one to an earlier request with this key).
@@ -101,44 +101,44 @@ class Desk:
         return kept, not new
 
     def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
-        if corpora.accepting(connection, corpus.id) is None:  # it was deleted while we waited
+        if corpora.accepting(connection, corpus.id) is None:  # deleted while this waited for the lock
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
         row, new = accepted(connection, corpus.id, given.title, given.body, room)
         return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
-        """Raise TooBusy where too much of the corpus waits already."""
+        """Raise TooBusy where the corpus has too large a backlog."""
         most = self._process.settings.max_waiting_texts
         if tally.waiting_texts(connection, corpus.id, most) >= most:
             raise TooBusy(what=f"{most} texts of this corpus wait already", seconds=BUSY_SECONDS)
-        if self._pressure.high(connection, corpus.id):
+        if self._backlog.high(connection, corpus.id):
             raise TooBusy(what="much of this corpus is still to be searched", seconds=BUSY_SECONDS)
 
 
-class _Pressure:
-    """Whether much work of a corpus is open, looked at once in LOOK_SECONDS."""
+class _Backlog:
+    """Whether too much work of a corpus is open, cached for BACKLOG_SECONDS."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._looked: dict[int, tuple[float, bool]] = {}
+        self._checked: dict[int, tuple[float, bool]] = {}
 
     def high(self, connection: Connection, corpus: int) -> bool:
         now = time.monotonic()
         with self._lock:
-            at, high = self._looked.get(corpus, (0.0, False))
-        if now - at < LOOK_SECONDS:
+            at, high = self._checked.get(corpus, (0.0, False))
+        if now - at < BACKLOG_SECONDS:
             return high
-        # What a spent budget holds back is no work in hand, and texts still become versions.
+        # Searches that a spent budget holds back do not count: texts still become versions.
         high = tally.unpublished(connection, corpus, self._most) >= self._most and not tally.spent(connection, corpus)
         with self._lock:
-            self._looked = {each: look for each, look in self._looked.items() if now - look[0] < LOOK_SECONDS}
-            self._looked[corpus] = (now, high)
+            self._checked = {each: check for each, check in self._checked.items() if now - check[0] < BACKLOG_SECONDS}
+            self._checked[corpus] = (now, high)
         return high
 
 
-# ── looking ─────────────────────────────────────────────────────────────────────────────────────
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def number_of(name: str) -> int:
@@ -158,11 +158,15 @@ def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
 
 
 def line(seen: TextSeen) -> TextLine:
-    values = {**seen._asdict(), "id": text_name(seen.id), "error": None if seen.error is None else told(seen.error)}
+    values = {
+        **seen._asdict(),
+        "id": text_name(seen.id),
+        "error": None if seen.error is None else public_error(seen.error),
+    }
     return TextLine(**values)
 
 
-def told(error: dict[str, object]) -> TextError:
-    """What the owner of a text or of work gets to know of an error."""
+def public_error(error: dict[str, object]) -> TextError:
+    """What the owner of a text may read of its error."""
     code = str(error.get("code"))
     return TextError(code=code, message=shown(code, str(error.get("message"))))

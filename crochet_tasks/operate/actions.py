@@ -37,7 +37,7 @@ def cancel(process: Process, names: Iterable[str], deed: Entry | None = None) ->
         operators.be_impatient(connection)
         chosen = {row.id: row for name in names for row in [_cancellable(connection, name)]}
         cancelled = [row for row in (_unstarted(connection, chosen[number]) for number in sorted(chosen)) if row]
-        # Where others than the first in line are cancelled, whoever is done with that one knocks for the next.
+        # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
         first = {row.corpus: operators.first_in_line(connection, row.corpus) for row in cancelled}
         for row in cancelled:
             with _in_hand(row):
@@ -75,7 +75,7 @@ def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
 
 @contextlib.contextmanager
 def _in_hand(row: TextRow) -> Iterator[None]:
-    """Whoever holds a text, or its work, for longer than one is patient is at work on it."""
+    """Take a lock time-out on a text or its work for a worker that is busy with it: raise TextStarted."""
     try:
         yield
     except DBAPIError as error:
@@ -198,7 +198,7 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
             raise WorkNotCancellable(work=names[item.id], kind=item.kind)
     dropped = operators.drop(connection, sorted(names))
     for item in rows:
-        if item.id not in dropped:  # somebody has just retried it
+        if item.id not in dropped:  # it has just been retried
             raise WorkNotFailed(work=names[item.id], state="ready", wanted="dropped")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,7 +23,7 @@ from crochet_tasks.errors import (
 from crochet_tasks.operate.names import DEAD, TEXT, find, text_name, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
-from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkLine, WorkList
+from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkError, WorkLine, WorkList
 
 
 def listed(
@@ -79,7 +80,7 @@ def _line_of_letter(letter: DeadLetterRow) -> WorkLine:
         about=f"{letter.task or 'no task'} in queue {letter.queue}",
         state=DEAD,
         tries=0,
-        error={"code": "message_died", "message": letter.reason},
+        error=WorkError(code="message_died", message=letter.reason),
         created_at=letter.died_at,
         not_before=None,
         published_at=None,
@@ -95,12 +96,16 @@ def line_of_work(item: WorkRow) -> WorkLine:
         about=_about(item),
         state=item.standing,
         tries=item.attempts,
-        error=item.error,
+        error=_error(item.error),
         created_at=item.created_at,
         not_before=item.not_before,
         published_at=item.published_at,
         finished_at=item.finished_at,
     )
+
+
+def _error(noted: dict[str, Any] | None) -> WorkError | None:
+    return None if noted is None else WorkError.model_validate(noted)
 
 
 def _about(item: WorkRow) -> str:
@@ -122,7 +127,7 @@ def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
         about=f"seq {row.seq}, '{row.title}'",
         state=row.state,
         tries=0,
-        error=row.error,
+        error=_error(row.error),
         created_at=noted.accepted_at,
         not_before=None,
         published_at=None,

@@ -21,18 +21,18 @@ from crochet_tasks.schemas.reports import WorkChanged
 Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
 
 
-def retry(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
+def retry(process: Process, tenant: int, corpus: str, name: str, entry: Entry | None = None) -> WorkChanged:
     """Open failed work of this corpus again, or accept a text again. Raises NotFound and WorkNotFailed."""
     _check(process, tenant, corpus, name)
     with _found(name):
-        return actions.retry(process, [name], deed)
+        return actions.retry(process, [name], entry)
 
 
-def cancel(process: Process, tenant: int, corpus: str, name: str, deed: Entry | None = None) -> WorkChanged:
+def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry | None = None) -> WorkChanged:
     """Cancel a text of this corpus, by its name or its work. Raises NotFound, TextStarted, WorkNotCancellable."""
     _check(process, tenant, corpus, name)
     with _found(name):
-        return actions.cancel(process, [name], deed)
+        return actions.cancel(process, [name], entry)
 
 
 @contextlib.contextmanager

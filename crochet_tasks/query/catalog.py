@@ -24,7 +24,7 @@ from crochet_tasks.query.checks import Asked, Grid, Reason, halves, halves_of, i
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orthos
 from crochet_tasks.query.provenance import Line, LineSources, Sources
-from crochet_tasks.query.runs import FEW, NO_RUNS, Whereabouts
+from crochet_tasks.query.runs import FEW, NO_RUNS, RunsCache
 from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
 from crochet_tasks.reporting import export
 from crochet_tasks.schemas.answers import ShapeLine
@@ -38,7 +38,7 @@ class Catalog:
 
     def __init__(self, process: Process, secret: bytes) -> None:
         self.store = Store(process)
-        self.whereabouts = Whereabouts(self.store)
+        self.runs = RunsCache(self.store)
         self.sources = Sources(self.store)
         self.remediations = Remediations(process)
         self._secret = secret
@@ -98,7 +98,7 @@ class Catalog:
         wanted = halves_of(id)
         index = self.store.index(connection, corpus)
         refs = self.store.shown(connection, corpus.id).refs
-        found = stored(self.store, connection, refs, index, wanted, self.whereabouts.of(corpus.id))
+        found = stored(self.store, connection, refs, index, wanted, self.runs.of(corpus.id))
         if not found.there.all():
             return None
         batch, place = found.batches[int(found.batch[0])], int(found.place[0])
@@ -151,7 +151,7 @@ class Catalog:
             return Checks([_checked(one, there=False) for one in asked], exact=True, version=corpus.version)
         ids = halves(names)
         refs = self.store.shown(connection, corpus.id).refs
-        runs = self.whereabouts.of(corpus.id)
+        runs = self.runs.of(corpus.id)
         likely = np.zeros(len(ids), np.bool_) if exact else in_runs(runs, refs, ids)
         there = likely.copy()
         left, others = ids[~likely], refs if exact else runs.lacks(refs)
@@ -210,12 +210,12 @@ class Catalog:
             for _ in self.store.sorted(connection, self.store.fitting(shown.refs, index), index):
                 if stopped():
                     return
-            self.whereabouts.bring_forward(connection, shown, index, stopped)
+            self.runs.bring_forward(connection, shown, index, stopped)
 
     def forget(self, corpus: int) -> None:
         """Let go of a corpus that was deleted, at once and not only when there is no more room."""
         self.store.forget(corpus)
-        self.whereabouts.forget(corpus)
+        self.runs.forget(corpus)
 
 
 def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:

@@ -20,7 +20,7 @@ def sealed(secret: bytes, question: list[object], position: bytes) -> str:
 
 
 def opened(secret: bytes, question: list[object], cursor: str) -> bytes:
-    """The position in a cursor. Raises InvalidCursor where it was made for another question, or by somebody else."""
+    """The position in a cursor. Raises InvalidCursor where it is of another question or deployment."""
     if not cursor.isascii() or len(cursor) > MOST_CHARACTERS:
         raise InvalidCursor
     try:

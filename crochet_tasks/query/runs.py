@@ -1,8 +1,9 @@
-"""Which batch an id may be in: the ids of many batches merged into a few runs, so that nobody asks batch by batch.
+"""Which batch an id may be in: the ids of many batches merged into a few runs, to look up at once.
 
 As levels of a log-structured merge tree (O'Neil et al., 1996): new batches become a run, which is merged with those
 that are not much larger, so there are few runs, and an id moves into another one about log2 (orthos) times. A run holds
-of an id its first 32 bits, and where the ortho is: what it says is looked into, and may be wrong, never short.
+of an id its first 32 bits, and where the ortho is. Hits are candidates to verify: false positives are possible, false
+negatives are not.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ FEW = 16
 """batches that are not worth a run: to ask each of them takes no longer"""
 
 
-class Whereabouts:
+class RunsCache:
     """The runs of all corpora, as far as they fit into memory."""
 
     def __init__(self, store: Store) -> None:

@@ -43,7 +43,7 @@ class Warming:
             thread.join()
 
     def ask(self, corpus: Corpus, tag: str, *, lacks: bool = False) -> None:
-        """Somebody reads this corpus, which is at `tag`; and `lacks` what should have been read or was lost since."""
+        """Warm this corpus, which is at `tag`, unless that was done; `lacks`: warm it even then."""
         with self._lock:
             at, when = self._done.get(corpus.id) or ("", 0.0)
             if self._stopped.is_set() or (at == tag and not lacks) or time.monotonic() - when < EVERY_SECONDS:

@@ -87,7 +87,7 @@ def corpus_status(
     failed, _ = tally.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
-    told = statistics.told(seen, message)
+    rates = statistics.report(seen, message)
     return CorpusStatus(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),
@@ -104,6 +104,6 @@ def corpus_status(
         dropped=dropped,
         closed=not (work.open or failed or dropped),
         bytes=tally.packed_bytes(connection, corpus.id),
-        rate=told.paces[0].orthos_per_second,
-        statistics=told,
+        rate=rates.paces[0].orthos_per_second,
+        statistics=rates,
     )

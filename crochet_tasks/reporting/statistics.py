@@ -1,16 +1,16 @@
 """How fast it goes, what goes wrong, and how long it may take: from every process the same, as the store knows it.
 
-How much time is left is said only where the store bears it out; else it is unknown, and why. That is so while
+The time left is estimated only where the store allows it; else it is unknown, with the reason:
 
     not_counted     there is more open work than is counted
-    texts_waiting   texts are no versions yet: what they make due nobody can know
-    still_finding   a version's seeds, or the batches that it makes due, are still looked for
+    texts_waiting   texts are no versions yet: what they make due is not known
+    still_finding   a version's seeds, or the batches that it makes due, are still being found
     budget_spent    searches are held back until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
-    not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the time looked at:
+    not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the window:
                     orthos in batches that were searched, less those in batches that became due meanwhile
-    too_far         the end is further ahead than AHEAD times as long as was looked back, be that 1, 5 or 15 minutes
+    too_far         the end is further ahead than AHEAD times the window of 1, 5 or 15 minutes
 
 Otherwise it is the orthos in open batches, divided by how fast that number shrank: the children that searches find
 are searched as well, so not by how many were searched. Failed work is not waited for: what it would find is missing.
@@ -45,10 +45,10 @@ PACES = (MINUTE, 300, LONGEST)
 LEAST = 4
 AHEAD = 10
 CODES = 20
-"""errors that are told, at the most"""
+"""errors that are listed, at most"""
 
 Message = Callable[[str, str], str]
-"""what is told of an error, by its code and its message"""
+"""what is shown of an error, by its code and its message"""
 
 
 def for_tenants(code: str, message: str) -> str:
@@ -61,7 +61,7 @@ def for_operators(_code: str, message: str) -> str:
     return message.split("\n", 1)[0]
 
 
-def told(seen: Seen, message: Message) -> Statistics:
+def report(seen: Seen, message: Message) -> Statistics:
     """What was seen, in rates and shares."""
     return Statistics(
         corpora=seen.corpora,
@@ -78,7 +78,7 @@ def told(seen: Seen, message: Message) -> Statistics:
 
 def now(every: Iterable[Seen], message: Message, workers: WorkerUse) -> StatisticsNow:
     """Several corpora as one."""
-    return StatisticsNow(**dict(told(statistics.together(every), message)), workers=workers)
+    return StatisticsNow(**dict(report(statistics.together(every), message)), workers=workers)
 
 
 def everything(process: Process, message: Message, tenant: int | None = None) -> StatisticsNow:

@@ -1,7 +1,7 @@
-"""How busy workers are: each says so in Redis every few seconds, for all who ask. Without a Redis nobody knows.
+"""How busy workers are: each reports it to Redis every few seconds. Without a Redis it is unknown.
 
 A worker counts, within its event loop, how many of its processes are on a task, and tells it in one hash of its
-database. What it said counts for a moment, by Redis' own clock.
+database. A report is valid for a moment, by Redis' own clock.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from crochet_tasks.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-SAY_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 KEPT_SECONDS = 20
-"""for which it is believed what a worker said"""
+"""after which a worker's report is ignored"""
 LOOKED_BACK = 60
-"""looks that are told of together"""
+"""samples in one report"""
 ANSWER_SECONDS = 0.1
 REST_SECONDS = 30.0
-"""for which Redis is not told after it did not answer"""
+"""for which nothing is reported after Redis did not answer"""
 UNKNOWN = WorkerUse(processes=None, busy=None)
 
 
-class Said:
-    """What one worker says of itself."""
+class Reporter:
+    """The reports of one worker."""
 
     def __init__(self, settings: Settings, worker: str, processes: int, busy: Callable[[], int]) -> None:
-        """`busy` counts the processes that are on a task. A database that is away is no error: then nothing is said."""
+        """`busy` counts the processes that are on a task. While the database is down nothing is reported."""
         self._worker, self._processes, self._busy = worker, processes, busy
         self._seen: deque[int] = deque(maxlen=LOOKED_BACK)
-        self._due = time.monotonic() + SAY_SECONDS
+        self._due = time.monotonic() + REPORT_SECONDS
         self._redis = _redis(settings)
         self._key = ""
         if self._redis is None or settings.database_url is None:
@@ -50,75 +50,75 @@ class Said:
         try:
             self._key = _key(database)
         except CrochetError as error:
-            log.debug("use_not_told", extra={"error": str(error)})
+            log.debug("use_not_reported", extra={"error": str(error)})
         finally:
             database.close()
 
     def look(self) -> None:
-        """Count, and now and then tell; called every LOOK_SECONDS."""
+        """Take a sample, and now and then report; called every LOOK_SECONDS."""
         self._seen.append(min(self._busy(), self._processes))
         if self._redis is None or not self._key or time.monotonic() < self._due:
             return
-        self._due = time.monotonic() + SAY_SECONDS
+        self._due = time.monotonic() + REPORT_SECONDS
         share = sum(self._seen) / len(self._seen) / self._processes
         try:
-            now, others = _told(self._redis, self._key)
-            gone = [name for name, said in others.items() if now - said.at > KEPT_SECONDS]
+            now, others = _reports(self._redis, self._key)
+            gone = [name for name, report in others.items() if now - report.at > KEPT_SECONDS]
             with self._redis.pipeline() as all_of_it:
-                all_of_it.hset(self._key, self._worker, json.dumps(_Told(self._processes, round(share, 4), now)))
+                all_of_it.hset(self._key, self._worker, json.dumps(_Report(self._processes, round(share, 4), now)))
                 for name in gone:
                     all_of_it.hdel(self._key, name)
                 all_of_it.expire(self._key, KEPT_SECONDS)
                 all_of_it.execute()
         except redis.RedisError as error:
             self._due = time.monotonic() + REST_SECONDS
-            log.debug("use_not_told", extra={"error": str(error)})
+            log.debug("use_not_reported", extra={"error": str(error)})
 
 
 def read(settings: Settings, database: Database) -> WorkerUse:
-    """What all workers on this database say together; unknown without Redis, and where none says anything."""
+    """The use of all workers on this database; unknown without Redis, and while none reports."""
     client = _redis(settings)
     if client is None:
         return UNKNOWN
     key = _key(database)
     try:
         with client:
-            now, told = _told(client, key)
+            now, reports = _reports(client, key)
     except redis.RedisError:
         return UNKNOWN
-    fresh = [each for each in told.values() if now - each.at <= KEPT_SECONDS]
+    fresh = [each for each in reports.values() if now - each.at <= KEPT_SECONDS]
     processes = sum(each.processes for each in fresh)
     if not processes:
         return UNKNOWN
     return WorkerUse(processes=processes, busy=round(sum(each.processes * each.busy for each in fresh) / processes, 3))
 
 
-class _Told(NamedTuple):
-    """What a worker said, and when, in seconds."""
+class _Report(NamedTuple):
+    """What a worker reported, and when, in seconds."""
 
     processes: int
     busy: float
     at: int
 
 
-def _told(client: redis.Redis, key: str) -> tuple[int, dict[str, _Told]]:
-    """What time it is, and what each worker said last."""
+def _reports(client: redis.Redis, key: str) -> tuple[int, dict[str, _Report]]:
+    """Redis' time, and the last report of each worker."""
     with client.pipeline() as both:
         both.time()
         both.hgetall(key)
-        (seconds, _), said = both.execute()
-    read = ((name.decode(errors="replace"), _understood(value)) for name, value in said.items())
+        (seconds, _), stored = both.execute()
+    read = ((name.decode(errors="replace"), _parsed(value)) for name, value in stored.items())
     return seconds, {name: each for name, each in read if each is not None}
 
 
-def _understood(value: bytes) -> _Told | None:
-    """None where it has another form: a worker of another release may have said it."""
+def _parsed(value: bytes) -> _Report | None:
+    """None where it has another form: a worker of another release may have written it."""
     try:
         processes, busy, at = json.loads(value)
-        told = _Told(int(processes), float(busy), int(at))
+        report = _Report(int(processes), float(busy), int(at))
     except (ValueError, TypeError, OverflowError):
         return None
-    return told if told.processes > 0 and 0 <= told.busy <= 1 else None
+    return report if report.processes > 0 and 0 <= report.busy <= 1 else None
 
 
 def _key(database: Database) -> str:

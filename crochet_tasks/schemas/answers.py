@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, CorpusStatus, TextError, TextLine
+from crochet_tasks.schemas.reports import Answer, CorpusStatus, TextLine, WorkList
 
 
 class LimitsSet(Answer):
@@ -171,32 +170,10 @@ class WaitingOn(Answer):
     more: int
 
 
-class WorkSeen(Answer):
-    """A piece of work; `about` is for people."""
-
-    id: str
-    kind: str
-    about: str
-    state: str
-    tries: int
-    error: TextError | None
-    created_at: dt.datetime
-    not_before: dt.datetime | None
-    published_at: dt.datetime | None
-    finished_at: dt.datetime | None
-
-
-class WorkSeenList(Answer):
+class WorkPage(WorkList):
     version: int
-    work: list[WorkSeen]
-    more: int
-    """how many there are beside these"""
     at_least: bool = False
-    """whether there may be more of them than that: counting ends somewhere"""
-
-
-class WorkChangedList(Answer):
-    changed: list[WorkSeen]
+    """whether `more` may be larger than that: counting stops somewhere"""
 
 
 class StatusNow(CorpusStatus):

@@ -137,6 +137,17 @@ class IngestReport(Answer):
     waited: Waited | None = None
 
 
+class TextError(Answer):
+    """Why a text or a piece of work failed."""
+
+    code: str = "internal"
+    message: str = ""
+
+
+class WorkError(TextError, extra="allow"):
+    """The same with all that was recorded, such as the worker: operators see that."""
+
+
 class WorkLine(Answer):
     """A piece of work, a dead letter (`kind` is `message`) or a text in a list; `id` is what `crochet work` takes."""
 
@@ -149,7 +160,7 @@ class WorkLine(Answer):
     """ready, held, published, waiting, parked, failed, done or cancelled; dead; or that of a text"""
     tries: int
     """that did not succeed"""
-    error: dict[str, Any] | None
+    error: WorkError | None
     created_at: dt.datetime
     not_before: dt.datetime | None
     published_at: dt.datetime | None
@@ -198,17 +209,10 @@ class WorkChanged(Answer):
     """What `crochet work cancel`, `retry` and `drop` changed, as it is now."""
 
     changed: list[WorkLine]
-    notes: list[str]
+    notes: list[str] = []
 
 
 # ── what the API answers ────────────────────────────────────────────────────────────────────────
-
-
-class TextError(Answer):
-    """Why a text or a piece of work failed."""
-
-    code: str
-    message: str
 
 
 class TextLine(Answer):

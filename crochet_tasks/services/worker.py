@@ -39,7 +39,7 @@ from crochet_tasks.app import app
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Said
+from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.services.serving import READY, begin
@@ -115,7 +115,7 @@ def _equip(worker: Any) -> None:
     if pool is not prefork.TaskPool:
         processes.begin()
     beat = Beat(settings, service)
-    Consumer.use = Said(settings, worker.hostname, size, lambda: len(state.active_requests))
+    Consumer.use = Reporter(settings, worker.hostname, size, lambda: len(state.active_requests))
     Consumer.progress = Progress(beat, app.conf.task_time_limit, lambda: drain.begin(LOST_CONSUMERS))
     Consumer.failed_starts = failed_starts
     signals.worker_ready.connect(lambda **_: log.info(READY), weak=False)
@@ -127,7 +127,7 @@ def _pool(worker: Any) -> type:
     found: type = pools.get_implementation(worker.pool_cls)
     if found not in (prefork.TaskPool, solo.TaskPool, thread.TaskPool):
         raise WrongCall(problem=f"tasks do not run in the pool '{found.__module__}': use prefork, solo or threads")
-    if found is prefork.TaskPool and app.conf.worker_pool_start_method == "spawn":
+    if found is prefork.TaskPool and worker.pool_start_method == "spawn":
         raise WrongCall(problem="children must be forked: leave out --pool-start-method spawn")
     return found
 
@@ -153,7 +153,7 @@ class Consumer(consumer.Consumer):
     wakeup: ClassVar[socket.socket | None] = None
     """readable when a signal has arrived"""
     progress: ClassVar[Progress | None] = None
-    use: ClassVar[Said | None] = None
+    use: ClassVar[Reporter | None] = None
     failed_starts: ClassVar[FailedStarts | None] = None
     _timers: tuple[Any, ...] = ()
 

@@ -65,6 +65,8 @@ class Metric:
         self.kind, self.name, self.unit, self.labels = kind, name, unit, tuple(labels.split())
         self.services, self.says, self.buckets, self.across = services, says, buckets, across
         self._metric: Any = None
+        self._children: dict[tuple[object, ...], Any] = {}
+        """by the values of the labels: the library's own look-up takes twice as long as a record"""
         METRICS.append(self)
 
     def add(self, number: float = 1, **labels: object) -> None:
@@ -83,27 +85,28 @@ class Metric:
     def begin_at_zero(self) -> None:
         """Show the metric before anything is counted, so that its first rate is right."""
         if not self.labels and self.kind != "gauge":
-            self._created()
+            self._child(())
 
     def forget(self) -> None:
-        self._metric = None
+        self._metric, self._children = None, {}
 
     def _record(self, method: str, value: float, labels: Mapping[str, object]) -> None:
         if not _Recording.on:
             return
         try:
-            metric = self._metric or self._created()
-            if self.labels:
-                metric = metric.labels(*[labels[name] for name in self.labels])
-            getattr(metric, method)(value)
+            key = tuple([labels[name] for name in self.labels])
+            child = self._children.get(key)
+            getattr(self._child(key) if child is None else child, method)(value)
         except FAILURES as error:
             _stop(error)
 
-    def _created(self) -> Any:
+    def _child(self, key: tuple[object, ...]) -> Any:
         with _Recording.creating:
             if self._metric is None:
                 self._metric = self._create()
-            return self._metric
+            if key not in self._children:
+                self._children[key] = self._metric.labels(*key) if key else self._metric
+            return self._children[key]
 
     def _create(self) -> Any:
         import prometheus_client as library

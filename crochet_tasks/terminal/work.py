@@ -27,7 +27,7 @@ def work_table(lines: Sequence[WorkLine]) -> Table:
     table.add_column("error", overflow="fold")
     for line in lines:
         facts = [line.id[:SHOWN_DIGITS], line.corpus or "-", line.kind, line.about, line.state, f"{line.tries or ''}"]
-        table.add_row(*map(text, facts), text(_problem(line.error)))
+        table.add_row(*map(text, facts), text(_problem(None if line.error is None else line.error.model_dump())))
     return table
 
 
@@ -47,7 +47,7 @@ def work_page(detail: WorkDetail) -> RenderableType:
         "about": line.about,
         "state": line.state,
         "next": detail.next,
-        "error": _problem(line.error),
+        "error": _problem(None if line.error is None else line.error.model_dump()),
         "created": _time(line.created_at),
         "not before": _time(line.not_before),
         "published": _time(line.published_at),

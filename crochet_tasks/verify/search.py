@@ -63,7 +63,7 @@ def differences(
 ) -> dict[Sides, str]:
     """Per shape, in words: a few orthos of one bucket that only one of two sets holds."""
     there, wanted = _inside(buckets, stored), _inside(buckets, afresh)
-    said: dict[Sides, str] = {}
+    examples: dict[Sides, str] = {}
     for sides in buckets:
         parts = []
         for name, (these, cells), (those, _) in (
@@ -72,8 +72,8 @@ def differences(
         ):
             only = np.flatnonzero(~np.isin(these, those))[:EXAMPLES]
             parts += [f"; {name}: " + ", ".join(drawn(sides, cells[:, at]) for at in only)] if len(only) else []
-        said[sides] = "".join(parts) or "; some are stored more than once"
-    return said
+        examples[sides] = "".join(parts) or "; some are stored more than once"
+    return examples
 
 
 def _inside(

@@ -51,7 +51,7 @@ def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | N
     """What is wrong with a corpus in the store, one problem per entry, in words; empty: nothing is.
 
     `closure` searches everything again and compares, which takes as long as the first search did. It is left
-    out, and `progress` says so, while work is open: then nobody knows yet what the store must hold.
+    out, and `progress` says so, while work is open: then it is not known yet what the store must hold.
     """
     say = progress or (lambda _: None)
     problem = Problems()
@@ -107,11 +107,11 @@ class _Store:
     def counters(self) -> None:
         counted = tally.counted(self.connection, self.corpus.id)
         for sides in sorted({*counted, *self.stored}):
-            said = tuple(counted.get(sides, (0, 0)))
+            recorded = tuple(counted.get(sides, (0, 0)))
             there = self.stored.get(sides, (0, 0))
-            if said != there:
+            if recorded != there:
                 self.problem(
-                    f"{shape_name(sides)}: the counters say {said[0]} orthos in {said[1]} batches, "
+                    f"{shape_name(sides)}: the counters say {recorded[0]} orthos in {recorded[1]} batches, "
                     f"but {there[0]} in {there[1]} are stored"
                 )
 
@@ -268,7 +268,7 @@ class _Store:
     def _waits(self, batch: Batch, index: PhraseIndex) -> None:
         name = f"batch {batch.id} ({shape_name(batch.sides)})"
         if not self._decodes(batch) or batch.phrases is None:
-            return  # said already
+            return  # reported already
         if not self.context.exist(batch.sides, batch.cells, index):
             self.problem(f"{name} holds orthos younger than version {batch.searched}, up to which it was searched")
             return

@@ -35,7 +35,7 @@ from werkzeug.test import TestResponse
 
 from api import create_app, security
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Scope, Wanted
+from crochet_tasks.access.keys import KeySpec, Scope
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -96,8 +96,8 @@ def made(process: Process, settings: Settings | None = None) -> Api:
     app = create_app(settings or Settings(**SETTINGS))
     app.extensions["crochet.process"] = process
     scopes: tuple[Scope, ...] = ("read", "write", "admin")
-    given: dict[str, str] = {scope: keys.create(process.database, Wanted(scope, (scope,))).key for scope in scopes}
-    other = Wanted("stranger", scopes, tenant="other")
+    given: dict[str, str] = {scope: keys.create(process.database, KeySpec(scope, (scope,))).key for scope in scopes}
+    other = KeySpec("stranger", scopes, tenant="other")
     given["stranger"] = keys.create(process.database, other, new_tenant=True).key
     return Api(app, process, given)
 

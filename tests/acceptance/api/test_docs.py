@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.schemas.statistics import StatisticsNow, StatusFile
 from tests.support.cluster import Cluster, cluster, until
 from tests.support.commands import EVERYTHING, RELAY
@@ -62,7 +62,7 @@ def deployment(tmp_path: Path, distributed_database: str, vhost: str, redis_url:
 def test_the_page_is_true(deployment: Cluster) -> None:
     """Every command prints what the page says, in one shell, from the first to the last."""
     with deployment.process() as process:
-        key = keys.create(process.database, Wanted("walk", ("admin",))).key
+        key = keys.create(process.database, KeySpec("walk", ("admin",))).key
     services = [deployment.start("api"), deployment.start(*RELAY), deployment.start(*EVERYTHING)]
     until(lambda: all(map(deployment.ready, services)), deployment, 60)
     walk = commands(PAGE.read_text(encoding="utf-8"))

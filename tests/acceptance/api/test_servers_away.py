@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process
@@ -152,7 +152,7 @@ def deployed(
         "CROCHET_PUBLISH_TIMEOUT": "2",
     }
     with cluster(tmp_path_factory.mktemp("away"), **settings) as made, made.process() as process:
-        key = keys.create(process.database, Wanted("away", ("admin",))).key
+        key = keys.create(process.database, KeySpec("away", ("admin",))).key
         scraped = Scraped()
         deployment = Deployed(made, process, postgres, rabbitmq, redis_server, port, key, scraped)
         named = [made.start("api"), scraped.start(made, *RELAY), made.start(*EVERYTHING)]

@@ -91,7 +91,7 @@ def test_a_stream_ends_after_a_while(process: Process) -> None:
     api.write.post("/v1/corpora", json={"name": "genesis"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("api.events.HEARTBEAT_SECONDS", 0.1)
-        patch.setattr("api.events.LOOK_SECONDS", 0.05)
+        patch.setattr("api.events.POLL_SECONDS", 0.05)
         text = follow(api).data.decode()
     assert text.startswith("retry: 1000\n\n")
     assert ": still here\n\n" in text

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api import limits, security
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
@@ -42,7 +42,7 @@ def test_limits_are_per_key_and_tier(process: Process) -> None:
     """Each key has its own, a higher tier a higher one; the answer says what is left and when to come again."""
     api = limited(process)
     read, write = api.keys["read"], api.keys["write"]
-    high = keys.create(process.database, Wanted("high", tier="high")).key
+    high = keys.create(process.database, KeySpec("high", tier="high")).key
     answers = [get(api, read) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert [left(answer) for answer in answers[:5]] == [4, 3, 2, 1, 0]
@@ -71,7 +71,7 @@ def test_strangers_lock_nobody_out(process: Process) -> None:
     """
     api = limited(process)
     token = api.write.post("/v1/tokens", json={}).get_json()["access_token"]
-    api.app.extensions["crochet.familiar"] = security.Familiar()  # a process that has seen nobody yet
+    api.app.extensions["crochet.recently_valid"] = security.RecentlyValid()  # as in a process that has just started
     guesses = ["crk_" + letter * 10 + "_" + letter.upper() * 43 for letter in "abcdef"]
     assert [get(api, guess).status_code for guess in guesses[:4]] == [401] * 3 + [429]
     statements: list[str] = []
@@ -95,12 +95,12 @@ def test_strangers_lock_nobody_out(process: Process) -> None:
 
 def test_strangers_are_looked_up_a_few_at_a_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are; who was good here lately does not wait for them. None of them is counted for it."""
-    monkeypatch.setattr(security, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(security, "LOOKUP_WAIT_SECONDS", 0.01)
     api = limited(process)
     assert get(api, api.keys["read"]).status_code == 200
     with contextlib.ExitStack() as busy:
-        for number in range(security.STRANGERS):
-            busy.enter_context(api.app.extensions["crochet.familiar"].turn(f"somebody {number}"))
+        for number in range(security.UNKNOWN_LOOKUPS):
+            busy.enter_context(api.app.extensions["crochet.recently_valid"].turn(f"somebody {number}"))
         for _ in range(2 * RATES["api_rate_anonymous"]):
             api.problem(get(api, api.keys["write"]), "too_busy", 503)
         assert get(api, api.keys["read"]).status_code == 200

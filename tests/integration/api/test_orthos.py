@@ -252,7 +252,7 @@ def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa
 
 def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """It breaks off, so that nobody takes what there is for the whole; its place is free again."""
-    monkeypatch.setattr("api.streaming.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("api.streaming.CHECK_SECONDS", 0.0)
     export = Catalog.export
 
     def line_by_line(*given: Any, **more: Any) -> Iterator[bytes]:

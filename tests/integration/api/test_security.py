@@ -14,7 +14,7 @@ import pytest
 
 from api import create_app, security
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
@@ -104,7 +104,7 @@ def test_revoked_at_once(guards: Api) -> None:
 
 def test_expired(guards: Api) -> None:
     """A key ends by itself."""
-    made = keys.create(guards.process.database, Wanted("short", days=1))
+    made = keys.create(guards.process.database, KeySpec("short", days=1))
     assert get(guards, made.key).status_code == 200
     steps.sql(guards.process, "UPDATE keys SET expires_at = clock_timestamp() WHERE name = 'short'")
     assert "expired" in guards.problem(get(guards, made.key), "unauthorized", 401)["detail"]
@@ -143,7 +143,7 @@ def test_keys_of_nobody(api: Api) -> None:
     """What there is not is named, but no secret in the wrong place is repeated."""
     database = api.process.database
     with pytest.raises(TenantUnknown, match="default, other"):
-        keys.create(database, Wanted("x", tenant="nobody"))
+        keys.create(database, KeySpec("x", tenant="nobody"))
     for name in ("a" * 10, "crk_" + "a" * 10 + "_" + "B" * 43, "B" * 43):
         with pytest.raises(KeyUnknown) as unknown:
             keys.revoke(database, name)

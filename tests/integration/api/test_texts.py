@@ -298,7 +298,7 @@ def test_so_many_texts_may_wait(process: Process) -> None:
 
 def test_so_much_work_may_be_open(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this corpus; another one's is none of its business, nor is what a budget holds back."""
-    monkeypatch.setattr("crochet_tasks.intake.admission.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("crochet_tasks.intake.admission.BACKLOG_SECONDS", 0.0)
     process.settings = Settings(max_open_work=3)
     small = made(process)
     corpus = corpus_of(small)

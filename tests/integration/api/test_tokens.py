@@ -11,7 +11,7 @@ from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, get, made, made_again, security_log
+from tests.support.api import SETTINGS, Api, get, guarded, made, made_again, security_log
 
 pytestmark = pytest.mark.integration
 
@@ -49,13 +49,15 @@ def test_no_refresh_tokens(api: Api, token: str) -> None:
 
 
 def test_given_back(guards: Api) -> None:
-    """A token ends its own session, a key all of them."""
+    """A token ends its own session, a key all of them: at once, also in another process of the API."""
+    other = made_again(guards.process, Settings(**SETTINGS))
+    guarded(other.app)
     tokens = [guards.read.post("/v1/tokens", json={}).get_json() for _ in range(3)]
     access_tokens = [each["access_token"] for each in tokens]
     assert guards.with_key(access_tokens[0]).delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access_tokens] == [401, 200, 200]
+    assert [get(each, token).status_code for each in (guards, other) for token in access_tokens] == [401, 200, 200] * 2
     assert guards.read.delete("/v1/tokens").status_code == 204
-    assert [get(guards, token).status_code for token in access_tokens] == [401, 401, 401]
+    assert [get(each, token).status_code for each in (guards, other) for token in access_tokens] == [401] * 6
 
 
 def test_sessions_of_a_key_are_bounded(guards: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ("sessions", {"id": KNOWN, "key": 1, "scopes": ["read"], "expires_at": NOW}),
     ("refresh_tokens", {"hash": bytes(32), "session": KNOWN}),
     ("signatures", {"signature": bytes(32)}),
+    ("request_counts", {"client": "known", "slot": 1, "requests": 1}),
     ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64}),
     ("idempotency", {"corpus": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     (
@@ -120,6 +121,7 @@ WELCOME: dict[str, dict[str, object]] = {
     "refresh_tokens": {"hash": b"1" * 32, "session": KNOWN},
     "signatures": {"signature": b"1" * 32},
     "idempotency": {"corpus": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
+    "request_counts": {"client": "known", "slot": 2, "requests": 1},
     "security_log": {"what": "key.created"},
     "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4},
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
@@ -177,6 +179,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("refresh_tokens_session_fkey", {"session": OTHER}),
     ("signatures_pkey", {"signature": bytes(32)}),
     ("signatures_signature_check", {"signature": b"short"}),
+    ("request_counts_pkey", {"slot": 1}),
     ("idempotency_pkey", {"key": "known"}),
     ("idempotency_key_check", {"key": ""}),
     ("idempotency_request_check", {"request": b"short"}),

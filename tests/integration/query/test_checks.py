@@ -52,7 +52,7 @@ def test_a_snapshot_shows_its_own_orthos_whatever_is_merged(
                 catalog.warm(corpus)
                 refs = catalog.store.shown(looks[-1].connection, corpus.id).refs
                 assert refs
-                assert not catalog.whereabouts.of(corpus.id).lacks(refs)
+                assert not catalog.runs.of(corpus.id).lacks(refs)
         for look, shown in zip(looks, found, strict=True):
             assert stored(catalog.check(*look.args, every)) == [one in shown for one in every]
             for one in every[:: len(every) // 20]:

@@ -30,7 +30,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import DatabaseUnavailable, kinds
 from crochet_tasks.intake import admission
 from crochet_tasks.reporting import reports, statistics, worker_use
-from crochet_tasks.reporting.worker_use import Said
+from crochet_tasks.reporting.worker_use import Reporter
 from crochet_tasks.schemas.statistics import Statistics, StatisticsNow, StatusFile, TimeLeft, Unknown, WorkerUse
 from crochet_tasks.services import status_file
 from crochet_tasks.services.census import Counting
@@ -90,7 +90,7 @@ class Past:
         self, message: statistics.Message = statistics.for_operators, most: int = statistics.COUNTED
     ) -> Statistics:
         with self.process.database.snapshot() as connection:
-            return statistics.told(store.take(connection, [self.corpus.id], most)[self.corpus.id], message)
+            return statistics.report(store.take(connection, [self.corpus.id], most)[self.corpus.id], message)
 
     def left(self) -> float | str | None:
         left = self.seen().left
@@ -204,7 +204,10 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
     past.failed_tries(1, 60, "internal", "/etc/of-the-inside")
     past.failed_tries(1, 60, "text_too_large", "it is too large")
     said = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
-    assert said == {"internal": admission.told({"code": "internal"}).message, "text_too_large": "it is too large"}
+    assert said == {
+        "internal": admission.public_error({"code": "internal"}).message,
+        "text_too_large": "it is too large",
+    }
     assert "inside" not in said["internal"]
 
 
@@ -342,7 +345,7 @@ def test_the_pipeline_leaves_behind_what_statistics_count(process: Process) -> N
     ((first,),) = steps.sql(process, "SELECT id FROM work WHERE corpus = :c ORDER BY created_at LIMIT 1", c=corpus.id)
     assert isinstance(first, uuid.UUID)
     with process.database.transaction() as connection:
-        attempts.befell(connection, [first], {"code": "away", "message": "gone"}, Pauses(5, 0.001, 0.001), later=True)
+        attempts.record(connection, [first], {"code": "away", "message": "gone"}, Pauses(5, 0.001, 0.001), later=True)
     before = Past(process, corpus).seen()
     assert (before.waiting_texts, before.left.unknown, before.work["ingest"].retrying) == (3, "texts_waiting", 1)
     done = len(steps.run(corpus))
@@ -564,11 +567,11 @@ def with_redis(process: Process, redis_url: str) -> Process:
 
 def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them together, by their processes; not those of another database, nor who says nothing any more."""
-    monkeypatch.setattr(worker_use, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(worker_use, "REPORT_SECONDS", 0.0)
     settings, database = with_redis.settings, with_redis.database
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
     counts = iter([1, 3, 0, 0, 0])
-    big, small = Said(settings, "big", 4, lambda: next(counts)), Said(settings, "small", 1, lambda: 1)
+    big, small = Reporter(settings, "big", 4, lambda: next(counts)), Reporter(settings, "small", 1, lambda: 1)
     for _ in range(4):
         big.look()
     assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
@@ -596,12 +599,12 @@ def test_use_is_unknown_without_redis(
     with_redis: Process, redis_server: services.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or while it is away: neither workers nor who asks mind."""
-    monkeypatch.setattr(worker_use, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(worker_use, "REPORT_SECONDS", 0.0)
     settings, database = with_redis.settings, with_redis.database
-    worker = Said(settings, "one", 1, lambda: 1)
+    worker = Reporter(settings, "one", 1, lambda: 1)
     redis_server.kill()
     worker.look()
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
     without = Settings(database_url=settings.database_url)
-    Said(without, "one", 1, lambda: 1).look()
+    Reporter(without, "one", 1, lambda: 1).look()
     assert worker_use.read(without, database) == worker_use.UNKNOWN

@@ -128,8 +128,8 @@ def test_audit_tells_of_failures(process: Process, corpus: int) -> None:
     item = grow(corpus, 1)
     add(process, item)
     with process.database.transaction() as connection:
-        attempts.befell(connection, [item.id], {"code": "one"}, Pauses(2, 1, 1), later=True)
-        attempts.befell(connection, [item.id], {"code": "two"}, Pauses(2, 1, 1), later=True)
+        attempts.record(connection, [item.id], {"code": "one"}, Pauses(2, 1, 1), later=True)
+        attempts.record(connection, [item.id], {"code": "two"}, Pauses(2, 1, 1), later=True)
         attempts.reopen(connection, [item.id])
     rows = steps.sql(process, "SELECT what, after->'error'->>'code' FROM audit WHERE subject LIKE 'work%' ORDER BY id")
     assert rows == [("work.open", None), ("work.postponed", "one"), ("work.failed", "two"), ("work.open", "two")]
@@ -236,7 +236,7 @@ def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
     for attempt in range(1, 6):
         take(process, corpus)
         with process.database.transaction() as connection:
-            failed = attempts.befell(connection, [item.id], {"code": "away"}, Pauses(5, 10, 35), later=True)
+            failed = attempts.record(connection, [item.id], {"code": "away"}, Pauses(5, 10, 35), later=True)
         assert [each.id for each in failed] == ([item.id] if attempt == 5 else [])
         query = "SELECT extract(epoch FROM not_before - clock_timestamp()), attempts, published_at FROM work"
         ((rest, attempts_made, published),) = steps.sql(process, query)
@@ -256,7 +256,7 @@ def test_a_message_is_noted_once(process: Process, corpus: int) -> None:
     items = [grow(corpus, batch).id for batch in (1, 2)]
     add(process, grow(corpus, 1), grow(corpus, 2))
     with process.database.transaction() as connection:
-        attempts.befell(connection, items[:1], {"code": "bug", "message_id": "m"}, Pauses(5, 1, 1), later=True)
+        attempts.record(connection, items[:1], {"code": "bug", "message_id": "m"}, Pauses(5, 1, 1), later=True)
         now = datetime.now(UTC)
         assert attempts.settled(connection, items, "m", now) == {items[0]}
         assert attempts.settled(connection, items, "n", now) == set()
@@ -270,7 +270,7 @@ def test_what_rested_is_taken_when_due(process: Process, corpus: int) -> None:
     item = grow(corpus, 1)
     add(process, item)
     with process.database.transaction() as connection:
-        attempts.befell(connection, [item.id], {"code": "away"}, Pauses(5, 0.2, 0.2), later=True)
+        attempts.record(connection, [item.id], {"code": "away"}, Pauses(5, 0.2, 0.2), later=True)
     assert take(process, corpus) == []
     time.sleep(0.4)
     assert take(process, corpus) == [1]
@@ -282,11 +282,11 @@ def test_one_of_several_is_to_blame(process: Process, corpus: int) -> None:
     add(process, *items)
     assert take(process, corpus) == [1, 2, 3]
     with process.database.transaction() as connection:
-        assert not attempts.befell(connection, [i.id for i in items], {"code": "bug"}, Pauses(1, 1, 1), later=False)
+        assert not attempts.record(connection, [i.id for i in items], {"code": "bug"}, Pauses(1, 1, 1), later=False)
     alone = [take(process, corpus) for _ in range(4)]
     assert alone == [[1], [2], [3], []]
     with process.database.transaction() as connection:
-        (failed,) = attempts.befell(connection, [items[1].id], {"code": "bug"}, Pauses(5, 1, 1), later=False)
+        (failed,) = attempts.record(connection, [items[1].id], {"code": "bug"}, Pauses(5, 1, 1), later=False)
         assert failed.subject == 2
         assert tally.states(connection, corpus) == (2, 0, 1)
 

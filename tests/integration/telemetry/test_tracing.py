@@ -15,7 +15,7 @@ import pytest
 
 from crochet_tasks import publish, telemetry
 from crochet_tasks.access import keys
-from crochet_tasks.access.keys import Wanted
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.app import app
 from crochet_tasks.cli import running
 from crochet_tasks.db.process import Process
@@ -46,7 +46,7 @@ class Client:
     def __init__(self, process: Process, cluster: Cluster) -> None:
         assert cluster.settings.api_port
         self._address = f"http://{HOST}:{cluster.settings.api_port}"
-        self._key = keys.create(process.database, Wanted("writer", ("write",))).key
+        self._key = keys.create(process.database, KeySpec("writer", ("write",))).key
 
     def post(self, body: str, request: str, **headers: str) -> None:
         told = {"Authorization": f"Bearer {self._key}", "X-Request-ID": request, **headers}

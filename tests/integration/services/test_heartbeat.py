@@ -21,6 +21,8 @@ from crochet_tasks.services.progress import Progress
 from crochet_tasks.settings import Settings
 from tests.support.children import in_child
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

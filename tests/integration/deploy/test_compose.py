@@ -23,6 +23,8 @@ from crochet_tasks.broker import queues
 from crochet_tasks.settings import PREFIX, Settings
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.integration
+
 COMPOSE, DOCKERFILE, EXAMPLE = ROOT / "docker-compose.yml", ROOT / "Dockerfile", ROOT / ".env.example"
 
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")

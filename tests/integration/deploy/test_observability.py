@@ -40,6 +40,8 @@ from tests.support.prometheus import (
 )
 from tests.support.server import Missing, give_up
 
+pytestmark = pytest.mark.integration
+
 RUNBOOK = ROOT / "docs" / "operations.md"
 ALERTS = [rule for rule in rules() if "alert" in rule]
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}

@@ -29,6 +29,8 @@ from crochet_tasks.errors import (
 )
 from crochet_tasks.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 PASSWORD = "se;cret"
 INEQUIVALENT = "PRECONDITION_FAILED - inequivalent arg"
 
