@@ -118,8 +118,8 @@ class Body:
         piece: bytes = message.get("body", b"")
         self.size += len(piece)
         self._pieces += 1
+        arrived(len(piece))
         if self.size > self._limit:
-            self.size -= len(piece)
             self.problem = RequestTooLarge(limit=self._limit)
         elif self._pieces > TINY_PIECES and self.size < TINY_BYTES * self._pieces:
             self.problem = MalformedRequest(
@@ -127,7 +127,6 @@ class Body:
             )
         else:
             self._file.write(piece)
-            arrived(len(piece))
             return bool(message.get("more_body"))
         return False
 
@@ -159,6 +158,9 @@ class Buffered:
                 body.problem = RequestTooLarge(limit=limit)
             elif announced or "HTTP_TRANSFER_ENCODING" in headers:
                 await self._gather(body, receive)
+            if isinstance(body.problem, TooBusy):  # cheaply: others wait, too
+                await _refuse(send, HTTPStatus.SERVICE_UNAVAILABLE)
+                return
             environ = _environ(scope, headers, body)
             await self._answer(environ, _Client(scope, receive, send))
             if isinstance(body.problem, RequestTooLarge):
@@ -294,7 +296,10 @@ def _cut(client: tuple[str, int]) -> None:
 
 
 async def _refuse(send: Send, status: HTTPStatus) -> None:
-    await send({"type": "http.response.start", "status": status.value, "headers": [(b"content-length", b"0")]})
+    headers = [(b"content-length", b"0"), (b"retry-after", b"1")][
+        : 2 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else 1
+    ]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 

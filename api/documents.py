@@ -39,7 +39,7 @@ START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: 
 ALWAYS = (406, 500)
 """of every route of version 1, beside what documented.ALWAYS has"""
 WITH_BODY = (408, 413, 415, 422)
-OF_THE_GATEWAY = {
+OF_THE_SERVER = {
     414: "The address has more than 8190 bytes. It has no body.",
     431: "All headers together have more than 64 KB. It has no body.",
 }
@@ -160,5 +160,5 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     for status, answer in given.items():
         answer["headers"] = {**answer.get("headers", {}), **openapi.headers(path, operation, int(status))}
     openapi.link(operation)
-    for unread, meaning in OF_THE_GATEWAY.items():
+    for unread, meaning in OF_THE_SERVER.items():
         operation["responses"][str(unread)] = {"description": meaning}

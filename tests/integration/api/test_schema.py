@@ -77,7 +77,7 @@ def api(process: Process) -> Api:
 
 @pytest.fixture
 def url(api: Api, database: str, tmp_path: Path) -> Iterator[str]:
-    """Of a gateway with its workers, on the same database."""
+    """Of a server with its processes, on the same database."""
     rates = {f"CROCHET_{name.upper()}": str(SETTINGS[name]) for name in SETTINGS if name.startswith("api_rate")}
     more = {
         "CROCHET_DATABASE_URL": database,

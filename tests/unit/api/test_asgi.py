@@ -142,7 +142,8 @@ def test_the_oldest_body_gives_way_when_there_is_no_room(monkeypatch: pytest.Mon
             while each.received < LARGEST:
                 await asyncio.sleep(0)
         await tasks[0]
-        assert (slow[0].status, slow[0].body) == (503, b"too_busy")
+        assert (slow[0].status, slow[0].body) == (503, b"")
+        assert (b"retry-after", b"1") in slow[0].sent[0]["headers"]
         for each in slow[1:]:
             each.ends = True
             each.more.put_nowait(b"")
