@@ -28,12 +28,12 @@ from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from benchmarks.load import Asked, Load, Plan, run
 from benchmarks.requests import Route, routes, told
-from crochet_tasks import ingest
 from crochet_tasks.access import keys
 from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import pipeline
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import services
 from tests.support.cluster import Cluster, cluster, until
@@ -207,7 +207,7 @@ def _stored(process: Process, extent: Extent) -> str:
     with process.database.transaction() as connection:
         corpus = corpora.obtain(connection, CORPUS, FLAT)
     for part in np.array_split(np.arange(len(paragraphs)), PARTS):
-        ingest.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
+        admission.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
         pipeline.close(process, corpus)
     with process.database.transaction() as connection:
         total = tally.total(connection, corpus.id)

@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import ingest
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -24,6 +23,7 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine.geometry import pack_cells
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
 from crochet_tasks.engine.text import sentences
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 
 
@@ -85,7 +85,7 @@ def threads(process: Process, paragraphs: list[str]) -> Iterator[str]:
             corpus = corpora.obtain(connection, f"threads-{number}", FLAT)
         pipeline.WORKERS = number
         started = time.perf_counter()
-        ingest.accept(corpus, "text", body)
+        admission.accept(corpus, "text", body)
         pipeline.close(process, corpus)
         yield f"| {number} | {time.perf_counter() - started:.2f} |"
     yield ""

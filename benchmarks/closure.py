@@ -48,9 +48,9 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
     """The whole pipeline in one process on its private Postgres, text by text; the start of the server not counted."""
     from sqlalchemy import text
 
-    from crochet_tasks import ingest
     from crochet_tasks.db import corpora, tally
     from crochet_tasks.embedded.pipeline import close, opened
+    from crochet_tasks.intake import admission
     from crochet_tasks.settings import Settings
 
     with tempfile.TemporaryDirectory() as state, opened(Settings(state_dir=Path(state))) as process:
@@ -59,7 +59,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
         seconds = []
         for paragraphs in parts:
             started = time.perf_counter()
-            ingest.accept(corpus, "bench", "\n\n".join(paragraphs))
+            admission.accept(corpus, "bench", "\n\n".join(paragraphs))
             close(process, corpus)
             seconds.append(time.perf_counter() - started)
         with process.database.transaction() as connection:

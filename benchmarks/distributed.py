@@ -19,13 +19,13 @@ import psutil
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import ingest
 from crochet_tasks.broker import queues
 from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import Unavailable
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import services
 from tests.support.cluster import closed, cluster, until
@@ -86,7 +86,7 @@ def _embedded(folder: Path, body: str, limits: dict[str, int]) -> Run:
         corpus = _corpus(process, limits)
         before = _cpu({})
         started = time.perf_counter()
-        ingest.accept(corpus, "bench", body)
+        admission.accept(corpus, "bench", body)
         pipeline.close(process, corpus)
         return Run(_total(process, corpus), time.perf_counter() - started, _spent(before, _cpu({})))
 
@@ -113,7 +113,7 @@ def _distributed(
         until(lambda: _ready(deployment.settings, searchers), deployment, 60)
         before = _cpu(roles)
         started = time.perf_counter()
-        ingest.accept(corpus, "bench", body)
+        admission.accept(corpus, "bench", body)
         while not closed(process, corpus):
             time.sleep(0.03)  # asking costs the same cores
         run = Run(_total(process, corpus), time.perf_counter() - started, _spent(before, _cpu(roles)))

@@ -21,11 +21,11 @@ from sqlalchemy import Connection
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks import ingest
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
+from crochet_tasks.intake import admission
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.settings import Settings
 
@@ -97,7 +97,7 @@ def report() -> Iterator[str]:
         with process.database.transaction() as connection:
             corpus = corpora.obtain(connection, "bench", FLAT)
         for part in np.array_split(np.arange(len(paragraphs)), PARTS):
-            ingest.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
+            admission.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
             close(process, corpus)
         process.indexes.clear()
         process.pending.clear()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import celery
 import celery.exceptions
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
+from kombu.utils.imports import symbol_by_name
+from structlog.contextvars import get_contextvars
 
 from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.process import here
-from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, retry_class
+from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
 from crochet_tasks.telemetry import correlation, metrics
 
@@ -25,6 +29,12 @@ log = logging.getLogger(__name__)
 
 app = celery.Celery("crochet_tasks")
 app.config_from_object("celeryconfig")
+
+
+@signals.celeryd_init.connect
+def _make_full(**_: Any) -> None:
+    """Whatever starts a worker of this app, it opens what tasks need (services/worker.py, which stands above)."""
+    symbol_by_name("crochet_tasks.services.worker:attach")()
 
 
 @app.on_after_finalize.connect
@@ -35,6 +45,21 @@ def _import_tasks(**_: Any) -> None:
 
 IN_PLACE = Policy(longest=2.0, seconds=10.0)
 """how a worker retries a step before it leaves it to the relay: a server restarts in less time"""
+
+
+class Checked(celery.Task):
+    """A task for people to call: wrong arguments raise in the caller, and in no worker."""
+
+    abstract = True
+
+    checked_by: Callable[..., dict[str, str]]
+    """called with the arguments before they are sent: raises, or returns how logs and Flower are to show them"""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
+        shown = self.checked_by(**bound.arguments)
+        options["kwargsrepr"] = "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
+        return super().apply_async((), bound.arguments, **options)
 
 
 class Step(celery.Task):
@@ -50,14 +75,14 @@ class Step(celery.Task):
     def publish(self, call: Message) -> None:
         """Send this task its message; raises BrokerUnavailable when the broker did not take it, in a bounded time."""
         if self.app.conf.task_always_eager:
-            self.apply_async(args=[call.payload()])
+            super().apply_async(args=[call.payload()])
             return
         message = str(uuid.uuid4())
         try:
             with queues.broker_errors():
-                self.apply_async(
+                super().apply_async(
                     args=[call.payload()],
-                    argsrepr=f"({call})",
+                    argsrepr=f"({call.shown(get_contextvars())})",
                     task_id=message,
                     headers={**correlation.headers(), SENT: time.time()},
                     confirm_timeout=here().settings.publish_timeout,
@@ -66,6 +91,19 @@ class Step(celery.Task):
             telemetry.not_sent(self, message)
             raise
         metrics.MESSAGES.add(task=self.name)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """For people who call a step by hand: a wrong payload raises WrongCall here, and is no dead letter later."""
+        try:
+            given = [*(args or []), *(kwargs or {}).values()]
+            self.message.model_validate(given[0] if len(given) == 1 else None)
+        except ValueError as error:
+            fields = ", ".join(self.message.model_fields)
+            raise WrongCall(
+                problem=f"{self.name} takes one payload of {fields}. It is a step of the pipeline, which publishes it "
+                "by itself: to bring a text in, call crochet_tasks.ingest.accept"
+            ) from error
+        return super().apply_async(args, kwargs, **options)
 
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)

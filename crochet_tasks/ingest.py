@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from crochet_tasks.app import Step, app
+from crochet_tasks.app import IN_PLACE, Checked, Step, app
 from crochet_tasks.broker.messages import Knock
-from crochet_tasks.db import Connection, attempts, corpora, outbox, publishing, sessions, texts
-from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db import Connection, attempts, corpora, outbox, publishing, texts
+from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.errors import TextWithoutWords
+from crochet_tasks.errors import TextWithoutWords, WrongCall
+from crochet_tasks.intake import files
+from crochet_tasks.intake.admission import Admission, Given
+from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
 
-def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
-    """Accept a text: its row and its work in one transaction; (text, whether it is to be ingested).
+def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
+    """Raise in the caller what would make the task fail; how the arguments are shown in logs and in Flower."""
+    for name, value in (("corpus", corpus), ("title", title), ("body", body)):
+        if not isinstance(value, str):
+            raise WrongCall(problem=f"ingest.accept takes texts: {name} is of type {type(value).__name__}")
+    assert isinstance(corpus, str)
+    assert isinstance(body, str)
+    corpora.check_name(corpus)
+    files.decoded("the body", files.encoded("the body", body), Settings.load().max_text_bytes)
+    return {"corpus": repr(corpus), "title": repr(title)[:100], "body": f"<{len(body)} characters>"}
 
-    The same text again is the first one; one that failed is tried again.
+
+@app.task(
+    base=Checked, name="ingest.accept", checked_by=staticmethod(_checked), ignore_result=False, acks_on_failure=True
+)
+def accept(corpus: str, title: str, body: str) -> dict[str, Any]:
+    """Accept a text, as `POST /v1/corpora/{corpus}/texts` does; the result is what that answers: `id`, `state`, ...
+
+    The one task for people to call: `accept.delay(corpus="harbour", title="...", body="...")`. A corpus that does not
+    exist is made, with the default limits. The same text again is the same text. The relay publishes its ingestion.
     """
-    with here().database.transaction() as connection:
-        if corpora.accepting(connection, corpus.id) is None:
-            raise corpora.unknown(connection, corpus.name, corpus.tenant)
-        return accepted(connection, corpus.id, title, body)
+    process = here()
 
+    def once() -> dict[str, Any]:
+        with process.database.transaction() as connection:
+            corpora.obtain(connection, corpus, {})
+        answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, Given(title, body), None)
+        return answer.answer
 
-def accepted(
-    connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
-) -> tuple[TextRow, bool]:
-    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`.
-
-    `check_room` raises where there is no room for another text; one that is there already needs none.
-    """
-    known = texts.known(connection, corpus, body)
-    if known is not None and known.state not in texts.GIVEN_UP:
-        sessions.once_committed(connection, lambda: metrics.DUPLICATES.add(what="text"))
-        return known, False
-    if check_room is not None:
-        check_room()
-    text = texts.accept(connection, corpus, title, body) if known is None else texts.accept_again(connection, known)
-    item = outbox.ingest(corpus, text.id)
-    outbox.add(connection, [item])
-    if known is not None:
-        attempts.anew(connection, item.id)
-    sessions.once_committed(connection, metrics.TEXTS.add)
-    return text, True
+    return IN_PLACE.call(once)
 
 
 @app.task(base=Step, name="ingest.text", message=Knock)

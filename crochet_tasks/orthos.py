@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from crochet_tasks.db.tally import Change
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.telemetry import metrics
 
+PHRASE_BYTES = 4
+
 
 @app.task(base=Step, name="orthos.store", message=SearchResult, serializer="msgpack")
 def store(result: SearchResult) -> None:
@@ -27,13 +30,18 @@ def store(result: SearchResult) -> None:
     with here().database.transaction() as connection:
         corpora.hold(connection, result.corpus, Lock.VERSION, shared=True)
         items = outbox.claim(connection, result.items)
-        if len(items) == len(result.items):
-            version = corpora.version(connection, result.corpus)  # a statement of its own, after the lock
-            _write(connection, result, items, version)
-            publishing.hand_back(connection, result.handed_back)
-        else:  # another result was quicker with a part of the work; the rest is searched again
+        if len(items) < len(result.items):  # another result was quicker with a part of it: the rest is searched again
             publishing.hand_back(connection, [*(item.id for item in items), *result.handed_back])
             metrics.DUPLICATES.add(len(result.items) - len(items), what="result")
+            return
+        version = corpora.version(connection, result.corpus)  # a statement of its own, after the lock
+        changes = _Changes(connection, result, {item.id: item for item in items})
+        changes.add_found()
+        for searched in result.searched:
+            changes.replace_searched(searched)
+        changes.continue_seed()
+        changes.write(version)
+        publishing.hand_back(connection, result.handed_back)
 
 
 def by(item: Item) -> str:
@@ -43,113 +51,111 @@ def by(item: Item) -> str:
     return "replay" if item.since else "grow"
 
 
-class _Stored(NamedTuple):
-    """A batch that the result writes or leaves as it is: what it waits on (None: nothing yet) and the work it makes."""
+@dataclass
+class _Changes:
+    """What a result changes: batches are written as they come, the rest is collected and written at once."""
 
-    id: int
-    sides: Sides
-    size: int
-    waits: bytes | None
+    connection: Connection
+    result: SearchResult
+    items: dict[uuid.UUID, Item]
+    """the work that the result completes"""
+    waits: dict[int, tuple[Sides, int, bytes]] = field(default_factory=dict)
+    """by batch: its shape, its size, and the phrases that it waits on from now on"""
+    follow_up: list[Item] = field(default_factory=list)
+    orthos: Counter[Sides] = field(default_factory=Counter)
+    """how many are new"""
+    batches: Counter[Sides] = field(default_factory=Counter)
+    """how many more there are; fewer where several were put together"""
 
+    def add_found(self) -> None:
+        """New batches wait on what they consulted, or are to be searched where they were not yet."""
+        found = self.result.found
+        ids = self._insert({f"found {number}": packed for number, packed in enumerate(found)})
+        for batch, packed in zip(ids, found, strict=True):
+            self.orthos[packed.sides] += packed.count
+            if packed.consulted is None:
+                self._search(batch, packed.sides, packed.count, since=0, version=self.result.upto)
+            else:
+                self.waits[batch] = packed.sides, packed.count, packed.consulted
 
-def _write(connection: Connection, result: SearchResult, items: list[Item], version: int) -> None:
-    found = _add(connection, result, [(f"found {number}", packed) for number, packed in enumerate(result.found)])
-    stored = [
-        _Stored(batch, packed.sides, packed.count, packed.consulted)
-        for batch, packed in zip(found, result.found, strict=True)
-    ]
-    follow_up = [
-        outbox.grow(result.corpus, batch.id, batch.sides, batch.size, since=0, version=result.upto)
-        for batch in stored
-        if batch.waits is None
-    ]
-    change = Counter(batch.sides for batch in stored)  # of the number of batches
-    by_id = {item.id: item for item in items}
-    stored += [_searched(connection, result, done, by_id[done.work[0]], change, follow_up) for done in result.searched]
-    waits = {batch.id: batch.waits for batch in stored if batch.waits is not None}
-    batches.wait(connection, waits, result.upto)
-    due = _due_at_once(connection, result, stored, version) if version > result.upto else []
-    follow_up += due
-    if result.seed is not None and result.seed_left_over is not None:
-        follow_up.append(outbox.seed(result.corpus, by_id[result.seed].version, result.seed_left_over))
-    outbox.done(connection, result.items, result.upto, sum(packed.count for packed in result.found))
-    outbox.add(connection, follow_up)
-    orthos: Counter[Sides] = Counter()
-    for packed in result.found:
-        orthos[packed.sides] += packed.count
-    changes = {sides: Change(orthos[sides], change[sides]) for sides in {*orthos, *change}}
-    tally.count(connection, result.corpus, changes)
-    lag = version - result.upto
-    sessions.once_committed(connection, lambda: _measure(result, by_id, list(waits.values()), due=len(due), lag=lag))
-    sessions.once_committed(connection, lambda: telemetry.result(stored=sum(orthos.values())))
+    def replace_searched(self, searched: Searched) -> None:
+        """Batches that were searched now wait; where they were put together or cut, new ones take their place."""
+        item = self.items[searched.work[0]]
+        assert item.sides is not None
+        if searched.rewritten is None:
+            self.waits[searched.batches[0]] = item.sides, item.size, searched.consulted
+            return
+        new = {f"searched {searched.work[0]}": searched.rewritten}
+        if searched.left_over is not None:
+            new[f"left over {searched.work[0]}"] = searched.left_over
+        batch, *rest = self._insert(new)
+        self.waits[batch] = item.sides, searched.rewritten.count, searched.consulted
+        if searched.left_over is not None:
+            self._keep_left_over(rest[0], searched.left_over, searched, item)
+        batches.remove(self.connection, searched.batches)
+        self.batches[item.sides] -= len(searched.batches)
 
-
-def _measure(result: SearchResult, items: dict[uuid.UUID, Item], waits: list[bytes], *, due: int, lag: int) -> None:
-    found_by = by(items[result.items[0]])
-    for packed in result.found:
-        metrics.STORED.add(packed.count, shape=metrics.shape(packed.sides), by=found_by)
-        metrics.BATCH.observe(packed.count)
-    for done in result.searched:
-        sizes = (items[work].size for work in done.work)
-        number = sum(sizes) if done.rewritten is None else done.rewritten.count
-        metrics.SEARCHED.add(number, shape=metrics.shape(items[done.work[0]].sides or ()), by=found_by)
-        metrics.BATCHES_SEARCHED.add(len(done.batches), by=found_by)
-    metrics.REMEDIATIONS.add(len(waits))
-    metrics.CONSULTED.add(sum(len(phrases) for phrases in waits) // PHRASE_BYTES)
-    metrics.DUE.add(due, found="storing")
-    metrics.RESULT_LAG.observe(lag)
-
-
-PHRASE_BYTES = 4
-
-
-def _add(connection: Connection, result: SearchResult, named: list[tuple[str, Packed]]) -> list[int]:
-    """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
-    work = " ".join(sorted(map(str, result.items)))
-    rows = [
-        NewBatch(
-            uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), packed.sides, packed.count, packed.width, packed.cells
-        )
-        for name, packed in named
-    ]
-    return batches.add(connection, result.corpus, rows, by=result.items[0], born=result.upto)
-
-
-def _searched(
-    connection: Connection,
-    result: SearchResult,
-    done: Searched,
-    item: Item,
-    change: Counter[Sides],
-    follow_up: list[Item],
-) -> _Stored:
-    """Where searched batches were put together or cut, write the new ones in their place."""
-    assert item.sides is not None
-    if done.rewritten is None:
-        return _Stored(done.batches[0], item.sides, item.size, done.consulted)
-    new = [(f"searched {done.work[0]}", done.rewritten)]
-    if done.left_over is not None:
-        new.append((f"left over {done.work[0]}", done.left_over))
-    ids = _add(connection, result, new)
-    if done.left_over is not None:
-        # As far searched as its orthos were before; what they waited on they still wait on.
-        known = batches.waited_on(connection, done.batches)
+    def _keep_left_over(self, batch: int, left: Packed, searched: Searched, item: Item) -> None:
+        """As far searched as its orthos were before; what they waited on they still wait on."""
+        known = batches.waited_on(self.connection, searched.batches)
         if known:
-            batches.wait(connection, {ids[1]: bulk.packed(np.unique(np.concatenate(known)))}, item.window)
-        left = done.left_over
-        follow_up.append(
-            outbox.grow(result.corpus, ids[1], left.sides, left.count, since=item.window, version=item.version)
-        )
-    batches.remove(connection, done.batches)
-    change[item.sides] += len(new) - len(done.batches)
-    return _Stored(ids[0], item.sides, done.rewritten.count, done.consulted)
+            batches.wait(self.connection, {batch: bulk.packed(np.unique(np.concatenate(known)))}, item.window)
+        self._search(batch, left.sides, left.count, since=item.window, version=item.version)
 
+    def continue_seed(self) -> None:
+        """What of a seed found no room in this result is a seed of its own."""
+        seed, left = self.result.seed, self.result.seed_left_over
+        if seed is not None and left is not None:
+            self.follow_up.append(outbox.seed(self.result.corpus, self.items[seed].version, left))
 
-def _due_at_once(connection: Connection, result: SearchResult, stored: list[_Stored], version: int) -> list[Item]:
-    """The version race: what waits on a phrase that versions made during the search have continued is due again."""
-    missed = texts.continued(connection, result.corpus, result.upto, version)
-    return [
-        outbox.grow(result.corpus, batch.id, batch.sides, batch.size, since=result.upto, version=result.upto + 1)
-        for batch in stored
-        if batch.waits is not None and np.isin(bulk.ints(batch.waits), missed, assume_unique=True).any()
-    ]
+    def write(self, version: int) -> None:
+        """Write remediations, follow-up work, counts, and that the work is done; `version` is the context's now."""
+        result = self.result
+        batches.wait(self.connection, {batch: phrases for batch, (_, _, phrases) in self.waits.items()}, result.upto)
+        due = self._add_due(version) if version > result.upto else 0
+        outbox.done(self.connection, result.items, result.upto, self.orthos.total())
+        outbox.add(self.connection, self.follow_up)
+        shapes = {*self.orthos, *self.batches}
+        counts = {sides: Change(self.orthos[sides], self.batches[sides]) for sides in shapes}
+        tally.count(self.connection, result.corpus, counts)
+        sessions.once_committed(self.connection, lambda: self._measure(due, version - result.upto))
+        sessions.once_committed(self.connection, lambda: telemetry.result(stored=self.orthos.total()))
+
+    def _add_due(self, version: int) -> int:
+        """The version race: what waits on a phrase that versions made during the search have continued is due."""
+        upto = self.result.upto
+        missed = texts.continued(self.connection, self.result.corpus, upto, version)
+        before = len(self.follow_up)
+        for batch, (sides, size, phrases) in self.waits.items():
+            if np.isin(bulk.ints(phrases), missed, assume_unique=True).any():
+                self._search(batch, sides, size, since=upto, version=upto + 1)
+        return len(self.follow_up) - before
+
+    def _insert(self, new: Mapping[str, Packed]) -> list[int]:
+        """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
+        work = " ".join(sorted(map(str, self.result.items)))
+        rows = [
+            NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), each.sides, each.count, each.width, each.cells)
+            for name, each in new.items()
+        ]
+        self.batches.update(row.sides for row in rows)
+        by, born = self.result.items[0], self.result.upto
+        return batches.add(self.connection, self.result.corpus, rows, by=by, born=born)
+
+    def _search(self, batch: int, sides: Sides, size: int, *, since: int, version: int) -> None:
+        self.follow_up.append(outbox.grow(self.result.corpus, batch, sides, size, since=since, version=version))
+
+    def _measure(self, due: int, lag: int) -> None:
+        found_by = by(self.items[self.result.items[0]])
+        for packed in self.result.found:
+            metrics.STORED.add(packed.count, shape=metrics.shape(packed.sides), by=found_by)
+            metrics.BATCH.observe(packed.count)
+        for searched in self.result.searched:
+            sizes = (self.items[work].size for work in searched.work)
+            number = sum(sizes) if searched.rewritten is None else searched.rewritten.count
+            metrics.SEARCHED.add(number, shape=metrics.shape(self.items[searched.work[0]].sides or ()), by=found_by)
+            metrics.BATCHES_SEARCHED.add(len(searched.batches), by=found_by)
+        metrics.REMEDIATIONS.add(len(self.waits))
+        metrics.CONSULTED.add(sum(len(phrases) for _, _, phrases in self.waits.values()) // PHRASE_BYTES)
+        metrics.DUE.add(due, found="storing")
+        metrics.RESULT_LAG.observe(lag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,10 +26,15 @@ class Message(BaseModel):
     def payload(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
-    def __str__(self) -> str:
-        """For people who watch: which corpus and which work, never what is in it."""
+    def shown(self, about: Mapping[str, object]) -> str:
+        """For Flower and logs: corpus, text or shape as log lines have them (`about`), work; never what is in it."""
         first, *more = map(str, self.items)
-        return f"corpus {self.corpus}, work {first}{f' and {len(more)} more' if more else ''}"
+        subject = [str(about[name]) for name in ("text", "shape") if name in about]
+        work = f"work {first}{f' and {len(more)} more' if more else ''}"
+        return ", ".join([f"corpus {about.get('corpus', self.corpus)}", *subject, work])
+
+    def __str__(self) -> str:
+        return self.shown({})
 
 
 class Knock(Message):

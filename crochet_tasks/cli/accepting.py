@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from crochet_tasks import ingest, telemetry
 from crochet_tasks import publish as work
+from crochet_tasks import telemetry
 from crochet_tasks.app import app
 from crochet_tasks.db import Connection, corpora, operators, tally, texts
 from crochet_tasks.db.corpora import Corpus
@@ -18,6 +18,7 @@ from crochet_tasks.db.texts import TextRow
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
+from crochet_tasks.intake import admission
 from crochet_tasks.intake import files as inputs
 from crochet_tasks.intake.files import Input
 from crochet_tasks.retry import Outage
@@ -56,7 +57,7 @@ def accept(corpus: Corpus, inputs: Iterable[Input], note: Note) -> list[Accepted
     """Accept texts, each in its transaction: interrupted, it may be called with all of them again."""
     accepted = []
     for source, body in inputs:
-        text, new = ingest.accept(corpus, source, body)
+        text, new = admission.accept(corpus, source, body)
         if not new:
             known = "" if text.title == source else f", as '{text.title}'"
             note(f"{source}: corpus '{corpus.name}' has this text already{known}")

@@ -33,17 +33,23 @@ def up(
 
 
 def worker(
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="-- CELERY OPTIONS", help="After `--`: options of `celery worker`.")
+    ] = None,
     queues: Annotated[
         str | None, typer.Option(metavar="A,B", help="Queues to take work from, separated by commas; all by default.")
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=256, help="Processes that work at the same time.")
     ] = None,
+    autoscale: Annotated[
+        str | None, typer.Option(metavar="MAX,MIN", help="As many processes as there is work for, between these.")
+    ] = None,
 ) -> None:
     """Work on the queues until stopped; Ctrl-C or SIGTERM drains it: running tasks finish first."""
     from crochet_tasks.services import serving
 
-    raise typer.Exit(serving.worker(queues, concurrency))
+    raise typer.Exit(serving.worker(queues, concurrency, autoscale, more or []))
 
 
 def relay() -> None:

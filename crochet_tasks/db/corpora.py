@@ -150,6 +150,12 @@ def unknown(connection: Connection, name: str, tenant: int) -> CorpusUnknown:
     return CorpusUnknown(corpus=name, known=known)
 
 
+def existing(connection: Connection, ids: list[int]) -> set[int]:
+    """Which of these corpora have not been deleted."""
+    query = select(corpora.c.id).where(corpora.c.id.in_(ids), corpora.c.removed_at.is_(None))
+    return set(connection.execute(query).scalars()) if ids else set()
+
+
 def owned(connection: Connection, tenant: int) -> int:
     """How many corpora a tenant has. Locked: no other is made for it before the transaction ends."""
     connection.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update(key_share=True))

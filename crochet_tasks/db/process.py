@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
 from sqlalchemy import Connection
 
-from crochet_tasks.db import texts
-from crochet_tasks.db.sessions import Database
+from crochet_tasks.db import corpora, texts
+from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
@@ -19,14 +21,20 @@ from crochet_tasks.telemetry import metrics
 
 @dataclass
 class Process:
-    """What one process holds: its settings, its pool, and an index per corpus that it works on."""
+    """What one process holds: its settings, its pool, and the phrase indexes of the corpora that it worked on last."""
 
     settings: Settings
     database: Database
-    indexes: dict[int, PhraseIndex] = field(default_factory=dict)
+    indexes: LRUCache[int, PhraseIndex] = field(init=False)
+    """by corpus; CROCHET_WORKER_CACHE_BYTES in all, and the last one even where it alone is larger"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     _ends: list[Callable[[], None]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        most = self.settings.worker_cache_bytes
+        self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
@@ -39,11 +47,18 @@ class Process:
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
         """The corpus' phrase index, brought forward to `version` at least."""
-        index = self.indexes.get(corpus, PhraseIndex())
+        with self._lock:
+            index = self.indexes.get(corpus) or PhraseIndex()
         metrics.LAG.set(max(0, version - index.version))
         metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
         if index.version < version:
-            index = self.indexes[corpus] = texts.bring_forward(connection, corpus, index)
+            index = texts.bring_forward(connection, corpus, index)
+            there = corpora.existing(connection, [*self.indexes])
+            with self._lock:
+                self.indexes[corpus] = index
+                for deleted in {*self.indexes} - there - {corpus}:
+                    del self.indexes[deleted]
+                metrics.CACHE_BYTES.set(self.indexes.currsize, cache="index")
         return index
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
@@ -71,10 +86,17 @@ _process: Process | None = None
 
 
 @contextlib.contextmanager
-def open_process(settings: Settings, where: str | Database) -> Iterator[Process]:
-    """Open what this process' tasks work with, for as long as the context lasts; `where` is a URL or a pool."""
+def open_process(settings: Settings, where: str | Database, *, threads: int = 1) -> Iterator[Process]:
+    """Open what this process works with, for as long as the context lasts; `where` is a URL or a pool.
+
+    `threads`: how many tasks it runs at the same time, so that its pool has connections for all of them.
+    """
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
-    database = Database(where, settings) if isinstance(where, str) else where
+    if isinstance(where, str):
+        bounds = Bounds(settings.statement_timeout, settings.lock_timeout)
+        database = Database(where, settings, bounds._replace(more=max(bounds.more, threads)))
+    else:
+        database = where
     _process = opened = Process(settings, database)
     try:
         yield opened

@@ -30,6 +30,9 @@ def checks(configured: Settings) -> Iterator[Check]:
     try:
         with queues.connected(configured) as broker:
             found = [_broker(broker)]
+            if configured.broker_api_url is None:
+                hint = "for the lengths of queues in Flower set CROCHET_BROKER_API_URL"
+                found[0] = found[0]._replace(advice=found[0].advice or hint)
             depths = {name: _depth(broker, name) for name in [*queues.WORK, *map(queues.dead, queues.WORK)]}
             found += [_queue(name, depths[name], depths[queues.dead(name)]) for name in queues.WORK]
     except CrochetError as error:

@@ -10,14 +10,14 @@ import functools
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from crochet_tasks import ingest
-from crochet_tasks.db import Connection, corpora, idempotency, tally, texts
+from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox, sessions, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import Kept
-from crochet_tasks.db.process import Process
-from crochet_tasks.db.texts import TextSeen
+from crochet_tasks.db.process import Process, here
+from crochet_tasks.db.texts import TextRow, TextSeen
 from crochet_tasks.errors import NotFound, TooBusy, shown
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
@@ -28,6 +28,42 @@ BACKLOG_SECONDS = 1.0
 BUSY_SECONDS = 10
 """Retry-After of a refusal"""
 ACCEPTED, KNOWN = 202, 200
+
+
+# ── accepting ───────────────────────────────────────────────────────────────────────────────────
+
+
+def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
+    """Accept a text: its row and its work in one transaction; (text, whether it is to be ingested).
+
+    The same text again is the first one; one that failed is tried again.
+    """
+    with here().database.transaction() as connection:
+        if corpora.accepting(connection, corpus.id) is None:
+            raise corpora.unknown(connection, corpus.name, corpus.tenant)
+        return accepted(connection, corpus.id, title, body)
+
+
+def accepted(
+    connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
+) -> tuple[TextRow, bool]:
+    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`.
+
+    `check_room` raises where there is no room for another text; one that is there already needs none.
+    """
+    known = texts.known(connection, corpus, body)
+    if known is not None and known.state not in texts.GIVEN_UP:
+        sessions.once_committed(connection, lambda: metrics.DUPLICATES.add(what="text"))
+        return known, False
+    if check_room is not None:
+        check_room()
+    text = texts.accept(connection, corpus, title, body) if known is None else texts.accept_again(connection, known)
+    item = outbox.ingest(corpus, text.id)
+    outbox.add(connection, [item])
+    if known is not None:
+        attempts.anew(connection, item.id)
+    sessions.once_committed(connection, metrics.TEXTS.add)
+    return text, True
 
 
 class Given(NamedTuple):
@@ -66,7 +102,7 @@ class Admission:
         if corpora.accepting(connection, corpus.id) is None:  # deleted while this waited for the lock
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
-        row, new = ingest.accepted(connection, corpus.id, given.title, given.body, room)
+        row, new = accepted(connection, corpus.id, given.title, given.body, room)
         return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 
-from crochet_tasks import ingest
 from crochet_tasks.db import (
     Connection,
     DBAPIError,
@@ -26,6 +25,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.intake import admission
 from crochet_tasks.operate.inspection import line_of_text, line_of_work
 from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.schemas.names import TEXT, text_name
@@ -149,7 +149,7 @@ def _accepted_again(process: Process, rows: list[TextRow], deed: Entry | None = 
             if corpora.accepting(connection, row.corpus) is None:
                 gone.append(row)
                 continue
-            ingest.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
+            admission.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
             if deed is not None:
                 access.note(connection, deed)
     return gone

@@ -109,7 +109,7 @@ class Store:
                 if index.version < corpus.version:
                     # Everybody who wants to know of the new version waits here, and to copy it took 150 ms of 200.
                     index = texts.bring_forward(connection, corpus.id, index, sharing=True)
-                    self._indexes.put(corpus.id, index, _bytes(index))
+                    self._indexes.put(corpus.id, index, index.bytes)
         return index
 
     def shown(self, connection: Connection, corpus: int) -> Shown:
@@ -183,8 +183,3 @@ def portions(sizes: Sequence[int]) -> Iterator[int]:
         total += size
     if sizes:
         yield len(sizes)
-
-
-def _bytes(index: PhraseIndex) -> int:
-    """About what an index takes: arrays of 8 bytes and the table (12 bytes in 4 to 8 slots) per phrase, words."""
-    return 100 * index.nodes + 300 * len(index.vocabulary)

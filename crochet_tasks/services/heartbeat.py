@@ -7,6 +7,7 @@ fresh. Why one is not written any more its last words say.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -36,6 +37,29 @@ def folder(settings: Settings) -> Path:
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
             raise InvalidSetting(variable="CROCHET_HEALTH_DIR", problem=f"is not set, and {found} is somebody else's")
     return found
+
+
+def free_name(settings: Settings, name: str) -> str:
+    """`name`, or `name-2`, ... where running processes of this machine have it; taken until this process ends.
+
+    Two workers of the same name would answer each other's remote control commands. Where nothing can be written, the
+    name gets the pid instead.
+    """
+    number = 1
+    try:
+        folder(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            free = name if number == 1 else f"{name}-{number}"
+            lock = os.open(folder(settings) / f"{free}.name", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: not inherited by its children
+            except BlockingIOError:
+                os.close(lock)
+                number += 1
+            else:
+                return free
+    except OSError:
+        return f"{name}-{os.getpid()}"
 
 
 class Beat:

@@ -53,7 +53,7 @@ class Progress:
         """There is a new connection, and new consumers on it: what was wrong with the old ones is over."""
         self._cancelled, self._unheard, self._asked = 0, 0, time.monotonic()
 
-    def look(self, consumer: Any) -> None:
+    def check(self, consumer: Any) -> None:
         """Called by the event loop of a worker that consumes. Raises what its connection does, and it is made anew."""
         in_hand = list(state.reserved_requests)
         queues = [queue.name for queue in consumer.task_consumer.queues]

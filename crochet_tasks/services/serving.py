@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +21,13 @@ from crochet_tasks.telemetry import logs, metrics_endpoint
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 60
+"""after which Flower shows a worker no more that sends no heartbeats"""
 READY = "ready_for_work"
 """the event in the log of a service that has begun to serve; `crochet up` waits for it"""
 
 
-def _begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:
+def begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:
     """Set up the log, and write into it which settings are set, masked, and what is doubtful about them.
 
     Raises InvalidSetting where a path among them cannot be used.
@@ -43,8 +44,11 @@ def _begin(service: str, settings: Settings, given: Mapping[str, object] = Mappi
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────
 
 
-def worker(queues: str | None, concurrency: int | None) -> int:
-    """Run a worker; its exit status. Raises WrongCall for a queue that there is not."""
+def worker(queues: str | None, concurrency: int | None, autoscale: str | None, more: list[str]) -> int:
+    """Run `celery worker` with these options and `more` of Celery's own; its exit status.
+
+    Raises WrongCall for an unknown queue, and what `startup.check` does.
+    """
     from crochet_tasks.broker.queues import WORK
 
     chosen = list(WORK) if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
@@ -52,24 +56,21 @@ def worker(queues: str | None, concurrency: int | None) -> int:
     if unknown or not chosen:
         raise WrongCall(problem=f"there is no queue '{', '.join(unknown)}'; there are {', '.join(WORK)}")
     settings = Settings.load()
-    name = f"worker[{','.join(chosen) if queues else 'all'}]"
-    _begin(name, settings)
-    metrics_endpoint.start("worker", name, settings)
-    from celery import signals
-    from celery.exceptions import SecurityWarning
-
+    logs("worker", settings)
     from crochet_tasks.services import worker as service
+    from crochet_tasks.services.heartbeat import free_name
 
-    # Of being root, which Celery finds dangerous for the sake of pickle; we do not read that.
-    warnings.simplefilter("ignore", SecurityWarning)
-    signals.worker_ready.connect(_say_ready, weak=False)
-    return service.serve(settings, chosen, concurrency or settings.concurrency, name)
+    name = free_name(settings, chosen[0] if len(chosen) == 1 else "stages")
+    size = f"--concurrency={concurrency or settings.concurrency}" if autoscale is None else f"--autoscale={autoscale}"
+    # Workers need not know each other: no gossip, no mingle.
+    own = ["--without-gossip", "--without-mingle", f"--queues={','.join(chosen)}", f"--hostname={name}@%h", size]
+    return service.run([*own, *more])
 
 
 def relay() -> None:
     """Run a relay until SIGTERM or SIGINT."""
     settings = Settings.load()
-    _begin("relay", settings)
+    begin("relay", settings)
     metrics_endpoint.start("relay", "relay", settings)
     from crochet_tasks import startup
     from crochet_tasks.db.process import open_process
@@ -103,7 +104,7 @@ def api(host: str | None, port: int | None) -> None:
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
-    _begin("api", settings, given)
+    begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
     from api import create_app, security, with_secret
     from crochet_tasks import startup
@@ -145,12 +146,15 @@ def flower() -> int:
     check_flower(settings)
     host, port = settings.flower_host, settings.flower_port
     listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
-    _begin("flower", settings)
+    begin("flower", settings)
     from flower.options import options  # type: ignore[import-untyped]
     from tornado.ioloop import IOLoop
 
     from crochet_tasks.app import app
 
+    # As options, so that Flower's own variables (FLOWER_TASKS_COLUMNS, ...) win.
+    options.tasks_columns = "name,args,kwargs,state,received,runtime,worker"
+    options.purge_offline_workers = GONE_SECONDS
     # Secrets are set here, and not by arguments, which `ps` shows; nor by Flower's own variables, because it
     # takes a login with a comma for two.
     if settings.flower_auth is not None:

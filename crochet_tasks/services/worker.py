@@ -1,7 +1,12 @@
-"""A worker: takes messages off its queues, each of its processes one at a time, and ends without losing any.
+"""What makes a Celery worker of this app a full one, whatever started it: `crochet worker`, `celery`, `celery multi`.
 
-SIGTERM or SIGINT: it takes no more, finishes what it has in hand, and ends. After `drain` seconds, or at a second
-signal, it ends at once: what was in hand goes back to the queue, and its transactions are rolled back.
+app.py has Celery call `attach` when a worker begins. Before any child is forked, `_prepare` sets up logs, metrics and
+health, and checks database, broker and queues. Each process of the pool then opens its database connections and what
+else its tasks work with (`_Processes`).
+
+SIGTERM or SIGINT drains the worker: it takes no more messages, finishes its running tasks, and exits. After
+CROCHET_DRAIN seconds, or at a second signal, it exits at once: the broker delivers its unacknowledged messages again,
+and its transactions are rolled back.
 """
 
 from __future__ import annotations
@@ -15,71 +20,126 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
+import click
+from celery import concurrency as pools
 from celery import signals
+from celery.apps.worker import Worker
+from celery.concurrency import prefork, solo, thread
+from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
-from crochet_tasks import app as tasks
 from crochet_tasks import startup, telemetry
+from crochet_tasks.app import app
+from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
+from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
+from crochet_tasks.services.serving import READY, begin
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics_endpoint
 
 log = logging.getLogger(__name__)
 
-HEAR_SECONDS = 1.0
-"""for how long a worker that stops listens for what its children have just taken up"""
-REPORT_SECONDS = 5.0
-"""how often a draining worker says what it waits for"""
+OUTCOME_SECONDS = 1.0
+"""how long a worker that stops waits to hear which tasks its children have just started"""
+DRAIN_LOG_SECONDS = 5.0
+"""between two log lines of a draining worker"""
+LOST_CONSUMERS = 1
+"""exit status of a worker that must be started again"""
+NO_PROCESSES = 1
+"""exit status of a worker whose children cannot start"""
+NOT_STARTED = 1
+"""exit status of a child that could not start"""
+FAILED_START_PAUSE_SECONDS = 2.0
+"""before such a child exits: the pool replaces it at once, and takes one for lost that is not up in 4 seconds"""
+MOST_FAILED_STARTS = 5
+"""failed starts in a row, per process of the pool, after which the worker exits and leaves its messages to others"""
 
 
-CONSUMES_NO_MORE = 1
-"""exit status of a worker that is to be started again"""
-CANNOT_BEGIN = 1
-"""the same of one whose children cannot be made ready"""
-NOT_BEGUN = 1
-"""exit status of a child that could not be made ready"""
-REST_SECONDS = 2.0
-"""that such a child waits before it ends: the pool makes another at once, and takes one for lost that is not up in 4"""
-MOST_NOT_BEGUN = 5
-"""such children in a row, for each process of a worker, after which it ends: others are to have its messages"""
+def run(arguments: list[str]) -> int:
+    """Run `celery worker` with these arguments; its exit status. Raises what `startup.check` does, and WrongCall."""
+    try:
+        return int(app.start(["--quiet", "worker", *arguments]) or 0)
+    except click.ClickException as error:
+        raise WrongCall(problem=f"celery worker: {error.format_message()}") from error
+    except SystemExit as end:
+        if isinstance(end.__cause__, CrochetError):
+            raise end.__cause__ from None
+        raise
 
 
-def serve(settings: Settings, queues: list[str], concurrency: int, service: str) -> int:
-    """Work until a signal comes, or nothing does any more (progress.py); the exit status."""
-    startup.check(settings, startup.say)
-    name = f"{queues[0] if len(queues) == 1 else 'stages'}-{os.getpid()}@{socket.gethostname()}"
-    worker = tasks.app.Worker(
-        hostname=name,
-        queues=queues,
-        concurrency=concurrency,
-        pool="prefork",
-        loglevel="INFO",
-        without_gossip=True,  # workers need not know each other
-        without_mingle=True,
-        quiet=True,
-    )
+def attach(**_: Any) -> None:
+    """Prepare the worker that is about to be made in this process."""
+    # Celery warns of running as root because of pickle, which we do not accept.
+    warnings.simplefilter("ignore", SecurityWarning)
+    signals.setup_logging.connect(_logs_are_set_up, weak=False)
+    signals.worker_init.connect(_prepare, weak=False)
+
+
+def _logs_are_set_up(**_: Any) -> None:
+    """Celery leaves logging alone where this signal has a receiver."""
+
+
+def _prepare(sender: Any, **_: Any) -> None:
+    if not isinstance(sender, Worker):  # a test's worker, in a thread of a process that is not ours
+        return
+    try:
+        _equip(sender)
+    except CrochetError as error:  # Celery swallows what a receiver raises, but for this
+        raise SystemExit(f"crochet: {error} [{error.code}]") from error
+
+
+def _equip(worker: Any) -> None:
+    settings, pool = Settings.load(), _pool(worker)
+    queues = [name for name in WORK if name in app.amqp.queues.consume_from]
+    service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
+    begin(service, settings)
+    metrics_endpoint.start("worker", service, settings)
+    startup.check(settings, startup.say)
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
-    drain.watch()
-    vain = Vain(MOST_NOT_BEGUN * concurrency, lambda: drain.begin(CANNOT_BEGIN))
-    _Processes(settings, queues, vain).watch()
+    drain.install()
+    size = _size(worker, pool)
+    failed_starts = FailedStarts(MOST_FAILED_STARTS * size, lambda: drain.begin(NO_PROCESSES))
+    processes = _Processes(settings, queues, failed_starts, threads=size if pool is thread.TaskPool else 1)
+    processes.connect()
+    if pool is not prefork.TaskPool:
+        processes.begin()
     beat = Beat(settings, service)
-    Consumer.use = Reporter(settings, name, concurrency, lambda: len(state.active_requests))
-    Consumer.progress = Progress(beat, tasks.app.conf.task_time_limit, lambda: drain.begin(CONSUMES_NO_MORE))
-    Consumer.vain = vain
-    try:
-        worker.start()
-    finally:
-        beat.end()
-    return int(worker.exitcode or 0)
+    Consumer.use = Reporter(settings, worker.hostname, size, lambda: len(state.active_requests))
+    Consumer.progress = Progress(beat, app.conf.task_time_limit, lambda: drain.begin(LOST_CONSUMERS))
+    Consumer.failed_starts = failed_starts
+    signals.worker_ready.connect(lambda **_: log.info(READY), weak=False)
+    signals.worker_shutdown.connect(lambda **_: beat.end(), weak=False)
+
+
+def _pool(worker: Any) -> type:
+    """The worker's kind of pool; raises WrongCall for one in which the tasks cannot run."""
+    found: type = pools.get_implementation(worker.pool_cls)
+    if found not in (prefork.TaskPool, solo.TaskPool, thread.TaskPool):
+        raise WrongCall(problem=f"tasks do not run in the pool '{found.__module__}': use prefork, solo or threads")
+    if found is prefork.TaskPool and worker.pool_start_method == "spawn":
+        raise WrongCall(problem="children must be forked: leave out --pool-start-method spawn")
+    return found
+
+
+def _size(worker: Any, pool: type) -> int:
+    """How many tasks the worker runs at the same time, at the most."""
+    if pool is solo.TaskPool:
+        return 1
+    autoscale = worker.options.get("autoscale")
+    if autoscale:
+        return max(int(part) for part in (autoscale.split(",") if isinstance(autoscale, str) else autoscale))
+    return worker.concurrency if isinstance(worker.concurrency, int) else os.cpu_count() or 1
 
 
 class Consumer(consumer.Consumer):
@@ -90,99 +150,107 @@ class Consumer(consumer.Consumer):
             step for step in consumer.Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         ]
 
-    bell: ClassVar[socket.socket | None] = None
-    """can be read when a signal has come"""
+    wakeup: ClassVar[socket.socket | None] = None
+    """readable when a signal has arrived"""
     progress: ClassVar[Progress | None] = None
     use: ClassVar[Reporter | None] = None
-    vain: ClassVar[Vain | None] = None
-    _looking: tuple[Any, ...] = ()
+    failed_starts: ClassVar[FailedStarts | None] = None
+    _timers: tuple[Any, ...] = ()
 
     def on_ready(self) -> None:
-        """Begin to consume, at the start and after each loss of the broker; a signal then wakes the event loop.
+        """Begin to consume, at the start and after each loss of the broker.
 
-        By itself it would sleep until its next heartbeat, for seconds.
+        Without `wakeup` the event loop would notice a signal only at its next heartbeat, seconds later.
         """
         super().on_ready()
-        if self.hub is not None and self.bell is not None:
-            self.hub.add_reader(self.bell, self.bell.recv, 1)
-        if self.hub is not None and self.progress is not None and self.use is not None and self.vain is not None:
-            self._look_no_more()
+        if self.hub is None:
+            return
+        if self.wakeup is not None:
+            self.hub.add_reader(self.wakeup, self.wakeup.recv, 1)
+        if self.progress is not None and self.use is not None and self.failed_starts is not None:
+            self._cancel_timers()
             self.progress.begin_anew()
-            self._looking = (
-                self.hub.call_repeatedly(EVERY_SECONDS, self.progress.look, self),
+            self._timers = (
+                self.hub.call_repeatedly(EVERY_SECONDS, self.progress.check, self),
                 self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
-                self.hub.call_repeatedly(EVERY_SECONDS, self.vain.look),
+                self.hub.call_repeatedly(EVERY_SECONDS, self.failed_starts.check),
             )
 
-    def _look_no_more(self) -> None:
-        for timer in self._looking:
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
             timer.cancel()
 
     def on_close(self) -> None:
-        """Hear first what the children have taken up: at its end Celery forgets what it does not know to be taken up.
+        """Read first which tasks the children have started: Celery forgets those that it does not know to be started.
 
-        Nobody would then read that child's result, and it waits 30 s for that before it ends.
+        It would not read their results then, and a child waits 30 s for that before it exits.
         """
-        self._look_no_more()
-        pool, until = getattr(self.pool, "_pool", None), time.monotonic() + HEAR_SECONDS
+        self._cancel_timers()
+        pool, until = getattr(self.pool, "_pool", None), time.monotonic() + OUTCOME_SECONDS
         while pool and any(not job._accepted for job in list(pool._cache.values())) and time.monotonic() < until:
             for end in select.select(list(pool._fileno_to_outq), [], [], 0.05)[0]:
                 pool.handle_result_event(end)
         super().on_close()
 
 
-class Vain:
-    """Children in a row that could not be made ready: they count them in memory that they share with their worker.
+class FailedStarts:
+    """Counts children in a row that could not start, in memory that they share with their worker.
 
-    It calls `give_up`, once, when there were so many: it has messages in hand that others could do something with.
+    Calls `give_up`, once, when there were `most`: the worker holds messages that other workers could process.
     """
 
     def __init__(self, most: int, give_up: Callable[[], None]) -> None:
         self._most, self._give_up = most, give_up
         self._number = memoryview(mmap.mmap(-1, 4)).cast("I")
-        self._gone = False
+        self._given_up = False
 
-    def none(self) -> None:
+    def reset(self) -> None:
         self._number[0] = 0
 
-    def one_more(self) -> None:
+    def add(self) -> None:
         self._number[0] += 1
 
-    def look(self) -> None:
-        if self._number[0] >= self._most and not self._gone:
-            self._gone = True
+    def check(self) -> None:
+        if self._number[0] >= self._most and not self._given_up:
+            self._given_up = True
             log.error("worker_cannot_begin", extra={"tried": self._number[0]})
             self._give_up()
 
 
 class _Processes:
-    """Opens in each child process, after the fork, what tasks work with."""
+    """Opens what tasks work with: in each child after the fork, or in the worker itself where its pool has none."""
 
-    def __init__(self, settings: Settings, queues: list[str], vain: Vain) -> None:
-        self._settings, self._queues, self._vain = settings, queues, vain
+    def __init__(self, settings: Settings, queues: list[str], failed_starts: FailedStarts, *, threads: int = 1) -> None:
+        """`threads`: how many tasks one process runs at the same time."""
+        self._settings, self._queues, self._failed_starts, self._threads = settings, queues, failed_starts, threads
+        self._open: contextlib.ExitStack | None = None
+
+    def connect(self) -> None:
+        signals.worker_process_init.connect(self.begin, weak=False)
+        signals.worker_process_shutdown.connect(self.end, weak=False)
+        signals.worker_shutdown.connect(self.end, weak=False)
+
+    def begin(self, **_: Any) -> None:
+        """Exit where it fails: Celery would swallow the error, and this process would fail every task."""
+        if self._open is not None:  # the solo pool sends the signal in the worker's own process
+            return
         self._open = contextlib.ExitStack()
-
-    def watch(self) -> None:
-        signals.worker_process_init.connect(self._begin, weak=False)
-        signals.worker_process_shutdown.connect(self._end, weak=False)
-
-    def _begin(self, **_: Any) -> None:
-        """A child that cannot is of no use, and ends: Celery would swallow the error, and have it fail every task."""
         try:
-            telemetry.begin("worker", self._settings, self._queues)  # first: it has to see connections being made
+            telemetry.begin("worker", self._settings, self._queues)  # first: it instruments connections
             self._open.callback(telemetry.end)
             assert self._settings.database_url is not None
             url = self._settings.database_url.get_secret_value()
-            self._open.enter_context(open_process(self._settings, url))
-            self._vain.none()
+            self._open.enter_context(open_process(self._settings, url, threads=self._threads))
+            self._failed_starts.reset()
         except Exception:
-            log.exception("process_not_begun", extra={"pause": REST_SECONDS})
-            time.sleep(REST_SECONDS)
-            self._vain.one_more()
-            os._exit(NOT_BEGUN)
+            log.exception("process_not_begun", extra={"pause": FAILED_START_PAUSE_SECONDS})
+            time.sleep(FAILED_START_PAUSE_SECONDS)
+            self._failed_starts.add()
+            os._exit(NOT_STARTED)
 
-    def _end(self, **_: Any) -> None:
-        self._open.close()
+    def end(self, **_: Any) -> None:
+        if self._open is not None:
+            self._open.close()
 
 
 class _Drain:
@@ -191,28 +259,28 @@ class _Drain:
     def __init__(self, seconds: float, worker: Any) -> None:
         self._seconds, self._worker = seconds, worker
         self._until: float | None = None
-        self._was_asked, self._status = False, 0
+        self._signalled, self._status = False, 0
 
-    def watch(self) -> None:
-        Consumer.bell, self._rope = socket.socketpair()
-        for end in (Consumer.bell, self._rope):
+    def install(self) -> None:
+        Consumer.wakeup, self._signals = socket.socketpair()
+        for end in (Consumer.wakeup, self._signals):
             end.settimeout(0)
-        signal.set_wakeup_fd(self._rope.fileno(), warn_on_full_buffer=False)
-        # Once it consumes: Celery sets its own handlers before.
-        signals.worker_ready.connect(self._install, weak=False)
+        signal.set_wakeup_fd(self._signals.fileno(), warn_on_full_buffer=False)
+        # When it consumes: Celery installs its own handlers earlier.
+        signals.worker_ready.connect(self._handle_signals, weak=False)
 
-    def _install(self, **_: Any) -> None:
+    def _handle_signals(self, **_: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._asked)
+            signal.signal(number, self._on_signal)
 
-    def _asked(self, number: int, _frame: FrameType | None) -> None:
-        if self._was_asked:
-            self._force("asked again", 128 + number)
-        self._was_asked = True
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._signalled:
+            self._exit_now("asked again", 128 + number)
+        self._signalled = True
         self.begin(0)
 
     def begin(self, status: int) -> None:
-        """Take no more, finish what is in hand, and end with this status."""
+        """Take no more messages, finish the running tasks, and exit with this status."""
         if self._until is not None:
             return
         self._until, self._status = time.monotonic() + self._seconds, status
@@ -222,19 +290,19 @@ class _Drain:
     def _wait(self) -> None:
         assert self._until is not None
         while (left := self._until - time.monotonic()) > 0:
-            log.warning("stopping", extra={"in_hand": _in_hand(), "seconds_left": round(left, 1)})
-            time.sleep(min(REPORT_SECONDS, left))
-        self._force(f"not done after {self._seconds:g} s", self._status)
+            log.warning("stopping", extra={"in_hand": _running(), "seconds_left": round(left, 1)})
+            time.sleep(min(DRAIN_LOG_SECONDS, left))
+        self._exit_now(f"not done after {self._seconds:g} s", self._status)
 
-    def _force(self, why: str, status: int) -> None:
-        """End at once, children first, without a word to the broker: it hands out again what was in hand."""
-        log.warning("ending_at_once", extra={"why": why, "in_hand": _in_hand()})
+    def _exit_now(self, why: str, status: int) -> None:
+        """Kill the children and exit without closing the connection in order: the broker redelivers all messages."""
+        log.warning("ending_at_once", extra={"why": why, "in_hand": _running()})
         for child in getattr(getattr(self._worker.pool, "_pool", None), "_pool", None) or []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
         os._exit(status)
 
 
-def _in_hand() -> str:
-    """The tasks that run; what is handed back where it ends at once."""
+def _running() -> str:
+    """The tasks that run, for the log."""
     return "; ".join(f"{request.name} {request.argsrepr}" for request in list(state.active_requests)) or "nothing"

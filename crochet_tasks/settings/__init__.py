@@ -175,6 +175,9 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(default=1, ge=1, le=256, description="processes of one worker (`--concurrency`)")
     drain: Seconds = Field(default=30.0, description="seconds that a stopping worker may spend on the tasks it runs")
+    worker_cache_bytes: int = Field(
+        default=512_000_000, ge=1, description="what a process of a worker keeps in memory of the phrases of corpora"
+    )
     api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(

@@ -218,8 +218,8 @@ CACHE_BYTES = gauge(
     "crochet_cache_bytes",
     "bytes",
     "cache",
-    API,
-    "What a cache of reads holds: batches, runs (their ids, merged), index (phrase indexes), texts, remediations.",
+    ("api", "worker"),
+    "What a cache holds: batches, runs (their ids, merged), index (phrase indexes), texts, remediations.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

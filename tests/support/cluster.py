@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import psutil
 
-from crochet_tasks import ingest
 from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import Unavailable
+from crochet_tasks.intake import admission
 from crochet_tasks.services.serving import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
@@ -51,7 +51,7 @@ class Cluster:
         self._forked = forked
         self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
         own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}  # killed ones leave folders there
-        self._environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
+        self.environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
         self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}
         self._started: dict[str, Started] = {}
@@ -59,7 +59,7 @@ class Cluster:
     def start(self, *command: str, program: Sequence[str] = CROCHET, **environment: str) -> str:
         """Start a process; its name."""
         name = f"{next(self._numbers)}-{command[0]}"
-        arguments, its = [*program, *command], {**self._environment, **environment}
+        arguments, its = [*program, *command], {**self.environment, **environment}
         with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
             if self._forked:
                 self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
@@ -152,7 +152,7 @@ def cluster(folder: Path, forked: bool = False, /, **environment: str) -> Iterat
 def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
     """Accept texts, in order; nothing is published: that is the relay's."""
     for number, body in enumerate(texts):
-        ingest.accept(corpus, f"text {number}", body)
+        admission.accept(corpus, f"text {number}", body)
 
 
 def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: float) -> None:

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from crochet_tasks import app, ingest, publish
+from crochet_tasks import app, publish
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
+from crochet_tasks.intake import admission
 from crochet_tasks.operate import inspection
 from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.names import text_name
@@ -27,7 +28,7 @@ class Bug(Exception):
 
 def accepted(corpus: Corpus, *texts: str) -> list[str]:
     """Accept texts; what they are called."""
-    return [text_name(ingest.accept(corpus, body[:20], body)[0].id) for body in texts]
+    return [text_name(admission.accept(corpus, body[:20], body)[0].id) for body in texts]
 
 
 def run_on(corpus: Corpus) -> None:

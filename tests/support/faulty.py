@@ -226,7 +226,7 @@ def overlook() -> None:
 
 def barren() -> None:
     """No child of a worker can be made ready."""
-    worker.REST_SECONDS = 0.1
+    worker.FAILED_START_PAUSE_SECONDS = 0.1
 
     def fail(*_: object) -> NoReturn:
         raise OSError("a test")

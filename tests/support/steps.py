@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 from sqlalchemy import text
 
-from crochet_tasks import ingest
 from crochet_tasks import publish as work
 from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
@@ -21,6 +20,7 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.intake import admission
 from tests.support import oracle
 from tests.support.oracle import Ortho
 from tests.support.strategies import brute_force
@@ -49,7 +49,7 @@ def usable(texts: Iterable[str]) -> list[str]:
 
 def accept(corpus: Corpus, *texts: str) -> None:
     for body in texts:
-        ingest.accept(corpus, body[:20], body)
+        admission.accept(corpus, body[:20], body)
 
 
 def run(corpus: Corpus) -> list[Item]:

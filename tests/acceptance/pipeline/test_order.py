@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from crochet_tasks import ingest
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.acceptance.conftest import Deploy
 from tests.support import steps
@@ -38,7 +38,7 @@ BIG_BYTES, WORDS = 1_000_000, 50_000
 def own(monkeypatch: pytest.MonkeyPatch) -> threading.local:
     """What `here` is in a thread while it accepts texts: its `process`."""
     own = threading.local()
-    monkeypatch.setattr(ingest, "here", lambda: own.process)
+    monkeypatch.setattr(admission, "here", lambda: own.process)
     return own
 
 
@@ -50,7 +50,7 @@ def accept_at_once(own: threading.local, process: Process, corpus: Corpus) -> No
         with contextlib.closing(database(process.settings)) as its:
             own.process = Process(process.settings, its)
             start.wait()
-            ingest.accept(corpus, f"text {number}", TEXTS[number])
+            admission.accept(corpus, f"text {number}", TEXTS[number])
 
     with ThreadPoolExecutor(len(TEXTS)) as clients:
         list(clients.map(client, range(len(TEXTS))))

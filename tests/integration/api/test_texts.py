@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 import pytest
 from werkzeug.test import TestResponse
 
-from crochet_tasks import ingest
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step
 from crochet_tasks.db import corpora, operators, outbox
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
@@ -398,4 +398,4 @@ def test_a_text_that_goes_with_its_corpus(api: Api, corpus: Corpus, monkeypatch:
         assert not tenancy.sweep(api.process.database, 60)
         api.problem(api.admin.post(retry), "not_found", 404)
     with pytest.raises(CorpusUnknown):
-        ingest.accept(corpus, "a title", "the sea")
+        admission.accept(corpus, "a title", "the sea")

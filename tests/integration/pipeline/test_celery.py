@@ -63,6 +63,7 @@ def test_every_stage_is_a_task() -> None:
     ours = {name: task for name, task in app.tasks.items() if task.__module__.startswith("crochet_tasks")}
     serializers = {name: task.serializer for name, task in ours.items()}
     assert serializers == {
+        "ingest.accept": "json",
         "ingest.text": "json",
         "context.version": "json",
         "remediations.due": "json",

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from crochet_tasks import ingest, publish
+from crochet_tasks import publish
 from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
+from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -105,7 +106,7 @@ def deliver_all(corpus: Corpus, broker: Unreliable, bodies: list[str], chance: r
     waiting = list(bodies)
     while _step(corpus, broker) or waiting:
         if waiting and chance.random() < 0.2:
-            ingest.accept(corpus, "text", waiting.pop(0))
+            admission.accept(corpus, "text", waiting.pop(0))
     broker.deliver_stale(STALE)
     while _step(corpus, broker):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections import Counter
@@ -255,7 +256,7 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
         steps.ingest_all(corpus, steps.TEXTS[:1])
         steps.accept(corpus, "new words here. then poison")
         publish.publish_next(corpus.id)
-        indexes, pending = dict(process.indexes), dict(process.pending)
+        indexes, pending = copy.copy(process.indexes), dict(process.pending)
         assert pending
         with pytest.raises(Poison):
             steps.run(corpus)

@@ -102,7 +102,7 @@ def looked(consumer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, t
     ended: list[None] = []
     watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(times):
-        watched.look(consumer)
+        watched.check(consumer)
     return len(ended)
 
 
@@ -134,11 +134,11 @@ def test_what_was_wrong_before_a_connection_was_lost_does_not_count(
     ended: list[None] = []
     watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(3):
-        watched.look(Consumer(ready=3))
+        watched.check(Consumer(ready=3))
         watched.begin_anew()
     assert ended == []
-    watched.look(Consumer(ready=3))
-    watched.look(Consumer(ready=3))
+    watched.check(Consumer(ready=3))
+    watched.check(Consumer(ready=3))
     assert len(ended) == 1
 
 
@@ -150,9 +150,9 @@ def test_a_busy_worker_does_not_give_up(settings: Settings, monkeypatch: pytest.
     ended: list[None] = []
     watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(4):
-        watched.look(Consumer(ready=3))
+        watched.check(Consumer(ready=3))
         assert ended == []
         taken["search.grow"] += 1
     for _ in range(3):
-        watched.look(Consumer(ready=3))
+        watched.check(Consumer(ready=3))
     assert len(ended) == 1

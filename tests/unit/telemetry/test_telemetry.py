@@ -40,14 +40,14 @@ def fails(*_: object, **__: object) -> NoReturn:
 
 def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptureFixture) -> None:
     """Both parts are tried, what fails is logged, and the process has what its tasks work with."""
-    process = worker._Processes(SETTINGS, ["search"], worker.Vain(5, lambda: None))
-    process._begin()
+    process = worker._Processes(SETTINGS, ["search"], worker.FailedStarts(5, lambda: None))
+    process.begin()
     try:
         assert here().settings is SETTINGS
         with telemetry.span("something"):
             assert telemetry.traceparent() is None
     finally:
-        process._end()
+        process.end()
     said = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_not_begun"]
     assert said == ["traces", "profiles"]
 
@@ -64,15 +64,15 @@ def test_traces_that_are_half_begun_are_ended(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool makes another one; with Celery's ways it would go on and fail every task."""
-    monkeypatch.setattr(worker, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "FAILED_START_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(worker, "open_process", fails)
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             settings = Settings(database_url=SETTINGS.database_url)
-            worker._Processes(settings, ["search"], worker.Vain(5, lambda: None))._begin()
+            worker._Processes(settings, ["search"], worker.FailedStarts(5, lambda: None)).begin()
         os._exit(77)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == worker.NOT_BEGUN
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == worker.NOT_STARTED
 
 
 class Broken:

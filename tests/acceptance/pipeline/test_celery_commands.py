@@ -1,0 +1,145 @@
+"""Celery's own commands on our app: a plain `celery worker` is a full worker, and the tools for operators answer."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from crochet_tasks.engine.geometry import Limits
+from tests.support import steps
+from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
+from tests.support.commands import RELAY
+from tests.support.paths import ROOT
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+PYTHON = (sys.executable, "-m")
+STAGES = "ingest,context,remediations,orthos,maintenance"
+ALL = f"{STAGES},search"
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, distributed_database: str, vhost: str, redis_url: str) -> Iterator[Cluster]:
+    servers = {
+        "CROCHET_DATABASE_URL": distributed_database,
+        "CROCHET_BROKER_URL": vhost,
+        "CROCHET_REDIS_URL": redis_url,
+    }
+    with cluster(tmp_path, **servers) as made:
+        yield made
+
+
+WAYS: dict[str, list[tuple[str, ...]]] = {
+    "two workers": [
+        ("celery", "-A", "crochet_tasks", "worker", "-Q", "search", "-c", "2"),
+        ("celery", "-A", "crochet_tasks.app", "worker", "-Q", STAGES, "-n", "stages@%h", "-c", "1"),
+    ],
+    "autoscale": [("celery", "-A", "crochet_tasks", "worker", "-Q", ALL, "--autoscale", "3,1")],
+    "solo": [("celery", "-A", "crochet_tasks", "worker", "-P", "solo")],
+    "threads": [("celery", "-A", "crochet_tasks", "worker", "-P", "threads", "-c", "8")],
+    "crochet worker": [("crochet_tasks.cli", "worker", "--autoscale", "3,1", "--", "--max-tasks-per-child=50")],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -> None:
+    """Each closes a corpus, and ends in order at SIGTERM."""
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        deployment.start(*RELAY)
+        workers = [deployment.start(*command, program=PYTHON) for command in WAYS[way]]
+        until(lambda: all(map(deployment.ready, workers)), deployment, 60)
+        accept(process, corpus, steps.TEXTS)
+        until_closed(process, corpus, deployment, 120)
+        check(process, corpus, steps.expected(steps.TEXTS))
+        for worker in workers:
+            deployment.terminate(worker)
+        assert [deployment.ended(worker, 60) for worker in workers] == [0] * len(workers), deployment.logs()
+        logs = "".join(deployment.log(worker) for worker in workers)
+        assert "task_failed" not in logs
+        assert "Traceback" not in logs
+
+
+def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
+    """Workers that Celery keeps in the background close a corpus, too."""
+    own = [f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n%I.log"]
+
+    def multi(*command: str) -> None:
+        _run(deployment, "celery", "-A", "crochet_tasks", "multi", *command, *own)
+
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        deployment.start(*RELAY)
+        multi("start", "one", "two", "-c", "1", "-Q:one", STAGES, "-Q:two", "search")
+        try:
+            accept(process, corpus, steps.TEXTS)
+            until_closed(process, corpus, deployment, 120)
+            check(process, corpus, steps.expected(steps.TEXTS))
+        finally:
+            multi("stopwait", "one", "two")
+        assert not list(tmp_path.glob("*.pid"))
+
+
+def test_operators_commands(deployment: Cluster) -> None:
+    """What Celery's users type to look at and steer workers works with `-A crochet_tasks`."""
+    worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "-c", "1", "-n", "it@%h", program=PYTHON)
+    until(lambda: deployment.ready(worker), deployment, 60)
+
+    def celery(*command: str) -> str:
+        return _run(deployment, "celery", "-A", "crochet_tasks", *command)
+
+    assert "pong" in celery("inspect", "ping")
+    registered = celery("inspect", "registered")
+    assert {"ingest.text", "search.grow", "orthos.store"} <= set(re.findall(r"[a-z]+\.[a-z]+", registered))
+    assert "1 node online" in celery("status")
+    assert "task_acks_late: True" in celery("report")
+    assert "pool will grow" in celery("control", "pool_grow", "1")
+    events = deployment.start("celery", "-A", "crochet_tasks", "events", "--dump", program=PYTHON)
+    until(lambda: "HEARTBEAT" in deployment.log(events).upper(), deployment, 60)
+    port = str(_free_port())
+    flower = ("celery", "-A", "crochet_tasks", "flower", "--address=127.0.0.1", f"--port={port}")
+    deployment.start(*flower, program=PYTHON)
+    until(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), deployment, 60)
+
+
+def test_children_that_are_spawned_are_refused_at_the_start(deployment: Cluster) -> None:
+    """They do not inherit what the worker has prepared: it says so instead of failing every task."""
+    worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "--pool-start-method=spawn", program=PYTHON)
+    assert deployment.ended(worker, 60) == 1
+    assert "children must be forked" in (deployment.folder / f"{worker}.log").read_text()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _run(deployment: Cluster, *command: str) -> str:
+    """Run a program to its end in the deployment's environment; its output."""
+    ran = subprocess.run(
+        [*PYTHON, *command],
+        check=False,
+        cwd=ROOT,
+        env=deployment.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout

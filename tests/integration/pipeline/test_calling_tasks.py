@@ -1,0 +1,73 @@
+"""Tasks called by people: `ingest.accept` is for them, the steps of the pipeline are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from crochet_tasks import context, ingest, orthos, publish, search
+from crochet_tasks.app import app
+from crochet_tasks.db import corpora
+from crochet_tasks.db.process import Process
+from crochet_tasks.errors import CrochetError, TextHasNul, TextWithoutWords, WrongCall
+from tests.support import steps
+
+pytestmark = pytest.mark.integration
+
+BODY = steps.TEXTS[0]
+
+
+def test_a_text_is_accepted_as_by_post(process: Process) -> None:
+    """The result says what POST answers; the same text again is the same one; what is published closes the corpus."""
+    first = ingest.accept.delay(corpus="harbour", title="one", body=BODY).get()
+    again = ingest.accept.delay("harbour", "another title", BODY).get()
+    assert (first["state"], first["title"], again["id"]) == ("accepted", "one", first["id"])
+    publish.publish_all()
+    with process.database.transaction() as connection:
+        corpus = corpora.named(connection, "harbour")
+    assert steps.stored(process, corpus) == steps.expected([BODY])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"corpus": "harbour", "title": "one", "body": 7}, WrongCall),
+        ({"corpus": "harbour", "title": None, "body": BODY}, WrongCall),
+        ({"corpus": "harbour", "title": "one", "body": "1, 2, 3"}, TextWithoutWords),
+        ({"corpus": "harbour", "title": "one", "body": "the sea\0"}, TextHasNul),
+        ({"corpus": "no such/name", "title": "one", "body": BODY}, CrochetError),
+        ({"corpus": "harbour", "title": "one"}, TypeError),
+        ({"corpus": "harbour", "title": "one", "body": BODY, "colour": "red"}, TypeError),
+    ],
+)
+@pytest.mark.parametrize("eager", [True, False])
+def test_wrong_arguments_fail_where_the_task_is_called(
+    process: Process, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, object], error: type[Exception], eager: bool
+) -> None:
+    """Nothing is sent and nothing stored, with a broker or eagerly."""
+    monkeypatch.setitem(app.conf, "task_always_eager", eager)
+    with pytest.raises(error):
+        ingest.accept.delay(**arguments)
+    assert steps.sql(process, "SELECT FROM texts") == []
+
+
+@pytest.mark.parametrize("task", [ingest.ingest, context.version, search.seed, search.grow, orthos.store])
+@pytest.mark.parametrize(
+    "arguments", [(), ("text",), ({},), ({"corpus": 1, "work": "no id"},), ({"corpus": 1, "works": []},), (1, 2)]
+)
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_step_called_by_hand_says_what_to_call(
+    monkeypatch: pytest.MonkeyPatch, task: object, arguments: tuple[object, ...], eager: bool
+) -> None:
+    """At once, in the caller: no message is sent that could only become a dead letter."""
+    monkeypatch.setitem(app.conf, "task_always_eager", eager)
+    with pytest.raises(WrongCall, match=r"crochet_tasks\.ingest\.accept"):
+        task.delay(*arguments)  # type: ignore[attr-defined]
+
+
+def test_the_body_of_a_text_is_shown_nowhere(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs and Flower get the corpus, the title and the length."""
+    sent: dict[str, object] = {}
+    monkeypatch.setattr(type(app), "send_task", lambda *_, **options: sent.update(options))
+    monkeypatch.setitem(app.conf, "task_always_eager", False)
+    ingest.accept.delay("harbour", "one", BODY)
+    assert sent["kwargsrepr"] == f"{{corpus: 'harbour', title: 'one', body: <{len(BODY)} characters>}}"
