@@ -45,10 +45,11 @@ test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answ
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
 
 .PHONY: lint
-lint: $(STAMP) ## check style, format and that the lock file satisfies pyproject.toml
+lint: $(STAMP) ## check style, format, who imports whom, and that the lock file satisfies pyproject.toml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_lock.py
+	$(BIN)/lint-imports
 
 .PHONY: format
 format: $(STAMP) ## format the code and fix what ruff can fix

@@ -12,7 +12,8 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.errors import TextWithoutWords, WrongCall
+from crochet_tasks.engine.text import READING
+from crochet_tasks.errors import ReadingRulesDiffer, TextWithoutWords, WrongCall
 from crochet_tasks.intake import files
 from crochet_tasks.intake.admission import Admission, Given
 from crochet_tasks.settings import Settings
@@ -72,6 +73,8 @@ def ingest(call: Knock) -> None:
 def _ingest(connection: Connection, text: TextRow) -> dict[tuple[int, int, int], PhraseIndex]:
     """Ingest a part; what `Process.pending` is after the commit."""
     corpus = corpora.numbered(connection, text.corpus)
+    if corpus.reading != READING:  # accepted before an upgrade
+        raise ReadingRulesDiffer(corpus=corpus.name, found=corpus.reading, needed=READING)
     index = here().pending_index(connection, text, corpus.version)
     parsed = here().sentences(connection, text.id)
     if not parsed:

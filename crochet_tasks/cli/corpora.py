@@ -147,6 +147,23 @@ def delete(
     in_store(state, delete, CorpusUnknown(corpus=name, known="none"))
 
 
+@corpora.command()
+def rebuild(
+    name: Name, new: Annotated[str, typer.Argument(metavar="NEW", help="Name of the new corpus.")], state: State = None
+) -> None:
+    """Read the texts of a corpus again, into a new one: for corpora that an older version of crochet has read."""
+
+    def rebuild(process: Process) -> int:
+        from crochet_tasks.operate import actions
+
+        return actions.rebuild(process, name, new)
+
+    number = in_store(state, rebuild, CorpusUnknown(corpus=name, known="none"))
+    print_line(
+        f"{number:,} texts of {name} are to be read into {new}; without a relay, 'crochet run --corpus {new}' does"
+    )
+
+
 def _line(corpus: Corpus) -> CorpusLine:
     from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
 

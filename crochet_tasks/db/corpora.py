@@ -65,11 +65,12 @@ def accepting(connection: Connection, number: int) -> Corpus | None:
     return None if row is None else _corpus(*row)
 
 
-def check_reading(connection: Connection, corpus: Corpus) -> None:
+def check_reading(connection: Connection, number: int) -> None:
     """Raise ReadingRulesDiffer where the corpus' texts were read by other rules: a closure over two is none.
 
     A corpus without texts takes the rules of this program. The caller has the corpus `accepting`.
     """
+    corpus = numbered(connection, number)
     if corpus.reading == READING:
         return
     unread = update(corpora).where(corpora.c.id == corpus.id, ~exists().where(texts.c.corpus == corpus.id))

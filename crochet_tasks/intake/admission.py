@@ -49,7 +49,8 @@ def accepted(
 ) -> tuple[TextRow, bool]:
     """As `accept`, in the transaction of a caller to whom the corpus is `accepting`.
 
-    `check_room` raises where there is no room for another text; one that is there already needs none.
+    `check_room` raises where there is no room for another text; one that is there already needs none. Raises
+    ReadingRulesDiffer.
     """
     known = texts.known(connection, corpus, body)
     if known is not None and known.state not in texts.GIVEN_UP:
@@ -57,6 +58,7 @@ def accepted(
         return known, False
     if check_room is not None:
         check_room()
+    corpora.check_reading(connection, corpus)
     text = texts.accept(connection, corpus, title, body) if known is None else texts.accept_again(connection, known)
     item = outbox.ingest(corpus, text.id)
     outbox.add(connection, [item])

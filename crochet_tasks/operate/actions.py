@@ -24,7 +24,7 @@ from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.errors import CorpusExists, NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
 from crochet_tasks.operate.inspection import line_of_text, line_of_work
 from crochet_tasks.operate.names import find, text_of
@@ -90,6 +90,24 @@ def _in_hand(row: TextRow) -> Iterator[None]:
         if isinstance(error.orig, LockNotAvailable):
             raise TextStarted(title=row.title, state="being ingested") from error
         raise
+
+
+def rebuild(process: Process, name: str, new: str) -> int:
+    """Accept the texts of a corpus again, in their order, for a new one with the same limits; how many.
+
+    For corpora whose texts were read by other rules. Texts that failed or were cancelled stay behind. Raises
+    CorpusUnknown and CorpusExists.
+    """
+    with process.database.transaction() as connection:
+        old = corpora.named(connection, name)
+        corpora.check_name(new)
+        made = corpora.create(connection, old.tenant, new, old.limits, old.description, old.budget)
+        if made is None:
+            raise CorpusExists(corpus=new)
+        rows = [row for row in texts.all_of(connection, old.id) if row.state not in texts.GIVEN_UP]
+        for row in rows:
+            admission.accepted(connection, made.id, row.title, texts.body(connection, row.id))
+    return len(rows)
 
 
 def retry(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
