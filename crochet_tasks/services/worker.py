@@ -29,6 +29,7 @@ import click
 from celery import concurrency as pools
 from celery import signals
 from celery.apps.worker import Worker
+from celery.bin.celery import celery
 from celery.concurrency import prefork, solo, thread
 from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
@@ -67,7 +68,8 @@ MOST_FAILED_STARTS = 5
 def run(arguments: list[str]) -> int:
     """Run `celery worker` with these arguments; its exit status. Raises what `startup.check` does, and WrongCall."""
     try:
-        return int(app.start(["--quiet", "worker", *arguments]) or 0)
+        celery.params[0].default = app  # as `app.start` does, which loses the exit status
+        return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
     except click.ClickException as error:
         raise WrongCall(problem=f"celery worker: {error.format_message()}") from error
     except SystemExit as end:
