@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from crochet_tasks.errors import CrochetError, Retry, Unavailable, UsageError
+from crochet_tasks.errors.pipeline import CrochetError, Retry, Unavailable, UsageError
 
 # ── the API ─────────────────────────────────────────────────────────────────────────────────────
 

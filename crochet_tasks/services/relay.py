@@ -13,7 +13,7 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, publish, startup
+from crochet_tasks import failures, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
@@ -97,7 +97,7 @@ class Relay:
                 depths = queues.depths(broker)
             except QueueMissing as error:  # somebody deleted it, or the broker lost everything
                 log.warning("queue_missing", extra={"error": str(error)})
-                queues.declare(self._process.settings, wait=0, said=startup.say)
+                queues.declare(self._process.settings, wait=0, said=readiness.warn)
                 return
             _measure(depths)
             self._look_for_idle(depths)

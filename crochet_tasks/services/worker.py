@@ -35,7 +35,7 @@ from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
-from crochet_tasks import startup, telemetry
+from crochet_tasks import readiness, telemetry
 from crochet_tasks.app import app
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
@@ -66,7 +66,7 @@ MOST_FAILED_STARTS = 5
 
 
 def run(arguments: list[str]) -> int:
-    """Run `celery worker` with these arguments; its exit status. Raises what `startup.check` does, and WrongCall."""
+    """Run `celery worker` with these arguments; its exit status. Raises what `readiness.wait` does, and WrongCall."""
     try:
         celery.params[0].default = app  # as `app.start` does, which loses the exit status
         return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
@@ -106,7 +106,7 @@ def _equip(worker: Any) -> None:
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
     metrics_endpoint.start("worker", service, settings)
-    startup.check(settings, startup.say)
+    readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
     drain.install()
