@@ -359,14 +359,14 @@ def test_an_export_that_breaks_off_is_an_error() -> None:
 def test_events_go_on_after_a_break(pauses: list[float]) -> None:
     """The API is asked again when a stream ends or breaks off; what is known is not told twice."""
 
-    def told(version: int) -> bytes:
+    def progress(version: int) -> bytes:
         numbers = '"orthos": 0, "waiting_texts": 0, "open_work": 0, "failed_work": 0'
         return b'event: progress\ndata: {"corpus": "main", "version": %d, %s}\n\n' % (version, numbers.encode())
 
     script = Script(
-        httpx.Response(200, stream=Cut(b"retry: 70\n\n", told(1)[:30], told(1)[30:], b": still here\n\n")),
-        httpx.Response(200, content=b"retry: 70\n\n" + told(1) + told(2) + b"event: end\ndata: {}\n\n"),
-        httpx.Response(200, content=told(2) + b'event: new\ndata: 1\n\nevent: gone\ndata: {"corpus": "main"}\n\n'),
+        httpx.Response(200, stream=Cut(b"retry: 70\n\n", progress(1)[:30], progress(1)[30:], b": still here\n\n")),
+        httpx.Response(200, content=b"retry: 70\n\n" + progress(1) + progress(2) + b"event: end\ndata: {}\n\n"),
+        httpx.Response(200, content=progress(2) + b'event: new\ndata: 1\n\nevent: gone\ndata: {"corpus": "main"}\n\n'),
     )
     events = list(script.client().events("main"))
     assert [event.version for event in events if isinstance(event, Progress)] == [1, 2]
