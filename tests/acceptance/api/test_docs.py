@@ -82,7 +82,7 @@ def test_the_page_is_true(deployment: Cluster) -> None:
     for command, output in zip(walk, printed, strict=False):
         assert output.rstrip("\n") == command.prints.rstrip("\n"), command.line
     assert len(printed) == len(walk) + 1
-    # Meanwhile the worker has said how busy it is, and the relay has written that down.
+    # Meanwhile the worker has reported how busy it is, and the relay has written the status file.
     until(lambda: statistics_of(deployment).workers.processes == 1, deployment, 30)
     assert 0 <= (statistics_of(deployment).workers.busy or 0) < 1
 

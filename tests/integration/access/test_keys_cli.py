@@ -76,7 +76,7 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
 
 
 def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
-    """Oldest first, the newest of them; of a key, of a tenant, since a moment. What others have said does no harm."""
+    """Oldest first, the newest of them; of a key, of a tenant, since a moment. Values from requests are escaped."""
     north, south = (typed("create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south"))
     typed("revoke", south)
     made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}

@@ -35,7 +35,7 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
 
     api.read.get("/v1/corpora")
     api.write.get("/v1/corpora")
-    api.admin.get("/v1/corpora")  # no first use is noted in what follows
+    api.admin.get("/v1/corpora")  # so no first use is recorded below
     changes: list[tuple[str, Callable[[], TestResponse], str]] = [
         ("corpus.created", lambda: api.write.post("/v1/corpora", json={"name": "a"}), "SELECT FROM corpora"),
         (
@@ -82,7 +82,7 @@ def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.Monk
 
 
 def test_the_first_use_of_a_key(api: Api) -> None:  # noqa: F811
-    """Is noted, and no other one."""
+    """It is recorded, and no later one."""
     answers = [api.read.get("/v1/corpora") for _ in range(2)]
     steps.sql(api.process, "UPDATE keys SET last_used_at = last_used_at - interval '61 s'")
     api.read.get("/v1/corpora")
@@ -95,7 +95,9 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
     token = api.read.post("/v1/tokens", json={}).get_json()["access_token"]
     api.problem(api.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
     api.problem(api.with_key(token).post("/v1/tokens", json={}), "key_needed", 403)
-    api.problem(api.nobody.post("/v1/tokens/refresh", json={"refresh_token": "crr_" + "A" * 43}), "unauthorized", 401)
+    api.problem(
+        api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": "crr_" + "A" * 43}), "unauthorized", 401
+    )
     assert [row[:2] for row in logged(api, "refused.%")] == [
         ("refused.forbidden", 1),
         ("refused.key_needed", 1),
@@ -106,7 +108,7 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
 def test_who_asks_too_often_is_noted(process: Process) -> None:
     """Once in a while, as with other refusals; strangers, too."""
     limited = made(process, Settings(**{**SETTINGS, "api_rate": 1, "api_rate_anonymous": 1}))
-    for client in (limited.read, limited.nobody):
+    for client in (limited.read, limited.anonymous):
         assert [client.get("/v1/corpora").status_code for _ in range(3)][1:] == [429, 429]
     assert [row[:2] for row in logged(limited, "refused.rate_limited")] == [
         ("refused.rate_limited", 1),
@@ -119,7 +121,7 @@ def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
     for number, letter in enumerate("abcdef"):
         made_up = {"Authorization": f"Bearer crk_{letter * 10}_{'A' * 43}"}
         for address in ("10.0.0.1", f"2001:db8:0:1::{number + 1}"):
-            api.nobody.get("/v1/corpora", headers=made_up, environ_base={"REMOTE_ADDR": address})
+            api.anonymous.get("/v1/corpora", headers=made_up, environ_base={"REMOTE_ADDR": address})
         api.read.post("/v1/tokens", json={})
         api.read.delete("/v1/tokens")
     with api.process.database.snapshot() as connection:
