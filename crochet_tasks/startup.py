@@ -1,4 +1,4 @@
-"""What a service checks before it begins: every address it was given, and says which one is wrong and how."""
+"""Checks of a service at start-up: database, broker and Redis answer. Errors name the setting that is wrong."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from crochet_tasks.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def say(problem: str) -> None:
-    """What a service in the foreground does with what is `said`: it is logged."""
-    log.warning("server_away", extra={"error": problem})
+def log_problem(problem: str) -> None:
+    """Log a problem: the `report` function of services."""
+    log.warning("server_unavailable", extra={"error": problem})
 
 
-def check(settings: Settings, said: Callable[[str], None]) -> None:
-    """Wait until the database and the broker answer and are what this program needs; declares the queues.
+def check(settings: Settings, report: Callable[[str], None]) -> None:
+    """Wait until the database and the broker are ready, check the schema, and declare the queues.
 
-    Waits `startup_wait` seconds at the most, with growing pauses. Without Redis a service goes on, as what is there
-    may be lost; it is said. Raises SettingMissing, DatabaseUnavailable, DatabaseRefused, SchemaUnknown,
+    Retries with backoff for `startup_wait` seconds and calls `report` before each pause. Redis is optional: without it
+    the service starts, after a report. Raises SettingMissing, DatabaseUnavailable, DatabaseRefused, SchemaUnknown,
     BrokerUnavailable, BrokerRefused or QueueMismatch.
     """
-    check_database(settings, said)
+    check_database(settings, report)
     if settings.broker_url is None:
         raise SettingMissing(variable="CROCHET_BROKER_URL", needed_for="workers and the relay talk through RabbitMQ")
-    queues.declare(settings, said=said)
+    queues.declare(settings, report=report)
     if settings.redis_url is not None:
         try:
             check_redis(settings)
         except RedisUnavailable as error:
-            said(f"{error}; going on without it")
+            report(f"{error}; going on without it")
 
 
-def check_database(settings: Settings, said: Callable[[str], None]) -> None:
-    """Wait until the database answers; raises where it does not, or has another schema than this program needs."""
+def check_database(settings: Settings, report: Callable[[str], None]) -> None:
+    """Wait until the database answers; raise where it does not, or where its schema is not the one of this program."""
     if settings.database_url is None:
         raise SettingMissing(
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet up' brings its own"
         )
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
-        wait_for(lambda: schema.check(database), settings.startup_wait, said)
+        wait_for(lambda: schema.check(database), settings.startup_wait, report)
     finally:
         database.close()
 
