@@ -92,6 +92,10 @@ reference: $(STAMP) ## write docs/settings.md and docs/cli.md anew, from the cod
 bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and profiles cost (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)
 
+.PHONY: structure
+structure: $(STAMP) ## count files, lines, floors and circles of imports (make structure ARGS=FOLDER for another checkout)
+	$(BIN)/python scripts/structure.py $(ARGS)
+
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \

@@ -112,10 +112,27 @@ class Depth(NamedTuple):
 def depths(broker: Connection) -> dict[str, Depth]:
     """Return the depth of all work and dead-letter queues; raises QueueMissing, BrokerUnavailable, BrokerRefused."""
     found = {}
-    with _channel(broker) as channel, broker_errors():
-        for name in [*WORK, *map(dead, WORK)]:
-            _, ready, consumers = channel.queue_declare(name, passive=True)
-            found[name] = Depth(ready, consumers)
+    for name, depth in find(broker).items():
+        if depth is None:
+            raise QueueMissing(queue=name)
+        found[name] = depth
+    return found
+
+
+def find(broker: Connection) -> dict[str, Depth | None]:
+    """As `depths`, with None for a queue that is not declared."""
+    names = [*WORK, *map(dead, WORK)]
+    found: dict[str, Depth | None] = {}
+    while len(found) < len(names):
+        with _channel(broker) as channel:  # another one after each that is missing: RabbitMQ closes the channel
+            for name in names[len(found) :]:
+                try:
+                    with broker_errors(name):
+                        _, ready, consumers = channel.queue_declare(name, passive=True)
+                except QueueMissing:
+                    found[name] = None
+                    break
+                found[name] = Depth(ready, consumers)
     return found
 
 

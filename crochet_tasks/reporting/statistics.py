@@ -1,11 +1,11 @@
-"""How fast it goes, what goes wrong, and how long it may take: from every process the same, as the store knows it.
+"""Throughput, errors and time left, computed from the database, so every process reports the same.
 
-The time left is estimated only where the store allows it; else it is unknown, with the reason:
+The time left is estimated only where the data allows it; else it is unknown, with the reason:
 
     not_counted     there is more open work than is counted
     texts_waiting   texts are no versions yet: what they make due is not known
     still_finding   a version's seeds, or the batches that it makes due, are still being found
-    budget_spent    searches are held back until a budget is raised
+    budget_spent    searches are on hold until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
     not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the window:
@@ -25,7 +25,7 @@ from crochet_tasks.db import statistics
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import LONGEST, Counts, Failing
 from crochet_tasks.db.tally import OPEN
-from crochet_tasks.errors import shown
+from crochet_tasks.errors import public_message
 from crochet_tasks.reporting import worker_use
 from crochet_tasks.schemas.statistics import (
     ErrorSeen,
@@ -39,7 +39,7 @@ from crochet_tasks.schemas.statistics import (
 )
 
 COUNTED = 100_000
-"""rows of a corpus that are read for one thing, at the most: there may be millions"""
+"""the most rows of a corpus that are read for one number: there may be millions"""
 MINUTE, HALF = 60, 30
 PACES = (MINUTE, 300, LONGEST)
 LEAST = 4
@@ -48,21 +48,21 @@ CODES = 20
 """errors that are listed, at most"""
 
 Message = Callable[[str, str], str]
-"""what is shown of an error, by its code and its message"""
+"""maps the code and message of an error to the message to report"""
 
 
 def for_tenants(code: str, message: str) -> str:
-    """As everywhere that tenants read of errors."""
-    return shown(code, message)
+    """Only what tenants may read of an error."""
+    return public_message(code, message)
 
 
 def for_operators(_code: str, message: str) -> str:
-    """The first line: where it was stands with each try (`crochet work show`)."""
+    """The first line; `crochet work show` has the rest."""
     return message.split("\n", 1)[0]
 
 
 def report(counts: Counts, message: Message) -> Statistics:
-    """Return the counts as rates and shares."""
+    """Counters as rates and shares."""
     return Statistics(
         corpora=counts.corpora,
         versions=counts.versions,
@@ -146,15 +146,15 @@ def _trend(each: Failing) -> Literal["new", "more", "same", "fewer"]:
     return "more" if each.tries > each.before else "fewer"
 
 
-# ── how long it takes ───────────────────────────────────────────────────────────────────────────
+# ── time left ──────────────────────────────────────────────────────────────────────────────────
 
 
 def left(counts: Counts) -> TimeLeft:
-    """How much time is left, where the store bears it out."""
+    """The estimated time left, or why it is unknown."""
     why = _unknowable(counts)
     if why is not None:
         return TimeLeft(seconds=None, unknown=why)
-    if not _in_states(counts, "ready", "published"):
+    if not _in_state(counts, "ready", "published"):
         return TimeLeft(seconds=0.0, unknown=None)
     if counts.batches_searched[MINUTE] < LEAST:
         return TimeLeft(seconds=None, unknown="hardly_moving")
@@ -172,18 +172,18 @@ def left(counts: Counts) -> TimeLeft:
 
 
 def _unknowable(counts: Counts) -> Unknown | None:
-    """What stands in the way of any estimate."""
+    """The first reason why no estimate is possible; None: there is none."""
     conditions: dict[Unknown, bool] = {
         "not_counted": counts.uncounted,
         "texts_waiting": counts.waiting_texts > 0,
         "budget_spent": counts.spent,
-        "held_up": _in_states(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
+        "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
         "still_finding": any(kind != "grow" for kind, state in counts.work if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 
 
-def _in_states(counts: Counts, *states: str) -> int:
+def _in_state(counts: Counts, *states: str) -> int:
     return sum(number for (_, state), number in counts.work.items() if state in states)
 
 

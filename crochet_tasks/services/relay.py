@@ -13,7 +13,7 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, publish, startup
+from crochet_tasks import failures, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
@@ -100,7 +100,7 @@ class Relay:
                 depths = queues.depths(broker)
             except QueueMissing as error:  # it was deleted, or the broker lost its data
                 log.warning("queue_missing", extra={"error": str(error)})
-                queues.declare(self._process.settings, wait=0, report=startup.log_problem)
+                queues.declare(self._process.settings, wait=0, report=readiness.warn)
                 return
             _measure(depths)
             self._warn_of_idle_queues(depths)

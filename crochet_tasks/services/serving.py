@@ -47,7 +47,7 @@ def begin(service: str, settings: Settings, given: Mapping[str, object] = Mappin
 def worker(queues: str | None, concurrency: int | None, autoscale: str | None, more: list[str]) -> int:
     """Run `celery worker` with these options and `more` of Celery's own; its exit status.
 
-    Raises WrongCall for an unknown queue, and what `startup.check` does.
+    Raises WrongCall for an unknown queue, and what `readiness.wait` does.
     """
     from crochet_tasks.broker.queues import WORK
 
@@ -72,11 +72,11 @@ def relay() -> None:
     settings = Settings.load()
     begin("relay", settings)
     metrics_endpoint.start("relay", "relay", settings)
-    from crochet_tasks import startup
+    from crochet_tasks import readiness
     from crochet_tasks.db.process import open_process
     from crochet_tasks.services.relay import Relay
 
-    startup.check(settings, startup.log_problem)
+    readiness.wait(settings, readiness.warn)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -100,19 +100,19 @@ def _log_ready(**_: Any) -> None:
 def api(host: str | None, port: int | None) -> None:
     """Serve the API until SIGTERM or SIGINT; requests in progress are answered.
 
-    Raises what startup.check_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
+    Raises what readiness.wait_for_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
     begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
     from api import create_app, security, with_secret
-    from crochet_tasks import startup
+    from crochet_tasks import readiness
     from crochet_tasks.services import http_server
 
     security.check(settings)
     settings = with_secret(settings)  # before the fork: what one process signs the others must know
-    startup.check_database(settings, startup.log_problem)
+    readiness.wait_for_database(settings, readiness.warn)
     # Every server process listens by itself (SO_REUSEPORT), and so could another service: this one finds out.
     listening(settings.api_host, settings.api_port, "CROCHET_API_PORT").close()
     shown = f"http://{host_port(settings.api_host, settings.api_port)}"

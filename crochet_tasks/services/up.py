@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
-from crochet_tasks import startup
+from crochet_tasks import readiness
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
@@ -46,7 +46,7 @@ class Options(NamedTuple):
 def up(settings: Settings, options: Options) -> int:
     """Run everything until SIGTERM or SIGINT; the exit status.
 
-    Raises, besides what startup.check does, the errors of the private server and its folder.
+    Raises, besides what readiness.wait does, the errors of the private server and its folder.
     """
     if "environment" not in settings.model_fields_set:
         settings = settings.model_copy(update={"environment": "development"})
@@ -67,7 +67,7 @@ def up(settings: Settings, options: Options) -> int:
     with _database(settings, log) as (url, server):
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         log.note("checking the database and RabbitMQ")
-        startup.check(settings, log.note)
+        readiness.wait(settings, log.note)
         keep = None if server is None else _PrivateServer(server, settings, log)
         variables = environment(CROCHET_ENVIRONMENT=settings.environment, CROCHET_DATABASE_URL=url)
         ready = ready_lines(settings, services, None if server is None else url)

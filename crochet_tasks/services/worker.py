@@ -35,12 +35,12 @@ from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
-from crochet_tasks import startup, telemetry
+from crochet_tasks import readiness, telemetry
 from crochet_tasks.app import app
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
+from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.services.serving import READY, begin
@@ -66,7 +66,7 @@ MOST_FAILED_STARTS = 5
 
 
 def run(arguments: list[str]) -> int:
-    """Run `celery worker` with these arguments; its exit status. Raises what `startup.check` does, and WrongCall."""
+    """Run `celery worker` with these arguments; its exit status. Raises what `readiness.wait` does, and WrongCall."""
     try:
         celery.params[0].default = app  # as `app.start` does, which loses the exit status
         return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
@@ -106,7 +106,7 @@ def _set_up(worker: Any) -> None:
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
     metrics_endpoint.start("worker", service, settings)
-    startup.check(settings, startup.log_problem)
+    readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
     drain.install()
@@ -174,7 +174,7 @@ class Consumer(consumer.Consumer):
             self.progress.reset()
             self._timers = (
                 self.hub.call_repeatedly(EVERY_SECONDS, self.progress.check, self),
-                self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
+                self.hub.call_repeatedly(SAMPLE_SECONDS, self.use.sample),
                 self.hub.call_repeatedly(EVERY_SECONDS, self.failed_starts.check),
             )
 

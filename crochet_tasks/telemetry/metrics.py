@@ -258,7 +258,8 @@ REQUESTS = histogram(
     "http_request_method http_route http_response_status_code",
     API,
     "Requests, by route template, from when they were complete to when their answer, or stream, begins: the wait for a "
-    "thread counts. What never became complete (408, 431) took 0 s. Their count is the rate, by status the errors.",
+    "thread counts. Requests whose head never arrives complete are not counted. Their count is the rate, by status the "
+    "errors.",
     REQUEST,
 )
 ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")

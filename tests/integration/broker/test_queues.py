@@ -16,6 +16,7 @@ import kombu
 import pytest
 from pydantic import SecretStr
 
+from crochet_tasks import readiness
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.queues import DeadLetter
 from crochet_tasks.errors import (
@@ -141,10 +142,15 @@ def test_declaring_again_changes_nothing(settings: Settings, send: Callable[...,
 
 
 def test_what_is_missing_is_made_again(settings: Settings, broker: kombu.Connection) -> None:
-    """A queue that somebody deleted is named by `depths`, and declared anew."""
-    broker.default_channel.queue_delete("orthos-dead")
-    with pytest.raises(QueueMissing, match="'orthos-dead'"):
+    """Queues that were deleted are named, and declared anew; the others are still counted."""
+    for name in ("search", "orthos-dead"):
+        broker.default_channel.queue_delete(name)
+    with pytest.raises(QueueMissing, match="'search'"):
         queues.depths(broker)
+    found = readiness.check_queues(settings)
+    assert {name for name, depth in found.items() if depth is None} == {"search", "orthos-dead"}
+    assert found["orthos"] == queues.Depth(0, 0)
+    assert set(found) == {*queues.WORK, *map(queues.dead, queues.WORK)}
     queues.declare(settings, report=never)
     assert "orthos-dead" in queues.depths(broker)
 
