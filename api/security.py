@@ -302,7 +302,9 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
     tier: Tier = "high" if row.tier == "high" else "standard"
     found = Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
     if row.stale and access.used(connection, row):
-        access.note(connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key))
+        access.add_log_entry(
+            connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)
+        )
     return found
 
 

@@ -205,7 +205,7 @@ def _stored(process: Process, extent: Extent) -> str:
     verses = None if extent is QUICK else texts.genesis()
     paragraphs = verses or texts.zipf(extent.words)
     with process.database.transaction() as connection:
-        corpus = corpora.obtain(connection, CORPUS, FLAT)
+        corpus = corpora.get_or_create(connection, CORPUS, FLAT)
     for part in np.array_split(np.arange(len(paragraphs)), PARTS):
         admission.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
         pipeline.close(process, corpus)

@@ -82,7 +82,7 @@ def threads(process: Process, paragraphs: list[str]) -> Iterator[str]:
     yield "|---|---|"
     for number in (1, 2):
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, f"threads-{number}", FLAT)
+            corpus = corpora.get_or_create(connection, f"threads-{number}", FLAT)
         pipeline.WORKERS = number
         started = time.perf_counter()
         admission.accept(corpus, "text", body)

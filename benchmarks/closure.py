@@ -55,7 +55,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
 
     with tempfile.TemporaryDirectory() as state, opened(Settings(state_dir=Path(state))) as process:
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, "bench", limits)
+            corpus = corpora.get_or_create(connection, "bench", limits)
         seconds = []
         for paragraphs in parts:
             started = time.perf_counter()

@@ -149,7 +149,7 @@ def _spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float
 
 def _corpus(process: Process, limits: dict[str, int]) -> corpora.Corpus:
     with process.database.transaction() as connection:
-        return corpora.obtain(connection, "bench", limits)
+        return corpora.get_or_create(connection, "bench", limits)
 
 
 def _total(process: Process, corpus: corpora.Corpus) -> int:

@@ -157,7 +157,7 @@ def _role(command: tuple[str, ...]) -> str:
 def _run(deployment: Cluster, process: Process, case: Case, cpu: Cpu, receivers: Receivers) -> Run:
     with process.database.transaction() as connection:
         name = re.sub(r"\W+", "-", case.name)
-        every = [corpora.obtain(connection, f"{name}-{number}", case.limits) for number in range(case.corpora)]
+        every = [corpora.get_or_create(connection, f"{name}-{number}", case.limits) for number in range(case.corpora)]
     received, before = receivers.received(), cpu.used()
     began = time.perf_counter()
     for corpus in every:

@@ -32,7 +32,7 @@ that `CROCHET_CONFIG_FILE` names. It holds names in lower case, without `CROCHET
     log_level = "warning"
 
 `crochet settings` shows what is in force and where each value comes from; services log at their start what is set (event
-`settings`), and each variable that begins with `CROCHET_` and is no setting (event `settings_doubtful`).
+`settings`), and each variable that begins with `CROCHET_` and is no setting (event `settings_warning`).
 `crochet doctor` lists everything that is wrong.
 
 Values that contradict each other are refused: `CROCHET_RETRY_FIRST` above `CROCHET_RETRY_LONGEST`, `CROCHET_LOCK_TIMEOUT` above

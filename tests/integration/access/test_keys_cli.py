@@ -81,7 +81,7 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
     typed("revoke", south)
     made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}
     with contextlib.closing(Database(distributed_database, Settings())) as database, database.transaction() as opened:
-        access.note(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
+        access.add_log_entry(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
 
     def log_lines(*options: str) -> list[tuple[str, str | None]]:
         lines = json.loads(typed("log", "--json", *options)[1])["lines"]

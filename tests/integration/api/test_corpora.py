@@ -245,7 +245,7 @@ def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest
     steps.ingest_all(corpus, steps.TEXTS)
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
     with api.process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.VERSION, shared=True)  # a result is being stored
+        corpora.take_lock(connection, corpus.id, Lock.VERSION, shared=True)  # a result is being stored
         assert tenancy.sweep(api.process.database, 60) is True
     calls = 1
     while tenancy.sweep(api.process.database, 0):

@@ -125,7 +125,7 @@ def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
         api.read.post("/v1/tokens", json={})
         api.read.delete("/v1/tokens")
     with api.process.database.snapshot() as connection:
-        lines = access.noted(connection)[::-1]
+        lines = access.log_entries(connection)[::-1]
     refused = [(line.key, line.address, (line.details or {})["claimed"]) for line in lines if "refused" in line.what]
     assert refused == [(None, "10.0.0.1", "a" * 10), (None, "2001:db8:0:1::1", "a" * 10)]
     assert [line.what for line in lines if "session" in line.what] == ["session.begun", "session.ended"]

@@ -373,7 +373,7 @@ def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> Non
     assert api.write.post(f"{URL}/text-1/cancel").status_code == 200
     assert api.read.get(f"{URL}/text-2").get_json()["position"] == 1
     with api.process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.ORDER)
+        corpora.take_lock(connection, corpus.id, Lock.ORDER)
         connection.exec_driver_sql("SELECT FROM texts WHERE id = 2 FOR UPDATE")
         api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_started", 409)
     steps.run(corpus)

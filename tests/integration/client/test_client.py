@@ -181,7 +181,7 @@ def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -
     assert client.text("work", text.id).state == "cancelled"
 
 
-class Counting(httpx.HTTPTransport):
+class CensusThread(httpx.HTTPTransport):
     """Counts the requests."""
 
     requests = 0
@@ -193,7 +193,7 @@ class Counting(httpx.HTTPTransport):
 
 def test_events(served: Served) -> None:
     """From one stream to the next without a gap, until the corpus is gone; nothing comes twice."""
-    counted = Counting()
+    counted = CensusThread()
     client = Client(served.url, served.keys["admin"], transport=counted)
     client.create_corpus("followed")
     events = client.events("followed")

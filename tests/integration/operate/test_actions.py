@@ -34,7 +34,7 @@ def corpus(process: Process) -> Corpus:
 def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
     """Somebody holds the first text in line and its work, as an ingestion does."""
     with process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.ORDER)
+        corpora.take_lock(connection, corpus.id, Lock.ORDER)
         first = connection.execute(
             text("SELECT id FROM texts WHERE corpus = :corpus AND state = 'accepted' ORDER BY seq LIMIT 1 FOR UPDATE"),
             {"corpus": corpus.id},
@@ -153,7 +153,7 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
         with running(lambda: publish.publish_next(corpus.id)) as ingestion:
             steps.until_blocked(process)
             operators.cancel_text(connection, row)
-            publishing.knock(connection, corpus.id)
+            publishing.release_next_text(connection, corpus.id)
             connection.commit()
             ingestion.join(SECONDS)
     assert texts(process, corpus) == [("cancelled", None), ("accepted", None)]

@@ -39,7 +39,7 @@ def test_what_a_spent_budget_holds_back_is_held(api: Api) -> None:
             counted = [(group.state, group.number) for group in tally.census(connection, 150, 5).work]
             (found,) = corpora.every(connection)
             page = reports.corpus_status(connection, found).by_kind
-        assert ({standing for standing, _ in counted}, sum(each for _, each in counted)) == ({state}, number)
+        assert ({state for state, _ in counted}, sum(each for _, each in counted)) == ({state}, number)
         assert page == seen["by_kind"]
 
 

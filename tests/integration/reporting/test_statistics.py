@@ -33,7 +33,7 @@ from crochet_tasks.reporting import reports, statistics, worker_use
 from crochet_tasks.reporting.worker_use import Reporter
 from crochet_tasks.schemas.statistics import Statistics, StatisticsNow, StatusFile, TimeLeft, Unknown, WorkerUse
 from crochet_tasks.services import status_file
-from crochet_tasks.services.census import Counting
+from crochet_tasks.services.census import CensusThread
 from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
@@ -90,7 +90,7 @@ class Past:
         self, message: statistics.Message = statistics.for_operators, most: int = statistics.COUNTED
     ) -> Statistics:
         with self.process.database.snapshot() as connection:
-            return statistics.report(store.take(connection, [self.corpus.id], most)[self.corpus.id], message)
+            return statistics.report(store.read(connection, [self.corpus.id], most)[self.corpus.id], message)
 
     def left(self) -> float | str | None:
         left = self.seen().left
@@ -329,7 +329,7 @@ def test_corpora_together_are_their_sums(process: Process, past: Past) -> None:
     other.failed_tries(2, 50)
     past.failed_tries(1, 10, message="the last one")
     with process.database.snapshot() as connection:
-        both = store.take(connection, [past.corpus.id, other.corpus.id], 1_000_000)
+        both = store.read(connection, [past.corpus.id, other.corpus.id], 1_000_000)
     seen = statistics.now(both.values(), statistics.for_operators, worker_use.UNKNOWN)
     assert (seen.corpora, seen.work["grow"].ready, seen.paces[0].tries) == (2, 1800, 609)
     assert seen.paces[0].orthos_per_second == round((600 * 3 + 60) / 60, 3)
@@ -381,7 +381,7 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
     assert sum(statements.rows().values()) == 2000
     bounded = Statements(api.process)
     with bounded.noted(), api.process.database.snapshot() as connection:
-        assert store.take(connection, [mine.id], 10)[mine.id].uncounted
+        assert store.read(connection, [mine.id], 10)[mine.id].uncounted
     assert sum(bounded.rows().values()) == 20
 
 
@@ -441,15 +441,15 @@ def test_a_bug_does_not_end_the_counting(
 ) -> None:
     """It is reported once, and the next census is tried."""
     tried, enough = itertools.count(1), threading.Event()
-    counting = Counting(process)
+    counting = CensusThread(process)
 
-    def broken(_self: Counting) -> NoReturn:
+    def broken(_self: CensusThread) -> NoReturn:
         if next(tried) == 3:
             enough.set()
             counting._stopped.set()
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Counting, "count", broken)
+    monkeypatch.setattr(CensusThread, "count", broken)
     monkeypatch.setattr("crochet_tasks.services.census.PAUSE_SECONDS", 0.0)
     counting._run()
     assert enough.is_set()

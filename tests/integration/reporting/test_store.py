@@ -198,10 +198,10 @@ def test_taken_is_stamped(process: Process, corpus: int) -> None:
     assert take(process, corpus) == []
     assert steps.sql(process, "SELECT published_at IS NOT NULL FROM work") == [(True,)]
     with process.database.transaction() as connection:
-        publishing.hand_back(connection, [item.id])
+        publishing.republish(connection, [item.id])
     assert take(process, corpus) == [1]
     with process.database.transaction() as connection:
-        publishing.abandoned(connection, corpus)
+        publishing.release_all(connection, corpus)
     assert take(process, corpus) == [1]
 
 
@@ -220,8 +220,8 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
     add(process, item)
     with process.database.transaction() as connection:
         outbox.done(connection, [item.id], 1)
-        publishing.hand_back(connection, [item.id])
-        publishing.abandoned(connection, corpus)
+        publishing.republish(connection, [item.id])
+        publishing.release_all(connection, corpus)
         attempts.fail(connection, [item.id], {"code": "internal"})
         assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
         assert tally.states(connection, corpus) == (0, 1, 0)
@@ -371,7 +371,7 @@ def test_an_answer_that_is_kept_anew_is_not_forgotten(process: Process) -> None:
 
 def _forget(process: Process) -> int:
     with process.database.transaction() as connection:
-        return idempotency.forget_old(connection)
+        return idempotency.delete_expired(connection)
 
 
 def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +386,7 @@ def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: 
     monkeypatch.setattr(dialect, "do_ping", ping)
     ours, *others = (steps.sql(process, "SELECT pg_backend_pid()")[0][0] for _ in range(3))
     assert (others, tried) == ([ours] * 2, [])
-    monkeypatch.setattr("crochet_tasks.db.sessions.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("crochet_tasks.db.sessions.PING_AFTER_SECONDS", 0.0)
     with psycopg.connect(process.database.engine.url.set(drivername="postgresql").render_as_string(False)) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [ours])
     ((theirs,),) = steps.sql(process, "SELECT pg_backend_pid()")

@@ -276,7 +276,7 @@ def test_a_key_is_never_told(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(WrongCall) as wrong:
         Client(URL, f"{SECRET}\n")
     texts += [str(wrong.value), caplog.text]
-    assert "away" in caplog.text
+    assert "service_unavailable" in caplog.text
     assert all(SECRET not in each for each in texts)
 
 
