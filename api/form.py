@@ -1,4 +1,4 @@
-"""The form of requests: what is refused whatever the route does, and how bodies are read.
+"""The form of requests: checks that hold for every route, and how bodies are read.
 
 Every bound holds before anything is parsed: bytes (asgi.py reads no more than any route takes), then the number of JSON
 values and how deep they are nested. So the memory and time of a request depend on the route, not on the client.

@@ -1,6 +1,6 @@
 """Health checks: the process lives, it can answer requests, and which services do not answer.
 
-They need no key, so they say nothing of the inside but the state of each service. Why one does not answer is logged.
+They need no key, so they report only the state of each service. Why a service does not answer is logged.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def checks() -> Checks:
 
 @api.get("/live", responses={200: Live}, operation_id="getLive")
 def live() -> Answered:
-    """The process answers; nothing is said about the services that it needs."""
+    """The process answers; the services that it needs are not checked."""
     return responses.json(Live())
 
 

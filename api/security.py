@@ -124,7 +124,7 @@ def install(app: OpenAPI) -> None:
 
 
 UNKNOWN_LOOKUPS = 2
-"""keys and tokens that were not valid here lately, looked up in the database at the same time"""
+"""concurrent database lookups of keys and tokens that are not in RecentlyValid"""
 LOOKUP_WAIT_SECONDS = 1.0
 """for which one of them waits for its turn: a lookup takes about a millisecond"""
 
@@ -132,22 +132,22 @@ LOOKUP_WAIT_SECONDS = 1.0
 class RecentlyValid:
     """Hashes of the keys and tokens that were valid when they were last used here, a bounded number of them.
 
-    They are no permission: every key is looked up. They only skip the queue. So guessing keys occupies UNKNOWN_LOOKUPS
-    connections at the most, and a caller with a valid key always gets through.
+    They give no permission: every key is looked up. They only skip the queue. So guessing keys occupies
+    UNKNOWN_LOOKUPS connections at the most, and a caller with a valid key always gets through.
     """
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._valid: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
         self._unknown = threading.BoundedSemaphore(UNKNOWN_LOOKUPS)
 
     def has(self, given: str) -> bool:
-        return _digest(given) in self._seen
+        return _digest(given) in self._valid
 
     @contextlib.contextmanager
     def turn(self, given: str) -> Iterator[None]:
-        """Wait for the turn to look it up; raises TooBusy where too many unknown keys are looked up already."""
+        """Wait for a slot to look the key up; raises TooBusy if too many lookups of unknown keys are running."""
         if self.has(given):
             yield
             return
@@ -158,13 +158,13 @@ class RecentlyValid:
         finally:
             self._unknown.release()
 
-    def note(self, given: str, *, good: bool) -> None:
+    def record(self, given: str, *, good: bool) -> None:
         with self._lock:
-            self._seen.pop(_digest(given), None)
+            self._valid.pop(_digest(given), None)
             if good:
-                self._seen[_digest(given)] = None
-            if len(self._seen) > self._most:
-                self._seen.popitem(last=False)
+                self._valid[_digest(given)] = None
+            if len(self._valid) > self._most:
+                self._valid.popitem(last=False)
 
 
 def _digest(given: str) -> bytes:
@@ -234,9 +234,9 @@ def _check_page(settings: Settings) -> None:
 
 
 def refused(error: CrochetError) -> Response:
-    """The answer to a request without permission; it is recorded in the security log."""
+    """Record the refusal in the security log and return the answer."""
     parts = signing.split(_bearer() or "")
-    security_log.note(error, None if parts is None else parts[0])
+    security_log.record_refusal(error, None if parts is None else parts[0])
     return problems.problem(error)
 
 
@@ -264,13 +264,13 @@ def _caller() -> Caller:
         with recent.turn(given), process.current().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
-        recent.note(given, good=False)
+        recent.record(given, good=False)
         raise
-    recent.note(given, good=True)
+    recent.record(given, good=True)
     return found
 
 
-def still(database: Database, found: Caller) -> bool:
+def is_still_admitted(database: Database, found: Caller) -> bool:
     """Whether the caller would be admitted now: for answers that take long."""
     if found is ANONYMOUS:
         return True
@@ -319,11 +319,11 @@ def _check_signature(found: Caller) -> None:
         timely = False
     if not timely or not date.isascii():
         raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
-    wanted = signing.signature(found.hash, request.method, _target(), date, request.get_data())
-    if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
+    expected = signing.signature(found.hash, request.method, _target(), date, request.get_data())
+    if not hmac.compare_digest(expected.encode(), given.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with process.current().database.transaction() as connection:
-        new = access.sign(connection, bytes.fromhex(wanted), 2 * SIGNED_SECONDS)
+        new = access.sign(connection, bytes.fromhex(expected), 2 * SIGNED_SECONDS)
     if not new:
         raise SignatureRefused(reason="this very request was made before")
 

@@ -183,8 +183,8 @@ def machine(title: str = "Closure") -> Iterator[str]:
     yield ""
 
 
-def _git(*asked: str) -> str:
-    return subprocess.run(["git", *asked], capture_output=True, text=True, check=False).stdout.strip()
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def written(name: str, lines: Callable[[], Iterator[str]]) -> None:

@@ -35,7 +35,7 @@ Read = Callable[[Catalog, Connection, Corpus, int], object]
 
 
 def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
-    """What is measured; the number says how often it was asked before."""
+    """The reads to measure; the number is how often each ran before."""
     with process.database.snapshot() as connection:
         catalog = Catalog(process, b"bench")
         now = corpora.numbered(connection, corpus.id)
@@ -112,10 +112,10 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
     warm.warm(corpus)
     seconds = time.perf_counter() - began
     with process.database.snapshot() as connection:
-        shown = warm.store.shown(connection, corpus.id)
-        total = sum(ref.size for ref in shown.refs)
+        batch_list = warm.store.batch_list(connection, corpus.id)
+        total = sum(ref.size for ref in batch_list.refs)
     kept = warm.store.batches.bytes
-    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(shown.refs)} batches"
+    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(batch_list.refs)} batches"
     yield ""
     yield (
         f"- to warm one process, from the database alone: {seconds:.2f} s; kept: "

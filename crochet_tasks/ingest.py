@@ -15,7 +15,7 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import READING
 from crochet_tasks.errors import ReadingRulesDiffer, TextWithoutWords, WrongCall
 from crochet_tasks.intake import files
-from crochet_tasks.intake.admission import Admission, Given
+from crochet_tasks.intake.admission import Admission, SubmittedText
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
@@ -46,7 +46,7 @@ def accept(corpus: str, title: str, body: str) -> dict[str, Any]:
     def once() -> dict[str, Any]:
         with process.database.transaction() as connection:
             corpora.obtain(connection, corpus, {})
-        answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, Given(title, body), None)
+        answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, SubmittedText(title, body), None)
         return answer.answer
 
     return IN_PLACE.call(once)

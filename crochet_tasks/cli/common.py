@@ -46,14 +46,14 @@ MaxCells = Annotated[int | None, typer.Option(metavar="N", help="Most cells (a n
 Answer = TypeVar("Answer")
 
 
-def given(state: Path | None) -> dict[str, object]:
+def state_option(state: Path | None) -> dict[str, object]:
     return {} if state is None else {"state_dir": state}
 
 
 def settings_of(state: Path | None) -> Settings:
     from crochet_tasks.settings import Settings
 
-    settings = Settings.load(**given(state))
+    settings = Settings.load(**state_option(state))
     if state is not None and settings.database_url is not None:
         note("CROCHET_DATABASE_URL is set, so --state is not used")
     return settings

@@ -78,7 +78,7 @@ def create(
         from crochet_tasks.embedded import pipeline
         from crochet_tasks.engine.geometry import Limits
 
-        fields = tenancy.Settled(name, description or "", budget)
+        fields = tenancy.CorpusFields(name, description or "", budget)
         with pipeline.opened(settings_of(state)) as process:
             made = _line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)

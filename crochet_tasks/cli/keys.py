@@ -1,4 +1,4 @@
-"""`crochet keys`: who may ask the API for what."""
+"""`crochet keys`: manage API keys and show the security log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command needs it: `crochet --help` is there at once."""
+"""The command line. Nothing heavy is imported before a command needs it: `crochet --help` starts fast."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    # --debug stands here for --help; `main` takes it out of the arguments, wherever it is. --version has its callback.
+    # --debug is declared for --help; `main` removes it from the arguments. --version has its callback.
     del debug, version
     given = {"url": url, "key": key, "key_file": key_file}
     context.obj = {name: value for name, value in given.items() if value is not None}
@@ -88,7 +88,7 @@ def _terminated(number: int, _frame: object) -> None:
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """The arguments without --debug, and whether it was among them; what follows '--' is none of ours."""
+    """The arguments without --debug, and whether it was among them; what follows '--' belongs to Celery."""
     ours = arguments.index("--") if "--" in arguments else len(arguments)
     left = [argument for argument in arguments[:ours] if argument != "--debug"]
     return left + arguments[ours:], len(left) < ours

@@ -17,7 +17,7 @@ from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting import export
-from crochet_tasks.schemas.progress import Ended, Outcome
+from crochet_tasks.schemas.progress import EndReason, Outcome
 from crochet_tasks.schemas.reports import Best, RunReport
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -70,7 +70,7 @@ def run(settings: Settings, request: Request) -> Finished:
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
                 error.__cause__ = outcome.failure  # for --debug
-    return Finished(report, stop.signal if outcome.ended is Ended.STOPPED else None, error)
+    return Finished(report, stop.signal if outcome.ended is EndReason.STOPPED else None, error)
 
 
 def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
@@ -105,7 +105,7 @@ def _report(
         failed_work=failed,
         dropped_work=dropped,
         ended=outcome.ended.value,
-        closed=outcome.ended is Ended.CLOSED and not failed and not dropped,
+        closed=outcome.ended is EndReason.CLOSED and not failed and not dropped,
     )
 
 

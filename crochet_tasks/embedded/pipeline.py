@@ -19,7 +19,7 @@ from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
-from crochet_tasks.schemas.progress import Ended, Outcome, RunProgress
+from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
 
 POLL_SECONDS = 0.25
@@ -116,16 +116,16 @@ def close(
             crew.collect_results()
             poll.if_due()
     last = poll()
-    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
+    ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
 
 
-def _why(database: Database, corpus: int) -> Ended:
+def _why(database: Database, corpus: int) -> EndReason:
     """Why there was nothing to take up although there is open work."""
     with database.transaction() as connection:
         if tally.spent(connection, corpus):
-            return Ended.BUDGET
-        return Ended.ELSEWHERE if publishing.in_hand(connection, corpus) else Ended.WAITING
+            return EndReason.BUDGET
+        return EndReason.ELSEWHERE if publishing.in_hand(connection, corpus) else EndReason.WAITING
 
 
 class _Crew:
@@ -134,7 +134,7 @@ class _Crew:
     def __init__(
         self, process: Process, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]
     ) -> None:
-        self.ended: Ended | None = None
+        self.ended: EndReason | None = None
         self.search_seconds = 0.0
         self.failure: Exception | None = None
         self._database, self._settings, self._corpus, self._poll = process.database, process.settings, corpus, poll
@@ -158,12 +158,12 @@ class _Crew:
             publish.take_up_again(self._corpus)
             self._reopen = self._nothing = False
         if self.ended is None and self._stopped():
-            self.ended = Ended.STOPPED
+            self.ended = EndReason.STOPPED
         if self.ended is None and not self._reopen and not self._nothing:
             check_space(self._settings)
             room = self._room()
             if room == 0 and not self._running:
-                self.ended = Ended.BUDGET
+                self.ended = EndReason.BUDGET
             while len(self._running) < room:
                 self._running[_submit(pool, self._corpus)] = time.perf_counter()
         return bool(self._running)

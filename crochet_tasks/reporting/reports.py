@@ -31,7 +31,7 @@ def nothing_yet() -> Status:
 
 
 def status(process: Process) -> Status:
-    """What there is, in one snapshot, and how long the queues are. A broker that is away is no error."""
+    """The status of all corpora, in one snapshot, and the lengths of the queues. A broker that is down is no error."""
     queues, use = queues_of(process.settings), worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
         every, mine = store.of_tenant(connection, None, statistics.COUNTED), corpora.every(connection)
@@ -49,7 +49,7 @@ def status(process: Process) -> Status:
 
 
 class Queues(NamedTuple):
-    """What the broker says of its queues; as in Status."""
+    """The state of the broker and its queues; as in Status."""
 
     broker: Literal["none", "answers", "unknown"]
     problem: str | None
@@ -57,7 +57,7 @@ class Queues(NamedTuple):
 
 
 def queues_of(settings: Settings) -> Queues:
-    """How long the queues are, if there is a broker and it says so within a bounded time."""
+    """The lengths of the queues, if there is a broker and it answers within its time-out."""
     if settings.broker_url is None:
         return Queues("none", None, {})
     from crochet_tasks.broker import queues
@@ -77,7 +77,7 @@ def corpus_status(
     seen: Seen | None = None,
     message: statistics.Message = statistics.for_operators,
 ) -> CorpusStatus:
-    """How far a corpus is; of work no more than so many pieces are counted in each state."""
+    """The progress of a corpus; counts at most `most` work items per state."""
     if seen is None:
         seen = store.take(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)

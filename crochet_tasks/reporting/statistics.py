@@ -1,11 +1,11 @@
-"""How fast it goes, what goes wrong, and how long it may take: from every process the same, as the store knows it.
+"""Throughput, errors and time left, computed from the database, so every process reports the same.
 
-The time left is estimated only where the store allows it; else it is unknown, with the reason:
+The time left is estimated only where the data allows it; else it is unknown, with the reason:
 
     not_counted     there is more open work than is counted
     texts_waiting   texts are no versions yet: what they make due is not known
     still_finding   a version's seeds, or the batches that it makes due, are still being found
-    budget_spent    searches are held back until a budget is raised
+    budget_spent    searches are on hold until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
     not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the window:
@@ -25,7 +25,7 @@ from crochet_tasks.db import statistics
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import LONGEST, Failing, Seen
 from crochet_tasks.db.tally import OPEN
-from crochet_tasks.errors import shown
+from crochet_tasks.errors import public_message
 from crochet_tasks.reporting import worker_use
 from crochet_tasks.schemas.statistics import (
     ErrorSeen,
@@ -39,7 +39,7 @@ from crochet_tasks.schemas.statistics import (
 )
 
 COUNTED = 100_000
-"""rows of a corpus that are read for one thing, at the most: there may be millions"""
+"""the most rows of a corpus that are read for one number: there may be millions"""
 MINUTE, HALF = 60, 30
 PACES = (MINUTE, 300, LONGEST)
 LEAST = 4
@@ -48,21 +48,21 @@ CODES = 20
 """errors that are listed, at most"""
 
 Message = Callable[[str, str], str]
-"""what is shown of an error, by its code and its message"""
+"""maps the code and message of an error to the message to report"""
 
 
 def for_tenants(code: str, message: str) -> str:
-    """As everywhere that tenants read of errors."""
-    return shown(code, message)
+    """Only what tenants may read of an error."""
+    return public_message(code, message)
 
 
 def for_operators(_code: str, message: str) -> str:
-    """The first line: where it was stands with each try (`crochet work show`)."""
+    """The first line; `crochet work show` has the rest."""
     return message.split("\n", 1)[0]
 
 
 def report(seen: Seen, message: Message) -> Statistics:
-    """What was seen, in rates and shares."""
+    """Counters as rates and shares."""
     return Statistics(
         corpora=seen.corpora,
         versions=seen.versions,
@@ -146,15 +146,15 @@ def _trend(each: Failing) -> Literal["new", "more", "same", "fewer"]:
     return "more" if each.tries > each.before else "fewer"
 
 
-# ── how long it takes ───────────────────────────────────────────────────────────────────────────
+# ── time left ──────────────────────────────────────────────────────────────────────────────────
 
 
 def left(seen: Seen) -> TimeLeft:
-    """How much time is left, where the store bears it out."""
+    """The estimated time left, or why it is unknown."""
     why = _unknowable(seen)
     if why is not None:
         return TimeLeft(seconds=None, unknown=why)
-    if not _standing(seen, "ready", "published"):
+    if not _in_state(seen, "ready", "published"):
         return TimeLeft(seconds=0.0, unknown=None)
     if seen.searched[MINUTE] < LEAST:
         return TimeLeft(seconds=None, unknown="hardly_moving")
@@ -172,19 +172,19 @@ def left(seen: Seen) -> TimeLeft:
 
 
 def _unknowable(seen: Seen) -> Unknown | None:
-    """What stands in the way of any estimate."""
+    """The first reason why no estimate is possible; None: there is none."""
     conditions: dict[Unknown, bool] = {
         "not_counted": seen.uncounted,
         "texts_waiting": seen.waiting_texts > 0,
         "budget_spent": seen.spent,
-        "held_up": _standing(seen, "waiting") > 0 or seen.standing["remediations", "failed"] > 0,
-        "still_finding": any(kind != "grow" for kind, where in seen.standing if where != "failed"),
+        "held_up": _in_state(seen, "waiting") > 0 or seen.standing["remediations", "failed"] > 0,
+        "still_finding": any(kind != "grow" for kind, state in seen.standing if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 
 
-def _standing(seen: Seen, *standings: str) -> int:
-    return sum(number for (_, where), number in seen.standing.items() if where in standings)
+def _in_state(seen: Seen, *states: str) -> int:
+    return sum(number for (_, state), number in seen.standing.items() if state in states)
 
 
 def _shrunk(seen: Seen, seconds: int) -> int:

@@ -33,8 +33,8 @@ class RunProgress(NamedTuple):
         return next(iter(self.orthos), None)
 
 
-class Ended(enum.StrEnum):
-    """Why no more work was begun."""
+class EndReason(enum.StrEnum):
+    """Why a run started no more work."""
 
     CLOSED = "closed"
     """there is none: the store holds every ortho"""
@@ -51,7 +51,7 @@ class Ended(enum.StrEnum):
 class Outcome(NamedTuple):
     """How `close` ended. `failure` is the first error that made work fail, if any did."""
 
-    ended: Ended
+    ended: EndReason
     progress: RunProgress
     search_seconds: float
     """spent on searching and on storing what was found"""

@@ -40,7 +40,7 @@ from crochet_tasks.app import app
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
+from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.services.serving import READY, begin
@@ -174,7 +174,7 @@ class Consumer(consumer.Consumer):
             self.progress.begin_anew()
             self._timers = (
                 self.hub.call_repeatedly(EVERY_SECONDS, self.progress.check, self),
-                self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
+                self.hub.call_repeatedly(SAMPLE_SECONDS, self.use.sample),
                 self.hub.call_repeatedly(EVERY_SECONDS, self.failed_starts.check),
             )
 

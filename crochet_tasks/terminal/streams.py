@@ -1,4 +1,4 @@
-"""The standard streams of a command: a closed, full or unread one gives a clear outcome, never an internal error."""
+"""The standard streams of a command. Writing to a closed or full one raises OutputFailed, never an internal error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _escaped(character: str) -> str:
 
 
 def prepare() -> None:
-    """Make the three streams usable, whatever the caller left of them. To be called first, in the main process.
+    """Make the three streams usable in whatever state the caller left them. Call it first, in the main process.
 
     A closed one becomes /dev/null, opened so that reading input and writing output fail with EBADF; otherwise the next
     file or socket that this process opens would become its output. Errors that standard error raises are ignored.

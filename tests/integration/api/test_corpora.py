@@ -14,7 +14,7 @@ from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close
-from crochet_tasks.schemas.progress import Ended
+from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import Api, api  # noqa: F401 - a fixture
@@ -296,7 +296,7 @@ def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
     assert steps.run(corpus) == []
     steps.accept(corpus, "a text that comes later")
     assert {item.kind for item in steps.run(corpus)} == {"ingest", "context", "remediations"}
-    assert close(api.process, corpus).ended is Ended.BUDGET
+    assert close(api.process, corpus).ended is EndReason.BUDGET
     assert patch(api, "genesis", {"budget": 6}).status_code == 200
     patch(api, "genesis", {"budget": None})
     steps.run(corpus)

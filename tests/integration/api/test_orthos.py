@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.streaming import BrokenOff
+from api.streaming import StreamAborted
 from crochet_tasks.access import keys
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
@@ -263,7 +263,7 @@ def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pyte
     lines = answer.iter_encoded()
     assert json.loads(next(lines))["shape"]
     keys.revoke(api.process.database, api.keys["read"])
-    with pytest.raises(BrokenOff):
+    with pytest.raises(StreamAborted):
         list(lines)
     answer.close()
     assert api.write.get(f"{URL}/orthos", headers=NDJSON).data.count(b"\n") == sum(steps.expected(steps.TEXTS).values())

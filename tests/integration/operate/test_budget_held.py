@@ -34,7 +34,7 @@ def test_what_a_spent_budget_holds_back_is_held(api: Api) -> None:
         assert (listed["open"], listed[other]) == (listed[state], [])
         assert {line["state"] for line in listed[state]} == {state}
         assert len(listed[state]) == number
-        assert ("budget" in inspection.shown(api.process, listed[state][0]["id"]).next) == (state == "held")
+        assert ("budget" in inspection.details(api.process, listed[state][0]["id"]).next) == (state == "held")
         with api.process.database.snapshot() as connection:
             counted = [(group.state, group.number) for group in tally.census(connection, 150, 5).work]
             (found,) = corpora.every(connection)

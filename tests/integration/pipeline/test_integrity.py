@@ -36,7 +36,7 @@ from crochet_tasks.errors import (
     WorkerLost,
 )
 from crochet_tasks.retry import Policy
-from crochet_tasks.schemas.progress import Ended
+from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -372,7 +372,7 @@ def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, m
                 steps.run(corpus)
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
-        assert pipeline.close(process, corpus).ended is Ended.WAITING
+        assert pipeline.close(process, corpus).ended is EndReason.WAITING
         with process.database.transaction() as connection:
             assert attempts.reopen_failed(connection, corpus.id) == 1
         steps.run(corpus)
@@ -480,7 +480,7 @@ def test_a_disk_that_fills_stops_the_run_before_postgres_fails(state: Path, monk
             with pytest.raises(DiskFull, match=r"5 MB are free at .*, work needs 64 MB.*nothing is lost"):
                 pipeline.close(process, corpus)
         assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
-        assert pipeline.close(process, corpus).ended is Ended.CLOSED
+        assert pipeline.close(process, corpus).ended is EndReason.CLOSED
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 

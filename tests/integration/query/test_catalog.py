@@ -74,7 +74,7 @@ def test_pages_go_on_while_texts_come_in_and_batches_are_rewritten(process: Proc
     while True:
         with process.database.snapshot() as connection:
             page = catalog.page(connection, Look(connection, corpus).corpus, limit=limit, cursor=cursor)
-            ids |= {ref.id for ref in catalog.store.shown(connection, corpus.id).refs}
+            ids |= {ref.id for ref in catalog.store.batch_list(connection, corpus.id).refs}
         read += page.orthos
         cursor = page.next_cursor
         if cursor is None:
@@ -87,7 +87,7 @@ def test_pages_go_on_while_texts_come_in_and_batches_are_rewritten(process: Proc
     ranked = [(-o.volume, -math.prod(o.sides), o.id) for o in read]
     assert ranked == sorted(ranked)
     with process.database.snapshot() as connection:
-        assert ids - {ref.id for ref in catalog.store.shown(connection, corpus.id).refs}, "no batch was rewritten"
+        assert ids - {ref.id for ref in catalog.store.batch_list(connection, corpus.id).refs}, "no batch was rewritten"
 
 
 def test_small_batches_and_little_memory_change_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_small_batches_and_little_memory_change_nothing(database: str, monkeypat
         with process.database.snapshot() as connection:
             look = Look(connection, corpus)
             assert joined(pages(catalog, look, 3)) == ALL
-            assert len(catalog.store.batches) < len(catalog.store.shown(connection, corpus.id).refs)
+            assert len(catalog.store.batches) < len(catalog.store.batch_list(connection, corpus.id).refs)
             assert catalog.store.batches.bytes <= 3000
             assert joined(pages(catalog, look, 3, contains="a")) == [o for o in ALL if "a" in o.words]
             assert all(catalog.by_id(*look.args, ortho.id) for ortho in ALL)
@@ -169,12 +169,12 @@ def test_best_shapes_and_what_is_shown(catalog: Catalog, look: Look, process: Pr
     assert catalog.best(*look.args, 5) == ALL[:5]
     counted = [(tuple(count.shape), count.orthos) for count in catalog.shapes(*look.args)]
     assert counted == [(sides, len(list(same))) for sides, same in itertools.groupby(ALL, lambda ortho: ortho.sides)]
-    shown = catalog.shown(*look.args)
+    shown = catalog.view(*look.args)
     assert (shown.version, shown.orthos) == (3, len(ALL))
     ingest_all(closed, [MORE])
-    assert catalog.shown(*look.args) == shown
+    assert catalog.view(*look.args) == shown
     with process.database.snapshot() as connection:
-        assert catalog.shown(*Look(connection, closed).args).etag != shown.etag
+        assert catalog.view(*Look(connection, closed).args).etag != shown.etag
 
 
 def test_an_empty_corpus_has_nothing(catalog: Catalog, process: Process, redis_url: str) -> None:
@@ -289,7 +289,7 @@ def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monk
 
 def test_warm_reads_everything_once(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.warm(look.corpus)
-    shown = catalog.store.shown(look.connection, look.corpus.id)
+    shown = catalog.store.batch_list(look.connection, look.corpus.id)
     assert len(catalog.store.batches) == len(shown.refs)
     monkeypatch.setattr(catalog.store, "_read", None)
     assert joined(pages(catalog, look, 100)) == ALL

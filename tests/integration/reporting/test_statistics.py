@@ -573,9 +573,9 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
     counts = iter([1, 3, 0, 0, 0])
     big, small = Reporter(settings, "big", 4, lambda: next(counts)), Reporter(settings, "small", 1, lambda: 1)
     for _ in range(4):
-        big.look()
+        big.sample()
     assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-    small.look()
+    small.sample()
     assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
     seen = statistics.everything(with_redis, statistics.for_operators)
     assert seen.workers == WorkerUse(processes=5, busy=0.4)
@@ -589,7 +589,7 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
         client.hdel(key, *[name for name in client.hkeys(key) if name.startswith(b"of another")])
         client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.KEPT_SECONDS - 2]))
         assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-        big.look()
+        big.sample()
         assert client.hkeys(key) == [b"big"]
         client.rename(key, "crochet:use:another")
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
@@ -603,8 +603,8 @@ def test_use_is_unknown_without_redis(
     settings, database = with_redis.settings, with_redis.database
     worker = Reporter(settings, "one", 1, lambda: 1)
     redis_server.kill()
-    worker.look()
+    worker.sample()
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
     without = Settings(database_url=settings.database_url)
-    Reporter(without, "one", 1, lambda: 1).look()
+    Reporter(without, "one", 1, lambda: 1).sample()
     assert worker_use.read(without, database) == worker_use.UNKNOWN

@@ -38,7 +38,7 @@ def test_all_places_where_an_id_may_be_are_told_once(batches: list[list[int]], a
         (each.ref.id, which, place)
         for run in runs.every
         for each in run.find(ids_of(asked))
-        for which, place in zip(each.asked.tolist(), each.places.tolist(), strict=True)
+        for which, place in zip(each.queried.tolist(), each.places.tolist(), strict=True)
     )
     assert told == Counter(
         (number, which, place)
