@@ -12,13 +12,9 @@ from crochet_tasks.errors import BrokerUnavailable, CrochetError, DatabaseUnavai
 
 
 def _wrapped(number: int) -> CrochetError:
-    try:
-        try:
-            raise OSError(number, os.strerror(number))
-        except OSError as error:
-            raise BrokerUnavailable(reason="it cannot be reached") from error
-    except BrokerUnavailable as error:
-        return error
+    error = BrokerUnavailable(reason="it cannot be reached")
+    error.__cause__ = OSError(number, os.strerror(number))
+    return error
 
 
 LIMITED = [
