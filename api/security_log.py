@@ -60,7 +60,7 @@ def record_refusal(error: CrochetError, claimed: str | None) -> None:
         return
     try:
         with process.current().database.transaction() as connection:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
     except CrochetError as away:
         about = {"what": entry.what, "key": key, "code": away.code, "error": str(away)}
         log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours

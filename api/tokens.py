@@ -70,5 +70,5 @@ def delete() -> Answered:
             security_log.throttled("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
         )
         if entry is not None:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
     return Response(status=204)

@@ -95,7 +95,7 @@ def report() -> Iterator[str]:
     paragraphs = paragraphs or texts.zipf()
     with tempfile.TemporaryDirectory() as folder, opened(Settings(state_dir=Path(folder) / "state")) as process:
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, "bench", FLAT)
+            corpus = corpora.get_or_create(connection, "bench", FLAT)
         for part in np.array_split(np.arange(len(paragraphs)), PARTS):
             admission.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
             close(process, corpus)

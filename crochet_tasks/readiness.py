@@ -66,7 +66,7 @@ def check_redis(settings: Settings) -> None:
 
 def warn(problem: str) -> None:
     """How a service reports that it waits for a server: in its log."""
-    log.warning("server_away", extra={"error": problem})
+    log.warning("server_unavailable", extra={"error": problem})
 
 
 def wait(settings: Settings, report: Callable[[str], None]) -> None:
@@ -79,7 +79,7 @@ def wait(settings: Settings, report: Callable[[str], None]) -> None:
     wait_for_database(settings, report)
     if settings.broker_url is None:
         raise SettingMissing(variable="CROCHET_BROKER_URL", needed_for="workers and the relay talk through RabbitMQ")
-    queues.declare(settings, said=report)
+    queues.declare(settings, report=report)
     if settings.redis_url is not None:
         try:
             check_redis(settings)

@@ -49,7 +49,7 @@ def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, 
 
 def _log(connection: Connection, entry: Entry | None) -> None:
     if entry is not None:
-        access.note(connection, entry)
+        access.add_log_entry(connection, entry)
 
 
 def change(
@@ -92,7 +92,7 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, entr
         corpus = corpora.named(connection, name, tenant)
         if confirmed != name:
             raise NotConfirmed(corpus=name)
-        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
+        corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
         corpora.named(connection, name, tenant, lock=True)
         removal.hide(connection, corpus.id)
         _log(connection, entry)

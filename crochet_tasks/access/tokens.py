@@ -57,7 +57,7 @@ def exchange(
     session = uuid.uuid4()
     access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), SESSION_SECONDS)
     if entry is not None:
-        access.note(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
+        access.add_log_entry(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
     return _tokens(connection, secret, Claims(key.prefix, session), requested)
 
 
@@ -77,7 +77,9 @@ def refresh(database: Database, settings: Settings, token: str, entry: Entry) ->
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"
                 details = {"session": str(session.id)}
-                access.note(connection, entry._replace(what=what, tenant=key.tenant, key=key.prefix, details=details))
+                access.add_log_entry(
+                    connection, entry._replace(what=what, tenant=key.tenant, key=key.prefix, details=details)
+                )
     raise Unauthorized(reason="the refresh token is not good, or was used before")
 
 

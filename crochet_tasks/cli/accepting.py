@@ -84,7 +84,7 @@ def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str
@@ -113,7 +113,7 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
     with telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
-                corpus = corpora.obtain(connection, request.corpus, request.limits)
+                corpus = corpora.get_or_create(connection, request.corpus, request.limits)
             accepted = accept(corpus, inputs, note)
         published = publish(corpus.id, note)
         numbers = [each.text.id for each in accepted]
@@ -156,7 +156,7 @@ def _report(
 
 
 def _waited(connection: Connection, corpus: Corpus, result: WaitResult) -> Waited:
-    now = pipeline.looked(connection, corpus.id)
+    now = pipeline.read_progress(connection, corpus.id)
     failed, _ = tally.failures(connection, corpus.id)
     dropped = tally.dropped(connection, corpus.id)
     return Waited(
@@ -206,7 +206,7 @@ def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, 
 
     def poll() -> tuple[RunProgress, bool]:
         with process.database.snapshot() as connection:
-            return pipeline.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
+            return pipeline.read_progress(connection, corpus), operators.unfinished(connection, corpus, ids)
 
     until_nothing_left(poll, show, note)
 

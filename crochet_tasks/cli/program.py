@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import typer
 
 from crochet_tasks.cli import corpora, keys, operate, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.terminal import streams
 
 app = typer.Typer(
@@ -24,8 +26,8 @@ app = typer.Typer(
 )
 
 
-def _version(given: bool) -> None:  # noqa: FBT001 - Typer calls it
-    if given:
+def _version(requested: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if requested:
         from crochet_tasks.settings import version
 
         typer.echo(f"crochet {version()}")
@@ -54,8 +56,8 @@ def options(
 ) -> None:
     # --debug is declared for --help; `main` removes it from the arguments. --version has its callback.
     del debug, version
-    given = {"url": url, "key": key, "key_file": key_file}
-    context.obj = {name: value for name, value in given.items() if value is not None}
+    options = {"url": url, "key": key, "key_file": key_file}
+    context.obj = {name: value for name, value in options.items() if value is not None}
 
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor, store.settings):
@@ -101,12 +103,24 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
     except typer.TyperException as error:  # usage errors: all that Typer itself raises
         message = " ".join(error.format_message().split())
         return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
-    except CrochetError as error:
-        return _failed(error, str(error), error.code, error.exit_code, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug
+        ours = OpenFilesLimited() if _limited_files(error) else error
+        if isinstance(ours, CrochetError):
+            return _failed(error, str(ours), ours.code, ours.exit_code, debug=debug)
         what = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         message = f"internal error, please report it: {what}{'' if debug else ' (--debug shows more)'}"
         return _failed(error, message, "internal", 1, debug=debug)
+
+
+def _limited_files(error: BaseException | None) -> bool:
+    """Whether the limit of open files is the cause, whatever it was wrapped in; libpq says it in words alone."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if f"could not create socket: {os.strerror(errno.EMFILE)}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failed(error: BaseException, message: str, code: str, exit_code: int, *, debug: bool) -> int:

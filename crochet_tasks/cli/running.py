@@ -25,14 +25,14 @@ from crochet_tasks.terminal.drawing import Meter, console
 from crochet_tasks.terminal.streams import note
 
 BEST = 3
-"""orthos that are shown as the best"""
+"""how many of the best orthos the report has"""
 
 
 NOTHING = "there is no open work to go on with: give a text, as in 'crochet run FILE'"
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str
@@ -79,7 +79,7 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
             if not corpora.every(connection):
                 raise WrongCall(problem=NOTHING)
             corpora.named(connection, request.corpus)  # or CorpusUnknown
-        corpus = corpora.obtain(connection, request.corpus, request.limits)
+        corpus = corpora.get_or_create(connection, request.corpus, request.limits)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
 
@@ -95,7 +95,7 @@ def _report(
     return RunReport(
         corpus=corpus.name,
         version=version,
-        texts=sum(number for state, number in states.items() if state not in texts.GIVEN_UP),
+        texts=sum(number for state, number in states.items() if state not in texts.FAILED_OR_CANCELLED),
         orthos={shape_name(sides): number for sides, number in orthos.items()},
         total=outcome.progress.total,
         best=[Best(shape=list(o.sides), words=list(o.words)) for o in export.best(connection, index, corpus.id, most)],

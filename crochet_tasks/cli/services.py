@@ -94,7 +94,7 @@ def health(
     from crochet_tasks.settings import Settings
 
     settings = Settings.load()
-    found = [heartbeat.ask_api(settings)] if service == "api" else heartbeat.look(settings, service)
+    found = [heartbeat.check_api(settings)] if service == "api" else heartbeat.read(settings, service)
     for each in found:
         print_line(f"{each.service}  {each.pid or ''}  {each.problem or 'well'}".replace("    ", "  "))
     if not found:

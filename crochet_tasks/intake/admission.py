@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox, sessions, tally, texts
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.idempotency import Kept
+from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process, here
-from crochet_tasks.db.texts import TextRow, TextSeen
+from crochet_tasks.db.texts import TextRow, TextSummary
 from crochet_tasks.errors import NotFound, TooBusy, public_message
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
@@ -39,7 +39,7 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     A text that the corpus has already is returned as it is; one that failed is accepted again.
     """
     with here().database.transaction() as connection:
-        if corpora.accepting(connection, corpus.id) is None:
+        if corpora.lock_for_acceptance(connection, corpus.id) is None:
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         return accepted(connection, corpus.id, title, body)
 
@@ -47,13 +47,13 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
 def accepted(
     connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
 ) -> tuple[TextRow, bool]:
-    """As `accept`, in the transaction of a caller that holds the corpus' acceptance lock (`corpora.accepting`).
+    """As `accept`, in the transaction of a caller that has called `corpora.lock_for_acceptance`.
 
     `check_room` raises if there is no room for another text; it is not called for a text that is there already.
     Raises ReadingRulesDiffer.
     """
     known = texts.known(connection, corpus, body)
-    if known is not None and known.state not in texts.GIVEN_UP:
+    if known is not None and known.state not in texts.FAILED_OR_CANCELLED:
         sessions.once_committed(connection, lambda: metrics.DUPLICATES.add(what="text"))
         return known, False
     if check_room is not None:
@@ -63,7 +63,7 @@ def accepted(
     item = outbox.ingest(corpus, text.id)
     outbox.add(connection, [item])
     if known is not None:
-        attempts.anew(connection, item.id)
+        attempts.restart(connection, item.id)
     sessions.once_committed(connection, metrics.TEXTS.add)
     return text, True
 
@@ -82,7 +82,7 @@ class Admission:
         self._process = process
         self._backlog = _Backlog(process.settings.max_open_work)
 
-    def post(self, tenant: int, name: str, submitted: SubmittedText, key: str | None) -> tuple[Kept, bool]:
+    def post(self, tenant: int, name: str, submitted: SubmittedText, key: str | None) -> tuple[StoredAnswer, bool]:
         """Accept a text; (the answer, whether it is the one to an earlier request with this key).
 
         202 where it is to be ingested, 200 where the corpus has it already. Raises CorpusUnknown, TooBusy,
@@ -100,12 +100,14 @@ class Admission:
             metrics.DUPLICATES.add(what="request")
         return kept, not new
 
-    def _accept(self, connection: Connection, corpus: Corpus, submitted: SubmittedText) -> Kept:
-        if corpora.accepting(connection, corpus.id) is None:  # deleted while this waited for the lock
+    def _accept(self, connection: Connection, corpus: Corpus, submitted: SubmittedText) -> StoredAnswer:
+        if corpora.lock_for_acceptance(connection, corpus.id) is None:  # deleted while this waited for the lock
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
         row, new = accepted(connection, corpus.id, submitted.title, submitted.body, room)
-        return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
+        return StoredAnswer(
+            ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json")
+        )
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
         """Raise TooBusy where the corpus has too large a backlog."""
@@ -157,7 +159,7 @@ def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
     return line(row)
 
 
-def line(row: TextSeen) -> TextLine:
+def line(row: TextSummary) -> TextLine:
     values = {
         **row._asdict(),
         "id": text_name(row.id),

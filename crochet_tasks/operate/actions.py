@@ -42,19 +42,19 @@ def cancel(process: Process, names: Iterable[str], entry: Entry | None = None) -
     WorkNotCancellable and what names raise.
     """
     with process.database.transaction() as connection:
-        operators.be_impatient(connection)
+        operators.limit_lock_wait(connection)
         chosen = {row.id: row for name in names for row in [_cancellable(connection, name)]}
         cancelled = [row for row in (_unstarted(connection, chosen[number]) for number in sorted(chosen)) if row]
         # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
-        first = {row.corpus: operators.first_in_line(connection, row.corpus) for row in cancelled}
+        first = {row.corpus: operators.first_waiting_text(connection, row.corpus) for row in cancelled}
         for row in cancelled:
             with _locked_means_started(row):
                 operators.cancel_text(connection, row)
         for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
-            texts.next_in_line(connection, corpus)  # it stays the first until its message is committed
-            publishing.knock(connection, corpus)
+            texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
+            publishing.release_next_text(connection, corpus)
         if entry is not None and cancelled:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
         return _changed(connection, texts_too=chosen)
 
 
@@ -104,7 +104,7 @@ def rebuild(process: Process, name: str, new: str) -> int:
         made = corpora.create(connection, old.tenant, new, old.limits, old.description, old.budget)
         if made is None:
             raise CorpusExists(corpus=new)
-        rows = [row for row in texts.all_of(connection, old.id) if row.state not in texts.GIVEN_UP]
+        rows = [row for row in texts.all_of(connection, old.id) if row.state not in texts.FAILED_OR_CANCELLED]
         for row in rows:
             admission.accepted(connection, made.id, row.title, texts.body(connection, row.id))
     return len(rows)
@@ -122,7 +122,7 @@ def retry(process: Process, names: Iterable[str], entry: Entry | None = None) ->
         _check_not_deleted(connection, items)
         attempts.reopen(connection, items)
         if entry is not None and items:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
     rows = [row for row in again if isinstance(row, TextRow)]
     if gone := _accept_again(process, rows, entry):
         raise NotFound(what=TEXT, name=text_name(gone[0].id))
@@ -133,7 +133,7 @@ def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> 
     """Raise NotFound for work of a deleted corpus; locks the corpora, so none is deleted before the commit."""
     of = {operators.corpus_of(connection, item): item for item in items}
     for corpus in sorted(of, key=lambda number: number or 0):
-        if corpus is None or corpora.accepting(connection, corpus) is None:
+        if corpus is None or corpora.lock_for_acceptance(connection, corpus) is None:
             raise NotFound(what="work", name=of[corpus])
 
 
@@ -141,7 +141,7 @@ def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = Fa
     """Retry all failed work, with `dropped` also dropped work; cancelled texts stay so. Raises CorpusUnknown."""
     with process.database.transaction() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
-        items, rows = operators.given_up(connection, number, too_dropped=dropped)
+        items, rows = operators.failed_work(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
     _accept_again(process, rows)  # but for those whose corpus is being deleted
     return _now(process, items, rows)
@@ -153,9 +153,8 @@ def _retryable(connection: Connection, name: str) -> WorkRow | TextRow:
     if isinstance(target, DeadLetterRow):
         raise WorkNotFailed(work=name, state="a dead letter", wanted="retried")
     found = text_of(connection, target) or target
-    state = found.state if isinstance(found, TextRow) else found.standing
-    if state not in ("failed", "cancelled"):
-        raise WorkNotFailed(work=name, state=state, wanted="retried")
+    if found.state not in ("failed", "cancelled"):
+        raise WorkNotFailed(work=name, state=found.state, wanted="retried")
     return found
 
 
@@ -164,12 +163,12 @@ def _accept_again(process: Process, rows: list[TextRow], entry: Entry | None = N
     gone = []
     for row in {row.id: row for row in rows}.values():
         with process.database.transaction() as connection:
-            if corpora.accepting(connection, row.corpus) is None:
+            if corpora.lock_for_acceptance(connection, row.corpus) is None:
                 gone.append(row)
                 continue
             admission.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
             if entry is not None:
-                access.note(connection, entry)
+                access.add_log_entry(connection, entry)
     return gone
 
 
@@ -185,7 +184,7 @@ def drop(process: Process, names: Iterable[str]) -> WorkChanged:
     names raise.
     """
     with process.database.transaction() as connection:
-        operators.be_impatient(connection)
+        operators.limit_lock_wait(connection)
         targets = [(name, find(connection, name)) for name in names]
         chosen = {row.id: name for name, target in targets if (row := text_of(connection, target)) is not None}
         for number in sorted(chosen):
@@ -216,10 +215,10 @@ def _drop_text(connection: Connection, number: int, name: str) -> None:
 
 
 def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
-    rows = operators.numbered(connection, names)
+    rows = operators.with_ids(connection, names)
     for item in rows:
-        if item.standing != "failed":
-            raise WorkNotFailed(work=names[item.id], state=item.standing, wanted="dropped")
+        if item.state != "failed":
+            raise WorkNotFailed(work=names[item.id], state=item.state, wanted="dropped")
         if item.kind not in DROPPABLE:
             raise WorkNotCancellable(work=names[item.id], kind=item.kind)
     dropped = operators.drop(connection, sorted(names))
@@ -231,5 +230,5 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
 def _changed(connection: Connection, items: Collection[uuid.UUID] = (), texts_too: Collection[int] = ()) -> WorkChanged:
     rows = [operators.text_row(connection, number) for number in sorted(texts_too)]
     lines = [line_of_text(connection, row) for row in rows if row is not None]
-    lines += [line_of_work(item) for item in operators.numbered(connection, items)]
+    lines += [line_of_work(item) for item in operators.with_ids(connection, items)]
     return WorkChanged(changed=lines, notes=[])

@@ -9,7 +9,7 @@ from typing import Any
 
 from crochet_tasks.db import Connection, corpora, dead_letters, operators, tally
 from crochet_tasks.db.dead_letters import DeadLetterRow
-from crochet_tasks.db.operators import Wanted, WorkRow
+from crochet_tasks.db.operators import WorkFilter, WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
@@ -35,7 +35,7 @@ def listed(
     states = _states(state)
     with process.database.snapshot() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
-        rows, there = operators.listed(connection, Wanted(states, number, kind), most) if states else ([], 0)
+        rows, there = operators.listed(connection, WorkFilter(states, number, kind), most) if states else ([], 0)
         lines = [line_of_work(row) for row in rows]
         if state in (None, DEAD) and corpus is None and kind is None:
             lines += [_line_of_letter(letter) for letter in dead_letters.first(connection, most - len(lines))]
@@ -53,9 +53,9 @@ def of_corpus(
     """As `listed`, of one corpus; `dead` is failed work whose messages were dead-lettered. Counts at most `counted`
     items; the second value is True if there may be more.
     """
-    query = Wanted(_states(state), corpus, kind)
+    query = WorkFilter(_states(state), corpus, kind)
     if state == DEAD:
-        query = Wanted(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
+        query = WorkFilter(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
     rows, there = operators.listed(connection, query, most, counted)
     return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows)), there == counted
 
@@ -93,7 +93,7 @@ def line_of_work(item: WorkRow) -> WorkLine:
         corpus=item.corpus,
         kind=item.kind,
         about=_about(item),
-        state=item.standing,
+        state=item.state,
         tries=item.attempts,
         error=_error(item.error),
         created_at=item.created_at,
@@ -118,7 +118,7 @@ def _about(item: WorkRow) -> str:
 
 
 def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
-    facts = operators.noted(connection, row.id)
+    facts = operators.text_details(connection, row.id)
     return WorkLine(
         id=text_name(row.id),
         corpus=corpora.numbered(connection, row.corpus).name,
@@ -142,7 +142,7 @@ def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
         line=line_of_work(item),
         next=_next(item, lease),
         details={name: fact for name, fact in {**facts, "part": part}.items() if fact is not None},
-        tries=[Try(**each._asdict()) for each in operators.tries(connection, item.id)],
+        tries=[Try(**each._asdict()) for each in operators.failed_attempts(connection, item.id)],
         related=[] if text is None else [line_of_text(connection, text)],
         audit=_audit(connection, f"work {item.id}"),
     )
@@ -150,7 +150,7 @@ def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
 
 def _next(item: WorkRow, lease: float) -> str:
     """When it is published next, for people."""
-    match item.standing:
+    match item.state:
         case "ready":
             return "at the next poll of the relay that finds room for it"
         case "held":
@@ -169,14 +169,14 @@ def _next(item: WorkRow, lease: float) -> str:
 
 
 def _text(connection: Connection, row: TextRow) -> WorkDetail:
-    facts = operators.noted(connection, row.id)
-    work = operators.numbered(connection, operators.of_text(row.corpus, row.id))
+    facts = operators.text_details(connection, row.id)
+    work = operators.with_ids(connection, operators.of_text(row.corpus, row.id))
     details = {"title": row.title, "seq": row.seq, "sentences": row.sentences, "version": row.version}
     return WorkDetail(
         line=line_of_text(connection, row),
         next=_next_of_text(row),
         details={**details, "characters": facts.characters},
-        tries=[Try(**each._asdict()) for item in work for each in operators.tries(connection, item.id)],
+        tries=[Try(**each._asdict()) for item in work for each in operators.failed_attempts(connection, item.id)],
         related=[line_of_work(item) for item in work],
         audit=_audit(connection, f"text {row.id}"),
     )
@@ -185,7 +185,7 @@ def _text(connection: Connection, row: TextRow) -> WorkDetail:
 def _next_of_text(row: TextRow) -> str:
     if row.state in ("accepted", "ingested"):
         return "see its work"
-    return "never: it is a version" if row.state == "current" else "never, unless it is retried or given again"
+    return "never: it is a version" if row.state == "current" else "never, unless it is retried or submitted again"
 
 
 def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:

@@ -44,7 +44,7 @@ def _by_beginning(connection: Connection, name: str) -> WorkRow:
     low, high = (uuid.UUID(digits.ljust(32, end)) for end in "0f")
     if "-" in name and not str(low).startswith(name.lower()):
         raise WorkUnknown(work=name)
-    found = operators.beginning(connection, low, high)
+    found = operators.with_ids_between(connection, low, high)
     if not found:
         raise WorkUnknown(work=name)
     if len(found) > 1:

@@ -8,7 +8,7 @@ from crochet_tasks.db import Connection, batches, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.statistics import Seen
+from crochet_tasks.db.statistics import Counts
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.reporting import statistics, worker_use
@@ -43,7 +43,7 @@ def status(process: Process) -> Status:
             broker=queues.broker,
             broker_problem=queues.problem,
             queues=queues.depths,
-            corpora=[corpus_status(connection, corpus, seen=every.get(corpus.id)) for corpus in mine],
+            corpora=[corpus_status(connection, corpus, counts=every.get(corpus.id)) for corpus in mine],
             statistics=statistics.now(every.values(), statistics.for_operators, use),
         )
 
@@ -74,18 +74,18 @@ def corpus_status(
     connection: Connection,
     corpus: Corpus,
     most: int | None = None,
-    seen: Seen | None = None,
+    counts: Counts | None = None,
     message: statistics.Message = statistics.for_operators,
 ) -> CorpusStatus:
     """The progress of a corpus; counts at most `most` work items per state."""
-    if seen is None:
-        seen = store.take(connection, [corpus.id], statistics.COUNTED)[corpus.id]
+    if counts is None:
+        counts = store.read(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)
     work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
     failed, _ = tally.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
-    rates = statistics.report(seen, message)
+    rates = statistics.report(counts, message)
     return CorpusStatus(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),

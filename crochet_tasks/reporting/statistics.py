@@ -23,7 +23,7 @@ from typing import Literal
 
 from crochet_tasks.db import statistics
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.statistics import LONGEST, Failing, Seen
+from crochet_tasks.db.statistics import LONGEST, Counts, Failing
 from crochet_tasks.db.tally import OPEN
 from crochet_tasks.errors import public_message
 from crochet_tasks.reporting import worker_use
@@ -61,48 +61,48 @@ def for_operators(_code: str, message: str) -> str:
     return message.split("\n", 1)[0]
 
 
-def report(seen: Seen, message: Message) -> Statistics:
+def report(counts: Counts, message: Message) -> Statistics:
     """Counters as rates and shares."""
     return Statistics(
-        corpora=seen.corpora,
-        versions=seen.versions,
-        waiting_texts=seen.waiting_texts,
-        orthos=seen.orthos,
-        work=_work(seen),
-        paces=[_pace(seen, seconds) for seconds in PACES],
-        errors=_errors(seen.errors, message),
-        left=left(seen),
-        at_least=seen.uncounted,
+        corpora=counts.corpora,
+        versions=counts.versions,
+        waiting_texts=counts.waiting_texts,
+        orthos=counts.orthos,
+        work=_work(counts),
+        paces=[_pace(counts, seconds) for seconds in PACES],
+        errors=_errors(counts.errors, message),
+        left=left(counts),
+        at_least=counts.uncounted,
     )
 
 
-def now(every: Iterable[Seen], message: Message, workers: WorkerUse) -> StatisticsNow:
+def now(every: Iterable[Counts], message: Message, workers: WorkerUse) -> StatisticsNow:
     """Several corpora as one."""
-    return StatisticsNow(**dict(report(statistics.together(every), message)), workers=workers)
+    return StatisticsNow(**dict(report(statistics.total(every), message)), workers=workers)
 
 
 def everything(process: Process, message: Message, tenant: int | None = None) -> StatisticsNow:
     """All corpora of a tenant, or of all tenants, in one snapshot."""
     workers = worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
-        seen = statistics.of_tenant(connection, tenant, COUNTED)
-    return now(seen.values(), message, workers)
+        counts = statistics.of_tenant(connection, tenant, COUNTED)
+    return now(counts.values(), message, workers)
 
 
-def _work(seen: Seen) -> dict[str, WorkOfKind]:
-    kinds = sorted({kind for kind, _ in seen.standing})
+def _work(counts: Counts) -> dict[str, WorkOfKind]:
+    kinds = sorted({kind for kind, _ in counts.work})
     return {
         kind: WorkOfKind(
-            retrying=seen.retrying[kind],
-            **{name: seen.standing[kind, name] for name in (*OPEN, "failed")},
+            retrying=counts.retrying[kind],
+            **{name: counts.work[kind, name] for name in (*OPEN, "failed")},
         )
         for kind in kinds
     }
 
 
-def _pace(seen: Seen, seconds: int) -> Pace:
-    done, failed = seen.done[seconds], seen.failed_tries[seconds]
-    if seen.reach < seconds:
+def _pace(counts: Counts, seconds: int) -> Pace:
+    done, failed = counts.done[seconds], counts.failed_tries[seconds]
+    if counts.reach < seconds:
         return Pace(
             seconds=seconds,
             orthos_per_second=None,
@@ -114,9 +114,9 @@ def _pace(seen: Seen, seconds: int) -> Pace:
         )
     return Pace(
         seconds=seconds,
-        orthos_per_second=round(seen.found[seconds] / seconds, 3),
+        orthos_per_second=round(counts.orthos_found[seconds] / seconds, 3),
         work_per_second=round(done / seconds, 3),
-        texts_per_minute=round(seen.versions_made[seconds] * MINUTE / seconds, 3),
+        texts_per_minute=round(counts.versions_made[seconds] * MINUTE / seconds, 3),
         tries=done + failed,
         failed_tries=failed,
         success=round(done / (done + failed), 4) if done + failed else None,
@@ -149,43 +149,43 @@ def _trend(each: Failing) -> Literal["new", "more", "same", "fewer"]:
 # ── time left ──────────────────────────────────────────────────────────────────────────────────
 
 
-def left(seen: Seen) -> TimeLeft:
+def left(counts: Counts) -> TimeLeft:
     """The estimated time left, or why it is unknown."""
-    why = _unknowable(seen)
+    why = _unknowable(counts)
     if why is not None:
         return TimeLeft(seconds=None, unknown=why)
-    if not _in_state(seen, "ready", "published"):
+    if not _in_state(counts, "ready", "published"):
         return TimeLeft(seconds=0.0, unknown=None)
-    if seen.searched[MINUTE] < LEAST:
+    if counts.batches_searched[MINUTE] < LEAST:
         return TimeLeft(seconds=None, unknown="hardly_moving")
-    first_half = _shrunk(seen, MINUTE) - _shrunk(seen, HALF)
-    if min(first_half, _shrunk(seen, HALF)) <= 0:
+    first_half = _shrunk(counts, MINUTE) - _shrunk(counts, HALF)
+    if min(first_half, _shrunk(counts, HALF)) <= 0:
         return TimeLeft(seconds=None, unknown="not_shrinking")
     for seconds in PACES:
-        shrunk = _shrunk(seen, seconds)
-        if seen.reach < seconds or shrunk <= 0:
+        shrunk = _shrunk(counts, seconds)
+        if counts.reach < seconds or shrunk <= 0:
             return TimeLeft(seconds=None, unknown="not_shrinking" if shrunk <= 0 else "not_counted")
-        ahead = seen.size * seconds / shrunk
+        ahead = counts.size * seconds / shrunk
         if ahead <= AHEAD * seconds:
             return TimeLeft(seconds=round(ahead, 1), unknown=None)
     return TimeLeft(seconds=None, unknown="too_far")
 
 
-def _unknowable(seen: Seen) -> Unknown | None:
+def _unknowable(counts: Counts) -> Unknown | None:
     """The first reason why no estimate is possible; None: there is none."""
     conditions: dict[Unknown, bool] = {
-        "not_counted": seen.uncounted,
-        "texts_waiting": seen.waiting_texts > 0,
-        "budget_spent": seen.spent,
-        "held_up": _in_state(seen, "waiting") > 0 or seen.standing["remediations", "failed"] > 0,
-        "still_finding": any(kind != "grow" for kind, state in seen.standing if state != "failed"),
+        "not_counted": counts.uncounted,
+        "texts_waiting": counts.waiting_texts > 0,
+        "budget_spent": counts.spent,
+        "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
+        "still_finding": any(kind != "grow" for kind, state in counts.work if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 
 
-def _in_state(seen: Seen, *states: str) -> int:
-    return sum(number for (_, state), number in seen.standing.items() if state in states)
+def _in_state(counts: Counts, *states: str) -> int:
+    return sum(number for (_, state), number in counts.work.items() if state in states)
 
 
-def _shrunk(seen: Seen, seconds: int) -> int:
-    return seen.went[seconds] - seen.came[seconds]
+def _shrunk(counts: Counts, seconds: int) -> int:
+    return counts.orthos_searched[seconds] - counts.became_due[seconds]

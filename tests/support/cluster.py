@@ -187,4 +187,4 @@ def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:
 
 def corpus_of(process: Process, limits: Limits, name: str = "main") -> Corpus:
     with process.database.transaction() as connection:
-        return corpora.obtain(connection, name, limits._asdict())
+        return corpora.get_or_create(connection, name, limits._asdict())

@@ -39,7 +39,7 @@ def new_corpus(process: Process, limits: Iterable[int] = Limits(), name: str | N
     """A new corpus, by default with a name that no other has: one database serves many of them."""
     with process.database.transaction() as connection:
         wanted = Limits(*limits)._asdict()
-        return corpora.obtain(connection, name or f"corpus-{next(_names)}", wanted)
+        return corpora.get_or_create(connection, name or f"corpus-{next(_names)}", wanted)
 
 
 def usable(texts: Iterable[str]) -> list[str]:

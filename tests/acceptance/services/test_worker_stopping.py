@@ -60,7 +60,7 @@ def stop(load: Load, *numbers: signal.Signals) -> tuple[int, float]:
     for place, number in enumerate(numbers, 1):
         load.deployment.terminate(load.slow, number)
         if place < len(numbers):
-            until(lambda: '"event": "stopping"' in load.deployment.log(load.slow), load.deployment, 10)
+            until(lambda: '"event": "draining"' in load.deployment.log(load.slow), load.deployment, 10)
     return load.deployment.ended(load.slow, 30), time.monotonic() - began
 
 
@@ -70,7 +70,7 @@ def test_a_worker_finishes_what_it_has_in_hand(load: Load) -> None:
     status, seconds = stop(load, signal.SIGTERM)
     lines = log_lines(load.deployment.log(load.slow))
     events = [line["event"] for line in lines]
-    asked = events.index("stopping")
+    asked = events.index("draining")
     assert status == 0
     assert seconds < 15  # far less than it may take
     assert lines[asked]["in_hand"].startswith("search.grow (corpus ")
@@ -93,13 +93,13 @@ def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
     status, seconds = stop(load, signal.SIGTERM, signal.SIGINT)
     assert status == 128 + signal.SIGINT
     assert seconds < 10
-    check_forced(load, "asked again")
+    check_forced(load, "second signal")
 
 
 def check_forced(load: Load, why: str) -> None:
     """It ended at once, and said why and what it had in hand."""
-    [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "ending_at_once"]
-    assert (line["why"], line["in_hand"][:20]) == (why, "search.grow (corpus ")
+    [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "drain_aborted"]
+    assert (line["why"], line["running"][:20]) == (why, "search.grow (corpus ")
 
 
 @pytest.mark.parametrize("load", [("deaf", 1, 5)], indirect=True, ids=["just taken up"])
@@ -107,4 +107,4 @@ def test_a_task_that_was_only_just_taken_up(load: Load) -> None:
     """The signal comes before the worker has heard that its child has begun: it ends when the task is done, too."""
     status, _ = stop(load, signal.SIGTERM)
     assert status == 0
-    assert "ending_at_once" not in load.deployment.log(load.slow)  # it did not need its whole drain
+    assert "drain_aborted" not in load.deployment.log(load.slow)  # it did not need its whole drain

@@ -226,7 +226,7 @@ def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running
     for name in queues.WORK:
         rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
     assert deployment.ended(WORKER_NAME, 30) == 1
-    assert "worker_consumes_no_more" in deployment.log(WORKER_NAME)
+    assert "worker_lost_consumers" in deployment.log(WORKER_NAME)
     until(lambda: not folders(running.pids[1:2]), deployment, 10)
     accept(process, corpus, [MORE])
     deployment.start_again(WORKER_NAME)

@@ -135,7 +135,7 @@ def test_waiting_is_announced_and_bounded(closed: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with pytest.raises(BrokerUnavailable) as caught:
-        queues.declare(settings(closed, startup_wait=20), said=said.append)
+        queues.declare(settings(closed, startup_wait=20), report=said.append)
     assert len(said) == len(pauses) > 5
     assert sum(pauses) == pytest.approx(20)
     assert max(pauses) <= 5
@@ -148,7 +148,7 @@ def test_without_waiting_it_is_tried_once(closed: int) -> None:
     """`wait=0` means one try, in silence."""
     said = list[str]()
     with pytest.raises(BrokerUnavailable):
-        queues.declare(settings(closed), wait=0, said=said.append)
+        queues.declare(settings(closed), wait=0, report=said.append)
     assert not said
 
 

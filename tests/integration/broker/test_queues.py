@@ -48,7 +48,7 @@ def never(line: str) -> None:
 def settings(vhost: str) -> Settings:
     """Those of a broker in which everything is declared."""
     settings = settings_of(vhost)
-    queues.declare(settings, said=never)
+    queues.declare(settings, report=never)
     return settings
 
 
@@ -136,7 +136,7 @@ def test_everything_is_declared(rabbitmq: RabbitMQ, vhost: str, broker: kombu.Co
 def test_declaring_again_changes_nothing(settings: Settings, send: Callable[..., str]) -> None:
     """What is there already, with messages in it, stays."""
     send("search.grow")
-    queues.declare(settings, said=never)
+    queues.declare(settings, report=never)
     with queues.connected(settings) as broker:
         assert queues.depths(broker)["search"].ready == 1
 
@@ -151,7 +151,7 @@ def test_what_is_missing_is_made_again(settings: Settings, broker: kombu.Connect
     assert {name for name, depth in found.items() if depth is None} == {"search", "orthos-dead"}
     assert found["orthos"] == queues.Depth(0, 0)
     assert set(found) == {*queues.WORK, *map(queues.dead, queues.WORK)}
-    queues.declare(settings, said=never)
+    queues.declare(settings, report=never)
     assert "orthos-dead" in queues.depths(broker)
 
 
@@ -175,7 +175,7 @@ def test_a_queue_with_other_arguments_is_named(vhost: str, name: str, arguments:
             name, durable=True, auto_delete=False, arguments={k: v for k, v in other.items() if v is not None}
         )
         with pytest.raises(QueueMismatch) as caught:
-            queues.declare(settings, said=never)
+            queues.declare(settings, report=never)
     assert says in str(caught.value)
     assert caught.value.context["queue"] == name
 
@@ -186,7 +186,7 @@ def test_an_exchange_of_another_type_is_named(vhost: str) -> None:
     with queues.connected(settings) as broker:
         broker.default_channel.exchange_declare("crochet", "topic", durable=True, auto_delete=False)
     with pytest.raises(QueueMismatch, match=r"'crochet' .*\(type of the exchange is topic and should be direct\)"):
-        queues.declare(settings, said=never)
+        queues.declare(settings, report=never)
 
 
 # ── the broker refuses, or is away ──────────────────────────────────────────────────────────────
@@ -204,7 +204,7 @@ def test_a_broker_that_refuses_is_not_asked_again(vhost: str, old: str, new: str
     """A wrong user, password or vhost is said at once, without the password."""
     wrong = vhost.replace(old, new)
     with pytest.raises(BrokerRefused) as caught:
-        queues.declare(settings_of(wrong), said=never)
+        queues.declare(settings_of(wrong), report=never)
     assert says in str(caught.value)
     no_password_in(wrong, caught.value)
 
@@ -225,7 +225,7 @@ def test_missing_rights_are_a_refusal(rabbitmq: RabbitMQ, vhost: str) -> None:
     rabbitmq.api("PUT", f"/permissions/{name}/{user}", {"configure": "^$", "write": ".*", "read": ".*"})
     url = f"amqp://{user}:secret@{vhost.partition('@')[2]}"
     with pytest.raises(BrokerRefused, match=r"access to exchange 'crochet-dead' .* refused"):
-        queues.declare(settings_of(url), said=never)
+        queues.declare(settings_of(url), report=never)
 
 
 @pytest.mark.slow
@@ -235,12 +235,12 @@ def test_a_broker_that_comes_up_late_is_waited_for(tmp_path: Path) -> None:
     settings = settings_of(late.url, startup_wait=60)
     said = list[str]()
     with pytest.raises(BrokerUnavailable) as caught:
-        queues.declare(settings, wait=0.3, said=said.append)
+        queues.declare(settings, wait=0.3, report=said.append)
     no_password_in(late.url, caught.value, *said)
     starting = threading.Thread(target=late.start)
     starting.start()
     try:
-        queues.declare(settings, said=said.append)
+        queues.declare(settings, report=said.append)
         assert len(said) > 3
         no_password_in(late.url, None, *said)
         starting.join()
@@ -249,7 +249,7 @@ def test_a_broker_that_comes_up_late_is_waited_for(tmp_path: Path) -> None:
             with pytest.raises(BrokerUnavailable):
                 queues.depths(broker)
         late.start()
-        queues.declare(settings, wait=30, said=said.append)
+        queues.declare(settings, wait=30, report=said.append)
         with queues.connected(settings) as broker:
             assert len(queues.depths(broker)) == 2 * len(queues.WORK)
     finally:

@@ -127,7 +127,7 @@ def saboteur(monkeypatch: pytest.MonkeyPatch) -> Saboteur:
 def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
     """What a command does: take up what is left over, accept the texts, do the work."""
     saboteur.accepted = False
-    publish.take_up_again(corpus.id)
+    publish.release_unfinished(corpus.id)
     steps.accept(corpus, *TEXTS)
     saboteur.accepted = True
     while True:
@@ -268,13 +268,13 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
 def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
     spoil(monkeypatch)
-    note = retries.note
+    record = retries.record
 
     def twice(*args: Any, **where: Any) -> list[Item]:
-        note(*args, **where)
-        return note(*args, **where)
+        record(*args, **where)
+        return record(*args, **where)
 
-    monkeypatch.setattr(retries, "note", twice)
+    monkeypatch.setattr(retries, "record", twice)
     with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "words and then poison", steps.TEXTS[0])
@@ -292,7 +292,7 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
         steps.sql(process, "UPDATE work SET published_at = now() WHERE subject = (SELECT id FROM texts WHERE seq = 1)")
         assert len(steps.run(corpus)) == 1  # the second one's message, which finds that it is not its turn
         assert steps.sql(process, "SELECT DISTINCT state FROM texts") == [("accepted",)]
-        publish.take_up_again(corpus.id)
+        publish.release_unfinished(corpus.id)
         with pytest.raises(TextWithoutWords):
             publish.publish_next(corpus.id)
         steps.run(corpus)
@@ -308,7 +308,7 @@ def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pyte
         kept = dict(process.pending)
         assert kept
         first = outbox.ingest(corpus.id, 1)
-        assert retries.note(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
+        assert retries.record(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
         process.pending = {}
         steps.ingest_all(corpus, steps.TEXTS[1:])
         steps.accept(corpus, steps.TEXTS[0])
@@ -339,7 +339,7 @@ def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypa
         early = broker.messages[broker.named("ingest.text")[1]][1]
         broker.deliver(broker.named("ingest.text")[0])  # one part of the first text
         for error in (WorkerLost(times=4), ValueError("a bug")):
-            assert retries.note(process.database, process.settings, corpus.id, early.items, error) == []
+            assert retries.record(process.database, process.settings, corpus.id, early.items, error) == []
         broker.deliver_all(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 

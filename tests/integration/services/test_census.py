@@ -6,7 +6,7 @@ import pytest
 
 from crochet_tasks import publish
 from crochet_tasks.db.process import Process
-from crochet_tasks.services.census import Counting
+from crochet_tasks.services.census import CensusThread
 from crochet_tasks.telemetry import metrics
 from tests.support import steps
 
@@ -24,7 +24,7 @@ def ages(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Process, ages: list[float]) -> None:
     """Though no look ever saw work of it; what was closed before the first look does not, whenever that was."""
     steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:1])
-    counting = Counting(process)
+    counting = CensusThread(process)
     counting.count()
     assert ages == []
     steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:2])
@@ -36,7 +36,7 @@ def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Pro
 
 def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Process, ages: list[float]) -> None:
     """Also those whose work was done before the first look at it, which found only that of a later one."""
-    counting = Counting(process)
+    counting = CensusThread(process)
     counting.count()
     corpus = steps.new_corpus(process)
     steps.ingest_all(corpus, steps.TEXTS[:2])
@@ -64,7 +64,7 @@ def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.Mo
     for gauge in (metrics.OPEN, metrics.OVERDUE):
         name = gauge.name
         monkeypatch.setattr(gauge, "set", lambda value, of=name, **labels: told.update({(of, *labels.values()): value}))
-    counting, lease = Counting(process), process.settings.lease
+    counting, lease = CensusThread(process), process.settings.lease
     steps.sql(process, PUBLISHED, corpus=steps.new_corpus(process).id, ago=0.4 * lease)
     counting.count()
     for shape, overdue in (("2x2", 0), ("2x3", 0), ("2x4", 1)):

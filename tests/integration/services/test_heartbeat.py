@@ -16,7 +16,7 @@ import pytest
 from celery.worker import state
 
 from crochet_tasks.services import heartbeat, progress
-from crochet_tasks.services.heartbeat import Beat
+from crochet_tasks.services.heartbeat import Heartbeat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.settings import Settings
 from tests.support.children import in_child
@@ -31,47 +31,47 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_a_service_is_well_as_long_as_it_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last words tell what is wrong; one that is gone is not there."""
-    beat = Beat(settings, "worker[search]")
-    assert heartbeat.look(settings) == []
-    beat.well()
-    assert [seen.problem for seen in heartbeat.look(settings, "worker")] == [None]
-    assert heartbeat.look(settings, "relay") == []
-    beat.unwell("broken")
-    assert [seen.problem for seen in heartbeat.look(settings)] == [None]  # not for long enough
+    beat = Heartbeat(settings, "worker[search]")
+    assert heartbeat.read(settings) == []
+    beat.healthy()
+    assert [seen.problem for seen in heartbeat.read(settings, "worker")] == [None]
+    assert heartbeat.read(settings, "relay") == []
+    beat.unhealthy("broken")
+    assert [seen.problem for seen in heartbeat.read(settings)] == [None]  # not for long enough
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 60)
-    assert [seen.problem for seen in heartbeat.look(settings, "worker[search]")] == ["broken, for 60 s"]
+    assert [seen.problem for seen in heartbeat.read(settings, "worker[search]")] == ["broken, for 60 s"]
     beat.end()
-    assert heartbeat.look(settings) == []
+    assert heartbeat.read(settings) == []
 
 
 def test_the_word_of_a_killed_service_does_not_count(settings: Settings) -> None:
-    in_child(Beat(settings, "relay").well)  # under the pid of this process
+    in_child(Heartbeat(settings, "relay").healthy)  # under the pid of this process
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     file = settings.health_dir / "relay-x.json" if settings.health_dir else Path()
     file.write_text(json.dumps({"service": "relay", "pid": int(dead.stdout), "well": time.time(), "problem": None}))
-    assert [seen.pid for seen in heartbeat.look(settings)] == [os.getpid()]
+    assert [seen.pid for seen in heartbeat.read(settings)] == [os.getpid()]
     assert not file.exists()
 
 
 def test_the_word_of_one_whose_number_is_another_s_now_does_not_count(settings: Settings) -> None:
     """Killed, and its pid given to another program."""
-    Beat(settings, "relay").well()
-    assert [seen.pid for seen in heartbeat.look(settings)] == [os.getpid()]
+    Heartbeat(settings, "relay").healthy()
+    assert [seen.pid for seen in heartbeat.read(settings)] == [os.getpid()]
     (file,) = heartbeat.folder(settings).glob("*.json")
     said = json.loads(file.read_text())
     file.write_text(json.dumps(said | {"started": said["started"] - 1}))
-    assert heartbeat.look(settings) == []
+    assert heartbeat.read(settings) == []
     assert not file.exists()
 
 
 def test_a_word_from_the_future_is_old(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Since the clock was set back nobody has said anything."""
-    Beat(settings, "relay").well()
+    Heartbeat(settings, "relay").healthy()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600)
-    (seen,) = heartbeat.look(settings)
-    assert seen.problem == "it says nothing any more, since before the clock was set back"
+    (seen,) = heartbeat.read(settings)
+    assert seen.problem == "no heartbeat, since before the clock was set back"
 
 
 class Consumer:
@@ -100,7 +100,7 @@ def looked(consumer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, t
     """How often a worker with this consumer gives up, when looked at so often."""
     monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    watched = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(times):
         watched.check(consumer)
     return len(ended)
@@ -132,10 +132,10 @@ def test_what_was_wrong_before_a_connection_was_lost_does_not_count(
     """With each new one a worker has to become sure anew."""
     monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    watched = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(3):
         watched.check(Consumer(ready=3))
-        watched.begin_anew()
+        watched.reset()
     assert ended == []
     watched.check(Consumer(ready=3))
     watched.check(Consumer(ready=3))
@@ -148,7 +148,7 @@ def test_a_busy_worker_does_not_give_up(settings: Settings, monkeypatch: pytest.
     taken: Counter[str] = Counter()
     monkeypatch.setattr(state, "total_count", taken)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    watched = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(4):
         watched.check(Consumer(ready=3))
         assert ended == []

@@ -16,7 +16,7 @@ import pytest
 
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import supervisor
-from crochet_tasks.services.supervisor import LINE_BYTES, GaveUp, Log, Restarts, Service, Supervisor
+from crochet_tasks.services.supervisor import LINE_BYTES, Log, Restarts, Service, StartFailed, Supervisor
 
 READY = "ready_for_work"
 
@@ -174,9 +174,9 @@ def test_what_never_starts_brings_the_rest_down(monkeypatch: pytest.MonkeyPatch)
     """After a few tries, with its own last words; the others end in order."""
     monkeypatch.setattr(supervisor, "RESTARTS", AT_ONCE)
     crowd = Crowd(monkeypatch, wrong="print('crochet: no such thing [usage]'); sys.exit(2)", last=SERVES)
-    with pytest.raises(GaveUp) as failed:
+    with pytest.raises(StartFailed) as failed:
         crowd.run(crowd.stop)
-    assert (failed.value.service, failed.value.status, failed.value.words) == ("wrong", 2, "no such thing [usage]")
+    assert (failed.value.service, failed.value.status, failed.value.message) == ("wrong", 2, "no such thing [usage]")
     assert sum("| crochet: no such thing" in line for line in crowd.lines) == supervisor.TRIES
     alive = [child.service.name for child in crowd.supervisor._children if child.process is not None]
     assert alive == []

@@ -60,7 +60,7 @@ def test_no_log_line_has_a_secret(form: str, monkeypatch: pytest.MonkeyPatch) ->
     url = "postgresql://me:hunter2@db/x"
     try:
         telemetry.logs("test", Settings.load(log_format=form))
-        with telemetry.doing(work=f"bound {KEY}"):
+        with telemetry.log_context(work=f"bound {KEY}"):
             logging.getLogger("celery").warning("cannot reach %s", url)
         about = {"error": ValueError(url), "headers": {"Authorization": KEY, "from": {KEY.encode()}}}
         logging.getLogger("crochet_tasks.test").warning("refused", extra=about)

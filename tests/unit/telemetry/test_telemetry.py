@@ -48,7 +48,7 @@ def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptur
             assert telemetry.traceparent() is None
     finally:
         process.end()
-    said = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_not_begun"]
+    said = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_start_failed"]
     assert said == ["traces", "profiles"]
 
 
