@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
-from flask import Flask, abort, current_app, g, has_request_context, request
+from flask import Flask, Request, abort, current_app, g, has_request_context, request
 from flask.json.provider import DefaultJSONProvider
 from pydantic import ValidationError
 
@@ -69,6 +69,19 @@ def install(app: Flask) -> None:
     app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + MARGIN  # JSON may escape every character
     app.config["MAX_FORM_MEMORY_SIZE"] = MARGIN
     app.json = _Json(app)
+    app.request_class = WholeRequest
+
+
+class WholeRequest(Request):
+    """A request whose body is whole or refused."""
+
+    def get_data(self, *arguments: Any, **named: Any) -> Any:
+        """As Werkzeug's, which stops at the limit without an error where no length was announced."""
+        data = super().get_data(*arguments, **named)
+        ends = self.content_length is not None or not self.environ.get("wsgi.input_terminated")
+        if not ends and self.environ["wsgi.input"].read(1):
+            raise RequestTooLarge(limit=self.max_content_length)
+        return data
 
 
 def check() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -128,5 +129,8 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
         import traceback
 
         sys.stderr.write(streams.plain("".join(traceback.format_exception(error)), keep="\n"))
-    streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
+    if getattr(sys.stderr, "logs", False):  # a service has begun to log: whoever reads its log finds the reason there
+        logging.getLogger(__name__).error("command_failed", extra={"error": message, "code": code})
+    else:
+        streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
     return exit_code

@@ -131,19 +131,25 @@ class StateFolder:
         path = str(self.data)
         if _fits(path):
             return path
-        alias = Path(tempfile.gettempdir(), f"{_alias_prefix()}{secrets.token_hex(6)}")
-        if not _fits(str(alias)):
-            raise self.unusable(
-                f"its path is too long for a socket, and so is that of the temporary folder {alias.parent}"
-            )
-        alias.symlink_to(self.data)
-        return str(alias)
+        name = f"{_alias_prefix()}{secrets.token_hex(6)}"
+        for parent in _alias_parents():
+            if _fits(str(parent / name)):
+                (parent / name).symlink_to(self.data)
+                return str(parent / name)
+        raise self.unusable(
+            f"its path is too long for a socket, and so is that of the temporary folder {tempfile.gettempdir()}"
+        )
 
     def remove_aliases(self) -> None:
-        for alias in Path(tempfile.gettempdir()).glob(f"{_alias_prefix()}*"):
+        for alias in (found for parent in _alias_parents() for found in parent.glob(f"{_alias_prefix()}*")):
             with contextlib.suppress(OSError):
                 if alias.lstat().st_uid == os.geteuid() and alias.readlink() == self.data:
                     alias.unlink()
+
+
+def _alias_parents() -> list[Path]:
+    """Where a short name for a long path may be: the temporary folder may have a long one itself."""
+    return [Path(tempfile.gettempdir()), *(folder for folder in [Path("/tmp")] if folder.is_dir())]  # noqa: S108 - see above
 
 
 def _fits(folder: str) -> bool:

@@ -92,6 +92,8 @@ def log_context(**fields: object) -> AbstractContextManager[None]:
 class Printed:
     """Stands for standard error: each line that is printed to it is logged."""
 
+    logs = True
+
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._rest = ""

@@ -126,7 +126,12 @@ def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *
     """One line at the end that says it, with its code."""
     assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
     last = done.stderr.splitlines()[-1]
-    assert re.fullmatch(rf"crochet: .+ \[{code}\]", last), done.stderr
+    if last.startswith("{"):  # the service had begun to log
+        line = json.loads(last)
+        assert (line["level"], line["event"], line["code"]) == ("error", "command_failed", code)
+        last = line["error"]
+    else:
+        assert re.fullmatch(rf"crochet: .+ \[{code}\]", last), done.stderr
     assert "Traceback" not in done.stderr
     for part in says:
         assert part in last
