@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import typer
 
 from crochet_tasks.cli import corpora, keys, operate, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.terminal import streams
 
 app = typer.Typer(
@@ -101,12 +103,24 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
     except typer.TyperException as error:  # usage errors: all that Typer itself raises
         message = " ".join(error.format_message().split())
         return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
-    except CrochetError as error:
-        return _failed(error, str(error), error.code, error.exit_code, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug
+        ours = OpenFilesLimited() if _limited_files(error) else error
+        if isinstance(ours, CrochetError):
+            return _failed(error, str(ours), ours.code, ours.exit_code, debug=debug)
         what = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         message = f"internal error, please report it: {what}{'' if debug else ' (--debug shows more)'}"
         return _failed(error, message, "internal", 1, debug=debug)
+
+
+def _limited_files(error: BaseException | None) -> bool:
+    """Whether the limit of open files is the cause, whatever it was wrapped in; libpq says it in words alone."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if f"could not create socket: {os.strerror(errno.EMFILE)}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failed(error: BaseException, message: str, code: str, exit_code: int, *, debug: bool) -> int:

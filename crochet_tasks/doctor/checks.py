@@ -15,7 +15,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.server import NEW_DATA_BYTES
+from crochet_tasks.embedded.folder import NEW_DATA_BYTES
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, SchemaUnknown, ServerFailed
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import numbers

@@ -15,7 +15,8 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.embedded.server import LOW_BYTES, EmbeddedPostgres, free_bytes
+from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
+from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress

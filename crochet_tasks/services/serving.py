@@ -148,13 +148,17 @@ def flower() -> int:
     listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
     begin("flower", settings)
     from flower.options import options  # type: ignore[import-untyped]
+    from flower.views import BaseHandler  # type: ignore[import-untyped]
     from tornado.ioloop import IOLoop
 
     from crochet_tasks.app import app
+    from crochet_tasks.broker.queues import WORK, dead
 
     # As options, so that Flower's own variables (FLOWER_TASKS_COLUMNS, ...) win.
     options.tasks_columns = "name,args,kwargs,state,received,runtime,worker"
     options.purge_offline_workers = GONE_SECONDS
+    # All queues: by itself Flower shows those of the workers that ran when it started, and no dead letters.
+    BaseHandler.get_active_queue_names = lambda _: [*WORK, *map(dead, WORK)]
     # Secrets are set here, and not by arguments, which `ps` shows; nor by Flower's own variables, because it
     # takes a login with a comma for two.
     if settings.flower_auth is not None:

