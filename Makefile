@@ -85,7 +85,7 @@ dashboards: $(STAMP) ## generate Grafana's dashboards from scripts/dashboards.py
 	$(BIN)/python scripts/dashboards.py
 
 .PHONY: reference
-reference: $(STAMP) ## write docs/settings.md and docs/cli.md anew, from the code
+reference: $(STAMP) ## generate docs/settings.md and docs/cli.md from the code
 	$(BIN)/python scripts/reference.py
 
 .PHONY: bench-telemetry

@@ -215,9 +215,9 @@ class Buffered:
         """Run the application, in a thread. Return a complete answer; send a stream from here."""
         status, headers = 0, list[tuple[str, str]]()
 
-        def start(line: str, given: list[tuple[str, str]], _: object = None) -> None:
+        def start(line: str, response_headers: list[tuple[str, str]], _: object = None) -> None:
             nonlocal status, headers
-            status, headers = int(line[:3]), given
+            status, headers = int(line[:3]), response_headers
 
         def wait_for(step: Awaitable[None]) -> None:
             asyncio.run_coroutine_threadsafe(_awaited(step), loop).result()

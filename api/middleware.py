@@ -84,8 +84,8 @@ def request_id() -> str:
 
 
 def _begin() -> None:
-    given = request.headers.get(REQUEST_ID, "")
-    g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
+    sent_id = request.headers.get(REQUEST_ID, "")
+    g.request_id = sent_id if re.fullmatch(ID, sent_id) else uuid.uuid4().hex
     g.began = received_at(request.environ)
     correlation.begin(g.request_id, request.headers.get("traceparent"))
 

@@ -311,8 +311,8 @@ a nested list would be many more, and longer, than the list.
 """
 
 
-def _either(given: str, other: str) -> dict[str, Any]:
-    return {"required": [given], "properties": {given: {"type": "array"}, other: {"type": "null"}}}
+def _either(required: str, other: str) -> dict[str, Any]:
+    return {"required": [required], "properties": {required: {"type": "array"}, other: {"type": "null"}}}
 
 
 class ToCheck(Body):

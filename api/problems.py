@@ -59,8 +59,8 @@ def problem(error: CrochetError) -> Response:
 
 def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
     if isinstance(error, Unauthorized):
-        given = "Authorization" in request.headers
-        yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if given else "")
+        has_key = "Authorization" in request.headers
+        yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if has_key else "")
     if isinstance(error, RateLimited) or error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
         yield "Retry-After", str(error.context.get("seconds", RETRY_SECONDS))
     if isinstance(error, MethodNotAllowed):

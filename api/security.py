@@ -142,13 +142,13 @@ class RecentlyValid:
         self._lock = threading.Lock()
         self._unknown = threading.BoundedSemaphore(UNKNOWN_LOOKUPS)
 
-    def has(self, given: str) -> bool:
-        return _digest(given) in self._valid
+    def has(self, credentials: str) -> bool:
+        return _digest(credentials) in self._valid
 
     @contextlib.contextmanager
-    def turn(self, given: str) -> Iterator[None]:
+    def turn(self, credentials: str) -> Iterator[None]:
         """Wait for a slot to look the key up; raises TooBusy if too many lookups of unknown keys are running."""
-        if self.has(given):
+        if self.has(credentials):
             yield
             return
         if not self._unknown.acquire(timeout=LOOKUP_WAIT_SECONDS):
@@ -158,17 +158,17 @@ class RecentlyValid:
         finally:
             self._unknown.release()
 
-    def record(self, given: str, *, good: bool) -> None:
+    def record(self, credentials: str, *, good: bool) -> None:
         with self._lock:
-            self._valid.pop(_digest(given), None)
+            self._valid.pop(_digest(credentials), None)
             if good:
-                self._valid[_digest(given)] = None
+                self._valid[_digest(credentials)] = None
             if len(self._valid) > self._most:
                 self._valid.popitem(last=False)
 
 
-def _digest(given: str) -> bytes:
-    return hashlib.sha256(given.encode(errors="replace")).digest()
+def _digest(credentials: str) -> bytes:
+    return hashlib.sha256(credentials.encode(errors="replace")).digest()
 
 
 def sample() -> None:
@@ -177,13 +177,13 @@ def sample() -> None:
     This runs before the span of the request begins, so before keys are looked up: RecentlyValid decides who is unknown.
     The trace's id does not count, either, as the caller chooses it.
     """
-    given = request.environ.get("HTTP_TRACEPARENT")
-    if given is None or not process.settings().api_auth:
+    traceparent = request.environ.get("HTTP_TRACEPARENT")
+    if traceparent is None or not process.settings().api_auth:
         return
     recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     if not recent.has(_bearer() or ""):
         kept = random.random() < process.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
-        request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
+        request.environ["HTTP_TRACEPARENT"] = origin.decided(traceparent, kept=kept) or ""
 
 
 def identify() -> None:
@@ -247,26 +247,26 @@ def _needed() -> Scope | None:
 
 
 def _bearer() -> str | None:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return given.strip() if scheme.lower() == "bearer" else None
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
 
 
 def _caller() -> Caller:
     if not process.settings().api_auth:
         return ANONYMOUS
-    given = _bearer()
-    if not given:
+    credentials = _bearer()
+    if not credentials:
         raise Unauthorized(reason="the request has no key")
-    parts = signing.split(given)
-    claims = None if parts else tokens.read(process.settings(), given)
+    parts = signing.split(credentials)
+    claims = None if parts else tokens.read(process.settings(), credentials)
     recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     try:
-        with recent.turn(given), process.current().database.transaction() as connection:
+        with recent.turn(credentials), process.current().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
-        recent.record(given, good=False)
+        recent.record(credentials, good=False)
         raise
-    recent.record(given, good=True)
+    recent.record(credentials, good=True)
     return found
 
 
@@ -312,8 +312,8 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
 
 
 def _check_signature(found: Caller) -> None:
-    date, given = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
-    if not date or not given:
+    date, sent = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
+    if not date or not sent:
         raise SignatureRefused(reason=f"{DATE_HEADER} and {SIGNATURE_HEADER} are needed here")
     try:
         timely = abs(time.time() - float(date)) <= SIGNED_SECONDS  # which "nan" is not
@@ -322,7 +322,7 @@ def _check_signature(found: Caller) -> None:
     if not timely or not date.isascii():
         raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
     expected = signing.signature(found.hash, request.method, _target(), date, request.get_data())
-    if not hmac.compare_digest(expected.encode(), given.encode(errors="replace")):
+    if not hmac.compare_digest(expected.encode(), sent.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with process.current().database.transaction() as connection:
         new = access.sign(connection, bytes.fromhex(expected), 2 * SIGNED_SECONDS)

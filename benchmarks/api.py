@@ -217,7 +217,7 @@ def _stored(process: Process, extent: Extent) -> str:
 # ── the report ──────────────────────────────────────────────────────────────────────────────────
 
 
-def report(extent: Extent, wanted: str) -> Iterator[str]:
+def report(extent: Extent, only: str) -> Iterator[str]:
     began = time.perf_counter()
     yield from machine("The API")
     with tempfile.TemporaryDirectory() as folder, bench(Path(folder), extent) as (api, about):
@@ -227,7 +227,7 @@ def report(extent: Extent, wanted: str) -> Iterator[str]:
         for package in ("crochet_tasks", "api"):
             compileall.compile_dir(ROOT / package, quiet=1)  # as where it is installed
         api.restart()
-        every = [route for route in routes(api.ask, CORPUS) if wanted in route.name]
+        every = [route for route in routes(api.ask, CORPUS) if only in route.name]
         yield from _cold(api, every, extent)
         yield f"`crochet api` served {np.median(api.started):.2f} s after it was started (median of {len(api.started)} "
         yield f"starts; the slowest took {max(api.started):.2f} s; goal: less than 1)."
@@ -307,8 +307,8 @@ def _row(name: str, loads: dict[int, tuple[Load, dict[str, float]]]) -> str:
     cells = []
     for load, _ in loads.values():
         p99 = load.percentile(0.99)
-        shown = f"**{p99:.0f}**" if p99 > GOAL_MS else f"{p99:.0f}"
-        cells.append(f"{load.percentile(0.5):.1f} / {shown} / {load.ms[-1]:.0f}")
+        cell = f"**{p99:.0f}**" if p99 > GOAL_MS else f"{p99:.0f}"
+        cells.append(f"{load.percentile(0.5):.1f} / {cell} / {load.ms[-1]:.0f}")
     load, cpu = loads[CLIENTS[-1]]
     errors = ", ".join(f"{number} {what}" for each, _ in loads.values() for what, number in each.errors.items()) or "0"
     taken = [f"{1000 * cpu[kind] / len(load.ms):.1f}" for kind in ("api", "postgres")]
@@ -319,10 +319,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="a small store and little time; writes no results")
     options.add_argument("--only", default="", metavar="WORD", help="routes whose name holds this; writes no results")
-    given = options.parse_args()
-    extent = QUICK if given.quick else FULL
-    if given.quick or given.only:
-        for line in report(extent, given.only):
+    arguments = options.parse_args()
+    extent = QUICK if arguments.quick else FULL
+    if arguments.quick or arguments.only:
+        for line in report(extent, arguments.only):
             print(line, flush=True)
     else:
         written("api", lambda: report(extent, ""))

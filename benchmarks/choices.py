@@ -126,7 +126,7 @@ def remediations(process: Process, corpus: Corpus) -> Iterator[str]:
     """int4[] under a GIN index beside packed arrays that are read through; due = who waits on one of 2,000 phrases."""
     with process.database.transaction() as connection:
         waits = [batch.phrases for batch in batches.every(connection, corpus.id) if batch.phrases is not None]
-    wanted = np.unique(np.random.default_rng(2).integers(0, max(int(w.max()) for w in waits if len(w)), 2_000))
+    expected = np.unique(np.random.default_rng(2).integers(0, max(int(w.max()) for w in waits if len(w)), 2_000))
     gin = """
         CREATE TABLE bench_gin (batch bigint PRIMARY KEY, phrases integer[]);
         CREATE INDEX ON bench_gin USING gin (phrases)
@@ -141,7 +141,7 @@ def remediations(process: Process, corpus: Corpus) -> Iterator[str]:
         values = [(i, wait.astype("<i4").tobytes()) for i, wait in enumerate(waits)]
         cursor.executemany("INSERT INTO bench_packed VALUES (%s, %b)", values)
 
-    query = f"SELECT batch FROM bench_gin WHERE phrases && '{{{','.join(map(str, wanted))}}}'"
+    query = f"SELECT batch FROM bench_gin WHERE phrases && '{{{','.join(map(str, expected))}}}'"
     yield f"## Remediations: {len(waits):,} batches that wait on {sum(map(len, waits)):,} phrases"
     yield ""
     yield from _compared(

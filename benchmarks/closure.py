@@ -178,7 +178,7 @@ def machine(title: str = "Closure") -> Iterator[str]:
     yield (
         f"{psutil.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, numpy {np.__version__}, "
-        f"load before {psutil.getloadavg()[0]:.1f}. Best of 3 unless said otherwise."
+        f"load before {psutil.getloadavg()[0]:.1f}. Best of 3 unless stated otherwise."
     )
     yield ""
 

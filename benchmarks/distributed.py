@@ -159,13 +159,13 @@ def _total(process: Process, corpus: corpora.Corpus) -> int:
 
 def _ready(settings: Settings, searchers: int) -> bool:
     """Whether all workers consume."""
-    wanted = {"ingest": 1, "search": searchers, "orthos": 1}
+    expected = {"ingest": 1, "search": searchers, "orthos": 1}
     try:
         with queues.connected(settings) as broker:
             depths = queues.depths(broker)
     except Unavailable:
         return False
-    return all(depths[name].consumers >= number for name, number in wanted.items())
+    return all(depths[name].consumers >= number for name, number in expected.items())
 
 
 @contextlib.contextmanager

@@ -341,8 +341,8 @@ def _table(case: Case, rounds: list[dict[str, Run]]) -> Iterator[str]:
 
 def _ratio(ratios: list[float]) -> str:
     median = statistics.median(ratios)
-    shown = f"**{median:.3f}**" if median > GOAL else f"{median:.3f}"
-    return f"{shown} ({min(ratios):.2f} to {max(ratios):.2f})"
+    cell = f"**{median:.3f}**" if median > GOAL else f"{median:.3f}"
+    return f"{cell} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 @contextlib.contextmanager
@@ -368,11 +368,11 @@ def main() -> None:
     options.add_argument(
         "--way", action="append", choices=(*WAYS[1:], EVERY_TRACE), help="only this one and `off`; writes no results"
     )
-    given = options.parse_args()
-    extent = QUICK if given.quick else FULL
-    ways = ("off", *(given.way or WAYS[1:]))
-    if given.quick or given.rounds or given.way:
-        for line in report(extent._replace(rounds=given.rounds or extent.rounds), ways):
+    arguments = options.parse_args()
+    extent = QUICK if arguments.quick else FULL
+    ways = ("off", *(arguments.way or WAYS[1:]))
+    if arguments.quick or arguments.rounds or arguments.way:
+        for line in report(extent._replace(rounds=arguments.rounds or extent.rounds), ways):
             print(line, flush=True)
     else:
         written("telemetry", lambda: report(extent, WAYS))

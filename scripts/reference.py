@@ -79,18 +79,18 @@ def _described(command: Any, name: str) -> Iterator[str]:
     yield f"## `{name}`\n"
     if command.help:
         yield f"{command.help.strip()}\n"
-    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-    yield from _usage(name, shown)
-    for parameter in shown:
+    visible = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    yield from _usage(name, visible)
+    for parameter in visible:
         yield f"- `{_spelling(parameter)}`: {_meaning(parameter)}"
-    if shown:
+    if visible:
         yield ""
     for each, sub in getattr(command, "commands", {}).items():
         yield from _described(sub, f"{name} {each}")
 
 
-def _usage(name: str, shown: list[Any]) -> Iterator[str]:
-    arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
+def _usage(name: str, visible: list[Any]) -> Iterator[str]:
+    arguments = [parameter for parameter in visible if parameter.param_type_name == "argument"]
     if arguments:
         words = [f"{each.metavar}{'...' * (each.nargs != 1)}" for each in arguments]
         yield f"    {' '.join([name, '[OPTIONS]', *words])}\n"

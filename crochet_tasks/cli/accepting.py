@@ -84,7 +84,7 @@ def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str

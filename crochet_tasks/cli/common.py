@@ -74,8 +74,8 @@ def in_store(state: Path | None, step: Callable[[Process], Answer], nothing: Ans
 
 def limits_of(max_axes: int | None, max_side: int | None, max_cells: int | None) -> dict[str, int]:
     """The limits that options give."""
-    given = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    return {name: limit for name, limit in given.items() if limit is not None}
+    options = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
+    return {name: limit for name, limit in options.items() if limit is not None}
 
 
 # ── an API instead of this machine ──────────────────────────────────────────────────────────────

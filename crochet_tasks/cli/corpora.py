@@ -99,8 +99,8 @@ def change(
     """Change the name, description or budget of a corpus. A larger budget lets searches go on; limits are fixed."""
     if no_budget and budget is not None:
         raise WrongCall(problem="give --budget or --no-budget, not both")
-    given = {"name": rename, "description": description, "budget": budget}
-    changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
+    options = {"name": rename, "description": description, "budget": budget}
+    changes: dict[str, object] = {field: value for field, value in options.items() if value is not None}
     if no_budget:
         changes["budget"] = None
     if not changes:

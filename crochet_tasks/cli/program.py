@@ -26,8 +26,8 @@ app = typer.Typer(
 )
 
 
-def _version(given: bool) -> None:  # noqa: FBT001 - Typer calls it
-    if given:
+def _version(requested: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if requested:
         from crochet_tasks.settings import version
 
         typer.echo(f"crochet {version()}")
@@ -56,8 +56,8 @@ def options(
 ) -> None:
     # --debug is declared for --help; `main` removes it from the arguments. --version has its callback.
     del debug, version
-    given = {"url": url, "key": key, "key_file": key_file}
-    context.obj = {name: value for name, value in given.items() if value is not None}
+    options = {"url": url, "key": key, "key_file": key_file}
+    context.obj = {name: value for name, value in options.items() if value is not None}
 
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor, store.settings):

@@ -25,14 +25,14 @@ from crochet_tasks.terminal.drawing import Meter, console
 from crochet_tasks.terminal.streams import note
 
 BEST = 3
-"""orthos that are shown as the best"""
+"""how many of the best orthos the report has"""
 
 
 NOTHING = "there is no open work to go on with: give a text, as in 'crochet run FILE'"
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str

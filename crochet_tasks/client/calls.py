@@ -78,7 +78,7 @@ def in_json(body: Mapping[str, object]) -> bytes:
     return json.dumps(body).encode()
 
 
-def given(**parameters: str | int | None) -> dict[str, str | int]:
+def parameters_of(**parameters: str | int | None) -> dict[str, str | int]:
     """Parameters without those that are None."""
     return {name: value for name, value in parameters.items() if value is not None}
 
@@ -275,11 +275,11 @@ def _problem_of(answer: httpx.Response) -> Problem | None:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    given = answer.headers.get("Retry-After", "").strip()
-    if given.isascii() and given.isdigit() and len(given) < 10:
-        return float(given)
+    header = answer.headers.get("Retry-After", "").strip()
+    if header.isascii() and header.isdigit() and len(header) < 10:
+        return float(header)
     try:
-        moment = email.utils.parsedate_to_datetime(given)
+        moment = email.utils.parsedate_to_datetime(header)
     except ValueError:
         return None
     if moment.tzinfo is None:  # "-0000": of no zone, so UTC

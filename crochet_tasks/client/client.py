@@ -23,7 +23,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from crochet_tasks.client.calls import Call, Caller, Patience, given, in_json, posted
+from crochet_tasks.client.calls import Call, Caller, Patience, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
@@ -127,7 +127,7 @@ class Client:
         budget: int | None = None,
     ) -> CorpusLine:
         """Limits may be given by name or as `limits`; others have their defaults. Raises CorpusExists."""
-        all_limits = {**(limits or {}), **given(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
+        all_limits = {**(limits or {}), **parameters_of(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
         body = {"name": name, "limits": all_limits, "description": description, "budget": budget}
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
@@ -266,7 +266,7 @@ class Client:
         self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
     ) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
-        query = given(shape=shape, contains=contains, min_volume=min_volume)
+        query = parameters_of(shape=shape, contains=contains, min_volume=min_volume)
         call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
         with self._caller.lines(call) as lines:
             yield from lines
@@ -373,7 +373,7 @@ class Client:
     # ── parts ───────────────────────────────────────────────────────────────────────────────────
 
     def _get(self, model: type[M], path: str, **parameters: str | int | None) -> M:
-        return self._read(model, Call("GET", path, again=True, parameters=given(**parameters)))
+        return self._read(model, Call("GET", path, again=True, parameters=parameters_of(**parameters)))
 
     def _read(self, model: type[M], call: Call) -> M:
         return self._parsed(model, self._caller.send(call))
@@ -399,7 +399,7 @@ def _every(page: Callable[[str | None], P], items: Callable[[P], list[T]]) -> It
 
 
 def _events(corpus: str | None, *, again: bool) -> Call:
-    return Call("GET", "/v1/events", again=again, parameters=given(corpus=corpus), headers={"Accept": EVENTS})
+    return Call("GET", "/v1/events", again=again, parameters=parameters_of(corpus=corpus), headers={"Accept": EVENTS})
 
 
 def _corpus(name: str) -> str:

@@ -1,9 +1,9 @@
 """A private, real Postgres server that lives in a state folder and as long as its owner process.
 
-    STATE/postgres/            0700, belongs to the owner; no other user can enter, so the server needs no password
+    STATE/postgres/            0700, belongs to the owner; nobody else passes, so the server trusts who does
         lock                   flock'ed by the owner, holds its pid
-        server.log  .log.1     the server's log, bounded
-        reserve                deleted when the disk is full, so that the server starts and the store can be read
+        server.log  .log.1     what the server says, bounded
+        reserve                given up when the disk is full, so that the server starts and the store can be read
         data/                  0700, belongs to the server's user; its Unix socket lies in it
         initdb-*/              a data folder in the making, renamed to data/ when it is complete
 
@@ -57,7 +57,7 @@ SETTINGS = {
     # the same answers everywhere
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "lc_messages": "C",  # _DISK_PROBLEMS below are searched for in the log
+    "lc_messages": "C",  # _DISK_PROBLEMS below are looked for in the log
     # the log is a file that we bound, and users' texts do not belong in it
     "logging_collector": "off",
     "log_destination": "stderr",
@@ -250,14 +250,14 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
 
     def _failure(self, status: int) -> StateUnusable | ServerFailed | OpenFilesLimited:
-        """The error for a program that ended with `status`, with its last error message."""
+        """The error for a program that ended with `status`, in its own last words."""
         with self._log.open("rb") as log:
             log.seek(max(self._log_begin, self._log.stat().st_size - 10_000))
             lines = log.read().decode(errors="replace").splitlines()
         if any("insufficient file descriptors" in line for line in lines):
             return OpenFilesLimited()
         causes = [match[1] for line in lines if (match := re.search(r"(?:FATAL|PANIC|ERROR|error): +(.*)", line))]
-        reason = (causes or lines or [f"exit status {status}, and no message"])[-1]
+        reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
         if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
             return self._folder.unusable(reason)
         if (free := free_bytes(self._folder.path)) < WAL_SEGMENT_BYTES:

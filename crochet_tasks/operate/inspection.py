@@ -185,7 +185,7 @@ def _text(connection: Connection, row: TextRow) -> WorkDetail:
 def _next_of_text(row: TextRow) -> str:
     if row.state in ("accepted", "ingested"):
         return "see its work"
-    return "never: it is a version" if row.state == "current" else "never, unless it is retried or given again"
+    return "never: it is a version" if row.state == "current" else "never, unless it is retried or submitted again"
 
 
 def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:

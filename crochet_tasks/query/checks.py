@@ -86,17 +86,17 @@ def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: 
     cells = sum(len(box[1]) for box in boxes if box is not None)
     if cells > CELLS_AT_ONCE:
         raise InvalidRequest(problem=f"the boxes have {cells} cells in total; check at most {CELLS_AT_ONCE} at once")
-    asked = [_read(item, box, limits) for item, box in zip(items, boxes, strict=True)]
+    parsed = [_read(item, box, limits) for item, box in zip(items, boxes, strict=True)]
     by_sides: dict[Sides, list[int]] = defaultdict(list)
-    for place, one in enumerate(asked):
-        if one.sides is not None:
-            by_sides[one.sides].append(place)
+    for place, item in enumerate(parsed):
+        if item.sides is not None:
+            by_sides[item.sides].append(place)
     for sides, places in by_sides.items():
-        alike = [words for place in places if (words := asked[place].words) is not None]
-        reads = lines_read(index, version, sides, alike)
-        for place, name, good in zip(places, _ids(sides, alike), reads.tolist(), strict=True):
-            asked[place] = asked[place]._replace(id=name, reason=None if good else Reason.LINE)
-    return asked
+        boxes_of_shape = [words for place in places if (words := parsed[place].words) is not None]
+        reads = lines_read(index, version, sides, boxes_of_shape)
+        for place, name, good in zip(places, _ids(sides, boxes_of_shape), reads.tolist(), strict=True):
+            parsed[place] = parsed[place]._replace(id=name, reason=None if good else Reason.LINE)
+    return parsed
 
 
 def _read(item: str | Grid, box: _Box | None, limits: Limits) -> CheckItem:
@@ -104,12 +104,14 @@ def _read(item: str | Grid, box: _Box | None, limits: Limits) -> CheckItem:
         return CheckItem(item) if _is_id(item) else CheckItem(None, reason=Reason.MALFORMED_ID)
     if box is None:
         return CheckItem(None, reason=Reason.NOT_A_BOX)
-    given, cells = box
-    axes = tuple(sorted(range(len(given)), key=lambda axis: (given[axis], cells[geometry.unit_cells(given)[axis]])))
-    sides = tuple(given[axis] for axis in axes)
+    box_sides, cells = box
+    axes = tuple(
+        sorted(range(len(box_sides)), key=lambda axis: (box_sides[axis], cells[geometry.unit_cells(box_sides)[axis]]))
+    )
+    sides = tuple(box_sides[axis] for axis in axes)
     if not limits.allow(sides):  # first: the rest is computed once per shape and cached
         return CheckItem(None, reason=Reason.LIMITS)
-    words = tuple(cells[cell] for cell in _transposed(given, axes))
+    words = tuple(cells[cell] for cell in _transposed(box_sides, axes))
     if any(len({words[cell] for cell in shell}) < len(shell) for shell in geometry.shells(sides)):
         return CheckItem(None, reason=Reason.SHELL)
     return CheckItem(None, sides, words)

@@ -34,6 +34,6 @@ def opened(secret: bytes, question: list[object], cursor: str) -> bytes:
 
 
 def _seal(secret: bytes, question: list[object], position: bytes) -> bytes:
-    asked = json.dumps(question).encode()
-    message = b"crochet cursor" + len(asked).to_bytes(4, "big") + asked + position
+    encoded = json.dumps(question).encode()
+    message = b"crochet cursor" + len(encoded).to_bytes(4, "big") + encoded + position
     return hmac.digest(secret, message, hashlib.sha256)[:SEAL_BYTES]

@@ -83,8 +83,8 @@ class Parsed:
 
     def first(self, phrase: Sequence[int]) -> int | None:
         """The first sentence, from 0, that contains a phrase. Searches around the places of its rarest word."""
-        wanted = np.array(phrase, np.int32)
-        begin, end = (np.searchsorted(self.sorted, wanted, side) for side in ("left", "right"))
+        words = np.array(phrase, np.int32)
+        begin, end = (np.searchsorted(self.sorted, words, side) for side in ("left", "right"))
         rarest = int(np.argmin(end - begin))
         at = self.order[int(begin[rarest]) : int(end[rarest])].astype(np.int64) - rarest
         at = at[(at >= 0) & (at + len(phrase) <= len(self.word))]

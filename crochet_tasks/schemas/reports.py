@@ -103,7 +103,7 @@ class Status(Answer):
 
 
 class AcceptedText(Answer):
-    """A text as `crochet ingest` was given it; `id` is what `crochet work` takes."""
+    """A text that `crochet ingest` accepted; `id` is what `crochet work` takes."""
 
     id: str
     source: str
@@ -309,7 +309,7 @@ class Tokens(Answer):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - that is its type
     expires_in: int
-    """seconds that the access token is good for"""
+    """seconds for which the access token is valid"""
     refresh_token: str
-    """good once, for 30 days since the key was given"""
+    """valid once, for 30 days since the key was exchanged"""
     scopes: list[str]

@@ -24,10 +24,10 @@ def plain(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(each if _shown(each) or each in keep else _escaped(each) for each in text)
+    return "".join(each if _is_displayed(each) or each in keep else _escaped(each) for each in text)
 
 
-def _shown(character: str) -> bool:
+def _is_displayed(character: str) -> bool:
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
@@ -60,7 +60,7 @@ def prepare() -> None:
         with contextlib.suppress(OSError):  # what was written before
             if before is not None:
                 before.flush()
-    # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
+    # What a terminal's encoding lacks is escaped; exports and JSON are UTF-8 whatever it is.
     output, errors = _Output(1, "w", closefd=False), _Errors(2, "w", closefd=False)
     encodings = ["utf-8" if stream is None else stream.encoding for stream in (sys.stdout, sys.stderr)]
     buffered = io.BufferedWriter(output)

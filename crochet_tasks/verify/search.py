@@ -79,7 +79,7 @@ def differences(
 def _inside(
     buckets: dict[Sides, int], orthos: Iterable[tuple[Sides, Ids, Cells]]
 ) -> dict[Sides, tuple[npt.NDArray[np.uint64], Cells]]:
-    """The orthos that lie in the bucket of their shape, as (first half of the id, words)."""
+    """The orthos in the bucket of their shape, as (first half of the id, words)."""
     kept: dict[Sides, list[tuple[Ids, Cells]]] = {sides: [] for sides in buckets}
     for sides, ids, cells in orthos:
         if sides in buckets:

@@ -1,4 +1,4 @@
-"""The API under clients that want it to serve nobody else: an honest one is answered, and soon, meanwhile and after.
+"""The API under clients that try to block it: an honest client gets fast answers meanwhile and afterwards.
 
 Before the server was replaced (docs/adr/0016) others waited for 16 to 34 seconds. The bounds are generous: they hold on
 a machine many times slower, and are far from that. benchmarks/attacks.py measures what one really waits.

@@ -107,7 +107,7 @@ def test_cancelling_another_one_leaves_the_first_alone(process: Process, corpus:
 
 
 def test_a_text_that_is_being_ingested_is_started(process: Process, corpus: Corpus) -> None:
-    """That is said within a second, while the ingestion goes on; and none of the others is cancelled."""
+    """It is refused within a second, while the ingestion goes on; and none of the others is cancelled."""
     names = accepted(corpus, *steps.TEXTS)
     with ingesting(process, corpus):
         began = time.monotonic()
@@ -131,7 +131,7 @@ def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus:
 
 
 def test_a_text_of_which_a_part_is_ingested_is_started(database: str) -> None:
-    """Between two parts nobody holds it, but its phrases are there."""
+    """Between two parts no transaction locks it, but its phrases are there."""
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         (name,) = accepted(corpus, steps.TEXTS[0])
@@ -280,9 +280,9 @@ def test_dropped_and_retried_the_closure_is_exact(database: str, monkeypatch: py
         now = status(process, corpus)
         assert (now.dropped, now.work["open"], now.work["failed"], now.closed) == (len(failed), 0, 0, False)
         assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
-        said: list[str] = []
-        assert verify(process, corpus, closure=True, progress=said.append) == []
-        assert any("failed or dropped" in line for line in said)
+        lines: list[str] = []
+        assert verify(process, corpus, closure=True, progress=lines.append) == []
+        assert any("failed or dropped" in line for line in lines)
         actions.retry(process, [line.id for line in failed])
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)

@@ -154,7 +154,7 @@ def test_all_about_a_search(process: Process, corpus: Corpus) -> None:
 
 
 def test_the_rate_is_that_of_the_statistics(process: Process, corpus: Corpus) -> None:
-    """At the first look as at any other: nobody has to remember the one before."""
+    """In the first poll as in any other: no state is kept between them."""
     assert [each.rate for each in next(inspection.poll_status(process, 0.01, lambda _: None)).corpora] == [0]
     steps.ingest_all(corpus, steps.TEXTS)
     for _ in range(2):
@@ -163,7 +163,7 @@ def test_the_rate_is_that_of_the_statistics(process: Process, corpus: Corpus) ->
 
 
 def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is said once; what waiting does not mend ends it."""
+    """It is reported once; an error that is not an outage ends it."""
     errors: list[CrochetError] = [DatabaseUnavailable(reason="a test")] * 3
     look = reports.status
 
@@ -174,16 +174,16 @@ def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch
 
     monkeypatch.setattr(reports, "status", away)
     notes: list[str] = []
-    looks = inspection.poll_status(process, 0.01, notes.append)
-    assert next(looks).corpora == []
+    polls = inspection.poll_status(process, 0.01, notes.append)
+    assert next(polls).corpora == []
     assert len(notes) == 1
     errors.append(DatabaseRefused(reason="a test"))
     with pytest.raises(DatabaseRefused):
-        next(looks)
+        next(polls)
 
 
 def test_a_broker_that_is_away_is_no_error(database: str) -> None:
-    """Its queues are unknown, and why is said."""
+    """Its queues are unknown, with the reason."""
     settings = Settings(broker_url="amqp://guest:guest@127.0.0.1:1//", publish_timeout=1.0)  # type: ignore[arg-type]
     with open_process(settings, database) as process:
         seen = reports.status(process)

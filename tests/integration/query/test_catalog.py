@@ -208,7 +208,7 @@ def test_export_gives_the_orthos_of_the_pages(catalog: Catalog, look: Look) -> N
 
 
 def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
-    said = oracle.phrases(TEXTS, 8)
+    expected = oracle.phrases(TEXTS, 8)
     for ortho in ALL:
         detail = catalog.by_id(*look.args, ortho.id)
         assert detail is not None
@@ -216,7 +216,7 @@ def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
         assert np.array(detail.grid, object).shape == ortho.sides
         assert tuple(np.array(detail.grid, object).ravel()) == ortho.words
         assert sorted(line.words for line in detail.lines) == sorted(oracle._lines(ortho.sides, ortho.words))
-        assert all(line.born == said[line.words] for line in detail.lines)
+        assert all(line.born == expected[line.words] for line in detail.lines)
         assert all(len(line.words) == ortho.sides[line.axis] for line in detail.lines)
         assert max(line.born for line in detail.lines) == ortho.born
 
@@ -272,7 +272,7 @@ def test_provenance_is_bounded(process: Process, monkeypatch: pytest.MonkeyPatch
 
 
 def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines whose text was not read have no source yet; whoever asks again gets to all of them."""
+    """Lines whose text was not read have no source yet; repeated requests get to all of them."""
     brought = {1, 2, 3}
     details = [catalog.by_id(*look.args, ortho.id) for ortho in ALL]
     (lines, *_) = [one.lines for one in details if one is not None and {line.born for line in one.lines} == brought]

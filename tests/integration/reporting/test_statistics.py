@@ -203,12 +203,12 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
     past.opened(1)
     past.failed_tries(1, 60, "internal", "/etc/of-the-inside")
     past.failed_tries(1, 60, "text_too_large", "it is too large")
-    said = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
-    assert said == {
+    messages = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
+    assert messages == {
         "internal": admission.public_error({"code": "internal"}).message,
         "text_too_large": "it is too large",
     }
-    assert "inside" not in said["internal"]
+    assert "inside" not in messages["internal"]
 
 
 # ── how long it takes ───────────────────────────────────────────────────────────────────────────
@@ -241,7 +241,7 @@ def test_nothing_open_is_no_time_left(past: Past) -> None:
 UNKNOWN: dict[str, tuple[str, Callable[[Past], Any]]] = {
     "texts wait": ("texts_waiting", lambda past: steps.accept(past.corpus, "a text")),
     "a seed is open": ("still_finding", lambda past: _other(past, "seed")),
-    "a version's due batches are looked for": ("still_finding", lambda past: _other(past, "remediations")),
+    "a version's due batches are being found": ("still_finding", lambda past: _other(past, "remediations")),
     "a try is waited for": (
         "held_up",
         lambda past: _change(past, "not_before = now() + interval '1 hour', attempts = 1"),
@@ -283,9 +283,9 @@ def test_time_left_is_unknown_while_a_budget_holds_searches_back(past: Past) -> 
     """Raised, it is known again."""
     steady(past)
     steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
-    for budget, said in [(7, "budget_spent"), (8, 180.0)]:
+    for budget, expected in [(7, "budget_spent"), (8, 180.0)]:
         steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
-        assert past.left() == said
+        assert past.left() == expected
 
 
 def test_time_left_is_unknown_where_not_all_is_counted(past: Past) -> None:
@@ -389,8 +389,8 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
 
 
 def test_a_tenant_asks_for_all_of_its_corpora(api: Api) -> None:
-    """And nobody else's; each corpus' status has its part."""
-    api.problem(api.nobody.get("/v1/status"), "unauthorized", 401)
+    """And of no other tenant; each corpus' status has its part."""
+    api.problem(api.anonymous.get("/v1/status"), "unauthorized", 401)
     api.problem(api.read.get("/v1/status?x=1"), "invalid_request", 422)
     for name in ("one", "two"):
         api.write.post("/v1/corpora", json={"name": name})
@@ -439,7 +439,7 @@ def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
 def test_a_bug_does_not_end_the_counting(
     process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said once, and the next census is tried."""
+    """It is reported once, and the next census is tried."""
     tried, enough = itertools.count(1), threading.Event()
     counting = CensusThread(process)
 
@@ -489,7 +489,7 @@ def test_the_status_file_is_whole_and_says_when(process: Process, past: Past, pa
 def test_a_status_file_that_cannot_be_written_harms_nothing(
     process: Process, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No folder, a full disk, no database, a bug: each is said once, until it goes well again; what was there stays."""
+    """No folder, a full disk, no database, a bug: each is reported once per outage; the old file stays."""
     file = Writing(process, path)
     file.write()
     file.write()

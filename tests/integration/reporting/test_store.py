@@ -70,7 +70,7 @@ def test_packed_and_back(dtype: type[np.unsignedinteger], shape: tuple[int, int]
 
 
 def test_counters_add_up(process: Process) -> None:
-    """Counters change by the given numbers, up and down, for new shapes and known ones."""
+    """Counters are changed by the given differences, up and down, for new and known shapes."""
     corpus = steps.new_corpus(process)
     with process.database.transaction() as connection:
         tally.count(connection, corpus.id, {(2, 2): Change(5, 2), (2, 3): Change(1, 1)})
@@ -252,7 +252,7 @@ def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
 
 
 def test_a_message_is_noted_once(process: Process, corpus: int) -> None:
-    """`settled` tells for which work a dead-lettered message is recorded or outdated."""
+    """Whether the outcome of a message was recorded with its work, or no longer applies to it."""
     items = [grow(corpus, batch).id for batch in (1, 2)]
     add(process, grow(corpus, 1), grow(corpus, 2))
     with process.database.transaction() as connection:
@@ -316,7 +316,7 @@ def test_published_work_is_bounded(process: Process, corpus: int) -> None:
 
 
 def test_failed_stays_visible(process: Process, corpus: int) -> None:
-    """Failed work keeps its error and is not taken until it is reopened."""
+    """Failed work keeps its error and is not published until an operator opens it again."""
     item = grow(corpus, 1)
     add(process, item)
     with process.database.transaction() as connection:

@@ -200,7 +200,7 @@ def test_the_wait_for_a_thread_counts() -> None:
     support.run(wsgi, LIMITS, step)
 
 
-# ── what WSGI is told ───────────────────────────────────────────────────────────────────────────
+# ── the WSGI environment ─────────────────────────────────────────────────────────────────────────
 
 
 def test_headers_cannot_pass_for_others() -> None:

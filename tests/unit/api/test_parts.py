@@ -45,7 +45,7 @@ def test_a_breaker_lets_one_try() -> None:
 
 
 def test_a_breaker_may_take_several_failures() -> None:
-    """In a row: a success begins the count anew."""
+    """In a row: a success resets the count."""
     breaker = Breaker("it", _away, seconds=60.0, failures=2)
     breaker.failed("gone")
     breaker.succeeded()
