@@ -1,4 +1,4 @@
-"""The tables. What SQL can state of the rules in 1-domain and 2-pipeline stands here as a constraint.
+"""The tables. Rules of the domain and the pipeline are constraints where SQL can express them.
 
 A batch is one row: its orthos' words lie packed in `cells`, a column store in row groups. A chunk of phrases is
 one row for the same reason (docs/adr/0004). The migrations make the same schema; a test holds the two together.

@@ -105,7 +105,7 @@ class StateFolder:
     def sweep(self) -> None:
         """Remove what a killed owner or server left. We hold the lock, so nothing of it is in use."""
         for unfinished in self.path.glob("initdb-*"):
-            # The initdb of a killed owner is told to end, but may write a little longer.
+            # The initdb of a killed owner gets a signal, but may write a little longer.
             wait_until(functools.partial(_removed, unfinished), LEFT_OVER_SECONDS)
         self.remove_aliases()
         if not self.data.exists():

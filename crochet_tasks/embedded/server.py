@@ -67,7 +67,7 @@ SETTINGS = {
 MAX_WAL_BYTES = 2 << 30
 """max_wal_size: checkpoints seldom; where less than four times that is free, less"""
 
-START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; giving up earlier would only begin it again
+START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; to stop earlier would only restart it
 INITDB_SECONDS = 120.0
 _DISK_PROBLEMS = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
 

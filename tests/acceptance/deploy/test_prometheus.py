@@ -21,7 +21,7 @@ from tests.support.cluster import Cluster, accept, cluster, corpus_of, until, un
 from tests.support.commands import CROCHET, RELAY, SEARCH, STAGES, STORE
 from tests.support.faulty import faulty
 from tests.support.prometheus import CONFIGURATION, DASHBOARDS, RULES, Prometheus, metrics_of, read
-from tests.support.server import Missing, give_up, take_port
+from tests.support.server import Missing, fail_or_skip, take_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -90,7 +90,7 @@ def watched(
     try:
         prometheus = Prometheus(folder / "prometheus", configuration(folder, ports, rabbitmq.metrics_url))
     except Missing as missing:
-        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+        fail_or_skip(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
     with cluster(folder, **environment) as made, made.process() as process:
         names = {
             service: made.start(*command, program=program(service), CROCHET_METRICS_PORT=str(ports[service]))

@@ -40,7 +40,7 @@ NAMES = {"relay", "stages", "search", "orthos", "api", "flower"}
 
 
 class Service:
-    """A command that serves, and what it has said so far."""
+    """A running service and its output so far."""
 
     def __init__(self, *arguments: object, **settings: str) -> None:
         self._process = subprocess.Popen(
@@ -63,13 +63,13 @@ class Service:
             self.lines.extend(iter(stream.readline, ""))
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return "".join(self.lines)
 
     def wait_for(self, pattern: str, after: int = 0) -> re.Match[str]:
         """The first match behind so many lines, when it is there."""
         found = eventually(lambda: re.search(pattern, "".join(self.lines[after:])) or self._ended())
-        assert isinstance(found, re.Match), f"ended without '{pattern}':\n{self.said}"
+        assert isinstance(found, re.Match), f"ended without '{pattern}':\n{self.output}"
         return found
 
     def _ended(self) -> bool:
@@ -204,7 +204,7 @@ def test_everything_is_ready_and_where(up: Up) -> None:
     assert f"Flower at http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']};" in ready
     named = {line.split("|")[0].strip() for line in up.lines}
     assert named == {"up", *NAMES}
-    assert "se,cret" not in up.said
+    assert "se,cret" not in up.output
 
 
 def test_a_text_goes_through(up: Up) -> None:
@@ -322,7 +322,7 @@ def test_doctor_asks_a_worker(up: Up) -> None:
 
 @pytest.mark.parametrize("name", ["search", "relay", "api"])
 def test_a_killed_service_comes_back(up: Up, name: str) -> None:
-    """With its own children gone; it is said."""
+    """With its own children; the log has it."""
     before = len(up.lines)
     killed = up.child(name)
     family = [killed, *killed.children(recursive=True)]
@@ -358,13 +358,13 @@ def test_ctrl_c_ends_everything(tmp_path: Path, servers: dict[str, str]) -> None
         up.wait_for("everything is ready")
         family = up.family()
         began = time.monotonic()
-        assert up.end(signal.SIGINT) == 130, up.said
+        assert up.end(signal.SIGINT) == 130, up.output
         assert time.monotonic() - began < 30
         assert gone(family)
         assert not find_processes(cluster_name(tmp_path / "state" / "postgres" / "data"))
         assert up.lines[-1].endswith("everything has ended\n")
-        assert "killed" not in up.said
-        assert "[internal]" not in up.said
+        assert "killed" not in up.output
+        assert "[internal]" not in up.output
     finally:
         up.end(signal.SIGKILL)
 
@@ -383,7 +383,7 @@ def test_nothing_survives_a_kill(tmp_path: Path, servers: dict[str, str]) -> Non
 
 
 def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: services.Postgres) -> None:
-    """A worker that does not move is waited for, and then not. A given database is migrated, and it is said."""
+    """A worker that hangs is killed after the drain. A given database is migrated, and the log has it."""
     settings = {**servers, "CROCHET_DATABASE_URL": postgres.new_database(), "CROCHET_ENVIRONMENT": "production"}
     with service("up", "--search", 1, **settings) as up:
         up.wait_for(r"up +\| the schema of the database is migrated: none -> ")
@@ -394,7 +394,7 @@ def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: serv
         up.send(signal.SIGTERM)
         up.wait_for(r"waiting for search; at the most \d+ s more")
         assert up.end(signal.SIGTERM) == 143
-        assert "search is killed" in up.said
+        assert "search is killed" in up.output
         assert gone(family)
 
 
@@ -417,7 +417,7 @@ def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, serve
         api.wait_for(rf"ready_for_work.*http://127\.0\.0\.1:{port}")
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
         assert api.end(signal.SIGTERM) == 0
-    assert "Traceback" not in api.said
+    assert "Traceback" not in api.output
 
 
 def test_the_api_does_not_migrate(postgres: services.Postgres, servers: dict[str, str]) -> None:

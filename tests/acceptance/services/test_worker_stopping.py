@@ -1,4 +1,4 @@
-"""SIGTERM under load: a worker finishes what it has in hand or hands it back, in a bounded time."""
+"""SIGTERM under load: a worker finishes its running tasks or returns their messages, in a bounded time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = {"CROCHET_BATCH_ORTHOS": "4", "CROCHET_RESULT_BYTES": "500", "CROCHET_LE
 
 
 class Load(NamedTuple):
-    """A deployment under load, and the searcher that has a slow task in hand."""
+    """A deployment under load, and the searcher that runs a slow task."""
 
     deployment: Cluster
     process: Process
@@ -65,7 +65,7 @@ def stop(load: Load, *numbers: signal.Signals) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("load", [("slow", 1.5, 20)], indirect=True, ids=["drains"])
-def test_a_worker_finishes_what_it_has_in_hand(load: Load) -> None:
+def test_a_worker_finishes_its_running_task(load: Load) -> None:
     """It says what it waits for, ends with 0 when that is done, and takes nothing more."""
     status, seconds = stop(load, signal.SIGTERM)
     lines = log_lines(load.deployment.log(load.slow))
@@ -73,14 +73,14 @@ def test_a_worker_finishes_what_it_has_in_hand(load: Load) -> None:
     asked = events.index("draining")
     assert status == 0
     assert seconds < 15  # far less than it may take
-    assert lines[asked]["in_hand"].startswith("search.grow (corpus ")
+    assert lines[asked]["running"].startswith("search.grow (corpus ")
     assert events[asked:].count("task_done") == 1
     assert not any(" received" in line.get("message", "") for line in lines[asked:])
 
 
 @pytest.mark.parametrize("load", [("slow", 60, 1)], indirect=True, ids=["hands back"])
 def test_a_worker_hands_back_what_takes_too_long(load: Load) -> None:
-    """After the time that it has it ends with 0; what it had in hand another one does."""
+    """After its drain it ends with 0; another worker runs its task."""
     status, seconds = stop(load, signal.SIGTERM)
     assert status == 0
     assert 1 <= seconds < 10
@@ -89,7 +89,7 @@ def test_a_worker_hands_back_what_takes_too_long(load: Load) -> None:
 
 @pytest.mark.parametrize("load", [("slow", 60, 60)], indirect=True, ids=["forced"])
 def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
-    """Asked again it does not wait, and its status says by which signal."""
+    """It does not wait, and its exit status is that of the signal."""
     status, seconds = stop(load, signal.SIGTERM, signal.SIGINT)
     assert status == 128 + signal.SIGINT
     assert seconds < 10
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
 
 
 def check_forced(load: Load, why: str) -> None:
-    """It ended at once, and said why and what it had in hand."""
+    """It ended at once and logged why, and its running tasks."""
     [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "drain_aborted"]
     assert (line["why"], line["running"][:20]) == (why, "search.grow (corpus ")
 

@@ -276,7 +276,7 @@ def test_no_constraint_is_forgotten(small: Database) -> None:
     """Every constraint and unique index of the schema has a row that it refuses, above."""
     with small.transaction() as connection:
         names = set(connection.execute(text(CONSTRAINTS)).scalars())
-    # Of ids that nobody can choose.
+    # Of generated ids.
     generated = {f"{table}_pkey" for table in GENERATED}
     assert names - generated == {name for name, _ in REFUSED}
 

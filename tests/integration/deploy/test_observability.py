@@ -38,7 +38,7 @@ from tests.support.prometheus import (
     read,
     rules,
 )
-from tests.support.server import Missing, give_up
+from tests.support.server import Missing, fail_or_skip
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def checked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     try:
         return promtool(*arguments)
     except Missing as missing:
-        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+        fail_or_skip(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:

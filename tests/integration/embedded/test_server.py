@@ -98,7 +98,7 @@ def data_of(state: Path) -> Path:
 
 
 def runs(pid: int | str) -> bool:
-    """Not so once it is dead, even if nobody has reaped it yet."""
+    """Not so once it is dead, even while it is not reaped."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except (FileNotFoundError, ProcessLookupError):
@@ -190,7 +190,7 @@ def test_killed_owner(state: Path, spawn: Spawn) -> None:
 
 @ready
 def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
-    """The server of a killed owner ends even if nobody ever starts another."""
+    """The server of a killed owner ends even if no other is started."""
     owner = spawn(WAITING_OWNER, state)
     pid, _ = read_line(owner)
     owner.kill()
@@ -248,7 +248,7 @@ def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) 
 
 @ready
 def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
-    """Who comes second is told at once who was first."""
+    """The second one gets an error that names the first."""
     owner = spawn(WAITING_OWNER, state)
     _, url = read_line(owner)
     second = EmbeddedPostgres(state)
@@ -298,7 +298,7 @@ def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) 
 
 
 def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
-    """A data folder that was never finished is thrown away and made anew."""
+    """A data folder that was never finished is deleted and made again."""
     owner = spawn(WAITING_OWNER, state)
     assert wait_until(lambda: any((state / "postgres").glob("initdb-*/base/*/*")), SECONDS)
     owner.kill()
@@ -347,7 +347,7 @@ def test_alias_of_a_killed_owner_is_removed(state: Path, spawn: Spawn) -> None:
 
 
 def test_folders_stay_private(state: Path) -> None:
-    """Nobody else gets past our folder, even in a state folder that is open to all."""
+    """No other user gets past our folder, even in a state folder that is open to all."""
     state.mkdir()
     state.chmod(0o755)
     with EmbeddedPostgres(state):
@@ -375,7 +375,7 @@ def test_unwritable_folder(state: Path) -> None:
 
 
 def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little space for a database is said before it is tried."""
+    """Too little space for a database is an error before initdb runs."""
     monkeypatch.setattr(embedded, "free_bytes", lambda _: 5 << 20)
     with pytest.raises(StateUnusable, match="5 MB are free"):
         EmbeddedPostgres(state).start()
@@ -383,7 +383,7 @@ def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @ready
 def test_a_reserve_lets_the_server_start_on_a_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made while there is room, given up before anything is written, and made again."""
+    """It is made while there is room, deleted before anything is written, and made again."""
     reserve = state / "postgres" / folder.RESERVE
     with EmbeddedPostgres(state):
         assert reserve.stat().st_blocks * 512 >= folder.RESERVE_BYTES

@@ -161,7 +161,7 @@ def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) ->
         assert {place.stage for place in seen} == set(STAGES)
         assert steps.stored(process, corpus) == wanted
     for number, place in enumerate(places([place for place in seen if place.stage == stage])):
-        # Killed before it and told by the database that it failed after it, or the other way round; at commits both.
+        # Killed before the statement, or an error of the database after it, or the other way round; at commits both.
         for after, failure in WAYS[0] + WAYS[1] if place.statement == "COMMIT" else WAYS[number % 2]:
             with open_process(SIZES, database) as process:
                 corpus = steps.new_corpus(process)
@@ -319,7 +319,7 @@ def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pyte
 
 
 def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
-    """Where phrases of an ingested text are gone, whoever took them, the text fails: no version lacks them unseen."""
+    """Where phrases of an ingested text were deleted the text fails: no version lacks them unnoticed."""
     corpus = steps.new_corpus(process)
     steps.accept(corpus, *steps.TEXTS[:2])
     publish.publish_next(corpus.id)
@@ -330,7 +330,7 @@ def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[1:2])
 
 
-def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
     with open_process(Settings(part_words=3, max_attempts=1), database) as process:
         corpus, broker = steps.new_corpus(process), steps.Broker(monkeypatch)
@@ -516,7 +516,7 @@ def test_words_of_any_length(process: Process) -> None:
 
 
 def test_a_refusal_is_no_reason_to_try_again(process: Process) -> None:
-    """Missing rights and read-only servers are said as such, and are nothing that waiting mends."""
+    """Missing rights and read-only servers have errors of their own, which are not retried."""
 
     def write() -> None:
         with process.database.transaction() as connection:

@@ -137,7 +137,7 @@ def test_audit_tells_of_failures(process: Process, corpus: int) -> None:
 
 @pytest.mark.parametrize("change", ["UPDATE audit SET who = 'me'", "DELETE FROM audit", "TRUNCATE audit"])
 def test_audit_is_append_only(process: Process, change: str) -> None:
-    """Nobody changes what the audit says."""
+    """The audit cannot be changed."""
     steps.accept(steps.new_corpus(process), "the seas")
     with pytest.raises(DBAPIError, match="append only"):
         steps.sql(process, change)
@@ -229,23 +229,23 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
 
 
 def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
-    """What may succeed later rests twice as long each time, more or less, and has failed after so many tries."""
+    """A temporary error backs off about twice as long each time, and fails permanently after so many attempts."""
     item = grow(corpus, 1)
     add(process, item)
-    rests = []
+    pauses = []
     for attempt in range(1, 6):
         take(process, corpus)
         with process.database.transaction() as connection:
             failed = attempts.record(connection, [item.id], {"code": "away"}, Pauses(5, 10, 35), later=True)
         assert [each.id for each in failed] == ([item.id] if attempt == 5 else [])
         query = "SELECT extract(epoch FROM not_before - clock_timestamp()), attempts, published_at FROM work"
-        ((rest, attempts_made, published),) = steps.sql(process, query)
+        ((pause, attempts_made, published),) = steps.sql(process, query)
         assert (attempts_made, published) == (attempt, None)
         assert take(process, corpus) == []
-        rests.append(rest)
-    for rest, middle in zip(rests[:4], (10, 20, 35, 35), strict=True):
-        assert 0.5 * middle - 1 < float(str(rest)) <= 1.5 * middle
-    assert rests[4] is None
+        pauses.append(pause)
+    for pause, middle in zip(pauses[:4], (10, 20, 35, 35), strict=True):
+        assert 0.5 * middle - 1 < float(str(pause)) <= 1.5 * middle
+    assert pauses[4] is None
     assert steps.sql(process, "SELECT number, error->>'code' FROM attempts ORDER BY id") == [
         (number, "away") for number in range(1, 6)
     ]

@@ -119,7 +119,7 @@ AT_ONCE = Policy(first=0.01)
 
 
 def test_workers_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that others may need while they finish are told to end when those are gone."""
+    """Services that others need while they finish are stopped after those."""
     slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), ends())); ready(); time.sleep(60)"
     crowd = Crowd(monkeypatch, last=SERVES, first=slow, second=SERVES)
     crowd.run(crowd.stop)
@@ -159,7 +159,7 @@ def test_a_second_signal_kills_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_dead_are_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said of what they died."""
+    """The log says how they ended."""
     monkeypatch.setattr(supervisor, "RESTARTS", AT_ONCE)
     crowd = Crowd(monkeypatch, dies="ready(); sys.exit(3)", killed="ready(); signal.raise_signal(signal.SIGKILL)")
     crowd.run(
@@ -199,7 +199,7 @@ def test_nothing_of_a_dead_service_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     (number,) = [int(line.split()[-1]) for line in crowd.lines if line.startswith("forks | pid ")]
     with contextlib.suppress(psutil.NoSuchProcess):
         left = psutil.Process(number)
-        with contextlib.suppress(psutil.TimeoutExpired):  # nobody may have reaped it
+        with contextlib.suppress(psutil.TimeoutExpired):  # it may not have been reaped
             left.wait(1)
         assert left.status() == psutil.STATUS_ZOMBIE
 

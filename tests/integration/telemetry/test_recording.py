@@ -86,7 +86,7 @@ def test_what_a_process_counted_is_kept_and_what_it_held_is_not(folder: Path, ki
 
 
 def test_many_short_lived_children_leave_no_files(folder: Path) -> None:
-    """Those of living processes and one of each type for all that ended, also while nobody scrapes."""
+    """Those of living processes and one of each type for all that ended, also without a scrape."""
     files = Files(folder)
     for number in range(60):
         in_child(count_something, killed=bool(number % 2))
