@@ -32,7 +32,7 @@ from crochet_tasks.telemetry import metrics
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1
-"""Retry-After of answers that a service does not answer"""
+"""Retry-After of a 503 that names no time of its own"""
 
 
 def install(app: Flask) -> None:
@@ -61,7 +61,8 @@ def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
     if isinstance(error, Unauthorized):
         has_key = "Authorization" in request.headers
         yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if has_key else "")
-    if isinstance(error, RateLimited) or error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+    unavailable = error.status == http.HTTPStatus.SERVICE_UNAVAILABLE and error.retry is Retry.LATER
+    if isinstance(error, RateLimited) or unavailable:
         yield "Retry-After", str(error.context.get("seconds", RETRY_SECONDS))
     if isinstance(error, MethodNotAllowed):
         yield "Allow", str(error.context.get("allowed", ""))

@@ -1,4 +1,4 @@
-"""Stage 1, ordered: accept texts, and bring their words and phrases into the next version of the context."""
+"""Stage 1, ordered: split accepted texts (engine/text.py) and bring their words and phrases into the next version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stage 3, ordered: write the searches that a new version makes due: batches that wait on its phrases, and seeds."""
+"""Stage 3, ordered: write the searches that a new version makes due: batches that wait on its phrases, and seeds.
+
+It reads the table `remediations`; orthos.py writes it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The retry policy (which errors are retried, backoff, limits) and a circuit breaker."""
+"""How a call is tried again inside one process, and a circuit breaker.
+
+When *work* is retried is in db/attempts.py and the settings; whether an error is worth it, in its class (errors/).
+"""
 
 from __future__ import annotations
 

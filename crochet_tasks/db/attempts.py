@@ -64,7 +64,7 @@ WITH open_ones AS MATERIALIZED (
            state = CASE WHEN ends THEN 'failed' ELSE 'open' END,
            published_at = NULL,
            not_before = CASE WHEN :backoff AND NOT ends THEN clock_timestamp() + make_interval(
-               secs => least(:longest, :first * power(2, least(attempt, 60) - 1)) * (0.5 + random())) END
+               secs => least(:longest, :first * power(2, least(attempt, 60) - 1) * (0.5 + random()))) END
       FROM open_ones
      WHERE work.id = open_ones.id
     RETURNING work.*

@@ -1,4 +1,8 @@
-"""From text to the words of its sentences (1-domain, "Text to phrases", rules 1 to 3).
+"""Split a text into sentences and words.
+
+The rules: NFC; one kind of line break and apostrophe; invisible characters vanish; a sentence ends at terminal
+punctuation (but for colons and word dividers), at an ellipsis and at a blank line; letters, marks and apostrophes make
+words, everything else separates them; lower case.
 
 Which characters are letters and marks and which end sentences comes from `regex`, a pinned package, and not from the
 version of Python: a corpus read in parts by two Pythons is one reading.

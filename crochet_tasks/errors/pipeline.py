@@ -1,4 +1,4 @@
-"""Every error the project raises on purpose: one tree, one page.
+"""The base of all errors that are raised on purpose, and the pipeline's; those of API requests are in requests.py.
 
 An error's docstring is its message; the fields in braces are the keyword arguments it is raised
 with, kept in `context` for logs and API answers. `code` is stable: programs match it, never

@@ -1,4 +1,4 @@
-"""What operators do: cancel texts that have not been started, retry or drop what has failed (naming.py names it)."""
+"""What operators do: cancel texts that have not been started, retry or drop what has failed."""
 
 from __future__ import annotations
 
