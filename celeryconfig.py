@@ -73,5 +73,4 @@ imports = [
     "crochet_tasks.search",
     "crochet_tasks.orthos",
     "crochet_tasks.publish",
-    "crochet_tasks.maintenance",
 ]

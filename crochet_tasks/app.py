@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from structlog.contextvars import get_contextvars
 from crochet_tasks import failures, telemetry
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
+from crochet_tasks.db import schema
 from crochet_tasks.db.process import here
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
@@ -200,3 +203,15 @@ def _items(call: Message) -> dict[str, object]:
 def _error_fields(error: Exception) -> dict[str, str]:
     """Return the fields of an error for log lines."""
     return {"code": error.code if isinstance(error, CrochetError) else "internal", "error": str(error)}
+
+
+# ── beside the pipeline ─────────────────────────────────────────────────────────────────────────
+
+
+# The caller gets the error as the result; the message must not become a dead letter.
+@app.task(name="maintenance.probe", ignore_result=False, acks_on_failure=True)
+def probe() -> dict[str, str]:
+    """Return host, process and schema of a worker. `crochet doctor` reads the result."""
+    with here().database.transaction() as connection:
+        found = schema.revision(connection)
+    return {"host": socket.gethostname(), "process": str(os.getpid()), "schema": found or "none"}

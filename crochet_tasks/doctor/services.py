@@ -75,7 +75,7 @@ def _worker() -> Check:
     from celery.exceptions import TimeoutError as NoAnswer
     from redis import RedisError
 
-    from crochet_tasks.maintenance import probe
+    from crochet_tasks.app import probe
 
     busy = "see the workers' logs; one that is busy answers later"
     began = time.perf_counter()

@@ -9,36 +9,19 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from crochet_tasks import telemetry
 from crochet_tasks.errors import NotOnLoopback, SettingMissing, WrongCall
 from crochet_tasks.net import host_port, ip_address, is_loopback, listening
-from crochet_tasks.settings import Settings, forget, version
+from crochet_tasks.services.setup import READY, begin
+from crochet_tasks.settings import Settings, forget
 from crochet_tasks.telemetry import logs, metrics_endpoint
 
 log = logging.getLogger(__name__)
 
 GONE_SECONDS = 60
 """after which Flower removes a worker that sends no heartbeats"""
-READY = "ready_for_work"
-"""the event in the log of a service that has begun to serve; `crochet up` waits for it"""
-
-
-def begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:
-    """Set up the log, and write into it which settings are set, masked, and warnings about them.
-
-    Raises InvalidSetting where a path among them cannot be used.
-    """
-    logs(service, settings)
-    found = {each.variable: each.value for each in settings.effective(given) if each.source != "default"}
-    log.info("settings", extra={"version": version(), "set": found})
-    for problem in settings.warnings():
-        log.warning("settings_warning", extra={"problem": problem})
-    for wrong in settings.path_problems():
-        raise wrong
 
 
 # ── worker and relay ────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
 from crochet_tasks.net import host_port
 from crochet_tasks.retry import wait_for
 from crochet_tasks.services import serving
+from crochet_tasks.services.setup import READY
 from crochet_tasks.services.supervisor import Log, Restarts, Service, StartFailed, Supervisor
 from crochet_tasks.settings import Settings, environment
 from crochet_tasks.terminal import drawing
@@ -63,7 +64,7 @@ def up(settings: Settings, options: Options) -> int:
         log.note(f"without Flower: {no_flower}")
     for warning in settings.warnings():
         log.note(f"settings: {warning}")
-    supervisor = Supervisor(log, settings.drain, serving.READY)
+    supervisor = Supervisor(log, settings.drain, READY)
     with _database(settings, log) as (url, server):
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         log.note("checking the database and RabbitMQ")

@@ -43,7 +43,7 @@ from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.services.progress import Progress
-from crochet_tasks.services.serving import READY, begin
+from crochet_tasks.services.setup import READY, begin
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics_endpoint
 

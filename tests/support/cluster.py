@@ -21,7 +21,7 @@ from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.intake import admission
-from crochet_tasks.services.serving import READY
+from crochet_tasks.services.setup import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import forks, steps
