@@ -85,12 +85,16 @@ dashboards: $(STAMP) ## generate Grafana's dashboards from scripts/dashboards.py
 	$(BIN)/python scripts/dashboards.py
 
 .PHONY: reference
-reference: $(STAMP) ## write docs/settings.md and docs/cli.md anew, from the code
+reference: $(STAMP) ## generate docs/settings.md and docs/cli.md from the code
 	$(BIN)/python scripts/reference.py
 
 .PHONY: bench-telemetry
 bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and profiles cost (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)
+
+.PHONY: structure
+structure: $(STAMP) ## count files, lines, floors and circles of imports (make structure ARGS=FOLDER for another checkout)
+	$(BIN)/python scripts/structure.py $(ARGS)
 
 .PHONY: lock
 lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)

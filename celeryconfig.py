@@ -1,6 +1,6 @@
 """The settings, mapped onto Celery. Nothing else configures it.
 
-Without a broker everything runs eagerly in one process, driven by `work.publish_next` from the rows of the outbox.
+Without a broker everything runs eagerly in one process, driven by `publish.publish_next` from the rows of the outbox.
 """
 
 from crochet_tasks.broker import queues
@@ -15,8 +15,8 @@ task_eager_propagates = True
 
 broker_url = None if _settings.broker_url is None else queues.address(_settings)
 broker_use_ssl = None if _settings.broker_url is None else queues.tls(_settings)
-# Publishing fails fast and truthfully with all of these together; with the defaults a broker that takes nothing
-# answers "OK". Every message is confirmed.
+# Publishing fails fast and truthfully with all of these together; with the defaults publishing to a broker
+# that accepts nothing succeeds. Every message is confirmed.
 broker_connection_timeout = _settings.publish_timeout
 broker_transport_options = queues.transport_options(_settings)
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
@@ -39,12 +39,12 @@ accept_content = ["json", "msgpack"]
 
 task_acks_late = True
 task_reject_on_worker_lost = True
-task_acks_on_failure = task_acks_on_timeout = False  # what fails for good goes to the dead-letter queue
+task_acks_on_failure = task_acks_on_timeout = False  # permanent failures are dead-lettered
 worker_prefetch_multiplier = 1
 worker_cancel_long_running_tasks_on_connection_loss = True  # no second run beside the first one
 task_soft_time_limit = 120  # far above the 30 s that any task should take: something hangs
 task_time_limit = 150
-worker_lost_wait = 1.0  # no result is read: what a killed child had in hand is returned soon, not after 10 s
+worker_lost_wait = 1.0  # no result is read: the message of a killed child is returned soon, not after 10 s
 worker_consumer = "crochet_tasks.services.worker:Consumer"
 worker_redirect_stdouts = False
 worker_hijack_root_logger = False

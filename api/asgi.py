@@ -31,7 +31,7 @@ IN_MEMORY_BYTES = 64 * 1024
 ANONYMOUS_BYTES = 4 * 1024
 """of a body without credentials: enough for every route that needs none"""
 ROOM_BYTES, LARGEST_AT_ONCE = 64 * 1024 * 1024, 4
-"""for all bodies of a process together; more where so many of the largest need it"""
+"""for all bodies of a process; more if so many of the largest need it"""
 TINY_BYTES, TINY_PIECES = 16, 1000
 """a body that arrives in more pieces than these, smaller than these on average, is refused: each piece costs a step"""
 ADDRESS_BYTES = 8190
@@ -44,7 +44,7 @@ STREAM_SECONDS = 10.0
 LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
 """for which a client that was answered early may go on sending; cut off at once it might not see the answer"""
 
-ASKED_AT = "crochet.asked_at"
+RECEIVED_AT = "crochet.received_at"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -52,9 +52,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def asked_at(environ: Mapping[str, Any]) -> float:
-    """Since when the client has waited for its answer (time.monotonic): the wait for a thread counts."""
-    return float(environ.get(ASKED_AT) or time.monotonic())
+def received_at(environ: Mapping[str, Any]) -> float:
+    """When the request was complete (time.monotonic), so that the wait for a thread counts."""
+    return float(environ.get(RECEIVED_AT) or time.monotonic())
 
 
 class Limits(NamedTuple):
@@ -175,7 +175,7 @@ class Buffered:
     # ── requests ────────────────────────────────────────────────────────────────────────────────
 
     async def _gather(self, body: Body, receive: Receive) -> None:
-        """Who has been sending for the longest goes first when there is no room: so a few keep nobody out."""
+        """Gather a body. Without room the oldest unfinished one is given up, so a few slow clients block no others."""
         self._gathering[body] = None
         try:
             if len(self._gathering) > self._limits.bodies:
@@ -199,25 +199,25 @@ class Buffered:
 
     async def _answer(self, environ: dict[str, Any], client: _Client) -> None:
         loop = asyncio.get_running_loop()
-        environ[ASKED_AT] = time.monotonic()
+        environ[RECEIVED_AT] = time.monotonic()
         try:
             answer = await loop.run_in_executor(self._threads, self._respond, environ, client, loop)
             if answer is not None:
                 await client.send_whole(*answer)
         except BaseException as error:
-            client.cut()  # an end would look like that of a complete answer
+            client.cut()  # a normal end would look like a complete answer
             if not isinstance(error, OSError | TimeoutError):
                 raise
 
     def _respond(
         self, environ: dict[str, Any], client: _Client, loop: asyncio.AbstractEventLoop
     ) -> tuple[int, list[tuple[str, str]], bytes] | None:
-        """In a thread: run the application. A complete answer is returned; a stream is sent from here."""
+        """Run the application, in a thread. Return a complete answer; send a stream from here."""
         status, headers = 0, list[tuple[str, str]]()
 
-        def start(line: str, given: list[tuple[str, str]], _: object = None) -> None:
+        def start(line: str, response_headers: list[tuple[str, str]], _: object = None) -> None:
             nonlocal status, headers
-            status, headers = int(line[:3]), given
+            status, headers = int(line[:3]), response_headers
 
         def wait_for(step: Awaitable[None]) -> None:
             asyncio.run_coroutine_threadsafe(_awaited(step), loop).result()
@@ -241,7 +241,7 @@ async def _awaited(step: Awaitable[None]) -> None:
 
 
 class _Client:
-    """Where one answer goes."""
+    """Sends the answer to one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -315,7 +315,7 @@ async def _linger(receive: Receive) -> None:
                     return
 
 
-# ── what WSGI wants to know ─────────────────────────────────────────────────────────────────────
+# ── the WSGI environment ────────────────────────────────────────────────────────────────────────
 
 
 def _headers(scope: Scope) -> dict[str, str]:

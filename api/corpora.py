@@ -11,10 +11,10 @@ from flask_openapi.models import RequestBody
 from api import form, process, resources, responses, security, security_log
 from api.form import MERGE_PATCH
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import ConfirmQuery, CorpusPatch, NewCorpus, OfCorpus, PageQuery, Preconditions
+from api.parameters import ConfirmQuery, CorpusPatch, CorpusPath, NewCorpus, PageQuery, Preconditions
 from api.responses import Answered
 from crochet_tasks.access import tenancy
-from crochet_tasks.access.tenancy import Settled
+from crochet_tasks.access.tenancy import CorpusFields
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import Limits
@@ -53,10 +53,10 @@ api = APIBlueprint(
 @security.requires("write")
 def create(body: NewCorpus) -> Answered:
     """Make a corpus. Its limits are fixed from now on."""
-    wanted = Settled(body.name, body.description, body.budget)
+    fields = CorpusFields(body.name, body.description, body.budget)
     limits = Limits(**body.limits.model_dump())
     entry = security_log.entry("corpus.created", {"corpus": body.name})
-    return _created(tenancy.create(process.current(), security.caller().tenant, wanted, limits, entry))
+    return _created(tenancy.create(process.current(), security.caller().tenant, fields, limits, entry))
 
 
 def _created(corpus: Corpus) -> Response:
@@ -85,9 +85,9 @@ def every(query: PageQuery) -> Answered:
 
 @api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **errors()}, operation_id="getCorpus")
 @security.requires("read")
-def one(path: OfCorpus) -> Answered:
+def one(path: CorpusPath) -> Answered:
     """The settings of a corpus; PATCH takes their ETag in If-Match."""
-    with resources.shown(path.corpus) as (_, corpus):
+    with resources.open_corpus(path.corpus) as (_, corpus):
         return responses.tagged(_line(corpus), tag=tenancy.tag(corpus), strong=True)
 
 
@@ -112,20 +112,20 @@ def one(path: OfCorpus) -> Answered:
 )
 @security.requires("write")
 @form.accepts(form.Accepts((MERGE_PATCH,)))
-def change(path: OfCorpus, header: Preconditions, body: CorpusPatch) -> Answered:
+def change(path: CorpusPath, header: Preconditions, body: CorpusPatch) -> Answered:
     """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
     if header.if_match is None:
         raise PreconditionRequired
-    with resources.shown(path.corpus) as (_, corpus):
+    with resources.open_corpus(path.corpus) as (_, corpus):
         existing = corpus.limits._asdict()
     if "limits" in body.model_fields_set:
         raise LimitsFixed(corpus=corpus.name, existing=_in_words(existing), wanted=_in_words(body.limits or {}))
-    wanted = body.model_dump(exclude_unset=True)
-    if "description" in wanted:
-        wanted["description"] = wanted["description"] or ""
-    given = None if request.if_match.star_tag else request.if_match.as_set()
-    entry = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(wanted)})
-    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, given, wanted, entry)
+    changes = body.model_dump(exclude_unset=True)
+    if "description" in changes:
+        changes["description"] = changes["description"] or ""
+    etags = None if request.if_match.star_tag else request.if_match.as_set()
+    entry = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(changes)})
+    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, etags, changes, entry)
     response = responses.json(_line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
@@ -137,12 +137,12 @@ def _in_words(limits: dict[str, int]) -> str:
 
 @api.delete("/<corpus>", responses={204: None, **errors(NotConfirmed)}, operation_id="deleteCorpus")
 @security.requires("admin")
-def delete(path: OfCorpus, query: ConfirmQuery) -> Answered:
+def delete(path: CorpusPath, query: ConfirmQuery) -> Answered:
     """Delete a corpus with all that is in it, for good. It is gone at once; its rows are deleted in the background."""
     entry = security_log.entry("corpus.deleted", {"corpus": path.corpus})
     number = tenancy.remove(process.current(), security.caller().tenant, path.corpus, query.confirm, entry)
     resources.catalog().forget(number)
-    resources.warming().forget(number)
+    resources.warm_up().forget(number)
     return Response(status=204)
 
 

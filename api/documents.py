@@ -37,16 +37,16 @@ START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: 
 """
 
 ALWAYS = (406, 500)
-"""of every route of version 1, beside what documented.ALWAYS has"""
+"""of every route of version 1, besides openapi.ALWAYS"""
 WITH_BODY = (408, 413, 415, 422)
 OF_THE_SERVER = {
     414: "The address has more than 8190 bytes. It has no body.",
-    431: "All headers together have more than 64 KB. It has no body.",
+    431: "The headers have more than 64 KB in total. It has no body.",
 }
 MEANINGS = {
     404: "There is none for this tenant.",
     412: "If-Match does not have the ETag of what is there.",
-    406: "None of the types that are accepted can be given.",
+    406: "None of the types in Accept is available.",
     408: "The body took too long to arrive.",
     413: "The body is too large.",
     415: "The body is of another type than this route takes.",
@@ -82,26 +82,26 @@ def home() -> Response:
 
 @docs.get("/openapi.json")
 def document() -> Response:
-    written = resources.once("crochet.spec", _written)
+    rendered = resources.once("crochet.spec", _rendered)
     small = request.accept_encodings["gzip"] > 0
-    response = Response(written.small if small else written.plain, mimetype="application/json")
+    response = Response(rendered.small if small else rendered.plain, mimetype="application/json")
     if small:
         response.headers["Content-Encoding"] = "gzip"
     response.vary.add("Accept-Encoding")
     return response
 
 
-class _Written(NamedTuple):
+class _Rendered(NamedTuple):
     """The document, as it is and compressed."""
 
     plain: bytes
     small: bytes
 
 
-def _written() -> _Written:
-    app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and hands out the same one each time
+def _rendered() -> _Rendered:
+    app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and returns the same one each time
     plain = current_app.json.dumps(_complete(copy.deepcopy(app.api_doc))).encode()
-    return _Written(plain, gzip.compress(plain, mtime=0))
+    return _Rendered(plain, gzip.compress(plain, mtime=0))
 
 
 @docs.get("/problems/<code>")
@@ -133,31 +133,31 @@ def _complete(spec: dict[str, Any]) -> dict[str, Any]:
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     operation["description"] = re.sub(r"<br/?>", "\n", operation.get("description", "")).strip()
     operation.pop("deprecated", None)
-    given = operation["responses"]
-    validated = given.get("422")
+    declared = operation["responses"]
+    validated = declared.get("422")
     if validated is not None and PROBLEM not in validated.get("content", {}):
-        del given["422"]  # what flask-openapi takes for our answer
-    wanted = {status for status in map(int, given) if status >= 400}
+        del declared["422"]  # what flask-openapi takes for our answer
+    statuses = {status for status in map(int, declared) if status >= 400}
     if not path.startswith("/health"):
-        wanted |= {*ALWAYS}
+        statuses |= {*ALWAYS}
     if validated is not None and ("parameters" in operation or "requestBody" in operation):
-        wanted.add(422)
+        statuses.add(422)
     if "requestBody" in operation:
-        wanted |= {*WITH_BODY}
+        statuses |= {*WITH_BODY}
     if "{" in path:
-        wanted.add(404)
-    if "304" in given:
-        wanted.add(412)
-    for status in sorted(wanted):
-        if PROBLEM in given.get(str(status), {}).get("content", {}):
+        statuses.add(404)
+    if "304" in declared:
+        statuses.add(412)
+    for status in sorted(statuses):
+        if PROBLEM in declared.get(str(status), {}).get("content", {}):
             continue  # described by the route
-        if given.get(str(status), {}).get("content"):
+        if declared.get(str(status), {}).get("content"):
             continue  # described by the route
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        meaning = MEANINGS.get(status, given.get(str(status), {}).get("description", ""))
-        given[str(status)] = {"description": meaning, "content": content}
-    operation["responses"] = dict(sorted(given.items()))
-    for status, answer in given.items():
+        meaning = MEANINGS.get(status, declared.get(str(status), {}).get("description", ""))
+        declared[str(status)] = {"description": meaning, "content": content}
+    operation["responses"] = dict(sorted(declared.items()))
+    for status, answer in declared.items():
         answer["headers"] = {**answer.get("headers", {}), **openapi.headers(path, operation, int(status))}
     openapi.link(operation)
     for unread, meaning in OF_THE_SERVER.items():

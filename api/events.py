@@ -54,10 +54,13 @@ def follow(query: EventsQuery) -> Answered:
     """
     caller, database, number = security.caller(), process.current().database, None
     if query.corpus is not None:
-        with resources.shown(query.corpus) as (_, corpus):
+        with resources.open_corpus(query.corpus) as (_, corpus):
             number = corpus.id
     listener = resources.watch().join(caller.tenant, number)
-    seconds, may = process.settings().api_events_seconds, functools.partial(security.still, database, caller)
+    seconds, may = (
+        process.settings().api_events_seconds,
+        functools.partial(security.is_still_admitted, database, caller),
+    )
     response = Response(events(listener, seconds, may), mimetype="text/event-stream")
     response.call_on_close(listener.close)  # also where the client has disconnected before
     response.headers["Cache-Control"] = "no-store"

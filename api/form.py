@@ -1,4 +1,4 @@
-"""The form of requests: what is refused whatever the route does, and how bodies are read.
+"""The form of requests: checks that hold for every route, and how bodies are read.
 
 Every bound holds before anything is parsed: bytes (asgi.py reads no more than any route takes), then the number of JSON
 values and how deep they are nested. So the memory and time of a request depend on the route, not on the client.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
-from flask import Flask, abort, current_app, g, has_request_context, request
+from flask import Flask, Request, abort, current_app, g, has_request_context, request
 from flask.json.provider import DefaultJSONProvider
 from pydantic import ValidationError
 
@@ -70,6 +70,19 @@ def install(app: Flask) -> None:
     app.config["MAX_CONTENT_LENGTH"] = 2 * settings.max_text_bytes + MARGIN  # JSON may escape every character
     app.config["MAX_FORM_MEMORY_SIZE"] = MARGIN
     app.json = _Json(app)
+    app.request_class = WholeRequest
+
+
+class WholeRequest(Request):
+    """A request whose body is whole or refused."""
+
+    def get_data(self, *arguments: Any, **named: Any) -> Any:
+        """As Werkzeug's, which stops at the limit without an error where no length was announced."""
+        data = super().get_data(*arguments, **named)
+        ends = self.content_length is not None or not self.environ.get("wsgi.input_terminated")
+        if not ends and self.environ["wsgi.input"].read(1):
+            raise RequestTooLarge(limit=self.max_content_length)
+        return data
 
 
 def _ambiguous(target: str) -> bool:

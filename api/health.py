@@ -1,6 +1,6 @@
 """Health checks: the process lives, it can answer requests, and which services do not answer.
 
-They need no key, so they say nothing of the inside but the state of each service. Why one does not answer is logged.
+They need no key, so they report only the state of each service. Why a service does not answer is logged.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from flask_openapi import APIBlueprint, Tag
 
 from api import problems, process, resources, responses
 from api.responses import Answered
-from crochet_tasks import startup
-from crochet_tasks.broker import queues
-from crochet_tasks.db import schema
+from crochet_tasks import readiness
+from crochet_tasks.broker.queues import WORK
+from crochet_tasks.errors import QueueMissing
 from crochet_tasks.schemas.answers import Component, Live, Ready, Started, State
 from crochet_tasks.settings import Settings
 
@@ -109,26 +109,27 @@ class Checks:
 
     def _database(self) -> State:
         with self._app.app_context():  # type: ignore[attr-defined]
-            schema.check(process.current().database)
+            readiness.check_database(process.current().database)
         return "ok"
 
     def _broker(self) -> State:
         if self._settings.broker_url is None:
             return "none"
-        with queues.connected(self._settings):
-            return "ok"
+        readiness.check_broker(self._settings)
+        return "ok"
 
     def _queues(self) -> State:
         if self._settings.broker_url is None:
             return "none"
-        with queues.connected(self._settings) as broker:
-            found = queues.depths(broker)
-        return "ok" if all(found[name].consumers for name in queues.WORK) else "degraded"
+        found = readiness.check_queues(self._settings)
+        if missing := [name for name, depth in found.items() if depth is None]:
+            raise QueueMissing(queue=missing[0])
+        return "ok" if all(depth.consumers for name, depth in found.items() if depth and name in WORK) else "degraded"
 
     def _redis(self) -> State:
         if self._settings.redis_url is None:
             return "none"
-        startup.check_redis(self._settings)
+        readiness.check_redis(self._settings)
         return "ok"
 
 
@@ -142,7 +143,7 @@ def checks() -> Checks:
 
 @api.get("/live", responses={200: Live}, operation_id="getLive")
 def live() -> Answered:
-    """The process answers; nothing is said about the services that it needs."""
+    """The process answers; the services that it needs are not checked."""
     return responses.json(Live())
 
 

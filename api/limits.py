@@ -1,6 +1,6 @@
 """Rate limits: per key, and per address (of IPv6: per /64) for requests without a valid key.
 
-All processes of a deployment count together: in Redis, or without one in the database (docs/adr/0019). While Redis is
+All processes of a deployment share the counters, in Redis or else in the database (docs/adr/0019). While Redis is
 down each process counts for itself and allows a quarter; Flask-Limiter tries Redis again after up to 32 s.
 """
 

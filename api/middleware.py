@@ -1,4 +1,4 @@
-"""What every request passes: its id, the access log, headers and compression of the answer."""
+"""Hooks around every request: its id, the access log, headers and compression of the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.asgi import asked_at
+from api.asgi import received_at
 from api.responses import VERSION_HEADER
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
 from crochet_tasks.settings import Settings
@@ -29,8 +29,16 @@ COMPRESS_LEVEL = 4
 COMPRESSED = ("application/json", "application/problem+json", "text/html", "text/plain")
 READ = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", REQUEST_ID]
 READ += [DATE_HEADER, SIGNATURE_HEADER]
-SHOWN = ["Content-Location", "ETag", "Idempotent-Replayed", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"]
-SHOWN += [REQUEST_ID, VERSION_HEADER]
+EXPOSED = [
+    "Content-Location",
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+]
+EXPOSED += [REQUEST_ID, VERSION_HEADER]
 """headers that pages of other origins may send, and see"""
 QUIET = ("/health/live", "/health/ready", "/health/startup")
 """requested every few seconds: logged only with `debug`"""
@@ -60,7 +68,7 @@ def install(app: Flask) -> None:
             app,
             origins=settings.api_origins.split(","),
             allow_headers=READ,
-            expose_headers=SHOWN,
+            expose_headers=EXPOSED,
             max_age=600,
         )
     app.before_request(_begin)
@@ -76,9 +84,9 @@ def request_id() -> str:
 
 
 def _begin() -> None:
-    given = request.headers.get(REQUEST_ID, "")
-    g.request_id = given if re.fullmatch(ID, given) else uuid.uuid4().hex
-    g.began = asked_at(request.environ)
+    sent_id = request.headers.get(REQUEST_ID, "")
+    g.request_id = sent_id if re.fullmatch(ID, sent_id) else uuid.uuid4().hex
+    g.began = received_at(request.environ)
     correlation.begin(g.request_id, request.headers.get("traceparent"))
 
 

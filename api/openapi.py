@@ -135,7 +135,7 @@ def link(operation: dict[str, Any]) -> None:
     for status, answer in operation["responses"].items():
         found = _LINKS.get((operation["operationId"], status))
         if found:
-            answer["links"] = {name: {"operationId": name, "parameters": given} for name, given in found.items()}
+            answer["links"] = {name: {"operationId": name, "parameters": values} for name, values in found.items()}
     if operation["operationId"] in ("createTokens", "refreshTokens"):
         again = {"operationId": "refreshTokens", "requestBody": {"refresh_token": "$response.body#/refresh_token"}}
         status = "201" if operation["operationId"] == "createTokens" else "200"

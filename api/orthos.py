@@ -13,7 +13,7 @@ from werkzeug.routing import BaseConverter
 
 from api import form, process, resources, responses, security, streaming
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import BestQuery, OfCorpus, OfOrtho, OrthosQuery, ToCheck
+from api.parameters import BestQuery, CorpusPath, OrthoPath, OrthosQuery, ToCheck
 from api.responses import Answered
 from crochet_tasks.db import Connection, sessions
 from crochet_tasks.db.corpora import Corpus
@@ -77,13 +77,13 @@ _ORTHOS: dict[str, Any] = {
     operation_id="listOrthos",
 )
 @security.requires("read")
-def every(path: OfCorpus, query: OrthosQuery) -> Answered:
+def every(path: CorpusPath, query: OrthosQuery) -> Answered:
     """The orthos, best first: by volume, then cells, then id.
 
     What is found between two pages is on a later one or left out; nothing comes twice. With `Accept:
     application/x-ndjson` all of them, from one snapshot, as a stream without pages.
     """
-    wanted = _Filter(None if query.shape is None else sides_of(query.shape), query.contains, query.min_volume)
+    query_filter = _Filter(None if query.shape is None else sides_of(query.shape), query.contains, query.min_volume)
     best = request.accept_mimetypes.best_match([JSON, NDJSON]) if request.accept_mimetypes else JSON
     if best is None:
         raise NotAcceptable(offered=f"{JSON} and {NDJSON}")
@@ -95,13 +95,13 @@ def every(path: OfCorpus, query: OrthosQuery) -> Answered:
                 where=f"query/{refused[0]}",
                 fault="extra_forbidden",
             )
-        return _export(path.corpus, wanted)
+        return _export(path.corpus, query_filter)
     catalog = resources.catalog()
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
         if known := responses.unchanged(tag, corpus.version):
             return _varied(known)
-        page = catalog.page(connection, corpus, **wanted._asdict(), limit=query.limit, cursor=query.cursor)
+        page = catalog.page(connection, corpus, **query_filter._asdict(), limit=query.limit, cursor=query.cursor)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
     body = to_json({"version": page.version, "orthos": orthos, "next_cursor": page.next_cursor})
@@ -114,24 +114,24 @@ def _varied(response: Response) -> Response:
 
 
 def _tag(connection: Connection, corpus: Corpus) -> str:
-    """The tag of all that is shown of a corpus' orthos; what reading them needs is read ahead."""
-    tag = resources.catalog().shown(connection, corpus).etag
-    resources.warming().ask(corpus, tag)
+    """The ETag of a corpus' orthos. Also queues a warm-up of the caches for the corpus."""
+    tag = resources.catalog().view(connection, corpus).etag
+    resources.warm_up().ask(corpus, tag)
     return tag
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _export(name: str, wanted: _Filter) -> Response:
+def _export(name: str, query_filter: _Filter) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
     caller, database = security.caller(), process.current().database
     with ExitStack() as opened:
-        opened.enter_context(resources.exports().place(caller.tenant))
-        connection, corpus = opened.enter_context(resources.shown(name))
+        opened.enter_context(resources.exports().slot(caller.tenant))
+        connection, corpus = opened.enter_context(resources.open_corpus(name))
         sessions.may_idle(connection, IDLE)
-        parts = resources.catalog().export(connection, corpus, Format.JSONL, **wanted._asdict())
-        stream = streaming.bounded(parts, functools.partial(security.still, database, caller))
+        parts = resources.catalog().export(connection, corpus, Format.JSONL, **query_filter._asdict())
+        stream = streaming.bounded(parts, functools.partial(security.is_still_admitted, database, caller))
         response = Response(stream, mimetype=NDJSON)
         response.call_on_close(opened.pop_all().close)  # also where the client has disconnected before
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
@@ -143,9 +143,9 @@ def _export(name: str, wanted: _Filter) -> Response:
 
 @api.get("/orthos/best", responses={200: BestOrthos, **NOT_MODIFIED, **errors()}, operation_id="bestOrthos")
 @security.requires("read")
-def best(path: OfCorpus, query: BestQuery) -> Answered:
+def best(path: CorpusPath, query: BestQuery) -> Answered:
     """The best orthos: of the largest volume."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
         if known := responses.unchanged(tag, corpus.version):
             return known
@@ -160,10 +160,10 @@ def best(path: OfCorpus, query: BestQuery) -> Answered:
     operation_id="getOrtho",
 )
 @security.requires("read")
-def one(path: OfOrtho) -> Answered:
+def one(path: OrthoPath) -> Answered:
     """An ortho with its grid, the version since which it exists, and for each line the sentences it was read from."""
     catalog = resources.catalog()
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         detail = catalog.by_id(connection, corpus, path.ortho)
         if detail is None:
             raise NotFound(what="ortho", name=path.ortho)
@@ -173,9 +173,9 @@ def one(path: OfOrtho) -> Answered:
 
 @api.get("/shapes", responses={200: Shapes, **NOT_MODIFIED, **errors()}, operation_id="listShapes")
 @security.requires("read")
-def shapes(path: OfCorpus) -> Answered:
+def shapes(path: CorpusPath) -> Answered:
     """How many orthos there are of each shape, best shape first."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         counted = resources.catalog().shapes(connection, corpus)
     total = sum(each.orthos for each in counted)
     return responses.tagged(Shapes(version=corpus.version, total=total, shapes=counted), corpus.version)
@@ -184,21 +184,21 @@ def shapes(path: OfCorpus) -> Answered:
 @api.post("/orthos/check", responses={200: CheckedAll, **errors()}, operation_id="checkOrthos")
 @security.requires("read")
 @form.accepts(form.Accepts(bytes=2 * 1024 * 1024, values=200_000))
-def check(path: OfCorpus, body: ToCheck) -> Answered:
-    """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells together.
+def check(path: CorpusPath, body: ToCheck) -> Answered:
+    """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells in total.
 
-    What is stored is never denied. With `"exact": false`, at most 1 % of what is not stored is said to be.
+    Stored orthos are always found. With `"exact": false`, at most 1 % of what is not stored is reported as stored.
     """
     if (body.ids is None) == (body.grids is None):
         raise InvalidRequest(problem="give either ids or grids")
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         items: list[Any] = body.ids if body.ids is not None else body.grids or []
         checks = resources.catalog().check(connection, corpus, items, exact=body.exact)
         if checks.slow:
-            resources.warming().ask(corpus, resources.catalog().shown(connection, corpus).etag, lacks=True)
+            resources.warm_up().ask(corpus, resources.catalog().view(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
-    seen = {"version": corpus.version, "exact": checks.exact, "degraded": False, "results": results}
-    return responses.conditional(Response(to_json(seen), mimetype=JSON), corpus.version)
+    answer = {"version": corpus.version, "exact": checks.exact, "degraded": False, "results": results}
+    return responses.conditional(Response(to_json(answer), mimetype=JSON), corpus.version)
 
 
 # ── in JSON ─────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ PLAIN = TITLE
 MOST_AT_ONCE = 1000
 UNTITLED = "untitled"
 LARGEST = 2**53 - 1
-"""of whole numbers, that every reader of JSON reads right"""
+"""the largest whole number that every JSON parser reads exactly"""
 SHAPE = r"^([2-9]|[1-9][0-9]{1,8})(x([2-9]|[1-9][0-9]{1,8}))+$"
 ORTHO_ID = r"^[0-9a-f]{32}$"
 SEALED = r"^[A-Za-z0-9_-]+$"
@@ -93,15 +93,15 @@ def _digits(value: object) -> object:
 # ── parts of the address ────────────────────────────────────────────────────────────────────────
 
 
-class OfCorpus(BaseModel):
+class CorpusPath(BaseModel):
     corpus: str = Field(description="the corpus' name", examples=["genesis"])
 
 
-class OfText(OfCorpus):
+class TextPath(CorpusPath):
     text: str = Field(description="as `POST .../texts` answered", examples=["text-1"])
 
 
-class OfOrtho(OfCorpus):
+class OrthoPath(CorpusPath):
     ortho: str = Field(
         description="the ortho's id: 32 hexadecimal digits",
         examples=["0" * 32],
@@ -109,7 +109,7 @@ class OfOrtho(OfCorpus):
     )
 
 
-class OfWork(OfCorpus):
+class WorkPath(CorpusPath):
     work: str = Field(description="a piece of work's id, or that of a text", examples=["text-1"])
 
 
@@ -137,7 +137,7 @@ class PageQuery(Query):
 
 
 class NoQuery(Query):
-    """No parameters: of every route without a `query`, see `problems.check_form`."""
+    """No parameters: of every route without a `query`, see `form.check`."""
 
 
 class ConfirmQuery(Query):
@@ -307,13 +307,13 @@ Cell = TypeAliasType(
     "Annotated[Annotated[str, Field(pattern=WITHOUT_NUL), Tag('word')] "
     "| Annotated[list[Cell], Field(fail_fast=True), Tag('cells')], Discriminator(_kind_of_cell)]",
 )
-"""A word of a grid, or a list of what lies along its next axis. Only the first fault of a list is found: the faults of
+"""A word of a grid, or a list of the cells along its next axis. Only the first fault of a list is found: the faults of
 a nested list would be many more, and longer, than the list.
 """
 
 
-def _either(given: str, other: str) -> dict[str, Any]:
-    return {"required": [given], "properties": {given: {"type": "array"}, other: {"type": "null"}}}
+def _either(required: str, other: str) -> dict[str, Any]:
+    return {"required": [required], "properties": {required: {"type": "array"}, other: {"type": "null"}}}
 
 
 class ToCheck(Body):
@@ -333,7 +333,9 @@ class ToCheck(Body):
         description="boxes of words: lists of lists of words, as deep as they have axes",
         examples=[[[["the", "seas"], ["land", "and"]]]],
     )
-    exact: bool = Field(default=True, description="false: at most 1 % of what is not stored is said to be; faster")
+    exact: bool = Field(
+        default=True, description="false: at most 1 % of what is not stored is reported as stored; faster"
+    )
 
 
 class Exchange(Body):

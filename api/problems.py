@@ -24,7 +24,7 @@ from crochet_tasks.errors import (
     RouteUnknown,
     Unauthorized,
     example,
-    shown,
+    public_message,
 )
 from crochet_tasks.schemas.answers import PROBLEM, Fault, Problem
 from crochet_tasks.telemetry import metrics
@@ -54,13 +54,13 @@ def problem(error: CrochetError) -> Response:
         where, code = (str(error.context.get(*each)) for each in (("where", "/"), ("fault", "invalid")))
         message = str(error.context.get("problem", error))
         found = [Fault(where=_cut(where, _LONGEST), code=code, message=_cut(message, _LONGEST))]
-    return answer(type(error), shown(error.code, str(error)), faults=found, headers=headers)
+    return answer(type(error), public_message(error.code, str(error)), faults=found, headers=headers)
 
 
 def _headers(error: CrochetError) -> Iterator[tuple[str, str]]:
     if isinstance(error, Unauthorized):
-        given = "Authorization" in request.headers
-        yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if given else "")
+        has_key = "Authorization" in request.headers
+        yield "WWW-Authenticate", 'Bearer realm="crochet"' + (', error="invalid_token"' if has_key else "")
     if isinstance(error, RateLimited) or error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
         yield "Retry-After", str(error.context.get("seconds", RETRY_SECONDS))
     if isinstance(error, MethodNotAllowed):
@@ -129,7 +129,7 @@ def of_http(error: HTTPException) -> Response:
 
 
 def unexpected(error: Exception) -> Response:
-    """A bug: it is logged with its traceback; the client is told the request's id."""
+    """A bug: log it with its traceback; the answer has only the request's id."""
     log.error("internal_error", exc_info=error)
     return answer(CrochetError, "Something went wrong; the log of the server says what, under this request id.")
 
@@ -206,7 +206,7 @@ def _pointer(loc: tuple[int | str, ...], body: object) -> str:
 _KINDS_OF_CELLS = ("word", "cells")
 
 
-# ── what problems there are ─────────────────────────────────────────────────────────────────────
+# ── descriptions of problems ────────────────────────────────────────────────────────────────────
 
 
 class Explained(BaseModel):

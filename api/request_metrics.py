@@ -1,4 +1,4 @@
-"""Metrics of requests, by the route's template: never by a path, of which there is no end."""
+"""Metrics of requests, by the route's template: labels by path would be unbounded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 from flask import Flask, Response, g, request
 
-from api.asgi import asked_at
+from api.asgi import received_at
 from crochet_tasks.telemetry import instruments, metrics
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def install(app: Flask) -> None:
-    """To be called before others install theirs: so their time counts, too."""
+    """Call it before other hooks are installed, so that their time counts, too."""
     if instruments.recorded():
         app.before_request(_begin)
         app.after_request(_end)
@@ -26,7 +26,7 @@ def route() -> str:
 
 
 def _begin() -> None:
-    g.measured_since = asked_at(request.environ)
+    g.measured_since = received_at(request.environ)
     metrics.ACTIVE.add(1)
 
 

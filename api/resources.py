@@ -11,13 +11,13 @@ from typing import TypeVar
 from flask import current_app
 
 from api import process, security
-from api.streaming import Places
+from api.streaming import ExportSlots
 from crochet_tasks.db import Connection, corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.intake.admission import Admission
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.events import Watch
-from crochet_tasks.query.warm_up import Warming
+from crochet_tasks.query.warm_up import WarmUp
 
 T = TypeVar("T")
 
@@ -36,27 +36,27 @@ def once(name: str, make: Callable[[], T]) -> T:
 
 
 def admission() -> Admission:
-    held = process.current()
-    return once("crochet.admission", lambda: Admission(held))
+    current = process.current()
+    return once("crochet.admission", lambda: Admission(current))
 
 
 def catalog() -> Catalog:
-    held, secret = process.current(), cursor_secret()
-    return once("crochet.catalog", lambda: Catalog(held, secret))
+    current, secret = process.current(), cursor_secret()
+    return once("crochet.catalog", lambda: Catalog(current, secret))
 
 
-def warming() -> Warming:
-    held, reads = process.current(), catalog()
-    return once("crochet.warming", lambda: Warming(held, reads.warm))
+def warm_up() -> WarmUp:
+    current, reads = process.current(), catalog()
+    return once("crochet.warm_up", lambda: WarmUp(current, reads.warm))
 
 
 def watch() -> Watch:
-    held, most = process.current(), process.settings().api_listeners
-    return once("crochet.watch", lambda: Watch(held, most))
+    current, most = process.current(), process.settings().api_listeners
+    return once("crochet.watch", lambda: Watch(current, most))
 
 
-def exports() -> Places:
-    return once("crochet.exports", Places)
+def exports() -> ExportSlots:
+    return once("crochet.exports", ExportSlots)
 
 
 def cursor_secret() -> bytes:
@@ -67,7 +67,7 @@ def cursor_secret() -> bytes:
 
 
 @contextlib.contextmanager
-def shown(name: str) -> Iterator[tuple[Connection, Corpus]]:
-    """A snapshot, and in it the caller's corpus of that name; raises CorpusUnknown."""
+def open_corpus(name: str) -> Iterator[tuple[Connection, Corpus]]:
+    """Open a snapshot and read the caller's corpus of that name in it; raises CorpusUnknown."""
     with process.current().database.snapshot() as connection:
         yield connection, corpora.named(connection, name, security.caller().tenant)

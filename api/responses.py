@@ -59,9 +59,9 @@ def conditional(response: Response, version: int | None) -> Response:
         response.headers[VERSION_HEADER] = str(version)
     response.headers["Cache-Control"] = "private, no-cache"
     tag, weak = response.get_etag()
-    wanted = request.if_match
-    if tag is not None and wanted and not wanted.star_tag and (weak or not wanted.is_strong(tag)):
-        raise PreconditionFailed(current=tag, given=", ".join(wanted.as_set())[:200])
+    if_match = request.if_match
+    if tag is not None and if_match and not if_match.star_tag and (weak or not if_match.is_strong(tag)):
+        raise PreconditionFailed(current=tag, given=", ".join(if_match.as_set())[:200])
     if response.status_code == HTTPStatus.OK and not response.is_streamed:  # a stream would be read to its end
         response.make_conditional({**request.environ, "HTTP_IF_MATCH": ""})  # Werkzeug would refuse `*`
     return response

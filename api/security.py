@@ -124,7 +124,7 @@ def install(app: OpenAPI) -> None:
 
 
 UNKNOWN_LOOKUPS = 2
-"""keys and tokens that were not valid here lately, looked up in the database at the same time"""
+"""concurrent database lookups of keys and tokens that are not in RecentlyValid"""
 LOOKUP_WAIT_SECONDS = 1.0
 """for which one of them waits for its turn: a lookup takes about a millisecond"""
 
@@ -132,23 +132,23 @@ LOOKUP_WAIT_SECONDS = 1.0
 class RecentlyValid:
     """Hashes of the keys and tokens that were valid when they were last used here, a bounded number of them.
 
-    They are no permission: every key is looked up. They only skip the queue. So guessing keys occupies UNKNOWN_LOOKUPS
-    connections at the most, and a caller with a valid key always gets through.
+    They give no permission: every key is looked up. They only skip the queue. So guessing keys occupies
+    UNKNOWN_LOOKUPS connections at the most, and a caller with a valid key always gets through.
     """
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._valid: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
         self._unknown = threading.BoundedSemaphore(UNKNOWN_LOOKUPS)
 
-    def has(self, given: str) -> bool:
-        return _digest(given) in self._seen
+    def has(self, credentials: str) -> bool:
+        return _digest(credentials) in self._valid
 
     @contextlib.contextmanager
-    def turn(self, given: str) -> Iterator[None]:
-        """Wait for the turn to look it up; raises TooBusy where too many unknown keys are looked up already."""
-        if self.has(given):
+    def turn(self, credentials: str) -> Iterator[None]:
+        """Wait for a slot to look the key up; raises TooBusy if too many lookups of unknown keys are running."""
+        if self.has(credentials):
             yield
             return
         if not self._unknown.acquire(timeout=LOOKUP_WAIT_SECONDS):
@@ -158,17 +158,17 @@ class RecentlyValid:
         finally:
             self._unknown.release()
 
-    def note(self, given: str, *, good: bool) -> None:
+    def record(self, credentials: str, *, good: bool) -> None:
         with self._lock:
-            self._seen.pop(_digest(given), None)
+            self._valid.pop(_digest(credentials), None)
             if good:
-                self._seen[_digest(given)] = None
-            if len(self._seen) > self._most:
-                self._seen.popitem(last=False)
+                self._valid[_digest(credentials)] = None
+            if len(self._valid) > self._most:
+                self._valid.popitem(last=False)
 
 
-def _digest(given: str) -> bytes:
-    return hashlib.sha256(given.encode(errors="replace")).digest()
+def _digest(credentials: str) -> bytes:
+    return hashlib.sha256(credentials.encode(errors="replace")).digest()
 
 
 def sample() -> None:
@@ -177,13 +177,13 @@ def sample() -> None:
     This runs before the span of the request begins, so before keys are looked up: RecentlyValid decides who is unknown.
     The trace's id does not count, either, as the caller chooses it.
     """
-    given = request.environ.get("HTTP_TRACEPARENT")
-    if given is None or not process.settings().api_auth:
+    traceparent = request.environ.get("HTTP_TRACEPARENT")
+    if traceparent is None or not process.settings().api_auth:
         return
     recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     if not recent.has(_bearer() or ""):
         kept = random.random() < process.settings().trace_ratio  # noqa: S311 - nothing is kept secret by it
-        request.environ["HTTP_TRACEPARENT"] = origin.decided(given, kept=kept) or ""
+        request.environ["HTTP_TRACEPARENT"] = origin.decided(traceparent, kept=kept) or ""
 
 
 def identify() -> None:
@@ -234,9 +234,9 @@ def _check_page(settings: Settings) -> None:
 
 
 def refused(error: CrochetError) -> Response:
-    """The answer to a request without permission; it is recorded in the security log."""
+    """Record the refusal in the security log and return the answer."""
     parts = signing.split(_bearer() or "")
-    security_log.note(error, None if parts is None else parts[0])
+    security_log.record_refusal(error, None if parts is None else parts[0])
     return problems.problem(error)
 
 
@@ -247,30 +247,30 @@ def _needed() -> Scope | None:
 
 
 def _bearer() -> str | None:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return given.strip() if scheme.lower() == "bearer" else None
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
 
 
 def _caller() -> Caller:
     if not process.settings().api_auth:
         return ANONYMOUS
-    given = _bearer()
-    if not given:
+    credentials = _bearer()
+    if not credentials:
         raise Unauthorized(reason="the request has no key")
-    parts = signing.split(given)
-    claims = None if parts else tokens.read(process.settings(), given)
+    parts = signing.split(credentials)
+    claims = None if parts else tokens.read(process.settings(), credentials)
     recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     try:
-        with recent.turn(given), process.current().database.transaction() as connection:
+        with recent.turn(credentials), process.current().database.transaction() as connection:
             found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
     except Unauthorized:
-        recent.note(given, good=False)
+        recent.record(credentials, good=False)
         raise
-    recent.note(given, good=True)
+    recent.record(credentials, good=True)
     return found
 
 
-def still(database: Database, found: Caller) -> bool:
+def is_still_admitted(database: Database, found: Caller) -> bool:
     """Whether the caller would be admitted now: for answers that take long."""
     if found is ANONYMOUS:
         return True
@@ -302,7 +302,9 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
     tier: Tier = "high" if row.tier == "high" else "standard"
     found = Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
     if row.stale and access.used(connection, row):
-        access.note(connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key))
+        access.add_log_entry(
+            connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)
+        )
     return found
 
 
@@ -310,8 +312,8 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
 
 
 def _check_signature(found: Caller) -> None:
-    date, given = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
-    if not date or not given:
+    date, sent = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
+    if not date or not sent:
         raise SignatureRefused(reason=f"{DATE_HEADER} and {SIGNATURE_HEADER} are needed here")
     try:
         timely = abs(time.time() - float(date)) <= SIGNED_SECONDS  # which "nan" is not
@@ -319,11 +321,11 @@ def _check_signature(found: Caller) -> None:
         timely = False
     if not timely or not date.isascii():
         raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
-    wanted = signing.signature(found.hash, request.method, _target(), date, request.get_data())
-    if not hmac.compare_digest(wanted.encode(), given.encode(errors="replace")):
+    expected = signing.signature(found.hash, request.method, _target(), date, request.get_data())
+    if not hmac.compare_digest(expected.encode(), sent.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with process.current().database.transaction() as connection:
-        new = access.sign(connection, bytes.fromhex(wanted), 2 * SIGNED_SECONDS)
+        new = access.sign(connection, bytes.fromhex(expected), 2 * SIGNED_SECONDS)
     if not new:
         raise SignatureRefused(reason="this very request was made before")
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 QUIET_SECONDS = 10.0
 """for which the same refusal of the same client is only counted"""
 MOST_CLIENTS = 4096
-"""that are remembered"""
+"""for which the time of the last record is remembered"""
 
 
 class Throttle:
@@ -29,22 +29,22 @@ class Throttle:
 
     def __init__(self, quiet: float = QUIET_SECONDS, most: int = MOST_CLIENTS) -> None:
         self._quiet, self._most = quiet, most
-        self._seen: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
+        self._recorded: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def due(self, kind: tuple[object, ...]) -> int | None:
         """How many were left out since the last recorded one; None where this one is left out, too."""
         now = time.monotonic()
         with self._lock:
-            at, left_out = self._seen.pop(kind, (-self._quiet, 0))
+            at, left_out = self._recorded.pop(kind, (-self._quiet, 0))
             silent = now - at < self._quiet
-            self._seen[kind] = (at, left_out + 1) if silent else (now, 0)
-            if len(self._seen) > self._most:
-                self._seen.popitem(last=False)
+            self._recorded[kind] = (at, left_out + 1) if silent else (now, 0)
+            if len(self._recorded) > self._most:
+                self._recorded.popitem(last=False)
             return None if silent else left_out
 
 
-def note(error: CrochetError, claimed: str | None) -> None:
+def record_refusal(error: CrochetError, claimed: str | None) -> None:
     """Record a refusal. The request is refused whether it can be recorded or not.
 
     Unknown callers are distinguished by network, not by the prefix that they `claimed`, which can be made up.
@@ -60,7 +60,7 @@ def note(error: CrochetError, claimed: str | None) -> None:
         return
     try:
         with process.current().database.transaction() as connection:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
     except CrochetError as away:
         about = {"what": entry.what, "key": key, "code": away.code, "error": str(away)}
         log.error("security_log_not_written", extra=about)  # noqa: TRY400 - it is ours

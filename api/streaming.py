@@ -26,15 +26,15 @@ CHECK_SECONDS = 5.0
 BUSY_SECONDS = 10
 
 
-class BrokenOff(ConnectionResetError):
+class StreamAborted(ConnectionResetError):
     """An export is cut. The server closes the connection, so the client sees that the end is missing."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ECONNRESET, why)
 
 
-class Places:
-    """So many at the same time, and so many of one tenant."""
+class ExportSlots:
+    """Limits concurrent exports, in all and per tenant."""
 
     def __init__(self, most: int = EXPORTS, of_one: int = OF_ONE_TENANT) -> None:
         self._most, self._of_one = most, of_one
@@ -42,8 +42,8 @@ class Places:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def place(self, tenant: int) -> Iterator[None]:
-        """Raises TooBusy where there is none."""
+    def slot(self, tenant: int) -> Iterator[None]:
+        """Take a slot; raises TooBusy if none is free."""
         with self._lock:
             if self._taken.total() >= self._most or self._taken[tenant] >= self._of_one:
                 raise TooBusy(what=f"{self._taken.total()} exports run already", seconds=BUSY_SECONDS)
@@ -56,17 +56,17 @@ class Places:
 
 
 def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:
-    """The parts, for SECONDS and while `may()`; raises BrokenOff after that."""
+    """The parts, for SECONDS and while `may()`; raises StreamAborted after that."""
     began = checked = time.monotonic()
     for part in parts:
         now = time.monotonic()
         if now - began > SECONDS:
             log.warning("export_broken_off", extra={"seconds": SECONDS})
-            raise BrokenOff("it took too long")
+            raise StreamAborted("it took too long")
         if now - checked >= CHECK_SECONDS:
             checked = now
             if not _may(may):
-                raise BrokenOff("its key is not valid any more")
+                raise StreamAborted("its key is not valid any more")
         if part:
             yield part
 

@@ -14,7 +14,7 @@ from api import form, problems, process, resources, responses, security
 from api.corpora import address
 from api.form import JSON, PLAIN
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import UNTITLED, NewText, OfCorpus, OfText, RequestKey, TextsQuery, TitleQuery
+from api.parameters import UNTITLED, CorpusPath, NewText, RequestKey, TextPath, TextsQuery, TitleQuery
 from api.responses import Answered
 from crochet_tasks.db import texts
 from crochet_tasks.errors import (
@@ -32,7 +32,7 @@ from crochet_tasks.errors import (
     WrongContentType,
 )
 from crochet_tasks.intake import admission, files
-from crochet_tasks.intake.admission import Given
+from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.operate import actions
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import TextPage
@@ -72,14 +72,14 @@ _BODY: dict[str, Any] = {
 )
 @security.requires("write")
 @form.accepts(form.Accepts((JSON, PLAIN), bytes=None, values=16))
-def post(path: OfCorpus, query: TitleQuery, header: RequestKey) -> Answered:
+def post(path: CorpusPath, query: TitleQuery, header: RequestKey) -> Answered:
     """Post a text: 202, and it becomes a version soon, in the order in which texts were accepted.
 
     200 where the corpus has a text with the same body; the answer is that one. Texts are accepted also while the broker
     is down. Where too much waits they are not: 503, and Retry-After says when to try again.
     """
-    given = _given(query)
-    kept, again = resources.admission().post(security.caller().tenant, path.corpus, given, header.key)
+    submitted = _submitted(query)
+    kept, again = resources.admission().post(security.caller().tenant, path.corpus, submitted, header.key)
     line = TextLine.model_validate(kept.answer)
     response = responses.json(line, kept.status, {"Location": f"{address(path.corpus)}/texts/{line.id}"})
     if again:
@@ -87,13 +87,13 @@ def post(path: OfCorpus, query: TitleQuery, header: RequestKey) -> Answered:
     return response
 
 
-def _given(query: TitleQuery) -> Given:
+def _submitted(query: TitleQuery) -> SubmittedText:
     """The text of this request. Raises what is wrong with it, before more of it is read than may be."""
     limit = process.settings().max_text_bytes
     if request.mimetype == PLAIN:
         request.max_content_length = limit
         try:
-            return Given(query.title or UNTITLED, files.decoded("the body", request.get_data(), limit))
+            return SubmittedText(query.title or UNTITLED, files.decoded("the body", request.get_data(), limit))
         except (RequestTooLarge, RequestEntityTooLarge):
             raise TextTooLarge(source="the body", limit=limit) from None
     if query.title is not None:
@@ -102,38 +102,38 @@ def _given(query: TitleQuery) -> Given:
         text = NewText.model_validate(request.get_json())
     except ValidationError as error:
         abort(problems.invalid(error))
-    return Given(text.title, files.decoded("the body", files.encoded("the body", text.body), limit))
+    return SubmittedText(text.title, files.decoded("the body", files.encoded("the body", text.body), limit))
 
 
 @api.get("", responses={200: TextPage, **NOT_MODIFIED, **errors(InvalidCursor)}, operation_id="listTexts")
 @security.requires("read")
-def every(path: OfCorpus, query: TextsQuery) -> Answered:
-    """The texts, in the order of acceptance. One that is given again after it failed stands at the end."""
+def every(path: CorpusPath, query: TextsQuery) -> Answered:
+    """The texts, in the order of acceptance. A failed text that is accepted again moves to the end."""
     secret = resources.cursor_secret()
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         question: list[object] = ["texts", corpus.id, query.state]
         after = 0 if query.cursor is None else int(opened(secret, question, query.cursor))
         found = texts.page(connection, corpus.id, after, query.state, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, str(page[-1].seq).encode()) if more else None
-    lines = [admission.line(seen) for seen in page]
+    lines = [admission.line(row) for row in page]
     return responses.tagged(TextPage(version=corpus.version, texts=lines, next_cursor=following), corpus.version)
 
 
 @api.get("/<text>", responses={200: TextLine, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getText")
 @security.requires("read")
-def one(path: OfText) -> Answered:
+def one(path: TextPath) -> Answered:
     """A text: its state, its place in the queue, the version that it made, or why it failed."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         return responses.tagged(admission.text(connection, corpus, path.text), corpus.version)
 
 
 @api.post("/<text>/cancel", responses={200: TextLine, **errors(NotFound, TextStarted)}, operation_id="cancelText")
 @security.requires("write")
-def cancel(path: OfText) -> Answered:
-    """Let a text that was not begun not become a version. Twice is once; handed in again, it stands at the end."""
-    with resources.shown(path.corpus) as (connection, corpus):
+def cancel(path: TextPath) -> Answered:
+    """Cancel a text before its ingestion begins. Idempotent; if it is posted again, it is accepted at the end."""
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         admission.text(connection, corpus, path.text)
     actions.cancel(process.current(), [path.text])
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         return responses.json(admission.text(connection, corpus, path.text))

@@ -46,8 +46,8 @@ def create(body: Exchange) -> Answered:
 @api.post("/refresh", responses={200: Tokens, **errors(TokensOff, of_corpus=False)}, operation_id="refreshTokens")
 def refresh(body: Refresh) -> Answered:
     """Exchange a refresh token for a new pair of tokens. One that was used before ends its session: it was stolen."""
-    asked = security_log.entry("session")
-    return responses.json(tokens.refresh(process.current().database, process.settings(), body.refresh_token, asked))
+    entry = security_log.entry("session")
+    return responses.json(tokens.refresh(process.current().database, process.settings(), body.refresh_token, entry))
 
 
 @api.delete(
@@ -58,7 +58,7 @@ def refresh(body: Refresh) -> Answered:
 )
 @security.requires("read")
 def delete() -> Answered:
-    """End the session of the access token that this is asked with; asked with an API key, all sessions of the key."""
+    """End the session of the access token that sends this; with an API key, end all sessions of the key."""
     caller = security.caller()
     with process.current().database.transaction() as connection:
         key = access.key(connection, caller.key)
@@ -70,5 +70,5 @@ def delete() -> Answered:
             security_log.throttled("session.ended", caller.key, {"session": caller.session or "all"}) if ended else None
         )
         if entry is not None:
-            access.note(connection, entry)
+            access.add_log_entry(connection, entry)
     return Response(status=204)

@@ -6,7 +6,7 @@ from flask_openapi import APIBlueprint, Tag
 
 from api import process, resources, responses, security
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import OfCorpus, PhrasesQuery, WaitingQuery, WordsQuery
+from api.parameters import CorpusPath, PhrasesQuery, WaitingQuery, WordsQuery
 from api.responses import Answered
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
@@ -31,7 +31,7 @@ api = APIBlueprint(
 
 @api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **errors()}, operation_id="getVersion")
 @security.requires("read")
-def version(path: OfCorpus) -> Answered:
+def version(path: CorpusPath) -> Answered:
     """The version of a corpus: how many texts it has taken in. Cheap: poll it as often as you like."""
     with process.current().database.transaction() as connection:
         corpus = corpora.named(connection, path.corpus, security.caller().tenant)
@@ -45,9 +45,9 @@ def version(path: OfCorpus) -> Answered:
     operation_id="listWords",
 )
 @security.requires("read")
-def vocabulary(path: OfCorpus, query: WordsQuery) -> Answered:
+def vocabulary(path: CorpusPath, query: WordsQuery) -> Answered:
     """The words, in the order of their code points; `born` is the version that brought them."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
         if known := responses.unchanged(tag, corpus.version):
             return known
@@ -63,9 +63,9 @@ def vocabulary(path: OfCorpus, query: WordsQuery) -> Answered:
     operation_id="listPhrases",
 )
 @security.requires("read")
-def phrases(path: OfCorpus, query: PhrasesQuery) -> Answered:
+def phrases(path: CorpusPath, query: PhrasesQuery) -> Answered:
     """The phrases that are one word longer than `prefix`; without it, those of one word."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(corpus.id, corpus.version)
         if known := responses.unchanged(tag, corpus.version):
             return known
@@ -86,9 +86,9 @@ def phrases(path: OfCorpus, query: PhrasesQuery) -> Answered:
     operation_id="listWaiting",
 )
 @security.requires("read")
-def remediations(path: OfCorpus, query: WaitingQuery) -> Answered:
+def remediations(path: CorpusPath, query: WaitingQuery) -> Answered:
     """What waits on a phrase: the batches of orthos that are searched again when it gets a continuation."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         found = resources.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
     body = WaitingOn(
         version=corpus.version,

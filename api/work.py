@@ -7,10 +7,10 @@ from flask_openapi import APIBlueprint, Tag
 
 from api import process, resources, responses, security, security_log
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import OfCorpus, OfWork, WorkQuery
+from api.parameters import CorpusPath, WorkPath, WorkQuery
 from api.responses import Answered
 from crochet_tasks.db import tally
-from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed, shown
+from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed, public_message
 from crochet_tasks.operate import inspection, tenant_work
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.answers import StatusNow, WorkPage
@@ -28,15 +28,15 @@ api = APIBlueprint(
 
 @api.get("/work", responses={200: WorkPage, **NOT_MODIFIED, **errors()}, operation_id="listWork")
 @security.requires("read")
-def every(path: OfCorpus, query: WorkQuery) -> Answered:
+def every(path: CorpusPath, query: WorkQuery) -> Answered:
     """Work: first what has failed, then what is open in the order in which it is done, then what ended last."""
-    with resources.shown(path.corpus) as (connection, corpus):
+    with resources.open_corpus(path.corpus) as (connection, corpus):
         found, uncounted = inspection.of_corpus(
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
     work = [_public(line) for line in found.work]
-    seen = WorkPage(version=corpus.version, work=work, more=found.more, at_least=uncounted)
-    return responses.tagged(seen, corpus.version)
+    page = WorkPage(version=corpus.version, work=work, more=found.more, at_least=uncounted)
+    return responses.tagged(page, corpus.version)
 
 
 @api.post(
@@ -45,7 +45,7 @@ def every(path: OfCorpus, query: WorkQuery) -> Answered:
     operation_id="retryWork",
 )
 @security.requires("admin")
-def retry(path: OfWork) -> Answered:
+def retry(path: WorkPath) -> Answered:
     """Open failed work again, as new; a text is accepted again, at the end of the line."""
     return _changed(path, tenant_work.retry, "work.retried")
 
@@ -56,12 +56,12 @@ def retry(path: OfWork) -> Answered:
     operation_id="cancelWork",
 )
 @security.requires("admin")
-def cancel(path: OfWork) -> Answered:
-    """Cancel the text that this is or is about. Searches cannot be: without them orthos would be missing."""
+def cancel(path: WorkPath) -> Answered:
+    """Cancel a text, by its id or its work. Searches cannot be cancelled: orthos would be missing."""
     return _changed(path, tenant_work.cancel, "work.cancelled")
 
 
-def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
+def _changed(path: WorkPath, change: tenant_work.Change, what: str) -> Response:
     entry = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
     changed = change(process.current(), security.caller().tenant, path.corpus, path.work, entry)
     return responses.json(WorkChanged(changed=[_public(line) for line in changed.changed]))
@@ -69,19 +69,21 @@ def _changed(path: OfWork, change: tenant_work.Change, what: str) -> Response:
 
 @api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **errors()}, operation_id="getStatus")
 @security.requires("read")
-def status(path: OfCorpus) -> Answered:
+def status(path: CorpusPath) -> Answered:
     """How far a corpus is: texts, orthos, work, and how fast it grows. `closed`: every ortho is there."""
-    with resources.shown(path.corpus) as (connection, corpus):
-        seen = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
+    with resources.open_corpus(path.corpus) as (connection, corpus):
+        report = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
         spent = tally.spent(connection, corpus.id)
-    uncounted = max(seen.work["open"] + seen.work["failed"], seen.work["done"], seen.dropped) >= statistics.COUNTED
-    now = StatusNow(**seen.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
+    uncounted = (
+        max(report.work["open"] + report.work["failed"], report.work["done"], report.dropped) >= statistics.COUNTED
+    )
+    now = StatusNow(**report.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
     return responses.tagged(now, now.version)
 
 
 def _public(line: WorkLine) -> WorkLine:
-    """What a tenant may read of it."""
-    error = line.error and WorkError(code=line.error.code, message=shown(line.error.code, line.error.message))
+    """The item as a tenant may read it."""
+    error = line.error and WorkError(code=line.error.code, message=public_message(line.error.code, line.error.message))
     return line.model_copy(update={"error": error})
 
 
@@ -95,9 +97,9 @@ of_tenant = APIBlueprint(
 @of_tenant.get("", responses={200: StatisticsNow, **errors(of_corpus=False)}, operation_id="getStatistics")
 @security.requires("read")
 def everything() -> Answered:
-    """All corpora together: what there is to do, how fast it goes, what goes wrong, and how much time is left.
+    """Statistics of all corpora: open work, throughput, errors and time left.
 
-    As the database has it: every server answers the same. What is unknown is null.
+    They are read from the database, so every server answers the same. What is unknown is null.
     """
     found = statistics.everything(process.current(), statistics.for_tenants, security.caller().tenant)
     return responses.json(found, headers={"Cache-Control": "no-store"})

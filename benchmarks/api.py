@@ -1,9 +1,9 @@
 """How fast the API answers over a store of millions of orthos: `make bench-api`. Writes benchmarks/results/api.md.
 
-Real servers, all on this machine: Postgres, RabbitMQ, Redis and `crochet api` as in production, with authentication;
-only the limits of requests are raised: requests are counted, and none is refused. Each route is asked by 1, 10 and 50
-clients that send a request as soon as the one before is answered (benchmarks/load.py); they run on the same cores, so
-what they take is told. Then all reads are mixed, without and with workers that search meanwhile. Nothing is asserted.
+Real servers, all on this machine: Postgres, RabbitMQ, Redis and `crochet api` as in production, with authentication.
+Only the rate limits are raised: requests are counted, and none is refused. Each route gets requests of 1, 10 and 50
+clients that send a request as soon as the one before is answered (benchmarks/load.py). They run on the same cores, so
+their CPU time is reported. Then all reads are mixed, without and with running search workers. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pydantic import SecretStr
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from benchmarks.load import Asked, Load, Plan, run
-from benchmarks.requests import Route, routes, told
+from benchmarks.load import ApiRequest, Load, Plan, run
+from benchmarks.requests import Route, request, routes
 from crochet_tasks.access import keys
 from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
@@ -55,7 +55,7 @@ class Extent(NamedTuple):
     seconds: dict[int, float]
     mixed: float
     cold: int
-    """routes that are asked of a fresh server, at the most"""
+    """the most routes that are requested of a fresh server"""
     searched: int
     """texts that are searched meanwhile"""
 
@@ -77,7 +77,7 @@ class Servers(NamedTuple):
 
 
 class Bench:
-    """A deployment whose API is asked."""
+    """A deployment with an API to send requests to."""
 
     def __init__(self, servers: Servers, deployment: Cluster, key: str) -> None:
         self.servers, self.deployment, self.key = servers, deployment, key
@@ -97,22 +97,22 @@ class Bench:
         until(lambda: self.deployment.ready(self._name), self.deployment, 60, pause=0.01)
         self.started.append(time.perf_counter() - began)
 
-    def ask(self, asked: Asked) -> tuple[float, Any]:
+    def ask(self, request: ApiRequest) -> tuple[float, Any]:
         """Milliseconds, and what was answered."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             began = time.perf_counter()
-            connection.request(*self._with_key(asked).numbered(self.number()))
+            connection.request(*self._with_key(request).numbered(self.number()))
             answer = connection.getresponse()
             content = answer.read()
             taken = 1000 * (time.perf_counter() - began)
-        if answer.status not in asked.expected:
-            raise RuntimeError(f"{asked.method} {asked.path}: {answer.status} {content[:500]!r}")
+        if answer.status not in request.expected:
+            raise RuntimeError(f"{request.method} {request.path}: {answer.status} {content[:500]!r}")
         return taken, json.loads(content) if content else None
 
-    def load(self, requests: list[Asked], clients: int, seconds: float) -> tuple[Load, dict[str, float]]:
+    def load(self, requests: list[ApiRequest], clients: int, seconds: float) -> tuple[Load, dict[str, float]]:
         """What these requests took, and CPU seconds meanwhile by kind of process."""
         before = self._cpu()
-        plan = Plan(self.port, clients, seconds, [self._with_key(asked) for asked in requests], self.number())
+        plan = Plan(self.port, clients, seconds, [self._with_key(request) for request in requests], self.number())
         loaded = run(plan)
         after = self._cpu()
         return loaded, {kind: after[kind] - before[kind] for kind in before}
@@ -122,12 +122,12 @@ class Bench:
         for each in range(number):
             body = "\n\n".join(texts.zipf(seed=100 + each))
             post = {"title": f"searched {each}", "body": body}
-            self.ask(told("POST", f"/v1/corpora/{CORPUS}/texts", post, expected=(202,)))
+            self.ask(request("POST", f"/v1/corpora/{CORPUS}/texts", post, expected=(202,)))
         for command in WHOLE:
             self.deployment.start(*command)
 
-    def _with_key(self, asked: Asked) -> Asked:
-        return asked._replace(headers={**asked.headers, "Authorization": f"Bearer {self.key}"})
+    def _with_key(self, request: ApiRequest) -> ApiRequest:
+        return request._replace(headers={**request.headers, "Authorization": f"Bearer {self.key}"})
 
     def number(self) -> int:
         """Where so many numbers begin that no request has had."""
@@ -205,7 +205,7 @@ def _stored(process: Process, extent: Extent) -> str:
     verses = None if extent is QUICK else texts.genesis()
     paragraphs = verses or texts.zipf(extent.words)
     with process.database.transaction() as connection:
-        corpus = corpora.obtain(connection, CORPUS, FLAT)
+        corpus = corpora.get_or_create(connection, CORPUS, FLAT)
     for part in np.array_split(np.arange(len(paragraphs)), PARTS):
         admission.accept(corpus, "part", "\n\n".join(paragraphs[number] for number in part.tolist()))
         pipeline.close(process, corpus)
@@ -217,7 +217,7 @@ def _stored(process: Process, extent: Extent) -> str:
 # ── the report ──────────────────────────────────────────────────────────────────────────────────
 
 
-def report(extent: Extent, wanted: str) -> Iterator[str]:
+def report(extent: Extent, only: str) -> Iterator[str]:
     began = time.perf_counter()
     yield from machine("The API")
     with tempfile.TemporaryDirectory() as folder, bench(Path(folder), extent) as (api, about):
@@ -227,13 +227,13 @@ def report(extent: Extent, wanted: str) -> Iterator[str]:
         for package in ("crochet_tasks", "api"):
             compileall.compile_dir(ROOT / package, quiet=1)  # as where it is installed
         api.restart()
-        every = [route for route in routes(api.ask, CORPUS) if wanted in route.name]
+        every = [route for route in routes(api.ask, CORPUS) if only in route.name]
         yield from _cold(api, every, extent)
         yield f"`crochet api` served {np.median(api.started):.2f} s after it was started (median of {len(api.started)} "
         yield f"starts; the slowest took {max(api.started):.2f} s; goal: less than 1)."
         yield ""
         turns = zip(*(route.spread(60) for route in every if route.reads), strict=True)
-        reads = [asked for turn in turns for asked in turn]
+        reads = [request for turn in turns for request in turn]
         if reads:
             api.load(reads, 16, 2.0)  # both processes have read what they need
         yield from _head("Each route alone", "route")
@@ -254,12 +254,12 @@ def report(extent: Extent, wanted: str) -> Iterator[str]:
         yield from _head("All reads mixed", "while")
         loads = {clients: api.load(reads, clients, extent.mixed) for clients in CLIENTS}
         yield _row("nothing else runs", loads)
-        before = api.ask(told("GET", f"/v1/corpora/{CORPUS}/status"))[1]
+        before = api.ask(request("GET", f"/v1/corpora/{CORPUS}/status"))[1]
         api.start_search(extent.searched)
         until(lambda: _version(api) > before["version"], api.deployment, 120)
         loads = {clients: api.load(reads, clients, extent.mixed) for clients in CLIENTS}
         yield _row("a search runs", loads)
-        after = api.ask(told("GET", f"/v1/corpora/{CORPUS}/status"))[1]
+        after = api.ask(request("GET", f"/v1/corpora/{CORPUS}/status"))[1]
         yield ""
         found, versions = after["total"] - before["total"], after["version"] - before["version"]
         open_still = "was not done" if not after["closed"] else "**WAS DONE**"
@@ -269,16 +269,16 @@ def report(extent: Extent, wanted: str) -> Iterator[str]:
 
 
 def _version(api: Bench) -> int:
-    return int(api.ask(told("GET", f"/v1/corpora/{CORPUS}/version"))[1]["version"])
+    return int(api.ask(request("GET", f"/v1/corpora/{CORPUS}/version"))[1]["version"])
 
 
-def _ground(api: Bench, route: Route) -> list[Asked]:
+def _ground(api: Bench, route: Route) -> list[ApiRequest]:
     """The requests of a route. Those that write get a corpus of their own, so that all find equally much there."""
     if route.reads:
         return route.requests
     name = f"written{api.number()}"
-    api.ask(told("POST", "/v1/corpora", {"name": name}, expected=(201,)))
-    return [asked.instead_of("written", name) for asked in route.requests]
+    api.ask(request("POST", "/v1/corpora", {"name": name}, expected=(201,)))
+    return [request.instead_of("written", name) for request in route.requests]
 
 
 def _cold(api: Bench, every: list[Route], extent: Extent) -> Iterator[str]:
@@ -307,8 +307,8 @@ def _row(name: str, loads: dict[int, tuple[Load, dict[str, float]]]) -> str:
     cells = []
     for load, _ in loads.values():
         p99 = load.percentile(0.99)
-        shown = f"**{p99:.0f}**" if p99 > GOAL_MS else f"{p99:.0f}"
-        cells.append(f"{load.percentile(0.5):.1f} / {shown} / {load.ms[-1]:.0f}")
+        cell = f"**{p99:.0f}**" if p99 > GOAL_MS else f"{p99:.0f}"
+        cells.append(f"{load.percentile(0.5):.1f} / {cell} / {load.ms[-1]:.0f}")
     load, cpu = loads[CLIENTS[-1]]
     errors = ", ".join(f"{number} {what}" for each, _ in loads.values() for what, number in each.errors.items()) or "0"
     taken = [f"{1000 * cpu[kind] / len(load.ms):.1f}" for kind in ("api", "postgres")]
@@ -319,10 +319,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="a small store and little time; writes no results")
     options.add_argument("--only", default="", metavar="WORD", help="routes whose name holds this; writes no results")
-    given = options.parse_args()
-    extent = QUICK if given.quick else FULL
-    if given.quick or given.only:
-        for line in report(extent, given.only):
+    arguments = options.parse_args()
+    extent = QUICK if arguments.quick else FULL
+    if arguments.quick or arguments.only:
+        for line in report(extent, arguments.only):
             print(line, flush=True)
     else:
         written("api", lambda: report(extent, ""))

@@ -58,18 +58,18 @@ def look_ups(index: PhraseIndex) -> Iterator[str]:
     node = index.parent[hit]
     word = np.where(random.random(len(hit)) < 0.2, index.word[hit], random.integers(0, len(index.vocabulary), len(hit)))
     keys = np.sort((index.parent[1:].astype(np.int64) << 32) | index.word[1:])
-    asked = (node.astype(np.int64) << 32) | word
+    queries = (node.astype(np.int64) << 32) | word
 
     def binary_search() -> object:
-        at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-        return keys[at] == asked
+        at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+        return keys[at] == queries
 
-    yield f"## Look-ups in an index of {index.nodes:,} phrases (ns each)"
+    yield f"## Lookups in an index of {index.nodes:,} phrases (ns each)"
     yield ""
     yield "| binary search | hash table: find | hash table: hits only |"
     yield "|---|---|---|"
     timed = [binary_search, lambda: index.find(node, word), lambda: index.hits(node, word.astype(np.int32))]
-    yield "| " + " | ".join(f"{seconds(do, 20) / len(asked) * 1e9:.0f}" for do in timed) + " |"
+    yield "| " + " | ".join(f"{seconds(do, 20) / len(queries) * 1e9:.0f}" for do in timed) + " |"
     yield ""
 
 
@@ -82,7 +82,7 @@ def threads(process: Process, paragraphs: list[str]) -> Iterator[str]:
     yield "|---|---|"
     for number in (1, 2):
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, f"threads-{number}", FLAT)
+            corpus = corpora.get_or_create(connection, f"threads-{number}", FLAT)
         pipeline.WORKERS = number
         started = time.perf_counter()
         admission.accept(corpus, "text", body)
@@ -92,7 +92,7 @@ def threads(process: Process, paragraphs: list[str]) -> Iterator[str]:
 
 
 def phrases(process: Process, index: PhraseIndex) -> Iterator[str]:
-    """A row per phrase, with the keys and the foreign key that hold the tree together, beside a row per chunk."""
+    """A row per phrase, with the keys and the foreign key that make up the tree, beside a row per chunk."""
     rows = [(i, int(index.parent[i]), int(index.word[i])) for i in range(1, index.nodes)]
     table = """
         CREATE TABLE bench_rows (
@@ -126,7 +126,7 @@ def remediations(process: Process, corpus: Corpus) -> Iterator[str]:
     """int4[] under a GIN index beside packed arrays that are read through; due = who waits on one of 2,000 phrases."""
     with process.database.transaction() as connection:
         waits = [batch.phrases for batch in batches.every(connection, corpus.id) if batch.phrases is not None]
-    wanted = np.unique(np.random.default_rng(2).integers(0, max(int(w.max()) for w in waits if len(w)), 2_000))
+    expected = np.unique(np.random.default_rng(2).integers(0, max(int(w.max()) for w in waits if len(w)), 2_000))
     gin = """
         CREATE TABLE bench_gin (batch bigint PRIMARY KEY, phrases integer[]);
         CREATE INDEX ON bench_gin USING gin (phrases)
@@ -141,13 +141,13 @@ def remediations(process: Process, corpus: Corpus) -> Iterator[str]:
         values = [(i, wait.astype("<i4").tobytes()) for i, wait in enumerate(waits)]
         cursor.executemany("INSERT INTO bench_packed VALUES (%s, %b)", values)
 
-    asked = f"SELECT batch FROM bench_gin WHERE phrases && '{{{','.join(map(str, wanted))}}}'"
+    query = f"SELECT batch FROM bench_gin WHERE phrases && '{{{','.join(map(str, expected))}}}'"
     yield f"## Remediations: {len(waits):,} batches that wait on {sum(map(len, waits)):,} phrases"
     yield ""
     yield from _compared(
         process,
         [
-            ("int4[] with GIN", gin, "bench_gin", write_gin, asked),
+            ("int4[] with GIN", gin, "bench_gin", write_gin, query),
             ("packed, read through (chosen)", packed, "bench_packed", write_packed, "SELECT phrases FROM bench_packed"),
         ],
     )

@@ -55,7 +55,7 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
 
     with tempfile.TemporaryDirectory() as state, opened(Settings(state_dir=Path(state))) as process:
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, "bench", limits)
+            corpus = corpora.get_or_create(connection, "bench", limits)
         seconds = []
         for paragraphs in parts:
             started = time.perf_counter()
@@ -178,13 +178,13 @@ def machine(title: str = "Closure") -> Iterator[str]:
     yield (
         f"{psutil.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, numpy {np.__version__}, "
-        f"load before {psutil.getloadavg()[0]:.1f}. Best of 3 unless said otherwise."
+        f"load before {psutil.getloadavg()[0]:.1f}. Best of 3 unless stated otherwise."
     )
     yield ""
 
 
-def _git(*asked: str) -> str:
-    return subprocess.run(["git", *asked], capture_output=True, text=True, check=False).stdout.strip()
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def written(name: str, lines: Callable[[], Iterator[str]]) -> None:

@@ -149,7 +149,7 @@ def _spent(before: dict[str, float], after: dict[str, float]) -> dict[str, float
 
 def _corpus(process: Process, limits: dict[str, int]) -> corpora.Corpus:
     with process.database.transaction() as connection:
-        return corpora.obtain(connection, "bench", limits)
+        return corpora.get_or_create(connection, "bench", limits)
 
 
 def _total(process: Process, corpus: corpora.Corpus) -> int:
@@ -159,13 +159,13 @@ def _total(process: Process, corpus: corpora.Corpus) -> int:
 
 def _ready(settings: Settings, searchers: int) -> bool:
     """Whether all workers consume."""
-    wanted = {"ingest": 1, "search": searchers, "orthos": 1}
+    expected = {"ingest": 1, "search": searchers, "orthos": 1}
     try:
         with queues.connected(settings) as broker:
             depths = queues.depths(broker)
     except Unavailable:
         return False
-    return all(depths[name].consumers >= number for name, number in wanted.items())
+    return all(depths[name].consumers >= number for name, number in expected.items())
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ Read = Callable[[Catalog, Connection, Corpus, int], object]
 
 
 def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
-    """What is measured; the number says how often it was asked before."""
+    """The reads to measure; the number is how often each ran before."""
     with process.database.snapshot() as connection:
         catalog = Catalog(process, b"bench")
         now = corpora.numbered(connection, corpus.id)
@@ -95,7 +95,7 @@ def report() -> Iterator[str]:
     paragraphs = paragraphs or texts.zipf()
     with tempfile.TemporaryDirectory() as folder, opened(Settings(state_dir=Path(folder) / "state")) as process:
         with process.database.transaction() as connection:
-            corpus = corpora.obtain(connection, "bench", FLAT)
+            corpus = corpora.get_or_create(connection, "bench", FLAT)
         for part in np.array_split(np.arange(len(paragraphs)), PARTS):
             admission.accept(corpus, "bench", "\n\n".join(paragraphs[number] for number in part.tolist()))
             close(process, corpus)
@@ -112,10 +112,10 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
     warm.warm(corpus)
     seconds = time.perf_counter() - began
     with process.database.snapshot() as connection:
-        shown = warm.store.shown(connection, corpus.id)
-        total = sum(ref.size for ref in shown.refs)
+        batch_list = warm.store.batch_list(connection, corpus.id)
+        total = sum(ref.size for ref in batch_list.refs)
     kept = warm.store.batches.bytes
-    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(shown.refs)} batches"
+    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(batch_list.refs)} batches"
     yield ""
     yield (
         f"- to warm one process, from the database alone: {seconds:.2f} s; kept: "

@@ -1,7 +1,7 @@
 """Clients of the API that each send a request as soon as the one before is answered; a process of its own.
 
 It reads a Plan as JSON on standard input and writes what it measured, a Load, as JSON on standard output. `run` starts
-one. Nothing of the project is imported: what the clients cost is theirs alone, and is told.
+one. Nothing of the project is imported: the clients' CPU time is measured and reported.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import NamedTuple
 PATIENCE_SECONDS = 30.0
 
 
-class Asked(NamedTuple):
-    """A request; `{n}` in its body or headers stands for a number that no other request of its plan has."""
+class ApiRequest(NamedTuple):
+    """A request; `{n}` in its body or headers is replaced by a number that is unique within the plan."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     body: str | None = None
     expected: Sequence[int] = (200,)
 
-    def instead_of(self, name: str, other: str) -> Asked:
+    def instead_of(self, name: str, other: str) -> ApiRequest:
         """The same with another name in its path and headers."""
         headers = {key: value.replace(name, other) for key, value in self.headers.items()}
         return self._replace(path=self.path.replace(name, other), headers=headers)
@@ -48,14 +48,14 @@ class Plan(NamedTuple):
     port: int
     clients: int
     seconds: float
-    requests: list[Asked]
+    requests: list[ApiRequest]
     first: int = 0
     """where the numbers begin"""
 
 
 @dataclasses.dataclass
 class Load:
-    """What came of it: `ms` of every answer, in order of size; `cpu`: seconds of all clients together."""
+    """The result: `ms` of every answer, ascending; `cpu`: CPU seconds of all clients."""
 
     ms: list[float]
     errors: dict[str, int]
@@ -110,13 +110,13 @@ class _Clients:
         self._ready.wait()
         while True:
             each = next(self._numbers)
-            asked = self.plan.requests[(number + each) % len(self.plan.requests)]
+            request = self.plan.requests[(number + each) % len(self.plan.requests)]
             sent = time.perf_counter()
             try:
-                connection.request(*asked.numbered(each))
+                connection.request(*request.numbered(each))
                 answer = connection.getresponse()
                 answer.read()
-                problem = None if answer.status in asked.expected else f"status {answer.status}"
+                problem = None if answer.status in request.expected else f"status {answer.status}"
             except (OSError, http.client.HTTPException) as error:
                 connection.close()  # the next request opens it again
                 problem = type(error).__name__
@@ -131,7 +131,7 @@ class _Clients:
 
 def main() -> None:
     port, clients, seconds, requests, first = json.load(sys.stdin)
-    load = _Clients(Plan(port, clients, seconds, [Asked(*each) for each in requests], first)).run()
+    load = _Clients(Plan(port, clients, seconds, [ApiRequest(*each) for each in requests], first)).run()
     json.dump(dataclasses.asdict(load), sys.stdout)
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks/api.py asks the API for: every route that is asked often, with many different arguments."""
+"""The requests of benchmarks/api.py: every route that clients use often, with many different arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from benchmarks.load import Asked
+from benchmarks.load import ApiRequest
 
-Ask = Callable[[Asked], tuple[float, Any]]
+Ask = Callable[[ApiRequest], tuple[float, Any]]
 """(milliseconds, what is answered)"""
 
 VARIED = 40
@@ -20,32 +20,34 @@ VARIED = 40
 
 
 class Route(NamedTuple):
-    """Requests of one kind. `cold`: it is asked of a fresh server, too."""
+    """Requests of one kind. `cold`: it is also measured on a fresh server."""
 
     name: str
-    requests: list[Asked]
+    requests: list[ApiRequest]
     reads: bool = True
     cold: bool = False
 
-    def spread(self, number: int) -> list[Asked]:
+    def spread(self, number: int) -> list[ApiRequest]:
         """So many requests."""
         return list(itertools.islice(itertools.cycle(self.requests), number))
 
 
-def told(method: str, path: str, body: object = None, *, expected: Sequence[int] = (200,), **headers: str) -> Asked:
+def request(
+    method: str, path: str, body: object = None, *, expected: Sequence[int] = (200,), **headers: str
+) -> ApiRequest:
     """A request, with JSON where it has a body."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     if body is None:
-        return Asked(method, path, named, None, expected)
-    return Asked(method, path, {"Content-Type": "application/json", **named}, json.dumps(body), expected)
+        return ApiRequest(method, path, named, None, expected)
+    return ApiRequest(method, path, {"Content-Type": "application/json", **named}, json.dumps(body), expected)
 
 
 def routes(ask: Ask, corpus: str) -> list[Route]:
     """All of them, about what is stored in a corpus."""
     base = f"/v1/corpora/{corpus}"
 
-    def get(path: str, **query: object) -> Asked:
-        return told("GET", f"{base}/{path}" + (f"?{urlencode(query)}" if query else ""))
+    def get(path: str, **query: object) -> ApiRequest:
+        return request("GET", f"{base}/{path}" + (f"?{urlencode(query)}" if query else ""))
 
     shape = max(ask(get("shapes"))[1]["shapes"], key=lambda each: each["orthos"])["shape"]
     name = "x".join(map(str, shape))
@@ -62,21 +64,21 @@ def routes(ask: Ask, corpus: str) -> list[Route]:
     present = [ortho["id"] for ortho in [*some, *best]]
     random.shuffle(present)
 
-    def check(number: int, exact: bool) -> list[Asked]:
+    def check(number: int, exact: bool) -> list[ApiRequest]:
         """Half of them are stored."""
         ids = [[*absent[: number // 2], *present[begin : begin + number // 2]] for begin in range(0, 1000, 50)]
-        return [told("POST", f"{base}/orthos/check", {"ids": each, "exact": exact}) for each in ids]
+        return [request("POST", f"{base}/orthos/check", {"ids": each, "exact": exact}) for each in ids]
 
-    def post(number: str, **headers: str) -> Asked:
+    def post(number: str, **headers: str) -> ApiRequest:
         """Into a corpus for this, which is put in the place of `written`: in the path, and in what the key is."""
         text = {"title": f"small {number}", "body": f"the seas and the land {number}. the land and the seas."}
-        return told("POST", "/v1/corpora/written/texts", text, expected=(202,), **headers)
+        return request("POST", "/v1/corpora/written/texts", text, expected=(202,), **headers)
 
     return [
         Route("version", [get("version")], cold=True),
         Route("status", [get("status")], cold=True),
-        Route("corpora", [told("GET", "/v1/corpora")]),
-        Route("one corpus", [told("GET", base)]),
+        Route("corpora", [request("GET", "/v1/corpora")]),
+        Route("one corpus", [request("GET", base)]),
         Route("texts", [get("texts")]),
         Route("post a small text", [post("{n}")], reads=False),
         Route("post one, with a key", [post("{n}", Idempotency_Key="bench-{n}")], reads=False),
@@ -100,6 +102,6 @@ def routes(ask: Ask, corpus: str) -> list[Route]:
         Route("waiting on a phrase", [get("remediations", phrase=word) for word in words], cold=True),
         Route("work, open", [get("work")]),
         Route("work, done", [get("work", state="done")]),
-        Route("get a token", [told("POST", "/v1/tokens", {}, expected=(201,))], reads=False),
-        Route("ready?", [told("GET", "/health/ready", expected=(200, 503))]),
+        Route("get a token", [request("POST", "/v1/tokens", {}, expected=(201,))], reads=False),
+        Route("ready?", [request("GET", "/health/ready", expected=(200, 503))]),
     ]

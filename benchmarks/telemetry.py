@@ -43,7 +43,7 @@ from tests.support.server import take_port
 COMMANDS = (*WHOLE, SEARCH)
 WAYS = ("off", "on", "away", "hanging")
 EVERY_TRACE = "every trace"
-"""as `on`, but that none is left out; only where it is asked for"""
+"""as `on`, with every trace recorded; measured only on request"""
 GOAL = 1.05
 SCRAPE_SECONDS = 5.0
 """three times as often as in deploy/observability, so that each run has some of it"""
@@ -142,8 +142,8 @@ def _start(deployment: Cluster, ports: list[int]) -> dict[int, str]:
     """Start all processes and wait until they serve; what each is."""
     names = {}
     for command, port in itertools.zip_longest(COMMANDS, ports):
-        told = {} if port is None else {"CROCHET_METRICS_PORT": str(port)}
-        names[deployment.start(*command, **told)] = _role(command)
+        settings = {} if port is None else {"CROCHET_METRICS_PORT": str(port)}
+        names[deployment.start(*command, **settings)] = _role(command)
     until(lambda: all(map(deployment.ready, names)), deployment, 60)
     return {deployment.processes[name].pid: role for name, role in names.items()}
 
@@ -157,7 +157,7 @@ def _role(command: tuple[str, ...]) -> str:
 def _run(deployment: Cluster, process: Process, case: Case, cpu: Cpu, receivers: Receivers) -> Run:
     with process.database.transaction() as connection:
         name = re.sub(r"\W+", "-", case.name)
-        every = [corpora.obtain(connection, f"{name}-{number}", case.limits) for number in range(case.corpora)]
+        every = [corpora.get_or_create(connection, f"{name}-{number}", case.limits) for number in range(case.corpora)]
     received, before = receivers.received(), cpu.used()
     began = time.perf_counter()
     for corpus in every:
@@ -243,15 +243,15 @@ class Live(Receivers):
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def _receive(asked: Connection, ports: list[int]) -> None:
+def _receive(pipe: Connection, ports: list[int]) -> None:
     """Be the receivers and the scraper, until killed."""
     scrapes = itertools.count()
     with Otlp() as collector, Profiles() as server:
-        asked.send((collector.url, server.url))
+        pipe.send((collector.url, server.url))
         threading.Thread(target=_scrape, args=(ports, scrapes), daemon=True).start()
         while True:
-            asked.recv()
-            asked.send(len(collector.posts) + len(server.posts) + next(scrapes))
+            pipe.recv()
+            pipe.send(len(collector.posts) + len(server.posts) + next(scrapes))
 
 
 def _scrape(ports: list[int], scrapes: Iterator[int]) -> None:
@@ -275,8 +275,8 @@ def _telemetry(way: str, ports: list[int]) -> Iterator[Receivers]:
                 live.environment["CROCHET_TRACE_RATIO"] = "1"
             yield live
     elif way == "away":
-        nobody = f"http://{HOST}:{take_port()}"
-        yield Receivers(CROCHET_OTLP_URL=nobody, CROCHET_PYROSCOPE_URL=nobody)
+        unused = f"http://{HOST}:{take_port()}"
+        yield Receivers(CROCHET_OTLP_URL=unused, CROCHET_PYROSCOPE_URL=unused)
     else:
         with Hanging() as hanging:
             yield Receivers(CROCHET_OTLP_URL=hanging.url, CROCHET_PYROSCOPE_URL=hanging.url)
@@ -341,8 +341,8 @@ def _table(case: Case, rounds: list[dict[str, Run]]) -> Iterator[str]:
 
 def _ratio(ratios: list[float]) -> str:
     median = statistics.median(ratios)
-    shown = f"**{median:.3f}**" if median > GOAL else f"{median:.3f}"
-    return f"{shown} ({min(ratios):.2f} to {max(ratios):.2f})"
+    cell = f"**{median:.3f}**" if median > GOAL else f"{median:.3f}"
+    return f"{cell} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 @contextlib.contextmanager
@@ -368,11 +368,11 @@ def main() -> None:
     options.add_argument(
         "--way", action="append", choices=(*WAYS[1:], EVERY_TRACE), help="only this one and `off`; writes no results"
     )
-    given = options.parse_args()
-    extent = QUICK if given.quick else FULL
-    ways = ("off", *(given.way or WAYS[1:]))
-    if given.quick or given.rounds or given.way:
-        for line in report(extent._replace(rounds=given.rounds or extent.rounds), ways):
+    arguments = options.parse_args()
+    extent = QUICK if arguments.quick else FULL
+    ways = ("off", *(arguments.way or WAYS[1:]))
+    if arguments.quick or arguments.rounds or arguments.way:
+        for line in report(extent._replace(rounds=arguments.rounds or extent.rounds), ways):
             print(line, flush=True)
     else:
         written("telemetry", lambda: report(extent, WAYS))

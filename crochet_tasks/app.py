@@ -32,8 +32,8 @@ app.config_from_object("celeryconfig")
 
 
 @signals.celeryd_init.connect
-def _make_full(**_: Any) -> None:
-    """Whatever starts a worker of this app, it opens what tasks need (services/worker.py, which stands above)."""
+def _set_up_worker(**_: Any) -> None:
+    """Set up every worker of this app, whatever starts it. Loaded by name: services/worker.py imports this module."""
     symbol_by_name("crochet_tasks.services.worker:attach")()
 
 
@@ -44,7 +44,7 @@ def _import_tasks(**_: Any) -> None:
 
 
 IN_PLACE = Policy(longest=2.0, seconds=10.0)
-"""how a worker retries a step before it leaves it to the relay: a server restarts in less time"""
+"""how a worker retries a task in place, before the relay publishes it again: a server restarts in less time"""
 
 
 class Checked(celery.Task):
@@ -53,7 +53,7 @@ class Checked(celery.Task):
     abstract = True
 
     checked_by: Callable[..., dict[str, str]]
-    """called with the arguments before they are sent: raises, or returns how logs and Flower are to show them"""
+    """called with the arguments before they are sent: raises, or returns their representation for logs and Flower"""
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
@@ -63,17 +63,17 @@ class Checked(celery.Task):
 
 
 class Step(celery.Task):
-    """The base of every task: a step of the pipeline, one transaction, that may be run any number of times.
+    """The base class of the pipeline's tasks. A step is one idempotent task: one message, one transaction.
 
-    Its payload is one `message`. What is raised is noted with the work that it befell (`retries`): in a worker it is
-    tried again later or goes to the dead-letter queue, in one process the caller gets it.
+    Its payload is one `message`. An error is recorded with its work items (failures.py): in a worker the work is then
+    retried later or the message is dead-lettered; in eager mode the error is raised in the caller.
     """
 
     abstract = True
     message: type[Message]
 
     def publish(self, call: Message) -> None:
-        """Send this task its message; raises BrokerUnavailable when the broker did not take it, in a bounded time."""
+        """Send this task a message. Raises BrokerUnavailable where the broker does not confirm it in time."""
         if self.app.conf.task_always_eager:
             super().apply_async(args=[call.payload()])
             return
@@ -93,7 +93,7 @@ class Step(celery.Task):
         metrics.MESSAGES.add(task=self.name)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """For people who call a step by hand: a wrong payload raises WrongCall here, and is no dead letter later."""
+        """For calls by hand: a wrong payload raises WrongCall in the caller instead of becoming a dead letter."""
         try:
             given = [*(args or []), *(kwargs or {}).values()]
             self.message.model_validate(given[0] if len(given) == 1 else None)
@@ -107,12 +107,12 @@ class Step(celery.Task):
 
     def __call__(self, payload: dict[str, Any]) -> None:
         call = self.message.model_validate(payload)
-        # In one process the work is done where it is published, and the context is there.
+        # In eager mode the task runs where it is published, and the context is set.
         context = contextlib.nullcontext() if self.request.is_eager else correlation.received(vars(self.request))
         with context:
             about = {"task": self.name, "corpus": correlation.bound("corpus") or call.corpus, **_items(call)}
             profiled = telemetry.profiled(task=self.name, shape=correlation.bound("shape"))
-            with telemetry.doing(**about), profiled, telemetry.results() as results:
+            with telemetry.log_context(**about), profiled, telemetry.results() as results:
                 began = time.monotonic()
                 with self._measured():
                     self._run(call)
@@ -143,7 +143,7 @@ class Step(celery.Task):
         except Exception as error:
             problem = TaskTimedOut(seconds=self.soft_time_limit) if isinstance(error, SoftTimeLimitExceeded) else error
             telemetry.failed(problem)
-            self._befell(call, problem)
+            self._record_error(call, problem)
             if problem is error:
                 raise
             raise problem from error
@@ -155,48 +155,48 @@ class Step(celery.Task):
     def _log_retry(self, error: BaseException, pause: float, _left: float) -> None:
         assert isinstance(error, CrochetError)
         metrics.TASK_TRIES.add(task=self.name, code=error.code)
-        log.warning("tried_again", extra={**_said(error), "pause": round(pause, 1)})
+        log.warning("task_retried", extra={**_error_fields(error), "pause": round(pause, 1)})
 
-    def _befell(self, call: Message, error: Exception) -> None:
-        """Note an error with the work, once: a search that stores in the same process raises what storing raised."""
-        if getattr(error, _NOTED, False):
+    def _record_error(self, call: Message, error: Exception) -> None:
+        """Record an error with the work, once: an eager search raises again what storing its result raised."""
+        if getattr(error, _RECORDED, False):
             return
         later = retry_class(error) is Retry.LATER
         if self.request.is_eager:
             if not later:
-                failures.note(here().database, here().settings, call.corpus, call.items, error, task=self.name)
-                setattr(error, _NOTED, True)
+                failures.record(here().database, here().settings, call.corpus, call.items, error, task=self.name)
+                setattr(error, _RECORDED, True)
             return
         where = {"task": self.name, "worker": str(self.request.hostname), "message_id": str(self.request.id)}
-        about = {**_said(error), "later": later, "message_id": where["message_id"]}
+        about = {**_error_fields(error), "later": later, "message_id": where["message_id"]}
         bug = None if isinstance(error, CrochetError) else error
         log.log(logging.WARNING if later else logging.ERROR, "task_failed", extra=about, exc_info=bug)
-        noted, failed = False, []
+        recorded, failed = False, []
         try:
-            failed = failures.note(here().database, here().settings, call.corpus, call.items, error, **where)
-            noted = True
+            failed = failures.record(here().database, here().settings, call.corpus, call.items, error, **where)
+            recorded = True
         except CrochetError as second:
-            log.error("failure_not_noted", extra=_said(second))  # noqa: TRY400 - it is ours
-        if (later or noted) and not failed:
-            # Acknowledged, and published again by the relay when its time has come or its lease is over. What has
-            # failed for good is rejected instead, and so is a bug that could not be noted: the relay notes it then.
+            log.error("error_not_recorded", extra=_error_fields(second))  # noqa: TRY400 - it is ours
+        if (later or recorded) and not failed:
+            # Celery acknowledges the message; the relay publishes the work again after its backoff or lease. Permanent
+            # failures are rejected instead, as are bugs that could not be recorded: the relay records their letters.
             raise celery.exceptions.Retry(str(error), error) from error
 
 
-_NOTED = "_crochet_noted"
+_RECORDED = "_crochet_recorded"
 SENT = "crochet_sent"
 """header of a message: when it was sent, as a Unix time"""
 MOST_NAMED = 8
-"""items that a log line names"""
+"""at most so many items are named in a log line"""
 
 
 def _items(call: Message) -> dict[str, object]:
-    """The work of a message, for log lines: all of it may be hundreds of items."""
+    """Return the work items of a message for log lines: at most MOST_NAMED ids, there may be hundreds."""
     items = call.items
     named: dict[str, object] = {"work": " ".join(map(str, items[:MOST_NAMED]))}
     return named if len(items) <= 1 else {**named, "items": len(items)}
 
 
-def _said(error: Exception) -> dict[str, str]:
-    """An error, for log lines."""
+def _error_fields(error: Exception) -> dict[str, str]:
+    """Return the fields of an error for log lines."""
     return {"code": error.code if isinstance(error, CrochetError) else "internal", "error": str(error)}

@@ -1,4 +1,4 @@
-"""What happens to work whose task raised: tried again later, or failed for good, as the error's class says."""
+"""Errors of tasks: record them with the work items, which are retried later or fail permanently by retry class."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from crochet_tasks.errors import CrochetError, Retry, retry_class
 from crochet_tasks.settings import Settings
 
 
-def described(error: BaseException, **where: str) -> dict[str, Any]:
-    """An error as it is kept with the work or text that it befell; `where` says which task and worker had it."""
+def describe(error: BaseException, **where: str) -> dict[str, Any]:
+    """Return an error as it is stored with a work item or text; `where`: the task and worker that raised it."""
     code, context = (error.code, error.context) if isinstance(error, CrochetError) else ("internal", {})
     return {
         "code": code,
@@ -28,44 +28,44 @@ def described(error: BaseException, **where: str) -> dict[str, Any]:
     }
 
 
-def note(
+def record(
     database: Database, settings: Settings, corpus: int, ids: Sequence[uuid.UUID], error: Exception, **where: str
 ) -> list[Item]:
-    """Keep with the open items among these what befell them; returns those that have failed for good.
+    """Record the error on each open item; return those that failed permanently.
 
-    With its ingestion a text has failed: what it had brought goes, and the next one gets its turn. Two workers may
-    fail on the same work, one after the other; the second one finds it given up.
+    A text fails with its ingestion: its words and phrases are deleted, and the next text gets its turn. Two workers may
+    fail on the same item, one after the other; for the second one it is not open any more.
     """
     pauses = Pauses(settings.max_attempts, settings.retry_first, settings.retry_longest)
-    described_error = described(error, **where)
+    description = describe(error, **where)
     with database.transaction() as connection:
-        own = set(ids) - _not_their_turn(connection, corpus, ids)
+        own = set(ids) - _park_out_of_turn(connection, corpus, ids)
         later = retry_class(error) is Retry.LATER
-        failed = attempts.record(connection, sorted(own), described_error, pauses, later=later)
+        failed = attempts.record(connection, sorted(own), description, pauses, later=later)
         for item in failed:
             if item.kind in OF_A_TEXT:
-                _give_up(connection, item, described_error)
+                _fail_text(connection, item, description)
     return failed
 
 
-def _not_their_turn(connection: Connection, corpus: int, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Park the ingestions whose texts wait for another one: what befell their messages is no fault of theirs.
+def _park_out_of_turn(connection: Connection, corpus: int, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Park the ingestions whose texts wait for another text, and return them: the error is not theirs.
 
-    Where work of texts is among these the corpus' ORDER lock is taken, and the text whose turn it is locked.
+    Where these items include work of texts this takes the corpus' ORDER lock and locks the text whose turn it is.
     """
     of_texts = [item for item in outbox.opened(connection, ids) if item.kind in OF_A_TEXT]
     if not of_texts:
         return set()
-    corpora.hold(connection, corpus, Lock.ORDER)
-    first = texts.next_in_line(connection, corpus)
+    corpora.take_lock(connection, corpus, Lock.ORDER)
+    first = texts.lock_first_waiting(connection, corpus)
     waiting = {item.id for item in of_texts if first is None or item.subject != first.id}
     for item in sorted(waiting):
         publishing.park(connection, item)
     return waiting
 
 
-def _give_up(connection: Connection, item: Item, error: dict[str, Any]) -> None:
+def _fail_text(connection: Connection, item: Item, error: dict[str, Any]) -> None:
     if texts.fail(connection, item.corpus, item.subject, error):
         work = [outbox.ingest(item.corpus, item.subject).id, outbox.context(item.corpus, item.subject).id]
         attempts.fail(connection, work, error)
-        publishing.knock(connection, item.corpus)
+        publishing.release_next_text(connection, item.corpus)

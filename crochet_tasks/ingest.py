@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from crochet_tasks.app import IN_PLACE, Checked, Step, app
-from crochet_tasks.broker.messages import Knock
+from crochet_tasks.broker.messages import Trigger
 from crochet_tasks.db import Connection, attempts, corpora, outbox, publishing, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.outbox import Item
@@ -16,14 +16,14 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import READING
 from crochet_tasks.errors import ReadingRulesDiffer, TextWithoutWords, WrongCall
 from crochet_tasks.intake import files
-from crochet_tasks.intake.admission import Admission, Given
+from crochet_tasks.intake.admission import Admission, SubmittedText
 from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
 
 def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
-    """Raise in the caller what would make the task fail; how the arguments are shown in logs and in Flower."""
+    """Raise in the caller what would fail the task; return the arguments' representation for logs and Flower."""
     for name, value in (("corpus", corpus), ("title", title), ("body", body)):
         if not isinstance(value, str):
             raise WrongCall(problem=f"ingest.accept takes texts: {name} is of type {type(value).__name__}")
@@ -41,31 +41,32 @@ def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
     base=Checked, name="ingest.accept", checked_by=staticmethod(_checked), ignore_result=False, acks_on_failure=True
 )
 def accept(corpus: str, title: str, body: str) -> dict[str, Any]:
-    """Accept a text, as `POST /v1/corpora/{corpus}/texts` does; the result is what that answers: `id`, `state`, ...
+    """Accept a text, as `POST /v1/corpora/{corpus}/texts` does, and return its response: `id`, `state`, ...
 
     The one task for people to call: `accept.delay(corpus="harbour", title="...", body="...")`. A corpus that does not
-    exist is made, with the default limits. The same text again is the same text. The relay publishes its ingestion.
+    exist is created with the default limits. A text that the corpus has is not accepted twice. The relay
+    publishes its ingestion.
     """
     _checked(corpus, title, body)  # a message may come from a producer that is not `delay`
     process = here()
 
     def once() -> dict[str, Any]:
         with process.database.transaction() as connection:
-            corpora.obtain(connection, corpus, {})
-        answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, Given(title, body), None)
+            corpora.get_or_create(connection, corpus, {})
+        answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, SubmittedText(title, body), None)
         return answer.answer
 
     return IN_PLACE.call(once)
 
 
-@app.task(base=Step, name="ingest.text", message=Knock)
-def ingest(call: Knock) -> None:
-    """Ingest the next part of a text, if it is its turn; if not, it waits until the one before it is done with."""
+@app.task(base=Step, name="ingest.text", message=Trigger)
+def ingest(call: Trigger) -> None:
+    """Ingest the next part of a text if it is its turn; if not, park it until the text before it has ended."""
     pending = here().pending
     with here().database.transaction() as connection:
-        corpora.hold(connection, call.corpus, Lock.ORDER)
-        text = texts.next_in_line(connection, call.corpus)
-        items = outbox.claim(connection, call.items, rested=True)  # after the text, as `cancel` does
+        corpora.take_lock(connection, call.corpus, Lock.ORDER)
+        text = texts.lock_first_waiting(connection, call.corpus)
+        items = outbox.claim(connection, call.items, runnable=True)  # after the text, as `cancel` does
         if not items or text is None:
             metrics.DUPLICATES.add(what="knock")
             return
@@ -77,7 +78,7 @@ def ingest(call: Knock) -> None:
 
 
 def _ingest(connection: Connection, text: TextRow) -> dict[tuple[int, int, int], PhraseIndex]:
-    """Ingest a part; what `Process.pending` is after the commit."""
+    """Ingest a part; return the value of `Process.pending` after the commit."""
     corpus = corpora.numbered(connection, text.corpus)
     if corpus.reading != READING:  # accepted before an upgrade
         raise ReadingRulesDiffer(corpus=corpus.name, found=corpus.reading, needed=READING)
@@ -92,21 +93,21 @@ def _ingest(connection: Connection, text: TextRow) -> dict[tuple[int, int, int],
     texts.ingested(connection, text.id, until, whole=whole)
     item = outbox.ingest(corpus.id, text.id)
     if whole:
-        _ask(connection, outbox.context(corpus.id, text.id))
+        _add_or_restart(connection, outbox.context(corpus.id, text.id))
         outbox.done(connection, [item.id])
         return {}
-    publishing.hand_back(connection, [item.id])
+    publishing.republish(connection, [item.id])
     return {(text.id, text.seq, until): index.extended(added)}
 
 
-def _ask(connection: Connection, item: Item) -> None:
-    """Write a stage's work; for a text that failed and is given again, open what there was."""
+def _add_or_restart(connection: Connection, item: Item) -> None:
+    """Add a work item; where it exists, because its text failed and was accepted again, restart it."""
     outbox.add(connection, [item])
-    attempts.anew(connection, item.id)
+    attempts.restart(connection, item.id)
 
 
 def _part(parsed: list[list[str]], first: int, words: int) -> int:
-    """Where the part that begins with sentence `first` ends: it has about so many words."""
+    """Return the end of the part that begins with sentence `first` and has about `words` words."""
     until, size = first, 0
     while until < len(parsed) and size < words:
         size += len(parsed[until])

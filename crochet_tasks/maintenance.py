@@ -1,4 +1,4 @@
-"""Beside the stages: tasks that look after a deployment."""
+"""Tasks beside the pipeline: checks of a deployment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.process import here
 
 
-# Who asked hears of a failure: its message is no dead letter for people to look at.
+# The caller gets the error as the result; the message must not become a dead letter.
 @app.task(name="maintenance.probe", ignore_result=False, acks_on_failure=True)
 def probe() -> dict[str, str]:
-    """Say who answers and what it sees: the one task whose result is read, by `crochet doctor`."""
+    """Return host, process and schema of a worker. `crochet doctor` reads the result."""
     with here().database.transaction() as connection:
         found = schema.revision(connection)
     return {"host": socket.gethostname(), "process": str(os.getpid()), "schema": found or "none"}

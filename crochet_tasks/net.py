@@ -1,4 +1,4 @@
-"""Addresses: what a service listens on, and the URLs of the servers that it connects to."""
+"""Addresses: the sockets that services listen on, and the URLs of the servers they connect to."""
 
 from __future__ import annotations
 

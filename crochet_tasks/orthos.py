@@ -1,4 +1,4 @@
-"""Stage 5: store what a search found. One transaction: orthos, remediations, follow-up work, "this work is done"."""
+"""Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PHRASE_BYTES = 4
 def store(result: SearchResult) -> None:
     """Store a result, all of it or nothing; a result whose work is done already is dropped."""
     with here().database.transaction() as connection:
-        corpora.hold(connection, result.corpus, Lock.VERSION, shared=True)
+        corpora.take_lock(connection, result.corpus, Lock.VERSION, shared=True)
         items = outbox.claim(connection, result.items)
-        if len(items) < len(result.items):  # another result was quicker with a part of it: the rest is searched again
-            publishing.hand_back(connection, [*(item.id for item in items), *result.handed_back])
+        if len(items) < len(result.items):  # another result has completed a part of it: the rest is searched again
+            publishing.republish(connection, [*(item.id for item in items), *result.handed_back])
             metrics.DUPLICATES.add(len(result.items) - len(items), what="result")
             return
         version = corpora.version(connection, result.corpus)  # a statement of its own, after the lock
@@ -41,11 +41,11 @@ def store(result: SearchResult) -> None:
             changes.replace_searched(searched)
         changes.continue_seed()
         changes.write(version)
-        publishing.hand_back(connection, result.handed_back)
+        publishing.republish(connection, result.handed_back)
 
 
-def by(item: Item) -> str:
-    """What finds orthos, as a label of metrics."""
+def found_by(item: Item) -> str:
+    """Return the metric label of the kind of search."""
     if item.kind == "seed":
         return "seed"
     return "replay" if item.since else "grow"
@@ -53,7 +53,7 @@ def by(item: Item) -> str:
 
 @dataclass
 class _Changes:
-    """What a result changes: batches are written as they come, the rest is collected and written at once."""
+    """The changes of a result: batches are written immediately, the rest is collected and written by `write`."""
 
     connection: Connection
     result: SearchResult
@@ -65,7 +65,7 @@ class _Changes:
     orthos: Counter[Sides] = field(default_factory=Counter)
     """how many are new"""
     batches: Counter[Sides] = field(default_factory=Counter)
-    """how many more there are; fewer where several were put together"""
+    """by how many they grow; negative where several were merged"""
 
     def add_found(self) -> None:
         """New batches wait on what they consulted, or are to be searched where they were not yet."""
@@ -79,7 +79,7 @@ class _Changes:
                 self.waits[batch] = packed.sides, packed.count, packed.consulted
 
     def replace_searched(self, searched: Searched) -> None:
-        """Batches that were searched now wait; where they were put together or cut, new ones take their place."""
+        """Batches that were searched now wait; where they were merged or cut, new ones replace them."""
         item = self.items[searched.work[0]]
         assert item.sides is not None
         if searched.rewritten is None:
@@ -96,20 +96,20 @@ class _Changes:
         self.batches[item.sides] -= len(searched.batches)
 
     def _keep_left_over(self, batch: int, left: Packed, searched: Searched, item: Item) -> None:
-        """As far searched as its orthos were before; what they waited on they still wait on."""
+        """Store the orthos that were not searched as a batch: it keeps their remediations, and is searched later."""
         known = batches.waited_on(self.connection, searched.batches)
         if known:
             batches.wait(self.connection, {batch: bulk.packed(np.unique(np.concatenate(known)))}, item.window)
         self._search(batch, left.sides, left.count, since=item.window, version=item.version)
 
     def continue_seed(self) -> None:
-        """What of a seed found no room in this result is a seed of its own."""
+        """Add a seed for the start pairs that did not fit into this result."""
         seed, left = self.result.seed, self.result.seed_left_over
         if seed is not None and left is not None:
             self.follow_up.append(outbox.seed(self.result.corpus, self.items[seed].version, left))
 
     def write(self, version: int) -> None:
-        """Write remediations, follow-up work, counts, and that the work is done; `version` is the context's now."""
+        """Write remediations, follow-up work and counts, and mark the work as done; `version`: of the context now."""
         result = self.result
         batches.wait(self.connection, {batch: phrases for batch, (_, _, phrases) in self.waits.items()}, result.upto)
         due = self._add_due(version) if version > result.upto else 0
@@ -132,7 +132,7 @@ class _Changes:
         return len(self.follow_up) - before
 
     def _insert(self, new: Mapping[str, Packed]) -> list[int]:
-        """Write batches under keys that follow from the work that made them, so that the same step makes them once."""
+        """Insert batches. Their keys derive from the work items, so a repeated task inserts none twice."""
         work = " ".join(sorted(map(str, self.result.items)))
         rows = [
             NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{name} by {work}"), each.sides, each.count, each.width, each.cells)
@@ -146,15 +146,15 @@ class _Changes:
         self.follow_up.append(outbox.grow(self.result.corpus, batch, sides, size, since=since, version=version))
 
     def _measure(self, due: int, lag: int) -> None:
-        found_by = by(self.items[self.result.items[0]])
+        label = found_by(self.items[self.result.items[0]])
         for packed in self.result.found:
-            metrics.STORED.add(packed.count, shape=metrics.shape(packed.sides), by=found_by)
+            metrics.STORED.add(packed.count, shape=metrics.shape(packed.sides), by=label)
             metrics.BATCH.observe(packed.count)
         for searched in self.result.searched:
             sizes = (self.items[work].size for work in searched.work)
             number = sum(sizes) if searched.rewritten is None else searched.rewritten.count
-            metrics.SEARCHED.add(number, shape=metrics.shape(self.items[searched.work[0]].sides or ()), by=found_by)
-            metrics.BATCHES_SEARCHED.add(len(searched.batches), by=found_by)
+            metrics.SEARCHED.add(number, shape=metrics.shape(self.items[searched.work[0]].sides or ()), by=label)
+            metrics.BATCHES_SEARCHED.add(len(searched.batches), by=label)
         metrics.REMEDIATIONS.add(len(self.waits))
         metrics.CONSULTED.add(sum(len(phrases) for _, _, phrases in self.waits.values()) // PHRASE_BYTES)
         metrics.DUE.add(due, found="storing")

@@ -1,8 +1,8 @@
-"""The relay's step: publish what the outbox holds, most urgent first.
+"""Publish the outbox: the most urgent open work first.
 
-Whoever has committed a step publishes right after it; the relay (relay.py) looks for what is left. In eager mode
-publishing is doing: a call of `publish_next` runs one piece of work to its end, and calling it until it answers
-nothing brings a corpus to its closure.
+A worker publishes right after its task's commit; the relay (services/relay.py) polls for the rest. In eager mode
+to publish is to run the task: a call of `publish_next` runs one piece of work to its end, and calling it until it
+returns nothing brings a corpus to its closure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from celery import signals
 
 from crochet_tasks.app import Step, app
-from crochet_tasks.broker.messages import Knock, Message, SearchCall
+from crochet_tasks.broker.messages import Message, SearchCall, Trigger
 from crochet_tasks.db import corpora, publishing
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
@@ -25,7 +25,7 @@ from crochet_tasks.telemetry import correlation, metrics
 
 log = logging.getLogger(__name__)
 
-GROUP_BATCHES = 4  # batches' worth of orthos that one search takes up together
+GROUP_BATCHES = 4  # at most so many full batches of orthos are searched by one task
 
 TASKS = {
     "ingest": "ingest.text",
@@ -34,13 +34,13 @@ TASKS = {
     "seed": "search.seed",
     "grow": "search.grow",
 }
-"""which task does which kind of work"""
+"""the task of each kind of work"""
 
 
 def publish_next(corpus: int | None = None) -> list[Item]:
-    """Publish the most urgent open work, of one corpus or of any; what it was (nothing: there is none, or no room).
+    """Publish the most urgent open work, of one corpus or of any; return it (empty: there is none, or no room).
 
-    Raises an Unavailable error when the broker did not take the message; the work is then as before.
+    Raises an Unavailable error where the broker did not accept the message; the work is unpublished then.
     """
     process = here()
     settings = process.settings
@@ -55,10 +55,10 @@ def publish_next(corpus: int | None = None) -> list[Item]:
                 task.publish(_message(items))
             metrics.PUBLISHED.add(len(items), kind=items[0].kind)
         except CrochetError as error:
-            if not app.conf.task_always_eager:  # else it is the task's error, and the message got there
+            if not app.conf.task_always_eager:  # else it is an error of the task
                 metrics.NOT_PUBLISHED.add(code=error.code)
                 with process.database.transaction() as connection:
-                    publishing.not_published(connection, [item.id for item in items])
+                    publishing.unstamp(connection, [item.id for item in items])
             raise
     return items
 
@@ -67,11 +67,11 @@ def _message(items: list[Item]) -> Message:
     first = items[0]
     if first.kind in ("seed", "grow"):
         return SearchCall(corpus=first.corpus, work=[item.id for item in items])
-    return Knock(corpus=first.corpus, work=first.id)
+    return Trigger(corpus=first.corpus, work=first.id)
 
 
 def _about(first: Item) -> dict[str, object]:
-    """What the log lines of a message's task say of the work, beside what its payload says."""
+    """Return the log context of a message: fields of the work beside those in its payload."""
     about: dict[str, object] = {"kind": first.kind, "attempt": first.attempts + 1}
     if first.kind in OF_A_TEXT:
         return {**about, "text": text_name(first.subject)}
@@ -82,31 +82,31 @@ def _about(first: Item) -> dict[str, object]:
 
 
 def publish_all(corpus: int | None = None) -> int:
-    """Publish until nothing is left or there is no room; how many messages that were."""
+    """Publish until nothing is left or there is no room; return the number of messages."""
     return sum(1 for _ in iter(lambda: publish_next(corpus), []))
 
 
 @signals.task_postrun.connect
 def _publish_follow_up(task: object, **_: Any) -> None:
-    """After a step's commit, in a worker: publish what it wrote. If that fails the relay does it later."""
+    """After a task's commit, in a worker: publish the work that it wrote. If that fails the relay does it later."""
     if isinstance(task, Step) and not task.request.is_eager:
         try:
             publish_all()
         except CrochetError as error:
-            log.warning("left_to_relay", extra={"code": error.code, "error": str(error)})
+            log.warning("publish_failed", extra={"code": error.code, "error": str(error)})
 
 
-def take_up_again(corpus: int) -> None:
-    """Open what an earlier process had published but not done.
+def release_unfinished(corpus: int) -> None:
+    """Mark work as unpublished that an earlier process published and did not finish.
 
-    Without a broker, that is all: nobody else works on a private store, and where another `crochet run` does on a
-    shared one, some is done twice, which is harmless. With one, what workers have is theirs until its lease is over.
+    Without a broker that is all published work: no other process works on a private store, and two `crochet run` on a
+    shared one do some work twice, which is harmless. With a broker it is the work whose lease has expired.
     """
     process = here()
     with process.database.transaction() as connection:
         while publishing.hold_searches(connection):
             pass
         if process.settings.broker_url is None:
-            publishing.abandoned(connection, corpus)
+            publishing.release_all(connection, corpus)
         else:
             publishing.release_overdue(connection, process.settings.lease, TASKS, corpus)

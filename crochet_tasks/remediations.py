@@ -1,9 +1,9 @@
-"""Stage 3: what a new version makes due. Batches that waited on a phrase it continues, and the empty ortho."""
+"""Stage 3, ordered: write the searches that a new version makes due: batches that wait on its phrases, and seeds."""
 
 from __future__ import annotations
 
 from crochet_tasks.app import Step, app
-from crochet_tasks.broker.messages import Knock
+from crochet_tasks.broker.messages import Trigger
 from crochet_tasks.db import batches, corpora, outbox, publishing, sessions, texts
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import here
@@ -11,15 +11,15 @@ from crochet_tasks.engine.seeds import seed_parts
 from crochet_tasks.telemetry import metrics
 
 
-@app.task(base=Step, name="remediations.due", message=Knock)
-def due(call: Knock) -> None:
-    """Write the work that a version asks for, if it is its turn; if not, whoever does the one before has it published.
+@app.task(base=Step, name="remediations.due", message=Trigger)
+def due(call: Trigger) -> None:
+    """Write the searches of a version if it is its turn; if not, park it: the version before releases it.
 
-    In the order of the versions: the first one that makes a batch due names the window of its search. A batch whose
-    search ends after this looked is not missed: `orthos` sees the new version when it stores.
+    In the order of the versions: the first one that makes a batch due determines the window of its search. A batch
+    whose search ends after this query is not missed: `orthos` sees the new version when it stores.
     """
     with here().database.transaction() as connection:
-        corpora.hold(connection, call.corpus, Lock.ORDER)
+        corpora.take_lock(connection, call.corpus, Lock.ORDER)
         items = outbox.claim(connection, call.items)
         turn = outbox.turn(connection, call.corpus)
         if not items or turn is None:

@@ -1,4 +1,4 @@
-"""The one retry policy: what is tried again, how long the pauses are, when it is given up; and a circuit breaker."""
+"""The retry policy (which errors are retried, backoff, limits) and a circuit breaker."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def _error(state: RetryCallState) -> BaseException:
     return error
 
 
-def wait_for(step: Callable[[], T], seconds: float, say: Callable[[str], None]) -> T:
-    """Call `step`, at start, until it succeeds, for `seconds` at most; `say` gets a line before each pause."""
+def wait_for(step: Callable[[], T], seconds: float, report: Callable[[str], None]) -> T:
+    """Call `step`, at start-up, until it succeeds, for `seconds` at most; `report` gets a line before each pause."""
 
     def announce(error: BaseException, pause: float, left: float) -> None:
-        say(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
+        report(f"{error}; trying again in {pause:.1f} s, for {left:.0f} s more")
 
-    # A worker tries again while a password is corrected; a command or service that starts says at once what is wrong.
+    # A running worker retries while a password is corrected; a service that starts reports a failed login at once.
     return Policy(seconds=seconds).call(
         step, announce, retry_if=lambda error: temporary(error) and not isinstance(error, DatabaseLoginFailed)
     )
@@ -102,9 +102,9 @@ def wait_for(step: Callable[[], T], seconds: float, say: Callable[[str], None]) 
 class Outage:
     """For a loop that polls a service: an outage is reported once, when it begins, and not at every poll."""
 
-    def __init__(self, say: Callable[[str], None], meanwhile: str) -> None:
-        """`meanwhile`: what the loop goes on doing."""
-        self._say, self._meanwhile = say, meanwhile
+    def __init__(self, report: Callable[[str], None], meanwhile: str) -> None:
+        """`meanwhile`: what the loop does during the outage."""
+        self._report, self._meanwhile = report, meanwhile
         self._ongoing = False
 
     @contextlib.contextmanager
@@ -116,7 +116,7 @@ class Outage:
             if not temporary(error):
                 raise
             if not self._ongoing:
-                self._say(f"{error}; {self._meanwhile}")
+                self._report(f"{error}; {self._meanwhile}")
             self._ongoing = True
         else:
             self._ongoing = False
@@ -161,11 +161,11 @@ class Breaker:
             if self._failures < self._most:
                 return
             if self.problem is None:
-                log.log(self._level, "service_away", extra={"what": self._service, "error": problem})
+                log.log(self._level, "service_unavailable", extra={"what": self._service, "error": problem})
             self.problem, self._next_try = problem, time.monotonic() + self._seconds
 
     def succeeded(self) -> None:
         with self._lock:
             was_open, self.problem, self._failures = self.problem is not None, None, 0
         if was_open:
-            log.info("service_back", extra={"what": self._service})
+            log.info("service_recovered", extra={"what": self._service})

@@ -1,4 +1,4 @@
-"""Stage 4, parallel: search. Pure computation on the phrase index; what it finds is the message to `orthos`."""
+"""Stage 4, parallel: search, a pure computation on the phrase index. The result is the message to `orthos`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from crochet_tasks.engine.growth import Bounds, Harvest
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
 from crochet_tasks.telemetry import metrics
 
-FEW = 4
-"""less than a fourth of a full batch is not worth work of its own"""
+SMALL_FRACTION = 4
+"""up to a fourth of a full batch is searched at once instead of becoming a work item"""
 
 
 def bounds() -> Bounds:
-    """How much one search hands back, by the settings."""
+    """Return the limits of one result, from the settings."""
     settings = here().settings
     return Bounds(batch_orthos=settings.batch_orthos, result_bytes=settings.result_bytes)
 
@@ -34,7 +34,7 @@ def bounds() -> Bounds:
 def seed(call: SearchCall) -> None:
     """Play the empty ortho over a part of a version's start pairs."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work, rested=True)
+        items = outbox.opened(connection, call.work, runnable=True)
         metrics.DUPLICATES.add(len(call.work) - len(items), what="search")
         if not items:  # done, or deleted with its corpus
             return
@@ -53,24 +53,24 @@ def seed(call: SearchCall) -> None:
 def grow(call: SearchCall) -> None:
     """Find the children of batches of one shape that are searched through one window."""
     with here().database.transaction() as connection:
-        items = outbox.opened(connection, call.work, rested=True)
+        items = outbox.opened(connection, call.work, runnable=True)
         metrics.DUPLICATES.add(len(call.work) - len(items), what="search")
         if not items:
             return
         corpus = corpora.numbered(connection, call.corpus)
         index = here().index(connection, corpus.id, corpus.version)
         rows = {batch.id: batch for batch in batches.read(connection, [item.subject for item in items])}
-    # A batch that is gone was searched and rewritten by somebody else since its item was read.
+    # A missing batch was searched and rewritten by another task since its item was read.
     inputs = [Input(item, rows[item.subject]) for item in items if item.subject in rows]
     if inputs:
-        together = _together(inputs, here().settings.batch_orthos)
+        groups = _grouped(inputs, here().settings.batch_orthos)
         shape = shape_name(inputs[0].batch.sides)
         began = time.perf_counter()
         with telemetry.span("search.engine", kind="grow", version=corpus.version, shape=shape):
-            result = grown(index, corpus.limits, corpus.version, together, bounds())
-            searched = sum(given.item.size for group in together[: len(result.searched)] for given in group)
+            result = grown(index, corpus.limits, corpus.version, groups, bounds())
+            searched = sum(given.item.size for group in groups[: len(result.searched)] for given in group)
             telemetry.result(found=sum(batch.count for batch in result.found), searched=searched)
-        _measure(orthos.by(inputs[0].item), result, time.perf_counter() - began)
+        _measure(orthos.found_by(inputs[0].item), result, time.perf_counter() - began)
         orthos.store.publish(result)
 
 
@@ -81,16 +81,16 @@ def _measure(by: str, result: SearchResult, seconds: float) -> None:
 
 
 class Input(NamedTuple):
-    """A batch and the work item that wants it searched."""
+    """A batch and the work item of its search."""
 
     item: Item
     batch: Batch
 
 
-def _together(inputs: list[Input], size: int) -> list[list[Input]]:
-    """Inputs grouped so that each group makes one batch: small ones, left by many small finds, are put together.
+def _grouped(inputs: list[Input], size: int) -> list[list[Input]]:
+    """Group inputs so that each group makes one batch: small batches are merged.
 
-    Only what has the same shape and window goes together: the relay publishes it so, but nothing rests on that.
+    A group has one shape and one window. The relay publishes only such inputs in one message; this does not rely on it.
     """
     groups: list[list[Input]] = []
     room, kind = 0, None
@@ -106,7 +106,7 @@ def _together(inputs: list[Input], size: int) -> list[list[Input]]:
 
 
 def seeded(index: PhraseIndex, limits: Limits, item: Item, bound: Bounds) -> SearchResult:
-    """Play the empty ortho, as one work item asks for it."""
+    """Play the empty ortho over the start pairs of one work item."""
     assert item.part is not None
     first, last = item.part
     harvest = growth.Harvest(bound)
@@ -165,14 +165,14 @@ def _union(nodes: int, phrases: list[Ints]) -> Ints:
 
 
 def _found(harvest: Harvest, index: PhraseIndex, limits: Limits, upto: int) -> list[FoundBatch]:
-    """What was harvested, as batches. Shapes of which there are few are searched at once, smaller ones first."""
+    """Return the harvest as batches. Small ones are searched at once, smaller shapes first."""
     size = harvest.bounds.batch_orthos
     harvest.room += harvest.bounds.result_bytes  # for what those searches add
     found: list[FoundBatch] = []
     while (taken := harvest.take()) is not None:
         sides, cells = taken
         done = 0
-        if cells.shape[1] <= size // FEW and not harvest.full:
+        if cells.shape[1] <= size // SMALL_FRACTION and not harvest.full:
             consulted, done = growth.grow_into(harvest, index, sides, cells, 0, upto, limits)
             found.append(FoundBatch.of(sides, cells[:, :done], consulted=bulk.packed(consulted)))
         found += [FoundBatch.of(sides, batch, consulted=None) for batch in growth.cut(cells[:, done:], size)]

@@ -92,7 +92,7 @@ PIPELINE = Dashboard(
             "Queues and tasks",
             [
                 Panel("Messages that wait", [most("crochet_queue_messages_ready", "queue")]),
-                Panel("Messages in hand", [total("crochet_worker_messages_held", "queue")]),
+                Panel("Unacknowledged messages", [total("crochet_worker_messages_held", "queue")]),
                 Panel("Consumers", [most("crochet_queue_consumers", "queue")]),
                 Panel("Tasks", [rate("crochet_tasks_total", "task", "outcome")], "ops"),
                 Panel("Duration of tasks, p95", [Query("crochet:task_duration_seconds:p95", "{{task}}")], "s"),
@@ -220,7 +220,12 @@ DATABASE = Dashboard(
             [
                 number("Size", most("crochet_database_bytes"), "bytes"),
                 number("Last census", Query("time() - max(crochet_census_timestamp_seconds)"), "s", "its age"),
-                number("Queues seen", Query("time() - max(crochet_queues_seen_timestamp_seconds)"), "s", "their age"),
+                number(
+                    "Age of queue lengths",
+                    Query("time() - max(crochet_queues_seen_timestamp_seconds)"),
+                    "s",
+                    "since they were read",
+                ),
                 Panel(
                     "Statements", [rate("crochet_db_statement_duration_seconds_count", "operation")], "ops", width=12
                 ),

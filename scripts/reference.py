@@ -32,7 +32,7 @@ that `CROCHET_CONFIG_FILE` names. It holds names in lower case, without `CROCHET
     log_level = "warning"
 
 `crochet settings` shows what is in force and where each value comes from; services log at their start what is set (event
-`settings`), and each variable that begins with `CROCHET_` and is no setting (event `settings_doubtful`).
+`settings`), and each variable that begins with `CROCHET_` and is no setting (event `settings_warning`).
 `crochet doctor` lists everything that is wrong.
 
 Values that contradict each other are refused: `CROCHET_RETRY_FIRST` above `CROCHET_RETRY_LONGEST`, `CROCHET_LOCK_TIMEOUT` above
@@ -79,18 +79,18 @@ def _described(command: Any, name: str) -> Iterator[str]:
     yield f"## `{name}`\n"
     if command.help:
         yield f"{command.help.strip()}\n"
-    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-    yield from _usage(name, shown)
-    for parameter in shown:
+    visible = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    yield from _usage(name, visible)
+    for parameter in visible:
         yield f"- `{_spelling(parameter)}`: {_meaning(parameter)}"
-    if shown:
+    if visible:
         yield ""
     for each, sub in getattr(command, "commands", {}).items():
         yield from _described(sub, f"{name} {each}")
 
 
-def _usage(name: str, shown: list[Any]) -> Iterator[str]:
-    arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
+def _usage(name: str, visible: list[Any]) -> Iterator[str]:
+    arguments = [parameter for parameter in visible if parameter.param_type_name == "argument"]
     if arguments:
         words = [f"{each.metavar}{'...' * (each.nargs != 1)}" for each in arguments]
         yield f"    {' '.join([name, '[OPTIONS]', *words])}\n"

@@ -35,7 +35,7 @@ from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
 from tests.support import services
-from tests.support.server import Missing, Server, give_up
+from tests.support.server import Missing, Server, fail_or_skip
 
 # The default run tests the same examples each time; `make fuzz` others, and many more (tests/support/strategies.py).
 _ANY_SPEED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -46,7 +46,7 @@ settings.load_profile("same")
 _numbers = itertools.count()
 AnyServer = TypeVar("AnyServer", bound=Server)
 
-remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of whoever runs the tests
+remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of the user
 POOLED = 3
 """connections that PgBouncer has to a database: fewer than its clients"""
 
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """The tests of a file run in one process, so that what a module's fixtures start is started once."""
-    if config.option.dist != "load":  # somebody wants another one
+    if config.option.dist != "load":  # another one is chosen
         return None
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it ships no types
 
@@ -85,12 +85,12 @@ def serve(make: Callable[[Path], AnyServer], factory: pytest.TempPathFactory) ->
     try:
         server = make(folder)
     except Missing as missing:
-        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+        fail_or_skip(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
     try:
         server.start()
         yield server
     finally:
-        server.kill()  # nobody needs the data any more, and RabbitMQ takes seconds to stop
+        server.kill()  # the data is not needed any more, and RabbitMQ takes seconds to stop
     shutil.rmtree(folder)
 
 
@@ -111,7 +111,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.
 
 @pytest.fixture(scope="session")
 def distributed_template(postgres: services.Postgres) -> str:
-    """The name of a migrated database that nobody writes to."""
+    """The name of a migrated database that no test writes to."""
     postgres.start()
     url = postgres.new_database()
     migrate(url)
@@ -189,7 +189,7 @@ def create(server: str) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def migrated(create: Callable[[str], str]) -> str:
-    """The name of a migrated database that nobody writes to."""
+    """The name of a migrated database that no test writes to."""
     url = create("template1")
     migrate(url)
     return str(make_url(url).database)

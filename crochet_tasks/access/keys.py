@@ -56,18 +56,18 @@ class KeySpec(NamedTuple):
     days: float | None = None
 
 
-def create(database: Database, wanted: KeySpec, *, new_tenant: bool = False) -> NewKey:
+def create(database: Database, spec: KeySpec, *, new_tenant: bool = False) -> NewKey:
     """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new."""
-    if not _NAME.fullmatch(wanted.name):
+    if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
-        number = access.tenant(connection, wanted.tenant, make=new_tenant)
-        values = {"tenant": number, "name": wanted.name, "scopes": _sorted(wanted.scopes), "tier": wanted.tier}
-        lives = None if wanted.days is None else wanted.days * 86_400
+        number = access.tenant(connection, spec.tenant, make=new_tenant)
+        values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
+        lives = None if spec.days is None else spec.days * 86_400
         row, key = _add(connection, values, lives)
         details = {"name": row.name, "scopes": row.scopes, "expires": _iso(row.expires_at)}
-        access.note(connection, Entry("key.created", number, row.prefix, details=details))
-    return NewKey(_line(row, wanted.tenant), key)
+        access.add_log_entry(connection, Entry("key.created", number, row.prefix, details=details))
+    return NewKey(_line(row, spec.tenant), key)
 
 
 def _sorted(scopes: Collection[Scope]) -> list[Scope]:
@@ -103,7 +103,7 @@ def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
         if grace <= 0:
             access.end_sessions(connection, key=old.id)
         details = {"successor": row.prefix, "grace": grace}
-        access.note(connection, Entry("key.rotated", old.tenant, old.prefix, details=details))
+        access.add_log_entry(connection, Entry("key.rotated", old.tenant, old.prefix, details=details))
     return NewKey(_line(row, of), key)
 
 
@@ -113,7 +113,7 @@ def revoke(database: Database, name: str) -> KeyLine:
         row, of = _good(connection, name)
         access.revoke(connection, row.id)
         access.end_sessions(connection, key=row.id)
-        access.note(connection, Entry("key.revoked", row.tenant, row.prefix))
+        access.add_log_entry(connection, Entry("key.revoked", row.tenant, row.prefix))
         ended = access.key(connection, row.prefix)
         assert ended is not None
     return _line(ended, of)
@@ -131,7 +131,7 @@ def log(
     with database.snapshot() as connection:
         number = None if tenant is None else access.tenant(connection, tenant)
         prefix = None if key is None else _prefix(key)
-        found = access.noted(connection, most, key=prefix, tenant=number, since=since)
+        found = access.log_entries(connection, most, key=prefix, tenant=number, since=since)
     return [SecurityLine(**line._asdict()) for line in reversed(found)]
 
 

@@ -15,7 +15,7 @@ from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
 
 
-class Settled(NamedTuple):
+class CorpusFields(NamedTuple):
     """The properties of a corpus that can be changed."""
 
     name: str
@@ -28,58 +28,58 @@ def tag(corpus: Corpus) -> str:
     return f"{corpus.id}-{corpus.revision}"
 
 
-def create(process: Process, tenant: int, wanted: Settled, limits: Limits, entry: Entry | None = None) -> Corpus:
+def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, entry: Entry | None = None) -> Corpus:
     """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora.
 
     `entry`, here and below, goes to the security log with what is done.
     """
     most = process.settings.max_corpora
     corpora.checked(limits)
-    corpora.check_name(wanted.name)
+    corpora.check_name(fields.name)
     with process.database.transaction() as connection:
         there = corpora.owned(connection, tenant)
-        made = corpora.create(connection, tenant, wanted.name, limits, wanted.description, wanted.budget)
+        made = corpora.create(connection, tenant, fields.name, limits, fields.description, fields.budget)
         if made is None:
-            raise CorpusExists(corpus=wanted.name)
+            raise CorpusExists(corpus=fields.name)
         if there >= most:
             raise TooManyCorpora(most=most)
-        _note(connection, entry)
+        _log(connection, entry)
         return made
 
 
-def _note(connection: Connection, entry: Entry | None) -> None:
+def _log(connection: Connection, entry: Entry | None) -> None:
     if entry is not None:
-        access.note(connection, entry)
+        access.add_log_entry(connection, entry)
 
 
 def change(
     process: Process,
     tenant: int,
     name: str,
-    given: Collection[str] | None,
-    wanted: dict[str, Any],
+    etags: Collection[str] | None,
+    changes: dict[str, Any],
     entry: Entry | None = None,
 ) -> Corpus:
-    """The corpus with some of Settled changed. `given` are the ETags it may have, None: any.
+    """The corpus with some of its fields (CorpusFields) changed. `etags` are the ETags it may have, None: any.
 
     Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName. A budget that is raised lets searches go on.
     """
     try:
         with process.database.transaction() as connection:
             corpus = corpora.named(connection, name, tenant, lock=True)
-            if given is not None and tag(corpus) not in given:
-                raise PreconditionFailed(current=tag(corpus), given=", ".join(given))
-            after = Settled(corpus.name, corpus.description, corpus.budget)._replace(**wanted)
+            if etags is not None and tag(corpus) not in etags:
+                raise PreconditionFailed(current=tag(corpus), given=", ".join(etags))
+            after = CorpusFields(corpus.name, corpus.description, corpus.budget)._replace(**changes)
             corpora.check_name(after.name)
             changed = corpora.change(connection, corpus, *after)
             if changed.budget != corpus.budget:
                 publishing.hold_searches(connection)
             if changed.revision != corpus.revision:
-                _note(connection, entry)
+                _log(connection, entry)
             return changed
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
-            raise CorpusExists(corpus=wanted["name"]) from error
+            raise CorpusExists(corpus=changes["name"]) from error
         raise
 
 
@@ -92,10 +92,10 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, entr
         corpus = corpora.named(connection, name, tenant)
         if confirmed != name:
             raise NotConfirmed(corpus=name)
-        corpora.hold(connection, corpus.id, Lock.ACCEPTANCE)
+        corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
         corpora.named(connection, name, tenant, lock=True)
         removal.hide(connection, corpus.id)
-        _note(connection, entry)
+        _log(connection, entry)
         return corpus.id
 
 

@@ -1,7 +1,7 @@
 """Access tokens: short-lived JWTs that a key is exchanged for, and the refresh tokens that renew them.
 
 A page keeps a token instead of the key. An access token is valid for ten minutes, and only while its session and its
-key are: both are looked up with each request. A refresh token is valid once. A second use means that it was stolen,
+key are: each request looks up both. A refresh token is valid once. A second use means that it was stolen,
 so it ends the session.
 """
 
@@ -51,20 +51,20 @@ def exchange(
     """
     secret = _secret(settings)
     allowed = included(key.scopes)
-    wanted = allowed if scopes is None else included(scopes)
-    if not wanted <= allowed:
-        raise Forbidden(needed=max(wanted - allowed, key=SCOPES.index))
+    requested = allowed if scopes is None else included(scopes)
+    if not requested <= allowed:
+        raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
     session = uuid.uuid4()
-    access.add_session(connection, session, key.id, sorted(wanted, key=SCOPES.index), SESSION_SECONDS)
+    access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), SESSION_SECONDS)
     if entry is not None:
-        access.note(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
-    return _tokens(connection, secret, Claims(key.prefix, session), wanted)
+        access.add_log_entry(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
+    return _tokens(connection, secret, Claims(key.prefix, session), requested)
 
 
-def refresh(database: Database, settings: Settings, token: str, asked: Entry) -> Tokens:
+def refresh(database: Database, settings: Settings, token: str, entry: Entry) -> Tokens:
     """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized.
 
-    Where that ends the session, the security log says so; `asked` is about the request.
+    Where that ends the session, the security log says so; `entry` describes the request.
     """
     secret = _secret(settings)
     with database.transaction() as connection:
@@ -77,7 +77,9 @@ def refresh(database: Database, settings: Settings, token: str, asked: Entry) ->
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"
                 details = {"session": str(session.id)}
-                access.note(connection, asked._replace(what=what, tenant=key.tenant, key=key.prefix, details=details))
+                access.add_log_entry(
+                    connection, entry._replace(what=what, tenant=key.tenant, key=key.prefix, details=details)
+                )
     raise Unauthorized(reason="the refresh token is not good, or was used before")
 
 

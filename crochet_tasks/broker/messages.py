@@ -27,7 +27,7 @@ class Message(BaseModel):
         return self.model_dump(mode="json")
 
     def shown(self, about: Mapping[str, object]) -> str:
-        """For Flower and logs: corpus, text or shape as log lines have them (`about`), work; never what is in it."""
+        """For Flower and logs: corpus, text or shape (from `about`, the log context), work; never contents."""
         first, *more = map(str, self.items)
         subject = [str(about[name]) for name in ("text", "shape") if name in about]
         work = f"work {first}{f' and {len(more)} more' if more else ''}"
@@ -37,8 +37,8 @@ class Message(BaseModel):
         return self.shown({})
 
 
-class Knock(Message):
-    """A piece of work of an ordered stage may be due; the database says whether it is its turn."""
+class Trigger(Message):
+    """Triggers a task of an ordered stage; the database decides whether its work item has its turn."""
 
     work: uuid.UUID
 
@@ -48,7 +48,7 @@ class Knock(Message):
 
 
 class SearchCall(Message):
-    """Search what these work items ask for: one seed, or batches of one shape through one window."""
+    """Search these work items: one seed, or batches of one shape through one window."""
 
     work: Annotated[list[uuid.UUID], Field(min_length=1)]
 
@@ -77,7 +77,7 @@ class Packed(BaseModel):
 
 
 class Searched(BaseModel):
-    """Batches that were searched as one: what they wait on now, and what became of them.
+    """Batches that were searched as one: their remediations, and what became of them.
 
     A batch alone that was searched to its end stays as it is. Several small ones become one, and a batch that
     yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` the others.
@@ -103,7 +103,7 @@ class FoundBatch(Packed):
 
 
 class SearchResult(Message):
-    """What a search hands to `orthos`: one message, in binary."""
+    """The result of a search, sent to `orthos` as one binary message."""
 
     upto: int
     """the version up to which was searched"""
@@ -112,7 +112,7 @@ class SearchResult(Message):
     seed_left_over: tuple[int, int] | None
     searched: list[Searched]
     handed_back: list[uuid.UUID]
-    """work for which there was no more room in this result"""
+    """work that did not fit into this result: it is published again"""
     found: list[FoundBatch]
 
     def payload(self) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """The queues: how they are declared, how long they are, and the messages that died in them.
 
     exchange `crochet`        work queue    what its messages ask for
-    ─ key = queue's name ──►  ingest        knocks: there is a text to be split (in order)
-                              context       knocks: there is a text to be made a version (in order)
-                              remediations  what is due in a new version
+    ─ key = queue's name ──►  ingest        triggers: a text waits to be split (in order)
+                              context       triggers: a text waits to become a version (in order)
+                              remediations  triggers: a version waits for its due batches (in order)
                               search        seeds and grows
                               orthos        results to be stored, a few MB each
-                              maintenance   whatever looks after a deployment
+                              maintenance   checks of a deployment
 
-A message that was rejected, or whose worker died over it too often, goes on by the exchange `crochet-dead` to
-`<name>-dead`. It arrives at least once: the broker keeps it in the work queue until the dead-letter queue has it.
-What a message asks for is a row in the database, too, so a lost message costs a delay and no work.
+A message that is rejected, or that exceeds the delivery limit because its workers died, is dead-lettered: the exchange
+`crochet-dead` routes it to `<name>-dead`. That is at least once: the broker keeps it until the other queue has it.
+Every message belongs to a row of `work`, so a lost message costs a delay and no work.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from crochet_tasks.retry import wait_for
 from crochet_tasks.settings import Settings
 
 ORDERED = ("ingest", "context")
-"""One consumer at a time gets their messages: that saves vain knocks; what keeps the order is the corpus' lock."""
+"""Queues with a single active consumer: that saves triggers out of turn. The corpus' ORDER lock keeps the order."""
 WORK = (*ORDERED, "remediations", "search", "orthos", "maintenance")
 EXCHANGE = "crochet"
 DEAD_EXCHANGE = "crochet-dead"
 
 FOR_EVER = 1_000_000_000
-"""A delivery limit that nothing reaches: from RabbitMQ 4 on a queue without one drops what is returned 20 times."""
+"""A delivery limit that is never reached: since RabbitMQ 4 the default drops a message after 20 returns."""
 BODY_BYTES = 64 * 1024
 
 
@@ -84,35 +84,55 @@ def _queue(name: str, exchange: str, arguments: dict[str, Any]) -> Queue:
     return Queue(name, Exchange(exchange, "direct", durable=True), name, durable=True, queue_arguments=arguments)
 
 
-def declare(settings: Settings, *, wait: float | None = None, said: Callable[[str], None]) -> None:
-    """Make what is missing of exchanges, queues and bindings; all of it is there, as it should be, when this returns.
+def declare(settings: Settings, *, wait: float | None = None, report: Callable[[str], None]) -> None:
+    """Declare all exchanges, queues and bindings.
 
-    While the broker does not answer this tries again for `wait` seconds (None: CROCHET_STARTUP_WAIT) and tells `said`
-    so at each pause. Raises BrokerUnavailable then, and at once BrokerRefused or QueueMismatch.
+    While the broker is unavailable this retries for `wait` seconds (None: CROCHET_STARTUP_WAIT), calls `report` before
+    each pause, and then raises BrokerUnavailable. Raises BrokerRefused or QueueMismatch at once.
     """
-    wait_for(lambda: _declare(settings), settings.startup_wait if wait is None else wait, said)
+    wait_for(lambda: _declare(settings), settings.startup_wait if wait is None else wait, report)
 
 
 def _declare(settings: Settings) -> None:
     with connected(settings) as broker, _channel(broker) as channel, broker_errors():
-        for queue in [*dead_queues(), *celery_queues(settings)]:  # so no message dies before it has a place to go to
+        for queue in [
+            *dead_queues(),
+            *celery_queues(settings),
+        ]:  # dead-letter queues first: no message may die without one
             queue.declare(channel=channel)
 
 
 class Depth(NamedTuple):
-    """Messages that wait, without those that a consumer has in hand, and consumers."""
+    """Ready messages of a queue (without the unacknowledged ones), and its consumers."""
 
     ready: int
     consumers: int
 
 
 def depths(broker: Connection) -> dict[str, Depth]:
-    """Of every work queue and dead-letter queue; raises QueueMissing, BrokerUnavailable, BrokerRefused."""
+    """Return the depth of all work and dead-letter queues; raises QueueMissing, BrokerUnavailable, BrokerRefused."""
     found = {}
-    with _channel(broker) as channel, broker_errors():
-        for name in [*WORK, *map(dead, WORK)]:
-            _, ready, consumers = channel.queue_declare(name, passive=True)
-            found[name] = Depth(ready, consumers)
+    for name, depth in find(broker).items():
+        if depth is None:
+            raise QueueMissing(queue=name)
+        found[name] = depth
+    return found
+
+
+def find(broker: Connection) -> dict[str, Depth | None]:
+    """As `depths`, with None for a queue that is not declared."""
+    names = [*WORK, *map(dead, WORK)]
+    found: dict[str, Depth | None] = {}
+    while len(found) < len(names):
+        with _channel(broker) as channel:  # another one after each that is missing: RabbitMQ closes the channel
+            for name in names[len(found) :]:
+                try:
+                    with broker_errors(name):
+                        _, ready, consumers = channel.queue_declare(name, passive=True)
+                except QueueMissing:
+                    found[name] = None
+                    break
+                found[name] = Depth(ready, consumers)
     return found
 
 
@@ -128,20 +148,20 @@ def address(settings: Settings) -> str:
 
 
 def tls(settings: Settings) -> dict[str, Any] | None:
-    """How amqps is spoken: by itself kombu believes any certificate, and sends the password."""
+    """Return the TLS options of amqps: by default kombu accepts any certificate, and sends the password."""
     if urlsplit(address(settings)).scheme != "amqps":
         return None
     return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}  # None: that of the address
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """With these every message is confirmed, and no answer is awaited longer than CROCHET_PUBLISH_TIMEOUT."""
+    """Return options by which every message is confirmed and every wait bounded by CROCHET_PUBLISH_TIMEOUT."""
     timeout = settings.publish_timeout
     return {"confirm_publish": True, "read_timeout": timeout, "write_timeout": timeout}
 
 
 def connection(settings: Settings) -> Connection:
-    """A connection that is not open yet, with bounded time-outs. It has no heartbeat: it is for short use."""
+    """Return an unopened connection with bounded time-outs. It has no heartbeat: use it for a short time."""
     return Connection(
         address(settings),
         ssl=tls(settings) or False,
@@ -152,7 +172,7 @@ def connection(settings: Settings) -> Connection:
 
 @contextlib.contextmanager
 def connected(settings: Settings) -> Iterator[Connection]:
-    """An open connection, tried once; raises BrokerUnavailable, BrokerRefused. What the body raises stays as it is."""
+    """Open a connection in one attempt; raises BrokerUnavailable or BrokerRefused. Errors of the body are passed on."""
     broker = connection(settings)
     try:
         with broker_errors():
@@ -173,7 +193,7 @@ def _channel(broker: Connection) -> Iterator[Any]:
         broker.maybe_close_channel(channel)
 
 
-# ── what the broker says, as our errors ─────────────────────────────────────────────────────────
+# ── errors of the broker as our errors ──────────────────────────────────────────────────────────
 
 REFUSALS = {402, 403, 530, 540}
 """AMQP's invalid path, access refused (login, rights), not allowed (vhost), not implemented"""
@@ -183,25 +203,25 @@ _INEQUIVALENT = re.compile(r"inequivalent arg '(.*?)' for (\w+) '.*?' in vhost .
 
 @contextlib.contextmanager
 def broker_errors(queue: str = "?") -> Iterator[None]:
-    """Raise what amqp, kombu and sockets raise as our errors; for use around nothing but talk with the broker.
+    """Raise errors of amqp, kombu and sockets as our errors; use it around calls of the broker only.
 
-    Where the broker returns a message because no queue wants it (`mandatory`) it does not say which: `queue` does.
+    `queue` is named where the broker returns a `mandatory` message that it cannot route: it does not name the queue.
     """
     try:
         yield
     except (AMQPError, MessageNacked, OperationalError, LimitExceeded, OSError) as error:
-        ours = _ours(error, queue)
+        ours = _as_crochet_error(error, queue)
         if ours is None:
             raise
         raise ours from error
 
 
-def _ours(error: BaseException, queue: str) -> CrochetError | None:
-    """What a broker's or library's error means; None where it is no trouble of the moment but a bug."""
+def _as_crochet_error(error: BaseException, queue: str) -> CrochetError | None:
+    """Return our error for one of the broker or a library; None where it is a bug."""
     while isinstance(error, OperationalError) and error.__cause__ is not None:
-        error = error.__cause__  # kombu wraps what it tried again
+        error = error.__cause__  # kombu wraps what it retried
     if isinstance(error, AMQPError):
-        return _answer(error.reply_code, str(error.reply_text or error), queue)
+        return _of_reply(error.reply_code, str(error.reply_text or error), queue)
     if isinstance(error, MessageNacked):
         return BrokerUnavailable(reason="it did not take the message: the queue is full or about to go")
     if isinstance(error, LimitExceeded):
@@ -212,12 +232,12 @@ def _ours(error: BaseException, queue: str) -> CrochetError | None:
     return BrokerUnavailable(reason=_one_line(reason or str(error) or type(error).__name__))
 
 
-def _answer(code: int, text: str, queue: str) -> CrochetError | None:
-    """What an AMQP error means, by its code (and, within 404 to 406, by what RabbitMQ says)."""
+def _of_reply(code: int, text: str, queue: str) -> CrochetError | None:
+    """Return our error for an AMQP reply code; for 404 to 406 also by RabbitMQ's text."""
     reason = _one_line(text)
     quoted = re.search(r"(?:queue|exchange) '([^']*)'", reason)
     name = quoted[1] if quoted else queue
-    if code in REFUSALS or (code == 406 and " invalid arg " in reason):  # it does not know what we ask for
+    if code in REFUSALS or (code == 406 and " invalid arg " in reason):  # it does not know an argument of ours
         return BrokerRefused(reason=reason)
     if code == 312:  # no route
         return QueueMissing(queue=queue)
@@ -232,9 +252,11 @@ def _answer(code: int, text: str, queue: str) -> CrochetError | None:
 
 
 def _difference(argument: str, kind: str, *values: str) -> str:
-    """In what a queue or exchange differs; of several arguments the broker names one."""
-    wanted, found = ((re.findall(r"'(.*?)'", value) or [value])[0] for value in values)  # 'x', or the value 'x' of ...
-    return f"{argument}{'' if kind == 'queue' else f' of the {kind}'} is {found} and should be {wanted}"
+    """Return in which argument a queue or exchange differs; of several the broker names one."""
+    expected, found = (
+        (re.findall(r"'(.*?)'", value) or [value])[0] for value in values
+    )  # 'x', or the value 'x' of ...
+    return f"{argument}{'' if kind == 'queue' else f' of the {kind}'} is {found} and should be {expected}"
 
 
 def _one_line(text: str) -> str:
@@ -247,9 +269,9 @@ def _one_line(text: str) -> str:
 class DeadLetter(NamedTuple):
     """A message that died in the work queue `queue`, as far as it can be read.
 
-    `reason` is RabbitMQ's word for it (rejected, delivery_limit, expired, maxlen), `unknown` where it came by another
-    way; `times` is how often it died so in this queue: how often it was delivered the broker forgets. `died_at` is in
-    UTC, to the second, or the time of reading where the message does not say it. `message_id` is the task's id,
+    `reason` is RabbitMQ's (rejected, delivery_limit, expired, maxlen), `unknown` where the message has none; `times` is
+    how often it died for that reason in this queue (the broker does not keep the number of deliveries). `died_at` is in
+    UTC, to the second, or the time of reading where the message has none. `message_id` is the task's id,
     `payload` what it was called with, None where the body is neither JSON nor msgpack of a Celery task; `body` is cut.
     """
 
@@ -263,21 +285,21 @@ class DeadLetter(NamedTuple):
     times: int
 
 
-Taken = Callable[[], None]
+Acknowledge = Callable[[], None]
 
 
 @contextlib.contextmanager
-def dead_letters(broker: Connection, most: int) -> Iterator[Iterator[tuple[DeadLetter, Taken]]]:
-    """Up to `most` dead letters, oldest first within each queue, each with the function that removes it for good.
+def dead_letters(broker: Connection, most: int) -> Iterator[Iterator[tuple[DeadLetter, Acknowledge]]]:
+    """Up to `most` dead letters, oldest first within each queue, each with a function that acknowledges it.
 
-    Call that after what the letter says is kept. Those not removed are back in their queue when the context ends, and
-    so may be one that was removed just before the connection broke: keep letters by their id.
+    Acknowledge a letter after it is recorded. The others return to their queue when the context ends, and so may one
+    acknowledged just before the connection broke: recognise letters by their message id.
     """
     with _channel(broker) as channel:
         yield _letters(channel, most)
 
 
-def _letters(channel: Any, most: int) -> Iterator[tuple[DeadLetter, Taken]]:
+def _letters(channel: Any, most: int) -> Iterator[tuple[DeadLetter, Acknowledge]]:
     for name in WORK:
         while most > 0:
             with broker_errors():
@@ -285,16 +307,19 @@ def _letters(channel: Any, most: int) -> Iterator[tuple[DeadLetter, Taken]]:
             if message is None:
                 break
             most -= 1
-            yield read(name, message.properties, message.body), functools.partial(_take, channel, message.delivery_tag)
+            yield (
+                read(name, message.properties, message.body),
+                functools.partial(_acknowledge, channel, message.delivery_tag),
+            )
 
 
-def _take(channel: Any, tag: int) -> None:
+def _acknowledge(channel: Any, tag: int) -> None:
     with broker_errors():
         channel.basic_ack(tag)
 
 
 def read(queue: str, properties: dict[str, Any], body: bytes) -> DeadLetter:
-    """What a message from the dead-letter queue of `queue` says; never raises, because anybody can send anything."""
+    """Parse a message from the dead-letter queue of `queue`. Never raises: any client can send any message."""
     headers = properties.get("application_headers") or {}
     deaths = headers.get("x-death")
     death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
@@ -313,7 +338,7 @@ def read(queue: str, properties: dict[str, Any], body: bytes) -> DeadLetter:
 
 
 def _text(value: object) -> str:
-    """As text that Postgres takes: without NUL and lone surrogates."""
+    """Return text that Postgres accepts: without NUL and lone surrogates."""
     return str(value).replace("\0", "?").encode(errors="replace").decode()
 
 
@@ -322,7 +347,7 @@ def _payload(properties: dict[str, Any], body: bytes) -> dict[str, Any] | None:
     accept = prepare_accept_content({"json", "msgpack"})  # never pickle
     try:
         decoded = loads(body, properties.get("content_type"), properties.get("content_encoding"), accept=accept)
-    except KombuError:  # not allowed, or whatever its decoder raised
+    except KombuError:  # not allowed, or its decoder failed
         return None
     args = decoded[0] if isinstance(decoded, list | tuple) and decoded else None
     payload = args[0] if isinstance(args, list | tuple) and args else None

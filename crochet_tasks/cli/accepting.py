@@ -36,7 +36,7 @@ Note = Callable[[str], None]
 
 
 class Accepted(NamedTuple):
-    """A text that the corpus has; `source` is what it is called here, `new` whether it is to be ingested."""
+    """A text that the corpus has; `source` names it in messages; `new`: it is to be ingested."""
 
     source: str
     text: TextRow
@@ -84,7 +84,7 @@ def reason(error: Mapping[str, str] | None, others: int = 0) -> str:
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str
@@ -113,23 +113,23 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
     with telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
-                corpus = corpora.obtain(connection, request.corpus, request.limits)
+                corpus = corpora.get_or_create(connection, request.corpus, request.limits)
             accepted = accept(corpus, inputs, note)
         published = publish(corpus.id, note)
         numbers = [each.text.id for each in accepted]
-        ended = wait(lambda show: until_done(process, corpus.id, numbers, show, note), note) if request.wait else None
+        result = wait(lambda show: until_done(process, corpus.id, numbers, show, note), note) if request.wait else None
         with process.database.snapshot() as connection:
-            report = _report(connection, corpus, accepted, published=published, ended=ended)
-            error = failure(connection, corpus, {each.text.id: each.source for each in accepted}) if ended else None
-    return Ingested(report, None if ended is None else ended.signal, error)
+            report = _report(connection, corpus, accepted, published=published, result=result)
+            error = failure(connection, corpus, {each.text.id: each.source for each in accepted}) if result else None
+    return Ingested(report, None if result is None else result.signal, error)
 
 
 def publish(corpus: int | None, note: Note) -> bool:
     """Publish the ready work, of one corpus or of any; whether the broker confirmed it.
 
-    Where it did not, that is noted and no error: the relay publishes it later. No task runs in this process.
+    A broker that is down is reported as a note: the relay publishes the work later. No task runs in this process.
     """
-    if app.conf.task_always_eager:  # without a broker publishing is doing
+    if app.conf.task_always_eager:  # without a broker, publishing would run the tasks here
         note("CROCHET_BROKER_URL is not set: a relay that has it publishes the work")
         return False
     try:
@@ -141,7 +141,7 @@ def publish(corpus: int | None, note: Note) -> bool:
 
 
 def _report(
-    connection: Connection, corpus: Corpus, accepted: list[Accepted], *, published: bool, ended: Ended | None
+    connection: Connection, corpus: Corpus, accepted: list[Accepted], *, published: bool, result: WaitResult | None
 ) -> IngestReport:
     now = {row.id: row for row in texts.all_of(connection, corpus.id)}
     return IngestReport(
@@ -151,12 +151,12 @@ def _report(
             for source, text, new in accepted
         ],
         published=published,
-        waited=None if ended is None else _waited(connection, corpus, ended),
+        waited=None if result is None else _waited(connection, corpus, result),
     )
 
 
-def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
-    now = pipeline.looked(connection, corpus.id)
+def _waited(connection: Connection, corpus: Corpus, result: WaitResult) -> Waited:
+    now = pipeline.read_progress(connection, corpus.id)
     failed, _ = tally.failures(connection, corpus.id)
     dropped = tally.dropped(connection, corpus.id)
     return Waited(
@@ -165,8 +165,8 @@ def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
         open_work=now.work.open,
         failed_work=failed,
         dropped_work=dropped,
-        seconds=round(ended.seconds, 3),
-        ended=ended.how,
+        seconds=round(result.seconds, 3),
+        ended=result.how,
         closed=not (now.work.open or failed or dropped),
     )
 
@@ -174,8 +174,8 @@ def _waited(connection: Connection, corpus: Corpus, ended: Ended) -> Waited:
 # ── waiting ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Ended(NamedTuple):
-    """How the waiting ended: all was done, or a signal came."""
+class WaitResult(NamedTuple):
+    """How `wait` ended: all was done, or a signal came."""
 
     how: Literal["done", "stopped"]
     signal: int | None
@@ -185,7 +185,7 @@ class Ended(NamedTuple):
 Show = Callable[[RunProgress], None]
 
 
-def wait(until: Callable[[Show], None], note: Note) -> Ended:
+def wait(until: Callable[[Show], None], note: Note) -> WaitResult:
     """Run `until` with progress until it returns; Ctrl-C and SIGTERM end the waiting and nothing else."""
     began = time.monotonic()
     number: int | None = None
@@ -198,7 +198,7 @@ def wait(until: Callable[[Show], None], note: Note) -> Ended:
         number = int(stop.code or 0) - 128
     if number is not None:
         note("stopped waiting; the work goes on")
-    return Ended("done" if number is None else "stopped", number, time.monotonic() - began)
+    return WaitResult("done" if number is None else "stopped", number, time.monotonic() - began)
 
 
 def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, note: Note) -> None:
@@ -206,7 +206,7 @@ def until_done(process: Process, corpus: int, ids: Collection[int], show: Show, 
 
     def poll() -> tuple[RunProgress, bool]:
         with process.database.snapshot() as connection:
-            return pipeline.looked(connection, corpus), operators.unfinished(connection, corpus, ids)
+            return pipeline.read_progress(connection, corpus), operators.unfinished(connection, corpus, ids)
 
     until_nothing_left(poll, show, note)
 
@@ -219,7 +219,7 @@ def until_nothing_left(
 ) -> None:
     """Poll until nothing is left; `poll` returns the progress and whether something is left.
 
-    Polls at these `moments`, by default those of `backing_off`. While a service is away that is noted once.
+    Polls at these `moments`, by default those of `backing_off`. Reports an outage of a service once.
     """
     outage = Outage(note, "waiting for it")
     with contextlib.closing((moments or backing_off)()) as due:

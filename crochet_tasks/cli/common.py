@@ -46,14 +46,14 @@ MaxCells = Annotated[int | None, typer.Option(metavar="N", help="Most cells (a n
 Answer = TypeVar("Answer")
 
 
-def given(state: Path | None) -> dict[str, object]:
+def state_option(state: Path | None) -> dict[str, object]:
     return {} if state is None else {"state_dir": state}
 
 
 def settings_of(state: Path | None) -> Settings:
     from crochet_tasks.settings import Settings
 
-    settings = Settings.load(**given(state))
+    settings = Settings.load(**state_option(state))
     if state is not None and settings.database_url is not None:
         note("CROCHET_DATABASE_URL is set, so --state is not used")
     return settings
@@ -74,8 +74,8 @@ def in_store(state: Path | None, step: Callable[[Process], Answer], nothing: Ans
 
 def limits_of(max_axes: int | None, max_side: int | None, max_cells: int | None) -> dict[str, int]:
     """The limits that options give."""
-    given = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
-    return {name: limit for name, limit in given.items() if limit is not None}
+    options = {"max_axes": max_axes, "max_side": max_side, "max_cells": max_cells}
+    return {name: limit for name, limit in options.items() if limit is not None}
 
 
 # ── an API instead of this machine ──────────────────────────────────────────────────────────────

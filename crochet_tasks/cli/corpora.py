@@ -78,7 +78,7 @@ def create(
         from crochet_tasks.embedded import pipeline
         from crochet_tasks.engine.geometry import Limits
 
-        fields = tenancy.Settled(name, description or "", budget)
+        fields = tenancy.CorpusFields(name, description or "", budget)
         with pipeline.opened(settings_of(state)) as process:
             made = _line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
@@ -99,8 +99,8 @@ def change(
     """Change the name, description or budget of a corpus. A larger budget lets searches go on; limits are fixed."""
     if no_budget and budget is not None:
         raise WrongCall(problem="give --budget or --no-budget, not both")
-    given = {"name": rename, "description": description, "budget": budget}
-    changes: dict[str, object] = {field: value for field, value in given.items() if value is not None}
+    options = {"name": rename, "description": description, "budget": budget}
+    changes: dict[str, object] = {field: value for field, value in options.items() if value is not None}
     if no_budget:
         changes["budget"] = None
     if not changes:

@@ -1,4 +1,4 @@
-"""`crochet keys`: who may ask the API for what."""
+"""`crochet keys`: manage API keys and show the security log."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def log(
 
 def _log_line(line: SecurityLine) -> str:
     """Values that came with requests are quoted and escaped as JSON."""
-    given = {"address": line.address, "request": line.request, **(line.details or {})}
-    about = " ".join(f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None)
+    values = {"address": line.address, "request": line.request, **(line.details or {})}
+    about = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items() if value is not None)
     return f"{line.at:%Y-%m-%d %H:%M:%S}  {line.what}  {line.tenant or '-'}  {line.key or '-'}  {about}"
 
 

@@ -168,7 +168,7 @@ def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json
     from crochet_tasks.terminal import drawing
     from crochet_tasks.terminal import work as terminal
 
-    found = in_store(None, lambda process: inspection.shown(process, name), WorkUnknown(work=name))
+    found = in_store(None, lambda process: inspection.details(process, name), WorkUnknown(work=name))
     if as_json:
         print_json(found)
     else:
@@ -177,7 +177,7 @@ def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json
 
 @work.command()
 def cancel(context: typer.Context, names: Ids, *, as_json: Json = False) -> None:
-    """Cancel texts that have not been started: they become no version. They can be given again.
+    """Cancel texts that have not been started: they become no version. They can be submitted again.
 
     An API (--url) takes whole ids, one after the other.
     """

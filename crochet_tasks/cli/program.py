@@ -1,7 +1,10 @@
-"""The command line. Nothing heavy is imported before a command needs it: `crochet --help` is there at once."""
+"""The command line. Nothing heavy is imported before a command needs it: `crochet --help` starts fast."""
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ import typer
 
 from crochet_tasks.cli import corpora, keys, operate, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.terminal import streams
 
 app = typer.Typer(
@@ -24,8 +27,8 @@ app = typer.Typer(
 )
 
 
-def _version(given: bool) -> None:  # noqa: FBT001 - Typer calls it
-    if given:
+def _version(requested: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if requested:
         from crochet_tasks.settings import version
 
         typer.echo(f"crochet {version()}")
@@ -52,10 +55,10 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    # --debug stands here for --help; `main` takes it out of the arguments, wherever it is. --version has its callback.
+    # --debug is declared for --help; `main` removes it from the arguments. --version has its callback.
     del debug, version
-    given = {"url": url, "key": key, "key_file": key_file}
-    context.obj = {name: value for name, value in given.items() if value is not None}
+    options = {"url": url, "key": key, "key_file": key_file}
+    context.obj = {name: value for name, value in options.items() if value is not None}
 
 
 for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor, store.settings):
@@ -86,7 +89,7 @@ def _terminated(number: int, _frame: object) -> None:
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """The arguments without --debug, and whether it was among them; what follows '--' is none of ours."""
+    """The arguments without --debug, and whether it was among them; what follows '--' belongs to Celery."""
     ours = arguments.index("--") if "--" in arguments else len(arguments)
     left = [argument for argument in arguments[:ours] if argument != "--debug"]
     return left + arguments[ours:], len(left) < ours
@@ -101,12 +104,24 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
     except typer.TyperException as error:  # usage errors: all that Typer itself raises
         message = " ".join(error.format_message().split())
         return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
-    except CrochetError as error:
-        return _failed(error, str(error), error.code, error.exit_code, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug
+        ours = OpenFilesLimited() if _limited_files(error) else error
+        if isinstance(ours, CrochetError):
+            return _failed(error, str(ours), ours.code, ours.exit_code, debug=debug)
         what = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         message = f"internal error, please report it: {what}{'' if debug else ' (--debug shows more)'}"
         return _failed(error, message, "internal", 1, debug=debug)
+
+
+def _limited_files(error: BaseException | None) -> bool:
+    """Whether the limit of open files is the cause, whatever it was wrapped in; libpq says it in words alone."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if f"could not create socket: {os.strerror(errno.EMFILE)}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failed(error: BaseException, message: str, code: str, exit_code: int, *, debug: bool) -> int:
@@ -114,5 +129,8 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
         import traceback
 
         sys.stderr.write(streams.plain("".join(traceback.format_exception(error)), keep="\n"))
-    streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
+    if getattr(sys.stderr, "logs", False):  # a service has begun to log: whoever reads its log finds the reason there
+        logging.getLogger(__name__).error("command_failed", extra={"error": message, "code": code})
+    else:
+        streams.note(f"{message.replace(chr(10), ' ')} [{code}]")
     return exit_code

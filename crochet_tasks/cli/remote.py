@@ -1,4 +1,4 @@
-"""Commands on an API instead of a store: the same answers, as far as the API gives them."""
+"""Commands on an API instead of a store, with the same output as far as the API has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crochet_tasks.terminal.drawing import cell_width
 Broker = Literal["none", "answers", "unknown"]
 
 
-# ── how far it is ───────────────────────────────────────────────────────────────────────────────
+# ── status ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def status(client: Client) -> Status:
@@ -46,7 +46,7 @@ def _corpora(client: Client) -> Iterator[CorpusStatus]:
 
 
 def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterator[Status]:
-    """The status, periodically; while the API is away that is noted once."""
+    """Yield the status every so many seconds; report an outage of the API once."""
     outage = Outage(note, "trying again")
     while True:
         began = time.monotonic()

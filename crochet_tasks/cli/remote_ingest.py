@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from crochet_tasks.cli import accepting
-from crochet_tasks.cli.accepting import Ended, Ingested, Note, Request
+from crochet_tasks.cli.accepting import Ingested, Note, Request, WaitResult
 from crochet_tasks.client import Client
 from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.errors import CorpusExists, CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
@@ -22,7 +22,7 @@ LONGEST_TITLE = 200
 FIRST_POLLS = 9
 """until they are a second apart"""
 POLLS_WITHOUT_EVENTS = 10
-"""before the API is asked for its events again"""
+"""polls before the events are requested again"""
 
 
 class _Posted(NamedTuple):
@@ -46,15 +46,15 @@ def ingest_texts(client: Client, settings: Settings, request: Request, note: Not
     if not request.wait:
         return Ingested(_report(request.corpus, posted), None, None)
     ids = [each.text.id for each in posted]
-    ended = accepting.wait(lambda show: _until_done(client, request.corpus, ids, show, note), note)
+    result = accepting.wait(lambda show: _until_done(client, request.corpus, ids, show, note), note)
     now = [each._replace(text=client.text(request.corpus, each.text.id)) for each in posted]
     status = client.status(request.corpus)
-    report = _report(request.corpus, now).model_copy(update={"waited": _waited(status, ended)})
-    return Ingested(report, ended.signal, _failure(client, status, now))
+    report = _report(request.corpus, now).model_copy(update={"waited": _waited(status, result)})
+    return Ingested(report, result.signal, _failure(client, status, now))
 
 
 def _obtain(client: Client, name: str, limits: dict[str, int]) -> None:
-    """Make the corpus, where there is none; raises LimitsFixed where it is there with others than these."""
+    """Create the corpus if there is none; raises LimitsFixed if it exists with other limits."""
     try:
         found = client.corpus(name).corpus
     except CorpusUnknown:
@@ -97,7 +97,7 @@ def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting
 def _moments(client: Client, corpus: str) -> Generator[None]:
     """When to poll: with growing pauses at first; then whenever an event of the API says that something has changed.
 
-    Where it offers no events, as when too many clients listen, they are asked for again after some polls.
+    If it refuses the events, as when too many clients listen, they are requested again after some polls.
     """
     polled = accepting.backing_off()
     yield from itertools.islice(polled, FIRST_POLLS)
@@ -124,15 +124,15 @@ def _progress(status: StatusNow) -> RunProgress:
     return RunProgress(status.version, States(**status.work), orthos)
 
 
-def _waited(status: StatusNow, ended: Ended) -> Waited:
+def _waited(status: StatusNow, result: WaitResult) -> Waited:
     return Waited(
         version=status.version,
         total=status.total,
         open_work=States(**status.work).open,
         failed_work=_failed(status),
         dropped_work=status.dropped,
-        seconds=round(ended.seconds, 3),
-        ended=ended.how,
+        seconds=round(result.seconds, 3),
+        ended=result.how,
         closed=status.closed,
     )
 

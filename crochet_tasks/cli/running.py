@@ -17,7 +17,7 @@ from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting import export
-from crochet_tasks.schemas.progress import Ended, Outcome
+from crochet_tasks.schemas.progress import EndReason, Outcome
 from crochet_tasks.schemas.reports import Best, RunReport
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
@@ -25,14 +25,14 @@ from crochet_tasks.terminal.drawing import Meter, console
 from crochet_tasks.terminal.streams import note
 
 BEST = 3
-"""orthos that are shown as the best"""
+"""how many of the best orthos the report has"""
 
 
 NOTHING = "there is no open work to go on with: give a text, as in 'crochet run FILE'"
 
 
 class Request(NamedTuple):
-    """The command's arguments; `limits` holds only those that were given."""
+    """The command's arguments; `limits` has only those of its options."""
 
     files: list[str]
     corpus: str
@@ -70,7 +70,7 @@ def run(settings: Settings, request: Request) -> Finished:
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
                 error.__cause__ = outcome.failure  # for --debug
-    return Finished(report, stop.signal if outcome.ended is Ended.STOPPED else None, error)
+    return Finished(report, stop.signal if outcome.ended is EndReason.STOPPED else None, error)
 
 
 def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
@@ -79,7 +79,7 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
             if not corpora.every(connection):
                 raise WrongCall(problem=NOTHING)
             corpora.named(connection, request.corpus)  # or CorpusUnknown
-        corpus = corpora.obtain(connection, request.corpus, request.limits)
+        corpus = corpora.get_or_create(connection, request.corpus, request.limits)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
 
@@ -95,7 +95,7 @@ def _report(
     return RunReport(
         corpus=corpus.name,
         version=version,
-        texts=sum(number for state, number in states.items() if state not in texts.GIVEN_UP),
+        texts=sum(number for state, number in states.items() if state not in texts.FAILED_OR_CANCELLED),
         orthos={shape_name(sides): number for sides, number in orthos.items()},
         total=outcome.progress.total,
         best=[Best(shape=list(o.sides), words=list(o.words)) for o in export.best(connection, index, corpus.id, most)],
@@ -105,7 +105,7 @@ def _report(
         failed_work=failed,
         dropped_work=dropped,
         ended=outcome.ended.value,
-        closed=outcome.ended is Ended.CLOSED and not failed and not dropped,
+        closed=outcome.ended is EndReason.CLOSED and not failed and not dropped,
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands that serve until they are stopped: all at once, or one service each; and whether they are healthy."""
+"""Commands that run services until they are stopped, all at once or one each; and `health`, which checks them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def api(
     port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
 ) -> None:
     """Serve the REST API until stopped; requests that have begun are answered first."""
-    # Until all is imported (http_server.py): nothing of it is garbage, and the collector takes a quarter of the start.
+    # Until http_server.py has imported all: there is no garbage, and collections take a quarter of the start-up.
     gc.disable()
     from crochet_tasks.services import serving
 
@@ -94,7 +94,7 @@ def health(
     from crochet_tasks.settings import Settings
 
     settings = Settings.load()
-    found = [heartbeat.ask_api(settings)] if service == "api" else heartbeat.look(settings, service)
+    found = [heartbeat.check_api(settings)] if service == "api" else heartbeat.read(settings, service)
     for each in found:
         print_line(f"{each.service}  {each.pid or ''}  {each.problem or 'well'}".replace("    ", "  "))
     if not found:

@@ -18,13 +18,13 @@ from crochet_tasks.cli.common import (
     MaxSide,
     State,
     client_of,
-    given,
     in_store,
     limits_of,
     print_bytes,
     print_json,
     print_line,
     settings_of,
+    state_option,
 )
 from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
 from crochet_tasks.terminal.streams import note
@@ -182,7 +182,7 @@ def status(
         _show_status(_only(reports.nothing_yet(), corpus), as_json=as_json)
     elif watch:
         with contextlib.suppress(KeyboardInterrupt), pipeline.opened(settings) as process:
-            _watch(inspection.looks(process, every, note), corpus, details=details, as_json=as_json)
+            _watch(inspection.poll_status(process, every, note), corpus, details=details, as_json=as_json)
     else:
         with pipeline.opened(settings) as process:
             found = reports.status(process)
@@ -227,7 +227,7 @@ def doctor(state: State = None) -> None:
     from crochet_tasks.doctor import checks
 
     well = True
-    for check in checks.checks(**given(state)):
+    for check in checks.checks(**state_option(state)):
         well = well and check.well
         advice = f"  ->  {check.advice}" if check.advice else ""
         print_line(f"{'ok   ' if check.well else 'WRONG'}  {check.name}: {check.found}{advice}")
@@ -240,7 +240,7 @@ def settings(state: State = None, *, as_json: Json = False) -> None:
     """Show the settings of this process, and where each comes from; secrets are masked."""
     from crochet_tasks.settings import Settings
 
-    effective = Settings.load(**given(state)).effective(given(state))
+    effective = Settings.load(**state_option(state)).effective(state_option(state))
     if as_json:
         from crochet_tasks.schemas.reports import SettingLine, SettingList
 

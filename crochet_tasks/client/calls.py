@@ -1,4 +1,4 @@
-"""How the client sends requests: time-outs, retries, circuit breaker, signatures; and the API's problems as errors."""
+"""Sends the requests of the client: time-outs, retries, circuit breaker, signatures; raises problems as errors."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Patience(NamedTuple):
     seconds: float = 30.0
     """after the first try, in which the last one begins"""
     failures: int = 6
-    """in a row, after which calls fail at once"""
+    """consecutive failures after which calls fail at once"""
     away: float = 5.0
-    """seconds for which they do; then one call is sent"""
+    """seconds for which calls fail at once; then one call is sent"""
 
     @property
     def retries(self) -> Policy:
@@ -78,7 +78,7 @@ def in_json(body: Mapping[str, object]) -> bytes:
     return json.dumps(body).encode()
 
 
-def given(**parameters: str | int | None) -> dict[str, str | int]:
+def parameters_of(**parameters: str | int | None) -> dict[str, str | int]:
     """Parameters without those that are None."""
     return {name: value for name, value in parameters.items() if value is not None}
 
@@ -115,7 +115,7 @@ class Caller:
             },
             timeout=httpx.Timeout(patience.answer, connect=patience.connect),
             transport=transport,
-            # A proxy of the environment would get to read what goes through it unencrypted.
+            # A proxy from the environment could read unencrypted requests.
             trust_env=self.url.startswith("https:"),
         )
 
@@ -137,14 +137,14 @@ class Caller:
                 error.context.update(tries=number, request_id=error.context.get("request_id", name))
                 raise
 
-        retry_if = _may_help if call.again else lambda _: False
-        return self.patience.retries.call(attempt, retry_if=retry_if, at_least=_asked_pause)
+        retry_if = _is_retryable if call.again else lambda _: False
+        return self.patience.retries.call(attempt, retry_if=retry_if, at_least=_retry_pause)
 
     @contextlib.contextmanager
     def lines(self, call: Call) -> Iterator[Iterator[bytes]]:
         """The lines of an answer, as they come. Raises ApiUnavailable where it breaks off."""
         answer = self.send(call, streamed=True)
-        with contextlib.closing(answer), self._broken_off():
+        with contextlib.closing(answer), self._broken_stream():
             yield _lines(answer.iter_bytes())
 
     def _attempt(self, call: Call, name: str, *, streamed: bool) -> httpx.Response:
@@ -184,7 +184,7 @@ class Caller:
         return request
 
     @contextlib.contextmanager
-    def _broken_off(self) -> Iterator[None]:
+    def _broken_stream(self) -> Iterator[None]:
         try:
             yield
         except (httpx.RequestError, httpx.StreamError) as error:
@@ -208,29 +208,29 @@ class Caller:
         else:
             about |= {"request_id": problem.request_id, "errors": problem.errors, "problem": problem.code}
             own = kinds().get(problem.code)
-            asked = f" (request {problem.request_id})" if answer.status_code >= 500 and problem.request_id else ""
+            suffix = f" (request {problem.request_id})" if answer.status_code >= 500 and problem.request_id else ""
             if own is None:
-                error = self._unknown(answer, f"{problem.detail} [{problem.code}]{asked}")
+                error = self._unknown(answer, f"{problem.detail} [{problem.code}]{suffix}")
             else:
-                error = own.told(f"{problem.detail}{asked}")
+                error = own.from_message(f"{problem.detail}{suffix}")
         error.context.update(about)
         return error
 
     def _unknown(self, answer: httpx.Response, detail: str) -> RemoteProblem:
         return RemoteProblem(url=self.url, status=answer.status_code, detail=detail)
 
-    def not_understood(self, answer: httpx.Response) -> RemoteProblem:
+    def unknown_answer(self, answer: httpx.Response) -> RemoteProblem:
         return self._unknown(answer, "that is not what this client knows; is it a crochet API?")
 
 
-def _may_help(error: BaseException) -> bool:
-    """Whether a retry may help: not where the breaker refused the call, or the API for good."""
+def _is_retryable(error: BaseException) -> bool:
+    """Whether a retry may succeed: not if the breaker is open, or the API refused the call for good."""
     context = error.context if isinstance(error, CrochetError) else {"refused": True}
-    status = context.get("status", AWAY[0])  # that of no answer at all
+    status = context.get("status", AWAY[0])  # there was no answer
     return "refused" not in context and status in (RATE_LIMITED, *AWAY)
 
 
-def _asked_pause(error: BaseException) -> float:
+def _retry_pause(error: BaseException) -> float:
     seconds = error.context.get("seconds") if isinstance(error, CrochetError) else None
     return seconds if isinstance(seconds, float) else 0.0
 
@@ -275,11 +275,11 @@ def _problem_of(answer: httpx.Response) -> Problem | None:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    given = answer.headers.get("Retry-After", "").strip()
-    if given.isascii() and given.isdigit() and len(given) < 10:
-        return float(given)
+    header = answer.headers.get("Retry-After", "").strip()
+    if header.isascii() and header.isdigit() and len(header) < 10:
+        return float(header)
     try:
-        moment = email.utils.parsedate_to_datetime(given)
+        moment = email.utils.parsedate_to_datetime(header)
     except ValueError:
         return None
     if moment.tzinfo is None:  # "-0000": of no zone, so UTC

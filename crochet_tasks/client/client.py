@@ -6,8 +6,8 @@
         for ortho in client.orthos("genesis", contains="sea"): ...
 
 What the API refuses is raised as the error of `crochet_tasks.errors` with the problem's code; `context` has the
-`request_id`, the `status`, and the faults as `errors`. ApiUnavailable: it does not answer. RemoteProblem: it answered
-something that this client does not understand. Idempotent calls are retried where that may help, see Patience; those
+`request_id`, the `status`, and the faults as `errors`. ApiUnavailable: the API does not answer. RemoteProblem: it sent
+an answer that this client does not know. Idempotent calls are retried where that may help, see Patience; those
 are all but `create_corpus`, `change_corpus`, `retry_work` and those about tokens.
 """
 
@@ -23,7 +23,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from crochet_tasks.client.calls import Call, Caller, Patience, given, in_json, posted
+from crochet_tasks.client.calls import Call, Caller, Patience, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
@@ -127,7 +127,7 @@ class Client:
         budget: int | None = None,
     ) -> CorpusLine:
         """Limits may be given by name or as `limits`; others have their defaults. Raises CorpusExists."""
-        all_limits = {**(limits or {}), **given(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
+        all_limits = {**(limits or {}), **parameters_of(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
         body = {"name": name, "limits": all_limits, "description": description, "budget": budget}
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
@@ -184,8 +184,8 @@ class Client:
 
     def texts(self, corpus: str, *, state: str | None = None, at_once: int = MOST) -> Iterator[TextLine]:
         """In the order of acceptance."""
-        wanted: dict[str, Any] = {"state": state, "limit": at_once}
-        return _every(lambda cursor: self.texts_page(corpus, **wanted, cursor=cursor), lambda page: page.texts)
+        query: dict[str, Any] = {"state": state, "limit": at_once}
+        return _every(lambda cursor: self.texts_page(corpus, **query, cursor=cursor), lambda page: page.texts)
 
     def text(self, corpus: str, text: str) -> TextLine:
         return self._get(TextLine, f"{_corpus(corpus)}/texts/{quote(text, safe='')}")
@@ -251,9 +251,9 @@ class Client:
         at_once: int = MOST,
     ) -> Iterator[OrthoSeen]:
         """Best first, page by page, so not of one moment: see `export`."""
-        wanted: dict[str, Any] = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": fields}
-        wanted["limit"] = at_once
-        return _every(lambda cursor: self.orthos_page(corpus, **wanted, cursor=cursor), lambda page: page.orthos)
+        query: dict[str, Any] = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": fields}
+        query["limit"] = at_once
+        return _every(lambda cursor: self.orthos_page(corpus, **query, cursor=cursor), lambda page: page.orthos)
 
     def export(
         self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
@@ -266,8 +266,8 @@ class Client:
         self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
     ) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
-        wanted = given(shape=shape, contains=contains, min_volume=min_volume)
-        call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=wanted, headers={"Accept": NDJSON})
+        query = parameters_of(shape=shape, contains=contains, min_volume=min_volume)
+        call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
         with self._caller.lines(call) as lines:
             yield from lines
 
@@ -290,8 +290,8 @@ class Client:
         exact: bool = True,
     ) -> CheckedAll:
         """Whether these are stored, by id or as nested lists of words: either, and 1000 at the most."""
-        asked = {name: list(items) for name, items in (("ids", ids), ("grids", grids)) if items is not None}
-        return self._read(CheckedAll, posted(f"{_corpus(corpus)}/orthos/check", {**asked, "exact": exact}, again=True))
+        items = {name: list(values) for name, values in (("ids", ids), ("grids", grids)) if values is not None}
+        return self._read(CheckedAll, posted(f"{_corpus(corpus)}/orthos/check", {**items, "exact": exact}, again=True))
 
     # ── work ────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,7 +311,7 @@ class Client:
         return self._get(StatusNow, f"{_corpus(corpus)}/status")
 
     def statistics(self) -> StatisticsNow:
-        """Of all corpora together."""
+        """The statistics of all corpora."""
         return self._get(StatisticsNow, "/v1/status")
 
     def events(self, corpus: str | None = None) -> Iterator[Progress | Gone]:
@@ -367,13 +367,13 @@ class Client:
         return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
 
     def end_session(self) -> None:
-        """Of the access token that this is a client with; with a key, all its sessions."""
+        """End the session of this client's access token; with a key, all sessions of the key."""
         self._caller.send(Call("DELETE", "/v1/tokens", again=False))
 
     # ── parts ───────────────────────────────────────────────────────────────────────────────────
 
     def _get(self, model: type[M], path: str, **parameters: str | int | None) -> M:
-        return self._read(model, Call("GET", path, again=True, parameters=given(**parameters)))
+        return self._read(model, Call("GET", path, again=True, parameters=parameters_of(**parameters)))
 
     def _read(self, model: type[M], call: Call) -> M:
         return self._parsed(model, self._caller.send(call))
@@ -382,7 +382,7 @@ class Client:
         try:
             return model.model_validate_json(answer.content)
         except ValidationError:
-            raise self._caller.not_understood(answer) from None
+            raise self._caller.unknown_answer(answer) from None
 
 
 P = TypeVar("P", CorpusPage, TextPage, OrthoPage, Vocabulary, PhrasePage)
@@ -399,7 +399,7 @@ def _every(page: Callable[[str | None], P], items: Callable[[P], list[T]]) -> It
 
 
 def _events(corpus: str | None, *, again: bool) -> Call:
-    return Call("GET", "/v1/events", again=again, parameters=given(corpus=corpus), headers={"Accept": EVENTS})
+    return Call("GET", "/v1/events", again=again, parameters=parameters_of(corpus=corpus), headers={"Accept": EVENTS})
 
 
 def _corpus(name: str) -> str:

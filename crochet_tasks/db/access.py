@@ -1,4 +1,4 @@
-"""Keys, sessions and the security log in the database. What is good is decided by the database's clock."""
+"""Keys, sessions and the security log in the database. The database's clock decides what is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Literal["good", "revoked", "expired"]
 
 
 class KeyRow(NamedTuple):
-    """A key as it is now; `stale`: its last use was noted more than a minute ago."""
+    """A key as it is now; `stale`: its recorded last use is more than a minute old."""
 
     id: int
     tenant: int
@@ -77,12 +77,12 @@ def add_key(connection: Connection, values: dict[str, Any], lives: float | None)
 
 
 def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:
-    row = connection.execute(_BY_PREFIX.with_for_update() if lock else _BY_PREFIX, {"wanted": prefix}).first()
+    row = connection.execute(_BY_PREFIX.with_for_update() if lock else _BY_PREFIX, {"prefix": prefix}).first()
     return None if row is None else KeyRow(*row)
 
 
-_BY_PREFIX = select(*_KEY).where(keys.c.prefix == bindparam("wanted"))
-"""made once: every request asks"""
+_BY_PREFIX = select(*_KEY).where(keys.c.prefix == bindparam("prefix"))
+"""compiled once: every request runs it"""
 
 
 def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, str]]:
@@ -93,14 +93,14 @@ def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, 
 
 
 def used(connection: Connection, row: KeyRow) -> bool:
-    """Note that a key was used, if nobody has noted it since the row was read or is noting it just now.
+    """Record a key's last use, unless another transaction has done so since `row` was read, or is doing it.
 
-    Whether that was its first use, of which there is one.
+    Returns whether this was its first use; of concurrent callers only one gets True.
     """
-    seen = keys.c.last_used_at.is_not_distinct_from(row.last_used_at)
-    free = select(keys.c.id).where(keys.c.id == row.id, seen).with_for_update(skip_locked=True)
-    noted = connection.execute(update(keys).where(keys.c.id.in_(free), seen).values(last_used_at=_NOW)).rowcount
-    return noted == 1 and row.last_used_at is None
+    unchanged = keys.c.last_used_at.is_not_distinct_from(row.last_used_at)
+    free = select(keys.c.id).where(keys.c.id == row.id, unchanged).with_for_update(skip_locked=True)
+    updated = connection.execute(update(keys).where(keys.c.id.in_(free), unchanged).values(last_used_at=_NOW)).rowcount
+    return updated == 1 and row.last_used_at is None
 
 
 def revoke(connection: Connection, key: int) -> None:
@@ -173,7 +173,7 @@ def use_refresh_token(connection: Connection, hash: bytes) -> tuple[uuid.UUID, b
 
 
 def sign(connection: Connection, signature: bytes, kept: float) -> bool:
-    """Remember a signature for `kept` seconds; whether it is seen for the first time."""
+    """Store a signature for `kept` seconds; return whether it is new."""
     connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
     new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
     return connection.execute(new).first() is not None
@@ -196,7 +196,7 @@ _COUNT = """
     """
 
 
-# ── what is kept no longer ───────────────────────────────────────────────────────────────────────
+# ── expired rows ─────────────────────────────────────────────────────────────────────────────────
 
 
 SIGNATURES_KEPT = 3600.0
@@ -206,15 +206,15 @@ COUNTS_KEPT = 3600.0
 AT_ONCE = 1000
 
 
-def forget_old(connection: Connection, log_kept: float) -> int:
+def delete_expired(connection: Connection, log_kept: float) -> int:
     """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
     of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
     """
     values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "counts": COUNTS_KEPT, "most": AT_ONCE}
-    return sum(connection.execute(text(statement), values).rowcount for statement in _FORGET)
+    return sum(connection.execute(text(statement), values).rowcount for statement in _DELETE_EXPIRED)
 
 
-_FORGET = (
+_DELETE_EXPIRED = (
     """
     DELETE FROM sessions WHERE id IN (
         SELECT id FROM sessions WHERE expires_at < clock_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED
@@ -246,7 +246,7 @@ _FORGET = (
 
 
 class Entry(NamedTuple):
-    """A line of the log. Whoever writes one puts no secret in it."""
+    """A new entry of the security log. It must hold no secret."""
 
     what: str
     tenant: int | None = None
@@ -256,12 +256,12 @@ class Entry(NamedTuple):
     details: dict[str, Any] | None = None
 
 
-def note(connection: Connection, entry: Entry) -> None:
+def add_log_entry(connection: Connection, entry: Entry) -> None:
     connection.execute(insert(security_log).values(entry._asdict()))
 
 
-class Noted(NamedTuple):
-    """A line as it is kept."""
+class LogEntry(NamedTuple):
+    """A stored entry of the security log."""
 
     at: dt.datetime
     who: str
@@ -275,15 +275,15 @@ class Noted(NamedTuple):
     details: dict[str, Any] | None
 
 
-def noted(
+def log_entries(
     connection: Connection,
     most: int = 100,
     *,
     key: str | None = None,
     tenant: int | None = None,
     since: dt.datetime | None = None,
-) -> list[Noted]:
-    """The newest lines, newest first. Of a key's prefix also those of strangers who claimed to have it."""
+) -> list[LogEntry]:
+    """The newest lines, newest first. Of a key's prefix also requests of strangers that claimed it."""
     given = (*(security_log.c[name] for name in ("at", "who", "what")), tenants.c.name)
     query = select(*given, *(security_log.c[name] for name in ("key", "address", "request", "details")))
     query = query.outerjoin_from(security_log, tenants, tenants.c.id == security_log.c.tenant)
@@ -293,4 +293,4 @@ def noted(
         query = query.where(security_log.c.tenant == tenant)
     if since is not None:
         query = query.where(security_log.c.at >= since)
-    return [Noted(*row) for row in connection.execute(query.order_by(security_log.c.id.desc()).limit(most))]
+    return [LogEntry(*row) for row in connection.execute(query.order_by(security_log.c.id.desc()).limit(most))]

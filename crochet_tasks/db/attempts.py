@@ -30,15 +30,15 @@ def record(
 ) -> list[Item]:
     """Record the error on each open item; return those that failed permanently.
 
-    What may succeed `later` is retried after a pause, until its attempts are used up. What may not has failed. But
-    several items of one search are first retried one by one: only one of them may be the cause.
+    With `later` an item is retried after a backoff until its attempts are used up; without, it has failed. But several
+    items of one search are first retried one by one: perhaps only one of them causes the error.
     """
     values = {
         "ids": list(ids),
         "error": json.dumps(error),
-        "ends": not later and len(ids) == 1,
-        "apart": not later and len(ids) > 1,
-        "rest": later,
+        "permanent": not later and len(ids) == 1,
+        "one_by_one": not later and len(ids) > 1,
+        "backoff": later,
         "most": pauses.most,
         "first": pauses.first,
         "longest": pauses.longest,
@@ -55,7 +55,7 @@ def _count(changed: Iterable[Any], code: str) -> None:
 
 _RECORD = f"""
 WITH open_ones AS MATERIALIZED (
-    SELECT id, attempts + 1 AS attempt, :ends OR attempts + 1 >= :most AND NOT :apart AS ends FROM work
+    SELECT id, attempts + 1 AS attempt, :permanent OR attempts + 1 >= :most AND NOT :one_by_one AS ends FROM work
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
 ), changed AS (
     UPDATE work
@@ -63,12 +63,12 @@ WITH open_ones AS MATERIALIZED (
            error = CAST(:error AS jsonb),
            state = CASE WHEN ends THEN 'failed' ELSE 'open' END,
            published_at = NULL,
-           not_before = CASE WHEN :rest AND NOT ends THEN clock_timestamp() + make_interval(
+           not_before = CASE WHEN :backoff AND NOT ends THEN clock_timestamp() + make_interval(
                secs => least(:longest, :first * power(2, least(attempt, 60) - 1)) * (0.5 + random())) END
       FROM open_ones
      WHERE work.id = open_ones.id
     RETURNING work.*
-), noted AS (
+), recorded AS (
     INSERT INTO attempts (work, corpus, number, error) SELECT id, corpus, attempts, error FROM changed
 )
 SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.state FROM changed
@@ -76,7 +76,7 @@ SELECT {", ".join(f"changed.{column.name}" for column in COLUMNS)}, changed.stat
 
 
 def settled(connection: Connection, ids: Sequence[uuid.UUID], message: str, died_at: dt.datetime) -> set[uuid.UUID]:
-    """Those of these items for which a dead-lettered message no longer matters.
+    """Return those of these items for which a dead-lettered message no longer matters.
 
     Its error is recorded already, or an operator has reopened them since.
     """
@@ -91,13 +91,13 @@ def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]
 
 
 def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
-    """Open failed or dropped items again, with as many attempts as new ones; how many there were."""
+    """Open failed or dropped items again, with all their attempts; return how many there were."""
     ended = update(work).where(work.c.id.in_(list(ids)), work.c.state.in_(["failed", "cancelled"]))
     return connection.execute(ended.values(_NEW)).rowcount
 
 
-def anew(connection: Connection, item: uuid.UUID) -> None:
-    """Open an item again however it ended, also if it was done: its text starts over, with the origin of now."""
+def restart(connection: Connection, item: uuid.UUID) -> None:
+    """Open an item again whatever its state: its text starts over, with the current origin."""
     ended = update(work).where(work.c.id == item, work.c.state != "open")
     connection.execute(ended.values({**_NEW, "origin": correlation.row()}))
 

@@ -70,12 +70,12 @@ RETURNING key, id
 
 
 def remove(connection: Connection, ids: Iterable[int]) -> None:
-    """Take away batches whose orthos were written anew in others; their remediations go with them."""
+    """Delete batches whose orthos were rewritten into new batches; their remediations are deleted with them."""
     connection.execute(delete(batches).where(batches.c.id.in_(list(ids))))
 
 
 def wait(connection: Connection, waits: Mapping[int, bytes], searched: int) -> None:
-    """Write what batches wait on (packed phrases), now that they were searched up to a version."""
+    """Write the remediations of batches that were searched up to a version: the phrases they wait on, packed."""
     if waits:
         parameters = {"batches": list(waits), "phrases": list(waits.values()), "searched": searched}
         bulk.execute(connection, _WAIT, parameters)

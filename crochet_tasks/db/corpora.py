@@ -34,7 +34,7 @@ class Corpus(NamedTuple):
 
 
 KNOWN = 20
-"""corpora that an error tells of, at the most"""
+"""at most so many corpora are named by an error"""
 DEFAULT_TENANT = 1
 """that of the command line"""
 
@@ -45,30 +45,30 @@ class Lock(enum.IntEnum):
     ACCEPTANCE = 1
     """for accepting a text: texts are numbered in the order of acceptance"""
     ORDER = 2
-    """the ordered stages: one at a time, whichever worker a message wakes"""
+    """for the ordered stages: one task of a corpus at a time"""
     VERSION = 3
-    """shared by those who write what was found at a version, exclusive for the one that makes the next"""
+    """shared by tasks that store results, exclusive for the one that makes the next version"""
     COUNTS = 4
-    """for changing counters, as the last step of a transaction: so none waits for another's rows"""
+    """for changing counters, as the last step of a transaction: so transactions do not deadlock on their rows"""
 
 
-def hold(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
+def take_lock(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
     """Take a lock. What it protects has to be read in a later statement: this one's snapshot may be older."""
     function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     connection.execute(text(f"SELECT {function}(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
 
 
-def accepting(connection: Connection, number: int) -> Corpus | None:
+def lock_for_acceptance(connection: Connection, number: int) -> Corpus | None:
     """The corpus, locked against other texts and deletion until the transaction ends; None where it is deleted."""
-    hold(connection, number, Lock.ACCEPTANCE)
-    row = connection.execute(_THERE, {"number": number}).first()
+    take_lock(connection, number, Lock.ACCEPTANCE)
+    row = connection.execute(_EXISTING, {"number": number}).first()
     return None if row is None else _corpus(*row)
 
 
 def check_reading(connection: Connection, number: int) -> None:
-    """Raise ReadingRulesDiffer where the corpus' texts were read by other rules: a closure over two is none.
+    """Raise ReadingRulesDiffer where the corpus' texts were read by other rules: the closure needs one set of rules.
 
-    A corpus without texts takes the rules of this program. The caller has the corpus `accepting`.
+    A corpus without texts takes the rules of this program. The caller has called `lock_for_acceptance`.
     """
     corpus = numbered(connection, number)
     if corpus.reading == READING:
@@ -93,18 +93,18 @@ def check_name(name: str) -> None:
         raise InvalidName(name=name)
 
 
-def obtain(connection: Connection, name: str, wanted: dict[str, int], tenant: int = DEFAULT_TENANT) -> Corpus:
-    """The corpus of that name, made with the limits `wanted` (defaults for the rest) when there is none yet.
+def get_or_create(connection: Connection, name: str, limits: dict[str, int], tenant: int = DEFAULT_TENANT) -> Corpus:
+    """Return the corpus of that name; create it with these limits (defaults for the rest) where there is none.
 
-    Raises LimitsFixed when there is one and its limits are others than those wanted.
+    Raises LimitsFixed where there is one with other limits.
     """
-    limits = checked(Limits(**wanted))
+    checked_limits = checked(Limits(**limits))
     check_name(name)
-    new = insert(corpora).values(tenant=tenant, name=name, reading=READING, **limits._asdict())
+    new = insert(corpora).values(tenant=tenant, name=name, reading=READING, **checked_limits._asdict())
     connection.execute(new.on_conflict_do_nothing())
     corpus = named(connection, name, tenant)
-    if any(getattr(corpus.limits, limit) != value for limit, value in wanted.items()):
-        raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits._asdict()), wanted=_in_words(wanted))
+    if any(getattr(corpus.limits, limit) != value for limit, value in limits.items()):
+        raise LimitsFixed(corpus=name, existing=_in_words(corpus.limits._asdict()), wanted=_in_words(limits))
     return corpus
 
 
@@ -134,19 +134,19 @@ def change(connection: Connection, corpus: Corpus, name: str, description: str, 
 
 
 def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lock: bool = False) -> Corpus:
-    """The tenant's corpus of that name; raises CorpusUnknown, which tells of no other tenant's corpora.
+    """The tenant's corpus of that name; raises CorpusUnknown, which names no other tenant's corpora.
 
     With `lock`, its row is locked until the transaction ends.
     """
     query = _NAMED.with_for_update(key_share=True) if lock else _NAMED
-    row = connection.execute(query, {"wanted": name, "of": tenant}).first()
+    row = connection.execute(query, {"name": name, "of": tenant}).first()
     if row is None:
         raise unknown(connection, name, tenant)
     return _corpus(*row)
 
 
 def unknown(connection: Connection, name: str, tenant: int) -> CorpusUnknown:
-    """What is raised where a tenant has no corpus of that name."""
+    """Return the error for a tenant without a corpus of that name."""
     known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN)) or "none"
     return CorpusUnknown(corpus=name, known=known)
 
@@ -174,13 +174,13 @@ def name_of(connection: Connection, corpus: int) -> str:
 
 
 def every(connection: Connection, tenant: int = DEFAULT_TENANT) -> list[Corpus]:
-    rows = connection.execute(_seen(tenant).order_by(corpora.c.name))
+    rows = connection.execute(_visible(tenant).order_by(corpora.c.name))
     return [_corpus(*row) for row in rows]
 
 
 def page(connection: Connection, tenant: int, after: str, most: int) -> list[Corpus]:
-    """So many of a tenant's corpora, in the order of their names, after one of them."""
-    rows = connection.execute(_seen(tenant).where(corpora.c.name > after).order_by(corpora.c.name).limit(most))
+    """Return at most `most` of a tenant's corpora, in the order of their names, after `after`."""
+    rows = connection.execute(_visible(tenant).where(corpora.c.name > after).order_by(corpora.c.name).limit(most))
     return [_corpus(*row) for row in rows]
 
 
@@ -192,14 +192,14 @@ _PLAIN = ("id", "name", "version", "tenant", "description", "budget", "reading",
 _CORPORA = select(*(corpora.c[name] for name in (*_PLAIN, *Limits._fields)))
 
 
-def _seen(tenant: int | BindParameter[int]) -> Select[Any]:
-    """The corpora that a tenant sees: its own, but for those that are being deleted."""
+def _visible(tenant: int | BindParameter[int]) -> Select[Any]:
+    """Select the corpora that a tenant sees: its own that are not being deleted."""
     return _CORPORA.where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
 
 
-_THERE = _CORPORA.where(corpora.c.id == bindparam("number"), corpora.c.removed_at.is_(None))
-_NAMED = _seen(bindparam("of")).where(corpora.c.name == bindparam("wanted"))
-"""made once: every request asks"""
+_EXISTING = _CORPORA.where(corpora.c.id == bindparam("number"), corpora.c.removed_at.is_(None))
+_NAMED = _visible(bindparam("of")).where(corpora.c.name == bindparam("name"))
+"""compiled once: every request runs it"""
 
 
 def _corpus(*row: Any) -> Corpus:

@@ -128,7 +128,7 @@ PROGRAMS = (
     CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
     """,
-    # What is older may be deleted: nobody who gets in can take away what tells of it.
+    # What is older may be deleted: an intruder cannot delete the traces of an intrusion.
     """
     CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
     FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()

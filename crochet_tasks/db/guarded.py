@@ -16,7 +16,7 @@ from crochet_tasks.settings import Settings
 
 OPEN_SECONDS = 1.0
 CONNECT_SECONDS = 2
-LATE_SECONDS = 1.0
+GRACE_SECONDS = 1.0
 
 
 class GuardedDatabase(Database):
@@ -24,7 +24,7 @@ class GuardedDatabase(Database):
 
     def __init__(self, url: str, settings: Settings, connections: int) -> None:
         bounds = Bounds(settings.api_timeout, min(settings.lock_timeout, settings.api_timeout), connections, 0)
-        super().__init__(url, settings, bounds._replace(patience=CONNECT_SECONDS, late=LATE_SECONDS))
+        super().__init__(url, settings, bounds._replace(connect=CONNECT_SECONDS, grace=GRACE_SECONDS))
         self.breaker = Breaker("the database", lambda reason: DatabaseUnavailable(reason=reason), OPEN_SECONDS)
 
     @contextlib.contextmanager

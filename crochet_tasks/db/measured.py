@@ -1,4 +1,4 @@
-"""Measure a pool and its statements, where metrics or traces are recorded; elsewhere nothing is hooked in."""
+"""Metrics and spans of a pool and its statements. Where neither is recorded no hooks are installed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OPERATIONS = ("select", "insert", "update", "delete", "with")
 _COUNTED = "crochet.counted"
 
 
-def watch(engine: Engine, limit: int) -> contextlib.ExitStack:
-    """Count the connections of an engine whose pool has at most `limit`. Close the result with the engine."""
-    watched = contextlib.ExitStack()
+def count_connections(engine: Engine, limit: int) -> contextlib.ExitStack:
+    """Count the connections of an engine whose pool has at most `limit`. Close the returned stack with the engine."""
+    hooks = contextlib.ExitStack()
     if not instruments.recorded():
-        return watched
+        return hooks
     metrics.POOL_LIMIT.add(limit)
-    watched.callback(metrics.POOL_LIMIT.add, -limit)
+    hooks.callback(metrics.POOL_LIMIT.add, -limit)
     event.listen(engine, "connect", lambda *_: metrics.POOL_OPEN.add(1))
     event.listen(engine, "close", lambda *_: metrics.POOL_OPEN.add(-1))
     event.listen(engine, "checkout", _checked_out)
     event.listen(engine, "checkin", _checked_in)
-    return watched
+    return hooks
 
 
 def _checked_out(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:

@@ -1,4 +1,4 @@
-"""What operators ask about work and texts, and the changes of state that only they make."""
+"""Queries of operators about work and texts, and the changes of state that only operators make."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_co
 
 from crochet_tasks.db import outbox
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
-from crochet_tasks.db.tally import SEARCHING, SPENT, standing
+from crochet_tasks.db.tally import SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import Sides
 
 ENDED = ("failed", "done", "cancelled")
-PATIENCE = "500ms"
-"""how long an operator's change waits for a row: who ingests a text holds it for longer"""
+LOCK_WAIT = "500ms"
+"""lock_timeout of an operator's change: an ingestion keeps its text's row locked for longer"""
 
-_STANDING = case(
+_STATE = case(
     (work.c.state != "open", work.c.state),
-    else_=literal_column(standing("clock_timestamp()")),
+    else_=literal_column(open_state("clock_timestamp()")),
 )
 
 
 class WorkRow(NamedTuple):
-    """A piece of work as operators see it; `standing` is one of OPEN or ENDED, `title` that of its text."""
+    """A piece of work as operators see it; `state` is one of OPEN or ENDED, `title` that of its text."""
 
     id: uuid.UUID
     corpus: str
@@ -38,7 +38,7 @@ class WorkRow(NamedTuple):
     priority: int
     size: int
     sides: Sides | None
-    standing: str
+    state: str
     attempts: int
     error: dict[str, Any] | None
     upto: int | None
@@ -51,7 +51,7 @@ class WorkRow(NamedTuple):
 
 _OTHERS: dict[str, ColumnElement[Any]] = {
     "corpus": corpora.c.name,
-    "standing": _STANDING,
+    "state": _STATE,
     "not_before": func.nullif(work.c.not_before, literal_column("'infinity'::timestamptz")),
     "title": texts.c.title,
 }
@@ -67,13 +67,13 @@ def _read(row: Any) -> WorkRow:
     return item if item.sides is None else item._replace(sides=tuple(item.sides))
 
 
-# ── which there are ─────────────────────────────────────────────────────────────────────────────
+# ── lists ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Wanted(NamedTuple):
-    """Which work is asked for: of these standings, and of one corpus, one kind, some errors where they are given."""
+class WorkFilter(NamedTuple):
+    """Which work to list: in these states and, where they are given, of one corpus, of one kind, with some errors."""
 
-    standings: Collection[str]
+    states: Collection[str]
     corpus: int | None = None
     kind: str | None = None
     errors: Collection[str] | None = None
@@ -81,8 +81,8 @@ class Wanted(NamedTuple):
     @property
     def condition(self) -> ColumnElement[bool]:
         # By state first: it has indexes for the few that are open or failed.
-        states = {standing if standing in ENDED else "open" for standing in self.standings}
-        found: ColumnElement[bool] = work.c.state.in_(states) & _STANDING.in_(self.standings)
+        states = {state if state in ENDED else "open" for state in self.states}
+        found: ColumnElement[bool] = work.c.state.in_(states) & _STATE.in_(self.states)
         if self.corpus is not None:
             found &= work.c.corpus == self.corpus
         if self.errors is not None:
@@ -90,12 +90,14 @@ class Wanted(NamedTuple):
         return found if self.kind is None else found & (work.c.kind == self.kind)
 
 
-def listed(connection: Connection, wanted: Wanted, most: int, counted: int | None = None) -> tuple[list[WorkRow], int]:
-    """The first of what is wanted, and how much there is in all; `counted` where there is more.
+def listed(
+    connection: Connection, which: WorkFilter, most: int, counted: int | None = None
+) -> tuple[list[WorkRow], int]:
+    """Return the first `most` rows that match, and how many match; at most `counted` are counted.
 
-    First what has failed, then what is open in the order in which it is published, then what ended last.
+    Failed work first, then open work in the order in which it is published, then work that ended, newest first.
     """
-    ended = set(wanted.standings) in ({"done"}, {"cancelled"})  # of one state: there is an index in that order
+    ended = set(which.states) in ({"done"}, {"cancelled"})  # of one state: there is an index in that order
     order: tuple[ColumnElement[Any], ...] = (
         (work.c.state == "failed").desc(),
         (work.c.state == "open").desc(),
@@ -106,18 +108,18 @@ def listed(connection: Connection, wanted: Wanted, most: int, counted: int | Non
     )
     if ended:
         order = (work.c.finished_at.desc(),)
-    rows = connection.execute(_WORK.where(wanted.condition).order_by(*order).limit(most))
-    few = select(work.c.id).where(wanted.condition).limit(counted).subquery()
+    rows = connection.execute(_WORK.where(which.condition).order_by(*order).limit(most))
+    few = select(work.c.id).where(which.condition).limit(counted).subquery()
     number = connection.execute(select(func.count()).select_from(few)).scalar_one()
     return [_read(row) for row in rows], int(number)
 
 
-def beginning(connection: Connection, low: uuid.UUID, high: uuid.UUID) -> list[WorkRow]:
-    """Two, at the most, of the work whose ids lie in a range."""
+def with_ids_between(connection: Connection, low: uuid.UUID, high: uuid.UUID) -> list[WorkRow]:
+    """Return at most two items of work whose ids lie in a range."""
     return [_read(row) for row in connection.execute(_WORK.where(work.c.id.between(low, high)).limit(2))]
 
 
-def numbered(connection: Connection, ids: Iterable[uuid.UUID]) -> list[WorkRow]:
+def with_ids(connection: Connection, ids: Iterable[uuid.UUID]) -> list[WorkRow]:
     rows = connection.execute(_WORK.where(work.c.id.in_(list(ids))).order_by(work.c.created_at, work.c.id))
     return [_read(row) for row in rows]
 
@@ -138,17 +140,17 @@ def text_row(connection: Connection, number: int, *, lock: bool = False) -> Text
     return None if row is None else TextRow(*row)
 
 
-class Noted(NamedTuple):
-    """What a text's row says beside TextRow."""
+class TextDetails(NamedTuple):
+    """The columns of a text that TextRow lacks."""
 
     accepted_at: dt.datetime
     finished_at: dt.datetime | None
     characters: int
 
 
-def noted(connection: Connection, number: int) -> Noted:
+def text_details(connection: Connection, number: int) -> TextDetails:
     query = select(texts.c.accepted_at, texts.c.finished_at, func.length(texts.c.body)).where(texts.c.id == number)
-    return Noted(*connection.execute(query).one())
+    return TextDetails(*connection.execute(query).one())
 
 
 class Attempt(NamedTuple):
@@ -157,14 +159,14 @@ class Attempt(NamedTuple):
     error: dict[str, Any]
 
 
-def tries(connection: Connection, item: uuid.UUID) -> list[Attempt]:
-    """Every try of a piece of work that did not succeed, oldest first."""
+def failed_attempts(connection: Connection, item: uuid.UUID) -> list[Attempt]:
+    """Return every failed attempt of a work item, oldest first."""
     query = select(*(attempts.c[name] for name in Attempt._fields)).where(attempts.c.work == item)
     return [Attempt(*row) for row in connection.execute(query.order_by(attempts.c.id))]
 
 
-class Entry(NamedTuple):
-    """An entry of the audit."""
+class AuditEntry(NamedTuple):
+    """A row of the audit table."""
 
     at: dt.datetime
     who: str
@@ -173,17 +175,17 @@ class Entry(NamedTuple):
     after: dict[str, Any] | None
 
 
-def audited(connection: Connection, subject: str) -> list[Entry]:
+def audited(connection: Connection, subject: str) -> list[AuditEntry]:
     """Every change of state of 'work ID' or 'text NUMBER', oldest first."""
-    query = select(*(audit.c[name] for name in Entry._fields)).where(audit.c.subject == subject)
-    return [Entry(*row) for row in connection.execute(query.order_by(audit.c.id))]
+    query = select(*(audit.c[name] for name in AuditEntry._fields)).where(audit.c.subject == subject)
+    return [AuditEntry(*row) for row in connection.execute(query.order_by(audit.c.id))]
 
 
-# ── whether it goes on ──────────────────────────────────────────────────────────────────────────
+# ── progress ───────────────────────────────────────────────────────────────────────────────────
 
 
 def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> bool:
-    """Whether one of these texts is still to become a version, or work of the corpus is open that can be done."""
+    """Whether one of these texts is not a version yet, or work of the corpus is open that can be done."""
     return bool(connection.execute(text(_UNFINISHED), {"corpus": corpus, "ids": list(ids)}).scalar_one())
 
 
@@ -208,9 +210,9 @@ SELECT EXISTS (
 # ── changes ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def be_impatient(connection: Connection) -> None:
-    """From here to its end, the transaction does not wait for others' rows for longer than PATIENCE."""
-    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
+def limit_lock_wait(connection: Connection) -> None:
+    """Set this transaction's lock_timeout to LOCK_WAIT."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
 
 
 def of_text(corpus: int, number: int) -> list[uuid.UUID]:
@@ -219,15 +221,15 @@ def of_text(corpus: int, number: int) -> list[uuid.UUID]:
 
 
 def cancel_text(connection: Connection, row: TextRow) -> None:
-    """Let a text that is no version not become one, with what is open or failed of its work. Its row is locked."""
-    given_up = {"state": "cancelled", "sentences": 0, "error": None, "finished_at": func.now()}
-    connection.execute(update(texts).where(texts.c.id == row.id).values(given_up))
+    """Cancel a text that is no version yet, and its open and failed work. The caller has locked its row."""
+    cancelled = {"state": "cancelled", "sentences": 0, "error": None, "finished_at": func.now()}
+    connection.execute(update(texts).where(texts.c.id == row.id).values(cancelled))
     items = update(work).where(work.c.id.in_(of_text(row.corpus, row.id)), work.c.state.in_(["open", "failed"]))
     connection.execute(items.values(_CANCELLED))
 
 
 def drop(connection: Connection, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-    """Let failed work be as it is; returns that which had failed. Its last error stays."""
+    """Cancel failed work; return the ids of what had failed. Its last error stays."""
     failed = update(work).where(work.c.id.in_(list(ids)), work.c.state == "failed")
     return set(connection.execute(failed.values(_CANCELLED).returning(work.c.id)).scalars())
 
@@ -235,15 +237,17 @@ def drop(connection: Connection, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
 _CANCELLED = {"state": "cancelled", "published_at": None, "not_before": None, "finished_at": func.now()}
 
 
-def first_in_line(connection: Connection, corpus: int) -> int | None:
-    """The text whose turn it is at this moment; texts.next_in_line also locks it."""
+def first_waiting_text(connection: Connection, corpus: int) -> int | None:
+    """Return the text whose turn it is; texts.lock_first_waiting also locks it."""
     waiting = select(texts.c.id).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     found: int | None = connection.execute(waiting.order_by(texts.c.seq).limit(1)).scalar()
     return found
 
 
-def given_up(connection: Connection, corpus: int | None, *, too_dropped: bool) -> tuple[list[uuid.UUID], list[TextRow]]:
-    """All searching work that has failed (and what was dropped of it, if wanted), and the texts that have."""
+def failed_work(
+    connection: Connection, corpus: int | None, *, too_dropped: bool
+) -> tuple[list[uuid.UUID], list[TextRow]]:
+    """Return all failed work of searches (with `too_dropped` also dropped work), and all failed texts."""
     states = ["failed", "cancelled"] if too_dropped else ["failed"]
     lost = select(work.c.id).where(work.c.state.in_(states), work.c.kind.in_(SEARCHING)).order_by(work.c.id)
     failed = _TEXT.where(texts.c.state == "failed").order_by(texts.c.corpus, texts.c.seq)

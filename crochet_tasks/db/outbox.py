@@ -1,4 +1,4 @@
-"""The rows of `work`: what is to be done. Written in the transaction of the step that wants it, published after."""
+"""The outbox: rows of `work`, one per work item. A task writes them in its transaction; they are published after it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Item(NamedTuple):
     attempts: int = 0
     """how often it was tried without success"""
     origin: Origin | None = None
-    """what caused it; no part of what it is"""
+    """what caused it; not part of its identity"""
 
     @property
     def window(self) -> int:
         """The version after which lines count as new to the search.
 
         What the batch consulted was not continued between `since` and the version that made it due, else that
-        earlier version would have made it due. So it is enough to look from there on, and all batches that one
+        earlier version would have made it due. So searching from there on is enough, and all batches that one
         version made due are searched through the same window.
         """
         return 0 if self.since == 0 else self.version - 1
@@ -87,9 +87,9 @@ def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, versio
 
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
-    """Write work, with what causes it now; what is there already stays as it is."""
+    """Insert items, with the current origin; rows that exist stay as they are."""
     cause = correlation.row()
-    # In one order everywhere: so no two wait for each other.
+    # Always in the same order, so that transactions do not deadlock.
     rows = [_row(item, cause) for item in sorted(items, key=lambda item: item.id)]
     if rows:
         connection.execute(insert(work).on_conflict_do_nothing(), rows)
@@ -115,31 +115,31 @@ def read(row: Any) -> Item:
     )
 
 
-def claim(connection: Connection, ids: Sequence[uuid.UUID], *, rested: bool = False) -> list[Item]:
-    """Lock those of these items that are still open, in the order of their ids; `rested`: as in `opened`."""
-    return [read(row) for row in connection.execute(_open_ones(ids, rested=rested).with_for_update())]
+def claim(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
+    """Lock those of these items that are still open, in the order of their ids; `runnable`: as in `opened`."""
+    return [read(row) for row in connection.execute(_open_ones(ids, runnable=runnable).with_for_update())]
 
 
-def opened(connection: Connection, ids: Sequence[uuid.UUID], *, rested: bool = False) -> list[Item]:
-    """Those of these items that are still open, in the order of their ids.
+def opened(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
+    """Return those of these items that are still open, in the order of their ids.
 
-    With `rested`, only what may be worked on now: what is tried again later gets a message of its own then, and one
-    that comes before (there may be several) must not use up its tries.
+    With `runnable`, only items that are not backing off. An item that is retried later gets a new message then; older
+    messages for it must not use up its attempts.
     """
-    return [read(row) for row in connection.execute(_open_ones(ids, rested=rested))]
+    return [read(row) for row in connection.execute(_open_ones(ids, runnable=runnable))]
 
 
-def _open_ones(ids: Sequence[uuid.UUID], *, rested: bool) -> Select[Any]:
+def _open_ones(ids: Sequence[uuid.UUID], *, runnable: bool) -> Select[Any]:
     query = select(*COLUMNS).where(work.c.id.in_(ids), work.c.state == "open").order_by(work.c.id)
-    return query.where(_rested()) if rested else query
+    return query.where(_runnable()) if runnable else query
 
 
-def _rested() -> ColumnElement[bool]:
+def _runnable() -> ColumnElement[bool]:
     return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
 
 
 def done(connection: Connection, ids: Sequence[uuid.UUID], upto: int | None = None, found: int = 0) -> None:
-    """Note that open items are done; the orthos that they `found` together are noted with the first."""
+    """Mark open items as done; the number of orthos that they `found` is stored with the first."""
     finished = update(work).where(work.c.id.in_(ids), work.c.state == "open")
     finished = finished.values(state="done", upto=upto, finished_at=func.now(), error=None)
     if found:
@@ -163,16 +163,16 @@ class Turn(NamedTuple):
 
     first: uuid.UUID
     ready: bool
-    """it is open and does not rest"""
+    """it is open and not backing off"""
     behind: uuid.UUID | None
 
 
 def turn(connection: Connection, corpus: int) -> Turn | None:
     """Lock the first `remediations` of a corpus that is not done, and the one behind it.
 
-    One that has failed or rests holds up all later versions': their searches would look through wrong windows.
+    One that has failed or is backing off blocks those of all later versions: their searches would use wrong windows.
     """
     ahead = work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done"
-    query = select(work.c.id, and_(work.c.state == "open", _rested())).where(*ahead).order_by(work.c.subject).limit(2)
+    query = select(work.c.id, and_(work.c.state == "open", _runnable())).where(*ahead).order_by(work.c.subject).limit(2)
     rows = connection.execute(query.with_for_update()).all()
     return Turn(rows[0][0], rows[0][1], rows[1][0] if len(rows) > 1 else None) if rows else None

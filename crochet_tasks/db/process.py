@@ -1,4 +1,4 @@
-"""What one process holds while it lives: its settings, its connection pool and the phrase indexes it works with."""
+"""The state of one process: its settings, its connection pool and its cache of phrase indexes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crochet_tasks.telemetry import metrics
 
 @dataclass
 class Process:
-    """What one process holds: its settings, its pool, and the phrase indexes of the corpora that it worked on last."""
+    """Settings, connection pool, and a cache of the phrase indexes of the corpora used last."""
 
     settings: Settings
     database: Database
@@ -37,7 +37,7 @@ class Process:
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
 
     def at_end(self, stop: Callable[[], None]) -> None:
-        """Have something that uses the pool, such as a thread, stopped before the pool is closed."""
+        """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""
         self._ends.append(stop)
 
     def close(self) -> None:
@@ -62,10 +62,10 @@ class Process:
         return index
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
-        """The index with what has come in of the text that is being ingested. The caller holds the ORDER lock.
+        """Return the index with the ingested parts of an unfinished text. The caller holds the ORDER lock.
 
-        It is kept for the next part, under the text, its place in line (a new one when it is given again) and how far
-        it is, once that is committed: so it cannot be taken for another's.
+        After the commit it is cached for the next part. The key is the text, its `seq` (a new one when it is accepted
+        again) and its number of ingested sentences.
         """
         index = self.pending.get((text.id, text.seq, text.sentences))
         if index is None:
@@ -74,7 +74,7 @@ class Process:
         return index
 
     def sentences(self, connection: Connection, text: int) -> list[list[str]]:
-        """The sentences of a text; those of the last one are kept, because a big text is ingested in parts."""
+        """Return the sentences of a text; those of the last text are cached, because it is ingested in parts."""
         parsed = self.parsed.get(text)
         if parsed is None:
             parsed = sentences(texts.body(connection, text))
@@ -87,14 +87,14 @@ _process: Process | None = None
 
 @contextlib.contextmanager
 def open_process(settings: Settings, where: str | Database, *, threads: int = 1) -> Iterator[Process]:
-    """Open what this process works with, for as long as the context lasts; `where` is a URL or a pool.
+    """Open this process' pool and caches for as long as the context lasts; `where` is a URL or a pool.
 
     `threads`: how many tasks it runs at the same time, so that its pool has connections for all of them.
     """
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
     if isinstance(where, str):
         bounds = Bounds(settings.statement_timeout, settings.lock_timeout)
-        database = Database(where, settings, bounds._replace(more=max(bounds.more, threads)))
+        database = Database(where, settings, bounds._replace(overflow=max(bounds.overflow, threads)))
     else:
         database = where
     _process = opened = Process(settings, database)
@@ -106,7 +106,7 @@ def open_process(settings: Settings, where: str | Database, *, threads: int = 1)
 
 
 def here() -> Process:
-    """What this process holds; tasks find it here."""
+    """Return the open Process of this process: the way by which tasks get at it."""
     if _process is None:
         raise RuntimeError("no process is open here: work with the database inside `with open_process(settings, url):`")
     return _process

@@ -19,58 +19,61 @@ PARKED = "infinity"
 """`not_before` of work of an ordered stage whose turn it is not"""
 
 
-def hand_back(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
-    """Have open items published again: this time they were not, or not wholly, worked on. It counts as no attempt."""
+def republish(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
+    """Have open items published again because they were not, or only partly, processed. It counts as no attempt."""
     if not ids:
         return
     published = update(work).where(work.c.id.in_(ids), work.c.state == "open", work.c.published_at.is_not(None))
     connection.execute(published.values(published_at=None, attempts=0))
 
 
-def not_published(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
-    """Take back the stamp of work whose message could not be sent."""
+def unstamp(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
+    """Mark work as unpublished again because its message could not be sent."""
     stamped = update(work).where(work.c.id.in_(ids), work.c.state == "open")
     connection.execute(stamped.values(published_at=None))
 
 
 def park(connection: Connection, item: uuid.UUID) -> None:
-    """Have work of an ordered stage wait until its turn comes. The caller holds the ORDER lock, as who knocks does."""
+    """Make work of an ordered stage wait until its turn comes.
+
+    The caller holds the ORDER lock, as callers of `unpark` and `release_next_text` do.
+    """
     waiting = update(work).where(work.c.id == item, work.c.state == "open")
     connection.execute(waiting.values(published_at=None, not_before=PARKED))
 
 
 def unpark(connection: Connection, item: uuid.UUID) -> None:
-    """Have work published whose turn it is now, if it was parked or came too early. The caller holds the ORDER lock."""
+    """Have work published whose turn has come, if it is parked or was too early. The caller holds the ORDER lock."""
     early = work.c.published_at.is_not(None) | (work.c.not_before == literal(PARKED, work.c.not_before.type))
     waiting = update(work).where(work.c.id == item, work.c.state == "open", early)
     connection.execute(waiting.values(published_at=None, not_before=None))
 
 
-def knock(connection: Connection, corpus: int) -> None:
-    """Have the ingestion of the text whose turn it is published, if it was parked or came too early."""
-    connection.execute(text(_KNOCK), {"corpus": corpus})
+def release_next_text(connection: Connection, corpus: int) -> None:
+    """Have the ingestion of the text whose turn has come published, if it was parked or published too early."""
+    connection.execute(text(_RELEASE_NEXT_TEXT), {"corpus": corpus})
 
 
-_KNOCK = """
+_RELEASE_NEXT_TEXT = """
 UPDATE work SET published_at = NULL, not_before = NULL
  WHERE state = 'open' AND kind = 'ingest' AND corpus = :corpus AND (not_before IS NULL OR not_before = 'infinity')
    AND subject = (
        SELECT id FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT 1
-          FOR UPDATE  -- who is just cancelling it is waited for, and then it is the next one's turn
+          FOR UPDATE  -- waits for a transaction that cancels it; then it is the next one's turn
        )
 """
 
 
-def abandoned(connection: Connection, corpus: int) -> None:
-    """Have everything open published again: for the only process that works on this corpus."""
+def release_all(connection: Connection, corpus: int) -> None:
+    """Have all open work published again. Only for the one process that works on this corpus."""
     published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
     connection.execute(update(work).where(*published).values(published_at=None))
 
 
 def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:
-    """Have published again what was published so many seconds ago and is not done; how many items.
+    """Have items published again whose lease of so many seconds has expired; return how many.
 
-    Their messages were lost, or the worker that had them has died or hangs. Doing work twice is harmless.
+    Their messages were lost, or the worker that took them died or hangs. Doing work twice is harmless.
     """
     since = func.clock_timestamp() - dt.timedelta(seconds=seconds)
     overdue = [work.c.state == "open", work.c.published_at < since, work.c.kind.in_(kinds)]
@@ -79,32 +82,32 @@ def release_overdue(connection: Connection, seconds: float, kinds: Collection[st
     return connection.execute(update(work).where(*overdue).values(published_at=None)).rowcount
 
 
-def in_hand(connection: Connection, corpus: int) -> bool:
-    """Whether open work is published: a worker has it, or its message is on the way."""
+def any_published(connection: Connection, corpus: int) -> bool:
+    """Whether open work is published: a worker processes it, or its message is in a queue."""
     published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
     return connection.execute(select(work.c.id).where(*published).limit(1)).first() is not None
 
 
 def ordered_waits(connection: Connection, corpus: int) -> bool:
-    """Whether there is work of the ordered stages to be published."""
+    """Whether work of the ordered stages waits to be published."""
     waits = work.c.state == "open", work.c.published_at.is_(None), work.c.priority >= REMEDIATIONS
     query = select(work.c.id).where(work.c.corpus == corpus, *waits)
     return connection.execute(query.limit(1)).first() is not None
 
 
 def hold_searches(connection: Connection) -> int:
-    """Set aside the searches of corpora whose budget is spent, and have those published whose corpus has room again;
-    how many there were, of each corpus HELD_AT_ONCE at most.
+    """Hold the searches of corpora whose budget is spent, and release those of corpora with budget left.
 
-    `take_next` publishes no search of a spent corpus anyhow; it need not walk through those that are set aside.
+    Returns how many were changed, at most HELD_AT_ONCE of each corpus. `take_next` publishes no search of a spent
+    corpus anyway; it does not scan held ones.
     """
-    statements = (text(_SET_ASIDE), text(_HAVE_ROOM_AGAIN))
+    statements = (text(_HOLD), text(_RELEASE_HELD))
     return sum(connection.execute(each, {"most": HELD_AT_ONCE}).rowcount for each in statements)
 
 
 HELD_AT_ONCE = 10_000
 """so that the transaction stays short"""
-_SET_ASIDE = f"""
+_HOLD = f"""
 WITH spent AS MATERIALIZED (
     SELECT id FROM corpora WHERE budget IS NOT NULL AND {SPENT}
 ), chosen AS MATERIALIZED (
@@ -117,8 +120,8 @@ WITH spent AS MATERIALIZED (
 )
 UPDATE work SET not_before = 'infinity' WHERE id IN (SELECT id FROM chosen)
 """
-# The corpora with set-aside searches are found by skipping through the index, one probe each.
-_HAVE_ROOM_AGAIN = f"""
+# The corpora with held searches are found by skipping through the index, one probe each.
+_RELEASE_HELD = f"""
 WITH RECURSIVE holding (corpus) AS (
     (SELECT corpus FROM work WHERE state = 'open' AND not_before = 'infinity' ORDER BY corpus LIMIT 1)
      UNION ALL
@@ -143,10 +146,10 @@ def take_next(
 ) -> list[Item]:
     """Stamp the most urgent open, unpublished work as published and return it.
 
-    Items that one search can do together come together: batches of the same shape that are searched through the
+    Items that one search can process are returned as a group: batches of the same shape that are searched through the
     same window (the first time, or since the same version), `group_orthos` orthos in all or a little more; four
-    times as many when they were searched before, because little comes of most of them. What has been tried without
-    success comes alone, so that it takes no others with it.
+    times as many when they were searched before, because most of those yield little. An item that has failed is
+    returned alone, so that its error affects no other.
 
     With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few. Nor
     is one of a corpus whose budget is spent; its texts still become versions.
@@ -181,17 +184,17 @@ WITH room AS MATERIALIZED (
        AND (work.since = 0) = (first.since = 0) AND (first.since = 0 OR work.version = first.version)
      ORDER BY work.created_at, work.id
      LIMIT 64 FOR UPDATE OF work SKIP LOCKED
-), together AS (
+), grouped AS (
     SELECT id, since, sum(size) OVER (ORDER BY created_at, id) - size AS before FROM alike
 ), now AS MATERIALIZED (
-    SELECT clock_timestamp() AS at  -- the same for all that one message asks for
+    SELECT clock_timestamp() AS at  -- the same for all items of one message
 )
 UPDATE work SET published_at = now.at, not_before = NULL
   FROM now
  WHERE id IN (
        SELECT id FROM first
         UNION
-       SELECT id FROM together WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END
+       SELECT id FROM grouped WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END
        )
 RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)}
 """

@@ -10,7 +10,7 @@ from crochet_tasks.db.tables import corpora
 
 _STEPS = (
     # First the work, of any state: a worker that has a message for it finds no row, so nothing more is written.
-    # In the order of an index: what others have is not read, nor what was deleted just before.
+    # In the order of an index: rows of others and rows deleted just before are not read.
     """
     DELETE FROM work
      WHERE id IN (SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000)
@@ -31,17 +31,17 @@ _STEPS = (
     "DELETE FROM corpora WHERE id = :corpus",
 )
 """Each takes some tenths of a second, at the most. In this order no row is left that another one refers to."""
-PATIENCE = "500ms"
-"""how long a deletion waits for who is at work on the corpus, before it leaves it for another time"""
+LOCK_WAIT = "500ms"
+"""how long a deletion waits for tasks that work on the corpus, before it stops until the next time"""
 
 
 def hide(connection: Connection, corpus: int) -> None:
-    """From the commit on the corpus is not found, and takes no text. The caller holds the ACCEPTANCE lock."""
+    """Hide a corpus: after the commit it is not found and accepts no text. The caller holds the ACCEPTANCE lock."""
     connection.execute(update(corpora).where(corpora.c.id == corpus).values(removed_at=func.clock_timestamp()))
 
 
 def hidden(connection: Connection) -> list[int]:
-    """The corpora of which something is still there, oldest first."""
+    """Return the hidden corpora that still have rows, oldest first."""
     query = select(corpora.c.id).where(corpora.c.removed_at.is_not(None)).order_by(corpora.c.removed_at)
     return list(connection.execute(query).scalars())
 
@@ -51,7 +51,7 @@ def delete_some(connection: Connection, corpus: int) -> bool:
 
     Excludes the ordered stages and the storing of orthos. Raises what a lock time-out raises while one is at work.
     """
-    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
-    locks.hold(connection, corpus, Lock.ORDER)
-    locks.hold(connection, corpus, Lock.VERSION)
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
+    locks.take_lock(connection, corpus, Lock.ORDER)
+    locks.take_lock(connection, corpus, Lock.VERSION)
     return any(connection.execute(text(step), {"corpus": corpus}).rowcount for step in _STEPS)

@@ -17,6 +17,9 @@ from crochet_tasks.errors import SchemaUnknown
 HEAD = "0008"
 """The revision this program works with; a test holds it against the newest migration."""
 
+NEWER = "it was made by a newer crochet: use that one"
+"""what to do about a schema that no migration here has made"""
+
 LONGEST_SECONDS = 86_400.0
 """that one script of a migration may take: it may rewrite a table, and is one statement to the driver"""
 LOCK_SECONDS = 10
@@ -43,7 +46,7 @@ def check(database: Database) -> None:
         found = revision(connection)
     if found != HEAD:
         newer = found is not None and found not in revisions()
-        advice = "it was made by a newer crochet: use that one" if newer else "run 'crochet migrate'"
+        advice = NEWER if newer else "run 'crochet migrate'"
         raise SchemaUnknown(found=found or "none", needed=HEAD, advice=advice)
 
 
@@ -60,7 +63,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         before = revision(connection)
         if before is not None and before not in revisions():
-            raise SchemaUnknown(found=before, needed=HEAD, advice="it was made by a newer crochet: use that one")
+            raise SchemaUnknown(found=before, needed=HEAD, advice=NEWER)
         strangers = set(inspect(connection).get_table_names()) if before is None else set()
         if strangers:
             raise SchemaUnknown(

@@ -1,4 +1,4 @@
-"""The way to the database: one pool per process, made after fork, and transactions that speak our errors."""
+"""Connections and transactions: one pool per process, made after fork; database errors are raised as ours."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ CONFLICTS = {"40001", "40P01", "55P03", "57014", "25P03"}
 REFUSALS = {"42501", "25006"}
 """not permitted, read-only"""
 AWAY = {"08", "28", "3D", "53", "55", "57", "58"}
-"""classes of states in which the server, or this connection to it, is of no use for the moment"""
+"""SQLSTATE classes of a server or connection that is unusable for now"""
 
-TRUSTED_SECONDS = 1.0
-"""for which a connection that was just used is taken to work still: to find out costs as much as a small statement"""
+PING_AFTER_SECONDS = 1.0
+"""idle time after which a connection is pinged before use: a ping costs as much as a small statement"""
 IDLE_SECONDS = 15.0
-"""that a transaction may rest at least, while its process computes or asks another server"""
+"""at least this idle_in_transaction_session_timeout, for transactions that compute or call another server"""
 
 
 class Bounds(NamedTuple):
-    """Of a pool: seconds that a statement may take and wait for a lock, connections, seconds to get one."""
+    """Limits of a pool: seconds of a statement and of a wait for a lock, connections, seconds to get one."""
 
     statement: float
     lock: float
-    kept: int = 2
-    more: int = 3
-    patience: int = 10
-    """also to find out whether one that was idle still works; psycopg takes 1 for 2"""
-    late: float = 10.0
-    """after which a server that has not ended a statement by its time-out is away"""
+    pool_size: int = 2
+    overflow: int = 3
+    connect: int = 10
+    """also for a ping; psycopg takes 1 for 2"""
+    grace: float = 10.0
+    """seconds beyond its time-out after which a statement's server counts as away"""
 
 
 class Bounded(psycopg.Connection[Any]):
-    """A connection on which nothing is waited for longer than `seconds`; then it is closed.
+    """A connection that waits for the server for at most `seconds`; then it is closed.
 
-    The server's own time-outs are of no use where it does not move, or its machine is gone: libpq would wait for ever.
+    The server's own time-outs do not help where it hangs or its machine is gone: libpq would wait for ever.
     """
 
     seconds: float | None = None
-    rests_since: float | None = None
-    """since when it is idle"""
+    idle_since: float | None = None
+    """when it went back to the pool"""
     pooled = False
     """whether a pooler (PgBouncer) may give each transaction another connection of its own"""
 
@@ -81,7 +81,7 @@ class Bounded(psycopg.Connection[Any]):
         except psycopg.OperationalError as error:
             if time.monotonic() < until or self.closed:
                 raise
-            self.close()  # what it was doing, and how far it is, nobody knows
+            self.close()  # the state of its statement is unknown
             raise psycopg.OperationalError(f"no answer in {self.seconds:g} s") from error
 
 
@@ -94,10 +94,13 @@ class Database:
         if net.is_private_server(address):
             environment.forget_libpq()
         self.engine: Engine = create_engine(
-            _sqlalchemy_url(address), pool_size=bounds.kept, max_overflow=bounds.more, pool_timeout=bounds.patience
+            _sqlalchemy_url(address),
+            pool_size=bounds.pool_size,
+            max_overflow=bounds.overflow,
+            pool_timeout=bounds.connect,
         )
         _bind(self.engine, bounds, address)
-        self._watched = measured.watch(self.engine, bounds.kept + bounds.more)
+        self._metrics = measured.count_connections(self.engine, bounds.pool_size + bounds.overflow)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -110,7 +113,7 @@ class Database:
             try:
                 step()
             except Exception:
-                log.exception("not_done_after_commit")  # what is committed has not failed
+                log.exception("after_commit_failed")  # what is committed has not failed
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -134,7 +137,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-        self._watched.close()
+        self._metrics.close()
 
 
 # Without the server's timeline, which changes at a failover while processes go on.
@@ -152,17 +155,17 @@ def _sqlalchemy_url(address: dict[str, str]) -> URL:
 
 
 def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
-    """Have every wait for the server bounded: longer for a statement than for the answer that it is there."""
-    longest = bounds.statement + bounds.late
+    """Bound every wait for the server: `statement` + `grace` for statements, `connect` for connecting and pings."""
+    longest = bounds.statement + bounds.grace
     cursors = measured.cursors()
     parameters = _server_parameters(bounds)
-    ours = {"connect_timeout": bounds.patience, **_probes(bounds), "application_name": "crochet"}
+    ours = {"connect_timeout": bounds.connect, **_probes(bounds), "application_name": "crochet"}
     connection_parameters: dict[str, Any] = {**ours, **address, "client_encoding": "UTF8"}
 
     @event.listens_for(engine, "do_connect")
     def connect(*_: object) -> Bounded:
         opened = Bounded.connect(**connection_parameters, autocommit=True)
-        opened.seconds = bounds.patience
+        opened.seconds = bounds.connect
         try:
             _check_encoding(opened)
             _set_for_session(opened, parameters)
@@ -183,22 +186,22 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
     @event.listens_for(engine, "checkin")
     def idle(connection: Bounded | None, _record: object) -> None:
         if connection is not None:
-            connection.seconds = bounds.patience
-            connection.rests_since = time.monotonic()
+            connection.seconds = bounds.connect
+            connection.idle_since = time.monotonic()
 
     @event.listens_for(engine, "checkout")
     def busy(connection: Bounded, *_: object) -> None:
-        rested = 0.0 if connection.rests_since is None else time.monotonic() - connection.rests_since
-        if rested > TRUSTED_SECONDS:
+        idle_seconds = 0.0 if connection.idle_since is None else time.monotonic() - connection.idle_since
+        if idle_seconds > PING_AFTER_SECONDS:
             try:
                 engine.dialect.do_ping(connection)  # type: ignore[arg-type]
             except psycopg.Error as error:
-                raise InvalidatePoolError from error  # the others most likely do not work either; a new one is opened
+                raise InvalidatePoolError from error  # the others are most likely broken, too; a new one is opened
         connection.seconds = longest
 
 
 def _server_parameters(bounds: Bounds) -> dict[str, str]:
-    """What every transaction relies on. Not sent when connecting: PgBouncer refuses what it cannot set for a client."""
+    """Return the parameters of every transaction. Not sent when connecting: PgBouncer refuses unknown ones."""
     return {
         "statement_timeout": _milliseconds(bounds.statement),
         "lock_timeout": _milliseconds(bounds.lock),
@@ -240,13 +243,13 @@ def _set(driver: Bounded, parameters: dict[str, str], *, local: bool, process: i
 
 
 def _probes(bounds: Bounds) -> dict[str, int]:
-    """By which the kernel finds out that the server's machine is gone."""
+    """TCP keepalives: the kernel detects that the server's machine is gone."""
     return {
         "keepalives": 1,
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": round(1000 * (bounds.statement + bounds.late)),
+        "tcp_user_timeout": round(1000 * (bounds.statement + bounds.grace)),
     }
 
 
@@ -259,7 +262,7 @@ _AFTER = "crochet.after"
 
 
 def once_committed(connection: Connection, step: Callable[[], None]) -> None:
-    """Have something done after the commit of this `transaction`, and only then: what is counted has happened."""
+    """Call `step` after the commit of this `transaction`; after a rollback never: metrics count commits."""
     after = connection.info.get(_AFTER)
     if after is not None:
         after.append(step)
@@ -271,10 +274,10 @@ def _our_errors() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise _counted(DatabaseUnavailable(reason="no connection became free")) from error
-    except DBAPIError as error:  # from SQLAlchemy, which hands on what the driver raised
-        raise _counted(_ours(error.orig) or error) from error
+    except DBAPIError as error:  # from SQLAlchemy, which passes on what the driver raised
+        raise _counted(_as_crochet_error(error.orig) or error) from error
     except psycopg.Error as error:  # from the driver itself: bulk statements go straight to it
-        raise _counted(_ours(error) or error) from error
+        raise _counted(_as_crochet_error(error) or error) from error
 
 
 def _counted(error: Exception) -> Exception:
@@ -286,8 +289,8 @@ def _milliseconds(seconds: float) -> str:
     return f"{round(1000 * seconds)}ms"
 
 
-def _ours(error: BaseException | None) -> CrochetError | None:
-    """What a driver's error means to a task; None where it is no trouble of the moment."""
+def _as_crochet_error(error: BaseException | None) -> CrochetError | None:
+    """Return our error for a driver's error; None where it is neither temporary nor a matter of configuration."""
     if isinstance(error, psycopg.Error) and error.sqlstate in CONFLICTS:
         return DatabaseConflict(reason=first_line(error))
     if isinstance(error, psycopg.Error) and error.sqlstate in REFUSALS:
@@ -320,7 +323,7 @@ _LOGIN_ADVICE = {
         "correct that parameter of CROCHET_DATABASE_URL or of libpq's PG* variables"
     ),
 }
-"""what to do, by what the server or libpq says of a connection that it refuses: libpq tells no SQLSTATE then"""
+"""advice, by a pattern of the message with which server or libpq refuse a connection; libpq has no SQLSTATE then"""
 
 
 def _login_failed(error: psycopg.Error) -> DatabaseLoginFailed | None:
@@ -335,5 +338,5 @@ def _login_failed(error: psycopg.Error) -> DatabaseLoginFailed | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What the server or driver said, in one line."""
+    """Return the first line of a database error."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select, text
 
 from crochet_tasks.db.tables import corpora
-from crochet_tasks.db.tally import SPENT, standing
+from crochet_tasks.db.tally import SPENT, open_state
 
 WINDOWS = (30, 60, 300, 900)
 """seconds to look back"""
@@ -38,96 +38,104 @@ class Failing(NamedTuple):
 
 
 @dataclass
-class Seen:
-    """One corpus or several. Counters with an int as key are by window: what happened within so many seconds."""
+class Counts:
+    """Numbers of one corpus or of several. Keys of a Counter[int] are windows: what happened within so many seconds."""
 
     corpora: int = 0
     versions: int = 0
     orthos: int = 0
     waiting_texts: int = 0
-    standing: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(kind, where it stands): pieces of work"""
+    work: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """items by (kind, state)"""
     retrying: Counter[str] = field(default_factory=Counter)
     size: int = 0
     """orthos in open batches to be searched"""
-    came: Counter[int] = field(default_factory=Counter)
-    """orthos in batches that became due, as far as they are open or done now"""
-    went: Counter[int] = field(default_factory=Counter)
+    became_due: Counter[int] = field(default_factory=Counter)
+    """orthos in batches that became due and are open or done now"""
+    orthos_searched: Counter[int] = field(default_factory=Counter)
     """orthos in batches that were searched"""
-    searched: Counter[int] = field(default_factory=Counter)
-    """batches that were"""
+    batches_searched: Counter[int] = field(default_factory=Counter)
+    """batches that were searched"""
     done: Counter[int] = field(default_factory=Counter)
-    """pieces of work, of every kind"""
+    """work items of every kind"""
     versions_made: Counter[int] = field(default_factory=Counter)
-    found: Counter[int] = field(default_factory=Counter)
+    orthos_found: Counter[int] = field(default_factory=Counter)
     """orthos"""
     failed_tries: Counter[int] = field(default_factory=Counter)
     errors: dict[str, Failing] = field(default_factory=dict)
     spent: bool = False
-    """a budget is, and searches are held back"""
+    """a budget is spent, and searches are held back"""
     reach: float = math.inf
-    """seconds for which all that was done is counted"""
+    """seconds back to which all finished work was counted"""
     uncounted: bool = False
-    """there is more of the open, the failed or the errors than was counted"""
+    """counting stopped at `most` open items, failed items or errors"""
 
 
-def together(every: Iterable[Seen]) -> Seen:
-    """All of them as one."""
-    total = Seen()
-    for seen in every:
-        total.corpora += seen.corpora
-        total.versions += seen.versions
-        total.orthos += seen.orthos
-        total.waiting_texts += seen.waiting_texts
-        total.standing.update(seen.standing)
-        total.retrying.update(seen.retrying)
-        total.size += seen.size
-        for name in ("came", "went", "searched", "done", "versions_made", "found", "failed_tries"):
-            getattr(total, name).update(getattr(seen, name))
-        for code, failing in seen.errors.items():
-            total.errors[code] = failing.plus(total.errors[code]) if code in total.errors else failing
-        total.spent |= seen.spent
-        total.reach = min(total.reach, seen.reach)
-        total.uncounted |= seen.uncounted
-    return total
+def total(every: Iterable[Counts]) -> Counts:
+    """Add up the numbers of several corpora."""
+    summed = Counts()
+    for counts in every:
+        summed.corpora += counts.corpora
+        summed.versions += counts.versions
+        summed.orthos += counts.orthos
+        summed.waiting_texts += counts.waiting_texts
+        summed.work.update(counts.work)
+        summed.retrying.update(counts.retrying)
+        summed.size += counts.size
+        for name in (
+            "became_due",
+            "orthos_searched",
+            "batches_searched",
+            "done",
+            "versions_made",
+            "orthos_found",
+            "failed_tries",
+        ):
+            getattr(summed, name).update(getattr(counts, name))
+        for code, failing in counts.errors.items():
+            summed.errors[code] = failing.plus(summed.errors[code]) if code in summed.errors else failing
+        summed.spent |= counts.spent
+        summed.reach = min(summed.reach, counts.reach)
+        summed.uncounted |= counts.uncounted
+    return summed
 
 
-def of_tenant(connection: Connection, tenant: int | None, most: int) -> dict[int, Seen]:
-    """Every corpus of a tenant, or of all."""
+def of_tenant(connection: Connection, tenant: int | None, most: int) -> dict[int, Counts]:
+    """Return the numbers of every corpus of a tenant, or of all tenants."""
     query = select(corpora.c.id).where(corpora.c.removed_at.is_(None))
     if tenant is not None:
         query = query.where(corpora.c.tenant == tenant)
-    return take(connection, list(connection.execute(query).scalars()), most)
+    return read(connection, list(connection.execute(query).scalars()), most)
 
 
-def take(connection: Connection, ids: Sequence[int], most: int) -> dict[int, Seen]:
-    """These corpora, by id. In one snapshot, or the numbers do not go together."""
-    found = {number: Seen(corpora=1) for number in ids}
+def read(connection: Connection, ids: Sequence[int], most: int) -> dict[int, Counts]:
+    """Return the numbers of these corpora, by id. Call it in one snapshot, or they do not match."""
+    found = {number: Counts(corpora=1) for number in ids}
     values: dict[str, Any] = {"corpora": list(ids), "most": most}
     for number, version, orthos, waiting, spent in connection.execute(text(_STORE), values):
         found[number].versions, found[number].orthos, found[number].waiting_texts = version, int(orthos), waiting
         found[number].spent = spent
-    held_back = [number for number, seen in found.items() if seen.spent]
+    held_back = [number for number, counts in found.items() if counts.spent]
     for row in _rows(connection, _open(), {**values, "spent": held_back}):
-        _note_open(found[row.corpus], row)
+        _add_open(found[row.corpus], row)
     for number, kind, failed in connection.execute(text(_FAILED), values):
-        found[number].standing[kind, "failed"] += failed
+        found[number].work[kind, "failed"] += failed
     read: Counter[int] = Counter()
     oldest: Counter[int] = Counter()
     for row in _rows(connection, _done(), values):
-        _note_done(found[row.corpus], row)
+        _add_done(found[row.corpus], row)
         read[row.corpus] += row.number
         oldest[row.corpus] = max(oldest[row.corpus], int(row.oldest))
     for number, rows in read.items():
         found[number].reach = oldest[number] if rows >= most else math.inf
     for row in _rows(connection, _tries(), values):
-        _note_tries(found[row.corpus], row)
-    for seen in found.values():
-        opened = sum(number for (_, standing), number in seen.standing.items() if standing != "failed")
-        failed = seen.standing.total() - opened
-        tries = sum(each.tries + each.before for each in seen.errors.values())
-        seen.uncounted = max(opened, failed, tries) >= most
-        seen.spent &= any(kind in ("seed", "grow") for (kind, standing) in seen.standing if standing != "failed")
+        _add_failed_attempts(found[row.corpus], row)
+    for counts in found.values():
+        opened = sum(number for (_, state), number in counts.work.items() if state != "failed")
+        failed = counts.work.total() - opened
+        tries = sum(each.tries + each.before for each in counts.errors.values())
+        counts.uncounted = max(opened, failed, tries) >= most
+        counts.spent &= any(kind in ("seed", "grow") for (kind, state) in counts.work if state != "failed")
     return found
 
 
@@ -135,32 +143,32 @@ def _rows(connection: Connection, statement: str, values: dict[str, Any]) -> Ite
     yield from connection.execute(text(statement), values)
 
 
-def _note_open(seen: Seen, row: Any) -> None:
-    seen.standing[row.kind, row.standing] += row.number
-    seen.retrying[row.kind] += row.tried
+def _add_open(counts: Counts, row: Any) -> None:
+    counts.work[row.kind, row.open_state] += row.number
+    counts.retrying[row.kind] += row.tried
     if row.kind == "grow":
-        seen.size += row.size
+        counts.size += row.size
         for window in WINDOWS:
-            seen.came[window] += getattr(row, f"came_{window}")
+            counts.became_due[window] += getattr(row, f"due_{window}")
 
 
-def _note_done(seen: Seen, row: Any) -> None:
+def _add_done(counts: Counts, row: Any) -> None:
     for window in WINDOWS:
         number = getattr(row, f"done_{window}")
-        seen.done[window] += number
-        seen.found[window] += int(getattr(row, f"found_{window}"))
+        counts.done[window] += number
+        counts.orthos_found[window] += int(getattr(row, f"found_{window}"))
         if row.kind == "context":
-            seen.versions_made[window] += number
+            counts.versions_made[window] += number
         if row.kind == "grow":
-            seen.searched[window] += number
-            seen.went[window] += int(getattr(row, f"went_{window}"))
-            seen.came[window] += int(getattr(row, f"came_{window}"))
+            counts.batches_searched[window] += number
+            counts.orthos_searched[window] += int(getattr(row, f"searched_{window}"))
+            counts.became_due[window] += int(getattr(row, f"due_{window}"))
 
 
-def _note_tries(seen: Seen, row: Any) -> None:
+def _add_failed_attempts(counts: Counts, row: Any) -> None:
     for window in WINDOWS:
-        seen.failed_tries[window] += getattr(row, f"tries_{window}")
-    seen.errors[row.code] = Failing(getattr(row, f"tries_{LONGEST}"), row.before, row.last_at, row.message)
+        counts.failed_tries[window] += getattr(row, f"tries_{window}")
+    counts.errors[row.code] = Failing(getattr(row, f"tries_{LONGEST}"), row.before, row.last_at, row.message)
 
 
 def _by_window(template: str) -> str:
@@ -194,13 +202,13 @@ _SPENT = "= ANY(CAST(:spent AS int[]))"
 @cache
 def _open() -> str:
     return f"""
-SELECT mine.corpus, kind, standing, count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS tried,
-       sum(size) AS size, {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS came_{window}")}
+SELECT mine.corpus, kind, open_state, count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS tried,
+       sum(size) AS size, {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS due_{window}")}
   {_OF_EACH} (
-       SELECT kind, size, attempts, {standing("now()", _SPENT)} AS standing, {_AGE} AS age
+       SELECT kind, size, attempts, {open_state("now()", _SPENT)} AS open_state, {_AGE} AS age
          FROM work WHERE work.corpus = mine.corpus AND state = 'open' LIMIT :most
        ) AS opened
- GROUP BY mine.corpus, kind, standing
+ GROUP BY mine.corpus, kind, open_state
 """
 
 
@@ -210,8 +218,8 @@ def _done() -> str:
 SELECT mine.corpus, kind, count(*) AS number, max(ended) AS oldest,
        {_by_window("count(*) FILTER (WHERE ended <= {window}) AS done_{window}")},
        {_by_window("coalesce(sum(found) FILTER (WHERE ended <= {window}), 0) AS found_{window}")},
-       {_by_window("coalesce(sum(size) FILTER (WHERE ended <= {window}), 0) AS went_{window}")},
-       {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS came_{window}")}
+       {_by_window("coalesce(sum(size) FILTER (WHERE ended <= {window}), 0) AS searched_{window}")},
+       {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS due_{window}")}
   {_OF_EACH} (
        SELECT kind, size, found, {_AGE} AS age, extract(epoch FROM now() - finished_at) AS ended
          FROM work

@@ -1,4 +1,4 @@
-"""The tables. What SQL can state of the rules in 1-domain and 2-pipeline stands here as a constraint.
+"""The tables. Rules of the domain and the pipeline are constraints where SQL can express them.
 
 A batch is one row: its orthos' words lie packed in `cells`, a column store in row groups. A chunk of phrases is
 one row for the same reason (docs/adr/0004). The migrations make the same schema; a test holds the two together.
@@ -30,7 +30,7 @@ from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
 
 TAKEN_UP = "(not_before IS NULL OR not_before < 'infinity')"
-"""SQL, of a row of work: it is neither parked nor held back by a budget"""
+"""SQL, of a row of work: it is neither parked nor held by a spent budget"""
 
 corpora = Table(
     "corpora",
@@ -190,7 +190,7 @@ work = Table(
     CheckConstraint("(kind = 'grow') = (sides IS NOT NULL)", name="sides"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR state <> 'done' OR upto IS NOT NULL", name="upto"),
     CheckConstraint("kind NOT IN ('seed', 'grow') OR (version > since AND upto > since)", name="versions"),
-    # The relay publishes in this order, and finds what is overdue in that one.
+    # The relay publishes in the order of the first; work_published_idx finds overdue work.
     Index(
         "work_unpublished_idx",
         text("priority DESC"),
@@ -198,7 +198,7 @@ work = Table(
         "id",
         postgresql_where=text(f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
     ),
-    # Which searches of a corpus are to be set aside when its budget is spent; what is set aside.
+    # Which searches of a corpus to hold when its budget is spent; which are held.
     Index(
         "work_searches_idx",
         "corpus",
@@ -215,9 +215,9 @@ work = Table(
     ),
     # Operators ask for these, and every report counts them.
     Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
-    # Who asks how much a corpus has, and how old, reads no other's; nor does whoever deletes a corpus.
+    # Counting or deleting the work of one corpus reads no other's.
     Index("work_corpus_idx", "corpus", "state", "created_at"),
-    # What ended stays: who asks the API for the last of it does not read all of it.
+    # Ended work stays: listing the newest of it does not read all of it.
     Index(
         "work_ended_idx",
         "corpus",

@@ -11,28 +11,28 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, select, text
 
 from crochet_tasks.db import bulk
-from crochet_tasks.db.corpora import Lock, hold
+from crochet_tasks.db.corpora import Lock, take_lock
 from crochet_tasks.db.tables import TAKEN_UP, corpora, counts, texts, work
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.schemas.progress import States
 
 OF_A_TEXT = ("ingest", "context")
-"""kinds of work whose failure is that of their text"""
+"""kinds of work that fail with their text"""
 SEARCHING = ("remediations", "seed", "grow")
-"""kinds of work without which orthos are missing"""
+"""kinds of work that find orthos: where one is dropped orthos are missing"""
 
 # ── where open work is ──────────────────────────────────────────────────────────────────────────
 
 OPEN = ("ready", "held", "published", "waiting", "parked")
-"""States of open work, for lists, statistics and metrics: to be published next, held back by a spent budget, with the
-broker or a worker, waiting to be retried, waiting for its turn in an ordered stage.
+"""States of open work, for lists, statistics and metrics: to be published next; held back by a spent budget; published,
+so in a queue or with a worker; waiting to be retried; parked until its turn in an ordered stage.
 """
 SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
 """SQL, of a row of `corpora`: it holds as many orthos as its budget allows"""
 
 
-def standing(now: str, spent: str = f"IN (SELECT id FROM corpora WHERE {SPENT})") -> str:
-    """SQL for which of OPEN an open row of `work` is in.
+def open_state(now: str, spent: str = f"IN (SELECT id FROM corpora WHERE {SPENT})") -> str:
+    """Return SQL for the state of an open row of `work`, one of OPEN.
 
     `now`: the SQL for the current time. `spent`: the SQL that tests `work.corpus` for a spent budget; where the corpora
     are known already, naming them keeps the planner on the index.
@@ -63,8 +63,8 @@ class Change(NamedTuple):
 
 
 def count(connection: Connection, corpus: int, changes: dict[Sides, Change]) -> None:
-    """Change the counters. The last thing that a transaction does before it commits."""
-    hold(connection, corpus, Lock.COUNTS)
+    """Change the counters. Call it last in a transaction: it takes the COUNTS lock."""
+    take_lock(connection, corpus, Lock.COUNTS)
     bulk.execute(
         connection,
         _COUNT,
@@ -145,11 +145,11 @@ def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dic
 
 
 _BY_KIND = f"""
-SELECT kind, standing, count(*) FROM (
-    SELECT kind, CASE state WHEN 'open' THEN {standing("clock_timestamp()")} ELSE state END AS standing
+SELECT kind, open_state, count(*) FROM (
+    SELECT kind, CASE state WHEN 'open' THEN {open_state("clock_timestamp()")} ELSE state END AS open_state
       FROM work WHERE corpus = :corpus AND state IN ('open', 'failed') LIMIT :most
 ) AS few
- GROUP BY kind, standing ORDER BY kind, standing
+ GROUP BY kind, open_state ORDER BY kind, open_state
 """
 
 
@@ -161,7 +161,7 @@ def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] |
 
 
 def dropped(connection: Connection, corpus: int, most: int | None = None) -> int:
-    """How much work was dropped without which orthos are missing; at most `most` are counted."""
+    """Count dropped searches: the orthos that they would find are missing. At most `most` are counted."""
     lost = work.c.corpus == corpus, work.c.state == "cancelled", work.c.kind.in_(SEARCHING)
     few = select(work.c.id).where(*lost).limit(most).subquery()
     return int(connection.execute(select(func.count()).select_from(few)).scalar_one())
@@ -223,11 +223,11 @@ class Progress(NamedTuple):
 
 
 def progress(connection: Connection, tenants: list[int], most: int) -> list[Progress]:
-    """How far all corpora of these tenants are. It is polled: about `most` rows of work are read, shared among them."""
+    """Return the progress of all corpora of these tenants, reading about `most` rows of work in all: it is polled."""
     return [Progress(*row) for row in connection.execute(text(_PROGRESS), {"tenants": tenants, "most": most})]
 
 
-# In the order of an index each, or the planner may take a walk through the whole table for a short cut.
+# In the order of an index each, or the planner may scan the whole table.
 _PROGRESS = """
 WITH mine AS MATERIALIZED (
     SELECT id, tenant, name, version FROM corpora WHERE removed_at IS NULL AND tenant = ANY(:tenants)
@@ -317,10 +317,10 @@ def _group(row: Any) -> Group:
 
 def _grouped(state: str, which: str) -> str:
     return f"""
-SELECT corpus, kind, sides, {state} AS standing, count(*), count(*) FILTER (WHERE attempts > 0),
+SELECT corpus, kind, sides, {state} AS open_state, count(*), count(*) FILTER (WHERE attempts > 0),
        count(*) FILTER (WHERE published_at < clock_timestamp() - make_interval(secs => :lease)),
        greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), min(nullif(version, 0))
-  FROM work WHERE {which} GROUP BY corpus, kind, sides, standing
+  FROM work WHERE {which} GROUP BY corpus, kind, sides, open_state
 """
 
 
@@ -328,8 +328,10 @@ SELECT corpus, kind, sides, {state} AS standing, count(*), count(*) FILTER (WHER
 _WORK = " UNION ALL ".join(
     [
         _grouped("'published'", "state = 'open' AND published_at IS NOT NULL"),
-        _grouped(standing("clock_timestamp()"), f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
-        _grouped(standing("clock_timestamp()"), "state = 'open' AND published_at IS NULL AND not_before = 'infinity'"),
+        _grouped(open_state("clock_timestamp()"), f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
+        _grouped(
+            open_state("clock_timestamp()"), "state = 'open' AND published_at IS NULL AND not_before = 'infinity'"
+        ),
         _grouped("'failed'", "state = 'failed'"),
     ]
 )

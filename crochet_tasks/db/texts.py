@@ -31,42 +31,42 @@ class TextRow(NamedTuple):
 _COLUMNS = [texts.c[name] for name in TextRow._fields]
 
 
-GIVEN_UP = ("failed", "cancelled")
-"""states of texts that become no version, unless they are handed in again"""
+FAILED_OR_CANCELLED = ("failed", "cancelled")
+"""states of texts that become no version unless they are accepted again"""
 
 
 def known(connection: Connection, corpus: int, body: str) -> TextRow | None:
-    """The text with this body, in whichever state. The caller holds the corpus' ACCEPTANCE lock."""
+    """Return the text with this body, whatever its state. The caller holds the corpus' ACCEPTANCE lock."""
     sha256 = hashlib.sha256(body.encode()).digest()
     row = connection.execute(select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.sha256 == sha256)).first()
     return None if row is None else TextRow(*row)
 
 
 def accept(connection: Connection, corpus: int, title: str, body: str) -> TextRow:
-    """A text that is not `known`, at the end of the line."""
+    """Insert a text that is not `known`, last in the order of acceptance."""
     values = {"corpus": corpus, "title": title, "body": body, "sha256": hashlib.sha256(body.encode()).digest()}
-    new = insert(texts).values(**values, seq=_last(corpus), origin=correlation.row())
+    new = insert(texts).values(**values, seq=_next_seq(corpus), origin=correlation.row())
     return TextRow(*connection.execute(new.returning(*_COLUMNS)).one())
 
 
 def accept_again(connection: Connection, text: TextRow) -> TextRow:
-    """One that was given up, for another try, at the end of the line."""
+    """Accept a failed or cancelled text again, last in the order of acceptance."""
     again = {"state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
     changed = (
-        update(texts).where(texts.c.id == text.id).values(**again, seq=_last(text.corpus), origin=correlation.row())
+        update(texts).where(texts.c.id == text.id).values(**again, seq=_next_seq(text.corpus), origin=correlation.row())
     )
     return TextRow(*connection.execute(changed.returning(*_COLUMNS)).one())
 
 
-def _last(corpus: int) -> ScalarSelect[int]:
-    """The end of the line. The caller holds the corpus' ACCEPTANCE lock."""
+def _next_seq(corpus: int) -> ScalarSelect[int]:
+    """Return the next `seq`. The caller holds the corpus' ACCEPTANCE lock."""
     return select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
 
 
-def next_in_line(connection: Connection, corpus: int) -> TextRow | None:
-    """The text whose turn it is: the lowest that is neither a version yet nor given up.
+def lock_first_waiting(connection: Connection, corpus: int) -> TextRow | None:
+    """Return the text whose turn it is, the first in the order of acceptance that is accepted or ingested.
 
-    Its row is locked: until the transaction ends it cannot be cancelled. The caller holds the ORDER lock.
+    Its row is locked: it cannot be cancelled until the transaction ends. The caller holds the ORDER lock.
     """
     waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
     row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
@@ -83,10 +83,10 @@ def all_of(connection: Connection, corpus: int) -> list[TextRow]:
 
 
 def ingested(connection: Connection, text: int, sentences: int, *, whole: bool) -> None:
-    """Note how far a text is ingested. The caller holds the ORDER lock."""
+    """Record how far a text is ingested. The caller holds the ORDER lock."""
     state = {"state": "ingested"} if whole else {}
-    noted = update(texts).where(texts.c.id == text)
-    connection.execute(noted.values(sentences=sentences, reached=_limit(texts.c.corpus), **state))
+    changed = update(texts).where(texts.c.id == text)
+    connection.execute(changed.values(sentences=sentences, reached=_limit(texts.c.corpus), **state))
 
 
 def _limit(corpus: ColumnElement[int]) -> ScalarSelect[int]:
@@ -114,28 +114,30 @@ def make_version(connection: Connection, text: TextRow) -> tuple[int, float]:
 
 
 def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) -> bool:
-    """Give a text up and take away what it had brought so far; whether it still was to be given up.
+    """Mark a text as failed and delete its words and phrases; return False where it had ended already.
 
-    The caller holds the ORDER lock. What is there beyond the current version is the text's only if it has brought
-    something: else it is that of one before it.
+    The caller holds the ORDER lock. Rows beyond the current version are this text's only if a part of it was ingested;
+    else they are those of a text before it.
     """
     waiting = texts.c.id == text, texts.c.state.in_(["accepted", "ingested"])
-    brought = connection.execute(select(texts.c.sentences).where(*waiting).with_for_update()).scalar_one_or_none()
-    if brought is None:
+    ingested_sentences = connection.execute(
+        select(texts.c.sentences).where(*waiting).with_for_update()
+    ).scalar_one_or_none()
+    if ingested_sentences is None:
         return False
     values = {"state": "failed", "error": error, "finished_at": func.now()}
     connection.execute(update(texts).where(texts.c.id == text).values(values))
-    if brought:
+    if ingested_sentences:
         version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
         for table in (phrases, words):
             connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
     return True
 
 
-# ── as their owner sees them ─────────────────────────────────────────────────────────────────────
+# ── summaries ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class TextSeen(NamedTuple):
+class TextSummary(NamedTuple):
     """A text without its body; `position` is its place among those that wait, from 1."""
 
     id: int
@@ -170,16 +172,16 @@ SELECT id, seq, title, state, sentences, version, octet_length(body), error,
 """
 
 
-def page(connection: Connection, corpus: int, after: int, state: str | None, most: int) -> list[TextSeen]:
-    """So many texts of a corpus, of one state if wanted, in the order of acceptance, after one of them."""
+def page(connection: Connection, corpus: int, after: int, state: str | None, most: int) -> list[TextSummary]:
+    """Return at most `most` texts of a corpus after `after`, in the order of acceptance; of one `state` where given."""
     values = {"corpus": corpus, "after": after, "state": state, "most": most}
-    return [TextSeen(*row) for row in connection.execute(text(_PAGE), values)]
+    return [TextSummary(*row) for row in connection.execute(text(_PAGE), values)]
 
 
-def one(connection: Connection, corpus: int, number: int) -> TextSeen | None:
+def one(connection: Connection, corpus: int, number: int) -> TextSummary | None:
     """A text of this corpus."""
     row = connection.execute(text(_ONE), {"corpus": corpus, "number": number}).first()
-    return None if row is None else TextSeen(*row)
+    return None if row is None else TextSummary(*row)
 
 
 class VersionText(NamedTuple):
@@ -231,8 +233,8 @@ def bring_forward(
 ) -> PhraseIndex:
     """The index with all later versions. Safe to call at any moment, also outside the locks; `sharing`: as extended().
 
-    With `pending`, also with what has come in of the text that is being ingested. That may be taken back and its ids
-    given to another text, so it is for the holder of the ORDER lock only, and nothing to keep.
+    With `pending`, also with the ingested parts of an unfinished text. Those may be deleted and their ids given to
+    another text, so that index is for the holder of the ORDER lock only, and must not be cached.
     """
     # Limits first: under read committed, whatever they point to is there for the later statements.
     newer = connection.execute(

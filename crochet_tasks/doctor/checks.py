@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from crochet_tasks import settings
+from crochet_tasks import readiness, settings
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.embedded.server import NEW_DATA_BYTES
-from crochet_tasks.errors import CrochetError, DatabaseUnavailable, ServerFailed
+from crochet_tasks.embedded.folder import NEW_DATA_BYTES
+from crochet_tasks.errors import CrochetError, DatabaseUnavailable, SchemaUnknown, ServerFailed
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import numbers
 
@@ -134,12 +134,13 @@ def _server_version(process: Process) -> Check:
 
 
 def _schema(process: Process, *, private: bool) -> Check:
-    with process.database.transaction() as connection:
-        found = schema.revision(connection)
-    if found == schema.HEAD:
-        return well("schema", found)
-    if found is not None and found not in schema.revisions():
-        return wrong("schema", f"'{found}' is unknown here", "it was made by a newer crochet: use that one")
-    if private:
-        return well("schema", found or "none", f"the next command makes it {schema.HEAD}")
-    return wrong("schema", found or "none", "run 'crochet migrate'")
+    try:
+        readiness.check_database(process.database)
+    except SchemaUnknown as error:
+        found, advice = str(error.context["found"]), str(error.context["advice"])
+        if advice == schema.NEWER:
+            return wrong("schema", f"'{found}' is unknown here", advice)
+        if private:
+            return well("schema", found, f"the next command makes it {schema.HEAD}")
+        return wrong("schema", found, advice)
+    return well("schema", schema.HEAD)

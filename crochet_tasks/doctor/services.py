@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from kombu import Connection
-
-from crochet_tasks import startup
+from crochet_tasks import readiness
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.queues import Depth
 from crochet_tasks.db import schema
 from crochet_tasks.doctor import Check, well, wrong
-from crochet_tasks.errors import CrochetError, QueueMissing
+from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal.numbers import counted
 
@@ -28,17 +26,14 @@ def checks(configured: Settings) -> Iterator[Check]:
             yield _redis(configured)
         return
     try:
-        with queues.connected(configured) as broker:
-            found = [_broker(broker)]
-            if configured.broker_api_url is None:
-                hint = "for the lengths of queues in Flower set CROCHET_BROKER_API_URL"
-                found[0] = found[0]._replace(advice=found[0].advice or hint)
-            depths = {name: _depth(broker, name) for name in [*queues.WORK, *map(queues.dead, queues.WORK)]}
-            found += [_queue(name, depths[name], depths[queues.dead(name)]) for name in queues.WORK]
+        broker, depths = readiness.check_broker(configured), readiness.check_queues(configured)
     except CrochetError as error:
         yield wrong("broker", f"{error} [{error.code}]", "start RabbitMQ, or correct CROCHET_BROKER_URL")
         return
-    yield from found
+    hint = "" if configured.broker_api_url else "for the lengths of queues in Flower set CROCHET_BROKER_API_URL"
+    yield well("broker", f"{broker} answers", hint)
+    for name in queues.WORK:
+        yield _queue(name, depths[name], depths[queues.dead(name)])
     if configured.redis_url is None:
         yield well("redis", "none is set", "workers are not asked to answer: set CROCHET_REDIS_URL")
         return
@@ -55,24 +50,6 @@ def checks(configured: Settings) -> Iterator[Check]:
         yield _worker()
 
 
-def _broker(broker: Connection) -> Check:
-    with queues.broker_errors():
-        about = broker.connection.server_properties
-    return well("broker", f"{about.get('product', 'a broker')} {about.get('version', '')} answers".replace("  ", " "))
-
-
-def _depth(broker: Connection, name: str) -> Depth | None:
-    """How long a queue is; None where there is none."""
-    try:
-        with queues.broker_errors(name):
-            channel = broker.channel()  # one each: RabbitMQ closes a channel on which a queue is missing
-            _, ready, consumers = channel.queue_declare(name, passive=True)
-            channel.close()
-    except QueueMissing:
-        return None
-    return Depth(ready, consumers)
-
-
 def _queue(name: str, depth: Depth | None, dead: Depth | None) -> Check:
     if depth is None:
         return well(f"queue {name}", "not declared yet", "workers, the relay and 'crochet up' do it when they start")
@@ -87,7 +64,7 @@ def _queue(name: str, depth: Depth | None, dead: Depth | None) -> Check:
 def _redis(configured: Settings) -> Check:
     began = time.perf_counter()
     try:
-        startup.check_redis(configured)
+        readiness.check_redis(configured)
     except CrochetError as error:
         return wrong("redis", f"{error} [{error.code}]", "start Redis, or correct CROCHET_REDIS_URL")
     return well("redis", f"answers in {1000 * (time.perf_counter() - began):.0f} ms")

@@ -15,10 +15,11 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.embedded.server import LOW_BYTES, EmbeddedPostgres, free_bytes
+from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
+from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
-from crochet_tasks.schemas.progress import Ended, Outcome, RunProgress
+from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
 
 POLL_SECONDS = 0.25
@@ -39,7 +40,7 @@ ALIVE_SECONDS = 1.0
 
 
 def store_exists(settings: Settings) -> bool:
-    """Whether there is a store; asking does not make one."""
+    """Whether there is a store. Creates none."""
     try:
         return settings.database_url is not None or data_folder(settings).exists()
     except OSError:  # something is there, and starting the server says what is wrong with it
@@ -101,10 +102,10 @@ def close(
     progress: Callable[[RunProgress], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Do the open work of a corpus, also what a killed process had begun, until it is closed.
+    """Do the open work of a corpus, including that of a killed process, until the corpus is closed.
 
-    Once `budget` orthos are stored no more searches are begun; waiting texts still become versions. `stopped` is
-    asked between two pieces of work. Work that fails for good stays in the store as failed and the rest goes on; a
+    Once `budget` orthos are stored no more searches are started; waiting texts still become versions. `stopped` is
+    called between two pieces of work. Permanent failures stay in the store and the rest goes on; a
     temporary error is retried for a few seconds, then raised. Raises ProcessExhausted when a thread dies.
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
@@ -115,25 +116,25 @@ def close(
             crew.collect_results()
             poll.if_due()
     last = poll()
-    ended = Ended.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
+    ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
 
 
-def _why(database: Database, corpus: int) -> Ended:
+def _why(database: Database, corpus: int) -> EndReason:
     """Why there was nothing to take up although there is open work."""
     with database.transaction() as connection:
         if tally.spent(connection, corpus):
-            return Ended.BUDGET
-        return Ended.ELSEWHERE if publishing.in_hand(connection, corpus) else Ended.WAITING
+            return EndReason.BUDGET
+        return EndReason.ELSEWHERE if publishing.any_published(connection, corpus) else EndReason.WAITING
 
 
 class _Crew:
-    """Two threads at work on a corpus, each with one piece at a time."""
+    """Two worker threads of a corpus, each with one piece of work at a time."""
 
     def __init__(
         self, process: Process, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]
     ) -> None:
-        self.ended: Ended | None = None
+        self.ended: EndReason | None = None
         self.search_seconds = 0.0
         self.failure: Exception | None = None
         self._database, self._settings, self._corpus, self._poll = process.database, process.settings, corpus, poll
@@ -141,34 +142,34 @@ class _Crew:
         self._threads: list[threading.Thread] = []
         self._running: dict[Future[list[Item]], float] = {}
         self._nothing = False
-        """there was no work when it was last asked for; what is running may bring some"""
+        """the last query found no work; a running task may write some"""
         self._reopen = True
-        """what was published and not done is to be opened again, as soon as no piece runs"""
+        """published and unfinished work must be released as soon as no task runs"""
         self._outages = self._without_effect = 0
         self._failed = poll().work.failed
 
     def register_thread(self) -> None:
-        """Note the calling thread of the pool, so that its death is noticed."""
+        """Register the calling thread of the pool, so that its death is detected."""
         self._threads.append(threading.current_thread())
 
     def begin_work(self, pool: Executor) -> bool:
-        """Let as many pieces run as may; False when none does and none will."""
+        """Start as many tasks as allowed; return False when none runs and none is left to start."""
         if self._reopen and not self._running:
-            publish.take_up_again(self._corpus)
+            publish.release_unfinished(self._corpus)
             self._reopen = self._nothing = False
         if self.ended is None and self._stopped():
-            self.ended = Ended.STOPPED
+            self.ended = EndReason.STOPPED
         if self.ended is None and not self._reopen and not self._nothing:
             check_space(self._settings)
             room = self._room()
             if room == 0 and not self._running:
-                self.ended = Ended.BUDGET
+                self.ended = EndReason.BUDGET
             while len(self._running) < room:
                 self._running[_submit(pool, self._corpus)] = time.perf_counter()
         return bool(self._running)
 
     def _room(self) -> int:
-        """How many pieces may run. With the budget spent only those of the ordered stages, alone: they come first."""
+        """Return how many tasks may run. With a spent budget only one, of an ordered stage."""
         if self._budget is None:
             return WORKERS
         with self._database.transaction() as connection:
@@ -183,7 +184,7 @@ class _Crew:
             raise ProcessExhausted
         if not finished:
             return
-        # One that found none may have asked before another one, that ends with it, wrote some: also by failing.
+        # A task that found no work may have queried before another that ends with it wrote some, also by failing.
         self._nothing = all(done.exception() is None and not done.result() for done in finished)
         for done in finished:
             began = self._running.pop(done)
@@ -221,7 +222,7 @@ def _submit(pool: Executor, corpus: int) -> Future[list[Item]]:
 
 
 class _Poll:
-    """Asks the store how far a corpus is, seldom enough to cost nothing, and reports it."""
+    """Reads the progress of a corpus from the store, seldom enough to cost nothing, and reports it."""
 
     def __init__(self, database: Database, corpus: int, progress: Callable[[RunProgress], None]) -> None:
         self._database, self._corpus, self._progress = database, corpus, progress
@@ -234,15 +235,15 @@ class _Poll:
     def __call__(self) -> RunProgress:
         began = time.monotonic()
         with self._database.transaction() as connection:
-            found = looked(connection, self._corpus)
+            found = read_progress(connection, self._corpus)
         now = time.monotonic()
         self._next = now + max(POLL_SECONDS, POLL_SHARE * (now - began))
         self._progress(found)
         return found
 
 
-def looked(connection: Connection, corpus: int) -> RunProgress:
-    """How far a corpus is."""
+def read_progress(connection: Connection, corpus: int) -> RunProgress:
+    """Return the progress of a corpus."""
     counted = {sides: change.orthos for sides, change in tally.counted(connection, corpus).items() if change.orthos}
     return RunProgress(
         version=corpora.version(connection, corpus),

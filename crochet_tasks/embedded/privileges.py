@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 HERE = "/proc/self/cwd"  # the kernel's own link to the working directory: following it enters no parent folder
-REFUSED = 77  # exit status of the script: the program cannot be run as that user; its last words say why
+REFUSED = 77  # exit status of the script: the program cannot be run as that user; its last output says why
 
 # linux/prctl.h, linux/securebits.h, linux/capability.h
 _PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 1, 28, 38

@@ -15,19 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import functools
 import importlib.util
 import os
 import pwd
 import re
-import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,14 +33,12 @@ import psycopg.sql
 
 from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
-from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, end_left_over, roll, spawn, wait_until
-from crochet_tasks.errors import OpenFilesLimited, ServerFailed, StateInUse, StateUnusable, UserUnknown
+from crochet_tasks.embedded.folder import NEW_DATA_BYTES, PORT, WAL_SEGMENT_BYTES, StateFolder, free_bytes
+from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, roll, spawn, wait_until
+from crochet_tasks.errors import OpenFilesLimited, ServerFailed, StateUnusable, UserUnknown
 
 ROLE = "crochet"
 DATABASE = "crochet"
-PORT = 5432  # only a part of the socket's name
-SOCKET = f".s.PGSQL.{PORT}"
-
 SETTINGS = {
     # who can connect
     "listen_addresses": "",  # no network at all
@@ -74,18 +67,8 @@ SETTINGS = {
 MAX_WAL_BYTES = 2 << 30
 """max_wal_size: checkpoints seldom; where less than four times that is free, less"""
 
-LEFT_OVER_SECONDS = 10.0
-START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; giving up earlier would only begin it again
+START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; to stop earlier would only restart it
 INITDB_SECONDS = 120.0
-NEW_DATA_BYTES = 128 << 20  # initdb writes 40 MB, and there should be room for something to put in
-WAL_SEGMENT_BYTES = 16 << 20
-RESERVE = "reserve"
-RESERVE_BYTES = 3 * WAL_SEGMENT_BYTES
-"""recovery and a shutdown write a few segments of WAL"""
-LOW_BYTES = 4 * WAL_SEGMENT_BYTES
-"""no work is begun with less free space: what two threads may write before it is measured again"""
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final NUL
-
 _DISK_PROBLEMS = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
 
 
@@ -93,11 +76,8 @@ class EmbeddedPostgres:
     """The Postgres server of the folder `state`; a context manager. Not for use by several threads at once."""
 
     def __init__(self, state: Path) -> None:
-        self._state = state.absolute()
-        self._folder = self._state / "postgres"
-        self._data = self._folder / "data"
-        self._log = self._folder / "server.log"
-        self._lock: int | None = None
+        self._folder = StateFolder(state)
+        self._data, self._log = self._folder.data, self._folder.log
         self._server: ServerProcess | None = None
         self._log_begin = 0  # where the log of the program spawned last begins
         self._url = ""
@@ -133,19 +113,18 @@ class EmbeddedPostgres:
         if self.pid is not None:
             return self._url
         self.stop()  # a server that died under us leaves the lock
-        if self._state == settings.NO_HOME:
-            raise self._unusable("this user has no home folder; set HOME or CROCHET_STATE_DIR, or give --state")
+        if self._folder.state == settings.NO_HOME:
+            raise self._folder.unusable("this user has no home folder; set HOME or CROCHET_STATE_DIR, or give --state")
         binaries = _binaries()
         try:
-            with self._usable():
-                self._make_folder()
-                self._lock = self._take_lock()
+            with self._folder.usable():
+                self._folder.lock()
                 roll(self._log)
-                self._sweep()
+                self._folder.sweep()
                 if not self._data.exists():
                     self._initialise(binaries)
                 self._check_data(binaries)
-                self._keep_reserve()
+                self._folder.keep_reserve()
                 self._launch(binaries)
                 self._url = self._connect()
         except BaseException:
@@ -155,87 +134,31 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Shut the server down, within seconds and without losing anything; do nothing if there is none."""
-        if self._lock is None:
+        if not self._folder.locked:
             return
         try:
             if self._server is not None and not self._server.stop():
                 raise ServerFailed(reason=f"process {self._server.pid} does not end", log=self._log)
-            self._remove_aliases()
+            self._folder.remove_aliases()
         finally:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock, self._server, self._url = None, None, ""
+            self._folder.unlock()
+            self._server, self._url = None, ""
 
     def _disown(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock, self._server = None, None
+        self._folder.disown()
+        self._server = None
 
-    # ── the folder ──────────────────────────────────────────────────────────────────────────────
-
-    @contextlib.contextmanager
-    def _usable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise OpenFilesLimited from error
-            path = f" ({error.filename})" if error.filename else ""
-            raise self._unusable(f"{error.strerror or error}{path}") from error
-
-    def _unusable(self, reason: str) -> StateUnusable:
-        return StateUnusable(folder=self._state, reason=reason)
-
-    def _make_folder(self) -> None:
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        owner = self._folder.lstat().st_uid
-        if owner != os.geteuid():
-            raise self._unusable(f"it was made by user {owner}; run as that user, or choose another with --state")
-        self._folder.chmod(0o700)
-
-    def _take_lock(self) -> int:
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if free_bytes(self._folder) < RESERVE_BYTES:
-                (self._folder / RESERVE).unlink(missing_ok=True)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
-        except BlockingIOError:
-            # The other one may be just about to write its pid.
-            wait_until(lambda: os.pread(lock, 20, 0) != b"", 0.2)
-            pid = os.pread(lock, 20, 0)
-            os.close(lock)
-            raise StateInUse(folder=self._state, pid=int(pid) if pid else "unknown") from None
-        except OSError:
-            os.close(lock)
-            raise
-        return lock
-
-    def _sweep(self) -> None:
-        """Remove what a killed owner or server left. We hold the lock, so nothing of it is in use."""
-        for unfinished in self._folder.glob("initdb-*"):
-            # The initdb of a killed owner is told to end, but may write a little longer.
-            wait_until(functools.partial(_removed, unfinished), LEFT_OVER_SECONDS)
-        self._remove_aliases()
-        if not self._data.exists():
-            return
-        if left := end_left_over(cluster_name(self._data)):
-            raise self._unusable(f"a server that a killed owner left behind does not end (processes {left})")
-        # Postgres would take any living process with this pid for itself.
-        for name in ("postmaster.pid", SOCKET, f"{SOCKET}.lock"):
-            (self._data / name).unlink(missing_ok=True)
+    # ── the data ────────────────────────────────────────────────────────────────────────────────
 
     def _initialise(self, binaries: Path) -> None:
-        free = free_bytes(self._folder)
+        free = free_bytes(self._folder.path)
         if free < NEW_DATA_BYTES:
-            raise self._unusable(
+            raise self._folder.unusable(
                 f"{free >> 20} MB are free on its disk, a new database needs {NEW_DATA_BYTES >> 20} MB"
             )
         account = self._account()
         _check_name(account.uid)
-        unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder))
+        unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder.path))
         os.chown(unfinished, account.uid, account.gid)
         arguments = ["--username", ROLE, "--auth-local=trust", "--auth-host=reject", "--no-instructions", "--no-clean"]
         # C: text is compared by code point, on every machine alike
@@ -250,17 +173,7 @@ class EmbeddedPostgres:
         if status != 0:
             raise self._failure(status)
         unfinished.rename(self._data)
-        _sync(self._folder)
-
-    def _keep_reserve(self) -> None:
-        """Make the reserve where there is room for it and for work."""
-        reserve = self._folder / RESERVE
-        if not reserve.exists() and free_bytes(self._folder) > LOW_BYTES + 2 * RESERVE_BYTES:
-            handle = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            try:
-                os.posix_fallocate(handle, 0, RESERVE_BYTES)
-            finally:
-                os.close(handle)
+        _sync(self._folder.path)
 
     def _check_data(self, binaries: Path) -> None:
         command = [str(binaries / "postgres"), "--version"]
@@ -269,15 +182,15 @@ class EmbeddedPostgres:
         try:
             theirs = (self._data / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
-            raise self._unusable(f"{self._data} holds no Postgres data") from None
+            raise self._folder.unusable(f"{self._data} holds no Postgres data") from None
         if theirs != ours:
-            raise self._unusable(
+            raise self._folder.unusable(
                 f"its data was written by Postgres {theirs} and this is Postgres {ours}; "
                 "export it with the crochet that wrote it, or choose another with --state"
             )
-        owner = self._data.stat().st_uid
-        if owner != self._account().uid:
-            raise self._unusable(f"{self._data} belongs to user {owner}, but the server runs as {self._account().uid}")
+        owner, server = self._data.stat().st_uid, self._account().uid
+        if owner != server:
+            raise self._folder.unusable(f"{self._data} belongs to user {owner}, but the server runs as {server}")
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────
 
@@ -285,7 +198,7 @@ class EmbeddedPostgres:
         try:
             return privileges.server_account()
         except KeyError:
-            raise self._unusable(
+            raise self._folder.unusable(
                 "Postgres does not run as root and there is no user 'nobody'; run as an ordinary user"
             ) from None
 
@@ -301,7 +214,7 @@ class EmbeddedPostgres:
 
     def _launch(self, binaries: Path) -> None:
         arguments = ["-D", self._data_argument(self._data)]
-        wal = min(MAX_WAL_BYTES, max(4 * WAL_SEGMENT_BYTES, free_bytes(self._folder) // 4))
+        wal = min(MAX_WAL_BYTES, max(4 * WAL_SEGMENT_BYTES, free_bytes(self._folder.path) // 4))
         options = {**SETTINGS, "max_wal_size": f"{wal >> 20}MB", "cluster_name": cluster_name(self._data)}
         for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
@@ -324,36 +237,17 @@ class EmbeddedPostgres:
 
     def _connect(self) -> str:
         """Prove that the server answers, make the database if there is none, and return its URL."""
-        host = self._socket_folder()
+        host = self._folder.socket_folder()
         settings.forget_libpq()
         try:
             with psycopg.connect(host=host, port=PORT, user=ROLE, dbname="postgres", autocommit=True) as connection:
                 if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchall():
                     connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(DATABASE)))
         except psycopg.errors.DiskFull as error:
-            raise self._unusable(str(error).splitlines()[0]) from error
+            raise self._folder.unusable(str(error).splitlines()[0]) from error
         except psycopg.Error as error:
             raise ServerFailed(reason=str(error).splitlines()[0], log=self._log) from error
         return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
-
-    def _socket_folder(self) -> str:
-        """A path to the data folder that fits a socket address and that no URL parser takes apart."""
-        path = str(self._data)
-        if _fits(path):
-            return path
-        alias = Path(tempfile.gettempdir(), f"{_alias_prefix()}{secrets.token_hex(6)}")
-        if not _fits(str(alias)):
-            raise self._unusable(
-                f"its path is too long for a socket, and so is that of the temporary folder {alias.parent}"
-            )
-        alias.symlink_to(self._data)
-        return str(alias)
-
-    def _remove_aliases(self) -> None:
-        for alias in Path(tempfile.gettempdir()).glob(f"{_alias_prefix()}*"):
-            with contextlib.suppress(OSError):
-                if alias.lstat().st_uid == os.geteuid() and alias.readlink() == self._data:
-                    alias.unlink()
 
     def _failure(self, status: int) -> StateUnusable | ServerFailed | OpenFilesLimited:
         """The error for a program that ended with `status`, in its own last words."""
@@ -365,9 +259,9 @@ class EmbeddedPostgres:
         causes = [match[1] for line in lines if (match := re.search(r"(?:FATAL|PANIC|ERROR|error): +(.*)", line))]
         reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
         if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
-            return self._unusable(reason)
-        if (free := free_bytes(self._folder)) < WAL_SEGMENT_BYTES:
-            return self._unusable(f"{free >> 20} MB are free on its disk; {reason}")
+            return self._folder.unusable(reason)
+        if (free := free_bytes(self._folder.path)) < WAL_SEGMENT_BYTES:
+            return self._folder.unusable(f"{free >> 20} MB are free on its disk; {reason}")
         return ServerFailed(reason=reason, log=self._log)
 
 
@@ -384,25 +278,6 @@ def _check_name(uid: int) -> None:
         pwd.getpwuid(uid)
     except KeyError:
         raise UserUnknown(uid=uid) from None
-
-
-def _fits(folder: str) -> bool:
-    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", folder)  # libpq splits hosts at commas, SQLAlchemy at colons
-    return plain is not None and len(f"{folder}/{SOCKET}") <= SOCKET_PATH_BYTES
-
-
-def _alias_prefix() -> str:
-    return f"crochet-{os.geteuid()}-"
-
-
-def _removed(folder: Path) -> bool:
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
-
-
-def free_bytes(folder: Path) -> int:
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
 
 
 def _sync(folder: Path) -> None:

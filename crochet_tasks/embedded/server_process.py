@@ -59,7 +59,7 @@ class ServerProcess:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        # The server is told to end when the thread that spawned it does, so that must be one which stays.
+        # The kernel signals the server when the thread that spawned it ends, so that thread must stay.
         try:
             threading.Thread(target=self._keep, name="postgres-keeper", daemon=True).start()
         except RuntimeError:  # no more threads to be had
@@ -78,7 +78,7 @@ class ServerProcess:
         try:
             self._process.set_result(process)
             process.wait()
-        finally:  # also when this thread dies, for want of memory say: the kernel ends the server then
+        finally:  # also when this thread dies, as without memory: the kernel ends the server then
             self._ended.set()
 
     def _bound_log(self) -> None:
@@ -121,7 +121,7 @@ class ServerProcess:
 def cluster_name(data: Path) -> str:
     """Tells the processes of this data folder from all others: Postgres shows it in each one's command line.
 
-    A pid proves nothing, it may have been given anew, and the working directory of another
+    A pid may be reused, and the working directory of another
     user's process is hidden from root in a container.
     """
     status = data.stat()

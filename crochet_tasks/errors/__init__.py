@@ -91,7 +91,7 @@ from crochet_tasks.errors.requests import (
     WrongContentType,
     example,
     kinds,
-    shown,
+    public_message,
 )
 
 __all__ = [
@@ -182,6 +182,6 @@ __all__ = [
     "WrongContentType",
     "example",
     "kinds",
+    "public_message",
     "retry_class",
-    "shown",
 ]

@@ -1,8 +1,8 @@
 """Every error the project raises on purpose: one tree, one page.
 
 An error's docstring is its message; the fields in braces are the keyword arguments it is raised
-with, kept in `context` for logs and API answers. `code` is stable: programs match it, nobody
-matches message strings. `retry` says what a task does about it, `status` is the HTTP status and
+with, kept in `context` for logs and API answers. `code` is stable: programs match it, never
+the message. `retry` says what a task does about it, `status` is the HTTP status and
 `exit_code` the exit status of the command line.
 """
 
@@ -28,17 +28,17 @@ class CrochetError(Exception):
     exit_code: ClassVar[int] = 1
     retry: ClassVar[Retry] = Retry.NEVER
     public: ClassVar[bool] = False
-    """whether tenants get to read the message, for a status from 500 on; it may tell of the inside (`shown`)"""
+    """whether tenants may read the message although the status is 500 or more (`public_message`)"""
 
     def __init__(self, *words: str, **context: object) -> None:
-        """By what the message speaks of; or by the message itself, as Celery makes it anew from a task's result."""
+        """Takes the fields of the message; or the message itself, as Celery passes it when it loads a task's result."""
         self.context = context
-        said = words[0] if words else (inspect.getdoc(type(self)) or "").format(**context).replace("\n", " ")
-        super().__init__(said)
+        message = words[0] if words else (inspect.getdoc(type(self)) or "").format(**context).replace("\n", " ")
+        super().__init__(message)
 
     @classmethod
-    def told(cls, message: str, **context: object) -> Self:
-        """As somebody else raised it, in their words: an API that we are a client of."""
+    def from_message(cls, message: str, **context: object) -> Self:
+        """An error with this very message, such as the client of the API got it from the server."""
         error = cls.__new__(cls)
         error.context = context
         Exception.__init__(error, message)
@@ -49,11 +49,11 @@ class CrochetError(Exception):
 
 
 def _rebuild(cls: type[CrochetError], message: str, context: dict[str, object]) -> CrochetError:
-    return cls.told(message, **context)
+    return cls.from_message(message, **context)
 
 
 def retry_class(error: BaseException) -> Retry:
-    """The retry class of any error; what is not one of ours is a bug and fails again."""
+    """The retry class of any error; one that is no CrochetError is a bug and is not retried."""
     return error.retry if isinstance(error, CrochetError) else Retry.NEVER
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from crochet_tasks.errors import CrochetError, Retry, Unavailable, UsageError
+from crochet_tasks.errors.pipeline import CrochetError, Retry, Unavailable, UsageError
 
 # ── the API ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,10 +254,10 @@ def kinds() -> dict[str, type[CrochetError]]:
     return {kind.code: kind for kind in below(CrochetError) if "code" in vars(kind)}
 
 
-def shown(code: str, message: str) -> str:
+def public_message(code: str, message: str) -> str:
     """What a tenant may read of an error with this code: the message, or only the family it belongs to.
 
-    The one rule for answers and for failed texts and work: messages about the service's own trouble are internal.
+    The one rule for answers and for failed texts and work: messages about faults of the service are internal.
     """
     kind = kinds().get(code, CrochetError)
     if kind.status < _OURS or kind.public:
@@ -272,7 +272,7 @@ _OURS = 500
 def example(kind: type[CrochetError]) -> str:
     """An example of the message that a tenant reads."""
     values = _Values({**_EXAMPLES, **_EXAMPLES_OF.get(kind.code, {})})
-    return shown(kind.code, " ".join((inspect.getdoc(kind) or "").split()).format_map(values))
+    return public_message(kind.code, " ".join((inspect.getdoc(kind) or "").split()).format_map(values))
 
 
 class _Values(dict[str, object]):

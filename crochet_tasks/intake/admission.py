@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox, sessions, tally, texts
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.idempotency import Kept
+from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process, here
-from crochet_tasks.db.texts import TextRow, TextSeen
-from crochet_tasks.errors import NotFound, TooBusy, shown
+from crochet_tasks.db.texts import TextRow, TextSummary
+from crochet_tasks.errors import NotFound, TooBusy, public_message
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
@@ -36,10 +36,10 @@ ACCEPTED, KNOWN = 202, 200
 def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     """Accept a text: its row and its work in one transaction; (text, whether it is to be ingested).
 
-    The same text again is the first one; one that failed is tried again.
+    A text that the corpus has already is returned as it is; one that failed is accepted again.
     """
     with here().database.transaction() as connection:
-        if corpora.accepting(connection, corpus.id) is None:
+        if corpora.lock_for_acceptance(connection, corpus.id) is None:
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         return accepted(connection, corpus.id, title, body)
 
@@ -47,13 +47,13 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
 def accepted(
     connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
 ) -> tuple[TextRow, bool]:
-    """As `accept`, in the transaction of a caller to whom the corpus is `accepting`.
+    """As `accept`, in the transaction of a caller that has called `corpora.lock_for_acceptance`.
 
-    `check_room` raises where there is no room for another text; one that is there already needs none. Raises
-    ReadingRulesDiffer.
+    `check_room` raises if there is no room for another text; it is not called for a text that is there already.
+    Raises ReadingRulesDiffer.
     """
     known = texts.known(connection, corpus, body)
-    if known is not None and known.state not in texts.GIVEN_UP:
+    if known is not None and known.state not in texts.FAILED_OR_CANCELLED:
         sessions.once_committed(connection, lambda: metrics.DUPLICATES.add(what="text"))
         return known, False
     if check_room is not None:
@@ -63,12 +63,12 @@ def accepted(
     item = outbox.ingest(corpus, text.id)
     outbox.add(connection, [item])
     if known is not None:
-        attempts.anew(connection, item.id)
+        attempts.restart(connection, item.id)
     sessions.once_committed(connection, metrics.TEXTS.add)
     return text, True
 
 
-class Given(NamedTuple):
+class SubmittedText(NamedTuple):
     """A text of a request."""
 
     title: str
@@ -82,7 +82,7 @@ class Admission:
         self._process = process
         self._backlog = _Backlog(process.settings.max_open_work)
 
-    def post(self, tenant: int, name: str, given: Given, key: str | None) -> tuple[Kept, bool]:
+    def post(self, tenant: int, name: str, submitted: SubmittedText, key: str | None) -> tuple[StoredAnswer, bool]:
         """Accept a text; (the answer, whether it is the one to an earlier request with this key).
 
         202 where it is to be ingested, 200 where the corpus has it already. Raises CorpusUnknown, TooBusy,
@@ -91,21 +91,23 @@ class Admission:
         with self._process.database.transaction() as connection:
             corpus = corpora.named(connection, name, tenant)
             if key is None:
-                return self._accept(connection, corpus, given), False
-            asked = hashlib.sha256(repr(given.title).encode() + given.body.encode()).digest()
+                return self._accept(connection, corpus, submitted), False
+            digest = hashlib.sha256(repr(submitted.title).encode() + submitted.body.encode()).digest()
             kept, new = idempotency.once(
-                connection, corpus.id, key, asked, lambda: self._accept(connection, corpus, given)
+                connection, corpus.id, key, digest, lambda: self._accept(connection, corpus, submitted)
             )
         if not new:
             metrics.DUPLICATES.add(what="request")
         return kept, not new
 
-    def _accept(self, connection: Connection, corpus: Corpus, given: Given) -> Kept:
-        if corpora.accepting(connection, corpus.id) is None:  # deleted while this waited for the lock
+    def _accept(self, connection: Connection, corpus: Corpus, submitted: SubmittedText) -> StoredAnswer:
+        if corpora.lock_for_acceptance(connection, corpus.id) is None:  # deleted while this waited for the lock
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
-        row, new = accepted(connection, corpus.id, given.title, given.body, room)
-        return Kept(ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json"))
+        row, new = accepted(connection, corpus.id, submitted.title, submitted.body, room)
+        return StoredAnswer(
+            ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json")
+        )
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
         """Raise TooBusy where the corpus has too large a backlog."""
@@ -130,7 +132,7 @@ class _Backlog:
             at, high = self._checked.get(corpus, (0.0, False))
         if now - at < BACKLOG_SECONDS:
             return high
-        # Searches that a spent budget holds back do not count: texts still become versions.
+        # Searches on hold for a spent budget do not count: texts still become versions.
         high = tally.unpublished(connection, corpus, self._most) >= self._most and not tally.spent(connection, corpus)
         with self._lock:
             self._checked = {each: check for each, check in self._checked.items() if now - check[0] < BACKLOG_SECONDS}
@@ -151,22 +153,22 @@ def number_of(name: str) -> int:
 
 def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
     """A text of this corpus; raises NotFound."""
-    seen = texts.one(connection, corpus.id, number_of(name))
-    if seen is None:
+    row = texts.one(connection, corpus.id, number_of(name))
+    if row is None:
         raise NotFound(what="text", name=name)
-    return line(seen)
+    return line(row)
 
 
-def line(seen: TextSeen) -> TextLine:
+def line(row: TextSummary) -> TextLine:
     values = {
-        **seen._asdict(),
-        "id": text_name(seen.id),
-        "error": None if seen.error is None else public_error(seen.error),
+        **row._asdict(),
+        "id": text_name(row.id),
+        "error": None if row.error is None else public_error(row.error),
     }
     return TextLine(**values)
 
 
 def public_error(error: dict[str, object]) -> TextError:
-    """What the owner of a text may read of its error."""
+    """The error of a text as its owner may read it."""
     code = str(error.get("code"))
-    return TextError(code=code, message=shown(code, str(error.get("message"))))
+    return TextError(code=code, message=public_message(code, str(error.get("message"))))

@@ -21,7 +21,7 @@ _MOST_CONTROLS = 0.01
 
 
 def looks_like(content: bytes) -> str:
-    """What it looks like, and the command or step that makes a text of it."""
+    """What the content looks like, and the command or step that makes a UTF-8 text of it."""
     for magic, (name, program) in _UNPACKED.items():
         if content.startswith(magic):
             return f"it looks compressed with {name}: unpack it with '{program}' first"

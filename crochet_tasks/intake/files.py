@@ -1,4 +1,4 @@
-"""Read the files of a command, all of them, before anything is accepted: so a bad one leaves nothing behind."""
+"""Read the files of a command, all of them, before anything is accepted: so a bad file changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STANDARD_INPUT = "-"
 
 
 class Input(NamedTuple):
-    """A text that was read; `source` is what people call it."""
+    """A text that was read; `source` names it in messages."""
 
     source: str
     body: str

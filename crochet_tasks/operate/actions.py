@@ -35,26 +35,26 @@ DROPPABLE = ("seed", "grow")
 """Not `remediations`: a later version would search through a window that begins after the one dropped."""
 
 
-def cancel(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
+def cancel(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
     """Cancel texts that have not been started, all of these or none; the next in line get their turn.
 
-    Does not wait for an ingestion. `deed` goes to the security log with what is done. Raises TextStarted,
+    Does not wait for an ingestion. `entry` goes to the security log with what is done. Raises TextStarted,
     WorkNotCancellable and what names raise.
     """
     with process.database.transaction() as connection:
-        operators.be_impatient(connection)
+        operators.limit_lock_wait(connection)
         chosen = {row.id: row for name in names for row in [_cancellable(connection, name)]}
         cancelled = [row for row in (_unstarted(connection, chosen[number]) for number in sorted(chosen)) if row]
         # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
-        first = {row.corpus: operators.first_in_line(connection, row.corpus) for row in cancelled}
+        first = {row.corpus: operators.first_waiting_text(connection, row.corpus) for row in cancelled}
         for row in cancelled:
-            with _in_hand(row):
+            with _locked_means_started(row):
                 operators.cancel_text(connection, row)
         for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
-            texts.next_in_line(connection, corpus)  # it stays the first until the knock is committed
-            publishing.knock(connection, corpus)
-        if deed is not None and cancelled:
-            access.note(connection, deed)
+            texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
+            publishing.release_next_text(connection, corpus)
+        if entry is not None and cancelled:
+            access.add_log_entry(connection, entry)
         return _changed(connection, texts_too=chosen)
 
 
@@ -69,7 +69,7 @@ def _cancellable(connection: Connection, name: str) -> TextRow:
 
 def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
     """The text, locked; None where it is cancelled already. Raises TextStarted, NotFound."""
-    with _in_hand(row):
+    with _locked_means_started(row):
         locked = operators.text_row(connection, row.id, lock=True)
     if locked is None:  # its corpus was deleted meanwhile
         raise NotFound(what=TEXT, name=text_name(row.id))
@@ -82,8 +82,8 @@ def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
 
 
 @contextlib.contextmanager
-def _in_hand(row: TextRow) -> Iterator[None]:
-    """Take a lock time-out on a text or its work for a worker that is busy with it: raise TextStarted."""
+def _locked_means_started(row: TextRow) -> Iterator[None]:
+    """Raise TextStarted on a lock time-out: a worker is ingesting the text."""
     try:
         yield
     except DBAPIError as error:
@@ -104,72 +104,71 @@ def rebuild(process: Process, name: str, new: str) -> int:
         made = corpora.create(connection, old.tenant, new, old.limits, old.description, old.budget)
         if made is None:
             raise CorpusExists(corpus=new)
-        rows = [row for row in texts.all_of(connection, old.id) if row.state not in texts.GIVEN_UP]
+        rows = [row for row in texts.all_of(connection, old.id) if row.state not in texts.FAILED_OR_CANCELLED]
         for row in rows:
             admission.accepted(connection, made.id, row.title, texts.body(connection, row.id))
     return len(rows)
 
 
-def retry(process: Process, names: Iterable[str], deed: Entry | None = None) -> WorkChanged:
+def retry(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
     """Open failed or dropped work again, as new; a text is accepted again, at the end of the line.
 
-    `deed` goes to the security log with what is done. Raises WorkNotFailed and NotFound (its corpus is deleted), and
+    `entry` goes to the security log with what is done. Raises WorkNotFailed and NotFound (its corpus is deleted), and
     then nothing was changed, and what names raise.
     """
     with process.database.transaction() as connection:
-        again = [_given_up(connection, name) for name in names]
+        again = [_retryable(connection, name) for name in names]
         items = [target.id for target in again if isinstance(target, WorkRow)]
-        _check_kept(connection, items)
+        _check_not_deleted(connection, items)
         attempts.reopen(connection, items)
-        if deed is not None and items:
-            access.note(connection, deed)
+        if entry is not None and items:
+            access.add_log_entry(connection, entry)
     rows = [row for row in again if isinstance(row, TextRow)]
-    if gone := _accepted_again(process, rows, deed):
+    if gone := _accept_again(process, rows, entry):
         raise NotFound(what=TEXT, name=text_name(gone[0].id))
     return _now(process, items, rows)
 
 
-def _check_kept(connection: Connection, items: Collection[uuid.UUID]) -> None:
-    """Raise NotFound where work is of a corpus that is deleted; none of these is before the transaction ends."""
+def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> None:
+    """Raise NotFound for work of a deleted corpus; locks the corpora, so none is deleted before the commit."""
     of = {operators.corpus_of(connection, item): item for item in items}
     for corpus in sorted(of, key=lambda number: number or 0):
-        if corpus is None or corpora.accepting(connection, corpus) is None:
+        if corpus is None or corpora.lock_for_acceptance(connection, corpus) is None:
             raise NotFound(what="work", name=of[corpus])
 
 
 def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = False) -> WorkChanged:
-    """Retry all that has failed, and what was `dropped`, if wanted; a cancelled text stays so. Raises CorpusUnknown."""
+    """Retry all failed work, with `dropped` also dropped work; cancelled texts stay so. Raises CorpusUnknown."""
     with process.database.transaction() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
-        items, rows = operators.given_up(connection, number, too_dropped=dropped)
+        items, rows = operators.failed_work(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
-    _accepted_again(process, rows)  # but for those whose corpus is being deleted
+    _accept_again(process, rows)  # but for those whose corpus is being deleted
     return _now(process, items, rows)
 
 
-def _given_up(connection: Connection, name: str) -> WorkRow | TextRow:
+def _retryable(connection: Connection, name: str) -> WorkRow | TextRow:
     """The failed, dropped or cancelled work or text of that name."""
     target = find(connection, name)
     if isinstance(target, DeadLetterRow):
         raise WorkNotFailed(work=name, state="a dead letter", wanted="retried")
     found = text_of(connection, target) or target
-    state = found.state if isinstance(found, TextRow) else found.standing
-    if state not in ("failed", "cancelled"):
-        raise WorkNotFailed(work=name, state=state, wanted="retried")
+    if found.state not in ("failed", "cancelled"):
+        raise WorkNotFailed(work=name, state=found.state, wanted="retried")
     return found
 
 
-def _accepted_again(process: Process, rows: list[TextRow], deed: Entry | None = None) -> list[TextRow]:
-    """Each text in a transaction of its own, as when it was new; those that are gone with their corpus."""
+def _accept_again(process: Process, rows: list[TextRow], entry: Entry | None = None) -> list[TextRow]:
+    """Accept each text again in its own transaction; return those whose corpus was deleted."""
     gone = []
     for row in {row.id: row for row in rows}.values():
         with process.database.transaction() as connection:
-            if corpora.accepting(connection, row.corpus) is None:
+            if corpora.lock_for_acceptance(connection, row.corpus) is None:
                 gone.append(row)
                 continue
             admission.accepted(connection, row.corpus, row.title, texts.body(connection, row.id))
-            if deed is not None:
-                access.note(connection, deed)
+            if entry is not None:
+                access.add_log_entry(connection, entry)
     return gone
 
 
@@ -179,13 +178,13 @@ def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkC
 
 
 def drop(process: Process, names: Iterable[str]) -> WorkChanged:
-    """Let failed work, failed texts and dead letters be, all of these or none.
+    """Drop failed work, failed texts and dead letters, all of these or none.
 
     Dropped work and texts can be retried; a dead letter is gone. Raises WorkNotFailed, WorkNotCancellable, and what
     names raise.
     """
     with process.database.transaction() as connection:
-        operators.be_impatient(connection)
+        operators.limit_lock_wait(connection)
         targets = [(name, find(connection, name)) for name in names]
         chosen = {row.id: name for name, target in targets if (row := text_of(connection, target)) is not None}
         for number in sorted(chosen):
@@ -216,10 +215,10 @@ def _drop_text(connection: Connection, number: int, name: str) -> None:
 
 
 def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
-    rows = operators.numbered(connection, names)
+    rows = operators.with_ids(connection, names)
     for item in rows:
-        if item.standing != "failed":
-            raise WorkNotFailed(work=names[item.id], state=item.standing, wanted="dropped")
+        if item.state != "failed":
+            raise WorkNotFailed(work=names[item.id], state=item.state, wanted="dropped")
         if item.kind not in DROPPABLE:
             raise WorkNotCancellable(work=names[item.id], kind=item.kind)
     dropped = operators.drop(connection, sorted(names))
@@ -231,5 +230,5 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
 def _changed(connection: Connection, items: Collection[uuid.UUID] = (), texts_too: Collection[int] = ()) -> WorkChanged:
     rows = [operators.text_row(connection, number) for number in sorted(texts_too)]
     lines = [line_of_text(connection, row) for row in rows if row is not None]
-    lines += [line_of_work(item) for item in operators.numbered(connection, items)]
+    lines += [line_of_work(item) for item in operators.with_ids(connection, items)]
     return WorkChanged(changed=lines, notes=[])

@@ -1,4 +1,4 @@
-"""What operators see of work: lists of it, everything about a piece, and how it goes on."""
+"""Lists of work for operators, all details of a work item, and the status as it changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from crochet_tasks.db import Connection, corpora, dead_letters, operators, tally
 from crochet_tasks.db.dead_letters import DeadLetterRow
-from crochet_tasks.db.operators import Wanted, WorkRow
+from crochet_tasks.db.operators import WorkFilter, WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
@@ -32,10 +32,10 @@ def listed(
 
     Dead letters belong to no corpus and to no kind of work.
     """
-    standings = _standings(state)
+    states = _states(state)
     with process.database.snapshot() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
-        rows, there = operators.listed(connection, Wanted(standings, number, kind), most) if standings else ([], 0)
+        rows, there = operators.listed(connection, WorkFilter(states, number, kind), most) if states else ([], 0)
         lines = [line_of_work(row) for row in rows]
         if state in (None, DEAD) and corpus is None and kind is None:
             lines += [_line_of_letter(letter) for letter in dead_letters.first(connection, most - len(lines))]
@@ -43,25 +43,25 @@ def listed(
     return WorkList(work=lines, more=there - len(lines))
 
 
-def _standings(state: str | None) -> Collection[str]:
+def _states(state: str | None) -> Collection[str]:
     return {None: (*OPEN, "failed"), "open": OPEN, DEAD: ()}.get(state, (state or "",))
 
 
 def of_corpus(
     connection: Connection, corpus: int, state: str | None, kind: str | None, most: int, counted: int
 ) -> tuple[WorkList, bool]:
-    """As `listed`, of one corpus; `dead` is the failed work whose messages the broker gave up. No more than `counted`
-    pieces are counted: then there may be more than it says, and that is True.
+    """As `listed`, of one corpus; `dead` is failed work whose messages were dead-lettered. Counts at most `counted`
+    items; the second value is True if there may be more.
     """
-    wanted = Wanted(_standings(state), corpus, kind)
+    query = WorkFilter(_states(state), corpus, kind)
     if state == DEAD:
-        wanted = Wanted(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
-    rows, there = operators.listed(connection, wanted, most, counted)
+        query = WorkFilter(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
+    rows, there = operators.listed(connection, query, most, counted)
     return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows)), there == counted
 
 
-def shown(process: Process, name: str) -> WorkDetail:
-    """All there is to know about a piece of work, a text or a dead letter."""
+def details(process: Process, name: str) -> WorkDetail:
+    """All details of a work item, a text or a dead letter."""
     with process.database.snapshot() as connection:
         target = find(connection, name)
         if isinstance(target, DeadLetterRow):
@@ -93,7 +93,7 @@ def line_of_work(item: WorkRow) -> WorkLine:
         corpus=item.corpus,
         kind=item.kind,
         about=_about(item),
-        state=item.standing,
+        state=item.state,
         tries=item.attempts,
         error=_error(item.error),
         created_at=item.created_at,
@@ -103,8 +103,8 @@ def line_of_work(item: WorkRow) -> WorkLine:
     )
 
 
-def _error(noted: dict[str, Any] | None) -> WorkError | None:
-    return None if noted is None else WorkError.model_validate(noted)
+def _error(facts: dict[str, Any] | None) -> WorkError | None:
+    return None if facts is None else WorkError.model_validate(facts)
 
 
 def _about(item: WorkRow) -> str:
@@ -118,7 +118,7 @@ def _about(item: WorkRow) -> str:
 
 
 def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
-    noted = operators.noted(connection, row.id)
+    facts = operators.text_details(connection, row.id)
     return WorkLine(
         id=text_name(row.id),
         corpus=corpora.numbered(connection, row.corpus).name,
@@ -127,10 +127,10 @@ def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
         state=row.state,
         tries=0,
         error=_error(row.error),
-        created_at=noted.accepted_at,
+        created_at=facts.accepted_at,
         not_before=None,
         published_at=None,
-        finished_at=noted.finished_at,
+        finished_at=facts.finished_at,
     )
 
 
@@ -142,7 +142,7 @@ def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
         line=line_of_work(item),
         next=_next(item, lease),
         details={name: fact for name, fact in {**facts, "part": part}.items() if fact is not None},
-        tries=[Try(**each._asdict()) for each in operators.tries(connection, item.id)],
+        tries=[Try(**each._asdict()) for each in operators.failed_attempts(connection, item.id)],
         related=[] if text is None else [line_of_text(connection, text)],
         audit=_audit(connection, f"work {item.id}"),
     )
@@ -150,15 +150,15 @@ def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
 
 def _next(item: WorkRow, lease: float) -> str:
     """When it is published next, for people."""
-    match item.standing:
+    match item.state:
         case "ready":
-            return "at the next look of the relay that finds room for it"
+            return "at the next poll of the relay that finds room for it"
         case "held":
             return "when the budget of its corpus is raised"
         case "published":
             assert item.published_at is not None
             overdue = item.published_at + dt.timedelta(seconds=lease)
-            return f"{overdue:%Y-%m-%d %H:%M:%S} UTC, if nobody has finished it by then"
+            return f"{overdue:%Y-%m-%d %H:%M:%S} UTC, if no worker has finished it by then"
         case "waiting":
             return f"{item.not_before:%Y-%m-%d %H:%M:%S} UTC"
         case "parked":
@@ -169,14 +169,14 @@ def _next(item: WorkRow, lease: float) -> str:
 
 
 def _text(connection: Connection, row: TextRow) -> WorkDetail:
-    noted = operators.noted(connection, row.id)
-    work = operators.numbered(connection, operators.of_text(row.corpus, row.id))
+    facts = operators.text_details(connection, row.id)
+    work = operators.with_ids(connection, operators.of_text(row.corpus, row.id))
     details = {"title": row.title, "seq": row.seq, "sentences": row.sentences, "version": row.version}
     return WorkDetail(
         line=line_of_text(connection, row),
         next=_next_of_text(row),
-        details={**details, "characters": noted.characters},
-        tries=[Try(**each._asdict()) for item in work for each in operators.tries(connection, item.id)],
+        details={**details, "characters": facts.characters},
+        tries=[Try(**each._asdict()) for item in work for each in operators.failed_attempts(connection, item.id)],
         related=[line_of_work(item) for item in work],
         audit=_audit(connection, f"text {row.id}"),
     )
@@ -185,7 +185,7 @@ def _text(connection: Connection, row: TextRow) -> WorkDetail:
 def _next_of_text(row: TextRow) -> str:
     if row.state in ("accepted", "ingested"):
         return "see its work"
-    return "never: it is a version" if row.state == "current" else "never, unless it is retried or given again"
+    return "never: it is a version" if row.state == "current" else "never, unless it is retried or submitted again"
 
 
 def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:
@@ -207,9 +207,9 @@ def _audit(connection: Connection, subject: str) -> list[Audited]:
 # ── watching ────────────────────────────────────────────────────────────────────────────────────
 
 
-def looks(process: Process, every: float, said: Callable[[str], None]) -> Iterator[Status]:
-    """The status, again and again; while the database is away it is said once."""
-    outage = Outage(said, "looking again")
+def poll_status(process: Process, every: float, note: Callable[[str], None]) -> Iterator[Status]:
+    """Yield the status every so many seconds; report an outage of the database once."""
+    outage = Outage(note, "polling again")
     while True:
         began = time.monotonic()
         with outage.tolerated():

@@ -18,13 +18,13 @@ from crochet_tasks.errors import (
 from crochet_tasks.schemas.names import DEAD, TEXT
 
 STATES = ("open", *OPEN, *ENDED, DEAD)
-"""what can be asked for: a standing, `open` for every one of open work, or dead letters"""
+"""states to list work by; `open` is every state of open work, `dead` the dead letters"""
 FEWEST_DIGITS = 4
 Target = WorkRow | TextRow | DeadLetterRow
 
 
 def find(connection: Connection, name: str) -> Target:
-    """What a name stands for; raises WorkUnknown, WorkAmbiguous, or WrongCall for too short a beginning."""
+    """The work, text or dead letter of that name; raises WorkUnknown, WorkAmbiguous, or WrongCall (too short)."""
     numbered = re.fullmatch(rf"({TEXT}|{DEAD})-([0-9]{{1,18}})", name)
     if numbered is None:
         return _by_beginning(connection, name)
@@ -44,7 +44,7 @@ def _by_beginning(connection: Connection, name: str) -> WorkRow:
     low, high = (uuid.UUID(digits.ljust(32, end)) for end in "0f")
     if "-" in name and not str(low).startswith(name.lower()):
         raise WorkUnknown(work=name)
-    found = operators.beginning(connection, low, high)
+    found = operators.with_ids_between(connection, low, high)
     if not found:
         raise WorkUnknown(work=name)
     if len(found) > 1:
@@ -53,7 +53,7 @@ def _by_beginning(connection: Connection, name: str) -> WorkRow:
 
 
 def text_of(connection: Connection, target: Target) -> TextRow | None:
-    """The text that this is or is about."""
+    """The text itself, or the text that a work item belongs to."""
     if isinstance(target, WorkRow) and target.kind in OF_A_TEXT:
         return operators.text_row(connection, target.subject)
     return target if isinstance(target, TextRow) else None

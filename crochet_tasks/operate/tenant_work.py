@@ -1,4 +1,4 @@
-"""The work of one corpus, for its owner: what there is, and what an owner may do about it."""
+"""What the owner of a corpus may do to its work: retry and cancel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry |
 
 @contextlib.contextmanager
 def _found(work: str) -> Iterator[None]:
-    """What was deleted since it was checked is not found: a name that is whole and known cannot be wrong."""
+    """Raise NotFound for work that was deleted after `_check`."""
     try:
         yield
     except WorkUnknown as error:

@@ -1,4 +1,4 @@
-"""What reads answer with; api and command line turn it into what they show."""
+"""Results of the read side, which the API turns into its answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.query.checks import Reason
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.query.provenance import Line
-from crochet_tasks.query.vocabulary import PhraseBorn, WordBorn
+from crochet_tasks.query.vocabulary import PhraseEntry, WordEntry
 
 
-class Shown(NamedTuple):
-    """What a snapshot shows of a corpus. `etag` changes when the version or the set of orthos does, and only then."""
+class CorpusView(NamedTuple):
+    """Version and size of a corpus in a snapshot. `etag` changes exactly when the version or the set of orthos does."""
 
     version: int
     orthos: int
@@ -43,7 +43,7 @@ class OrthoDetail(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What became of one item of a check: `sides` and `words`, in canonical form, of an item that was a box."""
+    """The result of one item of a check. `sides` and `words`, in canonical form, only for boxes."""
 
     stored: bool
     id: str | None
@@ -54,7 +54,7 @@ class Checked(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """The outcome of a check. `slow`: what is read ahead (Catalog.warm) would have answered it faster."""
+    """The results of a check. `slow`: it would have been faster after Catalog.warm."""
 
     results: list[Checked]
     exact: bool
@@ -63,7 +63,7 @@ class Checks(NamedTuple):
 
 
 class Words(NamedTuple):
-    words: list[WordBorn]
+    words: list[WordEntry]
     next_cursor: str | None
     version: int
 
@@ -73,6 +73,6 @@ class Phrases(NamedTuple):
 
     prefix: tuple[str, ...]
     born: int
-    phrases: list[PhraseBorn]
+    phrases: list[PhraseEntry]
     next_cursor: str | None
     version: int

@@ -1,6 +1,6 @@
-"""What the API keeps in memory of what it has read: batches sorted by id, phrase indexes; and how it reads them.
+"""Caches batches (sorted by id) and phrase indexes of the API, and reads them from the database.
 
-A batch never changes under its id, so what was read of it once is good for ever, in whichever snapshot it is listed.
+A batch never changes under its id, so a cached batch stays valid in every snapshot that lists it.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class Sorted:
 
 
 class Ref(NamedTuple):
-    """A batch that a snapshot shows."""
+    """A batch in a snapshot."""
 
     id: int
     sides: Sides
     size: int
 
 
-class Shown(NamedTuple):
-    """The batches of a corpus that a snapshot shows."""
+class BatchList(NamedTuple):
+    """The batches of a corpus in a snapshot."""
 
     corpus: int
     shapes: dict[Sides, list[Ref]]
@@ -99,7 +99,7 @@ class Store:
         self._reading, self._indexing = Locks(), Locks()
 
     def index(self, connection: Connection, corpus: Corpus) -> PhraseIndex:
-        """The corpus' phrase index; it may know later versions than the one that the snapshot shows."""
+        """The corpus' phrase index; it may include later versions than the snapshot has."""
         index = self._indexes.get(corpus.id)
         stale = index is None or index.version < corpus.version
         metrics.CACHE.add(cache="index", outcome="miss" if stale else "hit")
@@ -107,20 +107,20 @@ class Store:
             with self._indexing.of(corpus.id):
                 index = self._indexes.get(corpus.id) or PhraseIndex()
                 if index.version < corpus.version:
-                    # Everybody who wants to know of the new version waits here, and to copy it took 150 ms of 200.
+                    # All readers of the new version wait for this; copying the index took 150 of 200 ms.
                     index = texts.bring_forward(connection, corpus.id, index, sharing=True)
                     self._indexes.put(corpus.id, index, index.bytes)
         return index
 
-    def shown(self, connection: Connection, corpus: int) -> Shown:
-        """Which batches there are. One statement, 12 bytes per batch."""
+    def batch_list(self, connection: Connection, corpus: int) -> BatchList:
+        """List the batches of a corpus. One statement, 12 bytes per batch."""
         listed: dict[Sides, list[Ref]] = {}
         for shape, ids, sizes in batches.listed(connection, corpus):
             listed[shape] = [Ref(batch, shape, size) for batch, size in zip(ids, sizes, strict=True)]
-        return Shown(corpus, {sides: listed[sides] for sides in batches.shapes_by_rank(listed)})
+        return BatchList(corpus, {sides: listed[sides] for sides in batches.shapes_by_rank(listed)})
 
     def sorted(self, connection: Connection, refs: Sequence[Ref], index: PhraseIndex) -> Iterator[tuple[Ref, Sorted]]:
-        """These batches, in any order: those in memory first, then the others, a few at once from the database."""
+        """These batches, in any order. Reads those that are not cached from the database, a few at once."""
         kept = self.batches.several(ref.id for ref in refs)
         metrics.CACHE.add(len(kept), cache="batches", outcome="hit")
         metrics.CACHE.add(len(refs) - len(kept), cache="batches", outcome="miss")
@@ -132,7 +132,7 @@ class Store:
                 missing.append(ref)
         while missing:
             some = _some(missing)
-            # One thread reads a batch: those that want the same wait, and find it in memory.
+            # One thread reads a batch; others that need it wait for the lock and find it cached.
             with self._reading.of(some[0].id):
                 there = self.batches.several(ref.id for ref in some)
                 there.update(self._read(connection, [ref for ref in some if ref.id not in there], index))
@@ -157,18 +157,18 @@ class Store:
         return order
 
     def fitting(self, refs: Sequence[Ref], index: PhraseIndex) -> Sequence[Ref]:
-        """The first of them, as many as memory has room for."""
+        """The first of these batches, as many as fit into the cache."""
         width = index.cell_type().itemsize
         sizes = [OVERHEAD_BYTES + ref.size * (8 + width * math.prod(ref.sides)) for ref in refs]
         return refs[: int(np.searchsorted(np.cumsum(sizes), self.batches.most, side="right"))]
 
     def forget(self, corpus: int) -> None:
-        """Let go of a corpus; its batches are in nobody's way and go as others are used."""
+        """Drop the index of a corpus; its batches are evicted as others are used."""
         self._indexes.forget(corpus)
 
 
 def _some(refs: list[Ref]) -> list[Ref]:
-    """The first of them, at least one, for whose cells there is room."""
+    """The first of these batches, at least one, whose cells have about READ_BYTES."""
     sizes = np.cumsum([4 * ref.size * int(np.prod(ref.sides)) for ref in refs])
     return refs[: max(1, int(np.searchsorted(sizes, READ_BYTES)))]
 

@@ -1,4 +1,4 @@
-"""What the readers of a process share: caches bounded by bytes, whose size is a metric, and locks for filling them."""
+"""Caches bounded by bytes, with their size as a metric, and locks for filling them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ V = TypeVar("V")
 
 
 class Locks:
-    """A lock per key, such as a corpus: threads that want the same read wait for one another, others do not."""
+    """A lock per key, such as a corpus: only threads that do the same read wait for each other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._of: weakref.WeakValueDictionary[Hashable, threading.Lock] = weakref.WeakValueDictionary()
 
     def of(self, key: Hashable) -> threading.Lock:
-        """The key's lock, which exists as long as somebody refers to it."""
+        """The key's lock, which exists as long as a thread refers to it."""
         with self._lock:
             lock = self._of.get(key)
             if lock is None:
@@ -32,9 +32,9 @@ class Locks:
 
 
 class Cache(Generic[K, V]):
-    """The values used last, as many as fit into `most` bytes. `keeps_last`: the newest one stays however large it is.
+    """An LRU cache of at most `most` bytes. `keeps_last`: the newest value is cached however large it is.
 
-    cachetools measures values itself; these come with their size, as to measure an index or a batch takes a while.
+    Callers pass the size of each value, because measuring an index or a batch takes a while.
     """
 
     def __init__(self, name: str, most: int, *, keeps_last: bool = False) -> None:
@@ -52,7 +52,7 @@ class Cache(Generic[K, V]):
         return next(iter(self.several([key]).values()), None)
 
     def several(self, keys: Iterable[K]) -> dict[K, V]:
-        """Those of these that are kept."""
+        """The cached ones among these keys."""
         with self._lock:
             return {key: self._kept[key][0] for key in keys if key in self._kept}
 

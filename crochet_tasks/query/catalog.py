@@ -1,6 +1,6 @@
-"""Reads for the API: pages of orthos, one ortho, checks, what waits, words and phrases. Fast once warm, exact always.
+"""Reads for the API: pages of orthos, one ortho, checks, remediations, words and phrases. Fast once warm.
 
-Every call reads what it shows from one snapshot, `connection`, and from a `corpus` that was read in it.
+Every call reads from one snapshot, `connection`, and a `corpus` row that was read in it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.query.answers import Checked, Checks, OrthoDetail, Page, Phrases, Shown, Words
+from crochet_tasks.query.answers import Checked, Checks, CorpusView, OrthoDetail, Page, Phrases, Words
 from crochet_tasks.query.batches_cache import Store
-from crochet_tasks.query.checks import Asked, Grid, Reason, halves, halves_of, in_runs, read, stored
+from crochet_tasks.query.checks import CheckItem, Grid, Reason, halves, halves_of, in_runs, read, stored
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import FoundOrtho, Position, Reader, Wanted, orthos
+from crochet_tasks.query.pages import FoundOrtho, OrthoQuery, Position, Reader, orthos
 from crochet_tasks.query.provenance import Line, LineSources, Sources
 from crochet_tasks.query.runs import FEW, NO_RUNS, RunsCache
 from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
@@ -33,7 +33,7 @@ MOST_AT_ONCE = 1000
 
 
 class Catalog:
-    """What one process of the API reads with. Threads may share it; `secret` seals its cursors."""
+    """The reads of one process of the API. Threads may share it; `secret` signs its cursors."""
 
     def __init__(self, process: Process, secret: bytes) -> None:
         self.store = Store(process)
@@ -44,10 +44,10 @@ class Catalog:
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 
-    def shown(self, connection: Connection, corpus: Corpus) -> Shown:
-        """Orthos are only ever added, so their number tells their set."""
+    def view(self, connection: Connection, corpus: Corpus) -> CorpusView:
+        """The state of a corpus. Orthos are only ever added, so their number identifies their set."""
         number = tally.total(connection, corpus.id)
-        return Shown(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
+        return CorpusView(corpus.version, number, f"{corpus.id}-{corpus.version}-{number}")
 
     def shapes(self, connection: Connection, corpus: Corpus) -> list[ShapeLine]:
         """How many orthos there are of each shape, best shape first."""
@@ -71,9 +71,9 @@ class Catalog:
     ) -> Page:
         """Orthos, best first, from where the cursor's page ended. Raises InvalidCursor.
 
-        What is found between two pages is on a later one or was left out; nothing comes twice, and what was there at
-        the first page is on one of them. A page looks at a few million orthos at the most: where those with the word
-        are rare it is short, or empty, and has a cursor all the same.
+        Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
+        the first page come. A page scans a few million orthos at the most: where those with the word are rare, it is
+        short or empty and still has a cursor.
         """
         if not 1 <= limit <= MOST_AT_ONCE:
             raise ValueError(f"a page has 1 to {MOST_AT_ONCE} orthos, not {limit}")
@@ -84,8 +84,8 @@ class Catalog:
         number = None if word is None else index.number(word)
         if number == -1:
             return Page([], None, corpus.version)
-        reader = Reader(self.store, connection, self.store.shown(connection, corpus.id), index)
-        found, then = reader.page(Wanted(shape, number, min_volume), limit, after)
+        reader = Reader(self.store, connection, self.store.batch_list(connection, corpus.id), index)
+        found, then = reader.page(OrthoQuery(shape, number, min_volume), limit, after)
         following = None if then is None else sealed(self._secret, question, then.packed())
         return Page(found, following, corpus.version)
 
@@ -94,10 +94,10 @@ class Catalog:
 
     def by_id(self, connection: Connection, corpus: Corpus, id: str) -> OrthoDetail | None:  # noqa: A002
         """The ortho with that id, if it is stored; raises InvalidOrthoId."""
-        wanted = halves_of(id)
+        ids = halves_of(id)
         index = self.store.index(connection, corpus)
-        refs = self.store.shown(connection, corpus.id).refs
-        found = stored(self.store, connection, refs, index, wanted, self.runs.of(corpus.id))
+        refs = self.store.batch_list(connection, corpus.id).refs
+        found = stored(self.store, connection, refs, index, ids, self.runs.of(corpus.id))
         if not found.there.all():
             return None
         batch, place = found.batches[int(found.batch[0])], int(found.place[0])
@@ -118,8 +118,8 @@ class Catalog:
         """All orthos as UTF-8, a batch at a time, best shape first; the snapshot has to stay open meanwhile."""
         index = self.store.index(connection, corpus)
         number = None if contains is None else index.number(normalised(contains))
-        wanted = Wanted(shape, number, min_volume)
-        shapes = [] if number == -1 else wanted.shapes(export.stored_shapes(connection, corpus.id))
+        query = OrthoQuery(shape, number, min_volume)
+        shapes = [] if number == -1 else query.shapes(export.stored_shapes(connection, corpus.id))
 
         def keep(cells: Cells) -> Cells:
             return cells if number is None else cells[:, (cells == number).any(axis=0)]
@@ -137,27 +137,29 @@ class Catalog:
     ) -> Checks:
         """Which of these ids and boxes are stored.
 
-        What is stored is always found. Answers that are not `exact` take an id's place in the runs for the id itself:
-        they read no batch that is in a run, and err in less than 1 % of what is not stored. A box that memory alone
-        refutes, such as one with a line that is no phrase, costs no read.
+        Stored orthos are always found. Checks that are not `exact` compare only the part of an id that the runs have:
+        they read no batch that is in a run, and report less than 1 % of what is not stored as stored. A box with a
+        line that is no phrase costs no read.
         """
         if len(items) > MOST_AT_ONCE:
             raise ValueError(f"{MOST_AT_ONCE} items at the most")
         index = self.store.index(connection, corpus)
-        asked = read(items, index, corpus.version, corpus.limits)
-        names = sorted({one.id for one in asked if one.id is not None and one.reason is None})
+        items_read = read(items, index, corpus.version, corpus.limits)
+        names = sorted({one.id for one in items_read if one.id is not None and one.reason is None})
         if not names:
-            return Checks([_checked(one, there=False) for one in asked], exact=True, version=corpus.version)
+            return Checks([_checked(one, there=False) for one in items_read], exact=True, version=corpus.version)
         ids = halves(names)
-        refs = self.store.shown(connection, corpus.id).refs
+        refs = self.store.batch_list(connection, corpus.id).refs
         runs = self.runs.of(corpus.id)
-        likely = np.zeros(len(ids), np.bool_) if exact else in_runs(runs, refs, ids)
-        there = likely.copy()
-        left, others = ids[~likely], refs if exact else runs.lacks(refs)
-        there[~likely] = stored(self.store, connection, others, index, left, runs if exact else NO_RUNS).there
-        stands = set(itertools.compress(names, there.tolist()))
+        in_run = np.zeros(len(ids), np.bool_) if exact else in_runs(runs, refs, ids)
+        there = in_run.copy()
+        left, others = ids[~in_run], refs if exact else runs.lacks(refs)
+        there[~in_run] = stored(self.store, connection, others, index, left, runs if exact else NO_RUNS).there
+        found_ids = set(itertools.compress(names, there.tolist()))
         slow = len(runs.lacks(refs)) >= FEW
-        return Checks([_checked(one, there=one.id in stands) for one in asked], not likely.any(), corpus.version, slow)
+        return Checks(
+            [_checked(one, there=one.id in found_ids) for one in items_read], not in_run.any(), corpus.version, slow
+        )
 
     # ── the context ─────────────────────────────────────────────────────────────────────────
 
@@ -193,26 +195,26 @@ class Catalog:
         following = sealed(self._secret, question, found[-1].words[-1].encode()) if more else None
         return Phrases(index.phrase(node), born(index, node), found, following, corpus.version)
 
-    # ── what is kept ────────────────────────────────────────────────────────────────────────
+    # ── caches ──────────────────────────────────────────────────────────────────────────────
 
     def warm(self, corpus: Corpus, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Read what reads of this corpus will need, best shape first, as far as it fits; for a thread of its own.
+        """Fill the caches for a corpus, best shape first, as far as they have room; for a background thread.
 
-        To be called again now and then: what was read before is not read again. Raises what the database raises, also
-        NoResultFound for a corpus that is gone.
+        Call it again now and then: it reads only what is not cached. Raises database errors, and NoResultFound for a
+        corpus that was deleted.
         """
         with self.store.process.database.snapshot() as connection:
             corpus = corpora.numbered(connection, corpus.id)
             index = self.store.index(connection, corpus)
             self.store.alphabet(index)
-            shown = self.store.shown(connection, corpus.id)
-            for _ in self.store.sorted(connection, self.store.fitting(shown.refs, index), index):
+            batch_list = self.store.batch_list(connection, corpus.id)
+            for _ in self.store.sorted(connection, self.store.fitting(batch_list.refs, index), index):
                 if stopped():
                     return
-            self.runs.bring_forward(connection, shown, index, stopped)
+            self.runs.bring_forward(connection, batch_list, index, stopped)
 
     def forget(self, corpus: int) -> None:
-        """Let go of a corpus that was deleted, at once and not only when there is no more room."""
+        """Drop a deleted corpus from the caches at once, before it is evicted."""
         self.store.forget(corpus)
         self.runs.forget(corpus)
 
@@ -226,10 +228,10 @@ def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:
     ]
 
 
-def _checked(asked: Asked, *, there: bool) -> Checked:
-    is_stored = there and asked.reason is None
-    return Checked(is_stored, asked.id, asked.sides, asked.words, None if is_stored else asked.reason or _NOT_FOUND)
+def _checked(item: CheckItem, *, there: bool) -> Checked:
+    is_stored = there and item.reason is None
+    return Checked(is_stored, item.id, item.sides, item.words, None if is_stored else item.reason or _NOT_FOUND)
 
 
 _NOT_FOUND = Reason.NOT_FOUND
-"""here, as to read a member of an enumeration takes as long as the rest of `_checked`"""
+"""a constant: looking up an enum member takes as long as the rest of `_checked`"""

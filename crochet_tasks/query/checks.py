@@ -1,4 +1,4 @@
-"""Is this ortho stored? Boxes and ids as people give them, what they come to, and the exact answer."""
+"""Checks whether orthos are stored: parses the ids and boxes of a request and looks them up."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Grid: TypeAlias = "Sequence[str | Grid]"
 """A box as nested lists of words, one level per axis, the axes in any order."""
 
 _Box: TypeAlias = "tuple[Sides, tuple[str, ...]]"
-"""sides and words as they were given"""
+"""sides and words as in the request"""
 
 MOST_AXES, MOST_CELLS = 8, 1024
 CELLS_AT_ONCE = 1 << 16
-"""of all boxes of a question: 1000 of them may have 64 each"""
+"""of all boxes of one check: 1000 of them may have 64 each"""
 
 
 class Reason(enum.StrEnum):
-    """Why what was asked for is not stored."""
+    """Why an item of a check is not stored."""
 
     MALFORMED_ID = "malformed_id"
     """an id has 32 hexadecimal digits"""
@@ -48,18 +48,18 @@ class Reason(enum.StrEnum):
     LINE = "line"
     """a line is no phrase of the corpus"""
     NOT_FOUND = "not_found"
-    """no such ortho is stored; if it was given as a box it is one, and has not been found yet"""
+    """no such ortho is stored; a box with this reason is an ortho that has not been found yet"""
 
 
-class Asked(NamedTuple):
-    """What an item of a question comes to: an id, unless it can have none."""
+class CheckItem(NamedTuple):
+    """One parsed item of a check: its id, or the reason why it has none."""
 
     id: str | None
     sides: Sides | None = None
     words: tuple[str, ...] | None = None
     """in canonical form, row-major"""
     reason: Reason | None = None
-    """why it is no ortho; None for an id, as far as is known without looking"""
+    """why it is no ortho; None for an id that has to be looked up"""
 
 
 _is_id = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -77,42 +77,44 @@ def halves(ids: Sequence[str]) -> Halves:
     return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: Limits) -> list[Asked]:
-    """What each item comes to at a version. Boxes of one shape are held against the phrases all at once.
+def read(items: Sequence[str | Grid], index: PhraseIndex, version: int, limits: Limits) -> list[CheckItem]:
+    """Parse the items of a check at a version. All boxes of one shape are compared with the phrases at once.
 
-    Raises InvalidRequest where they have more cells than are looked at for one question.
+    Raises InvalidRequest if the boxes have more than CELLS_AT_ONCE cells.
     """
     boxes = [None if isinstance(item, str) else _box(item) for item in items]
     cells = sum(len(box[1]) for box in boxes if box is not None)
     if cells > CELLS_AT_ONCE:
-        raise InvalidRequest(problem=f"the boxes have {cells} cells together; ask for at most {CELLS_AT_ONCE} at once")
-    asked = [_read(item, box, limits) for item, box in zip(items, boxes, strict=True)]
+        raise InvalidRequest(problem=f"the boxes have {cells} cells in total; check at most {CELLS_AT_ONCE} at once")
+    parsed = [_read(item, box, limits) for item, box in zip(items, boxes, strict=True)]
     by_sides: dict[Sides, list[int]] = defaultdict(list)
-    for place, one in enumerate(asked):
-        if one.sides is not None:
-            by_sides[one.sides].append(place)
+    for place, item in enumerate(parsed):
+        if item.sides is not None:
+            by_sides[item.sides].append(place)
     for sides, places in by_sides.items():
-        alike = [words for place in places if (words := asked[place].words) is not None]
-        reads = lines_read(index, version, sides, alike)
-        for place, name, good in zip(places, _ids(sides, alike), reads.tolist(), strict=True):
-            asked[place] = asked[place]._replace(id=name, reason=None if good else Reason.LINE)
-    return asked
+        boxes_of_shape = [words for place in places if (words := parsed[place].words) is not None]
+        reads = lines_read(index, version, sides, boxes_of_shape)
+        for place, name, good in zip(places, _ids(sides, boxes_of_shape), reads.tolist(), strict=True):
+            parsed[place] = parsed[place]._replace(id=name, reason=None if good else Reason.LINE)
+    return parsed
 
 
-def _read(item: str | Grid, box: _Box | None, limits: Limits) -> Asked:
+def _read(item: str | Grid, box: _Box | None, limits: Limits) -> CheckItem:
     if isinstance(item, str):
-        return Asked(item) if _is_id(item) else Asked(None, reason=Reason.MALFORMED_ID)
+        return CheckItem(item) if _is_id(item) else CheckItem(None, reason=Reason.MALFORMED_ID)
     if box is None:
-        return Asked(None, reason=Reason.NOT_A_BOX)
-    given, cells = box
-    axes = tuple(sorted(range(len(given)), key=lambda axis: (given[axis], cells[geometry.unit_cells(given)[axis]])))
-    sides = tuple(given[axis] for axis in axes)
-    if not limits.allow(sides):  # first: what follows is worked out once per shape and kept
-        return Asked(None, reason=Reason.LIMITS)
-    words = tuple(cells[cell] for cell in _transposed(given, axes))
+        return CheckItem(None, reason=Reason.NOT_A_BOX)
+    box_sides, cells = box
+    axes = tuple(
+        sorted(range(len(box_sides)), key=lambda axis: (box_sides[axis], cells[geometry.unit_cells(box_sides)[axis]]))
+    )
+    sides = tuple(box_sides[axis] for axis in axes)
+    if not limits.allow(sides):  # first: the rest is computed once per shape and cached
+        return CheckItem(None, reason=Reason.LIMITS)
+    words = tuple(cells[cell] for cell in _transposed(box_sides, axes))
     if any(len({words[cell] for cell in shell}) < len(shell) for shell in geometry.shells(sides)):
-        return Asked(None, reason=Reason.SHELL)
-    return Asked(None, sides, words)
+        return CheckItem(None, reason=Reason.SHELL)
+    return CheckItem(None, sides, words)
 
 
 @functools.lru_cache(geometry.SHAPES_KEPT)
@@ -179,31 +181,31 @@ def stored(
 ) -> Found:
     """Which of these ids (shape (ids, 2)) are stored in these batches. Exact; stops when all have been found.
 
-    The runs are asked for what they hold, and each of the other batches for what is not found there.
+    Looks up all ids in the runs first, then those not found there in each batch that is in no run.
     """
     found = Found([], np.full(len(ids), -1), np.full(len(ids), -1))
-    shown = {ref.id for ref in refs}
-    maybe = {each.ref.id: each for run in runs.every for each in run.find(ids) if each.ref.id in shown}
-    batches = store.sorted(connection, [each.ref for each in maybe.values()], index)
-    _settle(found, [_Likely(batch, *maybe[ref.id][1:]) for ref, batch in batches], ids, index.hashes)
+    listed = {ref.id for ref in refs}
+    by_batch = {each.ref.id: each for run in runs.every for each in run.find(ids) if each.ref.id in listed}
+    batches = store.sorted(connection, [each.ref for each in by_batch.values()], index)
+    _verify(found, [_Candidates(batch, *by_batch[ref.id][1:]) for ref, batch in batches], ids, index.hashes)
     left = np.flatnonzero(~found.there)
-    likely: list[_Likely] = []
-    unseen = np.ones(len(left), np.bool_)
+    candidates: list[_Candidates] = []
+    missing = np.ones(len(left), np.bool_)
     first = ids[left, 0]
     for _, batch in store.sorted(connection, runs.lacks(refs), index) if len(left) else ():
-        # Most batches have none of them: so this is all that is done for each.
+        # Most batches have none of the ids, so a batch without a hit costs no more than this.
         begin = batch.first.searchsorted(first)
-        seen = batch.first.take(begin, mode="clip") == first
-        if not seen.any():
+        hit = batch.first.take(begin, mode="clip") == first
+        if not hit.any():
             continue
-        likely.append(_likely(batch, ids, left[seen], begin[seen]))
-        unseen &= ~seen
-        if not unseen.any():
-            _settle(found, likely, ids, index.hashes)
-            likely, unseen = [], ~found.there[left]
-            if not unseen.any():
+        candidates.append(_candidates(batch, ids, left[hit], begin[hit]))
+        missing &= ~hit
+        if not missing.any():
+            _verify(found, candidates, ids, index.hashes)
+            candidates, missing = [], ~found.there[left]
+            if not missing.any():
                 return found
-    _settle(found, likely, ids, index.hashes)
+    _verify(found, candidates, ids, index.hashes)
     return found
 
 
@@ -212,44 +214,44 @@ def in_runs(runs: Runs, refs: Sequence[Ref], ids: Halves) -> Bools:
     where the runs hold 8 million orthos, which is as many as memory has room for by default.
     """
     there = np.zeros(len(ids), np.bool_)
-    shown = {ref.id for ref in refs}
-    for maybe in itertools.chain.from_iterable(run.find(ids) for run in runs.every):
-        if maybe.ref.id in shown:
-            there[maybe.asked] = True
+    listed = {ref.id for ref in refs}
+    for candidate in itertools.chain.from_iterable(run.find(ids) for run in runs.every):
+        if candidate.ref.id in listed:
+            there[candidate.queried] = True
     return there
 
 
-class _Likely(NamedTuple):
-    """Places in a batch where ids may be that are asked for; which those are."""
+class _Candidates(NamedTuple):
+    """Places in a batch that may hold ids of a lookup; `queried`: which ids."""
 
     batch: Sorted
-    asked: Longs
+    queried: Longs
     places: Longs
 
 
-def _likely(batch: Sorted, ids: Halves, asked: Longs, places: Longs) -> _Likely:
+def _candidates(batch: Sorted, ids: Halves, queried: Longs, places: Longs) -> _Candidates:
     """`places`: the first with the first halves of those ids. They may be equal, whole ids are not."""
-    every = [(asked, places)]
-    while batch.twins and len(asked):
-        more = batch.first.take(places + 1, mode="clip") == ids[asked, 0]
+    every = [(queried, places)]
+    while batch.twins and len(queried):
+        more = batch.first.take(places + 1, mode="clip") == ids[queried, 0]
         more &= places + 1 < batch.size
-        asked, places = asked[more], places[more] + 1
-        every.append((asked, places))
-    return _Likely(batch, *map(np.concatenate, zip(*every, strict=True)))
+        queried, places = queried[more], places[more] + 1
+        every.append((queried, places))
+    return _Candidates(batch, *map(np.concatenate, zip(*every, strict=True)))
 
 
-def _settle(found: Found, likely: list[_Likely], ids: Halves, hashes: Halves) -> None:
-    """Note those of them whose whole ids are asked for; worked out per shape, as most batches hold few of them."""
-    for sides, group in itertools.groupby(sorted(likely, key=_sides_of), _sides_of):
+def _verify(found: Found, candidates: list[_Candidates], ids: Halves, hashes: Halves) -> None:
+    """Record in `found` the candidates whose whole ids match; computed per shape, as most batches have few."""
+    for sides, group in itertools.groupby(sorted(candidates, key=_sides_of), _sides_of):
         of_shape = list(group)
         cells = np.concatenate([each.batch.cells[:, each.places] for each in of_shape], axis=1)
-        asked = np.concatenate([each.asked for each in of_shape])
+        queried = np.concatenate([each.queried for each in of_shape])
         place = np.concatenate([each.places for each in of_shape])
         batch = np.repeat(np.arange(len(of_shape)), [len(each.places) for each in of_shape]) + len(found.batches)
-        same = (geometry.ids(sides, cells, hashes) == ids[asked]).all(axis=1)
-        found.batch[asked[same]], found.place[asked[same]] = batch[same], place[same]
+        same = (geometry.ids(sides, cells, hashes) == ids[queried]).all(axis=1)
+        found.batch[queried[same]], found.place[queried[same]] = batch[same], place[same]
         found.batches.extend(each.batch for each in of_shape)
 
 
-def _sides_of(each: _Likely) -> Sides:
+def _sides_of(each: _Candidates) -> Sides:
     return each.batch.sides

@@ -1,4 +1,4 @@
-"""Cursors: where the next page begins, sealed so that only the one who gave it out can have made it."""
+"""Cursors: the position of the next page, signed (HMAC) so that clients cannot make them up."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_CHARACTERS = 8192
 
 
 def sealed(secret: bytes, question: list[object], position: bytes) -> str:
-    """A cursor for the same question, from that position on; safe in a URL."""
+    """A signed cursor for this question from that position on; safe in a URL."""
     return base64.urlsafe_b64encode(position + _seal(secret, question, position)).decode().rstrip("=")
 
 
 def opened(secret: bytes, question: list[object], cursor: str) -> bytes:
-    """The position in a cursor. Raises InvalidCursor where it is of another question or deployment."""
+    """The position in a cursor. Raises InvalidCursor if it was made for another question or deployment."""
     if not cursor.isascii() or len(cursor) > MOST_CHARACTERS:
         raise InvalidCursor
     try:
@@ -34,6 +34,6 @@ def opened(secret: bytes, question: list[object], cursor: str) -> bytes:
 
 
 def _seal(secret: bytes, question: list[object], position: bytes) -> bytes:
-    asked = json.dumps(question).encode()
-    message = b"crochet cursor" + len(asked).to_bytes(4, "big") + asked + position
+    encoded = json.dumps(question).encode()
+    message = b"crochet cursor" + len(encoded).to_bytes(4, "big") + encoded + position
     return hmac.digest(secret, message, hashlib.sha256)[:SEAL_BYTES]

@@ -30,7 +30,7 @@ class Listener:
         self._sent: dict[int, Progress] = {}
 
     def news(self, seconds: float) -> tuple[list[Progress], list[str]]:
-        """The corpora that changed since the last call, and the names of those deleted; waits so long for a poll.
+        """The corpora that changed since the last call, and the names of those deleted; waits `seconds` for a poll.
 
         The first call returns all corpora.
         """
@@ -71,8 +71,8 @@ class Watch:
             thread.join()
 
     def join(self, tenant: int, corpus: int | None = None) -> Listener:
-        """A new listener, which has to be closed. Raises TooBusy where there are as many as allowed, in all or of one
-        tenant: half of them, so that another tenant finds a place.
+        """A new listener, which has to be closed. Raises TooBusy at the limit of listeners. One tenant may have half
+        of them, so that others find a place.
         """
         with self._changed:
             mine = sum(each.tenant == tenant for each in self._listeners)
@@ -92,7 +92,7 @@ class Watch:
             self._changed.notify_all()
 
     def after(self, poll: int, tenant: int, seconds: float) -> tuple[int, dict[int, Progress] | None]:
-        """What a poll later than that one found of a tenant's corpora; None where none came in time."""
+        """The tenant's corpora as of a poll later than that one; None if none came in time."""
         until = time.monotonic() + seconds
         with self._changed:
             while self._poll == poll or tenant not in self._found:

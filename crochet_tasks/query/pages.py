@@ -17,11 +17,11 @@ from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Cells, Halves, Sides, volume
 from crochet_tasks.engine.phrases import Longs, PhraseIndex
 from crochet_tasks.errors import InvalidCursor
-from crochet_tasks.query.batches_cache import Ref, Shown, Sorted, Store
+from crochet_tasks.query.batches_cache import BatchList, Ref, Sorted, Store
 from crochet_tasks.reporting import export
 
 SCANNED_AT_ONCE = 1 << 22
-"""orthos that are looked at for one page, about: what is rare takes several pages, some of them empty"""
+"""about so many orthos are scanned for one page: a rare word takes several pages, some of them empty"""
 TOP = (1 << 64) - 1
 
 
@@ -42,7 +42,7 @@ _volume = functools.lru_cache(4096)(volume)
 
 
 class Rank(NamedTuple):
-    """What is larger comes first."""
+    """Rank of a shape: orthos of a larger rank come first."""
 
     volume: int
     cells: int
@@ -53,7 +53,7 @@ class Rank(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Behind which ortho a page begins: a rank and an id in two halves. There need be no such ortho."""
+    """A page begins behind this position: a rank and an id in two halves. There need be no such ortho."""
 
     rank: Rank
     first: int
@@ -74,20 +74,20 @@ class Position(NamedTuple):
 _POSITION = struct.Struct(">IIQQ")
 
 
-class Some(NamedTuple):
-    """A few orthos of one shape; `first`: the first halves of their ids."""
+class BatchSlice(NamedTuple):
+    """Some orthos of one batch; `first`: the first halves of their ids."""
 
     sides: Sides
     first: Halves
     cells: Cells
 
 
-class Wanted(NamedTuple):
-    """What a page is to hold."""
+class OrthoQuery(NamedTuple):
+    """Which orthos a page may contain."""
 
     shape: Sides | None = None
     word: int | None = None
-    """the id of a word that the orthos must hold"""
+    """the id of a word that the orthos must contain"""
     min_volume: int | None = None
 
     def shapes(self, every: Sequence[Sides]) -> list[Sides]:
@@ -98,34 +98,34 @@ class Wanted(NamedTuple):
 class Reader:
     """Reads the pages of one snapshot."""
 
-    def __init__(self, store: Store, connection: Connection, shown: Shown, index: PhraseIndex) -> None:
+    def __init__(self, store: Store, connection: Connection, batch_list: BatchList, index: PhraseIndex) -> None:
         self.store = store
         self.connection = connection
-        self.shown = shown
+        self.batches = batch_list
         self.index = index
 
-    def page(self, wanted: Wanted, limit: int, after: Position | None) -> tuple[list[FoundOrtho], Position | None]:
+    def page(self, query: OrthoQuery, limit: int, after: Position | None) -> tuple[list[FoundOrtho], Position | None]:
         """Up to `limit` orthos behind a position, and where the next page begins: None when nothing is left.
 
-        With a word the page may hold fewer, or none, though more are left: so many orthos are looked at and no more.
+        With a word the page may have fewer or none although more are left: it scans SCANNED_AT_ONCE orthos at most.
         """
         found: list[FoundOrtho] = []
         budget = SCANNED_AT_ONCE
         done = after
-        ranked = itertools.groupby(wanted.shapes(list(self.shown.shapes)), Rank.of)
+        ranked = itertools.groupby(query.shapes(list(self.batches.shapes)), Rank.of)
         for rank, shapes in ranked:
             if after is not None and rank > after.rank:
                 continue
             position = after if after is not None and rank == after.rank else None
-            refs = [ref for sides in shapes for ref in self.shown.shapes[sides]]
+            refs = [ref for sides in shapes for ref in self.batches.shapes[sides]]
             room = limit + 1 - len(found)
-            if budget <= 0 and wanted.word is not None:
+            if budget <= 0 and query.word is not None:
                 return found, done
-            some, looked_at, end = self._of_rank(refs, wanted.word, position, room, budget)
-            budget -= looked_at
+            some, scanned, end = self._of_rank(refs, query.word, position, room, budget)
+            budget -= scanned
             found += some
             if len(found) > limit:
-                return found[:limit], _behind(found[limit - 1])
+                return found[:limit], _position_of(found[limit - 1])
             if end is not None:
                 return found, Position(rank, end, TOP)
             done = Position(rank, TOP, TOP)
@@ -134,9 +134,9 @@ class Reader:
     def _of_rank(
         self, refs: list[Ref], word: int | None, after: Position | None, most: int, budget: int
     ) -> tuple[list[FoundOrtho], int, int | None]:
-        """The first `most` orthos of one rank behind a position, how many were looked at, and up to which id at most.
+        """The first `most` orthos of one rank behind a position, how many were scanned, and up to which id.
 
-        That is None unless there may be more of them behind it.
+        The id is None if the whole rank was scanned.
         """
         size = sum(ref.size for ref in refs)
         low = 0 if after is None else after.first
@@ -144,22 +144,22 @@ class Reader:
         if word is not None and size * (TOP - low) > budget * TOP:  # ids are spread evenly, so this many lie below it
             end = low + budget * TOP // size
             end = None if end >= TOP else end
-        parts: list[Some] = []
+        parts: list[BatchSlice] = []
         lowest = TOP if end is None else end
-        held = looked_at = 0
+        number = scanned = 0
         for _, batch in self.store.sorted(self.connection, refs, self.index):
             begin = self._begin(batch, after)
             stop = int(np.searchsorted(batch.first, np.uint64(lowest), side="right"))
-            part = _taken(batch, begin, stop, word, most)
-            looked_at += max(0, stop - begin)
+            part = _slice(batch, begin, stop, word, most)
+            scanned += max(0, stop - begin)
             if len(part.first):
                 parts.append(part)
-                held += len(part.first)
-            if held > 4 * most:
-                parts, held = _pruned(parts, most)
+                number += len(part.first)
+            if number > 4 * most:
+                parts, number = _lowest(parts, most)
                 lowest = int(max(part.first.max() for part in parts))
-        parts, _ = _pruned(parts, most)
-        return self._orthos(parts)[:most], looked_at, end
+        parts, _ = _lowest(parts, most)
+        return self._orthos(parts)[:most], scanned, end
 
     def _begin(self, batch: Sorted, after: Position | None) -> int:
         """The place of the first ortho behind a position."""
@@ -173,8 +173,8 @@ class Reader:
         second = batch.ids(slice(begin, end), self.index.hashes)[:, 1]
         return begin + int(np.searchsorted(second, np.uint64(after.second), side="right"))
 
-    def _orthos(self, parts: list[Some]) -> list[FoundOrtho]:
-        """All of them, ascending by id."""
+    def _orthos(self, parts: list[BatchSlice]) -> list[FoundOrtho]:
+        """The orthos of all parts, ascending by id."""
         found: list[FoundOrtho] = []
         for sides, same in itertools.groupby(sorted(parts, key=lambda part: part.sides), lambda part: part.sides):
             cells = np.concatenate([part.cells for part in same], axis=1)
@@ -183,7 +183,7 @@ class Reader:
 
 
 def orthos(index: PhraseIndex, sides: Sides, cells: Cells) -> Iterator[FoundOrtho]:
-    """Orthos of one shape as people see them."""
+    """Orthos of one shape, with words instead of word ids."""
     ids = geometry.id_texts(geometry.ids(sides, cells, index.hashes))
     versions = export.born(index, sides, cells).tolist()
     vocabulary = index.vocabulary
@@ -192,30 +192,30 @@ def orthos(index: PhraseIndex, sides: Sides, cells: Cells) -> Iterator[FoundOrth
         yield FoundOrtho(id_, sides, itemgetter(*box)(vocabulary), born)
 
 
-def _taken(batch: Sorted, begin: int, stop: int, word: int | None, most: int) -> Some:
-    """The first `most` orthos of a batch from `begin` on and before `stop` that hold the word."""
+def _slice(batch: Sorted, begin: int, stop: int, word: int | None, most: int) -> BatchSlice:
+    """The first `most` orthos of a batch in [begin, stop) that contain the word."""
     stop = max(begin, stop)
     if word is None:
         places: Longs = np.arange(begin, min(stop, begin + most))
     else:
         places = begin + np.flatnonzero((batch.cells[:, begin:stop] == word).any(axis=0))[:most]
-    return Some(batch.sides, batch.first[places], batch.cells[:, places])  # copies: the batch may be let go of
+    return BatchSlice(batch.sides, batch.first[places], batch.cells[:, places])  # copies, so the batch can be evicted
 
 
-def _pruned(parts: list[Some], most: int) -> tuple[list[Some], int]:
+def _lowest(parts: list[BatchSlice], most: int) -> tuple[list[BatchSlice], int]:
     """The orthos with the `most` lowest first halves, and those that share the last of them; and how many they are."""
-    held = sum(len(part.first) for part in parts)
-    if held <= most:
-        return parts, held
+    number = sum(len(part.first) for part in parts)
+    if number <= most:
+        return parts, number
     first = np.concatenate([part.first for part in parts])
     last = np.partition(first, most - 1)[most - 1]
     kept = [
-        Some(sides, first[:end], cells[:, :end])
+        BatchSlice(sides, first[:end], cells[:, :end])
         for sides, first, cells in parts
         if (end := int(np.searchsorted(first, last, side="right")))
     ]
     return kept, sum(len(part.first) for part in kept)
 
 
-def _behind(ortho: FoundOrtho) -> Position:
+def _position_of(ortho: FoundOrtho) -> Position:
     return Position(Rank.of(ortho.sides), int(ortho.id[:16], 16), int(ortho.id[16:], 16))

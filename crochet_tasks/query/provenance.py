@@ -17,11 +17,11 @@ from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
 from crochet_tasks.query.cache import Cache, Locks
 
 MOST_SOURCES = 5
-"""texts that are named for a line"""
+"""the most texts that are listed for a line"""
 PARSED_BYTES = 2_000_000
 """of texts that are parsed for one answer, beside those that brought its lines"""
 BORN_BYTES = 8_000_000
-"""of those that brought its lines; at least one of them is parsed, so that whoever asks again gets to all of them"""
+"""of those that brought its lines; at least one is parsed, so that repeated requests get to all of them"""
 PIECE = 1 << 19
 """characters of a text that are read at once"""
 
@@ -45,9 +45,9 @@ class Source(NamedTuple):
 
 
 class LineSources(NamedTuple):
-    """Where a line was read. `more`: other texts hold it, too, or may do so: not all of them were looked through.
+    """Where a line was read. `more`: other texts contain it, or may: not all of them were searched.
 
-    Where the texts that brought an ortho's lines are many and large there may be no source yet: ask again then.
+    If the texts that brought an ortho's lines are many and large, the first request may find no source yet.
     """
 
     line: Line
@@ -69,7 +69,7 @@ class Parsed:
     @classmethod
     def of(cls, body: str, index: PhraseIndex) -> Parsed:
         """`index` knows all words of the text."""
-        # In pieces: none of the steps, each of which keeps other threads waiting, is a long one.
+        # In pieces, because each step holds the GIL.
         word = np.concatenate([*(_numbers(piece, index) for piece in portions(body, PIECE)), _END])
         ends = word < 0
         word = word[~ends | ~np.concatenate([[True], ends[:-1]])]  # sentences without words are left out
@@ -82,9 +82,9 @@ class Parsed:
         return self.word.nbytes + self.start.nbytes + self.order.nbytes + self.sorted.nbytes + OVERHEAD_BYTES
 
     def first(self, phrase: Sequence[int]) -> int | None:
-        """The sentence, from 0, in which a phrase stands first. Looks where its rarest word stands, and beside it."""
-        wanted = np.array(phrase, np.int32)
-        begin, end = (np.searchsorted(self.sorted, wanted, side) for side in ("left", "right"))
+        """The first sentence, from 0, that contains a phrase. Searches around the places of its rarest word."""
+        words = np.array(phrase, np.int32)
+        begin, end = (np.searchsorted(self.sorted, words, side) for side in ("left", "right"))
         rarest = int(np.argmin(end - begin))
         at = self.order[int(begin[rarest]) : int(end[rarest])].astype(np.int64) - rarest
         at = at[(at >= 0) & (at + len(phrase) <= len(self.word))]
@@ -112,14 +112,14 @@ def _numbers(piece: str, index: PhraseIndex) -> Ints:
 
 
 class _Budget:
-    """What may still be parsed for an answer, in bytes: of the texts that brought its lines, and of others."""
+    """Bytes that may still be parsed for an answer: of the texts that brought its lines, and of others."""
 
     def __init__(self, brought: int, others: int) -> None:
         self._brought, self._others = brought, others
         self._first = True
 
     def allows(self, size: int, *, brought: bool) -> bool:
-        """Whether a text may be parsed; if so, that is taken off."""
+        """Whether a text may be parsed; if so, its size is subtracted."""
         if not brought:
             allowed = size <= self._others
             self._others -= size if allowed else 0
@@ -131,7 +131,7 @@ class _Budget:
 
 
 class Sources:
-    """Finds where phrases were read; keeps the texts used last, parsed: some 12 bytes per word."""
+    """Finds where phrases were read; caches parsed texts (LRU), some 12 bytes per word."""
 
     def __init__(self, store: Store) -> None:
         self._parsed: Cache[int, Parsed] = Cache(

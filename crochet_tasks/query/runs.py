@@ -18,20 +18,20 @@ import numpy.typing as npt
 from crochet_tasks.db import Connection
 from crochet_tasks.engine.geometry import Halves
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
-from crochet_tasks.query.batches_cache import RUNS_SHARE, Ref, Shown, Sorted, Store
+from crochet_tasks.query.batches_cache import RUNS_SHARE, BatchList, Ref, Sorted, Store
 from crochet_tasks.query.cache import Cache
 
 BYTES = 12
 """per ortho"""
 LARGER = 2
-"""times the size of a new run; one that is larger than that is left alone"""
+"""a run is merged with a new one unless it is more than so many times larger"""
 
 
-class Maybe(NamedTuple):
-    """Where ids may be that were asked for: `asked` says which of them, `places` where in the batch."""
+class Candidate(NamedTuple):
+    """Places in a batch that may hold ids of a lookup: `queried` says which ids, `places` where in the batch."""
 
     ref: Ref
-    asked: Longs
+    queried: Longs
     places: Longs
 
 
@@ -56,7 +56,7 @@ class Run(NamedTuple):
     def merged(cls, runs: Sequence[Run]) -> Run:
         begin = np.cumsum([0, *(len(run.refs) for run in runs)])
         heads = np.concatenate([run.heads for run in runs])
-        order = np.argsort(heads, kind="stable")  # which finds what is in order already
+        order = np.argsort(heads, kind="stable")  # a stable sort is fast on sorted parts
         batch = np.concatenate([run.batch + np.int32(at) for run, at in zip(runs, begin[:-1], strict=True)])
         place = np.concatenate([run.place for run in runs])
         return cls([ref for run in runs for ref in run.refs], heads[order], batch[order], place[order])
@@ -65,19 +65,19 @@ class Run(NamedTuple):
     def size(self) -> int:
         return len(self.heads)
 
-    def find(self, ids: Halves) -> list[Maybe]:
+    def find(self, ids: Halves) -> list[Candidate]:
         """The batches, and where in them, that may hold these ids (shape (ids, 2))."""
-        wanted = _heads(ids[:, 0])
-        begin = self.heads.searchsorted(wanted)
-        number = self.heads.searchsorted(wanted, side="right") - begin
-        asked = np.repeat(np.arange(len(ids)), number)
-        at = np.arange(len(asked)) + np.repeat(begin - np.cumsum(number) + number, number)
+        heads = _heads(ids[:, 0])
+        begin = self.heads.searchsorted(heads)
+        number = self.heads.searchsorted(heads, side="right") - begin
+        queried = np.repeat(np.arange(len(ids)), number)
+        at = np.arange(len(queried)) + np.repeat(begin - np.cumsum(number) + number, number)
         batch, place = self.batch[at], self.place[at]
         order = np.argsort(batch, kind="stable")
         batch = batch[order]
         ends = np.flatnonzero(np.diff(batch, append=-1)) + 1
-        parts = zip(np.split(asked[order], ends), np.split(place[order].astype(np.int64), ends), strict=True)
-        return [Maybe(self.refs[each], *part) for each, part in zip(batch[ends - 1].tolist(), parts, strict=False)]
+        parts = zip(np.split(queried[order], ends), np.split(place[order].astype(np.int64), ends), strict=True)
+        return [Candidate(self.refs[each], *part) for each, part in zip(batch[ends - 1].tolist(), parts, strict=False)]
 
 
 def _heads(first: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
@@ -114,7 +114,7 @@ class Runs(NamedTuple):
 
 NO_RUNS = Runs()
 FEW = 16
-"""batches that are not worth a run: to ask each of them takes no longer"""
+"""fewer batches than this get no run: searching each of them takes no longer"""
 
 
 class RunsCache:
@@ -128,17 +128,17 @@ class RunsCache:
         return self._kept.get(corpus) or NO_RUNS
 
     def bring_forward(
-        self, connection: Connection, shown: Shown, index: PhraseIndex, stopped: Callable[[], bool]
+        self, connection: Connection, batch_list: BatchList, index: PhraseIndex, stopped: Callable[[], bool]
     ) -> None:
         """Merge the batches that are in no run yet, best shape first, as many as there is room for; for one thread."""
-        runs = self.of(shown.corpus)
-        lacking = runs.lacks(shown.refs)
+        runs = self.of(batch_list.corpus)
+        lacking = runs.lacks(batch_list.refs)
         room = self._kept.most // BYTES - runs.size
         refs = lacking[: int(np.searchsorted(np.cumsum([ref.size for ref in lacking]), room, side="right"))]
         if len(refs) >= FEW:
             batches = itertools.takewhile(lambda _: not stopped(), self._store.sorted(connection, refs, index))
             runs = runs.and_(Run.of(batches))
-            self._kept.put(shown.corpus, runs, BYTES * runs.size)
+            self._kept.put(batch_list.corpus, runs, BYTES * runs.size)
 
     def forget(self, corpus: int) -> None:
         self._kept.forget(corpus)

@@ -22,14 +22,14 @@ from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.schemas.answers import ShapeLine
 
 
-class WordBorn(NamedTuple):
+class WordEntry(NamedTuple):
     """A word, and the version that brought it."""
 
     word: str
     born: int
 
 
-class PhraseBorn(NamedTuple):
+class PhraseEntry(NamedTuple):
     """A phrase, the version that brought it, and how many words continue it."""
 
     words: tuple[str, ...]
@@ -47,7 +47,7 @@ class WaitingBatch(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What waits on a phrase: all of it per shape, and the first of the batches; `more`: how many there are beside."""
+    """What waits on a phrase: totals per shape, and the first batches; `more`: how many further batches."""
 
     phrase: tuple[str, ...]
     born: int
@@ -74,7 +74,7 @@ def born(index: PhraseIndex, node: int) -> int:
 
 
 class Remediations:
-    """Finds what waits on a phrase. What a batch waits on is kept: it changes only with how far that was searched."""
+    """Finds what waits on a phrase. Caches the phrases of each batch, which change only when it is searched again."""
 
     def __init__(self, process: Process) -> None:
         most = int(process.settings.api_cache_bytes * WAITS_SHARE)
@@ -105,13 +105,13 @@ class Remediations:
         return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
 
     def _waits(self, connection: Connection, corpus: int, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
-        """What each of them waits on, in their order; what is not kept is read, some megabytes at once."""
+        """The phrases each batch waits on, in order; reads those that are not cached, some megabytes at once."""
         at = 0
         for end in portions([each.bytes for each in listed]):
             some = {(each.id, each.searched): each for each in listed[at:end]}
             kept = self._kept.several(some)
             if len(kept) < len(some):
-                with self._reading.of(corpus):  # those that want the same wait, and find it in memory
+                with self._reading.of(corpus):  # threads that need the same wait here and find it cached
                     kept = self._kept.several(some)
                     kept |= self._read(connection, [each for key, each in some.items() if key not in kept])
             yield from ((each, kept[key]) for key, each in some.items())
@@ -126,7 +126,7 @@ class Remediations:
 
 def vocabulary(
     index: PhraseIndex, order: list[int], version: int, prefix: str, after: str | None, limit: int
-) -> tuple[list[WordBorn], bool]:
+) -> tuple[list[WordEntry], bool]:
     """The words that begin with `prefix` behind the word `after`, in code-point order; and whether there are more.
 
     `order`: the ids of all words in that order.
@@ -135,7 +135,7 @@ def vocabulary(
     begin = bisect.bisect_left(order, prefix, key=index.vocabulary.__getitem__)
     if after is not None:
         begin = max(begin, bisect.bisect_right(order, after, key=index.vocabulary.__getitem__))
-    found: list[WordBorn] = []
+    found: list[WordEntry] = []
     for place in range(begin, len(order)):
         word = index.vocabulary[order[place]]
         if not word.startswith(prefix):
@@ -144,13 +144,13 @@ def vocabulary(
         if since <= version:
             if len(found) == limit:
                 return found, True
-            found.append(WordBorn(word, since))
+            found.append(WordEntry(word, since))
     return found, False
 
 
 def phrases(
     index: PhraseIndex, node: int, version: int, after: str | None, limit: int
-) -> tuple[list[PhraseBorn], bool]:
+) -> tuple[list[PhraseEntry], bool]:
     """The phrases one word longer than that of `node`, behind the one that ends with the word `after`, in code-point
     order of their last words; and whether there are more.
     """
@@ -164,7 +164,7 @@ def phrases(
     begin = 0 if after is None else bisect.bisect_right(word.tolist(), after, key=index.vocabulary.__getitem__)
     prefix = index.phrase(node)
     found = [
-        PhraseBorn((*prefix, index.vocabulary[last]), born(index, child), _continuations(index, child, most))
+        PhraseEntry((*prefix, index.vocabulary[last]), born(index, child), _continuations(index, child, most))
         for last, child in zip(
             word[begin : begin + limit].tolist(), phrase[begin : begin + limit].tolist(), strict=True
         )

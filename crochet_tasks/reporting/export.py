@@ -25,7 +25,7 @@ Strings = npt.NDArray[np.object_]
 
 
 class Ortho(NamedTuple):
-    """One ortho as people see it: the words in canonical form, row-major."""
+    """One ortho with its words in canonical form, row-major."""
 
     sides: Sides
     words: tuple[str, ...]
@@ -127,7 +127,7 @@ def written(
 
 
 BORN_AT_ONCE = 1 << 13
-"""lines that are looked up at once: few calls for a page, and what a large batch needs stays in the processor's
+"""lines that are looked up at once: few calls for a page, and a large batch stays in the processor's
 cache"""
 
 
@@ -154,7 +154,7 @@ Column = str | list[str]
 
 
 class _Writer(abc.ABC):
-    """Writes orthos column by column: a word costs a look-up in a table, nothing is formatted per ortho."""
+    """Writes orthos column by column: a word costs a lookup in a table, nothing is formatted per ortho."""
 
     head = ""
 
@@ -199,7 +199,7 @@ class _Jsonl(_Writer):
 
 
 class _Csv(_Writer):
-    """The words stand in one field, separated by spaces: letters, marks and apostrophes, so nothing is quoted."""
+    """The words are in one field, separated by spaces: letters, marks and apostrophes, so nothing is quoted."""
 
     head = "id,shape,born,words\n"
 

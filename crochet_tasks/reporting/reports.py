@@ -8,7 +8,7 @@ from crochet_tasks.db import Connection, batches, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.statistics import Seen
+from crochet_tasks.db.statistics import Counts
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.reporting import statistics, worker_use
@@ -31,7 +31,7 @@ def nothing_yet() -> Status:
 
 
 def status(process: Process) -> Status:
-    """What there is, in one snapshot, and how long the queues are. A broker that is away is no error."""
+    """The status of all corpora, in one snapshot, and the lengths of the queues. A broker that is down is no error."""
     queues, use = queues_of(process.settings), worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
         every, mine = store.of_tenant(connection, None, statistics.COUNTED), corpora.every(connection)
@@ -43,13 +43,13 @@ def status(process: Process) -> Status:
             broker=queues.broker,
             broker_problem=queues.problem,
             queues=queues.depths,
-            corpora=[corpus_status(connection, corpus, seen=every.get(corpus.id)) for corpus in mine],
+            corpora=[corpus_status(connection, corpus, counts=every.get(corpus.id)) for corpus in mine],
             statistics=statistics.now(every.values(), statistics.for_operators, use),
         )
 
 
 class Queues(NamedTuple):
-    """What the broker says of its queues; as in Status."""
+    """The state of the broker and its queues; as in Status."""
 
     broker: Literal["none", "answers", "unknown"]
     problem: str | None
@@ -57,7 +57,7 @@ class Queues(NamedTuple):
 
 
 def queues_of(settings: Settings) -> Queues:
-    """How long the queues are, if there is a broker and it says so within a bounded time."""
+    """The lengths of the queues, if there is a broker and it answers within its time-out."""
     if settings.broker_url is None:
         return Queues("none", None, {})
     from crochet_tasks.broker import queues
@@ -74,18 +74,18 @@ def corpus_status(
     connection: Connection,
     corpus: Corpus,
     most: int | None = None,
-    seen: Seen | None = None,
+    counts: Counts | None = None,
     message: statistics.Message = statistics.for_operators,
 ) -> CorpusStatus:
-    """How far a corpus is; of work no more than so many pieces are counted in each state."""
-    if seen is None:
-        seen = store.take(connection, [corpus.id], statistics.COUNTED)[corpus.id]
+    """The progress of a corpus; counts at most `most` work items per state."""
+    if counts is None:
+        counts = store.read(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)
     work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
     failed, _ = tally.failures(connection, corpus.id)
     shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
-    rates = statistics.report(seen, message)
+    rates = statistics.report(counts, message)
     return CorpusStatus(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),

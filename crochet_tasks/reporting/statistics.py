@@ -1,11 +1,11 @@
-"""How fast it goes, what goes wrong, and how long it may take: from every process the same, as the store knows it.
+"""Throughput, errors and time left, computed from the database, so every process reports the same.
 
-The time left is estimated only where the store allows it; else it is unknown, with the reason:
+The time left is estimated only where the data allows it; else it is unknown, with the reason:
 
     not_counted     there is more open work than is counted
     texts_waiting   texts are no versions yet: what they make due is not known
     still_finding   a version's seeds, or the batches that it makes due, are still being found
-    budget_spent    searches are held back until a budget is raised
+    budget_spent    searches are on hold until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
     not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the window:
@@ -23,9 +23,9 @@ from typing import Literal
 
 from crochet_tasks.db import statistics
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.statistics import LONGEST, Failing, Seen
+from crochet_tasks.db.statistics import LONGEST, Counts, Failing
 from crochet_tasks.db.tally import OPEN
-from crochet_tasks.errors import shown
+from crochet_tasks.errors import public_message
 from crochet_tasks.reporting import worker_use
 from crochet_tasks.schemas.statistics import (
     ErrorSeen,
@@ -39,7 +39,7 @@ from crochet_tasks.schemas.statistics import (
 )
 
 COUNTED = 100_000
-"""rows of a corpus that are read for one thing, at the most: there may be millions"""
+"""the most rows of a corpus that are read for one number: there may be millions"""
 MINUTE, HALF = 60, 30
 PACES = (MINUTE, 300, LONGEST)
 LEAST = 4
@@ -48,61 +48,61 @@ CODES = 20
 """errors that are listed, at most"""
 
 Message = Callable[[str, str], str]
-"""what is shown of an error, by its code and its message"""
+"""maps the code and message of an error to the message to report"""
 
 
 def for_tenants(code: str, message: str) -> str:
-    """As everywhere that tenants read of errors."""
-    return shown(code, message)
+    """Only what tenants may read of an error."""
+    return public_message(code, message)
 
 
 def for_operators(_code: str, message: str) -> str:
-    """The first line: where it was stands with each try (`crochet work show`)."""
+    """The first line; `crochet work show` has the rest."""
     return message.split("\n", 1)[0]
 
 
-def report(seen: Seen, message: Message) -> Statistics:
-    """What was seen, in rates and shares."""
+def report(counts: Counts, message: Message) -> Statistics:
+    """Counters as rates and shares."""
     return Statistics(
-        corpora=seen.corpora,
-        versions=seen.versions,
-        waiting_texts=seen.waiting_texts,
-        orthos=seen.orthos,
-        work=_work(seen),
-        paces=[_pace(seen, seconds) for seconds in PACES],
-        errors=_errors(seen.errors, message),
-        left=left(seen),
-        at_least=seen.uncounted,
+        corpora=counts.corpora,
+        versions=counts.versions,
+        waiting_texts=counts.waiting_texts,
+        orthos=counts.orthos,
+        work=_work(counts),
+        paces=[_pace(counts, seconds) for seconds in PACES],
+        errors=_errors(counts.errors, message),
+        left=left(counts),
+        at_least=counts.uncounted,
     )
 
 
-def now(every: Iterable[Seen], message: Message, workers: WorkerUse) -> StatisticsNow:
+def now(every: Iterable[Counts], message: Message, workers: WorkerUse) -> StatisticsNow:
     """Several corpora as one."""
-    return StatisticsNow(**dict(report(statistics.together(every), message)), workers=workers)
+    return StatisticsNow(**dict(report(statistics.total(every), message)), workers=workers)
 
 
 def everything(process: Process, message: Message, tenant: int | None = None) -> StatisticsNow:
     """All corpora of a tenant, or of all tenants, in one snapshot."""
     workers = worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
-        seen = statistics.of_tenant(connection, tenant, COUNTED)
-    return now(seen.values(), message, workers)
+        counts = statistics.of_tenant(connection, tenant, COUNTED)
+    return now(counts.values(), message, workers)
 
 
-def _work(seen: Seen) -> dict[str, WorkOfKind]:
-    kinds = sorted({kind for kind, _ in seen.standing})
+def _work(counts: Counts) -> dict[str, WorkOfKind]:
+    kinds = sorted({kind for kind, _ in counts.work})
     return {
         kind: WorkOfKind(
-            retrying=seen.retrying[kind],
-            **{name: seen.standing[kind, name] for name in (*OPEN, "failed")},
+            retrying=counts.retrying[kind],
+            **{name: counts.work[kind, name] for name in (*OPEN, "failed")},
         )
         for kind in kinds
     }
 
 
-def _pace(seen: Seen, seconds: int) -> Pace:
-    done, failed = seen.done[seconds], seen.failed_tries[seconds]
-    if seen.reach < seconds:
+def _pace(counts: Counts, seconds: int) -> Pace:
+    done, failed = counts.done[seconds], counts.failed_tries[seconds]
+    if counts.reach < seconds:
         return Pace(
             seconds=seconds,
             orthos_per_second=None,
@@ -114,9 +114,9 @@ def _pace(seen: Seen, seconds: int) -> Pace:
         )
     return Pace(
         seconds=seconds,
-        orthos_per_second=round(seen.found[seconds] / seconds, 3),
+        orthos_per_second=round(counts.orthos_found[seconds] / seconds, 3),
         work_per_second=round(done / seconds, 3),
-        texts_per_minute=round(seen.versions_made[seconds] * MINUTE / seconds, 3),
+        texts_per_minute=round(counts.versions_made[seconds] * MINUTE / seconds, 3),
         tries=done + failed,
         failed_tries=failed,
         success=round(done / (done + failed), 4) if done + failed else None,
@@ -146,46 +146,46 @@ def _trend(each: Failing) -> Literal["new", "more", "same", "fewer"]:
     return "more" if each.tries > each.before else "fewer"
 
 
-# ── how long it takes ───────────────────────────────────────────────────────────────────────────
+# ── time left ──────────────────────────────────────────────────────────────────────────────────
 
 
-def left(seen: Seen) -> TimeLeft:
-    """How much time is left, where the store bears it out."""
-    why = _unknowable(seen)
+def left(counts: Counts) -> TimeLeft:
+    """The estimated time left, or why it is unknown."""
+    why = _unknowable(counts)
     if why is not None:
         return TimeLeft(seconds=None, unknown=why)
-    if not _standing(seen, "ready", "published"):
+    if not _in_state(counts, "ready", "published"):
         return TimeLeft(seconds=0.0, unknown=None)
-    if seen.searched[MINUTE] < LEAST:
+    if counts.batches_searched[MINUTE] < LEAST:
         return TimeLeft(seconds=None, unknown="hardly_moving")
-    first_half = _shrunk(seen, MINUTE) - _shrunk(seen, HALF)
-    if min(first_half, _shrunk(seen, HALF)) <= 0:
+    first_half = _shrunk(counts, MINUTE) - _shrunk(counts, HALF)
+    if min(first_half, _shrunk(counts, HALF)) <= 0:
         return TimeLeft(seconds=None, unknown="not_shrinking")
     for seconds in PACES:
-        shrunk = _shrunk(seen, seconds)
-        if seen.reach < seconds or shrunk <= 0:
+        shrunk = _shrunk(counts, seconds)
+        if counts.reach < seconds or shrunk <= 0:
             return TimeLeft(seconds=None, unknown="not_shrinking" if shrunk <= 0 else "not_counted")
-        ahead = seen.size * seconds / shrunk
+        ahead = counts.size * seconds / shrunk
         if ahead <= AHEAD * seconds:
             return TimeLeft(seconds=round(ahead, 1), unknown=None)
     return TimeLeft(seconds=None, unknown="too_far")
 
 
-def _unknowable(seen: Seen) -> Unknown | None:
-    """What stands in the way of any estimate."""
+def _unknowable(counts: Counts) -> Unknown | None:
+    """The first reason why no estimate is possible; None: there is none."""
     conditions: dict[Unknown, bool] = {
-        "not_counted": seen.uncounted,
-        "texts_waiting": seen.waiting_texts > 0,
-        "budget_spent": seen.spent,
-        "held_up": _standing(seen, "waiting") > 0 or seen.standing["remediations", "failed"] > 0,
-        "still_finding": any(kind != "grow" for kind, where in seen.standing if where != "failed"),
+        "not_counted": counts.uncounted,
+        "texts_waiting": counts.waiting_texts > 0,
+        "budget_spent": counts.spent,
+        "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
+        "still_finding": any(kind != "grow" for kind, state in counts.work if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 
 
-def _standing(seen: Seen, *standings: str) -> int:
-    return sum(number for (_, where), number in seen.standing.items() if where in standings)
+def _in_state(counts: Counts, *states: str) -> int:
+    return sum(number for (_, state), number in counts.work.items() if state in states)
 
 
-def _shrunk(seen: Seen, seconds: int) -> int:
-    return seen.went[seconds] - seen.came[seconds]
+def _shrunk(counts: Counts, seconds: int) -> int:
+    return counts.orthos_searched[seconds] - counts.became_due[seconds]

@@ -1,7 +1,7 @@
 """How busy workers are: each reports it to Redis every few seconds. Without a Redis it is unknown.
 
-A worker counts, within its event loop, how many of its processes are on a task, and tells it in one hash of its
-database. A report is valid for a moment, by Redis' own clock.
+A worker samples in its event loop how many of its processes run a task, and writes the share into one Redis hash per
+database. A report expires after KEPT_SECONDS by Redis' own clock.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+SAMPLE_SECONDS = 1.0
 REPORT_SECONDS = 5.0
 KEPT_SECONDS = 20
 """after which a worker's report is ignored"""
-LOOKED_BACK = 60
+SAMPLES = 60
 """samples in one report"""
 ANSWER_SECONDS = 0.1
 REST_SECONDS = 30.0
@@ -40,7 +40,7 @@ class Reporter:
     def __init__(self, settings: Settings, worker: str, processes: int, busy: Callable[[], int]) -> None:
         """`busy` counts the processes that are on a task. While the database is down nothing is reported."""
         self._worker, self._processes, self._busy = worker, processes, busy
-        self._seen: deque[int] = deque(maxlen=LOOKED_BACK)
+        self._samples: deque[int] = deque(maxlen=SAMPLES)
         self._due = time.monotonic() + REPORT_SECONDS
         self._redis = _redis(settings)
         self._key = ""
@@ -54,13 +54,13 @@ class Reporter:
         finally:
             database.close()
 
-    def look(self) -> None:
-        """Take a sample, and now and then report; called every LOOK_SECONDS."""
-        self._seen.append(min(self._busy(), self._processes))
+    def sample(self) -> None:
+        """Take a sample, and now and then report; called every SAMPLE_SECONDS."""
+        self._samples.append(min(self._busy(), self._processes))
         if self._redis is None or not self._key or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + REPORT_SECONDS
-        share = sum(self._seen) / len(self._seen) / self._processes
+        share = sum(self._samples) / len(self._samples) / self._processes
         try:
             now, others = _reports(self._redis, self._key)
             gone = [name for name, report in others.items() if now - report.at > KEPT_SECONDS]

@@ -16,7 +16,7 @@ class LimitsSet(Answer):
 
 
 class CorpusLine(Answer):
-    """What is set of a corpus; how far it is say /version and /status."""
+    """The settings of a corpus; /version and /status report its progress."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ class VersionNow(Answer):
 
 
 class OrthoSeen(Answer):
-    """Of these fields those that were asked for. `born` is the version since which it exists."""
+    """An ortho with the requested fields. `born` is the version since which it exists."""
 
     id: str | None = None
     shape: list[int] | None = None
@@ -188,7 +188,7 @@ class StatusNow(CorpusStatus):
 
 
 class Progress(Answer):
-    """How far a corpus is, when it got there."""
+    """The progress of a corpus, sent when it changes."""
 
     corpus: str
     version: int
@@ -199,7 +199,7 @@ class Progress(Answer):
 
 
 class Gone(Answer):
-    """A corpus was deleted, or is called otherwise."""
+    """A corpus was deleted or renamed."""
 
     corpus: str
 

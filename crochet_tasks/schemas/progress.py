@@ -33,15 +33,15 @@ class RunProgress(NamedTuple):
         return next(iter(self.orthos), None)
 
 
-class Ended(enum.StrEnum):
-    """Why no more work was begun."""
+class EndReason(enum.StrEnum):
+    """Why a run started no more work."""
 
     CLOSED = "closed"
     """there is none: the store holds every ortho"""
     BUDGET = "budget"
-    """as many orthos are stored as were asked for"""
+    """the budget of orthos is reached"""
     STOPPED = "stopped"
-    """it was asked to stop"""
+    """a signal stopped it"""
     WAITING = "waiting"
     """open work waits for its retry, or for work that has failed"""
     ELSEWHERE = "elsewhere"
@@ -51,7 +51,7 @@ class Ended(enum.StrEnum):
 class Outcome(NamedTuple):
     """How `close` ended. `failure` is the first error that made work fail, if any did."""
 
-    ended: Ended
+    ended: EndReason
     progress: RunProgress
     search_seconds: float
     """spent on searching and on storing what was found"""

@@ -43,7 +43,7 @@ class RunReport(Answer):
     failed_work: int
     dropped_work: int
     ended: Literal["closed", "budget", "stopped", "waiting", "elsewhere"]
-    """why no more work was taken up (embedded.Ended)"""
+    """why the run started no more work (schemas.progress.EndReason)"""
     closed: bool
     """whether the store holds every ortho: nothing is open, nothing has failed, and no search was dropped"""
 
@@ -76,21 +76,21 @@ class CorpusStatus(Answer):
 
 
 class QueueStatus(Answer):
-    """Messages that wait in a queue, without those in hand, and who takes them."""
+    """Ready (not unacknowledged) messages and consumers of a queue."""
 
     ready: int
     consumers: int
 
 
 class Status(Answer):
-    """Asked of an API, what it does not tell is null."""
+    """The status of a deployment. From an API, what it does not report is null."""
 
     database: str
     schema_version: str | None
     bytes: int | None
     dead_letters: int | None
     broker: Literal["none", "answers", "unknown"]
-    """`none`: there is no CROCHET_BROKER_URL; `unknown`: it does not say how long the queues are"""
+    """`none`: there is no CROCHET_BROKER_URL; `unknown`: it does not answer"""
     broker_problem: str | None = None
     """why it is unknown"""
     queues: dict[str, QueueStatus]
@@ -99,11 +99,11 @@ class Status(Answer):
     """of all corpora, not only those that are listed; of an API, of the tenant's"""
 
 
-# ── what operators get to see ───────────────────────────────────────────────────────────────────
+# ── operators ──────────────────────────────────────────────────────────────────────────────────
 
 
 class AcceptedText(Answer):
-    """A text as `crochet ingest` was given it; `id` is what `crochet work` takes."""
+    """A text that `crochet ingest` accepted; `id` is what `crochet work` takes."""
 
     id: str
     source: str
@@ -114,7 +114,7 @@ class AcceptedText(Answer):
 
 
 class Waited(Answer):
-    """What `crochet ingest --wait` saw at its end."""
+    """The state of the corpus when `crochet ingest --wait` ended."""
 
     version: int
     total: int
@@ -145,7 +145,7 @@ class TextError(Answer):
 
 
 class WorkError(TextError, extra="allow"):
-    """The same with all that was recorded, such as the worker: operators see that."""
+    """With everything that was recorded, such as the worker; only operators see it."""
 
 
 class WorkLine(Answer):
@@ -192,7 +192,7 @@ class Audited(Answer):
 
 
 class WorkDetail(Answer):
-    """All there is to know about a piece of work, a dead letter or a text."""
+    """All details of a work item, a dead letter or a text."""
 
     line: WorkLine
     next: str
@@ -236,7 +236,7 @@ class TextLine(Answer):
     finished_at: dt.datetime | None
 
 
-# ── who may ask ─────────────────────────────────────────────────────────────────────────────────
+# ── settings, keys ───────────────────────────────────────────────────────────────────────────────
 
 
 class SettingLine(Answer):
@@ -252,7 +252,7 @@ class SettingList(Answer):
 
 
 class KeyLine(Answer):
-    """An API key, without its secret, which nobody has but whom it was given to."""
+    """An API key, without its secret, which is not stored."""
 
     key: str
     """its prefix: what `crochet keys` takes and logs show"""
@@ -288,7 +288,7 @@ class SecurityLine(Answer):
     """`key.created`, `key.first_used`, `corpus.deleted`, `refused.forbidden`, ..."""
     tenant: str | None
     key: str | None
-    """its prefix; null where nobody said who asks, or it could not be believed"""
+    """its prefix; null if the request had no key, or no valid one"""
     address: str | None
     request: str | None
     """its id, as in the server's log"""
@@ -309,7 +309,7 @@ class Tokens(Answer):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - that is its type
     expires_in: int
-    """seconds that the access token is good for"""
+    """seconds for which the access token is valid"""
     refresh_token: str
-    """good once, for 30 days since the key was given"""
+    """valid once, for 30 days since the key was exchanged"""
     scopes: list[str]

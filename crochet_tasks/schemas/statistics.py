@@ -1,4 +1,4 @@
-"""What statistics answer: models of their own, as both the command line and the API tell them."""
+"""Statistics, as the command line, the API and the status file report them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Unknown: TypeAlias = Literal[
     "not_shrinking",
     "too_far",
 ]
-"""why nobody can say how much time is left; docs/api.md explains each"""
+"""why the time left cannot be estimated; docs/statistics.md explains each"""
 
 
 class WorkOfKind(BaseModel, frozen=True):
@@ -28,13 +28,13 @@ class WorkOfKind(BaseModel, frozen=True):
     held: int
     """until a budget is raised, which is spent"""
     published: int
-    """with the broker, or in hand at a worker"""
+    """with the broker, or with a worker that has not acknowledged it"""
     waiting: int
     """for a later try"""
     parked: int
     """until it is its turn"""
     retrying: int
-    """of all these, those that an error befell at least once"""
+    """of all these, those that have failed at least once"""
     failed: int
 
 
@@ -76,14 +76,14 @@ class WorkerUse(BaseModel, frozen=True):
 
 
 class TimeLeft(BaseModel, frozen=True):
-    """Until all open work is done, as it looks from here; else `unknown` says why it cannot be said."""
+    """The estimated time until all open work is done; or null, and `unknown` is the reason."""
 
     seconds: float | None
     unknown: Unknown | None
 
 
 class Statistics(BaseModel, frozen=True):
-    """How much there is, how fast it goes, and what goes wrong: of one corpus or of several together."""
+    """How much there is, how fast it goes, and what goes wrong: of one corpus or the sum of several."""
 
     corpora: int
     versions: int
@@ -105,7 +105,7 @@ class StatisticsNow(Statistics):
 
 
 class StatusFile(BaseModel, frozen=True):
-    """What a relay writes into CROCHET_STATUS_FILE. Older than a few times `every`: nobody writes it any more."""
+    """What a relay writes into CROCHET_STATUS_FILE. It is stale once it is older than a few times `every`."""
 
     at: dt.datetime
     every: float

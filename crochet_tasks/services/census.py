@@ -1,6 +1,6 @@
-"""A relay counts the store every few seconds, for metrics; a census that fails or is slow harms nothing else.
+"""The census: a relay counts the rows of the store every few seconds and sets its gauges, in a thread of its own.
 
-Several relays count the same: to combine them take the maximum, not the sum.
+A failed or slow census affects nothing else. Several relays count the same: combine them with max, not with sum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 5.0
 SHARE = 0.05
-"""of the time that counting may take: after a slow census the next one comes later"""
+"""of the time that counting may take: after a slow census the next one is later"""
 MOST_SECONDS = 5.0
 """that one of its statements may take"""
 SIZE_SECONDS = 60.0
@@ -31,8 +31,8 @@ SIZE_SECONDS = 60.0
 Labels = tuple[str, ...]
 
 
-class Counting:
-    """Takes a census every few seconds, in a thread of its own, where metrics are recorded."""
+class CensusThread:
+    """Takes a census every few seconds where metrics are recorded."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -84,9 +84,9 @@ class Counting:
         self._record_closed(counted)
         for age in ages:
             metrics.TEXT_CLOSED.observe(age)
-        metrics.CENSUS_SEEN.set(time.time())
+        metrics.CENSUS_READ_AT.set(time.time())
 
-    # ── showing ─────────────────────────────────────────────────────────────────────────────────
+    # ── gauges ──────────────────────────────────────────────────────────────────────────────────
 
     def _show(self, gauge: Metric, values: Mapping[Labels, float]) -> None:
         """Set a gauge to these values, and to 0 where it had a value before and has none now."""
@@ -123,15 +123,15 @@ class Counting:
         for sides, number, of_batches in counted.orthos:
             orthos[metrics.shape(sides),] += number
             batches[metrics.shape(sides),] += of_batches
-        self._show(metrics.HELD_ORTHOS, orthos)
-        self._show(metrics.HELD_BATCHES, batches)
+        self._show(metrics.STORED_ORTHOS, orthos)
+        self._show(metrics.STORED_BATCHES, batches)
         self._show(metrics.WAITING, {(state,): number for state, number in counted.texts.items()})
         metrics.OLDEST_TEXT.set(counted.oldest_text)
         metrics.CORPORA.set(len(counted.corpora))
         metrics.VERSIONS.set(sum(corpus.version for corpus in counted.corpora))
         metrics.DEAD_LETTERS.set(counted.dead_letters)
         versions = {corpus.id: corpus.version for corpus in counted.corpora}
-        # What a spent budget holds back is behind on purpose.
+        # Work held by a spent budget lags on purpose.
         behind = ((group.corpus, group.version) for group in counted.work if group.state != "held")
         lags = (versions.get(corpus, 0) - version + 1 for corpus, version in behind if version is not None)
         metrics.CLOSURE_LAG.set(max(lags, default=0))
@@ -149,11 +149,11 @@ class Counting:
         ]
 
     def _known(self, version: int) -> int:
-        """Up to where a corpus that is new since the last census was closed then; at the first census: up to here."""
+        """Return up to which version a corpus without an entry was closed: 0, but at the first census its version."""
         return 0 if self._began else version
 
     def _record_closed(self, counted: Census) -> None:
-        """Of what was closed before this relay's first census nothing is known."""
+        """Record which versions are closed. Those closed before this relay's first census are not known."""
         busy: dict[int, int | None] = {}
         for group in counted.work:
             lowest = busy.get(group.corpus)

@@ -1,7 +1,7 @@
-"""Word that a service makes progress: a file that it writes every few seconds as long as all is well, and no longer.
+"""Heartbeat files: a healthy worker or relay rewrites its file in CROCHET_HEALTH_DIR every few seconds.
 
-A worker or relay has one in CROCHET_HEALTH_DIR. `crochet health` reads them: a service is well when its file is
-fresh. Why one is not written any more its last words say.
+`crochet health` reads them: a service is healthy while its file says so at a time less than STALE_SECONDS ago. An
+unhealthy service writes what is wrong.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from crochet_tasks.settings import Settings
 
 EVERY_SECONDS = 2.0
 STALE_SECONDS = 20.0
-"""after which a service that has not said that it is well is not"""
+"""after which a service without a heartbeat counts as unhealthy"""
 ANSWER_SECONDS = 5.0
 
 
 def folder(settings: Settings) -> Path:
-    """Where the files are; raises InvalidSetting where the default place is somebody else's."""
+    """Return the folder of the files; raises InvalidSetting where the default folder belongs to another user."""
     if settings.health_dir is not None:
         return settings.health_dir
     found = Path(tempfile.gettempdir()) / f"crochet-health-{os.getuid()}"
     with contextlib.suppress(FileNotFoundError):
         about = found.lstat()
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
-            raise InvalidSetting(variable="CROCHET_HEALTH_DIR", problem=f"is not set, and {found} is somebody else's")
+            raise InvalidSetting(
+                variable="CROCHET_HEALTH_DIR", problem=f"is not set, and {found} belongs to another user"
+            )
     return found
 
 
@@ -62,21 +64,21 @@ def free_name(settings: Settings, name: str) -> str:
         return f"{name}-{os.getpid()}"
 
 
-class Beat:
-    """One service's file; gone when the service ends in order."""
+class Heartbeat:
+    """The file of one service; deleted when the service ends in order."""
 
     def __init__(self, settings: Settings, service: str) -> None:
         self._path = folder(settings) / f"{service.replace('/', '_')}-{os.getpid()}.json"
         self._about = {"service": service, "pid": os.getpid(), "started": _started(os.getpid())}
-        self._well = time.time()
-        look(settings)  # takes away what killed ones have left
+        self._healthy_at = time.time()
+        read(settings)  # deletes the files of killed services
 
-    def well(self) -> None:
-        self._well = time.time()
+    def healthy(self) -> None:
+        self._healthy_at = time.time()
         self._write(None)
 
-    def unwell(self, why: str) -> None:
-        """Say what is wrong; if nothing better comes, the service counts as unhealthy after STALE_SECONDS."""
+    def unhealthy(self, why: str) -> None:
+        """Write what is wrong; unless `healthy` is called the service counts as unhealthy after STALE_SECONDS."""
         self._write(why)
 
     def end(self) -> None:
@@ -84,63 +86,63 @@ class Beat:
             self._path.unlink(missing_ok=True)
 
     def _write(self, why: str | None) -> None:
-        """All of it or nothing; a full disk is no reason for the service to fail, but for its file to get old."""
+        """Replace the file atomically. On a full disk the file gets stale; the service does not fail."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")
-            new.write_text(json.dumps({**self._about, "well": self._well, "problem": why}))
+            new.write_text(json.dumps({**self._about, "well": self._healthy_at, "problem": why}))
             new.replace(self._path)
 
 
-class Seen(NamedTuple):
-    """A service; `problem` is None where it is well, `pid` where it is not asked for."""
+class Health(NamedTuple):
+    """The health of a service; `problem` is None where it is healthy, `pid` where it is unknown."""
 
     service: str
     pid: int | None
     problem: str | None
 
 
-def look(settings: Settings, service: str | None = None) -> list[Seen]:
-    """The services that have left word here and still run. Files of those that were killed are taken away."""
+def read(settings: Settings, service: str | None = None) -> list[Health]:
+    """Return the health of the services that run here. Deletes the files of killed services."""
     found = list(_read(folder(settings)))
-    found.sort(key=lambda seen: (seen.service, seen.pid or 0))
-    return [seen for seen in found if service is None or service in (seen.service, _kind(seen.service))]
+    found.sort(key=lambda health: (health.service, health.pid or 0))
+    return [health for health in found if service is None or service in (health.service, _kind(health.service))]
 
 
-def ask_api(settings: Settings) -> Seen:
-    """Whether the API answers, where it listens."""
+def check_api(settings: Settings) -> Health:
+    """Request the API's /health/live at the address it listens on."""
     import httpx
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_host, settings.api_host)  # noqa: S104 - not to listen
     try:
         answer = httpx.get(f"http://{host_port(host, settings.api_port)}/health/live", timeout=ANSWER_SECONDS)
     except httpx.HTTPError as error:
-        return Seen("api", None, f"it does not answer: {error}")
-    return Seen("api", None, None if answer.is_success else f"it answers {answer.status_code}")
+        return Health("api", None, f"it does not answer: {error}")
+    return Health("api", None, None if answer.is_success else f"it answers {answer.status_code}")
 
 
 def _kind(service: str) -> str:
-    """worker[search] is a worker."""
+    """Return the kind of a service: that of worker[search] is worker."""
     return service.partition("[")[0]
 
 
-def _read(place: Path) -> Iterator[Seen]:
+def _read(place: Path) -> Iterator[Health]:
     for path in place.glob("*.json"):
         try:
-            said = json.loads(path.read_text())
-            pid, well, problem = int(said["pid"]), float(said["well"]), said["problem"]
-            service, started = str(said["service"]), said.get("started")
+            record = json.loads(path.read_text())
+            pid, healthy_at, problem = int(record["pid"]), float(record["well"]), record["problem"]
+            service, started = str(record["service"]), record.get("started")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if not _runs(pid) or (started is not None and started != _started(pid)):  # or its number is another's now
+        if not _runs(pid) or (started is not None and started != _started(pid)):  # its pid may be another process' now
             with contextlib.suppress(OSError):
                 path.unlink()
             continue
-        silent = time.time() - well
-        late = abs(silent) > STALE_SECONDS  # what lies ahead was said before the clock was set back
+        silent = time.time() - healthy_at
+        late = abs(silent) > STALE_SECONDS  # a time in the future was written before the clock was set back
         since = f"for {silent:.0f} s" if silent >= 0 else "since before the clock was set back"
-        words = f"{problem or 'it says nothing any more'}, {since}"
-        yield Seen(service, pid, words if late else None)
+        words = f"{problem or 'no heartbeat'}, {since}"
+        yield Health(service, pid, words if late else None)
 
 
 def _started(pid: int) -> int | None:

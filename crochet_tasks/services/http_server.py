@@ -34,13 +34,13 @@ HEAD_BYTES = 64 * 1024
 CONNECTIONS, OTHER_FILES = 4096, 256
 """of one process at the same time; and what it opens for itself"""
 UNACKNOWLEDGED_SECONDS = 30
-"""for which a client may take nothing of what was sent before its connection is ended"""
+"""after which a connection is ended whose client acknowledges no data"""
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def serve(settings: Settings, address: tuple[str, int], make: Callable[[], Flask], ready: Callable[[], None]) -> None:
-    """Answer until SIGTERM or SIGINT; it ends within CROCHET_DRAIN. `address`: an IP address and a port.
+    """Serve until SIGTERM or SIGINT, then end within CROCHET_DRAIN. `address`: an IP address and a port.
 
     `make` is called in each process, `ready` once, in the first that listens.
     """
@@ -60,7 +60,7 @@ def serve(settings: Settings, address: tuple[str, int], make: Callable[[], Flask
         return _Process(make(), connections, address[1], listens)
 
     multiprocessing.set_start_method("fork", force=True)
-    os.register_at_fork(after_in_child=lambda: _obey(parent))
+    os.register_at_fork(after_in_child=lambda: _follow_parent(parent))
     server = Server(
         "crochet_tasks.services.http_server",
         *address,
@@ -89,9 +89,9 @@ def _connections() -> int:
     return max(64, min(CONNECTIONS, (files - OTHER_FILES) // 2))
 
 
-def _obey(parent: int) -> None:
+def _follow_parent(parent: int) -> None:
     """In a process just forked: end when the parent says so, at once until Granian serves, or when it is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's, which would only note it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler, which only sets a flag
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent gets it, too
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -137,7 +137,7 @@ def _end(flask: Flask) -> None:
 
 
 def _bound_listener(port: int) -> bool:
-    """Whether this process listens; its connections are then ended by the kernel where clients take nothing."""
+    """Whether this process listens; its connections are then ended by the kernel where clients acknowledge no data."""
     for found in net.open_sockets():
         if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)

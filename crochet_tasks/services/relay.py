@@ -1,6 +1,6 @@
-"""The relay: a process that publishes what nobody else did, what is overdue, and that buries dead letters.
+"""The relay: polls the outbox, publishes unpublished and overdue work, and records dead letters with their work.
 
-Any number of them may run: rows are taken with a lease (their stamp), and no two take the same one.
+Any number of relays may run: each takes rows with a lease (their stamp), and no two take the same row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, publish, startup
+from crochet_tasks import failures, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
@@ -24,22 +24,22 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file
-from crochet_tasks.services.census import Counting
-from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
+from crochet_tasks.services.census import CensusThread
+from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 10.0
 """between two polls while the database or the broker is away"""
-CARE_SECONDS = 2.0
-"""how often, at the most, the relay looks for what is overdue and dead"""
-TIDY_SECONDS = 1.0
-"""for how long one look deletes what is not wanted any more"""
+MAINTENANCE_SECONDS = 2.0
+"""at most this often the relay handles overdue work and dead letters"""
+SWEEP_SECONDS = 1.0
+"""for how long one poll deletes rows of removed corpora"""
 LONG_OVERDUE = 10
-"""leases after which work is published again also where messages wait: if it is among them, it comes twice"""
-LETTERS = 100
-"""dead letters that one look buries, at the most"""
+"""leases after which work is published again even where messages wait; it may then be delivered twice"""
+DEAD_LETTERS_AT_ONCE = 100
+"""at most so many dead letters are handled in one poll"""
 
 QUEUES = {
     "ingest": ("ingest",),
@@ -48,84 +48,87 @@ QUEUES = {
     "seed": ("search", "orthos"),
     "grow": ("search", "orthos"),
 }
-"""where the messages of a kind of work wait"""
+"""the queues of a kind of work"""
 
 
 class Relay:
-    """Looks until it is stopped. While a server is away it looks less often."""
+    """Polls until it is stopped. While a server is away it backs off."""
 
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
-        self._care = 0.0
-        self._said_well = -EVERY_SECONDS
+        self._next_maintenance = 0.0
+        self._beat_at = -EVERY_SECONDS
         self._idle: set[str] = set()
-        """queues that held messages and had no consumers at the last look"""
-        self._said: set[str] = set()
+        """queues that had messages and no consumers at the last poll"""
+        self._warned_of: set[str] = set()
 
     def run(self) -> None:
         usual, failures = self._process.settings.relay_pause, 0
         outage = Policy(first=2 * usual, longest=LONGEST_PAUSE_SECONDS)
-        Counting(self._process)
+        CensusThread(self._process)
         status_file.keep(self._process)
-        beat = Beat(self._process.settings, "relay")
+        heartbeat = Heartbeat(self._process.settings, "relay")
         while not self._stopped.is_set():
             try:
-                self.look()
+                self.poll()
                 pause, failures = usual * random.uniform(0.75, 1.0), 0  # noqa: S311 - jitter
-                if time.monotonic() >= self._said_well + EVERY_SECONDS:
-                    self._said_well = time.monotonic()
-                    beat.well()
+                if time.monotonic() >= self._beat_at + EVERY_SECONDS:
+                    self._beat_at = time.monotonic()
+                    heartbeat.healthy()
             except Unavailable as error:
                 failures += 1
                 pause = outage.pause(failures)
-                beat.unwell(error.code)
-                log.warning("look_failed", extra={"code": error.code, "error": str(error), "pause": round(pause, 1)})
+                heartbeat.unhealthy(error.code)
+                log.warning(
+                    "relay_poll_failed", extra={"code": error.code, "error": str(error), "pause": round(pause, 1)}
+                )
             self._stopped.wait(pause)
-        beat.end()
+        heartbeat.end()
 
-    def look(self) -> None:
-        """Publish what there is; now and then, look for what is overdue and for dead letters."""
+    def poll(self) -> None:
+        """Publish what the outbox holds; every MAINTENANCE_SECONDS handle overdue work and dead letters."""
         publish.publish_all()
-        if time.monotonic() >= self._care:
-            self._care = time.monotonic() + min(CARE_SECONDS, self._process.settings.lease / 4)
-            self._tidy_up()
-            self.take_care()
+        if time.monotonic() >= self._next_maintenance:
+            self._next_maintenance = time.monotonic() + min(MAINTENANCE_SECONDS, self._process.settings.lease / 4)
+            self._delete_expired()
+            self.maintain()
 
-    def take_care(self) -> None:
+    def maintain(self) -> None:
+        """Read the queues' lengths, publish overdue work again and record dead letters; declare missing queues."""
         with queues.connected(self._process.settings) as broker:
             try:
                 depths = queues.depths(broker)
-            except QueueMissing as error:  # somebody deleted it, or the broker lost everything
+            except QueueMissing as error:  # it was deleted, or the broker lost its data
                 log.warning("queue_missing", extra={"error": str(error)})
-                queues.declare(self._process.settings, wait=0, said=startup.say)
+                queues.declare(self._process.settings, wait=0, report=readiness.warn)
                 return
             _measure(depths)
-            self._look_for_idle(depths)
+            self._warn_of_idle_queues(depths)
             self._release_overdue(depths)
-            with queues.dead_letters(broker, LETTERS) as letters:
+            with queues.dead_letters(broker, DEAD_LETTERS_AT_ONCE) as letters:
                 for letter, remove in letters:
-                    self._bury(letter)
+                    self._record_dead_letter(letter)
                     metrics.LETTERS.add(queue=letter.queue, reason=_known(letter.reason))
                     remove()
 
-    def _tidy_up(self) -> None:
-        """Hold searches back whose budget is spent; delete more of removed corpora, and expired rows of the API."""
-        tenancy.sweep(self._process.database, TIDY_SECONDS)
+    def _delete_expired(self) -> None:
+        """Hold searches of spent budgets; delete rows of removed corpora and expired rows of the API."""
+        tenancy.sweep(self._process.database, SWEEP_SECONDS)
         with self._process.database.transaction() as connection:
             publishing.hold_searches(connection)
-            idempotency.forget_old(connection)
-            access.forget_old(connection, 86_400.0 * self._process.settings.security_log_days)
+            idempotency.delete_expired(connection)
+            access.delete_expired(connection, 86_400.0 * self._process.settings.security_log_days)
 
-    def _look_for_idle(self, depths: dict[str, Depth]) -> None:
-        """Say, once, which queues hold messages that nobody takes."""
+    def _warn_of_idle_queues(self, depths: dict[str, Depth]) -> None:
+        """Warn once of each queue that has messages and no consumers."""
         idle = {name for name in queues.WORK if depths[name].ready and not depths[name].consumers}
-        for name in idle & self._idle - self._said:
+        for name in idle & self._idle - self._warned_of:
             log.warning("no_worker", extra={"queue": name, "messages": depths[name].ready})
-        self._said = idle & (self._said | self._idle)
+        self._warned_of = idle & (self._warned_of | self._idle)
         self._idle = idle
 
     def _release_overdue(self, depths: dict[str, Depth]) -> None:
-        """Have published again what is overdue and can be in no queue: where messages wait, it may be among them."""
+        """Have overdue work published again where its queues are empty; in others its message may still wait."""
         empty = [kind for kind, names in QUEUES.items() if not any(depths[name].ready for name in names)]
         lease = self._process.settings.lease
         with self._process.database.transaction() as connection:
@@ -135,8 +138,8 @@ class Relay:
         if number:
             log.warning("work_overdue", extra={"items": number})
 
-    def _bury(self, letter: DeadLetter) -> None:
-        """Note with its work that a message died; one that names no work is kept as a dead letter."""
+    def _record_dead_letter(self, letter: DeadLetter) -> None:
+        """Record a dead letter as an error of its work; store one that names no work in the table of dead letters."""
         call = _call(letter)
         if call is None:
             with self._process.database.transaction() as connection:
@@ -149,13 +152,13 @@ class Relay:
                     body=letter.body,
                     died_at=letter.died_at,
                 )
-            buried = {"queue": letter.queue, "reason": letter.reason, "task": letter.task or "unreadable"}
-            log.error("dead_letter", extra=buried)
+            about = {"queue": letter.queue, "reason": letter.reason, "task": letter.task or "unreadable"}
+            log.error("dead_letter", extra=about)
             return
         message = str(letter.message_id)
         with self._process.database.transaction() as connection:
-            # By the task that failed, or by us when the letter could not be removed: it counts once, and not against
-            # what an operator has opened again since.
+            # Recorded already by the task that failed, or by a relay that could not remove the letter: an error counts
+            # once, and not for work that an operator has reopened since.
             settled = attempts.settled(connection, call.items, message, letter.died_at)
             name = corpora.name_of(connection, call.corpus)
         items = [item for item in call.items if item not in settled]
@@ -163,34 +166,34 @@ class Relay:
         if letter.reason == "delivery_limit":
             error = WorkerLost(times=self._process.settings.delivery_limit + 1)
         where = {"task": str(letter.task), "message_id": message}
-        failed = failures.note(self._process.database, self._process.settings, call.corpus, items, error, **where)
+        failed = failures.record(self._process.database, self._process.settings, call.corpus, items, error, **where)
         causes = [item.origin for item in failed if item.origin is not None]
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "task": letter.task,
             "corpus": name,
             "work": " ".join(map(str, items)),
             "reason": letter.reason,
         }
-        told |= {"code": error.code, "error": str(error), "failed": bool(failed)}
+        fields |= {"code": error.code, "error": str(error), "failed": bool(failed)}
         if causes:
-            told["request"] = causes[0].request
-        log.error("message_died", extra=told)
+            fields["request"] = causes[0].request
+        log.error("message_died", extra=fields)
 
 
 def _measure(depths: dict[str, Depth]) -> None:
     for name, depth in depths.items():
         metrics.QUEUE.set(depth.ready, queue=name)
         metrics.CONSUMERS.set(depth.consumers, queue=name)
-    metrics.QUEUES_SEEN.set(time.time())
+    metrics.QUEUES_READ_AT.set(time.time())
 
 
 def _known(reason: str) -> str:
-    """A broker's reason as a label: anybody can write one into a message."""
+    """Return the broker's reason as a metric label; unknown ones, which any sender can make up, share one."""
     return reason if reason in ("rejected", "delivery_limit", "expired", "maxlen") else "unknown"
 
 
 def _call(letter: DeadLetter) -> Message | None:
-    """What the message asked for; None where it cannot be read."""
+    """Return the message of a dead letter; None where it cannot be read."""
     task = app.tasks.get(letter.task)
     if not isinstance(task, Step):
         return None

@@ -1,6 +1,6 @@
 """Services in the foreground: set up, run until a signal comes, end in order.
 
-Each ends with 0 when SIGTERM or Ctrl-C stopped it in its work, and has said `READY` in its log once it was there.
+Each exits with 0 when SIGTERM or Ctrl-C stops it, and logs `READY` when it is ready.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from crochet_tasks.telemetry import logs, metrics_endpoint
 log = logging.getLogger(__name__)
 
 GONE_SECONDS = 60
-"""after which Flower shows a worker no more that sends no heartbeats"""
+"""after which Flower removes a worker that sends no heartbeats"""
 READY = "ready_for_work"
 """the event in the log of a service that has begun to serve; `crochet up` waits for it"""
 
 
 def begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:
-    """Set up the log, and write into it which settings are set, masked, and what is doubtful about them.
+    """Set up the log, and write into it which settings are set, masked, and warnings about them.
 
     Raises InvalidSetting where a path among them cannot be used.
     """
@@ -36,7 +36,7 @@ def begin(service: str, settings: Settings, given: Mapping[str, object] = Mappin
     found = {each.variable: each.value for each in settings.effective(given) if each.source != "default"}
     log.info("settings", extra={"version": version(), "set": found})
     for problem in settings.warnings():
-        log.warning("settings_doubtful", extra={"problem": problem})
+        log.warning("settings_warning", extra={"problem": problem})
     for wrong in settings.path_problems():
         raise wrong
 
@@ -47,7 +47,7 @@ def begin(service: str, settings: Settings, given: Mapping[str, object] = Mappin
 def worker(queues: str | None, concurrency: int | None, autoscale: str | None, more: list[str]) -> int:
     """Run `celery worker` with these options and `more` of Celery's own; its exit status.
 
-    Raises WrongCall for an unknown queue, and what `startup.check` does.
+    Raises WrongCall for an unknown queue, and what `readiness.wait` does.
     """
     from crochet_tasks.broker.queues import WORK
 
@@ -72,11 +72,11 @@ def relay() -> None:
     settings = Settings.load()
     begin("relay", settings)
     metrics_endpoint.start("relay", "relay", settings)
-    from crochet_tasks import startup
+    from crochet_tasks import readiness
     from crochet_tasks.db.process import open_process
     from crochet_tasks.services.relay import Relay
 
-    startup.check(settings, startup.say)
+    readiness.wait(settings, readiness.warn)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -84,13 +84,13 @@ def relay() -> None:
     telemetry.begin("relay", settings)
     try:
         with open_process(settings, settings.database_url.get_secret_value()) as opened:
-            _say_ready()
+            _log_ready()
             Relay(opened, stopped).run()
     finally:
         telemetry.end()
 
 
-def _say_ready(**_: Any) -> None:
+def _log_ready(**_: Any) -> None:
     log.info(READY)
 
 
@@ -100,19 +100,19 @@ def _say_ready(**_: Any) -> None:
 def api(host: str | None, port: int | None) -> None:
     """Serve the API until SIGTERM or SIGINT; requests in progress are answered.
 
-    Raises what startup.check_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
+    Raises what readiness.wait_for_database does, AuthOff, and InvalidSetting where nothing can listen on the address.
     """
     given = {name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None}
     settings = Settings.load(**given)
     begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
     from api import create_app, security, with_secret
-    from crochet_tasks import startup
+    from crochet_tasks import readiness
     from crochet_tasks.services import http_server
 
     security.check(settings)
     settings = with_secret(settings)  # before the fork: what one process signs the others must know
-    startup.check_database(settings, startup.say)
+    readiness.wait_for_database(settings, readiness.warn)
     # Every server process listens by itself (SO_REUSEPORT), and so could another service: this one finds out.
     listening(settings.api_host, settings.api_port, "CROCHET_API_PORT").close()
     shown = f"http://{host_port(settings.api_host, settings.api_port)}"
@@ -126,7 +126,7 @@ def api(host: str | None, port: int | None) -> None:
 
 
 def check_flower(settings: Settings) -> None:
-    """Raise SettingMissing or NotOnLoopback unless Flower may run so: whoever reaches it can start and stop tasks."""
+    """Raise SettingMissing or NotOnLoopback unless Flower is protected: its users can start and stop tasks."""
     if settings.broker_url is None:
         raise SettingMissing(variable="CROCHET_BROKER_URL", needed_for="Flower shows what goes through RabbitMQ")
     if settings.flower_auth is not None:
@@ -134,7 +134,7 @@ def check_flower(settings: Settings) -> None:
     if settings.environment != "development":
         raise SettingMissing(
             variable="CROCHET_FLOWER_AUTH",
-            needed_for="whoever reaches Flower can start tasks; only CROCHET_ENVIRONMENT=development goes without",
+            needed_for="users of Flower can start tasks; only CROCHET_ENVIRONMENT=development goes without",
         )
     if not is_loopback(settings.flower_host):
         raise NotOnLoopback(variable="CROCHET_FLOWER_HOST", address=settings.flower_host)
@@ -148,13 +148,17 @@ def flower() -> int:
     listening(host, port, "CROCHET_FLOWER_PORT").close()  # Flower itself would only raise an OSError
     begin("flower", settings)
     from flower.options import options  # type: ignore[import-untyped]
+    from flower.views import BaseHandler  # type: ignore[import-untyped]
     from tornado.ioloop import IOLoop
 
     from crochet_tasks.app import app
+    from crochet_tasks.broker.queues import WORK, dead
 
     # As options, so that Flower's own variables (FLOWER_TASKS_COLUMNS, ...) win.
     options.tasks_columns = "name,args,kwargs,state,received,runtime,worker"
     options.purge_offline_workers = GONE_SECONDS
+    # All queues: by itself Flower shows those of the workers that ran when it started, and no dead letters.
+    BaseHandler.get_active_queue_names = lambda _: [*WORK, *map(dead, WORK)]
     # Secrets are set here, and not by arguments, which `ps` shows; nor by Flower's own variables, because it
     # takes a login with a comma for two.
     if settings.flower_auth is not None:

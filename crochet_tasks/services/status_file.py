@@ -1,7 +1,7 @@
-"""The status file: how far everything is, for programs that read files (CROCHET_STATUS_FILE), as StatusFile has it.
+"""The status file (CROCHET_STATUS_FILE): the statistics as JSON, a StatusFile, for programs that read files.
 
-A relay replaces it every few seconds, all of it or nothing. Trouble with its folder or disk is logged once and harms
-nothing else: the file gets old, as its `at` shows. Of several relays with one file the last one to write wins.
+A relay replaces it atomically every few seconds. An error of its folder or disk is logged once; the file gets stale, as
+its `at` shows. Where several relays have the same file the last one to write wins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crochet_tasks.schemas.statistics import StatusFile
 log = logging.getLogger(__name__)
 
 SHARE = 0.05
-"""of the time that writing may take: after a slow one the next one comes later"""
+"""of the time that writing may take: after a slow write the next one is later"""
 END_SECONDS = 5.0
 
 
@@ -58,15 +58,15 @@ class Writing:
         self._process, self._path = process, path
         self._new = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.new")
         self._logged: set[str] = set()
-        """problems that were logged since it last went well"""
+        """problems that were logged since the last success"""
 
     def write(self) -> None:
         """Read the statistics and write them; a problem is logged once."""
         problem = "database_away"
         try:
-            seen = statistics.everything(self._process, statistics.for_operators)
+            read = statistics.everything(self._process, statistics.for_operators)
             every = self._process.settings.status_file_every
-            content = StatusFile(at=dt.datetime.now(dt.UTC), every=every, statistics=seen).model_dump_json()
+            content = StatusFile(at=dt.datetime.now(dt.UTC), every=every, statistics=read).model_dump_json()
             problem = "not_written"
             self._replace(f"{content}\n".encode())
         except (CrochetError, SQLAlchemyError, OSError) as error:
@@ -83,13 +83,13 @@ class Writing:
         self._logged.add(problem)
 
     def _replace(self, content: bytes) -> None:
-        """A reader has the old content or the new. Not safe from a power cut: it is soon written again."""
+        """Replace the file atomically. Not synced to disk: it is soon written again."""
         try:
             self._new.unlink(missing_ok=True)
             # A new file, and no link that another user has made there.
             number = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             with os.fdopen(number, "wb") as file:
-                os.fchmod(number, 0o644)  # whatever the umask: it holds no secrets, and others read it
+                os.fchmod(number, 0o644)  # whatever the umask: it has no secrets, and other users read it
                 file.write(content)
             self._new.replace(self._path)
         except OSError:

@@ -29,7 +29,7 @@ LONG_LIFE_SECONDS = 60.0
 HOPELESS = {2, 4}
 """exit codes for usage and unavailable: the service has waited and retried before it ended so"""
 TRIES = 3
-"""starts of a service that was never ready and ends so; then the supervisor gives up"""
+"""starts of a service that was never ready and ends so; then the supervisor ends"""
 EXTRA_SECONDS = 5.0
 """beyond `drain`, for what workers do after it, and for the services that end after them"""
 NOTE_SECONDS = 5.0
@@ -53,12 +53,12 @@ class Service(NamedTuple):
     """of its environment, beside those that all have"""
 
 
-class GaveUp(Exception):
-    """A service does not start. `words` are its last message, without `crochet:`, or empty."""
+class StartFailed(Exception):
+    """A service does not start. `message` is its last error message, without `crochet:`, or empty."""
 
-    def __init__(self, service: str, status: int, words: str) -> None:
-        super().__init__(service, status, words)
-        self.service, self.status, self.words = service, status, words
+    def __init__(self, service: str, status: int, message: str) -> None:
+        super().__init__(service, status, message)
+        self.service, self.status, self.message = service, status, message
 
 
 class Log:
@@ -75,7 +75,7 @@ class Log:
 
     def write(self, name: str, line: str) -> None:
         written = f"{self._prefixes[name]}{plain(line, keep=chr(9))}\n".encode(errors="backslashreplace")
-        with self._lock, contextlib.suppress(OSError):  # a log that cannot be written is no reason to end
+        with self._lock, contextlib.suppress(OSError):  # a log that cannot be written does not end the services
             self._stream.write(written)
             self._stream.flush()
 
@@ -101,7 +101,7 @@ class Child:
     def __init__(self, service: Service, environment: Mapping[str, str], events: Events) -> None:
         self.service = service
         self.ready = False
-        self.words = ""
+        self.last_error = ""
         self.restart_at: float | None = None
         """when it is to be started; None while it runs, or is not to run any more"""
         self.process: subprocess.Popen[bytes] | None = None
@@ -109,7 +109,7 @@ class Child:
         self._restarts, self._hopeless, self._began = Restarts(), 0, 0.0
 
     def start(self) -> None:
-        self._began, self.restart_at, self.words = time.monotonic(), None, ""
+        self._began, self.restart_at, self.last_error = time.monotonic(), None, ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(os.getpid()), *self.service.arguments],
             env=self._environment,
@@ -151,10 +151,10 @@ class Child:
         return status
 
     def pause_after(self, status: int) -> float:
-        """Seconds until it is started again; raises GaveUp where that is hopeless."""
+        """Seconds until it is started again; raises StartFailed where a restart cannot help."""
         self._hopeless = self._hopeless + 1 if status in HOPELESS else 0
         if self._hopeless >= TRIES and not self.ready:
-            raise GaveUp(self.service.name, status, self.words)
+            raise StartFailed(self.service.name, status, self.last_error)
         pause = self._restarts.pause(time.monotonic() - self._began)
         self.restart_at = time.monotonic() + pause
         return pause
@@ -241,7 +241,7 @@ class Supervisor:
         self.log.write(name, line)
         child.ready = child.ready or self._ready in line
         if line.startswith("crochet: "):
-            child.words = line.removeprefix("crochet: ")
+            child.last_error = line.removeprefix("crochet: ")
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
 

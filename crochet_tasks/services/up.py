@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
-from crochet_tasks import startup
+from crochet_tasks import readiness
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.server import EmbeddedPostgres
@@ -27,7 +27,7 @@ from crochet_tasks.errors import ServerFailed, SettingMissing, UsageError
 from crochet_tasks.net import host_port
 from crochet_tasks.retry import wait_for
 from crochet_tasks.services import serving
-from crochet_tasks.services.supervisor import GaveUp, Log, Restarts, Service, Supervisor
+from crochet_tasks.services.supervisor import Log, Restarts, Service, StartFailed, Supervisor
 from crochet_tasks.settings import Settings, environment
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.streams import note
@@ -46,7 +46,7 @@ class Options(NamedTuple):
 def up(settings: Settings, options: Options) -> int:
     """Run everything until SIGTERM or SIGINT; the exit status.
 
-    Raises, besides what startup.check does, the errors of the private server and its folder.
+    Raises, besides what readiness.wait does, the errors of the private server and its folder.
     """
     if "environment" not in settings.model_fields_set:
         settings = settings.model_copy(update={"environment": "development"})
@@ -61,22 +61,22 @@ def up(settings: Settings, options: Options) -> int:
     log = Log(sys.stderr.buffer, [service.name for service in services], colour=colour)
     if no_flower is not None:
         log.note(f"without Flower: {no_flower}")
-    for doubt in settings.warnings():
-        log.note(f"settings: {doubt}")
+    for warning in settings.warnings():
+        log.note(f"settings: {warning}")
     supervisor = Supervisor(log, settings.drain, serving.READY)
     with _database(settings, log) as (url, server):
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
         log.note("checking the database and RabbitMQ")
-        startup.check(settings, log.note)
+        readiness.wait(settings, log.note)
         keep = None if server is None else _PrivateServer(server, settings, log)
         variables = environment(CROCHET_ENVIRONMENT=settings.environment, CROCHET_DATABASE_URL=url)
         ready = ready_lines(settings, services, None if server is None else url)
         try:
             supervisor.run(services, variables, lambda: log.note("; ".join(ready)), keep or (lambda: None))
-        except GaveUp as failed:
-            words = failed.words or f"exit code {failed.status} [unavailable]"
+        except StartFailed as failed:
+            message = failed.message or f"exit code {failed.status} [unavailable]"
             log.note("everything has ended")
-            note(f"{failed.service} does not start: {words}")
+            note(f"{failed.service} does not start: {message}")
             return failed.status
     log.note("everything has ended")
     return 128 + supervisor.signals[0]
@@ -120,7 +120,7 @@ def _flower_problem(settings: Settings) -> UsageError | None:
 
 
 def ready_lines(settings: Settings, services: list[Service], private: str | None) -> list[str]:
-    """Where everything is; `private` is the address of the private database, which holds no password."""
+    """Return the addresses of all services; `private`: that of the private database, which has no password."""
     names = {service.name for service in services}
     lines = ["everything is ready"]
     if "api" in names:
@@ -182,7 +182,7 @@ class _PrivateServer:
         self._began, self._restart_at = time.monotonic(), 0.0
 
     def __call__(self) -> None:
-        """Raises ServerFailed when it cannot be where it was."""
+        """Raises ServerFailed when it cannot start at the same address."""
         now = time.monotonic()
         if self._server.pid is not None:
             self._restart_at = 0.0

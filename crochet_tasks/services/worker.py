@@ -1,4 +1,4 @@
-"""What makes a Celery worker of this app a full one, whatever started it: `crochet worker`, `celery`, `celery multi`.
+"""Set-up of every Celery worker of this app, whether `crochet worker`, `celery` or `celery multi` starts it.
 
 app.py has Celery call `attach` when a worker begins. Before any child is forked, `_prepare` sets up logs, metrics and
 health, and checks database, broker and queues. Each process of the pool then opens its database connections and what
@@ -35,13 +35,13 @@ from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
-from crochet_tasks import startup, telemetry
+from crochet_tasks import readiness, telemetry
 from crochet_tasks.app import app
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting.worker_use import LOOK_SECONDS, Reporter
-from crochet_tasks.services.heartbeat import EVERY_SECONDS, Beat
+from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
+from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.services.serving import READY, begin
 from crochet_tasks.settings import Settings
@@ -50,7 +50,7 @@ from crochet_tasks.telemetry import metrics_endpoint
 log = logging.getLogger(__name__)
 
 OUTCOME_SECONDS = 1.0
-"""how long a worker that stops waits to hear which tasks its children have just started"""
+"""how long a worker that stops waits for the acknowledgements of its children's last tasks"""
 DRAIN_LOG_SECONDS = 5.0
 """between two log lines of a draining worker"""
 LOST_CONSUMERS = 1
@@ -60,13 +60,13 @@ NO_PROCESSES = 1
 NOT_STARTED = 1
 """exit status of a child that could not start"""
 FAILED_START_PAUSE_SECONDS = 2.0
-"""before such a child exits: the pool replaces it at once, and takes one for lost that is not up in 4 seconds"""
+"""before such a child exits: the pool replaces it at once, and counts one as lost that is not up within 4 seconds"""
 MOST_FAILED_STARTS = 5
 """failed starts in a row, per process of the pool, after which the worker exits and leaves its messages to others"""
 
 
 def run(arguments: list[str]) -> int:
-    """Run `celery worker` with these arguments; its exit status. Raises what `startup.check` does, and WrongCall."""
+    """Run `celery worker` with these arguments; its exit status. Raises what `readiness.wait` does, and WrongCall."""
     try:
         celery.params[0].default = app  # as `app.start` does, which loses the exit status
         return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
@@ -94,19 +94,19 @@ def _prepare(sender: Any, **_: Any) -> None:
     if not isinstance(sender, Worker):  # a test's worker, in a thread of a process that is not ours
         return
     try:
-        _equip(sender)
+        _set_up(sender)
     except CrochetError as error:  # Celery swallows what a receiver raises, but for this
         raise SystemExit(f"crochet: {error} [{error.code}]") from error
 
 
-def _equip(worker: Any) -> None:
+def _set_up(worker: Any) -> None:
     settings, pool = Settings.load(), _pool(worker)
     queues = [name for name in WORK if name in app.amqp.queues.consume_from]
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
     metrics_endpoint.start("worker", service, settings)
-    startup.check(settings, startup.say)
+    readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)
     drain.install()
@@ -116,12 +116,12 @@ def _equip(worker: Any) -> None:
     processes.connect()
     if pool is not prefork.TaskPool:
         processes.begin()
-    beat = Beat(settings, service)
+    heartbeat = Heartbeat(settings, service)
     Consumer.use = Reporter(settings, worker.hostname, size, lambda: len(state.active_requests))
-    Consumer.progress = Progress(beat, app.conf.task_time_limit, lambda: drain.begin(LOST_CONSUMERS))
+    Consumer.progress = Progress(heartbeat, app.conf.task_time_limit, lambda: drain.begin(LOST_CONSUMERS))
     Consumer.failed_starts = failed_starts
     signals.worker_ready.connect(lambda **_: log.info(READY), weak=False)
-    signals.worker_shutdown.connect(lambda **_: beat.end(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: heartbeat.end(), weak=False)
 
 
 def _pool(worker: Any) -> type:
@@ -171,10 +171,10 @@ class Consumer(consumer.Consumer):
             self.hub.add_reader(self.wakeup, self.wakeup.recv, 1)
         if self.progress is not None and self.use is not None and self.failed_starts is not None:
             self._cancel_timers()
-            self.progress.begin_anew()
+            self.progress.reset()
             self._timers = (
                 self.hub.call_repeatedly(EVERY_SECONDS, self.progress.check, self),
-                self.hub.call_repeatedly(LOOK_SECONDS, self.use.look),
+                self.hub.call_repeatedly(SAMPLE_SECONDS, self.use.sample),
                 self.hub.call_repeatedly(EVERY_SECONDS, self.failed_starts.check),
             )
 
@@ -198,13 +198,13 @@ class Consumer(consumer.Consumer):
 class FailedStarts:
     """Counts children in a row that could not start, in memory that they share with their worker.
 
-    Calls `give_up`, once, when there were `most`: the worker holds messages that other workers could process.
+    Calls `stop_worker`, once, when there were `most`: the worker has messages that other workers could process.
     """
 
-    def __init__(self, most: int, give_up: Callable[[], None]) -> None:
-        self._most, self._give_up = most, give_up
+    def __init__(self, most: int, stop_worker: Callable[[], None]) -> None:
+        self._most, self._stop_worker = most, stop_worker
         self._number = memoryview(mmap.mmap(-1, 4)).cast("I")
-        self._given_up = False
+        self._stopped = False
 
     def reset(self) -> None:
         self._number[0] = 0
@@ -213,10 +213,10 @@ class FailedStarts:
         self._number[0] += 1
 
     def check(self) -> None:
-        if self._number[0] >= self._most and not self._given_up:
-            self._given_up = True
-            log.error("worker_cannot_begin", extra={"tried": self._number[0]})
-            self._give_up()
+        if self._number[0] >= self._most and not self._stopped:
+            self._stopped = True
+            log.error("worker_start_failed", extra={"tried": self._number[0]})
+            self._stop_worker()
 
 
 class _Processes:
@@ -245,7 +245,7 @@ class _Processes:
             self._open.enter_context(open_process(self._settings, url, threads=self._threads))
             self._failed_starts.reset()
         except Exception:
-            log.exception("process_not_begun", extra={"pause": FAILED_START_PAUSE_SECONDS})
+            log.exception("process_start_failed", extra={"pause": FAILED_START_PAUSE_SECONDS})
             time.sleep(FAILED_START_PAUSE_SECONDS)
             self._failed_starts.add()
             os._exit(NOT_STARTED)
@@ -277,7 +277,7 @@ class _Drain:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._signalled:
-            self._exit_now("asked again", 128 + number)
+            self._exit_now("second signal", 128 + number)
         self._signalled = True
         self.begin(0)
 
@@ -292,13 +292,13 @@ class _Drain:
     def _wait(self) -> None:
         assert self._until is not None
         while (left := self._until - time.monotonic()) > 0:
-            log.warning("stopping", extra={"in_hand": _running(), "seconds_left": round(left, 1)})
+            log.warning("draining", extra={"running": _running(), "seconds_left": round(left, 1)})
             time.sleep(min(DRAIN_LOG_SECONDS, left))
         self._exit_now(f"not done after {self._seconds:g} s", self._status)
 
     def _exit_now(self, why: str, status: int) -> None:
         """Kill the children and exit without closing the connection in order: the broker redelivers all messages."""
-        log.warning("ending_at_once", extra={"why": why, "in_hand": _running()})
+        log.warning("drain_aborted", extra={"why": why, "running": _running()})
         for child in getattr(getattr(self._worker.pool, "_pool", None), "_pool", None) or []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)

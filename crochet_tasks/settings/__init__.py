@@ -280,25 +280,25 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, source.in_file())
 
     @classmethod
-    def load(cls, **given: Any) -> Settings:
-        """The settings of this process; `given` (a command's options) wins over the environment.
+    def load(cls, **options: Any) -> Settings:
+        """The settings of this process; `options` (a command's options) wins over the environment.
 
         Raises InvalidSetting, which names the variable but never repeats the value: it may be a secret.
         """
-        settings, problems = cls._read(given)
+        settings, problems = cls._read(options)
         if settings is None:
             raise problems[0] from None
         return settings
 
     @classmethod
-    def problems(cls, **given: Any) -> list[InvalidSetting]:
+    def problems(cls, **options: Any) -> list[InvalidSetting]:
         """What `load` would raise, for every wrong value and not only the first."""
-        return cls._read(given)[1]
+        return cls._read(options)[1]
 
     @classmethod
-    def _read(cls, given: dict[str, Any]) -> tuple[Settings | None, list[InvalidSetting]]:
+    def _read(cls, options: dict[str, Any]) -> tuple[Settings | None, list[InvalidSetting]]:
         try:
-            settings = cls(**given)
+            settings = cls(**options)
         except ValidationError as error:
             return None, _problems(error)
         except InvalidSetting as problem:  # the file
@@ -318,9 +318,9 @@ class Settings(BaseSettings):
         """What is wrong with the paths that are set."""
         return checks.paths(self)
 
-    def effective(self, given: Mapping[str, Any] = MappingProxyType({})) -> list[checks.Effective]:
+    def effective(self, options: Mapping[str, Any] = MappingProxyType({})) -> list[checks.Effective]:
         """Every setting as it is in force, secrets masked, and where it comes from."""
-        return checks.effective(self, given)
+        return checks.effective(self, options)
 
 
 def _problems(error: ValidationError) -> list[InvalidSetting]:

@@ -107,17 +107,17 @@ class Effective(NamedTuple):
     source: str
 
 
-def effective(settings: Settings, given: Mapping[str, Any]) -> list[Effective]:
-    """Every setting, secrets masked; `given` are those that the command's options set."""
+def effective(settings: Settings, options: Mapping[str, Any]) -> list[Effective]:
+    """Every setting, secrets masked; `options` are those that the command's options set."""
     file = in_file()
     return [
-        Effective(variable(name), _shown(getattr(settings, name)), _source(name, given, file))
+        Effective(variable(name), _shown(getattr(settings, name)), _source(name, options, file))
         for name in type(settings).model_fields
     ]
 
 
-def _source(name: str, given: Mapping[str, Any], file: Mapping[str, Any]) -> str:
-    if name in given:
+def _source(name: str, options: Mapping[str, Any], file: Mapping[str, Any]) -> str:
+    if name in options:
         return "option"
     if in_environment(name):
         return "environment"

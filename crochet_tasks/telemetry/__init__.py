@@ -1,6 +1,6 @@
 """Logs, traces, metrics and profiles of a process: set up once, the same for every service."""
 
-from crochet_tasks.telemetry.log_lines import doing, logs
+from crochet_tasks.telemetry.log_lines import log_context, logs
 from crochet_tasks.telemetry.setup import (
     END_SECONDS,
     annotate,
@@ -25,11 +25,11 @@ __all__ = [
     "END_SECONDS",
     "annotate",
     "begin",
-    "doing",
     "end",
     "failed",
     "instrument",
     "load",
+    "log_context",
     "logs",
     "not_sent",
     "profiled",

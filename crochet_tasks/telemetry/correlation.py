@@ -1,7 +1,7 @@
-"""What caused a piece of work: the request or command, and the span that wrote its row.
+"""Origins of work: the request or command that caused it, and the span that wrote its row.
 
-It goes with the work: from the request into the row, from the row into the message, from the message into the task, its
-log lines and the rows it writes. So a chain of tasks keeps the request's id and is one trace, whoever publishes.
+The origin is copied from the request into the row, from the row into the message, from the message into the task, its
+log lines and the rows that it writes. So a chain of tasks has the request's id and is one trace.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HEADER = "crochet"
 """header of a message: what log lines of its task name, beside what the task finds in its payload"""
 CARRIED = ("corpus", "request", "requests", "kind", "text", "version", "batch", "shape", "attempt")
 MOST_REQUESTS = 8
-"""requests that are named where the work of several is done together"""
+"""at most so many requests are named where one message has the work of several"""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _parent: ContextVar[str | None] = ContextVar("crochet_parent", default=None)
-"""what came from outside; where this process is traced, the current span counts"""
+"""the traceparent that was received; where this process is traced the current span is used instead"""
 
 
 class Origin(NamedTuple):
@@ -40,7 +40,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def read(cls, row: object) -> Origin | None:
-        """Of a row or message; None where there is nothing that we understand."""
+        """Parse the origin of a row or message; None where there is no valid one."""
         if not isinstance(row, Mapping):
             return None
         request, traceparent = row.get("request"), _valid(row.get("traceparent"))
@@ -48,18 +48,18 @@ class Origin(NamedTuple):
 
 
 def current() -> Origin | None:
-    """What causes the work that is written now; None where that is unknown."""
+    """Return the origin of work that is written now; None where it is unknown."""
     request = bound("request")
     return _known(None if request is None else str(request), _traceparent())
 
 
 def bound(name: str) -> Any:
-    """The value that log lines have now by this name; None without one."""
+    """Return the value of a field of the log context; None without one."""
     return get_contextvars().get(name)
 
 
 def row() -> dict[str, str] | None:
-    """The same, as it is stored."""
+    """Return the current origin as it is stored."""
     found = current()
     return None if found is None else found.row()
 
@@ -73,7 +73,7 @@ def _traceparent() -> str | None:
 
 
 def decided(traceparent: str, *, kept: bool) -> str | None:
-    """The same, with its flag set to whether its trace is recorded; None where it is nothing that we understand."""
+    """Return a traceparent with its sampled flag set; None where it is invalid."""
     return None if _valid(traceparent) is None else f"{traceparent[:-2]}{kept:02x}"
 
 
@@ -85,7 +85,7 @@ def _valid(traceparent: object) -> str | None:
 
 
 def begin(request: str, traceparent: str | None) -> None:
-    """A request begins, in a thread that may have had others: it causes what is logged and written from now on."""
+    """Begin a request in this thread: it is the origin of all that is logged and written from now on."""
     clear_contextvars()
     _parent.set(_valid(traceparent))
     bind_contextvars(request=request, **_trace())
@@ -98,7 +98,7 @@ def end() -> None:
 
 @contextlib.contextmanager
 def command(name: str) -> Iterator[None]:
-    """Within, a command causes what is written; it makes up the id of a request."""
+    """Make a command the origin of what is written within, with a new request id."""
     with telemetry.span(name):
         begin(uuid.uuid4().hex, None)
         try:
@@ -113,14 +113,14 @@ def _trace() -> dict[str, str]:
     return {} if traceparent is None else {"trace": traceparent.split("-")[1]}
 
 
-# ── publishing and doing ────────────────────────────────────────────────────────────────────────
+# ── messages ─────────────────────────────────────────────────────────────────────────────────
 
 
 @contextlib.contextmanager
 def published(name: str, origins: Sequence[Origin | None], **about: object) -> Iterator[None]:
-    """Within, a message is sent that these origins caused, and nothing that its sender does otherwise.
+    """Send a message of work with these origins within; the sender's own context does not apply.
 
-    The first one is the parent, the others are linked. `about` is for the log lines of the task that gets the message.
+    The first origin is the parent span, the others are linked. `about`: log fields of the task that gets the message.
     """
     first = next((origin for origin in origins if origin is not None), Origin())
     links = [each.traceparent for each in dict.fromkeys(origins) if each is not None and each.traceparent]
@@ -128,13 +128,13 @@ def published(name: str, origins: Sequence[Origin | None], **about: object) -> I
     requests = list(dict.fromkeys(each.request for each in origins if each is not None and each.request))
     several = " ".join(requests[:MOST_REQUESTS]) if len(requests) > 1 else None
     lines = {"request": first.request, "requests": several, **about}
-    with _instead(lines, first.traceparent), telemetry.publishing(name, first.traceparent, links):
+    with _replaced_context(lines, first.traceparent), telemetry.publishing(name, first.traceparent, links):
         bind_contextvars(**_trace())
         yield
 
 
 def headers() -> dict[str, Any]:
-    """Of a message that is sent now."""
+    """Return the headers of a message that is sent now."""
     lines = get_contextvars()
     traceparent = _traceparent()
     return {
@@ -145,18 +145,18 @@ def headers() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def received(headers: Mapping[str, Any]) -> Iterator[None]:
-    """Within, the work of a message with these headers is done."""
+    """Apply the context of a received message with these headers."""
     carried = headers.get(HEADER)
     carried = carried if isinstance(carried, Mapping) else {}
     lines = {name: carried[name] for name in CARRIED if isinstance(carried.get(name), str | int)}
-    with _instead(lines, _valid(headers.get("traceparent"))):
+    with _replaced_context(lines, _valid(headers.get("traceparent"))):
         bind_contextvars(**_trace())
         yield
 
 
 @contextlib.contextmanager
-def _instead(lines: Mapping[str, object], traceparent: str | None) -> Iterator[None]:
-    """Within, log lines have these keys and none of those they had before."""
+def _replaced_context(lines: Mapping[str, object], traceparent: str | None) -> Iterator[None]:
+    """Replace the log context and the traceparent within."""
     before = get_contextvars()
     token = _parent.set(traceparent)
     clear_contextvars()

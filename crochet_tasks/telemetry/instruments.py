@@ -34,7 +34,7 @@ FAILURES = (
     BufferError,
     struct.error,
 )
-"""errors of recording; not every Exception, because a task's time limit is raised wherever its process happens to be"""
+"""errors of recording; not every Exception: a task's soft time limit may be raised here"""
 
 
 class _Recording:
@@ -162,7 +162,7 @@ def recorded() -> bool:
 
 
 def _stop(error: Exception) -> None:
-    """Record nothing more in this process: its files are gone, damaged, or there is no memory for them."""
+    """Stop recording in this process: its files are missing or damaged, or there is no memory for them."""
     if _Recording.on:
         _Recording.on = False
         log.warning("metrics_not_recorded", extra={"error": f"{type(error).__name__}: {error}"})

@@ -41,8 +41,8 @@ PRINTED = "stderr"
 def logs(service: str, settings: Settings) -> None:
     """Send every log line of this process to standard error, those of libraries too.
 
-    For people in a terminal and in development, else as a JSON object per line, in which `event` is a fixed name: ours,
-    or `library`, with its sentence as `message`. What `doing` binds is in each line; secrets are in none.
+    Readable lines in a terminal and in development, else one JSON object per line. Its `event` is a fixed name: ours or
+    `library`, with the library's text as `message`. Fields of `log_context` are in each line; secrets are masked.
     """
     stream = cast("TextIO", getattr(sys.stderr, "stream", sys.stderr))
     for_people = settings.log_format == "console" or (
@@ -70,7 +70,7 @@ def logs(service: str, settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     for noisy in ("amqp", "kombu", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # A task logs itself that it is done, with what it was about, and its failures.
+    # app.py logs the end of tasks and their errors.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     # It warns of every queue that delays do not work on it; none are used.
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
@@ -81,9 +81,9 @@ def logs(service: str, settings: Settings) -> None:
         _log_what_is_printed(stream)
 
 
-def doing(**what: object) -> AbstractContextManager[None]:
-    """Every log line within says this, too: which task, corpus and work it is about."""
-    return bound_contextvars(**{name: plain(value) for name, value in what.items()})
+def log_context(**fields: object) -> AbstractContextManager[None]:
+    """Add these fields to every log line within: task, corpus, work."""
+    return bound_contextvars(**{name: plain(value) for name, value in fields.items()})
 
 
 # ── what does not come through a logger ─────────────────────────────────────────────────────────
@@ -91,6 +91,8 @@ def doing(**what: object) -> AbstractContextManager[None]:
 
 class Printed:
     """Stands for standard error: each line that is printed to it is logged."""
+
+    logs = True
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -101,7 +103,7 @@ class Printed:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        if getattr(self._logging, "now", False):  # the log itself complains
+        if getattr(self._logging, "now", False):  # an error of logging itself
             return self.stream.write(text)
         *lines, self._rest = (self._rest + text).split("\n")
         self._log(lines)
@@ -193,7 +195,7 @@ _SHOWN = ("timestamp", "service", "level", "event", "logger", "exception")
 def _line(_logger: object, _name: str, event: Event) -> str:
     """A line for people: when, who, how bad, what, and what it is about; a traceback below, indented.
 
-    Input from outside cannot look like a line of its own, nor do anything to the terminal.
+    Control characters are escaped: input cannot forge a line or control the terminal.
     """
     about = " ".join(f"{key}={value}" for key, value in event.items() if key not in _SHOWN)
     words = [event["timestamp"], event["service"], event["level"].upper(), str(event["event"]), about]

@@ -61,7 +61,7 @@ TASK_TRIES = counter(
     WORKER,
     "Transactions tried again at once within a task, by the error's code (deadlock, a server that restarts).",
 )
-HELD = gauge(
+UNACKNOWLEDGED = gauge(
     "crochet_worker_messages_held",
     "messages",
     "queue",
@@ -118,7 +118,7 @@ DUPLICATES = counter(
     "what",
     ("worker", "api"),
     "What was asked for again and not done twice: search or result (a message whose work was done already), knock (a "
-    "message of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
+    "trigger of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
     "its Idempotency-Key).",
 )
 
@@ -258,7 +258,8 @@ REQUESTS = histogram(
     "http_request_method http_route http_response_status_code",
     API,
     "Requests, by route template, from when they were complete to when their answer, or stream, begins: the wait for a "
-    "thread counts. What never became complete (408, 431) took 0 s. Their count is the rate, by status the errors.",
+    "thread counts. Requests whose head never arrives complete are not counted. Their count is the rate, by status the "
+    "errors.",
     REQUEST,
 )
 ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")
@@ -291,8 +292,8 @@ OLDEST_TEXT = gauge(
     "Age of the oldest text that is no version yet; 0 without one.",
     across="livemax",
 )
-HELD_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
-HELD_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
+STORED_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
+STORED_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
 CORPORA = gauge("crochet_corpora", "corpora", "", RELAY, "Corpora.")
 UNCLOSED = gauge("crochet_corpora_unclosed", "corpora", "", RELAY, "Corpora with open or failed work.")
 UNCLOSED_AGE = gauge(
@@ -316,14 +317,14 @@ DEAD_LETTERS = gauge("crochet_dead_letters", "messages", "", RELAY, "Dead letter
 DATABASE_BYTES = gauge("crochet_database_bytes", "bytes", "", RELAY, "Size of the database on disk.")
 QUEUE = gauge("crochet_queue_messages_ready", "messages", "queue", RELAY, "Messages that wait in a queue; also -dead.")
 CONSUMERS = gauge("crochet_queue_consumers", "consumers", "queue", RELAY, "Consumers of a queue.")
-QUEUES_SEEN = gauge(
+QUEUES_READ_AT = gauge(
     "crochet_queues_seen_timestamp_seconds",
     "seconds",
     "",
     RELAY,
     "When the lengths of the queues were last read, as a Unix time.",
 )
-CENSUS_SEEN = gauge(
+CENSUS_READ_AT = gauge(
     "crochet_census_timestamp_seconds", "seconds", "", RELAY, "When the last census was taken, as a Unix time."
 )
 CENSUS_SECONDS = histogram(

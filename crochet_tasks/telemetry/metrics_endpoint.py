@@ -127,7 +127,7 @@ class Files:
             files = sorted(map(str, self._folder.glob("*.db")))
             try:
                 return _read(files)
-            except FAILURES:  # one that is just being made, or damaged: the others are not to be missing
+            except FAILURES:  # a file that is being created, or damaged: return the others
                 return _read([file for file in files if _readable(file)])
 
     def merge_ended(self) -> None:
@@ -174,7 +174,7 @@ def _readable(file: str) -> bool:
     return True
 
 
-# ── processes, seen from outside ────────────────────────────────────────────────────────────────
+# ── resources of processes ─────────────────────────────────────────────────────────────────────
 
 
 class Processes:
@@ -198,7 +198,7 @@ class Processes:
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 used["children"] += Counter(_used(child))
                 cpu["children"] += _cpu_seconds(child)[0]
-        # A child that ends while it is looked at is in neither sum for a moment; a counter must not fall.
+        # A child that ends during the read is in neither sum for a moment; a counter must not fall.
         self._cpu = {role: max(seconds, self._cpu.get(role, 0.0)) for role, seconds in cpu.items()}
         yield _family(metrics.SERVICE, {self._about: 1.0})
         yield _family(metrics.CPU, {(role,): seconds for role, seconds in self._cpu.items()})

@@ -45,15 +45,15 @@ _T = TypeVar("_T")
 def load(settings: Settings) -> None:
     """Load what `begin` needs, and start nothing: for a process that forks those that do the work."""
     if settings.otlp_url is not None:
-        with contextlib.suppress(Exception):  # `begin` meets it again, and logs it
+        with contextlib.suppress(Exception):  # `begin` raises it again, and logs it
             import crochet_tasks.telemetry.tracing  # noqa: F401 - that is all
 
 
 def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
     """Trace and profile this process from now on, where the settings say where to; a second call changes nothing.
 
-    `queues`: those that a worker consumes. Never before a fork: threads do not survive it. What cannot begin, as with
-    an OTEL_* variable that the libraries refuse, is logged, and the process works without it.
+    `queues`: those that a worker consumes. Never before a fork: threads do not survive it. A part that fails to
+    start, as with an OTEL_* variable that a library refuses, is logged, and the process works without it.
     """
     global _running  # noqa: PLW0603 - a process has one set of them, made after fork
     if settings.metrics_port is not None:
@@ -84,7 +84,7 @@ def _begun(part: str, begin_it: Callable[[], _T | None]) -> _T | None:
     try:
         return begin_it()
     except Exception:  # whatever the libraries raise
-        log.exception("telemetry_not_begun", extra={"part": part})
+        log.exception("telemetry_start_failed", extra={"part": part})
         return None
 
 

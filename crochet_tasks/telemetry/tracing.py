@@ -1,7 +1,8 @@
 """Traces, by OpenTelemetry: set up in the process that does the work, sent to a collector by OTLP over HTTP.
 
-Loaded only where CROCHET_OTLP_URL is set. Who begins a trace decides by its id whether it is recorded; everybody else
-follows. A collector that gets all of them can keep those that failed or were slow (deploy/observability/collector.yml).
+Loaded only where CROCHET_OTLP_URL is set. The process that begins a trace decides by its id whether it is recorded; the
+others follow. A collector that gets all traces can keep those that failed or were slow
+(deploy/observability/collector.yml).
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ SCHEDULE_SECONDS, BATCH_SPANS, QUEUE_SPANS = 5.0, 512, 4096
 """how often spans are sent, how many in one request, and how many wait at most: then the oldest are dropped"""
 LONGEST_ATTRIBUTE = 4096
 QUIET_SECONDS = 60.0
-"""how often the log says that the collector does not take spans"""
+"""at most this often a failed export is logged"""
 UNTRACED = "^https?://[^/]+/health/,^https?://[^/]+/metrics"
-"""paths of the API that are asked every few seconds"""
+"""paths of the API that are polled every few seconds"""
 UNTRACED_STATEMENTS = ("", ";")
-"""the pool's question whether a connection still works"""
+"""pings of the pool"""
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -73,17 +74,17 @@ class Tracing:
             )
         )
         self._tracer = self._provider.get_tracer("crochet_tasks", resource["service.version"])
-        propagate.set_global_textmap(_W3C)  # no baggage: what strangers send does not go into our messages
+        propagate.set_global_textmap(_W3C)  # no baggage: input of clients does not go into our messages
         for name in _EXPORT_LOGGERS:
             logger = logging.getLogger(name)
             logger.setLevel(logging.WARNING)
-            logger.addFilter(_Seldom())
+            logger.addFilter(_RateLimited())
         self._instrumentors: list[Any] = [CeleryInstrumentor(), RedisInstrumentor()]  # type: ignore[no-untyped-call]
         try:
             for each in self._instrumentors:
                 each.instrument(tracer_provider=self._provider, meter_provider=NoOpMeterProvider())
         except BaseException:
-            self.stop()  # or what is instrumented by now would stay so
+            self.stop()  # or the libraries would stay instrumented
             raise
 
     def instrument(self, app: Any) -> None:
@@ -113,7 +114,7 @@ class Tracing:
         if words in UNTRACED_STATEMENTS or not trace.get_current_span().is_recording():
             yield
             return
-        # Not made the current span: who reads rows one by one does other things in between. Values are never in it.
+        # Not the current span: a caller that reads rows one by one does other things in between. It holds no values.
         about = {"db.system": "postgresql", "db.statement": words}
         span = self._tracer.start_span(words.split(maxsplit=1)[0], kind=SpanKind.CLIENT, attributes=about)
         try:
@@ -147,7 +148,7 @@ class Tracing:
 
 
 class _NoLoneClients(Sampler):
-    """No trace begins with a question to a server: such as Redis' health check, or a poll that finds nothing."""
+    """Drops traces that would begin with a client span, such as Redis' health check or a poll that finds nothing."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
@@ -171,7 +172,7 @@ class _NoLoneClients(Sampler):
 
 
 class _Masking(SpanExporter):
-    """Hands spans on with errors that hold no secrets and no values."""
+    """Exports spans whose errors have no secrets and no values."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -244,7 +245,7 @@ def _resource(service: str, queues: Sequence[str]) -> dict[str, Any]:
 _EXPORT_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
 
 
-class _Seldom(logging.Filter):
+class _RateLimited(logging.Filter):
     """Lets one line through in QUIET_SECONDS: the exporter logs each batch that a collector does not take."""
 
     def __init__(self) -> None:

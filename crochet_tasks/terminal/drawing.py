@@ -1,4 +1,4 @@
-"""What people see in a terminal: orthos as grids, tables, and how far a run is."""
+"""Output in a terminal: orthos as grids, tables, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Meter:
         self._write_line()
 
     def show(self, progress: RunProgress) -> None:
-        """Take in how far the run is."""
+        """Update the progress of the run."""
         now = self._clock()
         self._last = now, progress
         self._first = self._first or self._last

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FIVE_MINUTES = 300
 SHOWN_ERRORS = 5
 MESSAGE = 80
-"""characters of one that are shown"""
+"""the most characters of an error message"""
 NOTHING = "There is nothing yet: 'crochet run FILE' makes a corpus."
 
 _WHY: dict[Unknown, str] = {
@@ -52,11 +52,11 @@ def overview(status: Status, height: int) -> RenderableType:
     heads = _troubles(status)
     reasons: dict[str, None] = {}
     ordered = sorted(status.corpora, key=lambda corpus: (corpus.closed, corpus.corpus))
-    shown = ordered[: max(1, height - _ROOM - len(heads))]
+    visible = ordered[: max(1, height - _ROOM - len(heads))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, right in (("corpus", False), ("work done", False), ("orthos", True), ("orthos/s", True), ("left", False)):
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for corpus in shown:
+    for corpus in visible:
         pace, left = numbers.rate(corpus.rate), _left(corpus)
         if corpus.rate is None:
             reasons["orthos/s unknown: more was found in the last minute than is counted"] = None
@@ -64,7 +64,7 @@ def overview(status: Status, height: int) -> RenderableType:
             reasons[f"left unknown: {_why(corpus.statistics.left)}"] = None
         table.add_row(text(_cut(corpus.corpus, NAME)), _bar(corpus), numbers.count(corpus.total), pace, left)
     notes = [text(reason, "dim") for reason in list(reasons)[:2]]
-    hidden = len(ordered) - len(shown)
+    hidden = len(ordered) - len(visible)
     if hidden:
         notes.append(text(f"and {numbers.counted(hidden, 'corpus', 'corpora')} more: --corpus NAME shows one", "dim"))
     return Group(*heads, table, *notes)

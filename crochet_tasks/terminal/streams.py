@@ -1,4 +1,4 @@
-"""The standard streams of a command: a closed, full or unread one gives a clear outcome, never an internal error."""
+"""The standard streams of a command. Writing to a closed or full one raises OutputFailed, never an internal error."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def plain(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(each if _shown(each) or each in keep else _escaped(each) for each in text)
+    return "".join(each if _is_displayed(each) or each in keep else _escaped(each) for each in text)
 
 
-def _shown(character: str) -> bool:
+def _is_displayed(character: str) -> bool:
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
@@ -43,7 +43,7 @@ def _escaped(character: str) -> str:
 
 
 def prepare() -> None:
-    """Make the three streams usable, whatever the caller left of them. To be called first, in the main process.
+    """Make the three streams usable in whatever state the caller left them. Call it first, in the main process.
 
     A closed one becomes /dev/null, opened so that reading input and writing output fail with EBADF; otherwise the next
     file or socket that this process opens would become its output. Errors that standard error raises are ignored.
@@ -60,7 +60,7 @@ def prepare() -> None:
         with contextlib.suppress(OSError):  # what was written before
             if before is not None:
                 before.flush()
-    # What a terminal's encoding lacks is shown escaped; exports and JSON are UTF-8 whatever it is.
+    # What a terminal's encoding lacks is escaped; exports and JSON are UTF-8 whatever it is.
     output, errors = _Output(1, "w", closefd=False), _Errors(2, "w", closefd=False)
     encodings = ["utf-8" if stream is None else stream.encoding for stream in (sys.stdout, sys.stderr)]
     buffered = io.BufferedWriter(output)

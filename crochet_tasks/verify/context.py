@@ -1,4 +1,4 @@
-"""The part of `verify` that everything else stands on: texts, versions, words, phrases."""
+"""The first part of `verify`: texts, versions, words and phrases, on which all other checks depend."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Co
 
 
 def _limits(connection: Connection, corpus: Corpus, version: int, problem: Problem) -> tuple[int, ...] | None:
-    """How many phrases each version has, or None where the versions are not 1, 2, 3, ..."""
+    """The number of phrases per version; None if the versions are not 1, 2, 3, ..."""
     made = verification.limits(connection, corpus.id)
     if [number for number, _ in made] != list(range(1, version + 1)):
         problem(f"the corpus is at version {version}, but its texts made versions {[number for number, _ in made]}")
@@ -128,7 +128,7 @@ def _limits(connection: Connection, corpus: Corpus, version: int, problem: Probl
 
 
 def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem: Problem) -> None:
-    # A text that failed and was given again stands at the end of the line, and leaves a gap in it.
+    # A failed text that is accepted again moves to the end of the line and leaves a gap.
     versions = [row.version for row in rows if row.version is not None]
     if versions != sorted(versions):
         problem("the texts did not become versions in the order of their acceptance")

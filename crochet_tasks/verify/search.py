@@ -21,7 +21,7 @@ EXAMPLES = 3
 
 
 class Fingerprints:
-    """Per shape, what tells two sets of orthos apart, in any order: per bucket of ids, how many and two sums."""
+    """Per shape a fingerprint of a set of orthos: per bucket of ids, their number and two sums."""
 
     def __init__(self) -> None:
         self._of: dict[Sides, npt.NDArray[np.uint64]] = {}
@@ -61,14 +61,14 @@ def differences(
     afresh: Iterable[tuple[Sides, Ids, Cells]],
     drawn: Callable[[Sides, Cells], str],
 ) -> dict[Sides, str]:
-    """Per shape, in words: a few orthos of one bucket that only one of two sets holds."""
-    there, wanted = _inside(buckets, stored), _inside(buckets, afresh)
+    """Per shape: a few orthos of one bucket that only one of the two sets contains, as text."""
+    there, expected = _inside(buckets, stored), _inside(buckets, afresh)
     examples: dict[Sides, str] = {}
     for sides in buckets:
         parts = []
         for name, (these, cells), (those, _) in (
-            ("missing", wanted[sides], there[sides]),
-            ("surplus", there[sides], wanted[sides]),
+            ("missing", expected[sides], there[sides]),
+            ("surplus", there[sides], expected[sides]),
         ):
             only = np.flatnonzero(~np.isin(these, those))[:EXAMPLES]
             parts += [f"; {name}: " + ", ".join(drawn(sides, cells[:, at]) for at in only)] if len(only) else []
@@ -79,7 +79,7 @@ def differences(
 def _inside(
     buckets: dict[Sides, int], orthos: Iterable[tuple[Sides, Ids, Cells]]
 ) -> dict[Sides, tuple[npt.NDArray[np.uint64], Cells]]:
-    """The orthos that lie in the bucket of their shape, as (first half of the id, words)."""
+    """The orthos in the bucket of their shape, as (first half of the id, words)."""
     kept: dict[Sides, list[tuple[Ids, Cells]]] = {sides: [] for sides in buckets}
     for sides, ids, cells in orthos:
         if sides in buckets:

@@ -1,7 +1,7 @@
-"""The fsck: is what the store holds what 1-domain.md says it must hold?
+"""The fsck: compares what the store contains with what the domain rules require.
 
-Everything is read in one snapshot, so a running search is no disturbance: what is open work is not missing.
-Memory holds the phrase index, a batch and a few million ids at a time, never the orthos.
+It reads one snapshot, so searches may run meanwhile: what open work will find is not reported as missing.
+Memory holds the phrase index, a batch and a few million ids at a time, never all orthos.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MOST_PROBLEMS = 100
 IDS_AT_ONCE = 2_000_000  # 32 MB, and as much again to sort them
 BATCHES_AT_ONCE = 4
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class Problems:
-    """The problems found, as many as anyone wants to read, and the number of the others."""
+    """The first MOST_PROBLEMS problems, and the number of the others."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -46,23 +46,23 @@ class Problems:
         return [*self._first, f"and {self._more} more problems"] if self._more else self._first
 
 
-def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | None = None) -> list[str]:
+def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Report | None = None) -> list[str]:
     """What is wrong with a corpus in the store, one problem per entry, in words; empty: nothing is.
 
     `closure` searches everything again and compares, which takes as long as the first search did. It is left
     out, and `progress` says so, while work is open: then it is not known yet what the store must hold.
     """
-    say = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     problem = Problems()
     with process.database.snapshot() as connection:
         # Searching again leaves the connection idle for longer than a forgotten transaction may be.
         sessions.may_idle(connection)
         context = read_context(connection, corpus, problem)
         if context is None:
-            say("the texts and phrases are damaged: what stands on them was not checked")
+            report("the texts and phrases are damaged: what depends on them was not checked")
             return problem.lines()
-        say(f"checked the phrases of version {context.version}: {context.index.nodes - 1}")
-        store = _Store(connection, corpus, context, problem, say)
+        report(f"checked the phrases of version {context.version}: {context.index.nodes - 1}")
+        store = _Store(connection, corpus, context, problem, report)
         store.counters()
         store.work()
         for sides in store.stored:
@@ -74,16 +74,16 @@ def verify(process: Process, corpus: Corpus, *, closure: bool, progress: Say | N
 
 
 class _Store:
-    """The checks of what stands on the phrases: batches, remediations, work, counters."""
+    """The checks of what depends on the phrases: batches, remediations, work, counters."""
 
     def __init__(
-        self, connection: Connection, corpus: Corpus, context: Context, problem: Callable[[str], None], say: Say
+        self, connection: Connection, corpus: Corpus, context: Context, problem: Callable[[str], None], report: Report
     ) -> None:
         self.connection = connection
         self.corpus = corpus
         self.context = context
         self.problem = problem
-        self.say = say
+        self.report = report
         self.stored = verification.stored_shapes(connection, corpus.id)
         self.fingerprints = Fingerprints()
         self.open = verification.open_grows(connection, corpus.id)
@@ -101,7 +101,7 @@ class _Store:
         np.maximum.at(last, context.index.parent[children], context.born[children])
         return last
 
-    # ── without looking into batches ────────────────────────────────────────────────────────
+    # ── without reading batches ─────────────────────────────────────────────────────────────
 
     def counters(self) -> None:
         counted = tally.counted(self.connection, self.corpus.id)
@@ -146,7 +146,7 @@ class _Store:
                 ids.append(hashed[hashed[:, 0] % np.uint64(passes) == this])
                 owners.append(batch.id)
             self._twice(sides, ids, owners)
-        self.say(f"checked {shape_name(sides)}: {count} orthos in {number} batches")
+        self.report(f"checked {shape_name(sides)}: {count} orthos in {number} batches")
 
     def _decodes(self, batch: Batch) -> bool:
         return int(batch.cells.max()) < len(self.context.index.vocabulary)
@@ -262,7 +262,7 @@ class _Store:
                 for batch in batches.read(self.connection, ids[first : first + BATCHES_AT_ONCE]):
                     self._waits(batch, index)
             if ids:
-                self.say(f"searched the {len(ids)} batches again that were searched up to version {version}")
+                self.report(f"searched the {len(ids)} batches again that were searched up to version {version}")
 
     def _waits(self, batch: Batch, index: PhraseIndex) -> None:
         name = f"batch {batch.id} ({shape_name(batch.sides)})"
@@ -284,12 +284,12 @@ class _Store:
     def closure(self) -> None:
         left = verification.unfinished(self.connection, self.corpus.id) + self.context.waiting_texts
         if left:
-            self.say(f"the closure cannot be compared yet: {left} pieces of work are open, failed or dropped")
+            self.report(f"the closure cannot be compared yet: {left} pieces of work are open, failed or dropped")
             return
         afresh = Fingerprints()
         for sides, ids, _ in self._again():
             afresh.add(sides, ids)
-        self.say(f"searched everything again: {afresh.total} orthos")
+        self.report(f"searched everything again: {afresh.total} orthos")
         buckets = self.fingerprints.differing(afresh)
         if buckets:
             stored = (
@@ -300,8 +300,8 @@ class _Store:
             )
             examples = differences(buckets, stored, self._again(), self.context.drawn)
             for sides in buckets:
-                there, wanted = self.fingerprints.count(sides), afresh.count(sides)
-                self.problem(f"{shape_name(sides)}: {there} orthos stored, {wanted} exist{examples[sides]}")
+                there, expected = self.fingerprints.count(sides), afresh.count(sides)
+                self.problem(f"{shape_name(sides)}: {there} orthos stored, {expected} exist{examples[sides]}")
 
     def _again(self) -> Iterator[tuple[Sides, Ids, Cells]]:
         index = self.context.index

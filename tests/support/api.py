@@ -7,7 +7,7 @@
         answer = api.write.post("/v1/corpora", json={...})
         answer = api.admin.delete(...)
         answer = api.stranger.get(...)                  # a key of all scopes, of another tenant, `other`
-        answer = api.nobody.get(...)                    # no key at all
+        answer = api.anonymous.get(...)                    # no key at all
         api.problem(answer, "corpus_unknown", 404)      # it is that problem; returns its document
 
     with listening(api) as url:                     # a real HTTP server on loopback, in a thread
@@ -77,7 +77,7 @@ class Api:
         return self.with_key(self.keys["stranger"])
 
     @property
-    def nobody(self) -> FlaskClient:
+    def anonymous(self) -> FlaskClient:
         return self.with_key(None)
 
     def problem(self, answer: TestResponse, code: str, status: int) -> dict[str, Any]:

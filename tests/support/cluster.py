@@ -1,4 +1,4 @@
-"""A deployment of real processes on real servers: started, killed and looked at by acceptance tests."""
+"""A deployment of real processes on real servers: started, killed and inspected by acceptance tests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Cluster:
         return dead
 
     def ready(self, name: str) -> bool:
-        """Whether a process has said that it serves."""
+        """Whether a process has logged that it is ready."""
         return READY in self.log(name)
 
     def log(self, name: str) -> str:
@@ -171,7 +171,7 @@ def closed(process: Process, corpus: Corpus) -> bool:
 
 
 def until(condition: Callable[[], object], cluster: Cluster, seconds: float, pause: float = 0.05) -> None:
-    """Wait for something, looking so often; what the processes said is in the error when it does not come."""
+    """Poll for a condition; where it is not met in time the error has the output of the processes."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -187,4 +187,4 @@ def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:
 
 def corpus_of(process: Process, limits: Limits, name: str = "main") -> Corpus:
     with process.database.transaction() as connection:
-        return corpora.obtain(connection, name, limits._asdict())
+        return corpora.get_or_create(connection, name, limits._asdict())

@@ -96,7 +96,7 @@ class Dying:
 
 
 def first_time(marker: Path) -> bool:
-    """Whether nobody has left this marker yet; it is there afterwards."""
+    """Create a marker; whether it was not there."""
     try:
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -171,14 +171,14 @@ def slow(stage: str, marker: str, seconds: str) -> None:
 
 
 def deaf(stage: str, marker: str, seconds: str) -> None:
-    """As `slow`, but the worker does not hear that its child has begun, until it is told to stop."""
+    """As `slow`, but the worker does not hear that its child has begun, until it is stopped."""
     _slow(stage, Path(marker), float(seconds))
     register, maybe_shutdown = AsynPool._create_process_handlers, state.maybe_shutdown
-    told: list[bool] = []
+    stopping: list[bool] = []
 
     def shutdown() -> None:  # where the event loop looks whether it should end
         if state.should_stop is not None:
-            told.append(True)
+            stopping.append(True)
         maybe_shutdown()
 
     state.maybe_shutdown = shutdown
@@ -188,7 +188,7 @@ def deaf(stage: str, marker: str, seconds: str) -> None:
         handle = pool.handle_result_event
 
         def heard(*args: Any) -> None:
-            if not told and any(not job._accepted for job in pool._cache.values()):
+            if not stopping and any(not job._accepted for job in pool._cache.values()):
                 end = time.monotonic() + 0.05  # by then it has begun, if it is the one
                 while not Path(marker).exists() and time.monotonic() < end:
                     time.sleep(0.001)

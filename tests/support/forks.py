@@ -49,10 +49,10 @@ NOT_OURS = ("crochet_tasks.db.migrations.",)  # Alembic loads them
 class Forked:
     """One that was started; as subprocess.Popen, as far as it goes."""
 
-    def __init__(self, pid: int, news: socket.socket) -> None:
+    def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._news = news
+        self._channel = channel
 
     def poll(self) -> int | None:
         return self._look(0)
@@ -71,9 +71,9 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def _look(self, seconds: float | None) -> int | None:
-        if self.returncode is None and select.select([self._news], [], [], seconds)[0]:
-            self.returncode = _heard(self._news)
-            self._news.close()
+        if self.returncode is None and select.select([self._channel], [], [], seconds)[0]:
+            self.returncode = _receive(self._channel)
+            self._channel.close()
         return self.returncode
 
 
@@ -84,13 +84,13 @@ def start(command: Sequence[str], environment: Mapping[str, str], stdin: int, st
     with its:
         request = json.dumps([list(command[2:]), dict(environment)]).encode()
         socket.send_fds(_server(), [request], [stdin, stdout, stderr, its.fileno()])
-    return Forked(_heard(ours), ours)
+    return Forked(_receive(ours), ours)
 
 
-def _heard(news: socket.socket) -> int:
-    told = news.recv(64)
-    assert told, "the process that forks has died"
-    return int(told)
+def _receive(channel: socket.socket) -> int:
+    received = channel.recv(64)
+    assert received, "the process that forks has died"
+    return int(received)
 
 
 def run(
@@ -136,11 +136,11 @@ def _serve(connection: socket.socket) -> None:
     while True:
         for handle, _ in poll.poll():
             if handle != connection.fileno():
-                pid, news = running.pop(handle)
+                pid, channel = running.pop(handle)
                 poll.unregister(handle)
                 os.close(handle)
-                _tell(news, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                news.close()
+                _send(channel, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                channel.close()
                 continue
             request, handles, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 4)
             if not request:
@@ -148,21 +148,21 @@ def _serve(connection: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 connection.detach()
-                for _, news in running.values():
-                    news.detach()
+                for _, channel in running.values():
+                    channel.detach()
                 _become(handles, *json.loads(request))
-            news = socket.socket(fileno=handles.pop())
+            channel = socket.socket(fileno=handles.pop())
             for copy in handles:
                 os.close(copy)
             watched = os.pidfd_open(pid)
-            running[watched] = (pid, news)
+            running[watched] = (pid, channel)
             poll.register(watched, select.POLLIN)
 
 
-def _tell(news: socket.socket, number: int) -> None:
+def _send(channel: socket.socket, number: int) -> None:
     try:
-        news.send(str(number).encode())
-    except BrokenPipeError:  # nobody wants to know any more
+        channel.send(str(number).encode())
+    except BrokenPipeError:  # the reader has closed it
         return
 
 

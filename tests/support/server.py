@@ -41,7 +41,7 @@ class Broken(Exception):
     """A server did not do what it should; the message ends with the end of its log."""
 
 
-def give_up(missing: Missing, environment: Mapping[str, str]) -> NoReturn:
+def fail_or_skip(missing: Missing, environment: Mapping[str, str]) -> NoReturn:
     """Skip the test, but in CI fail it: there everything must be tested."""
     if environment.get("CI") == "true":
         pytest.fail(str(missing), pytrace=False)

@@ -79,7 +79,7 @@ class Postgres(Server):
         self._end(self.modes[mode])
 
     def new_database(self, template: str = "template1") -> str:
-        """The URL of a new database, a copy of `template`, to which nobody may be connected."""
+        """The URL of a new database, a copy of `template`, which has no connections."""
         name = f"test_{next(self._numbers)}"
         self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self._url(name)
@@ -135,7 +135,7 @@ class Postgres(Server):
             raise self.broken(f"cannot make its data folder (initdb's status is {status})")
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        # A killed server leaves it, and the next would believe in it if its pid had been given anew.
+        # A killed server leaves it, and the next would trust it if its pid were reused.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         arguments = []
         for name, value in {**self.settings, "port": str(self.port)}.items():
@@ -338,7 +338,7 @@ class RabbitMQ(Server):
         self._write("plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
         self._write("advanced.config", "[].\n")
         self._write("nothing", "")
-        (self.folder / ".erlang.cookie").unlink(missing_ok=True)  # nobody may write to it, not even we
+        (self.folder / ".erlang.cookie").unlink(missing_ok=True)  # it is read-only, also for us
         self._write(".erlang.cookie", self._password, mode=0o400)
         return self._spawn(self._program, [], environment=self._environment())
 

@@ -39,7 +39,7 @@ def new_corpus(process: Process, limits: Iterable[int] = Limits(), name: str | N
     """A new corpus, by default with a name that no other has: one database serves many of them."""
     with process.database.transaction() as connection:
         wanted = Limits(*limits)._asdict()
-        return corpora.obtain(connection, name or f"corpus-{next(_names)}", wanted)
+        return corpora.get_or_create(connection, name or f"corpus-{next(_names)}", wanted)
 
 
 def usable(texts: Iterable[str]) -> list[str]:
@@ -129,7 +129,7 @@ def version(process: Process, corpus: Corpus) -> int:
 
 
 def until_blocked(process: Process, seconds: float = 30.0) -> None:
-    """Until somebody waits for a row or its owner."""
+    """Until a transaction waits for a row or its owner."""
     waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     end = time.monotonic() + seconds
     while not sql(process, waits):
@@ -138,7 +138,7 @@ def until_blocked(process: Process, seconds: float = 30.0) -> None:
 
 
 def sql(process: Process, statement: str, **parameters: object) -> list[tuple[object, ...]]:
-    """Run a statement as somebody with psql would; its rows, if it has any."""
+    """Run a statement as in psql; return its rows, if any."""
     with process.database.transaction() as connection:
         result = connection.execute(text(statement), parameters)
         return [tuple(row) for row in result] if result.returns_rows else []

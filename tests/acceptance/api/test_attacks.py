@@ -1,4 +1,4 @@
-"""The API under clients that want it to serve nobody else: an honest one is answered, and soon, meanwhile and after.
+"""The API under clients that try to block it: an honest client gets fast answers meanwhile and afterwards.
 
 Before the server was replaced (docs/adr/0016) others waited for 16 to 34 seconds. The bounds are generous: they hold on
 a machine many times slower, and are far from that. benchmarks/attacks.py measures what one really waits.
@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 REQUESTS = 60
 MEDIAN_SECONDS, WORST_SECONDS = 1.0, 5.0
+CALM = 10
+"""times as long as without an attack is fine where even that takes long: on a machine with much else to do"""
 HUNG = 30.0
 FILES = 1024
 LIMITED = ("sh", "-c", f'ulimit -n {FILES} && exec "$@"', "sh", *CROCHET)
@@ -74,12 +76,12 @@ def test_an_honest_client_is_answered_under_attack(deployed: Cluster, name: str)
     port = deployed.settings.api_port
     [api] = deployed.processes
     family = deployed.children(api)
-    waited(port)
+    calm = max(waited(port) for _ in range(REQUESTS))
     with attack(port, name) as done:
         seconds = [waited(port) for _ in range(REQUESTS)]
-    assert statistics.median(seconds) < MEDIAN_SECONDS, seconds
-    assert max(seconds) < WORST_SECONDS, seconds
+    assert statistics.median(seconds) < max(MEDIAN_SECONDS, CALM * calm), seconds
+    assert max(seconds) < max(WORST_SECONDS, 3 * CALM * calm), seconds
     assert done["opened"] >= ATTACKS[name].connections
     assert done["sent"] >= len(ATTACKS[name].data)
-    assert waited(port) < WORST_SECONDS
+    assert waited(port) < max(WORST_SECONDS, 3 * CALM * calm)
     assert deployed.children(api) == family

@@ -82,11 +82,11 @@ def test_the_page_is_true(deployment: Cluster) -> None:
     for command, output in zip(walk, printed, strict=False):
         assert output.rstrip("\n") == command.prints.rstrip("\n"), command.line
     assert len(printed) == len(walk) + 1
-    # Meanwhile the worker has said how busy it is, and the relay has written that down.
-    until(lambda: told(deployment).workers.processes == 1, deployment, 30)
-    assert 0 <= (told(deployment).workers.busy or 0) < 1
+    # Meanwhile the worker has reported how busy it is, and the relay has written the status file.
+    until(lambda: statistics_of(deployment).workers.processes == 1, deployment, 30)
+    assert 0 <= (statistics_of(deployment).workers.busy or 0) < 1
 
 
-def told(deployment: Cluster) -> StatisticsNow:
+def statistics_of(deployment: Cluster) -> StatisticsNow:
     assert deployment.settings.status_file is not None
     return StatusFile.model_validate_json(deployment.settings.status_file.read_text()).statistics

@@ -89,8 +89,8 @@ class Deployed(NamedTuple):
             answer = connection.getresponse()
             # A stream of events goes on; of that the first line is enough.
             stream = answer.getheader("Content-Type", "").startswith("text/event-stream")
-            said = answer.readline() if stream else answer.read()
-            return Answer(answer.status, answer.headers, said, time.monotonic() - began)
+            received = answer.readline() if stream else answer.read()
+            return Answer(answer.status, answer.headers, received, time.monotonic() - began)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)
@@ -229,17 +229,17 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "refreshTokens": ("POST", "/v1/tokens/refresh", {"refresh_token": f"crr_{'A' * 43}"}),
         "deleteTokens": ("DELETE", "/v1/tokens", None),
     }
-    told = deployed.get("/openapi.json").json["paths"]
-    ours = [methods for path, methods in told.items() if path.startswith("/v1")]
+    paths = deployed.get("/openapi.json").json["paths"]
+    ours = [methods for path, methods in paths.items() if path.startswith("/v1")]
     assert set(asked) == {each["operationId"] for methods in ours for each in methods.values()}
     return asked
 
 
 def answers(deployed: Deployed, asked: dict[str, tuple[str, str, object]]) -> dict[str, Answer]:
-    return noted({name: deployed.ask(*request) for name, request in asked.items()})
+    return recorded({name: deployed.ask(*request) for name, request in asked.items()})
 
 
-def noted(given: dict[str, Answer]) -> dict[str, Answer]:
+def recorded(given: dict[str, Answer]) -> dict[str, Answer]:
     """The same, and in the log which took longest."""
     slowest = sorted(((each.seconds, name) for name, each in given.items()), reverse=True)[:3]
     log.info("slowest: %s", ", ".join(f"{name} {seconds:.3f} s" for seconds, name in slowest))
@@ -329,7 +329,7 @@ def test_a_frozen_postgres_holds_no_request(deployed: Deployed) -> None:
     with frozen(deployed.postgres):
         with ThreadPoolExecutor(len(asked)) as pool:  # more than there are threads
             given = dict(zip(asked, pool.map(lambda request: deployed.ask(*request), asked.values()), strict=True))
-        all_away(noted(given), BOUND)
+        all_away(recorded(given), BOUND)
         assert deployed.get("/health/live").seconds < SOON
         ready = deployed.get("/health/ready")
         assert (ready.status, ready.seconds < SOON) == (503, True)
@@ -426,10 +426,10 @@ def test_slow_clients_do_not_keep_others_waiting(deployed: Deployed) -> None:
     ending = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with contextlib.ExitStack() as opened:
 
-        def clients(number: int, said: bytes) -> list[socket.socket]:
+        def clients(number: int, content: bytes) -> list[socket.socket]:
             made = [opened.enter_context(socket.create_connection((HOST, deployed.port), HUNG)) for _ in range(number)]
             for client in made:
-                client.sendall(said)
+                client.sendall(content)
             return made
 
         kinds = [b"", head, taking, ending, refreshing, making, long]
@@ -445,8 +445,8 @@ def test_slow_clients_do_not_keep_others_waiting(deployed: Deployed) -> None:
         for client in (*slow[4], *slow[5]):
             client.sendall(b" " * 96)
         chunked.sendall(b"0\r\n\r\n")
-        said = [whole(client)[:12] for client in (slow[3][0], *slow[4], *slow[5], chunked)]
-        assert said == [b"HTTP/1.1 200", *[b"HTTP/1.1 422"] * (2 * SLOW_CLIENTS + 1)]
+        content = [whole(client)[:12] for client in (slow[3][0], *slow[4], *slow[5], chunked)]
+        assert content == [b"HTTP/1.1 200", *[b"HTTP/1.1 422"] * (2 * SLOW_CLIENTS + 1)]
 
 
 def test_requests_may_come_in_pieces_or_together(deployed: Deployed) -> None:
@@ -471,8 +471,8 @@ def test_requests_may_come_in_pieces_or_together(deployed: Deployed) -> None:
 
 
 def whole(client: socket.socket) -> bytes:
-    """What is said to a client until it is let go."""
-    said = b""
+    """All bytes that a client receives until its connection ends."""
+    content = b""
     while part := client.recv(4096):
-        said += part
-    return said
+        content += part
+    return content

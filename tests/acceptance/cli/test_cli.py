@@ -238,9 +238,9 @@ def test_the_limits_of_a_corpus_are_fixed(harbour: Path) -> None:
 def test_a_setting_is_named_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROCHET_LOCK_TIMEOUT", "soon")
     refused(crochet("status"), 2, "invalid_setting", "CROCHET_LOCK_TIMEOUT")
-    looked = crochet("doctor")
-    assert looked.returncode == 4
-    assert "WRONG  configuration: CROCHET_LOCK_TIMEOUT" in looked.stdout
+    checked = crochet("doctor")
+    assert checked.returncode == 4
+    assert "WRONG  configuration: CROCHET_LOCK_TIMEOUT" in checked.stdout
 
 
 def test_services_that_do_not_answer(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,18 +249,18 @@ def test_services_that_do_not_answer(state: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CROCHET_DATABASE_URL", "postgresql://nobody:hunter2@localhost:1/x")
     done = crochet("status")
     refused(done, 4, "database_unavailable", "Connection refused")
-    looked = crochet("doctor")
-    assert looked.returncode == 4
-    assert "WRONG  server" in looked.stdout
-    assert "hunter2" not in done.stderr + looked.stdout
+    checked = crochet("doctor")
+    assert checked.returncode == 4
+    assert "WRONG  server" in checked.stdout
+    assert "hunter2" not in done.stderr + checked.stdout
 
 
 def test_a_state_folder_in_use(harbour: Path) -> None:
     with EmbeddedPostgres(harbour):
         refused(crochet("run", HARBOUR, "--state", harbour), 4, "state_in_use", f"process {os.getpid()}")
-        looked = crochet("doctor", "--state", harbour)
-    assert looked.returncode == 4
-    assert f"in use by another crochet (process {os.getpid()})" in looked.stdout
+        checked = crochet("doctor", "--state", harbour)
+    assert checked.returncode == 4
+    assert f"in use by another crochet (process {os.getpid()})" in checked.stdout
 
 
 @pytest.mark.usefixtures("ready_state")
@@ -400,9 +400,9 @@ def test_a_server_of_ones_own(harbour: Path, tmp_path: Path, monkeypatch: pytest
     with EmbeddedPostgres(tmp_path / "server") as server:
         monkeypatch.setenv("CROCHET_DATABASE_URL", server.url)
         refused(crochet("run", HARBOUR), 4, "schema_unknown", "'none'", "run 'crochet migrate'")
-        looked = crochet("doctor")
-        assert looked.returncode == 4
-        assert "WRONG  schema: none  ->  run 'crochet migrate'" in looked.stdout
+        checked = crochet("doctor")
+        assert checked.returncode == 4
+        assert "WRONG  schema: none  ->  run 'crochet migrate'" in checked.stdout
         assert crochet("migrate").stdout == f"schema: none -> {schema.HEAD}\n"
         assert crochet("migrate").stdout == f"schema: {schema.HEAD} -> {schema.HEAD} (nothing to do)\n"
         done = crochet("run", HARBOUR, "--state", tmp_path / "unused", "--json")
@@ -415,10 +415,10 @@ def test_a_server_of_ones_own(harbour: Path, tmp_path: Path, monkeypatch: pytest
 def test_doctor_finds_a_good_set_up_good(harbour: Path, state: Path) -> None:
     """It makes no state folder to find out; a variable that is none is pointed out."""
     for folder in (harbour, state):
-        looked = crochet("doctor", "--state", folder)
-        assert (looked.returncode, looked.stderr) == (0, "")
-        assert "ok     server: Postgres 18" in looked.stdout
-        assert "WRONG" not in looked.stdout
+        checked = crochet("doctor", "--state", folder)
+        assert (checked.returncode, checked.stderr) == (0, "")
+        assert "ok     server: Postgres 18" in checked.stdout
+        assert "WRONG" not in checked.stdout
     assert not state.exists()
 
 

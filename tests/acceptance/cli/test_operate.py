@@ -1,4 +1,4 @@
-"""The commands of operators as programs: texts are handed in and waited for, work is looked at, changed and watched."""
+"""The commands of operators as programs: submit texts and wait for them; list, change and watch work."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def poison(database: Database) -> None:
 
 
 def test_ingest_accepts_and_does_no_work(shared: Database) -> None:
-    """It says what it accepted; somebody else does the work, and the same text again is known."""
+    """It says what it accepted; another process does the work, and the same text again is known."""
     done = crochet("ingest", HARBOUR, EVENING)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
@@ -129,7 +129,7 @@ def _read(program: subprocess.Popen[str], until: str) -> None:
     """Read what a program says on standard error until it says this."""
     assert program.stderr is not None
     while until not in (line := program.stderr.readline()):
-        assert line, "it said nothing of the kind"
+        assert line, "no such line was printed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -274,7 +274,7 @@ def private_database(state: Path) -> Iterator[Database]:
 
 
 def test_work_where_there_is_none(private: Path) -> None:
-    """Looking makes no store; what is wrong with a call is said."""
+    """Listing makes no store; wrong calls are explained."""
     assert crochet("work", "list").stdout == "There is no such work.\n"
     refused(crochet("work", "show", "abcd"), 2, "work_unknown", "'abcd'")
     refused(crochet("work", "cancel", "text-1"), 2, "work_unknown", "'text-1'")

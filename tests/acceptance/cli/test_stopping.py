@@ -137,7 +137,7 @@ def _read_until(terminal: int, enough: Callable[[str], bool]) -> str:
     while time.monotonic() < end and not enough(seen.decode(errors="replace")):
         if select.select([terminal], [], [], 0.5)[0]:
             read = b""
-            with suppress(OSError):  # EIO: nobody has it open any more
+            with suppress(OSError):  # EIO: no process has it open any more
                 read = os.read(terminal, 65536)
             if not read:
                 break

@@ -135,7 +135,7 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     file.write_text("the sea. the sky. sea and. sky and.")
     assert harmless(in_terminal("run", file, "--state", state))
     with EmbeddedPostgres(state) as server, process(Settings.load(), server.url) as opened:
-        made = tenancy.Settled("told", EVIL, None)
+        made = tenancy.CorpusFields("escaped", EVIL, None)
         tenancy.create(opened, DEFAULT_TENANT, made, Limits())
         with opened.database.snapshot() as connection:
             assert [each.description for each in corpora.every(connection)] == ["", EVIL]

@@ -186,7 +186,7 @@ def test_a_worker_consumes_a_quorum_queue_also_after_its_broker_was_restarted(ce
 
 
 def test_a_worker_ends_well_when_it_is_told_to(celery_setup: CeleryTestSetup, docker_client: Any) -> None:
-    """`docker stop` is SIGTERM: nothing is in hand, so it ends at once, with 0."""
+    """`docker stop` is SIGTERM: no task is running, so it ends at once, with 0."""
     eventually("the worker answers", lambda: queues_of(celery_setup), 60)
     worker: CeleryTestWorker = celery_setup.worker
     worker.kill("SIGTERM")

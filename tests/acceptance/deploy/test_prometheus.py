@@ -21,7 +21,7 @@ from tests.support.cluster import Cluster, accept, cluster, corpus_of, until, un
 from tests.support.commands import CROCHET, RELAY, SEARCH, STAGES, STORE
 from tests.support.faulty import faulty
 from tests.support.prometheus import CONFIGURATION, DASHBOARDS, RULES, Prometheus, metrics_of, read
-from tests.support.server import Missing, give_up, take_port
+from tests.support.server import Missing, fail_or_skip, take_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -37,7 +37,7 @@ SILENT = {
     "crochet_work_failures_total",
     "crochet_work_retried_total",
 }
-"""nothing of it where nothing goes wrong and nobody asks for orthos"""
+"""without samples as long as nothing fails and no orthos are read"""
 OF_THE_MACHINE = {"CrochetApiSlow", "CrochetDatabasePoolExhausted", "CrochetDatabaseSlow", "CrochetDiskFilling"}
 """alerts that say how fast or how full it is, which is not for a test to say"""
 
@@ -90,7 +90,7 @@ def watched(
     try:
         prometheus = Prometheus(folder / "prometheus", configuration(folder, ports, rabbitmq.metrics_url))
     except Missing as missing:
-        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+        fail_or_skip(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
     with cluster(folder, **environment) as made, made.process() as process:
         names = {
             service: made.start(*command, program=program(service), CROCHET_METRICS_PORT=str(ports[service]))
@@ -163,7 +163,7 @@ def test_dashboards_show_a_deployment_that_is_well_and_no_alert_fires(watched: W
 
 
 def test_faults_are_told_and_so_is_their_end(watched: Watched, rabbitmq: services.RabbitMQ) -> None:
-    """Nobody searches while work waits, a text is poison, and a message that nobody can read has died."""
+    """No worker searches while work waits, a text is poison, and an unreadable message was dead-lettered."""
     deployment, process = watched.cluster, watched.process
     deployment.kill(watched.names["search"])
     publish(rabbitmq, watched.vhost, "search-dead", "unreadable")
@@ -185,8 +185,8 @@ def test_faults_are_told_and_so_is_their_end(watched: Watched, rabbitmq: service
     until_closed(process, watched.corpus, deployment, 60)
     until(lambda: watched.firing() == set(), deployment, 60, pause=0.5)
     assert watched.counted("crochet_work_failures_total", "kind", "code") == {("ingest", "internal"): 1}
-    buried = watched.counted("crochet_dead_letters_buried_total", "queue", "reason")
-    assert buried == {("ingest", "rejected"): 1, ("search", "unknown"): 1}
+    dead_letters = watched.counted("crochet_dead_letters_buried_total", "queue", "reason")
+    assert dead_letters == {("ingest", "rejected"): 1, ("search", "unknown"): 1}
 
 
 MORE = "s t, u v, s u, t v"

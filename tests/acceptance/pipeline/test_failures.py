@@ -87,11 +87,11 @@ def test_trouble_that_does_not_end(deploy: Deploy) -> None:
     deployment = deploy(CROCHET_MAX_ATTEMPTS=str(ATTEMPTS), CROCHET_RETRY_FIRST="0.5", CROCHET_RETRY_LONGEST="60")
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
-        told, port = Scraped(), take_port()
+        scraped, port = Scraped(), take_port()
         _, stages = start(deployment, "later", CROCHET_METRICS_PORT=str(port))
-        told.ports[stages] = port
+        scraped.ports[stages] = port
         accept(process, corpus, TEXTS[:1])
-        # So no second knock for the bad one is on its way, which would cut a pause short.
+        # So no second message of the bad item is in a queue, which would cut a pause short.
         until_closed(process, corpus, deployment, 60)
         accept(process, corpus, TEXTS[1:])
         tried = "SELECT FROM attempts"
@@ -101,9 +101,9 @@ def test_trouble_that_does_not_end(deploy: Deploy) -> None:
         others_proceed(process, corpus, deployment)
         assert failed(process, corpus) == [("failed", "failed", "database_conflict", "database_conflict", ATTEMPTS)]
         check_pauses(process)
-        assert told.by("crochet_work_retried_total", "code") == {"database_conflict": ATTEMPTS - 1}
-        assert told.by("crochet_work_failures_total", "code") == {"database_conflict": 1}
-        assert told.by("crochet_task_retries_total", "code").keys() == {"database_conflict"}
+        assert scraped.by("crochet_work_retried_total", "code") == {"database_conflict": ATTEMPTS - 1}
+        assert scraped.by("crochet_work_failures_total", "code") == {"database_conflict": 1}
+        assert scraped.by("crochet_task_retries_total", "code").keys() == {"database_conflict"}
 
 
 def check_pauses(process: Process) -> None:

@@ -78,7 +78,7 @@ def searches(process: Process, corpus: Corpus) -> bool:
 
 @contextmanager
 def seeded() -> Iterator[random.Random]:
-    """Chance; when a test fails with it its seed is said."""
+    """Chance; the seed is printed where a test fails."""
     seed = random.SystemRandom().randrange(1 << 32)
     try:
         yield random.Random(seed)

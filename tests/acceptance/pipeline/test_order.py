@@ -88,7 +88,7 @@ def test_a_worker_dies_amid_a_text(deploy: Deploy, own: threading.local) -> None
         stages = [deployment.start(*STAGES) for _ in range(2)]
         until(lambda: all(map(deployment.ready, stages)), deployment, 30)
         accept_at_once(own, process, corpus)
-        deployment.start(*RELAY)  # now, or it would all be done before anybody looks
+        deployment.start(*RELAY)  # now, or it would all be done before the test polls
         # Some texts have one part only, and which of them is the third is decided by chance.
         amid = "SELECT seq FROM texts WHERE corpus = :corpus AND seq > 2 AND state = 'accepted' AND sentences > 0"
         until(lambda: bool(steps.sql(process, amid, corpus=corpus.id)), deployment, 30, pause=0.001)
@@ -115,7 +115,7 @@ def big() -> str:
     return rare + rare.upper() * (BIG_BYTES // len(rare)) + steps.TEXTS[0]
 
 
-def test_reading_the_version_waits_for_nobody(deploy: Deploy) -> None:
+def test_reading_the_version_takes_no_lock(deploy: Deploy) -> None:
     """While a large text is ingested the version is read again and again, and no read ever waits for a lock."""
     text, limits = big(), Limits(2, 3, 6)
     deployment = deploy()

@@ -57,7 +57,7 @@ def test_messages_more_than_once(deploy: Deploy) -> None:
         for command in (RELAY, STAGES, SEARCH, SEARCH, STORE):
             deployment.start(*command)
         with queues.connected(deployment.settings) as broker:
-            queues.declare(deployment.settings, said=log.info)
+            queues.declare(deployment.settings, report=log.info)
             shuffler, waiting = Shuffler(broker, chance), list(TEXTS)
 
             def done() -> bool:

@@ -59,7 +59,7 @@ def rabbitmq_crashes(servers: Servers) -> None:
 
 
 def messages_are_lost(servers: Servers) -> None:
-    """All of them: with the workers gone none is in hand, so that a purge takes every one."""
+    """All of them: with the workers gone none is unacknowledged, so that a purge removes every one."""
     workers = [name for name in servers.deployment.processes if name.endswith("worker")]
     for name in workers:
         servers.deployment.kill(name)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,8 +21,10 @@ import psutil
 import pytest
 
 from crochet_tasks import publish
+from crochet_tasks.broker.queues import WORK, dead
 from crochet_tasks.embedded.server_process import cluster_name, find_processes
 from crochet_tasks.schemas.reports import OrthoLine
+from crochet_tasks.services import serving
 from crochet_tasks.settings import environment
 from tests.support import oracle, services
 from tests.support.cli import HARBOUR, SECONDS, crochet
@@ -37,7 +40,7 @@ NAMES = {"relay", "stages", "search", "orthos", "api", "flower"}
 
 
 class Service:
-    """A command that serves, and what it has said so far."""
+    """A running service and its output so far."""
 
     def __init__(self, *arguments: object, **settings: str) -> None:
         self._process = subprocess.Popen(
@@ -60,13 +63,13 @@ class Service:
             self.lines.extend(iter(stream.readline, ""))
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return "".join(self.lines)
 
     def wait_for(self, pattern: str, after: int = 0) -> re.Match[str]:
         """The first match behind so many lines, when it is there."""
         found = eventually(lambda: re.search(pattern, "".join(self.lines[after:])) or self._ended())
-        assert isinstance(found, re.Match), f"ended without '{pattern}':\n{self.said}"
+        assert isinstance(found, re.Match), f"ended without '{pattern}':\n{self.output}"
         return found
 
     def _ended(self) -> bool:
@@ -123,7 +126,12 @@ def refused(done: subprocess.CompletedProcess[str], exit_code: int, code: str, *
     """One line at the end that says it, with its code."""
     assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
     last = done.stderr.splitlines()[-1]
-    assert re.fullmatch(rf"crochet: .+ \[{code}\]", last), done.stderr
+    if last.startswith("{"):  # the service had begun to log
+        line = json.loads(last)
+        assert (line["level"], line["event"], line["code"]) == ("error", "command_failed", code)
+        last = line["error"]
+    else:
+        assert re.fullmatch(rf"crochet: .+ \[{code}\]", last), done.stderr
     assert "Traceback" not in done.stderr
     for part in says:
         assert part in last
@@ -196,7 +204,7 @@ def test_everything_is_ready_and_where(up: Up) -> None:
     assert f"Flower at http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']};" in ready
     named = {line.split("|")[0].strip() for line in up.lines}
     assert named == {"up", *NAMES}
-    assert "se,cret" not in up.said
+    assert "se,cret" not in up.output
 
 
 def test_a_text_goes_through(up: Up) -> None:
@@ -214,47 +222,87 @@ def test_the_api_answers(up: Up) -> None:
     assert status_of(f"http://127.0.0.1:{up.settings['CROCHET_API_PORT']}/health/live") == 200
 
 
+# ── Flower, as an operator sees it ──────────────────────────────────────────────────────────────
+
+
+def flower(up: Up, path: str) -> str:
+    """A page or an API answer of Flower, after its login."""
+    address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}{path}"
+    with urllib.request.urlopen(urllib.request.Request(address, headers=basic(LOGIN)), timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def workers_in_flower(up: Up) -> dict[str, bool]:
+    """The names on the page of workers, and whether each is online."""
+    return {worker["hostname"]: worker["status"] for worker in json.loads(flower(up, "/workers?json=1"))["data"]}
+
+
+@pytest.fixture(scope="module")
+def ended_worker(up: Up) -> str:
+    """The name of a second worker for searches, which Flower has seen and which has ended."""
+    host = socket.gethostname()
+    with service("worker", "--queues", "search", **up.with_database) as second:
+        second.wait_for("ready_for_work")
+        eventually(lambda: workers_in_flower(up).get(f"search-2@{host}"))
+        assert second.end(signal.SIGTERM) == 0
+    return f"search-2@{host}"
+
+
 def test_flower_asks_for_its_login(up: Up) -> None:
     """Pages and API alike, for the whole login; no argument that `ps` shows holds it, nor the broker's password."""
-    flower = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}"
-    for path in ("/", "/tasks", "/broker", "/api/workers", "/api/queues/length"):
-        assert status_of(flower + path) == 401
-        assert status_of(flower + path, "ann:se") == 401
-        assert status_of(flower + path, LOGIN) == 200
+    address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}"
+    for path in ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/queues/length"):
+        assert status_of(address + path) == 401
+        assert status_of(address + path, "ann:se") == 401
+        assert status_of(address + path, LOGIN) == 200
     arguments = " ".join(" ".join(process.cmdline()) for process in up.family())
     assert "se,cret" not in arguments
     assert "@127.0.0.1" not in arguments
 
 
+def test_flower_names_workers_by_their_queues(up: Up, ended_worker: str) -> None:
+    """Queues and host, no process id; so a worker that was started again is the same one. One that ended is offline."""
+    host = socket.gethostname()
+    eventually(lambda: workers_in_flower(up).get(ended_worker) is False)
+    online = {name for name, status in workers_in_flower(up).items() if status}
+    assert online == {f"{name}@{host}" for name in ("stages", "search", "orthos")}
+
+
 def test_flower_shows_how_long_the_queues_are(up: Up) -> None:
-    """By RabbitMQ's management address; of the queues of those workers that it has seen."""
-    flower = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}/api"
-    request = urllib.request.Request(f"{flower}/queues/length", headers=basic(LOGIN))
-
-    def all_shown() -> bool:
-        assert status_of(f"{flower}/workers?refresh=true", LOGIN) == 200
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return {"ingest", "search", "orthos"} <= {queue["name"] for queue in json.load(answer)["active_queues"]}
-
-    eventually(all_shown)
+    """All of them, dead-letter queues too, by RabbitMQ's management address, whichever workers Flower has seen."""
+    found = {
+        queue["name"]: queue["messages"] for queue in json.loads(flower(up, "/api/queues/length"))["active_queues"]
+    }
+    assert set(found) == {*WORK, *map(dead, WORK)}
+    assert all(type(messages) is int for messages in found.values())
+    page = flower(up, "/broker")
+    assert all(re.search(rf">\s*{name}\s*<", page) for name in found)
 
 
 def test_flower_shows_tasks_by_what_they_do(up: Up, tmp_path: Path) -> None:
-    """Every stage by its name, its arguments as corpus and work, never what is in a text or a result."""
+    """Every stage by its name, arguments as corpus, text or shape, and work; never what is in a text or a result."""
+    columns = re.findall(r'data-column="(\w+)"', flower(up, "/tasks"))
+    assert columns == ["name", "args", "kwargs", "state", "received", "runtime", "worker"]
     text = tmp_path / "text.txt"
-    text.write_text("a b, c d, a c, b d")
-    assert crochet("ingest", text, "--wait", **up.with_database).returncode == 0
-    address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}/api/tasks"
-    request = urllib.request.Request(address, headers=basic(LOGIN))
-    stages = {*publish.TASKS.values(), "orthos.store"} - {"search.grow"}  # so few orthos are grown where they are found
+    text.write_text(". ".join(f"{one} {other}" for one in "abcdefgh" for other in "abcdefgh" if one != other))
+    assert crochet("ingest", text, "--corpus", "letters", "--wait", **up.with_database).returncode == 0
+    work = r"work [0-9a-f-]{36}( and \d+ more)?"
+    subjects = {
+        "ingest.text": r"text-\d+, ",
+        "context.version": r"text-\d+, ",
+        "remediations.due": "",
+        "search.seed": "",
+        "search.grow": "2x2x2, ",
+        "orthos.store": "(2x2x2, )?",
+    }
+    assert set(subjects) == {*publish.TASKS.values(), "orthos.store"}
 
     def all_seen() -> bool:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            tasks = json.load(answer).values()
-        steps = [task for task in tasks if task["name"] in {*stages, "search.grow"}]
-        for task in steps:
-            assert re.fullmatch(r"\(corpus \d+, work [0-9a-f-]{36}( and \d+ more)?\)", task["args"]), task["args"]
-        return stages <= {task["name"] for task in steps if task["state"] == "SUCCESS"}
+        tasks = [task for task in json.loads(flower(up, "/api/tasks")).values() if "corpus letters" in task["args"]]
+        for task in tasks:
+            assert re.fullmatch(rf"\(corpus letters, {subjects[task['name']]}{work}\)", task["args"]), task["args"]
+        done = {(task["name"], "2x2x2" in task["args"]) for task in tasks if task["state"] == "SUCCESS"}
+        return {name for name, _ in done} == set(subjects) and ("orthos.store", True) in done
 
     eventually(all_seen)
 
@@ -274,7 +322,7 @@ def test_doctor_asks_a_worker(up: Up) -> None:
 
 @pytest.mark.parametrize("name", ["search", "relay", "api"])
 def test_a_killed_service_comes_back(up: Up, name: str) -> None:
-    """With its own children gone; it is said."""
+    """With its own children; the log has it."""
     before = len(up.lines)
     killed = up.child(name)
     family = [killed, *killed.children(recursive=True)]
@@ -294,6 +342,12 @@ def test_a_killed_database_comes_back(up: Up) -> None:
     eventually(lambda: crochet("status", **up.with_database).returncode == 0)
 
 
+def test_flower_forgets_workers_that_are_gone(up: Up, ended_worker: str) -> None:
+    """A minute after its last heartbeat a worker is on no page any more; the others stay."""
+    eventually(lambda: ended_worker not in workers_in_flower(up), SECONDS + serving.GONE_SECONDS)
+    assert len(workers_in_flower(up)) == 3
+
+
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -304,13 +358,13 @@ def test_ctrl_c_ends_everything(tmp_path: Path, servers: dict[str, str]) -> None
         up.wait_for("everything is ready")
         family = up.family()
         began = time.monotonic()
-        assert up.end(signal.SIGINT) == 130, up.said
+        assert up.end(signal.SIGINT) == 130, up.output
         assert time.monotonic() - began < 30
         assert gone(family)
         assert not find_processes(cluster_name(tmp_path / "state" / "postgres" / "data"))
         assert up.lines[-1].endswith("everything has ended\n")
-        assert "killed" not in up.said
-        assert "[internal]" not in up.said
+        assert "killed" not in up.output
+        assert "[internal]" not in up.output
     finally:
         up.end(signal.SIGKILL)
 
@@ -329,7 +383,7 @@ def test_nothing_survives_a_kill(tmp_path: Path, servers: dict[str, str]) -> Non
 
 
 def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: services.Postgres) -> None:
-    """A worker that does not move is waited for, and then not. A given database is migrated, and it is said."""
+    """A worker that hangs is killed after the drain. A given database is migrated, and the log has it."""
     settings = {**servers, "CROCHET_DATABASE_URL": postgres.new_database(), "CROCHET_ENVIRONMENT": "production"}
     with service("up", "--search", 1, **settings) as up:
         up.wait_for(r"up +\| the schema of the database is migrated: none -> ")
@@ -340,7 +394,7 @@ def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: serv
         up.send(signal.SIGTERM)
         up.wait_for(r"waiting for search; at the most \d+ s more")
         assert up.end(signal.SIGTERM) == 143
-        assert "search is killed" in up.said
+        assert "search is killed" in up.output
         assert gone(family)
 
 
@@ -363,7 +417,7 @@ def test_the_api_serves_until_it_is_told_to_end(distributed_database: str, serve
         api.wait_for(rf"ready_for_work.*http://127\.0\.0\.1:{port}")
         assert status_of(f"http://127.0.0.1:{port}/health/live") == 200
         assert api.end(signal.SIGTERM) == 0
-    assert "Traceback" not in api.said
+    assert "Traceback" not in api.output
 
 
 def test_the_api_does_not_migrate(postgres: services.Postgres, servers: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ def test_a_worker_that_cannot_make_a_process_ready_ends_and_gives_its_messages_b
         until(lambda: steps.sql(process, "SELECT FROM work WHERE published_at IS NOT NULL"), deployment, 30)
         barren = deployment.start(*EVERYTHING, program=faulty("barren"))
         assert deployment.ended(barren, 60) == 1
-        assert "worker_cannot_begin" in deployment.log(barren)
+        assert "worker_start_failed" in deployment.log(barren)
         deployment.start(*EVERYTHING)
         until_closed(process, corpus, deployment, 60)
         check(process, corpus, steps.expected(steps.TEXTS[:1]))

@@ -1,4 +1,4 @@
-"""SIGTERM under load: a worker finishes what it has in hand or hands it back, in a bounded time."""
+"""SIGTERM under load: a worker finishes its running tasks or returns their messages, in a bounded time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = {"CROCHET_BATCH_ORTHOS": "4", "CROCHET_RESULT_BYTES": "500", "CROCHET_LE
 
 
 class Load(NamedTuple):
-    """A deployment under load, and the searcher that has a slow task in hand."""
+    """A deployment under load, and the searcher that runs a slow task."""
 
     deployment: Cluster
     process: Process
@@ -60,27 +60,27 @@ def stop(load: Load, *numbers: signal.Signals) -> tuple[int, float]:
     for place, number in enumerate(numbers, 1):
         load.deployment.terminate(load.slow, number)
         if place < len(numbers):
-            until(lambda: '"event": "stopping"' in load.deployment.log(load.slow), load.deployment, 10)
+            until(lambda: '"event": "draining"' in load.deployment.log(load.slow), load.deployment, 10)
     return load.deployment.ended(load.slow, 30), time.monotonic() - began
 
 
 @pytest.mark.parametrize("load", [("slow", 1.5, 20)], indirect=True, ids=["drains"])
-def test_a_worker_finishes_what_it_has_in_hand(load: Load) -> None:
+def test_a_worker_finishes_its_running_task(load: Load) -> None:
     """It says what it waits for, ends with 0 when that is done, and takes nothing more."""
     status, seconds = stop(load, signal.SIGTERM)
     lines = log_lines(load.deployment.log(load.slow))
     events = [line["event"] for line in lines]
-    asked = events.index("stopping")
+    asked = events.index("draining")
     assert status == 0
     assert seconds < 15  # far less than it may take
-    assert lines[asked]["in_hand"].startswith("search.grow (corpus ")
+    assert lines[asked]["running"].startswith("search.grow (corpus ")
     assert events[asked:].count("task_done") == 1
     assert not any(" received" in line.get("message", "") for line in lines[asked:])
 
 
 @pytest.mark.parametrize("load", [("slow", 60, 1)], indirect=True, ids=["hands back"])
 def test_a_worker_hands_back_what_takes_too_long(load: Load) -> None:
-    """After the time that it has it ends with 0; what it had in hand another one does."""
+    """After its drain it ends with 0; another worker runs its task."""
     status, seconds = stop(load, signal.SIGTERM)
     assert status == 0
     assert 1 <= seconds < 10
@@ -89,17 +89,17 @@ def test_a_worker_hands_back_what_takes_too_long(load: Load) -> None:
 
 @pytest.mark.parametrize("load", [("slow", 60, 60)], indirect=True, ids=["forced"])
 def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
-    """Asked again it does not wait, and its status says by which signal."""
+    """It does not wait, and its exit status is that of the signal."""
     status, seconds = stop(load, signal.SIGTERM, signal.SIGINT)
     assert status == 128 + signal.SIGINT
     assert seconds < 10
-    check_forced(load, "asked again")
+    check_forced(load, "second signal")
 
 
 def check_forced(load: Load, why: str) -> None:
-    """It ended at once, and said why and what it had in hand."""
-    [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "ending_at_once"]
-    assert (line["why"], line["in_hand"][:20]) == (why, "search.grow (corpus ")
+    """It ended at once and logged why, and its running tasks."""
+    [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "drain_aborted"]
+    assert (line["why"], line["running"][:20]) == (why, "search.grow (corpus ")
 
 
 @pytest.mark.parametrize("load", [("deaf", 1, 5)], indirect=True, ids=["just taken up"])
@@ -107,4 +107,4 @@ def test_a_task_that_was_only_just_taken_up(load: Load) -> None:
     """The signal comes before the worker has heard that its child has begun: it ends when the task is done, too."""
     status, _ = stop(load, signal.SIGTERM)
     assert status == 0
-    assert "ending_at_once" not in load.deployment.log(load.slow)  # it did not need its whole drain
+    assert "drain_aborted" not in load.deployment.log(load.slow)  # it did not need its whole drain

@@ -55,9 +55,9 @@ def test_whatever_a_process_prints_is_json() -> None:
     done = subprocess.run([sys.executable, "-c", DIES], capture_output=True, text=True, env=environment, check=False)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert all(list(line)[:3] == ["timestamp", "level", "event"] for line in lines)
-    told = [str(line.get("message", line["event"])) for line in lines]
+    messages = [str(line.get("message", line["event"])) for line in lines]
     for part in ("UserWarning: old", "printed", "without end", "worker: Warm shutdown"):
-        assert any(part in each for each in told), part
+        assert any(part in each for each in messages), part
     assert [line["event"] for line in lines if "ValueError" in line.get("exception", "")][-3:] == [
         "thread_crashed",
         "error_ignored",

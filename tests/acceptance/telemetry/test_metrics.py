@@ -162,7 +162,7 @@ def running(
 
 
 def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -> None:
-    """What services have counted is what the database holds; children are forked anew while somebody scrapes."""
+    """What services have counted is what the database holds; children are replaced during scrapes."""
     deployment, scraped, process, corpus = running.cluster, running.scraped, running.process, running.corpus
     assert len(folders(running.pids)) == 3
     with scraped.all_the_time() as wrong:
@@ -190,7 +190,7 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
 
 
 def idle(scraped: Scraped, since: float) -> bool:
-    """Whether the worker has looked at itself since then, and held nothing: who is killed now takes nothing with it."""
+    """Whether the worker has checked itself since then and has no message: killed now, it takes none with it."""
     looked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
     return looked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
 
@@ -226,7 +226,7 @@ def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running
     for name in queues.WORK:
         rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
     assert deployment.ended(WORKER_NAME, 30) == 1
-    assert "worker_consumes_no_more" in deployment.log(WORKER_NAME)
+    assert "worker_lost_consumers" in deployment.log(WORKER_NAME)
     until(lambda: not folders(running.pids[1:2]), deployment, 10)
     accept(process, corpus, [MORE])
     deployment.start_again(WORKER_NAME)

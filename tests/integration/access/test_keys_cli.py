@@ -1,4 +1,4 @@
-"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is told to."""
+"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is log_lines to."""
 
 from __future__ import annotations
 
@@ -76,24 +76,24 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
 
 
 def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
-    """Oldest first, the newest of them; of a key, of a tenant, since a moment. What others have said does no harm."""
+    """Oldest first, the newest of them; of a key, of a tenant, since a moment. Values from requests are escaped."""
     north, south = (typed("create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south"))
     typed("revoke", south)
     made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}
     with contextlib.closing(Database(distributed_database, Settings())) as database, database.transaction() as opened:
-        access.note(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
+        access.add_log_entry(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
 
-    def told(*options: str) -> list[tuple[str, str | None]]:
+    def log_lines(*options: str) -> list[tuple[str, str | None]]:
         lines = json.loads(typed("log", "--json", *options)[1])["lines"]
         return [(line["what"], line["tenant"]) for line in lines]
 
     refused = ("refused.unauthorized", None)
-    assert told() == [("key.created", "north"), ("key.created", "south"), ("key.revoked", "south"), refused]
-    assert told("--limit", "2") == [("key.revoked", "south"), refused]
-    assert told("--key", north) == [("key.created", "north"), refused]
-    assert told("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
-    assert told("--since", "2999-01-01") == []
-    assert told("--since", "2020-01-01", "--limit", "1") == [refused]
+    assert log_lines() == [("key.created", "north"), ("key.created", "south"), ("key.revoked", "south"), refused]
+    assert log_lines("--limit", "2") == [("key.revoked", "south"), refused]
+    assert log_lines("--key", north) == [("key.created", "north"), refused]
+    assert log_lines("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
+    assert log_lines("--since", "2999-01-01") == []
+    assert log_lines("--since", "2020-01-01", "--limit", "1") == [refused]
     out = typed("log", "--limit", "1")[1]
     assert "  refused.unauthorized  -  -  " in out
     assert r'address="10.0.0.1" path="/\u001b[2J"' in out

@@ -14,7 +14,7 @@ from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close
-from crochet_tasks.schemas.progress import Ended
+from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import Api, api  # noqa: F401 - a fixture
@@ -74,7 +74,7 @@ def test_a_corpus_is_made(api: Api) -> None:  # noqa: F811
     ],
 )
 def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:  # noqa: F811
-    """Each is refused, also what nobody may set; and nothing was made."""
+    """Each is refused, also fields that cannot be set; and nothing was made."""
     make(api)
     api.problem(api.write.post("/v1/corpora", json=body), code, status)
     assert len(api.read.get("/v1/corpora").get_json()["corpora"]) == 1
@@ -136,7 +136,7 @@ def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
 
 
 def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
-    """A corpus that is not at that ETag is not shown: the answer is the problem, before If-None-Match is looked at."""
+    """A corpus that is not at that ETag is not shown: the answer is the problem, before If-None-Match is checked."""
     make(api)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
     for matches in (tag, "*", f'"zz", {tag}'):
@@ -218,7 +218,7 @@ def test_deleting_asks_for_the_name(api: Api) -> None:  # noqa: F811
 
 
 def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: F811
-    """At once for whoever asks, and its name is free; its rows go in steps, and no other corpus loses any."""
+    """At once for every request, and its name is free; its rows go in steps, and no other corpus loses any."""
     kept, corpus = make(api, "kept"), make(api)
     for each in (kept, corpus):
         steps.ingest_all(each, steps.TEXTS)
@@ -245,7 +245,7 @@ def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest
     steps.ingest_all(corpus, steps.TEXTS)
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
     with api.process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.VERSION, shared=True)  # somebody stores
+        corpora.take_lock(connection, corpus.id, Lock.VERSION, shared=True)  # a result is being stored
         assert tenancy.sweep(api.process.database, 60) is True
     calls = 1
     while tenancy.sweep(api.process.database, 0):
@@ -296,7 +296,7 @@ def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
     assert steps.run(corpus) == []
     steps.accept(corpus, "a text that comes later")
     assert {item.kind for item in steps.run(corpus)} == {"ingest", "context", "remediations"}
-    assert close(api.process, corpus).ended is Ended.BUDGET
+    assert close(api.process, corpus).ended is EndReason.BUDGET
     assert patch(api, "genesis", {"budget": 6}).status_code == 200
     patch(api, "genesis", {"budget": None})
     steps.run(corpus)

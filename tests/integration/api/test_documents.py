@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 def test_docs_need_nobody_else(api: Api) -> None:
     """The pages take all that they need from this server, and run no script that is in a page."""
-    page = api.nobody.get("/docs")
+    page = api.anonymous.get("/docs")
     assert "script-src 'self';" in page.headers["Content-Security-Policy"]
     for part in (
         "/docs/css/swagger-ui.css",
@@ -26,15 +26,15 @@ def test_docs_need_nobody_else(api: Api) -> None:
         "/docs/images/swagger.svg",
     ):
         assert part in page.text or part.endswith(("start.js", "svg"))
-        with api.nobody.get(part) as answer:
+        with api.anonymous.get(part) as answer:
             assert answer.status_code == 200
     assert "://" not in page.text
-    assert api.nobody.get("/").headers["Location"] == "/docs"
+    assert api.anonymous.get("/").headers["Location"] == "/docs"
 
 
 def test_openapi_says_all_that_is_answered(api: Api) -> None:
     """Every error of a route is a problem document, and every route that needs a key says so."""
-    spec = api.nobody.get("/openapi.json").get_json()
+    spec = api.anonymous.get("/openapi.json").get_json()
     assert spec["openapi"].startswith("3.1")
     for path, item in spec["paths"].items():
         for operation in item.values():
@@ -63,7 +63,7 @@ def test_openapi_is_written_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(documents, "_complete", slow)
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: api.nobody.get("/openapi.json"), range(2)))
+        answers = list(pool.map(lambda _: api.anonymous.get("/openapi.json"), range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].data == answers[1].data
     assert len(written) == 1

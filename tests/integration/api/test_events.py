@@ -99,7 +99,7 @@ def test_a_stream_ends_after_a_while(process: Process) -> None:
 
 
 def test_a_stream_ends_with_its_key(api: Api, corpus: Corpus) -> None:
-    """Or with the session of its token: with the next look, and nothing more is told."""
+    """Or with the session of its token: at the next poll, and no more events are sent."""
     token = api.read.post("/v1/tokens", json={}).get_json()["access_token"]
     for key, end in ((token, lambda: api.with_key(token).delete("/v1/tokens")), (api.keys["read"], lambda: None)):
         answer = api.with_key(key).get("/v1/events", buffered=False)
@@ -139,7 +139,7 @@ def test_everybody_is_told_only_of_their_own(api: Api, corpus: Corpus) -> None:
 
 
 def test_one_look_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many listen; and nobody looks while nobody listens."""
+    """However many listen; and there are no polls without listeners."""
     looks = itertools.count()
     progress = tally.progress
 

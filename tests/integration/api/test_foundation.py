@@ -42,10 +42,10 @@ class Wire:
         authorized = {"Authorization": f"Bearer {self._key}", **headers}
         self._connection.request(method, path, body, authorized, encode_chunked=not isinstance(body, bytes))
         answer = self._connection.getresponse()
-        told = answer.read()
+        content = answer.read()
         if answer.status >= 400:
             self._connection.close()  # what is left of the body is in the way of the next request
-        return answer, told
+        return answer, content
 
 
 @contextlib.contextmanager
@@ -138,7 +138,7 @@ def test_no_route_passes_over_parameters(api: Api) -> None:
             body: dict[str, Any] | None = None if method == "GET" else {}
             problem = api.problem(api.admin.open(f"{path}?nix=1", method=method, json=body), "invalid_request", 422)
             assert ("query/nix", "extra_forbidden") in [(fault["where"], fault["code"]) for fault in problem["errors"]]
-    assert api.nobody.options("/v1/corpora?nix=1").status_code == 200
+    assert api.anonymous.options("/v1/corpora?nix=1").status_code == 200
 
 
 def test_wrong_method(api: Api) -> None:
@@ -146,7 +146,7 @@ def test_wrong_method(api: Api) -> None:
     answer = api.read.put("/v1/tokens")
     api.problem(answer, "method_not_allowed", 405)
     assert set(answer.headers["Allow"].split(", ")) == {"DELETE", "OPTIONS", "POST"}
-    assert api.nobody.options("/v1/tokens").status_code == 200
+    assert api.anonymous.options("/v1/tokens").status_code == 200
 
 
 def test_too_large(process: Process) -> None:
@@ -161,9 +161,9 @@ def test_too_large(process: Process) -> None:
     refused(api.read, "/v1/corpora/genesis/orthos/check", 2 * 1024 * 1024 + 1)
     refused(api.write, "/v1/corpora/genesis/texts", api.app.config["MAX_CONTENT_LENGTH"] + 1)
     refused(api.admin, "/v1/corpora/genesis/work/1/retry", 64 * 1024 + 1)  # it takes no body
-    refused(api.nobody, "/v1/tokens/refresh", 4 * 1024 + 1)
+    refused(api.anonymous, "/v1/tokens/refresh", 4 * 1024 + 1)
     unread = {"wsgi.input": Unread(), "CONTENT_LENGTH": "30000000", "CONTENT_TYPE": JSON}
-    api.problem(api.nobody.post("/v1/corpora", environ_overrides=unread), "unauthorized", 401)
+    api.problem(api.anonymous.post("/v1/corpora", environ_overrides=unread), "unauthorized", 401)
 
 
 def asked(
@@ -244,7 +244,7 @@ def test_answers_to_faults_are_bounded(api: Api) -> None:
     for _ in range(27):
         nested = [nested]
     bodies: list[tuple[FlaskClient, str, Any]] = [
-        (api.nobody, "/v1/tokens/refresh", {f"x{number}": 0 for number in range(300)}),
+        (api.anonymous, "/v1/tokens/refresh", {f"x{number}": 0 for number in range(300)}),
         (api.read, "/v1/tokens", {f"x{number}" * 20: 0 for number in range(500)}),
         (api.read, "/v1/corpora/genesis/orthos/check", {"grids": [nested]}),
         (api.read, "/v1/corpora/genesis/orthos/check", {"grids": [[[0, 0], [0, 0]]] * 1000}),
@@ -368,7 +368,7 @@ def test_nothing_of_the_inside_goes_out(
         raise error
 
     api.app.add_url_rule("/fails", "fails", fails)
-    answer = api.nobody.get("/fails")
+    answer = api.anonymous.get("/fails")
     api.problem(answer, code, status)
     assert b"hunter2" not in answer.data
     assert b"Traceback" not in answer.data
@@ -379,18 +379,18 @@ def test_nothing_of_the_inside_goes_out(
 def test_every_problem_is_explained(api: Api) -> None:
     """The type of a problem is an address where it is."""
     for code, kind in requests.kinds().items():
-        page = api.nobody.get(f"/problems/{code}").get_json()
+        page = api.anonymous.get(f"/problems/{code}").get_json()
         assert (page["status"], page["retry"]) == (kind.status, kind.retry)
         assert page["says"]
         assert not set(page["says"]) & set("{}"), page["says"]
     says = {
-        code: api.nobody.get(f"/problems/{code}").get_json()["says"] for code in ("invalid_request", "store_corrupt")
+        code: api.anonymous.get(f"/problems/{code}").get_json()["says"] for code in ("invalid_request", "store_corrupt")
     }
     assert says["invalid_request"] == "the request is not what this route takes: query/limit must be at most 1000"
     assert "rules" not in says["store_corrupt"]  # no more than an answer would say
-    document = api.nobody.get("/openapi.json").get_data(as_text=True)
+    document = api.anonymous.get("/openapi.json").get_data(as_text=True)
     assert not re.search(r'"detail":"[^"]*\{', document)
-    api.problem(api.nobody.get("/problems/nix"), "not_found", 404)
+    api.problem(api.anonymous.get("/problems/nix"), "not_found", 404)
 
 
 def test_codes_are_one_kind_each() -> None:
@@ -412,7 +412,7 @@ def test_codes_are_one_kind_each() -> None:
 def test_request_ids(api: Api, given: str, kept: bool, caplog: pytest.LogCaptureFixture) -> None:
     """One that is safe to log is kept, others are replaced; two requests never share one by themselves."""
     caplog.set_level(logging.INFO)
-    one, two = (api.nobody.get("/docs", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2))
+    one, two = (api.anonymous.get("/docs", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2))
     assert (one == given) is kept
     assert (one == two) is kept
     logged = [line.__dict__ for line in caplog.records if line.name == "api.access"]
@@ -434,15 +434,17 @@ def test_headers(api: Api) -> None:
 
 def test_large_answers_are_compressed(api: Api) -> None:
     """For those who take it, and none is sent twice as another's."""
-    plain = api.nobody.get("/openapi.json")
-    small = api.nobody.get("/openapi.json", headers={"Accept-Encoding": "gzip, br"})
+    plain = api.anonymous.get("/openapi.json")
+    small = api.anonymous.get("/openapi.json", headers={"Accept-Encoding": "gzip, br"})
     assert small.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(small.data) == plain.data
     assert int(small.headers["Content-Length"]) == len(small.data) < len(plain.data) / 3
     assert plain.headers["Vary"] == small.headers["Vary"] == "Accept-Encoding"
     for refused in ("identity", "gzip;q=0", "br"):
-        assert "Content-Encoding" not in api.nobody.get("/openapi.json", headers={"Accept-Encoding": refused}).headers
-    assert "Content-Encoding" not in api.nobody.get("/health/live", headers={"Accept-Encoding": "gzip"}).headers
+        assert (
+            "Content-Encoding" not in api.anonymous.get("/openapi.json", headers={"Accept-Encoding": refused}).headers
+        )
+    assert "Content-Encoding" not in api.anonymous.get("/health/live", headers={"Accept-Encoding": "gzip"}).headers
 
 
 def test_tags_of_compressed_answers(wire: Wire) -> None:
@@ -476,11 +478,11 @@ def test_pages_of_these_origins_may_ask(process: Process) -> None:
     api = made(process, Settings(**SETTINGS, api_origins="https://a.example,https://b.example"))
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     for origin, may in (("https://b.example", True), ("https://c.example", False), ("https://b.example.evil", False)):
-        answer = api.nobody.options("/v1/tokens", headers={"Origin": origin, **asked})
+        answer = api.anonymous.options("/v1/tokens", headers={"Origin": origin, **asked})
         assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is may
         assert "Access-Control-Allow-Credentials" not in answer.headers
     asked["Access-Control-Request-Headers"] = "x-crochet-date, x-crochet-signature"
-    answer = api.nobody.options("/v1/corpora/a", headers={"Origin": "https://a.example", **asked})
+    answer = api.anonymous.options("/v1/corpora/a", headers={"Origin": "https://a.example", **asked})
     assert "x-crochet-signature" in answer.headers["Access-Control-Allow-Headers"]
     answer = api.read.get("/v1/corpora", headers={"Origin": "https://a.example"})
     assert "X-Crochet-Version" in answer.headers["Access-Control-Expose-Headers"]
@@ -496,7 +498,7 @@ def test_proxies_are_believed_only_where_there_are_some(process: Process) -> Non
         from flask import request
 
         api.app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
-        answer = api.nobody.get("/address", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"})
+        answer = api.anonymous.get("/address", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"})
         assert answer.text == seen
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 def health(api: Api, path: str = "ready") -> tuple[int, dict[str, Any]]:
-    answer = api.nobody.get(f"/health/{path}")
+    answer = api.anonymous.get(f"/health/{path}")
     return answer.status_code, json.loads(answer.data)
 
 
@@ -51,7 +51,7 @@ def test_health_without_broker_and_redis(process: Process, caplog: pytest.LogCap
     }
     api = made_again(process, Settings(**SETTINGS, **nowhere))
     began = time.monotonic()
-    answer = api.nobody.get("/health/ready")
+    answer = api.anonymous.get("/health/ready")
     assert time.monotonic() - began < 2
     body = answer.get_json()
     assert (answer.status_code, body["status"], body["degraded"]) == (200, "degraded", ["broker", "queues", "redis"])

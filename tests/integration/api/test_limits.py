@@ -1,4 +1,4 @@
-"""How often who may ask, and that strangers are in nobody's way."""
+"""Rate limits, and that unknown callers do not block known ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_limits_of_strangers_are_per_address(process: Process) -> None:
     assert get(api, bad, **other).status_code == 401
     hosts: list[dict[str, Any]] = [{"environ_base": {"REMOTE_ADDR": f"2001:db8::{number}"}} for number in range(4)]
     assert [get(api, bad, **host).status_code for host in hosts] == [401] * 3 + [429]  # of one network
-    assert [api.nobody.get("/health/live").status_code for _ in range(5)] == [200] * 5
+    assert [api.anonymous.get("/health/live").status_code for _ in range(5)] == [200] * 5
 
 
 def test_strangers_lock_nobody_out(process: Process) -> None:

@@ -1,4 +1,4 @@
-"""The security log: each deed in the transaction that does it, each refusal once in a while, and nothing else."""
+"""The security log: each change in the transaction that makes it, each refusal once in a while, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 MERGE = {"Content-Type": "application/merge-patch+json", "If-Match": "*"}
 
 
-def told(api: Api, what: str) -> list[tuple[object, ...]]:  # noqa: F811
+def logged(api: Api, what: str) -> list[tuple[object, ...]]:  # noqa: F811
     about = "SELECT what, tenant, details->>'corpus', request, address FROM security_log WHERE what LIKE :what"
     return steps.sql(api.process, f"{about} ORDER BY id", what=what)
 
@@ -35,8 +35,8 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
 
     api.read.get("/v1/corpora")
     api.write.get("/v1/corpora")
-    api.admin.get("/v1/corpora")  # no first use is noted in what follows
-    deeds: list[tuple[str, Callable[[], TestResponse], str]] = [
+    api.admin.get("/v1/corpora")  # so no first use is recorded below
+    changes: list[tuple[str, Callable[[], TestResponse], str]] = [
         ("corpus.created", lambda: api.write.post("/v1/corpora", json={"name": "a"}), "SELECT FROM corpora"),
         (
             "corpus.changed",
@@ -51,19 +51,19 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
             "SELECT FROM corpora WHERE removed_at IS NOT NULL",
         ),
     ]
-    for what, do, is_done in deeds:
+    for what, do, is_done in changes:
         with monkeypatch.context() as patch:
             patch.setattr(access, "note", full)
             api.problem(do(), "internal", 500)
-        assert (steps.sql(api.process, is_done), told(api, what)) == ([], []), what
+        assert (steps.sql(api.process, is_done), logged(api, what)) == ([], []), what
         answer = do()
         assert answer.status_code < 300, answer.data
         assert steps.sql(api.process, is_done) == [()]
-        ((_, tenant, _, request, address),) = told(api, what)
+        ((_, tenant, _, request, address),) = logged(api, what)
         assert (tenant, request, address) == (1, answer.headers["X-Request-ID"], "127.0.0.1")
         if what == "corpus.changed":
             assert api.write.post("/v1/corpora/b/texts", json={"title": "t", "body": "a b"}).status_code == 202
-    assert len(told(api, "corpus.%")) == 3
+    assert len(logged(api, "corpus.%")) == 3
 
 
 def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -75,18 +75,18 @@ def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.Monk
     monkeypatch.setattr("crochet_tasks.operate.tenant_work._check", lambda *_: None)  # as if it had come before
     retry = f"/v1/corpora/genesis/work/{failed}/retry"
     api.problem(api.admin.post(retry), "not_found", 404)
-    assert told(api, "work.%") == []
+    assert logged(api, "work.%") == []
     steps.sql(api.process, "UPDATE corpora SET removed_at = NULL")
     assert api.admin.post(retry).status_code == 200
-    assert [row[:3] for row in told(api, "work.%")] == [("work.retried", 1, "genesis")]
+    assert [row[:3] for row in logged(api, "work.%")] == [("work.retried", 1, "genesis")]
 
 
 def test_the_first_use_of_a_key(api: Api) -> None:  # noqa: F811
-    """Is noted, and no other one."""
+    """It is recorded, and no later one."""
     answers = [api.read.get("/v1/corpora") for _ in range(2)]
     steps.sql(api.process, "UPDATE keys SET last_used_at = last_used_at - interval '61 s'")
     api.read.get("/v1/corpora")
-    ((_, tenant, _, request, _),) = told(api, "key.first_used")
+    ((_, tenant, _, request, _),) = logged(api, "key.first_used")
     assert (tenant, request) == (1, answers[0].headers["X-Request-ID"])
 
 
@@ -95,8 +95,10 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
     token = api.read.post("/v1/tokens", json={}).get_json()["access_token"]
     api.problem(api.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
     api.problem(api.with_key(token).post("/v1/tokens", json={}), "key_needed", 403)
-    api.problem(api.nobody.post("/v1/tokens/refresh", json={"refresh_token": "crr_" + "A" * 43}), "unauthorized", 401)
-    assert [row[:2] for row in told(api, "refused.%")] == [
+    api.problem(
+        api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": "crr_" + "A" * 43}), "unauthorized", 401
+    )
+    assert [row[:2] for row in logged(api, "refused.%")] == [
         ("refused.forbidden", 1),
         ("refused.key_needed", 1),
         ("refused.unauthorized", None),
@@ -106,9 +108,9 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
 def test_who_asks_too_often_is_noted(process: Process) -> None:
     """Once in a while, as with other refusals; strangers, too."""
     limited = made(process, Settings(**{**SETTINGS, "api_rate": 1, "api_rate_anonymous": 1}))
-    for client in (limited.read, limited.nobody):
+    for client in (limited.read, limited.anonymous):
         assert [client.get("/v1/corpora").status_code for _ in range(3)][1:] == [429, 429]
-    assert [row[:2] for row in told(limited, "refused.rate_limited")] == [
+    assert [row[:2] for row in logged(limited, "refused.rate_limited")] == [
         ("refused.rate_limited", 1),
         ("refused.rate_limited", None),
     ]
@@ -119,11 +121,11 @@ def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
     for number, letter in enumerate("abcdef"):
         made_up = {"Authorization": f"Bearer crk_{letter * 10}_{'A' * 43}"}
         for address in ("10.0.0.1", f"2001:db8:0:1::{number + 1}"):
-            api.nobody.get("/v1/corpora", headers=made_up, environ_base={"REMOTE_ADDR": address})
+            api.anonymous.get("/v1/corpora", headers=made_up, environ_base={"REMOTE_ADDR": address})
         api.read.post("/v1/tokens", json={})
         api.read.delete("/v1/tokens")
     with api.process.database.snapshot() as connection:
-        lines = access.noted(connection)[::-1]
+        lines = access.log_entries(connection)[::-1]
     refused = [(line.key, line.address, (line.details or {})["claimed"]) for line in lines if "refused" in line.what]
     assert refused == [(None, "10.0.0.1", "a" * 10), (None, "2001:db8:0:1::1", "a" * 10)]
     assert [line.what for line in lines if "session" in line.what] == ["session.begun", "session.ended"]

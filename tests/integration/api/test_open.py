@@ -1,4 +1,4 @@
-"""A developer's API, which asks nobody who they are: what pages in a browser of the same machine may do with it."""
+"""A developer's API without authentication: what pages in a browser of the same machine may do with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_no_page_of_another_site_may_ask(off: Api) -> None:
     """Neither one that posts plain text from its own address nor one whose name points here; it is in the log."""
     for headers in FOREIGN:
         for method in ("GET", "POST"):
-            answer = off.nobody.open("/v1/test/write", method=method, headers=headers)
+            answer = off.anonymous.open("/v1/test/write", method=method, headers=headers)
             off.problem(answer, "foreign_page", 403)
     assert [line[0] for line in security_log(off)] == ["refused.foreign_page"]
 
@@ -48,7 +48,7 @@ def test_no_page_of_another_site_may_ask(off: Api) -> None:
 def test_programs_and_own_pages_may(off: Api) -> None:
     """What has no origin is no page; the API's own, and those of CROCHET_API_ORIGINS, are allowed."""
     for headers in OURS:
-        assert off.nobody.post("/v1/test/write", headers=headers).status_code == 200, headers
+        assert off.anonymous.post("/v1/test/write", headers=headers).status_code == 200, headers
 
 
 def test_with_keys_any_name_does(api: Api) -> None:

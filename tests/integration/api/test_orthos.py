@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.streaming import BrokenOff
+from api.streaming import StreamAborted
 from crochet_tasks.access import keys
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
@@ -125,7 +125,7 @@ def test_questions_that_are_none(api: Api, corpus: Corpus, path: str, code: str)
 
 @pytest.mark.parametrize("path", ["/orthos", "/vocabulary", "/phrases", "/texts"])
 def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) -> None:  # noqa: F811
-    """Cut, changed, made up, or of another question: refused, and no more is said."""
+    """Cut, changed, made up, or of another question: refused, without details."""
     page = api.read.get(f"{URL}{path}?limit=1")
     cursor, seen = page.get_json()["next_cursor"], {"If-None-Match": page.headers["ETag"]}
     changed = [cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :] for place in (0, 5, 9)]
@@ -238,7 +238,7 @@ def test_what_is_accepted(api: Api, corpus: Corpus) -> None:  # noqa: F811
 
 
 def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: F811
-    """One of a tenant, two in all; one that nobody reads to its end gives its place back, and its connection."""
+    """One of a tenant, two in all; one that is not read to its end frees its slot and its connection."""
     api.stranger.post("/v1/corpora", json={"name": "genesis"})
     for _ in range(3):
         running = [each.get(f"{URL}/orthos", headers=NDJSON, buffered=False) for each in (api.read, api.stranger)]
@@ -251,7 +251,7 @@ def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa
 
 
 def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """It breaks off, so that nobody takes what there is for the whole; its place is free again."""
+    """It is cut, so that no client takes a part for the whole; its slot is free again."""
     monkeypatch.setattr("api.streaming.CHECK_SECONDS", 0.0)
     export = Catalog.export
 
@@ -263,7 +263,7 @@ def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pyte
     lines = answer.iter_encoded()
     assert json.loads(next(lines))["shape"]
     keys.revoke(api.process.database, api.keys["read"])
-    with pytest.raises(BrokenOff):
+    with pytest.raises(StreamAborted):
         list(lines)
     answer.close()
     assert api.write.get(f"{URL}/orthos", headers=NDJSON).data.count(b"\n") == sum(steps.expected(steps.TEXTS).values())
@@ -272,8 +272,8 @@ def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pyte
 def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa: F811
     """The context as the texts made it."""
     words = get(api, "/vocabulary", limit=1000)["words"]
-    said = {word for body in steps.TEXTS for sentence in oracle.sentences(body) for word in sentence}
-    assert [each["word"] for each in words] == sorted(said)
+    expected = {word for body in steps.TEXTS for sentence in oracle.sentences(body) for word in sentence}
+    assert [each["word"] for each in words] == sorted(expected)
     found = get(api, "/phrases", prefix="a b")
     assert (found["prefix"], [each["words"] for each in found["phrases"]]) == (["a", "b"], [["a", "b", "c"]])
     api.problem(api.read.get(f"{URL}/phrases?prefix=no+such"), "phrase_unknown", 404)

@@ -44,7 +44,7 @@ def test_it_is_open_until_its_worker_ends(database: str) -> None:
 
 
 def test_a_full_pool_is_no_dead_database(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds no connection is told so; nobody else is refused for that."""
+    """A request without a free connection is refused; no other is."""
     monkeypatch.setattr(guarded, "CONNECT_SECONDS", 1)
     with contextlib.closing(GuardedDatabase(database, Settings(), 1)) as made:
         full = pytest.raises(DatabaseUnavailable, match="no connection became free")

@@ -55,7 +55,7 @@ NOT_OF_THE_FORM = {
     "idempotency_key_reused",  # for another request
     "invalid_shape",  # its sides are not in order
     "text_has_nul",
-    "text_without_words",  # what a word is cannot be said by a pattern
+    "text_without_words",  # what a word is cannot be expressed by a pattern
 }
 """Codes of requests that have the form they should have and are refused for what JSON Schema cannot say. Each has
 tests of its own: test_api_orthos.py, test_api_corpora.py, test_api_texts.py.
@@ -152,8 +152,8 @@ def test_the_document_is_true(api: Api, url: str, request: pytest.FixtureRequest
                 asked[event.phase.value] = asked.get(event.phase.value, 0) + 1
                 for check in checks:
                     if check.status is Status.FAILURE and check.failure_info is not None:
-                        told = check.failure_info
-                        found[f"{event.label} {told.failure.title}"] = f"{told.failure}\n{told.code_sample}"
+                        info = check.failure_info
+                        found[f"{event.label} {info.failure.title}"] = f"{info.failure}\n{info.code_sample}"
     assert not found, "\n\n".join([f"seed {wanted.seed}", *(f"{name}\n{text}" for name, text in found.items())])
     assert set(asked) >= {"examples", "coverage", "fuzzing", "stateful"}
     assert asked["coverage"] > 500

@@ -71,7 +71,7 @@ def test_scopes(guards: Api, scope: str, may: set[str]) -> None:
 )
 def test_what_is_no_key_is_refused(guards: Api, header: str | None) -> None:
     """Whatever is sent in place of a key gets the same answer, which says how to ask."""
-    answer = guards.nobody.get("/v1/test/read", headers={} if header is None else {"Authorization": header})
+    answer = guards.anonymous.get("/v1/test/read", headers={} if header is None else {"Authorization": header})
     guards.problem(answer, "unauthorized", 401)
     assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="crochet"')
 
@@ -86,7 +86,7 @@ def test_the_secret_decides(guards: Api) -> None:
 
 def test_refused_before_it_is_looked_at(api: Api) -> None:
     """Who may not ask does not learn what the route takes."""
-    answer = api.nobody.post("/v1/tokens", data="{", headers={"Content-Type": "text/csv"})
+    answer = api.anonymous.post("/v1/tokens", data="{", headers={"Content-Type": "text/csv"})
     api.problem(answer, "unauthorized", 401)
 
 
@@ -179,7 +179,7 @@ def test_open_to_nobody_but_this_machine(settings: dict[str, Any]) -> None:
 
 
 def test_development(process: Process) -> None:
-    """Where it is off, whoever asks may do anything; where it is not said to be off, it is on."""
+    """With authentication off every caller may do anything; it is on by default."""
     off = made_again(process, Settings(api_auth=False, environment="development"))
     on = made_again(process, Settings(environment="development"))
     for each in (off, on):
@@ -244,16 +244,16 @@ def test_signatures_of_something_else(signing: Api, part: str) -> None:
 
 
 def test_security_log(guards: Api) -> None:
-    """Keys made and ended, and refusals, are in the log: once, however often somebody tries in ten seconds."""
+    """Keys made and ended, and refusals, are in the log: once, however often a client tries in ten seconds."""
     bad = "crk_aaaaaaaaaa_" + "A" * 43
     for _ in range(5):
         get(guards, bad)
         get(guards, guards.keys["read"], "admin")
     keys.revoke(guards.process.database, guards.keys["write"])
     read, write = (guards.keys[scope].split("_")[1] for scope in ("read", "write"))
-    told = [row[:3] for row in security_log(guards)]
-    assert [what for what, _, _ in told].count("key.created") == 4
-    assert told[4:] == [
+    recorded = [row[:3] for row in security_log(guards)]
+    assert [what for what, _, _ in recorded].count("key.created") == 4
+    assert recorded[4:] == [
         ("refused.unauthorized", None, None),
         ("key.first_used", read, 1),
         ("refused.forbidden", read, 1),
@@ -280,10 +280,10 @@ def test_what_is_kept_no_longer(guards: Api) -> None:
     steps.sql(process, "INSERT INTO security_log (what, at) VALUES ('old', now() - interval '40 days')")
     before = steps.sql(process, "SELECT count(*) FROM security_log")
     relay = Relay(process, threading.Event())
-    relay._tidy_up()
+    relay._delete_expired()
     assert steps.sql(process, "SELECT count(*) FROM security_log") == before
     relay._process = dataclasses.replace(process, settings=Settings(security_log_days=31))
-    relay._tidy_up()
+    relay._delete_expired()
     assert steps.sql(process, "SELECT count(*) FROM security_log WHERE what = 'old'") == [(0,)]
     assert steps.sql(process, "SELECT count(*) - :n + 1 FROM security_log", n=before[0][0]) == [(0,)]
     assert steps.sql(process, "SELECT signature = sha256('new') FROM signatures") == [(True,)]
@@ -293,7 +293,7 @@ def test_what_is_kept_no_longer(guards: Api) -> None:
 
 
 def test_request_ids_are_in_the_log(guards: Api) -> None:
-    """A refusal can be found by what its client was told."""
+    """A refusal can be found by the request id of its answer."""
     answer = get(guards, "crk_bbbbbbbbbb_" + "A" * 43)
     found = steps.sql(
         guards.process, "SELECT request, address FROM security_log WHERE details->>'claimed' = 'bbbbbbbbbb'"

@@ -86,7 +86,7 @@ def test_another_tenants_corpus_does_not_exist(mine: Api) -> None:
     for method, rule in OF_A_CORPUS:
         found = mine.problem(ask(mine.stranger, method, rule), "corpus_unknown", 404)
         assert "known: none" in found["detail"], rule
-        mine.problem(ask(mine.nobody, method, rule), "unauthorized", 401)
+        mine.problem(ask(mine.anonymous, method, rule), "unauthorized", 401)
     assert steps.sql(mine.process, "SELECT * FROM texts ORDER BY id") == before
     assert steps.sql(mine.process, "SELECT revision, removed_at FROM corpora") == [(1, None)]
     for method, rule in sorted(OF_A_CORPUS, key=lambda each: each == ("DELETE", "/v1/corpora/<corpus>")):

@@ -1,4 +1,4 @@
-"""Texts over HTTP: handed in once, in order, within bounds; looked at and cancelled."""
+"""Texts over HTTP: submitted once, in order, within bounds; read and cancelled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
+from typing_extensions import Buffer
 from werkzeug.test import TestResponse
 
 from crochet_tasks.access import tenancy
@@ -63,7 +64,7 @@ def at_once(*calls: Callable[[], TestResponse]) -> list[TestResponse]:
     return [answers[place] for place in range(len(calls))]
 
 
-# ── handed in ───────────────────────────────────────────────────────────────────────────────────
+# ── submitted ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_text_becomes_a_version(api: Api, corpus: Corpus) -> None:  # noqa: F811
@@ -89,7 +90,7 @@ def test_plain_text_is_taken_as_it_is(api: Api, corpus: Corpus) -> None:  # noqa
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json"])
 def test_a_body_that_comes_in_chunks(api: Api, corpus: Corpus, kind: str) -> None:  # noqa: F811
-    """Nobody has said how long it is."""
+    """Without a Content-Length."""
     body = b"the sea" if kind == "text/plain" else b'{"title": "t", "body": "the sea"}'
     query = "?title=t" if kind == "text/plain" else ""
     assert chunked(api, body, kind, query).status_code == 202
@@ -169,10 +170,13 @@ def test_a_body_that_is_too_large(process: Process, kind: str, known: bool) -> N
         def readable(self) -> bool:
             return True
 
-        def read(self, size: int = -1) -> bytes:
+        def readinto(self, buffer: Buffer) -> int:
             self.given += 1
             assert self.given < 100, "it goes on reading"
-            return b"a" * (size if 0 < size < 10_000 else 10_000)
+            view = memoryview(buffer)
+            size = min(len(view), 10_000)
+            view[:size] = b"a" * size
+            return size
 
     answer = small.write.post(
         f"{URL}{query}",
@@ -233,10 +237,10 @@ def test_a_corpus_made_again_takes_a_text_anew(api: Api, corpus: Corpus) -> None
     first = post(api, Idempotency_Key="k1")
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
     corpus_of(api)
-    anew = post(api, Idempotency_Key="k1")
-    assert (anew.status_code, "Idempotent-Replayed" in anew.headers) == (202, False)
-    assert anew.headers["Location"] != first.headers["Location"]
-    assert api.read.get(anew.headers["Location"]).status_code == 200
+    fresh = post(api, Idempotency_Key="k1")
+    assert (fresh.status_code, "Idempotent-Replayed" in fresh.headers) == (202, False)
+    assert fresh.headers["Location"] != first.headers["Location"]
+    assert api.read.get(fresh.headers["Location"]).status_code == 200
     assert not tenancy.sweep(api.process.database, 60)
     assert steps.sql(api.process, "SELECT count(*) FROM idempotency") == [(1,)]
 
@@ -282,7 +286,7 @@ def test_ten_texts_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: 
 
 
 def test_so_many_texts_may_wait(process: Process) -> None:
-    """One more is refused, and when to come again is said; one that is known is still answered."""
+    """One more is refused with Retry-After; a known one is still answered."""
     small = made(process, Settings(**SETTINGS, max_waiting_texts=2))
     process.settings = Settings(max_waiting_texts=2)
     corpus = corpus_of(small)
@@ -312,7 +316,7 @@ def test_so_much_work_may_be_open(process: Process, monkeypatch: pytest.MonkeyPa
     assert post(small).status_code == 202
 
 
-# ── looked at, cancelled ────────────────────────────────────────────────────────────────────────
+# ── read, cancelled ─────────────────────────────────────────────────────────────────────────────
 
 
 def test_pages_of_texts(api: Api, corpus: Corpus) -> None:  # noqa: F811
@@ -341,7 +345,7 @@ def test_pages_of_texts(api: Api, corpus: Corpus) -> None:  # noqa: F811
 
 
 def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """Of a bug nothing of the inside is told."""
+    """The details of a bug are not public."""
 
     def bug(*_: object) -> NoReturn:
         raise ValueError("secret of the inside")
@@ -373,7 +377,7 @@ def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> Non
     assert api.write.post(f"{URL}/text-1/cancel").status_code == 200
     assert api.read.get(f"{URL}/text-2").get_json()["position"] == 1
     with api.process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.ORDER)
+        corpora.take_lock(connection, corpus.id, Lock.ORDER)
         connection.exec_driver_sql("SELECT FROM texts WHERE id = 2 FOR UPDATE")
         api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_started", 409)
     steps.run(corpus)

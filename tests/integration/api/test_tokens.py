@@ -28,14 +28,14 @@ def test_tokens_have_no_more_scopes_than_asked_for(guards: Api) -> None:
 
 
 def test_refresh_tokens_are_good_once(guards: Api) -> None:
-    """Each gives the next pair; used a second time it ends the session, also for whoever has the newest token."""
+    """Each gives the next pair; used a second time it ends the session, also for the holder of the newest token."""
     first = guards.read.post("/v1/tokens", json={}).get_json()
-    second = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]}).get_json()
+    second = guards.anonymous.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]}).get_json()
     assert get(guards, second["access_token"]).status_code == 200
-    stolen = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]})
+    stolen = guards.anonymous.post("/v1/tokens/refresh", json={"refresh_token": first["refresh_token"]})
     guards.problem(stolen, "unauthorized", 401)
     guards.problem(get(guards, second["access_token"]), "unauthorized", 401)
-    newest = guards.nobody.post("/v1/tokens/refresh", json={"refresh_token": second["refresh_token"]})
+    newest = guards.anonymous.post("/v1/tokens/refresh", json={"refresh_token": second["refresh_token"]})
     guards.problem(newest, "unauthorized", 401)
     assert "session.stolen" in [row[0] for row in security_log(guards)]
 
@@ -43,7 +43,7 @@ def test_refresh_tokens_are_good_once(guards: Api) -> None:
 @pytest.mark.parametrize("token", ["", "crr_" + "A" * 43, "\ud800", "x" * 201])
 def test_no_refresh_tokens(api: Api, token: str) -> None:
     """What is none is refused."""
-    answer = api.nobody.post("/v1/tokens/refresh", json={"refresh_token": token})
+    answer = api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": token})
     assert answer.status_code in (401, 422)
     assert answer.mimetype == "application/problem+json"
 

@@ -1,4 +1,4 @@
-"""The version, asked for often: it grows with every text and never shrinks, whoever asks."""
+"""The version, polled often: it grows with every text and never shrinks, in any process."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_version_grows_and_never_shrinks(api: Api, corpus: Corpus) -> None:
 
 
 def test_a_deleted_corpus_has_no_version(api: Api, corpus: Corpus) -> None:
-    """At once, and a new one of that name begins anew."""
+    """At once, and a new one of that name starts at 0."""
     steps.ingest_all(corpus, steps.TEXTS[:1])
     assert api.read.get("/v1/corpora/genesis/version").get_json()["version"] == 1
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")

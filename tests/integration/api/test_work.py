@@ -10,7 +10,7 @@ from crochet_tasks import app
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.errors import MessageDied
-from crochet_tasks.failures import note
+from crochet_tasks.failures import record
 from tests.support import steps
 from tests.support.api import Api, api  # noqa: F401 - a fixture
 
@@ -107,10 +107,10 @@ def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:  # noqa: F81
     assert work(api, state="dead") == []
     (item,) = steps.sql(api.process, "SELECT id FROM work")
     settings = api.process.settings.model_copy(update={"max_attempts": 1})
-    note(api.process.database, settings, corpus.id, [item[0]], MessageDied(reason="maxlen"))  # type: ignore[list-item]
+    record(api.process.database, settings, corpus.id, [item[0]], MessageDied(reason="maxlen"))  # type: ignore[list-item]
     (dead,) = work(api, state="dead")
     assert (dead["id"], dead["state"], dead["error"]["code"]) == (line["id"], "failed", "message_died")
-    assert dead["error"]["message"] == "A service that is needed does not answer."  # not what the broker said
+    assert dead["error"]["message"] == "A service that is needed does not answer."  # not the broker's message
 
 
 @pytest.mark.parametrize("name", ["text-9", "dead-1", "abcd", "0" * 32, "00000000-0000-0000-0000-000000000000", "x%00"])
@@ -123,7 +123,7 @@ def test_work_that_there_is_not(api: Api, corpus: Corpus, name: str) -> None:  #
 
 
 def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
-    """All there is, and how fast it grew in the last minute, whoever asks first."""
+    """All there is, and how fast it grew in the last minute, in any process."""
     steps.accept(corpus, *steps.TEXTS)
     before = api.read.get(f"{URL}/status").get_json()
     assert (before["closed"], before["texts"], before["work"]["open"]) == (False, {"accepted": 3}, 3)

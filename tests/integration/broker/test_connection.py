@@ -112,7 +112,7 @@ def silent() -> Iterator[int]:
 
 @pytest.fixture
 def closed() -> int:
-    """A port on which nobody listens."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
@@ -126,7 +126,7 @@ def test_a_frozen_broker_is_unavailable(silent: int) -> None:
 
 def test_waiting_is_announced_and_bounded(closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line and one pause per try, longer and longer, until the time is over; never with the password."""
-    now, pauses, said = [0.0], list[float](), list[str]()
+    now, pauses, reports = [0.0], list[float](), list[str]()
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
@@ -135,21 +135,21 @@ def test_waiting_is_announced_and_bounded(closed: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with pytest.raises(BrokerUnavailable) as caught:
-        queues.declare(settings(closed, startup_wait=20), said=said.append)
-    assert len(said) == len(pauses) > 5
+        queues.declare(settings(closed, startup_wait=20), report=reports.append)
+    assert len(reports) == len(pauses) > 5
     assert sum(pauses) == pytest.approx(20)
     assert max(pauses) <= 5
     assert pauses[0] <= 0.1 < pauses[4]
-    assert "Connection refused" in said[0]
-    assert PASSWORD not in " ".join([*said, str(caught.value), repr(caught.value.__cause__)])
+    assert "Connection refused" in reports[0]
+    assert PASSWORD not in " ".join([*reports, str(caught.value), repr(caught.value.__cause__)])
 
 
 def test_without_waiting_it_is_tried_once(closed: int) -> None:
     """`wait=0` means one try, in silence."""
-    said = list[str]()
+    reports = list[str]()
     with pytest.raises(BrokerUnavailable):
-        queues.declare(settings(closed), wait=0, said=said.append)
-    assert not said
+        queues.declare(settings(closed), wait=0, report=reports.append)
+    assert not reports
 
 
 # ── errors ──────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +306,7 @@ def test_an_unreadable_body_is_no_trouble(content_type: str | None, encoding: st
 
 @pytest.mark.parametrize("death", [None, 7, [], [7], [{}], [{"time": "yesterday", "count": "many", "reason": None}]])
 def test_a_letter_that_does_not_say_how_it_died_is_read_too(death: object) -> None:
-    """Anybody can put anything into a queue and its headers."""
+    """Any client can send any message and any headers."""
     headers = {"x-death": death, "task": 7, "id": None}
     letter = queues.read("search", {"application_headers": headers, "correlation_id": "c"}, b"")
     assert (letter.reason, letter.task, letter.message_id, letter.times) == ("unknown", None, "c", 1)

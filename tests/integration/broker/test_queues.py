@@ -16,6 +16,7 @@ import kombu
 import pytest
 from pydantic import SecretStr
 
+from crochet_tasks import readiness
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.queues import DeadLetter
 from crochet_tasks.errors import (
@@ -40,14 +41,14 @@ def settings_of(url: str, **more: Any) -> Settings:
 
 
 def never(line: str) -> None:
-    pytest.fail(f"nothing was to be said: {line}")
+    pytest.fail(f"unexpected report: {line}")
 
 
 @pytest.fixture
 def settings(vhost: str) -> Settings:
     """Those of a broker in which everything is declared."""
     settings = settings_of(vhost)
-    queues.declare(settings, said=never)
+    queues.declare(settings, report=never)
     return settings
 
 
@@ -135,17 +136,22 @@ def test_everything_is_declared(rabbitmq: RabbitMQ, vhost: str, broker: kombu.Co
 def test_declaring_again_changes_nothing(settings: Settings, send: Callable[..., str]) -> None:
     """What is there already, with messages in it, stays."""
     send("search.grow")
-    queues.declare(settings, said=never)
+    queues.declare(settings, report=never)
     with queues.connected(settings) as broker:
         assert queues.depths(broker)["search"].ready == 1
 
 
 def test_what_is_missing_is_made_again(settings: Settings, broker: kombu.Connection) -> None:
-    """A queue that somebody deleted is named by `depths`, and declared anew."""
-    broker.default_channel.queue_delete("orthos-dead")
-    with pytest.raises(QueueMissing, match="'orthos-dead'"):
+    """Queues that were deleted are named, and declared again; the others are still counted."""
+    for name in ("search", "orthos-dead"):
+        broker.default_channel.queue_delete(name)
+    with pytest.raises(QueueMissing, match="'search'"):
         queues.depths(broker)
-    queues.declare(settings, said=never)
+    found = readiness.check_queues(settings)
+    assert {name for name, depth in found.items() if depth is None} == {"search", "orthos-dead"}
+    assert found["orthos"] == queues.Depth(0, 0)
+    assert set(found) == {*queues.WORK, *map(queues.dead, queues.WORK)}
+    queues.declare(settings, report=never)
     assert "orthos-dead" in queues.depths(broker)
 
 
@@ -169,7 +175,7 @@ def test_a_queue_with_other_arguments_is_named(vhost: str, name: str, arguments:
             name, durable=True, auto_delete=False, arguments={k: v for k, v in other.items() if v is not None}
         )
         with pytest.raises(QueueMismatch) as caught:
-            queues.declare(settings, said=never)
+            queues.declare(settings, report=never)
     assert says in str(caught.value)
     assert caught.value.context["queue"] == name
 
@@ -180,7 +186,7 @@ def test_an_exchange_of_another_type_is_named(vhost: str) -> None:
     with queues.connected(settings) as broker:
         broker.default_channel.exchange_declare("crochet", "topic", durable=True, auto_delete=False)
     with pytest.raises(QueueMismatch, match=r"'crochet' .*\(type of the exchange is topic and should be direct\)"):
-        queues.declare(settings, said=never)
+        queues.declare(settings, report=never)
 
 
 # ── the broker refuses, or is away ──────────────────────────────────────────────────────────────
@@ -195,10 +201,10 @@ def test_an_exchange_of_another_type_is_named(vhost: str) -> None:
     ],
 )
 def test_a_broker_that_refuses_is_not_asked_again(vhost: str, old: str, new: str, says: str) -> None:
-    """A wrong user, password or vhost is said at once, without the password."""
+    """A wrong user, password or vhost is reported at once, without the password."""
     wrong = vhost.replace(old, new)
     with pytest.raises(BrokerRefused) as caught:
-        queues.declare(settings_of(wrong), said=never)
+        queues.declare(settings_of(wrong), report=never)
     assert says in str(caught.value)
     no_password_in(wrong, caught.value)
 
@@ -213,37 +219,37 @@ def no_password_in(url: str, error: BaseException | None, *lines: str) -> None:
 
 
 def test_missing_rights_are_a_refusal(rabbitmq: RabbitMQ, vhost: str) -> None:
-    """A user that may not declare is told so."""
+    """A user that may not declare gets an error."""
     user, name = f"user-{uuid.uuid4()}", vhost.rpartition("/")[2]
     rabbitmq.api("PUT", f"/users/{user}", {"password": "secret", "tags": ""})
     rabbitmq.api("PUT", f"/permissions/{name}/{user}", {"configure": "^$", "write": ".*", "read": ".*"})
     url = f"amqp://{user}:secret@{vhost.partition('@')[2]}"
     with pytest.raises(BrokerRefused, match=r"access to exchange 'crochet-dead' .* refused"):
-        queues.declare(settings_of(url), said=never)
+        queues.declare(settings_of(url), report=never)
 
 
 @pytest.mark.slow
 def test_a_broker_that_comes_up_late_is_waited_for(tmp_path: Path) -> None:
-    """Waiting ends when the broker answers; when it goes, that is said, and when it is back all is as it was."""
+    """Waiting ends when the broker answers; its outage is reported, and afterwards all is as before."""
     late = RabbitMQ(tmp_path)
     settings = settings_of(late.url, startup_wait=60)
-    said = list[str]()
+    reports = list[str]()
     with pytest.raises(BrokerUnavailable) as caught:
-        queues.declare(settings, wait=0.3, said=said.append)
-    no_password_in(late.url, caught.value, *said)
+        queues.declare(settings, wait=0.3, report=reports.append)
+    no_password_in(late.url, caught.value, *reports)
     starting = threading.Thread(target=late.start)
     starting.start()
     try:
-        queues.declare(settings, said=said.append)
-        assert len(said) > 3
-        no_password_in(late.url, None, *said)
+        queues.declare(settings, report=reports.append)
+        assert len(reports) > 3
+        no_password_in(late.url, None, *reports)
         starting.join()
         with queues.connected(settings) as broker:
             late.stop()
             with pytest.raises(BrokerUnavailable):
                 queues.depths(broker)
         late.start()
-        queues.declare(settings, wait=30, said=said.append)
+        queues.declare(settings, wait=30, report=reports.append)
         with queues.connected(settings) as broker:
             assert len(queues.depths(broker)) == 2 * len(queues.WORK)
     finally:
@@ -303,7 +309,7 @@ def test_a_message_that_goes_nowhere_is_noticed(broker: kombu.Connection, exchan
 def test_a_rejected_message_is_read_until_it_is_taken(
     broker: kombu.Connection, send: Callable[..., str], queue: str
 ) -> None:
-    """A rejected message is in its queue's dead-letter queue, with all that it says, till somebody has kept it."""
+    """A rejected message is in its queue's dead-letter queue, with all its properties, until it is acknowledged."""
     sent = send(f"{queue}.task")
     before = time.time()
     reject(broker, queue)
@@ -342,7 +348,7 @@ def test_a_message_that_kills_its_workers_dies(
 
 
 def test_dead_letters_are_not_lost_by_looking(broker: kombu.Connection, send: Callable[..., str]) -> None:
-    """However often a letter is looked at and put back, it stays."""
+    """However often a letter is read and returned, it stays."""
     send("search.grow")
     reject(broker, "search")
     wait_for_dead(broker, search=1)
@@ -382,7 +388,7 @@ def test_no_more_than_asked_for(broker: kombu.Connection, send: Callable[..., st
 
 
 def test_anything_can_be_in_a_dead_letter_queue(broker: kombu.Connection) -> None:
-    """A body that nobody can read is handed out as it is, also where its encoding is a lie."""
+    """An undecodable body is returned as it is, also where its encoding is wrong."""
     channel = broker.default_channel
     for content_type, encoding, body in (
         ("application/json", "utf-8", b"\xff" * 100_000),

@@ -1,4 +1,4 @@
-"""Texts that are handed in, and waiting for them."""
+"""Submitting texts, and waiting for them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
 def test_waiting_ends_behind_work_that_failed(
     process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a later version makes due stays open while that of an older one has failed: nobody waits for it."""
+    """What a later version makes due stays open while that of an older one has failed: `--wait` goes on."""
     with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
     ids = [int(name[5:]) for name in accepted(corpus, steps.TEXTS[1])]
     steps.run(corpus)
@@ -79,7 +79,7 @@ def test_waiting_ends_behind_work_that_failed(
 
 
 def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str) -> None:
-    """It is said once each time, and the waiting goes on."""
+    """Each outage is reported once, and the waiting goes on."""
     from crochet_tasks.db import schema
     from crochet_tasks.db.sessions import Database
 

@@ -181,7 +181,7 @@ def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -
     assert client.text("work", text.id).state == "cancelled"
 
 
-class Counting(httpx.HTTPTransport):
+class CensusThread(httpx.HTTPTransport):
     """Counts the requests."""
 
     requests = 0
@@ -193,7 +193,7 @@ class Counting(httpx.HTTPTransport):
 
 def test_events(served: Served) -> None:
     """From one stream to the next without a gap, until the corpus is gone; nothing comes twice."""
-    counted = Counting()
+    counted = CensusThread()
     client = Client(served.url, served.keys["admin"], transport=counted)
     client.create_corpus("followed")
     events = client.events("followed")
@@ -287,14 +287,14 @@ def crochet(
 
 @pytest.fixture
 def worker(served: Served) -> Iterator[None]:
-    """Does whatever work there is in the corpus `told`, in a thread, for as long as the test takes."""
+    """Does all work of the corpus `shared`, in a thread, for as long as the test takes."""
     ended = threading.Event()
 
     def run() -> None:
         corpus = None
         while not ended.wait(0.05):
             try:
-                corpus = corpus or served.corpus("told")
+                corpus = corpus or served.corpus("shared")
             except CorpusUnknown:
                 continue
             steps.run(corpus)
@@ -312,30 +312,30 @@ def test_ingest_status_and_export(crochet: Crochet, served: Served, worker: None
     for number, text in enumerate(steps.TEXTS):
         files.append(str(tmp_path / f"{number}.txt"))
         Path(files[-1]).write_text(text)
-    ran = crochet("ingest", *files, "--corpus", "told", "--max-axes", "3", "--wait", "--json")
+    ran = crochet("ingest", *files, "--corpus", "shared", "--max-axes", "3", "--wait", "--json")
     report = IngestReport.model_validate_json(ran.out)
     assert (ran.code, [text.state for text in report.texts]) == (0, ["current"] * 3), ran.err
     waited = report.waited
     assert waited is not None
     assert (waited.closed, waited.version, waited.total) == (True, 3, sum(ORTHOS.values()))
-    again = crochet("ingest", files[0], "--corpus", "told")
+    again = crochet("ingest", files[0], "--corpus", "shared")
     assert (again.code, "has this text already" in again.err) == (0, True)
     assert again.out.decode() == f"{report.texts[0].id}  seq {report.texts[0].seq}  current  {files[0]}\n"
-    other = crochet("ingest", files[0], "--corpus", "told", "--max-axes", "2")
+    other = crochet("ingest", files[0], "--corpus", "shared", "--max-axes", "2")
     assert (other.code, "[limits_fixed]" in other.err) == (2, True)
     for form in Format:
-        local = b"".join(export.export(served.process, "told", form))
-        assert crochet("export", "--corpus", "told", "--format", form).out == local
+        local = b"".join(export.export(served.process, "shared", form))
+        assert crochet("export", "--corpus", "shared", "--format", form).out == local
     status = Status.model_validate_json(crochet("status", "--json").out)
-    (told,) = (corpus for corpus in status.corpora if corpus.corpus == "told")
-    same = {"rate": told.rate, "statistics": told.statistics}  # they move on
-    assert told in [corpus.model_copy(update=same) for corpus in reports.status(served.process).corpora]
-    assert (told.statistics.corpora, told.statistics.versions, told.statistics.orthos) == (1, 3, told.total)
+    (remote,) = (corpus for corpus in status.corpora if corpus.corpus == "shared")
+    same = {"rate": remote.rate, "statistics": remote.statistics}  # they move on
+    assert remote in [corpus.model_copy(update=same) for corpus in reports.status(served.process).corpora]
+    assert (remote.statistics.corpora, remote.statistics.versions, remote.statistics.orthos) == (1, 3, remote.total)
     assert status.statistics is not None
     assert status.statistics.corpora == len(status.corpora)
     page = crochet("status").out.decode()
     assert page.startswith(f"API at {served.url}")
-    assert "told" in page
+    assert "shared" in page
 
 
 def test_work_and_corpora(crochet: Crochet, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def no_such_mode(url: str) -> str:
 def test_a_refused_connection_is_named_and_not_retried_at_start(
     url: str, spoilt: Callable[[str], str], says: str, advice: str
 ) -> None:
-    """Waiting would not help; a worker that runs tries again, while somebody corrects it."""
+    """A start does not wait; a running worker retries until it is corrected."""
     lines: list[str] = []
     with contextlib.closing(Database(spoilt(url), Settings())) as database, pytest.raises(CrochetError) as caught:
         retry.wait_for(lambda: schema.check(database), 3600, lines.append)

@@ -53,7 +53,7 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ("refresh_tokens", {"hash": bytes(32), "session": KNOWN}),
     ("signatures", {"signature": bytes(32)}),
     ("request_counts", {"client": "known", "slot": 1, "requests": 1}),
-    ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64}),
+    ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64, "reading": "2/18.0"}),
     ("idempotency", {"corpus": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     (
         "texts",
@@ -123,7 +123,7 @@ WELCOME: dict[str, dict[str, object]] = {
     "idempotency": {"corpus": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
     "request_counts": {"client": "known", "slot": 2, "requests": 1},
     "security_log": {"what": "key.created"},
-    "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4},
+    "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4, "reading": "2/18.0"},
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
     "words": {"corpus": 1, "id": 1, "born": 1, "word": "b"},
     "phrases": {"corpus": 1, "first": 3, "count": 1, "born": 1, "parent": bytes(4), "word": bytes(4)},
@@ -276,7 +276,7 @@ def test_no_constraint_is_forgotten(small: Database) -> None:
     """Every constraint and unique index of the schema has a row that it refuses, above."""
     with small.transaction() as connection:
         names = set(connection.execute(text(CONSTRAINTS)).scalars())
-    # Of ids that nobody can choose.
+    # Of generated ids.
     generated = {f"{table}_pkey" for table in GENERATED}
     assert names - generated == {name for name, _ in REFUSED}
 

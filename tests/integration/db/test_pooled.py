@@ -55,7 +55,7 @@ def test_every_transaction_has_the_parameters_of_its_own_pool(url: str) -> None:
 
 
 def _pooled(url: str) -> bool:
-    """Whether the server makes up the process id: asked anew, without our own code."""
+    """Whether the server makes up the process id: queried without our own code."""
     with psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)) as raw:
         row = raw.execute("SELECT pg_backend_pid()").fetchone()
         assert row is not None

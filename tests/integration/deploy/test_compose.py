@@ -122,8 +122,8 @@ def compose_program() -> list[str]:
     docker, alone = shutil.which("docker"), shutil.which("docker-compose")
     for program in ([docker, "compose"] if docker else [], [alone] if alone else []):
         if program:
-            said = subprocess.run([*program, "version", "--short"], capture_output=True, text=True, check=False)
-            if said.returncode == 0 and re.match(r"v?([2-9]|\d\d)\.", said.stdout):
+            done = subprocess.run([*program, "version", "--short"], capture_output=True, text=True, check=False)
+            if done.returncode == 0 and re.match(r"v?([2-9]|\d\d)\.", done.stdout):
                 return program
     pytest.skip("no docker compose is installed: the file is only checked by the other tests")
 

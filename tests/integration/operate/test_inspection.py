@@ -53,9 +53,9 @@ def alike(process: Process, corpus: Corpus) -> list[str]:
 def test_the_beginning_of_an_id_names_work(process: Process, alike: list[str]) -> None:
     """Four digits or more, with or without dashes, in either case; the whole id, too."""
     for name in ("dead", "deadbeef", "DEADBEEF-0000-0", "deadbeef0", alike[2]):
-        assert inspection.shown(process, name).line.id == alike[2]
+        assert inspection.details(process, name).line.id == alike[2]
     for name in ("abcdef01-2345-0", "abcdef0123450", alike[0]):
-        assert inspection.shown(process, name).line.id == alike[0]
+        assert inspection.details(process, name).line.id == alike[0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_names_that_name_nothing_or_too_much(
     process: Process, alike: list[str], name: str, error: type[CrochetError]
 ) -> None:
     """Each is refused for what is wrong with it, by every command alike."""
-    for command in (inspection.shown, lambda process, name: actions.retry(process, [name])):
+    for command in (inspection.details, lambda process, name: actions.retry(process, [name])):
         with pytest.raises(error):
             command(process, name)
 
@@ -98,7 +98,7 @@ def test_where_open_work_stands(process: Process, corpus: Corpus) -> None:
     steps.sql(process, change.format("not_before = 'infinity'"), id=ids[3])
     for name, state in zip(ids, ["ready", "published", "waiting", "parked"], strict=True):
         assert [line.id for line in inspection.listed(process, corpus=corpus.name, state=state).work] == [name]
-        assert inspection.shown(process, name).line.state == state
+        assert inspection.details(process, name).line.state == state
     assert states(process, corpus, state="open") == ["ready", "published", "waiting", "parked"]
     assert status(process, corpus).by_kind == {"ingest": {"ready": 1, "published": 1, "waiting": 1, "parked": 1}}
     assert not status(process, corpus).closed
@@ -122,7 +122,7 @@ def test_the_list_is_bounded_and_says_so(process: Process, corpus: Corpus) -> No
 def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every try with its error, the text, when it is published next, and who changed its state."""
     (line,) = with_failed(process, corpus, monkeypatch, "ingest.text", "the sea and the land")
-    detail = inspection.shown(process, line.id)
+    detail = inspection.details(process, line.id)
     assert (detail.line.state, detail.next) == ("failed", "never, unless it is retried")
     (each,) = detail.tries
     assert (each.number, each.error["message"], each.error["type"], each.error["task"]) == (
@@ -135,7 +135,7 @@ def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch
     assert [entry.what for entry in detail.audit] == ["work.open", "work.failed"]
     (who,) = steps.sql(process, "SELECT current_user")
     assert {entry.who for entry in detail.audit} == set(who)
-    about = inspection.shown(process, detail.related[0].id)
+    about = inspection.details(process, detail.related[0].id)
     assert [other.id for other in about.related] == [line.id]
     assert [entry.what for entry in about.audit] == ["text.accepted", "text.failed"]
     assert about.tries == detail.tries
@@ -146,24 +146,24 @@ def test_all_about_a_search(process: Process, corpus: Corpus) -> None:
     steps.ingest_all(corpus, steps.TEXTS)
     for kind, says in (("seed", "start pairs 0 to"), ("grow", "batch "), ("remediations", "version ")):
         line = inspection.listed(process, kind=kind, state="done").work[-1]
-        assert says in inspection.shown(process, line.id).line.about
-        assert inspection.shown(process, line.id).next == "never: it is done"
+        assert says in inspection.details(process, line.id).line.about
+        assert inspection.details(process, line.id).next == "never: it is done"
 
 
 # ── status and watching ─────────────────────────────────────────────────────────────────────────
 
 
 def test_the_rate_is_that_of_the_statistics(process: Process, corpus: Corpus) -> None:
-    """At the first look as at any other: nobody has to remember the one before."""
-    assert [each.rate for each in next(inspection.looks(process, 0.01, lambda _: None)).corpora] == [0]
+    """In the first poll as in any other: no state is kept between them."""
+    assert [each.rate for each in next(inspection.poll_status(process, 0.01, lambda _: None)).corpora] == [0]
     steps.ingest_all(corpus, steps.TEXTS)
     for _ in range(2):
-        (seen,) = next(inspection.looks(process, 0.01, lambda _: None)).corpora
+        (seen,) = next(inspection.poll_status(process, 0.01, lambda _: None)).corpora
         assert seen.rate == seen.statistics.paces[0].orthos_per_second == round(seen.total / 60, 3) > 0
 
 
 def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is said once; what waiting does not mend ends it."""
+    """It is reported once; an error that is not an outage ends it."""
     errors: list[CrochetError] = [DatabaseUnavailable(reason="a test")] * 3
     look = reports.status
 
@@ -174,16 +174,16 @@ def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch
 
     monkeypatch.setattr(reports, "status", away)
     notes: list[str] = []
-    looks = inspection.looks(process, 0.01, notes.append)
-    assert next(looks).corpora == []
+    polls = inspection.poll_status(process, 0.01, notes.append)
+    assert next(polls).corpora == []
     assert len(notes) == 1
     errors.append(DatabaseRefused(reason="a test"))
     with pytest.raises(DatabaseRefused):
-        next(looks)
+        next(polls)
 
 
 def test_a_broker_that_is_away_is_no_error(database: str) -> None:
-    """Its queues are unknown, and why is said."""
+    """Its queues are unknown, with the reason."""
     settings = Settings(broker_url="amqp://guest:guest@127.0.0.1:1//", publish_timeout=1.0)  # type: ignore[arg-type]
     with open_process(settings, database) as process:
         seen = reports.status(process)

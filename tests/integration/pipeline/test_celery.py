@@ -27,7 +27,7 @@ def celery_app(vhost: str) -> Iterator[celery.Celery]:
     before = {name: app.conf[name] for name in changes}
     app.conf.update(changes)
     app._after_fork()  # forgets its pools, which an earlier test may have made for another address
-    queues.declare(Settings.load(broker_url=vhost), said=print)
+    queues.declare(Settings.load(broker_url=vhost), report=print)
     yield app
     app.pool.force_close_all()
     app._after_fork()

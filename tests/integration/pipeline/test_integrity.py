@@ -36,7 +36,7 @@ from crochet_tasks.errors import (
     WorkerLost,
 )
 from crochet_tasks.retry import Policy
-from crochet_tasks.schemas.progress import Ended
+from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -127,7 +127,7 @@ def saboteur(monkeypatch: pytest.MonkeyPatch) -> Saboteur:
 def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
     """What a command does: take up what is left over, accept the texts, do the work."""
     saboteur.accepted = False
-    publish.take_up_again(corpus.id)
+    publish.release_unfinished(corpus.id)
     steps.accept(corpus, *TEXTS)
     saboteur.accepted = True
     while True:
@@ -161,7 +161,7 @@ def test_everything_or_nothing(database: str, saboteur: Saboteur, stage: str) ->
         assert {place.stage for place in seen} == set(STAGES)
         assert steps.stored(process, corpus) == wanted
     for number, place in enumerate(places([place for place in seen if place.stage == stage])):
-        # Killed before it and told by the database that it failed after it, or the other way round; at commits both.
+        # Killed before the statement, or an error of the database after it, or the other way round; at commits both.
         for after, failure in WAYS[0] + WAYS[1] if place.statement == "COMMIT" else WAYS[number % 2]:
             with open_process(SIZES, database) as process:
                 corpus = steps.new_corpus(process)
@@ -268,13 +268,13 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
 def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
     spoil(monkeypatch)
-    note = retries.note
+    record = retries.record
 
     def twice(*args: Any, **where: Any) -> list[Item]:
-        note(*args, **where)
-        return note(*args, **where)
+        record(*args, **where)
+        return record(*args, **where)
 
-    monkeypatch.setattr(retries, "note", twice)
+    monkeypatch.setattr(retries, "record", twice)
     with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "words and then poison", steps.TEXTS[0])
@@ -292,7 +292,7 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
         steps.sql(process, "UPDATE work SET published_at = now() WHERE subject = (SELECT id FROM texts WHERE seq = 1)")
         assert len(steps.run(corpus)) == 1  # the second one's message, which finds that it is not its turn
         assert steps.sql(process, "SELECT DISTINCT state FROM texts") == [("accepted",)]
-        publish.take_up_again(corpus.id)
+        publish.release_unfinished(corpus.id)
         with pytest.raises(TextWithoutWords):
             publish.publish_next(corpus.id)
         steps.run(corpus)
@@ -308,7 +308,7 @@ def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pyte
         kept = dict(process.pending)
         assert kept
         first = outbox.ingest(corpus.id, 1)
-        assert retries.note(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
+        assert retries.record(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
         process.pending = {}
         steps.ingest_all(corpus, steps.TEXTS[1:])
         steps.accept(corpus, steps.TEXTS[0])
@@ -319,7 +319,7 @@ def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pyte
 
 
 def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
-    """Where phrases of an ingested text are gone, whoever took them, the text fails: no version lacks them unseen."""
+    """Where phrases of an ingested text were deleted the text fails: no version lacks them unnoticed."""
     corpus = steps.new_corpus(process)
     steps.accept(corpus, *steps.TEXTS[:2])
     publish.publish_next(corpus.id)
@@ -330,7 +330,7 @@ def test_no_version_is_made_of_less_than_was_ingested(process: Process) -> None:
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[1:2])
 
 
-def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_later_text_is_not_the_first_ones(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of a message that comes before its text's turn, the text before keeps what it has brought."""
     with open_process(Settings(part_words=3, max_attempts=1), database) as process:
         corpus, broker = steps.new_corpus(process), steps.Broker(monkeypatch)
@@ -339,7 +339,7 @@ def test_what_befalls_a_later_text_is_not_the_first_ones(database: str, monkeypa
         early = broker.messages[broker.named("ingest.text")[1]][1]
         broker.deliver(broker.named("ingest.text")[0])  # one part of the first text
         for error in (WorkerLost(times=4), ValueError("a bug")):
-            assert retries.note(process.database, process.settings, corpus.id, early.items, error) == []
+            assert retries.record(process.database, process.settings, corpus.id, early.items, error) == []
         broker.deliver_all(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 
@@ -372,7 +372,7 @@ def test_a_version_waits_for_the_remediations_of_the_one_before(database: str, m
                 steps.run(corpus)
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
-        assert pipeline.close(process, corpus).ended is Ended.WAITING
+        assert pipeline.close(process, corpus).ended is EndReason.WAITING
         with process.database.transaction() as connection:
             assert attempts.reopen_failed(connection, corpus.id) == 1
         steps.run(corpus)
@@ -480,7 +480,7 @@ def test_a_disk_that_fills_stops_the_run_before_postgres_fails(state: Path, monk
             with pytest.raises(DiskFull, match=r"5 MB are free at .*, work needs 64 MB.*nothing is lost"):
                 pipeline.close(process, corpus)
         assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
-        assert pipeline.close(process, corpus).ended is Ended.CLOSED
+        assert pipeline.close(process, corpus).ended is EndReason.CLOSED
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 
@@ -516,7 +516,7 @@ def test_words_of_any_length(process: Process) -> None:
 
 
 def test_a_refusal_is_no_reason_to_try_again(process: Process) -> None:
-    """Missing rights and read-only servers are said as such, and are nothing that waiting mends."""
+    """Missing rights and read-only servers have errors of their own, which are not retried."""
 
     def write() -> None:
         with process.database.transaction() as connection:

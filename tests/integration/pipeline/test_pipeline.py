@@ -97,7 +97,7 @@ def test_any_order_of_messages(database: str, sizes: dict[str, int], monkeypatch
                 broker.publish(corpus)
                 # Once in a while everything is published again, as by a relay that takes it for overdue.
                 if chance.random() < 0.1:
-                    work.take_up_again(corpus.id)
+                    work.release_unfinished(corpus.id)
                 if broker.messages:
                     broker.deliver(chance.randrange(len(broker.messages)), keep=chance.random() < 0.2)
                 broker.publish(corpus)

@@ -74,7 +74,7 @@ def test_pages_go_on_while_texts_come_in_and_batches_are_rewritten(process: Proc
     while True:
         with process.database.snapshot() as connection:
             page = catalog.page(connection, Look(connection, corpus).corpus, limit=limit, cursor=cursor)
-            ids |= {ref.id for ref in catalog.store.shown(connection, corpus.id).refs}
+            ids |= {ref.id for ref in catalog.store.batch_list(connection, corpus.id).refs}
         read += page.orthos
         cursor = page.next_cursor
         if cursor is None:
@@ -87,7 +87,7 @@ def test_pages_go_on_while_texts_come_in_and_batches_are_rewritten(process: Proc
     ranked = [(-o.volume, -math.prod(o.sides), o.id) for o in read]
     assert ranked == sorted(ranked)
     with process.database.snapshot() as connection:
-        assert ids - {ref.id for ref in catalog.store.shown(connection, corpus.id).refs}, "no batch was rewritten"
+        assert ids - {ref.id for ref in catalog.store.batch_list(connection, corpus.id).refs}, "no batch was rewritten"
 
 
 def test_small_batches_and_little_memory_change_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_small_batches_and_little_memory_change_nothing(database: str, monkeypat
         with process.database.snapshot() as connection:
             look = Look(connection, corpus)
             assert joined(pages(catalog, look, 3)) == ALL
-            assert len(catalog.store.batches) < len(catalog.store.shown(connection, corpus.id).refs)
+            assert len(catalog.store.batches) < len(catalog.store.batch_list(connection, corpus.id).refs)
             assert catalog.store.batches.bytes <= 3000
             assert joined(pages(catalog, look, 3, contains="a")) == [o for o in ALL if "a" in o.words]
             assert all(catalog.by_id(*look.args, ortho.id) for ortho in ALL)
@@ -169,12 +169,12 @@ def test_best_shapes_and_what_is_shown(catalog: Catalog, look: Look, process: Pr
     assert catalog.best(*look.args, 5) == ALL[:5]
     counted = [(tuple(count.shape), count.orthos) for count in catalog.shapes(*look.args)]
     assert counted == [(sides, len(list(same))) for sides, same in itertools.groupby(ALL, lambda ortho: ortho.sides)]
-    shown = catalog.shown(*look.args)
+    shown = catalog.view(*look.args)
     assert (shown.version, shown.orthos) == (3, len(ALL))
     ingest_all(closed, [MORE])
-    assert catalog.shown(*look.args) == shown
+    assert catalog.view(*look.args) == shown
     with process.database.snapshot() as connection:
-        assert catalog.shown(*Look(connection, closed).args).etag != shown.etag
+        assert catalog.view(*Look(connection, closed).args).etag != shown.etag
 
 
 def test_an_empty_corpus_has_nothing(catalog: Catalog, process: Process, redis_url: str) -> None:
@@ -208,7 +208,7 @@ def test_export_gives_the_orthos_of_the_pages(catalog: Catalog, look: Look) -> N
 
 
 def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
-    said = oracle.phrases(TEXTS, 8)
+    expected = oracle.phrases(TEXTS, 8)
     for ortho in ALL:
         detail = catalog.by_id(*look.args, ortho.id)
         assert detail is not None
@@ -216,7 +216,7 @@ def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
         assert np.array(detail.grid, object).shape == ortho.sides
         assert tuple(np.array(detail.grid, object).ravel()) == ortho.words
         assert sorted(line.words for line in detail.lines) == sorted(oracle._lines(ortho.sides, ortho.words))
-        assert all(line.born == said[line.words] for line in detail.lines)
+        assert all(line.born == expected[line.words] for line in detail.lines)
         assert all(len(line.words) == ortho.sides[line.axis] for line in detail.lines)
         assert max(line.born for line in detail.lines) == ortho.born
 
@@ -272,7 +272,7 @@ def test_provenance_is_bounded(process: Process, monkeypatch: pytest.MonkeyPatch
 
 
 def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines whose text was not read have no source yet; whoever asks again gets to all of them."""
+    """Lines whose text was not read have no source yet; repeated requests get to all of them."""
     brought = {1, 2, 3}
     details = [catalog.by_id(*look.args, ortho.id) for ortho in ALL]
     (lines, *_) = [one.lines for one in details if one is not None and {line.born for line in one.lines} == brought]
@@ -289,7 +289,7 @@ def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monk
 
 def test_warm_reads_everything_once(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.warm(look.corpus)
-    shown = catalog.store.shown(look.connection, look.corpus.id)
+    shown = catalog.store.batch_list(look.connection, look.corpus.id)
     assert len(catalog.store.batches) == len(shown.refs)
     monkeypatch.setattr(catalog.store, "_read", None)
     assert joined(pages(catalog, look, 100)) == ALL

@@ -50,7 +50,7 @@ def test_a_snapshot_shows_its_own_orthos_whatever_is_merged(
             assert stored(catalog.check(*looks[-1].args, every)) == [one in shown for one in every]
             if len(looks) == 2:
                 catalog.warm(corpus)
-                refs = catalog.store.shown(looks[-1].connection, corpus.id).refs
+                refs = catalog.store.batch_list(looks[-1].connection, corpus.id).refs
                 assert refs
                 assert not catalog.runs.of(corpus.id).lacks(refs)
         for look, shown in zip(looks, found, strict=True):

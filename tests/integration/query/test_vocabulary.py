@@ -17,8 +17,8 @@ pytestmark = pytest.mark.integration
 
 
 def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) -> None:
-    said = oracle.phrases(TEXTS, 8)
-    words = sorted((phrase[0], born) for phrase, born in said.items() if len(phrase) == 1)
+    expected = oracle.phrases(TEXTS, 8)
+    words = sorted((phrase[0], born) for phrase, born in expected.items() if len(phrase) == 1)
     for limit in (1, 4, 1000):
         read: list[tuple[str, int]] = []
         cursor = None
@@ -31,8 +31,8 @@ def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) 
         assert read == words
     assert [word for word, _ in catalog.vocabulary(*look.args, "A").words] == ["a"]
     assert catalog.vocabulary(*look.args, "zz").words == []
-    for prefix in [(), *said]:
-        longer = sorted(phrase for phrase in said if phrase[:-1] == prefix)
+    for prefix in [(), *expected]:
+        longer = sorted(phrase for phrase in expected if phrase[:-1] == prefix)
         found, cursor = [], None
         while True:
             some = catalog.phrases(*look.args, prefix, 2, cursor)
@@ -40,9 +40,9 @@ def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) 
             cursor = some.next_cursor
             if cursor is None:
                 break
-        follow = [sum(1 for other in said if other[:-1] == phrase) for phrase in longer]
-        assert [tuple(one) for one in found] == [(p, said[p], n) for p, n in zip(longer, follow, strict=True)]
-        assert (some.prefix, some.born) == (prefix, said.get(prefix, 0))
+        follow = [sum(1 for other in expected if other[:-1] == phrase) for phrase in longer]
+        assert [tuple(one) for one in found] == [(p, expected[p], n) for p, n in zip(longer, follow, strict=True)]
+        assert (some.prefix, some.born) == (prefix, expected.get(prefix, 0))
     with pytest.raises(PhraseUnknown):
         catalog.phrases(*look.args, ["a", "a"])
 

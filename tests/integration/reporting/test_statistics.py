@@ -33,7 +33,7 @@ from crochet_tasks.reporting import reports, statistics, worker_use
 from crochet_tasks.reporting.worker_use import Reporter
 from crochet_tasks.schemas.statistics import Statistics, StatisticsNow, StatusFile, TimeLeft, Unknown, WorkerUse
 from crochet_tasks.services import status_file
-from crochet_tasks.services.census import Counting
+from crochet_tasks.services.census import CensusThread
 from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
@@ -90,7 +90,7 @@ class Past:
         self, message: statistics.Message = statistics.for_operators, most: int = statistics.COUNTED
     ) -> Statistics:
         with self.process.database.snapshot() as connection:
-            return statistics.report(store.take(connection, [self.corpus.id], most)[self.corpus.id], message)
+            return statistics.report(store.read(connection, [self.corpus.id], most)[self.corpus.id], message)
 
     def left(self) -> float | str | None:
         left = self.seen().left
@@ -203,12 +203,12 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
     past.opened(1)
     past.failed_tries(1, 60, "internal", "/etc/of-the-inside")
     past.failed_tries(1, 60, "text_too_large", "it is too large")
-    said = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
-    assert said == {
+    messages = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
+    assert messages == {
         "internal": admission.public_error({"code": "internal"}).message,
         "text_too_large": "it is too large",
     }
-    assert "inside" not in said["internal"]
+    assert "inside" not in messages["internal"]
 
 
 # ── how long it takes ───────────────────────────────────────────────────────────────────────────
@@ -241,7 +241,7 @@ def test_nothing_open_is_no_time_left(past: Past) -> None:
 UNKNOWN: dict[str, tuple[str, Callable[[Past], Any]]] = {
     "texts wait": ("texts_waiting", lambda past: steps.accept(past.corpus, "a text")),
     "a seed is open": ("still_finding", lambda past: _other(past, "seed")),
-    "a version's due batches are looked for": ("still_finding", lambda past: _other(past, "remediations")),
+    "a version's due batches are being found": ("still_finding", lambda past: _other(past, "remediations")),
     "a try is waited for": (
         "held_up",
         lambda past: _change(past, "not_before = now() + interval '1 hour', attempts = 1"),
@@ -283,9 +283,9 @@ def test_time_left_is_unknown_while_a_budget_holds_searches_back(past: Past) -> 
     """Raised, it is known again."""
     steady(past)
     steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
-    for budget, said in [(7, "budget_spent"), (8, 180.0)]:
+    for budget, expected in [(7, "budget_spent"), (8, 180.0)]:
         steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
-        assert past.left() == said
+        assert past.left() == expected
 
 
 def test_time_left_is_unknown_where_not_all_is_counted(past: Past) -> None:
@@ -329,7 +329,7 @@ def test_corpora_together_are_their_sums(process: Process, past: Past) -> None:
     other.failed_tries(2, 50)
     past.failed_tries(1, 10, message="the last one")
     with process.database.snapshot() as connection:
-        both = store.take(connection, [past.corpus.id, other.corpus.id], 1_000_000)
+        both = store.read(connection, [past.corpus.id, other.corpus.id], 1_000_000)
     seen = statistics.now(both.values(), statistics.for_operators, worker_use.UNKNOWN)
     assert (seen.corpora, seen.work["grow"].ready, seen.paces[0].tries) == (2, 1800, 609)
     assert seen.paces[0].orthos_per_second == round((600 * 3 + 60) / 60, 3)
@@ -381,7 +381,7 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
     assert sum(statements.rows().values()) == 2000
     bounded = Statements(api.process)
     with bounded.noted(), api.process.database.snapshot() as connection:
-        assert store.take(connection, [mine.id], 10)[mine.id].uncounted
+        assert store.read(connection, [mine.id], 10)[mine.id].uncounted
     assert sum(bounded.rows().values()) == 20
 
 
@@ -389,8 +389,8 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
 
 
 def test_a_tenant_asks_for_all_of_its_corpora(api: Api) -> None:
-    """And nobody else's; each corpus' status has its part."""
-    api.problem(api.nobody.get("/v1/status"), "unauthorized", 401)
+    """And of no other tenant; each corpus' status has its part."""
+    api.problem(api.anonymous.get("/v1/status"), "unauthorized", 401)
     api.problem(api.read.get("/v1/status?x=1"), "invalid_request", 422)
     for name in ("one", "two"):
         api.write.post("/v1/corpora", json={"name": name})
@@ -439,17 +439,17 @@ def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
 def test_a_bug_does_not_end_the_counting(
     process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said once, and the next census is tried."""
+    """It is reported once, and the next census is tried."""
     tried, enough = itertools.count(1), threading.Event()
-    counting = Counting(process)
+    counting = CensusThread(process)
 
-    def broken(_self: Counting) -> NoReturn:
+    def broken(_self: CensusThread) -> NoReturn:
         if next(tried) == 3:
             enough.set()
             counting._stopped.set()
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Counting, "count", broken)
+    monkeypatch.setattr(CensusThread, "count", broken)
     monkeypatch.setattr("crochet_tasks.services.census.PAUSE_SECONDS", 0.0)
     counting._run()
     assert enough.is_set()
@@ -489,7 +489,7 @@ def test_the_status_file_is_whole_and_says_when(process: Process, past: Past, pa
 def test_a_status_file_that_cannot_be_written_harms_nothing(
     process: Process, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No folder, a full disk, no database, a bug: each is said once, until it goes well again; what was there stays."""
+    """No folder, a full disk, no database, a bug: each is reported once per outage; the old file stays."""
     file = Writing(process, path)
     file.write()
     file.write()
@@ -573,9 +573,9 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
     counts = iter([1, 3, 0, 0, 0])
     big, small = Reporter(settings, "big", 4, lambda: next(counts)), Reporter(settings, "small", 1, lambda: 1)
     for _ in range(4):
-        big.look()
+        big.sample()
     assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-    small.look()
+    small.sample()
     assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
     seen = statistics.everything(with_redis, statistics.for_operators)
     assert seen.workers == WorkerUse(processes=5, busy=0.4)
@@ -589,7 +589,7 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
         client.hdel(key, *[name for name in client.hkeys(key) if name.startswith(b"of another")])
         client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.KEPT_SECONDS - 2]))
         assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-        big.look()
+        big.sample()
         assert client.hkeys(key) == [b"big"]
         client.rename(key, "crochet:use:another")
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
@@ -603,8 +603,8 @@ def test_use_is_unknown_without_redis(
     settings, database = with_redis.settings, with_redis.database
     worker = Reporter(settings, "one", 1, lambda: 1)
     redis_server.kill()
-    worker.look()
+    worker.sample()
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
     without = Settings(database_url=settings.database_url)
-    Reporter(without, "one", 1, lambda: 1).look()
+    Reporter(without, "one", 1, lambda: 1).sample()
     assert worker_use.read(without, database) == worker_use.UNKNOWN

@@ -70,7 +70,7 @@ def test_packed_and_back(dtype: type[np.unsignedinteger], shape: tuple[int, int]
 
 
 def test_counters_add_up(process: Process) -> None:
-    """Counters change by what they are told, up and down, for new shapes and known ones."""
+    """Counters are changed by the given differences, up and down, for new and known shapes."""
     corpus = steps.new_corpus(process)
     with process.database.transaction() as connection:
         tally.count(connection, corpus.id, {(2, 2): Change(5, 2), (2, 3): Change(1, 1)})
@@ -137,7 +137,7 @@ def test_audit_tells_of_failures(process: Process, corpus: int) -> None:
 
 @pytest.mark.parametrize("change", ["UPDATE audit SET who = 'me'", "DELETE FROM audit", "TRUNCATE audit"])
 def test_audit_is_append_only(process: Process, change: str) -> None:
-    """Nobody changes what the audit says."""
+    """The audit cannot be changed."""
     steps.accept(steps.new_corpus(process), "the seas")
     with pytest.raises(DBAPIError, match="append only"):
         steps.sql(process, change)
@@ -198,10 +198,10 @@ def test_taken_is_stamped(process: Process, corpus: int) -> None:
     assert take(process, corpus) == []
     assert steps.sql(process, "SELECT published_at IS NOT NULL FROM work") == [(True,)]
     with process.database.transaction() as connection:
-        publishing.hand_back(connection, [item.id])
+        publishing.republish(connection, [item.id])
     assert take(process, corpus) == [1]
     with process.database.transaction() as connection:
-        publishing.abandoned(connection, corpus)
+        publishing.release_all(connection, corpus)
     assert take(process, corpus) == [1]
 
 
@@ -220,8 +220,8 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
     add(process, item)
     with process.database.transaction() as connection:
         outbox.done(connection, [item.id], 1)
-        publishing.hand_back(connection, [item.id])
-        publishing.abandoned(connection, corpus)
+        publishing.republish(connection, [item.id])
+        publishing.release_all(connection, corpus)
         attempts.fail(connection, [item.id], {"code": "internal"})
         assert outbox.claim(connection, [item.id]) == outbox.opened(connection, [item.id]) == []
         assert tally.states(connection, corpus) == (0, 1, 0)
@@ -229,30 +229,30 @@ def test_done_stays_done(process: Process, corpus: int) -> None:
 
 
 def test_pauses_grow_and_end(process: Process, corpus: int) -> None:
-    """What may succeed later rests twice as long each time, more or less, and has failed after so many tries."""
+    """A temporary error backs off about twice as long each time, and fails permanently after so many attempts."""
     item = grow(corpus, 1)
     add(process, item)
-    rests = []
+    pauses = []
     for attempt in range(1, 6):
         take(process, corpus)
         with process.database.transaction() as connection:
             failed = attempts.record(connection, [item.id], {"code": "away"}, Pauses(5, 10, 35), later=True)
         assert [each.id for each in failed] == ([item.id] if attempt == 5 else [])
         query = "SELECT extract(epoch FROM not_before - clock_timestamp()), attempts, published_at FROM work"
-        ((rest, attempts_made, published),) = steps.sql(process, query)
+        ((pause, attempts_made, published),) = steps.sql(process, query)
         assert (attempts_made, published) == (attempt, None)
         assert take(process, corpus) == []
-        rests.append(rest)
-    for rest, middle in zip(rests[:4], (10, 20, 35, 35), strict=True):
-        assert 0.5 * middle - 1 < float(str(rest)) <= 1.5 * middle
-    assert rests[4] is None
+        pauses.append(pause)
+    for pause, middle in zip(pauses[:4], (10, 20, 35, 35), strict=True):
+        assert 0.5 * middle - 1 < float(str(pause)) <= 1.5 * middle
+    assert pauses[4] is None
     assert steps.sql(process, "SELECT number, error->>'code' FROM attempts ORDER BY id") == [
         (number, "away") for number in range(1, 6)
     ]
 
 
 def test_a_message_is_noted_once(process: Process, corpus: int) -> None:
-    """It can be told whether what became of a message is noted with its work, or has no meaning for it any more."""
+    """Whether the outcome of a message was recorded with its work, or no longer applies to it."""
     items = [grow(corpus, batch).id for batch in (1, 2)]
     add(process, grow(corpus, 1), grow(corpus, 2))
     with process.database.transaction() as connection:
@@ -316,7 +316,7 @@ def test_published_work_is_bounded(process: Process, corpus: int) -> None:
 
 
 def test_failed_stays_visible(process: Process, corpus: int) -> None:
-    """Failed work keeps its error and is not taken until somebody opens it again."""
+    """Failed work keeps its error and is not published until an operator opens it again."""
     item = grow(corpus, 1)
     add(process, item)
     with process.database.transaction() as connection:
@@ -371,7 +371,7 @@ def test_an_answer_that_is_kept_anew_is_not_forgotten(process: Process) -> None:
 
 def _forget(process: Process) -> int:
     with process.database.transaction() as connection:
-        return idempotency.forget_old(connection)
+        return idempotency.delete_expired(connection)
 
 
 def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +386,7 @@ def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: 
     monkeypatch.setattr(dialect, "do_ping", ping)
     ours, *others = (steps.sql(process, "SELECT pg_backend_pid()")[0][0] for _ in range(3))
     assert (others, tried) == ([ours] * 2, [])
-    monkeypatch.setattr("crochet_tasks.db.sessions.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("crochet_tasks.db.sessions.PING_AFTER_SECONDS", 0.0)
     with psycopg.connect(process.database.engine.url.set(drivername="postgresql").render_as_string(False)) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [ours])
     ((theirs,),) = steps.sql(process, "SELECT pg_backend_pid()")

@@ -1,4 +1,4 @@
-"""Which texts a relay's census counts as closed: all that were not when it looked before, and none twice."""
+"""Which texts a relay's census counts as closed: all that were not at its last census, and none twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from crochet_tasks import publish
 from crochet_tasks.db.process import Process
-from crochet_tasks.services.census import Counting
+from crochet_tasks.services.census import CensusThread
 from crochet_tasks.telemetry import metrics
 from tests.support import steps
 
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def ages(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How old each text was that was counted as closed."""
-    told: list[float] = []
-    monkeypatch.setattr(metrics.TEXT_CLOSED, "observe", told.append)
-    return told
+    observed: list[float] = []
+    monkeypatch.setattr(metrics.TEXT_CLOSED, "observe", observed.append)
+    return observed
 
 
 def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Process, ages: list[float]) -> None:
     """Though no look ever saw work of it; what was closed before the first look does not, whenever that was."""
     steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:1])
-    counting = Counting(process)
+    counting = CensusThread(process)
     counting.count()
     assert ages == []
     steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:2])
@@ -36,7 +36,7 @@ def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Pro
 
 def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Process, ages: list[float]) -> None:
     """Also those whose work was done before the first look at it, which found only that of a later one."""
-    counting = Counting(process)
+    counting = CensusThread(process)
     counting.count()
     corpus = steps.new_corpus(process)
     steps.ingest_all(corpus, steps.TEXTS[:2])
@@ -60,17 +60,17 @@ SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, ARRAY[2, 1 + number]
 
 def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in flight and what is overdue, which is 0 again when it is not any more."""
-    told: dict[tuple[str, ...], float] = {}
+    observed: dict[tuple[str, ...], float] = {}
     for gauge in (metrics.OPEN, metrics.OVERDUE):
         name = gauge.name
-        monkeypatch.setattr(gauge, "set", lambda value, of=name, **labels: told.update({(of, *labels.values()): value}))
-    counting, lease = Counting(process), process.settings.lease
+        monkeypatch.setattr(gauge, "set", lambda value, of=name, **by: observed.update({(of, *by.values()): value}))
+    counting, lease = CensusThread(process), process.settings.lease
     steps.sql(process, PUBLISHED, corpus=steps.new_corpus(process).id, ago=0.4 * lease)
     counting.count()
     for shape, overdue in (("2x2", 0), ("2x3", 0), ("2x4", 1)):
-        assert told.pop(("crochet_work_open", "grow", shape, "published")) == 1
-        assert told.pop(("crochet_work_overdue", "grow", shape)) == overdue
-    assert told == {}
+        assert observed.pop(("crochet_work_open", "grow", shape, "published")) == 1
+        assert observed.pop(("crochet_work_overdue", "grow", shape)) == overdue
+    assert observed == {}
     steps.sql(process, "DELETE FROM work")
     counting.count()
-    assert set(told.values()) == {0}
+    assert set(observed.values()) == {0}

@@ -16,7 +16,7 @@ import pytest
 from celery.worker import state
 
 from crochet_tasks.services import heartbeat, progress
-from crochet_tasks.services.heartbeat import Beat
+from crochet_tasks.services.heartbeat import Heartbeat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.settings import Settings
 from tests.support.children import in_child
@@ -29,49 +29,51 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(health_dir=tmp_path / "health")
 
 
-def test_a_service_is_well_as_long_as_it_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last words tell what is wrong; one that is gone is not there."""
-    beat = Beat(settings, "worker[search]")
-    assert heartbeat.look(settings) == []
-    beat.well()
-    assert [seen.problem for seen in heartbeat.look(settings, "worker")] == [None]
-    assert heartbeat.look(settings, "relay") == []
-    beat.unwell("broken")
-    assert [seen.problem for seen in heartbeat.look(settings)] == [None]  # not for long enough
+def test_a_service_is_healthy_as_long_as_its_heartbeat_is_fresh(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file says what is wrong; one that ended has none."""
+    beat_of_worker = Heartbeat(settings, "worker[search]")
+    assert heartbeat.read(settings) == []
+    beat_of_worker.healthy()
+    assert [health.problem for health in heartbeat.read(settings, "worker")] == [None]
+    assert heartbeat.read(settings, "relay") == []
+    beat_of_worker.unhealthy("broken")
+    assert [health.problem for health in heartbeat.read(settings)] == [None]  # not for long enough
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 60)
-    assert [seen.problem for seen in heartbeat.look(settings, "worker[search]")] == ["broken, for 60 s"]
-    beat.end()
-    assert heartbeat.look(settings) == []
+    assert [health.problem for health in heartbeat.read(settings, "worker[search]")] == ["broken, for 60 s"]
+    beat_of_worker.end()
+    assert heartbeat.read(settings) == []
 
 
-def test_the_word_of_a_killed_service_does_not_count(settings: Settings) -> None:
-    in_child(Beat(settings, "relay").well)  # under the pid of this process
+def test_the_file_of_a_killed_service_does_not_count(settings: Settings) -> None:
+    in_child(Heartbeat(settings, "relay").healthy)  # under the pid of this process
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     file = settings.health_dir / "relay-x.json" if settings.health_dir else Path()
     file.write_text(json.dumps({"service": "relay", "pid": int(dead.stdout), "well": time.time(), "problem": None}))
-    assert [seen.pid for seen in heartbeat.look(settings)] == [os.getpid()]
+    assert [health.pid for health in heartbeat.read(settings)] == [os.getpid()]
     assert not file.exists()
 
 
-def test_the_word_of_one_whose_number_is_another_s_now_does_not_count(settings: Settings) -> None:
+def test_the_file_of_a_reused_pid_does_not_count(settings: Settings) -> None:
     """Killed, and its pid given to another program."""
-    Beat(settings, "relay").well()
-    assert [seen.pid for seen in heartbeat.look(settings)] == [os.getpid()]
+    Heartbeat(settings, "relay").healthy()
+    assert [health.pid for health in heartbeat.read(settings)] == [os.getpid()]
     (file,) = heartbeat.folder(settings).glob("*.json")
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"started": said["started"] - 1}))
-    assert heartbeat.look(settings) == []
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"started": record["started"] - 1}))
+    assert heartbeat.read(settings) == []
     assert not file.exists()
 
 
-def test_a_word_from_the_future_is_old(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Since the clock was set back nobody has said anything."""
-    Beat(settings, "relay").well()
+def test_a_heartbeat_from_the_future_is_stale(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was no heartbeat since the clock was set back."""
+    Heartbeat(settings, "relay").healthy()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600)
-    (seen,) = heartbeat.look(settings)
-    assert seen.problem == "it says nothing any more, since before the clock was set back"
+    (health,) = heartbeat.read(settings)
+    assert health.problem == "no heartbeat, since before the clock was set back"
 
 
 class Consumer:
@@ -96,18 +98,18 @@ class Consumer:
     def close(self) -> None: ...
 
 
-def looked(consumer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, times: int = 3) -> int:
-    """How often a worker with this consumer gives up, when looked at so often."""
+def stops(consumer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, times: int = 3) -> int:
+    """How often a worker with this consumer is stopped by so many checks."""
     monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    progress_watch = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(times):
-        watched.check(consumer)
+        progress_watch.check(consumer)
     return len(ended)
 
 
 @pytest.mark.parametrize(
-    ("consumer", "gives_up"),
+    ("consumer", "expected"),
     [
         (Consumer(), 0),
         (Consumer(consumers=0), 0),  # so RabbitMQ answers for a quorum queue, too, whose leader is slow
@@ -118,41 +120,41 @@ def looked(consumer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, t
     ],
     ids=["idle", "nothing known", "no consumer", "no consumer of an ordered one", "messages wait", "not its turn"],
 )
-def test_an_idle_worker_that_should_have_work_gives_up(
-    consumer: Consumer, gives_up: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+def test_an_idle_worker_that_gets_no_messages_is_stopped(
+    consumer: Consumer, expected: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once, and when it is sure."""
-    assert looked(consumer, settings, monkeypatch, 1) == 0
-    assert looked(consumer, settings, monkeypatch, 4) == gives_up
+    """Once, after CONFIRMATIONS failed checks."""
+    assert stops(consumer, settings, monkeypatch, 1) == 0
+    assert stops(consumer, settings, monkeypatch, 4) == expected
 
 
 def test_what_was_wrong_before_a_connection_was_lost_does_not_count(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With each new one a worker has to become sure anew."""
+    """Each new connection starts the count of failed checks again."""
     monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    progress_watch = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(3):
-        watched.check(Consumer(ready=3))
-        watched.begin_anew()
+        progress_watch.check(Consumer(ready=3))
+        progress_watch.reset()
     assert ended == []
-    watched.check(Consumer(ready=3))
-    watched.check(Consumer(ready=3))
+    progress_watch.check(Consumer(ready=3))
+    progress_watch.check(Consumer(ready=3))
     assert len(ended) == 1
 
 
-def test_a_busy_worker_does_not_give_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages wait whenever it is looked at, and it has nothing in hand just then; but it takes some in between."""
+def test_a_busy_worker_is_not_stopped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages wait at each check, when it has none itself; but it receives some in between."""
     monkeypatch.setattr(progress, "ASK_SECONDS", 0.0)
     taken: Counter[str] = Counter()
     monkeypatch.setattr(state, "total_count", taken)
     ended: list[None] = []
-    watched = Progress(Beat(settings, "worker"), 150, lambda: ended.append(None))
+    progress_watch = Progress(Heartbeat(settings, "worker"), 150, lambda: ended.append(None))
     for _ in range(4):
-        watched.check(Consumer(ready=3))
+        progress_watch.check(Consumer(ready=3))
         assert ended == []
         taken["search.grow"] += 1
     for _ in range(3):
-        watched.check(Consumer(ready=3))
+        progress_watch.check(Consumer(ready=3))
     assert len(ended) == 1

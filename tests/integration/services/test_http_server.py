@@ -113,28 +113,28 @@ def digest(body: bytes) -> bytes:
 
 def answer(client: socket.socket) -> tuple[int, bytes]:
     """Status and body of one answer."""
-    with client.makefile("rb", buffering=0) as said:
+    with client.makefile("rb", buffering=0) as received:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            byte = said.read(1)
+            byte = received.read(1)
             assert byte, head
             head += byte
         [length] = re.findall(rb"(?i)content-length: (\d+)", head)
         body = b""
         while len(body) < int(length):
-            part = said.read(int(length) - len(body))
+            part = received.read(int(length) - len(body))
             assert part, body
             body += part
         return int(head[9:12]), body
 
 
-def all_said(client: socket.socket) -> bytes:
-    """What is said until the connection ends."""
-    said = b""
+def read_all(client: socket.socket) -> bytes:
+    """Read until the connection ends."""
+    received = b""
     with contextlib.suppress(ConnectionResetError):
         while part := client.recv(1 << 16):
-            said += part
-    return said
+            received += part
+    return received
 
 
 def test_what_is_sent_is_what_arrives(running: Running) -> None:
@@ -172,9 +172,9 @@ def test_a_wrong_request_ends_its_connection(running: Running, sent: bytes, stat
     client = running.client(b"")
     with contextlib.suppress(ConnectionError):
         client.sendall(sent + post(b"smuggled"))
-    said = all_said(client)
-    assert digest(b"smuggled") not in said
-    assert set(re.findall(rb"HTTP/1.1 (\d+)", said)) <= statuses
+    received = read_all(client)
+    assert digest(b"smuggled") not in received
+    assert set(re.findall(rb"HTTP/1.1 (\d+)", received)) <= statuses
     assert running.answers()
 
 
@@ -193,7 +193,7 @@ def test_slow_requests_hold_no_thread(running: Running) -> None:
     for client in slow:
         client.sendall(b"3")
     assert {answer(client) for client in slow} == {(200, digest(b"123"))}
-    assert {all_said(client) for client in heads} == {b""}
+    assert {read_all(client) for client in heads} == {b""}
 
 
 def test_slowly_taken_answers_hold_no_thread(running: Running) -> None:
@@ -234,7 +234,7 @@ def test_requests_in_progress_are_finished_at_the_end(own: Running) -> None:
     eventually(lambda: not listens(own.port))
     (own.folder / "free").touch()
     assert answer(asked) == (200, b"free")
-    assert all_said(silent) == b""
+    assert read_all(silent) == b""
     assert own.process.wait(HUNG) == 0
 
 

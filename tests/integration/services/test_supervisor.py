@@ -16,7 +16,7 @@ import pytest
 
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import supervisor
-from crochet_tasks.services.supervisor import LINE_BYTES, GaveUp, Log, Restarts, Service, Supervisor
+from crochet_tasks.services.supervisor import LINE_BYTES, Log, Restarts, Service, StartFailed, Supervisor
 
 READY = "ready_for_work"
 
@@ -119,7 +119,7 @@ AT_ONCE = Policy(first=0.01)
 
 
 def test_workers_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that others may need while they finish are told to end when those are gone."""
+    """Services that others need while they finish are stopped after those."""
     slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), ends())); ready(); time.sleep(60)"
     crowd = Crowd(monkeypatch, last=SERVES, first=slow, second=SERVES)
     crowd.run(crowd.stop)
@@ -159,7 +159,7 @@ def test_a_second_signal_kills_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_dead_are_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said of what they died."""
+    """The log says how they ended."""
     monkeypatch.setattr(supervisor, "RESTARTS", AT_ONCE)
     crowd = Crowd(monkeypatch, dies="ready(); sys.exit(3)", killed="ready(); signal.raise_signal(signal.SIGKILL)")
     crowd.run(
@@ -174,9 +174,9 @@ def test_what_never_starts_brings_the_rest_down(monkeypatch: pytest.MonkeyPatch)
     """After a few tries, with its own last words; the others end in order."""
     monkeypatch.setattr(supervisor, "RESTARTS", AT_ONCE)
     crowd = Crowd(monkeypatch, wrong="print('crochet: no such thing [usage]'); sys.exit(2)", last=SERVES)
-    with pytest.raises(GaveUp) as failed:
+    with pytest.raises(StartFailed) as failed:
         crowd.run(crowd.stop)
-    assert (failed.value.service, failed.value.status, failed.value.words) == ("wrong", 2, "no such thing [usage]")
+    assert (failed.value.service, failed.value.status, failed.value.message) == ("wrong", 2, "no such thing [usage]")
     assert sum("| crochet: no such thing" in line for line in crowd.lines) == supervisor.TRIES
     alive = [child.service.name for child in crowd.supervisor._children if child.process is not None]
     assert alive == []
@@ -199,7 +199,7 @@ def test_nothing_of_a_dead_service_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     (number,) = [int(line.split()[-1]) for line in crowd.lines if line.startswith("forks | pid ")]
     with contextlib.suppress(psutil.NoSuchProcess):
         left = psutil.Process(number)
-        with contextlib.suppress(psutil.TimeoutExpired):  # nobody may have reaped it
+        with contextlib.suppress(psutil.TimeoutExpired):  # it may not have been reaped
             left.wait(1)
         assert left.status() == psutil.STATUS_ZOMBIE
 

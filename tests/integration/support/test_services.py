@@ -236,9 +236,9 @@ def test_missing_package_skips_or_fails() -> None:
         servers.find_program("hedgehog", "usr/lib/hedgehog/*/bin/hedgehog")
     for environment in ({}, {"CI": "false"}):
         with pytest.raises(pytest.skip.Exception, match="make services"):
-            servers.give_up(missing.value, environment)
+            servers.fail_or_skip(missing.value, environment)
     with pytest.raises(pytest.fail.Exception, match="make services"):
-        servers.give_up(missing.value, {"CI": "true"})
+        servers.fail_or_skip(missing.value, {"CI": "true"})
 
 
 def test_newest_program_is_found(tmp_path: Path) -> None:

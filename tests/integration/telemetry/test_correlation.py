@@ -112,7 +112,7 @@ def test_lines_say_what_they_are_about(api: Api, lines: Lines) -> None:
     assert (grown["batch"], grown["shape"]) in {(item.subject, "x".join(map(str, item.sides or ()))) for item in items}
 
 
-def test_what_a_later_text_makes_due_is_its_doing(api: Api) -> None:
+def test_what_a_later_text_makes_due_has_its_origin(api: Api) -> None:
     """A batch that an earlier request found is searched again for the later one."""
     corpus = steps.new_corpus(api.process)
     for number, body in enumerate(steps.TEXTS):
@@ -123,7 +123,7 @@ def test_what_a_later_text_makes_due_is_its_doing(api: Api) -> None:
 
 
 def test_who_gives_a_text_again_is_its_origin(api: Api) -> None:
-    """A text that was cancelled, and its work, are the doing of whoever hands it in again."""
+    """A cancelled text that is accepted again, and its work, have the new request as origin."""
     corpus = steps.new_corpus(api.process)
     post(api, corpus.name, "a b", "request-one")
     assert api.write.post(f"/v1/corpora/{corpus.name}/texts/text-1/cancel").status_code == 200
@@ -143,7 +143,7 @@ def test_origin_is_no_part_of_what_work_is(process: Process) -> None:
 
 
 def test_what_goes_with_a_message_is_what_caused_it() -> None:
-    """Nothing of whoever sends it: neither their request nor what they do; the others' requests are named."""
+    """Nothing of the sender's context: neither its request nor its task; the origins' requests are named."""
     correlation.begin("of-the-sender", TRACEPARENT)
     other = TRACEPARENT.replace("b7ad", "b7ae")
     causes = [None, Origin("one", other), Origin("two", None), Origin("one", other)]
@@ -163,7 +163,7 @@ def test_what_goes_with_a_message_is_what_caused_it() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"crochet": "x", "traceparent": 7}, {"traceparent": "00-0-0-01\n"}])
-def test_a_message_of_somebody_else_has_no_origin(headers: dict[str, object]) -> None:
+def test_a_message_of_another_program_has_no_origin(headers: dict[str, object]) -> None:
     """What cannot be read is left out, and the work is done."""
     with correlation.received(headers):
         assert correlation.current() is None

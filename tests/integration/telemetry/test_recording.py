@@ -21,7 +21,7 @@ from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from crochet_tasks.app import Step, app
-from crochet_tasks.broker.messages import Knock
+from crochet_tasks.broker.messages import Trigger
 from crochet_tasks.db import measured
 from crochet_tasks.db.sessions import Database, once_committed
 from crochet_tasks.settings import Settings
@@ -66,7 +66,7 @@ def values(files: Files) -> dict[str, float]:
 def count_something() -> None:
     metrics.DONE.add(3, kind="grow")
     metrics.BATCH.observe(20)
-    metrics.HELD.set(5, queue="search")
+    metrics.UNACKNOWLEDGED.set(5, queue="search")
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -74,7 +74,7 @@ def test_what_a_process_counted_is_kept_and_what_it_held_is_not(folder: Path, ki
     """However it ended, and whenever Prometheus asks: no counter falls."""
     files = Files(folder)
     metrics.DONE.add(1, kind="grow")
-    metrics.HELD.set(2, queue="search")
+    metrics.UNACKNOWLEDGED.set(2, queue="search")
     for number in range(1, 4):
         in_child(count_something, killed=killed)
         for _ in range(2):
@@ -86,7 +86,7 @@ def test_what_a_process_counted_is_kept_and_what_it_held_is_not(folder: Path, ki
 
 
 def test_many_short_lived_children_leave_no_files(folder: Path) -> None:
-    """Those of living processes and one of each type for all that ended, also while nobody scrapes."""
+    """Those of living processes and one of each type for all that ended, also without a scrape."""
     files = Files(folder)
     for number in range(60):
         in_child(count_something, killed=bool(number % 2))
@@ -118,9 +118,9 @@ def test_a_spawned_process_joins(folder: Path) -> None:
 
 class Probe(Step):
     name = "probe"
-    message = Knock
+    message = Trigger
 
-    def run(self, call: Knock) -> None:
+    def run(self, call: Trigger) -> None:
         metrics.DONE.add(kind=str(call.corpus))
 
 
@@ -154,7 +154,7 @@ def test_time_limits_are_not_taken_for_trouble_with_records(folder: Path, monkey
 
 def test_threads_that_record_first_share_what_they_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would have a sum of its own else, and write it over the other's."""
-    create, times, both = metrics.HELD._create, [], threading.Barrier(2)
+    create, times, both = metrics.UNACKNOWLEDGED._create, [], threading.Barrier(2)
 
     def counted() -> Any:
         times.append(1)
@@ -162,9 +162,9 @@ def test_threads_that_record_first_share_what_they_record(folder: Path, monkeypa
 
     def record() -> None:
         both.wait()
-        metrics.HELD.add(1, queue="search")
+        metrics.UNACKNOWLEDGED.add(1, queue="search")
 
-    monkeypatch.setattr(metrics.HELD, "_create", counted)
+    monkeypatch.setattr(metrics.UNACKNOWLEDGED, "_create", counted)
     threads = [threading.Thread(target=record) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -224,7 +224,7 @@ def test_what_fails_after_the_commit_does_not_fail_what_is_committed(
     with sqlite.transaction() as connection:
         assert connection.execute(text("select count(*) from x")).scalar() == 0
     assert done == ["counted"]
-    assert [record.message for record in caplog.records] == ["not_done_after_commit"]
+    assert [record.message for record in caplog.records] == ["after_commit_failed"]
 
 
 def test_connections_that_could_not_be_had_are_not_counted_as_given_back(sqlite: Database, folder: Path) -> None:
@@ -237,7 +237,7 @@ def test_connections_that_could_not_be_had_are_not_counted_as_given_back(sqlite:
 
     event.listen(sqlite.engine, "checkout", refuse)
     event.listen(sqlite.engine, "do_connect", refuse)
-    watched = measured.watch(sqlite.engine, 5)
+    watched = measured.count_connections(sqlite.engine, 5)
     files = Files(folder)
 
     def seen() -> tuple[float, float]:

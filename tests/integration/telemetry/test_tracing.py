@@ -49,9 +49,9 @@ class Client:
         self._key = keys.create(process.database, KeySpec("writer", ("write",))).key
 
     def post(self, body: str, request: str, **headers: str) -> None:
-        told = {"Authorization": f"Bearer {self._key}", "X-Request-ID": request, **headers}
+        all_headers = {"Authorization": f"Bearer {self._key}", "X-Request-ID": request, **headers}
         address = f"{self._address}/v1/corpora/main/texts"
-        answer = httpx.post(address, json={"title": request, "body": body}, headers=told, timeout=30)
+        answer = httpx.post(address, json={"title": request, "body": body}, headers=all_headers, timeout=30)
         assert answer.status_code == 202, answer.text
         assert httpx.get(f"{self._address}/health/live").status_code == 200
 
@@ -70,7 +70,7 @@ def ended(cluster: Cluster, names: list[str]) -> list[int]:
 
 
 class Seen:
-    """What the collectors got of a run of texts, each by a request or command, and what the processes said."""
+    """What the collectors got of a run of texts, each by a request or command, and their logs."""
 
     def __init__(self, spans: list[Span], profiles: str, lines: dict[str, list[dict[str, object]]]) -> None:
         self.spans, self.profiles, self.lines = spans, profiles, lines
@@ -152,7 +152,7 @@ def check_trace(seen: Seen, request: str, spans: list[Span], name: str) -> set[s
 
 
 def test_one_trace_from_the_command_to_the_last_task(database: str, tmp_path: Path) -> None:
-    """Where `crochet run` does it all: its texts and their work are the doing of one request, which it has made up."""
+    """Where `crochet run` does it all: its texts and their work have one origin, a request id that it generates."""
     files = [tmp_path / f"{number}.txt" for number in range(2)]
     for file, body in zip(files, TEXTS, strict=True):
         file.write_text(body)
@@ -166,13 +166,13 @@ def test_one_trace_from_the_command_to_the_last_task(database: str, tmp_path: Pa
     assert {span.name for span in collector.spans} >= {f"run/{task}" for task in TASKS}
     assert {span.trace for span in collector.spans} == {root.trace}
     with opened(Settings(), database) as process:
-        said = steps.sql(
+        origins = steps.sql(
             process,
             "SELECT origin->>'request', origin->>'traceparent' FROM texts UNION SELECT "
             "origin->>'request', origin->>'traceparent' FROM work",
         )
-    assert len({request for request, _ in said}) == 1
-    assert {str(traceparent).split("-")[1] for _, traceparent in said} == {root.trace}
+    assert len({request for request, _ in origins}) == 1
+    assert {str(traceparent).split("-")[1] for _, traceparent in origins} == {root.trace}
 
 
 def check_statements(spans: list[Span]) -> None:

@@ -1,4 +1,4 @@
-"""The fsck finds and names what somebody with psql can damage, and says nothing about a healthy store."""
+"""The fsck finds and names what psql can damage, and reports nothing for a healthy store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 SQUARES = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND count > 1)"
 OLD = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND born = 1)"
 
-# What somebody does, and what the fsck says then.
+# The damage, and what the fsck reports.
 DAMAGE = {
     "counter of orthos": ("UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,3}'", "2x3: the counters say"),
     "counter of batches": ("UPDATE counts SET batches = batches + 1 WHERE sides = '{3,3}'", "3x3: the counters say"),
@@ -212,10 +212,10 @@ def corpus_of(process: Process) -> Corpus:
 
 def test_healthy(process: Process) -> None:
     """A healthy store has no problems, and the progress tells what was done."""
-    said: list[str] = []
-    assert verify.verify(process, corpus_of(process), closure=True, progress=said.append) == []
-    assert "searched everything again: 35 orthos" in said
-    assert any(line.startswith("checked 2x2x3: 1 orthos") for line in said)
+    lines: list[str] = []
+    assert verify.verify(process, corpus_of(process), closure=True, progress=lines.append) == []
+    assert "searched everything again: 35 orthos" in lines
+    assert any(line.startswith("checked 2x2x3: 1 orthos") for line in lines)
 
 
 def test_nothing_yet(process: Process) -> None:
@@ -251,7 +251,7 @@ def test_many_passes(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_long_lists_are_cut(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of very many problems the first are told and the others counted."""
+    """Of very many problems the first are reported and the others counted."""
     monkeypatch.setattr("crochet_tasks.verify.store.MOST_PROBLEMS", 2)
     steps.sql(process, "DELETE FROM remediations")
     found = problems(process)

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask, Response, request
 
 from api import asgi
-from api.asgi import Buffered, Limits, asked_at
+from api.asgi import Buffered, Limits, received_at
 from crochet_tasks.errors import CrochetError
 from tests.support import asgi as support
 from tests.support.asgi import GENEROUS, Exchange, Message
@@ -184,7 +184,7 @@ def test_the_wait_for_a_thread_counts() -> None:
 
     def wsgi(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         assert free.wait(GENEROUS)
-        asked.append(asked_at(environ))
+        asked.append(received_at(environ))
         start("204 No Content", [])
         return []
 
@@ -200,7 +200,7 @@ def test_the_wait_for_a_thread_counts() -> None:
     support.run(wsgi, LIMITS, step)
 
 
-# ── what WSGI is told ───────────────────────────────────────────────────────────────────────────
+# ── the WSGI environment ─────────────────────────────────────────────────────────────────────────
 
 
 def test_headers_cannot_pass_for_others() -> None:

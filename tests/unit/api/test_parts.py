@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 
 from api import limits, parameters, streaming
 from api.security_log import Throttle, network_of
-from api.streaming import BrokenOff
+from api.streaming import StreamAborted
 from crochet_tasks.access.keys import included
 from crochet_tasks.errors import (
     CrochetError,
@@ -19,7 +19,7 @@ from crochet_tasks.errors import (
     TaskTimedOut,
     TextWithoutWords,
     TooBusy,
-    shown,
+    public_message,
 )
 from crochet_tasks.retry import Breaker
 from crochet_tasks.settings import Settings
@@ -45,7 +45,7 @@ def test_a_breaker_lets_one_try() -> None:
 
 
 def test_a_breaker_may_take_several_failures() -> None:
-    """In a row: a success begins the count anew."""
+    """In a row: a success resets the count."""
     breaker = Breaker("it", _away, seconds=60.0, failures=2)
     breaker.failed("gone")
     breaker.succeeded()
@@ -102,20 +102,20 @@ def test_networks(address: str, network: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_shown"),
+    ("error", "is_public"),
     [
         (TextWithoutWords(source="hunter2"), True),
         (TooBusy(what="hunter2", seconds=1), True),
         (TaskTimedOut(seconds="hunter2"), True),
         (DatabaseRefused(reason="hunter2"), False),
         (StoreCorrupt(problem="hunter2"), False),
-        (CrochetError.told("hunter2"), False),
+        (CrochetError.from_message("hunter2"), False),
     ],
 )
-def test_what_tenants_read_of_errors(error: CrochetError, is_shown: bool) -> None:
+def test_what_tenants_read_of_errors(error: CrochetError, is_public: bool) -> None:
     """One rule: what they can do something about, and of the service only that something is wrong with it."""
-    assert ("hunter2" in shown(error.code, str(error))) is is_shown
-    assert "hunter2" not in shown("no such code", "hunter2")
+    assert ("hunter2" in public_message(error.code, str(error))) is is_public
+    assert "hunter2" not in public_message("no such code", "hunter2")
 
 
 def test_a_log_line_is_one_line() -> None:
@@ -136,10 +136,10 @@ def test_exports_end(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             yield b"a line"
 
-    with pytest.raises(BrokenOff, match="too long"):
+    with pytest.raises(StreamAborted, match="too long"):
         list(streaming.bounded(endless(), lambda: True))
     looks = iter([True, True, False])
-    with pytest.raises(BrokenOff, match="key"):
+    with pytest.raises(StreamAborted, match="key"):
         list(streaming.bounded(endless(), lambda: next(looks)))
     assert list(looks) == []
     assert list(streaming.bounded(iter([b"", b"a"]), lambda: True)) == [b"a"]
@@ -147,13 +147,13 @@ def test_exports_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_places_of_exports() -> None:
     """One tenant leaves some to others; what is given back is free."""
-    places = streaming.Places(most=3, of_one=2)
-    with places.place(1), places.place(1):
+    slots = streaming.ExportSlots(most=3, of_one=2)
+    with slots.slot(1), slots.slot(1):
         with pytest.raises(TooBusy):
-            places.place(1).__enter__()
-        with places.place(2), pytest.raises(TooBusy):
-            places.place(3).__enter__()
-        with places.place(3):
+            slots.slot(1).__enter__()
+        with slots.slot(2), pytest.raises(TooBusy):
+            slots.slot(3).__enter__()
+        with slots.slot(3):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Waiting for texts that an API does: looked at when it says that something has changed."""
+"""Waiting for texts on an API: polls its status when an event reports a change."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def streamed() -> httpx.Response:
 
 def refused() -> httpx.Response:
     problem = {"type": "/problems/too_busy", "title": "", "status": 503, "code": "too_busy", "detail": "many listen"}
-    told = {"Content-Type": "application/problem+json", "Retry-After": "10"}
-    return httpx.Response(503, json=problem, headers=told)
+    headers = {"Content-Type": "application/problem+json", "Retry-After": "10"}
+    return httpx.Response(503, json=problem, headers=headers)
 
 
 def away() -> httpx.Response:

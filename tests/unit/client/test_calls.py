@@ -72,8 +72,11 @@ class Script:
 
 def problem(code: str, status: int, **headers: str) -> httpx.Response:
     body = {"type": f"/problems/{code}", "title": code, "status": status, "code": code, "detail": "what went wrong"}
-    told = {"Content-Type": "application/problem+json", **{name.replace("_", "-"): v for name, v in headers.items()}}
-    return httpx.Response(status, json={**body, "request_id": "request-1"}, headers=told)
+    all_headers = {
+        "Content-Type": "application/problem+json",
+        **{name.replace("_", "-"): v for name, v in headers.items()},
+    }
+    return httpx.Response(status, json={**body, "request_id": "request-1"}, headers=all_headers)
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +165,7 @@ def test_a_deletion_whose_answer_was_lost_is_done() -> None:
 
 
 def test_retry_after_is_kept(pauses: list[float]) -> None:
-    """In seconds or as a date; where that is longer than one is patient, it is said at once."""
+    """In seconds or as a date; a longer pause than the client would wait is raised at once."""
     date = formatdate(time.time() + 20, usegmt=True)
     script = Script(
         problem("rate_limited", 429, Retry_After="3"),
@@ -263,18 +266,18 @@ def test_half_a_character_is_no_text() -> None:
 def test_a_key_is_never_told(caplog: pytest.LogCaptureFixture) -> None:
     """Not by what is shown, raised or logged, not even of a key that is none."""
     caplog.set_level(logging.DEBUG)
-    told = []
+    texts = []
     for failure in (httpx.ConnectError("refused"), problem("unauthorized", 401)):
         client = Script(failure).client(tries=2, failures=1)
-        told += [repr(client), repr(client._caller), repr(client._caller._http.headers)]
+        texts += [repr(client), repr(client._caller), repr(client._caller._http.headers)]
         with pytest.raises((ApiUnavailable, Unauthorized)) as raised:
             client.version("main")
-        told += [str(raised.value), repr(raised.value), repr(raised.value.context)]
+        texts += [str(raised.value), repr(raised.value), repr(raised.value.context)]
     with pytest.raises(WrongCall) as wrong:
         Client(URL, f"{SECRET}\n")
-    told += [str(wrong.value), caplog.text]
-    assert "away" in caplog.text
-    assert all(SECRET not in each for each in told)
+    texts += [str(wrong.value), caplog.text]
+    assert "service_unavailable" in caplog.text
+    assert all(SECRET not in each for each in texts)
 
 
 @pytest.mark.parametrize("url", ["http://api.example", "http://192.0.2.1:8080", "http://127.0.0.1.example"])
@@ -357,16 +360,16 @@ def test_an_export_that_breaks_off_is_an_error() -> None:
 
 
 def test_events_go_on_after_a_break(pauses: list[float]) -> None:
-    """The API is asked again when a stream ends or breaks off; what is known is not told twice."""
+    """The client connects again when a stream ends or breaks off; known events are not yielded twice."""
 
-    def told(version: int) -> bytes:
+    def progress(version: int) -> bytes:
         numbers = '"orthos": 0, "waiting_texts": 0, "open_work": 0, "failed_work": 0'
         return b'event: progress\ndata: {"corpus": "main", "version": %d, %s}\n\n' % (version, numbers.encode())
 
     script = Script(
-        httpx.Response(200, stream=Cut(b"retry: 70\n\n", told(1)[:30], told(1)[30:], b": still here\n\n")),
-        httpx.Response(200, content=b"retry: 70\n\n" + told(1) + told(2) + b"event: end\ndata: {}\n\n"),
-        httpx.Response(200, content=told(2) + b'event: new\ndata: 1\n\nevent: gone\ndata: {"corpus": "main"}\n\n'),
+        httpx.Response(200, stream=Cut(b"retry: 70\n\n", progress(1)[:30], progress(1)[30:], b": still here\n\n")),
+        httpx.Response(200, content=b"retry: 70\n\n" + progress(1) + progress(2) + b"event: end\ndata: {}\n\n"),
+        httpx.Response(200, content=progress(2) + b'event: new\ndata: 1\n\nevent: gone\ndata: {"corpus": "main"}\n\n'),
     )
     events = list(script.client().events("main"))
     assert [event.version for event in events if isinstance(event, Progress)] == [1, 2]

@@ -34,13 +34,13 @@ def test_all_places_where_an_id_may_be_are_told_once(batches: list[list[int]], a
     runs = NO_RUNS
     for number, first in enumerate(batches):
         runs = runs.and_(run_of(number, first))
-    told = Counter(
+    found = Counter(
         (each.ref.id, which, place)
         for run in runs.every
         for each in run.find(ids_of(asked))
-        for which, place in zip(each.asked.tolist(), each.places.tolist(), strict=True)
+        for which, place in zip(each.queried.tolist(), each.places.tolist(), strict=True)
     )
-    assert told == Counter(
+    assert found == Counter(
         (number, which, place)
         for number, first in enumerate(batches)
         for place, one in enumerate(sorted(first))

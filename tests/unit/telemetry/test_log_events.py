@@ -21,7 +21,7 @@ NAME = re.compile("[a-z]+(_[a-z]+)*")
 
 
 def messages() -> Iterator[tuple[str, ast.expr]]:
-    """What our own loggers are told, and where."""
+    """The events of our own loggers, by place."""
     for path in sorted([*ROOT.glob("crochet_tasks/**/*.py"), *ROOT.glob("api/**/*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:

@@ -17,7 +17,7 @@ KEY = f"crk_aaaaaaaaaa_{SECRET}"
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("raw", "shown"),
     [
         ("postgresql://me:hunter2@db/x", "postgresql://me:***@db/x"),
         ("postgresql://me:p@ss:w@rd@db:5432/x", "postgresql://me:***@db:5432/x"),
@@ -45,14 +45,14 @@ KEY = f"crk_aaaaaaaaaa_{SECRET}"
         ("http://127.0.0.1:8080/v1/corpora/a@b", "http://127.0.0.1:8080/v1/corpora/a@b"),
     ],
 )
-def test_secrets_are_masked(said: object, shown: object) -> None:
+def test_secrets_are_masked(raw: object, shown: object) -> None:
     """Whatever they look like; what is none is not."""
-    assert masked(said) == shown
+    assert masked(raw) == shown
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_log_line_has_a_secret(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In what is said, in what it is about, in what is bound, in a traceback, of libraries or ours."""
+    """In the message, in its fields, in what is bound, in a traceback, of libraries or ours."""
     root, written = logging.getLogger(), io.StringIO()
     level = root.level
     monkeypatch.setattr(root, "handlers", [])
@@ -60,18 +60,18 @@ def test_no_log_line_has_a_secret(form: str, monkeypatch: pytest.MonkeyPatch) ->
     url = "postgresql://me:hunter2@db/x"
     try:
         telemetry.logs("test", Settings.load(log_format=form))
-        with telemetry.doing(work=f"bound {KEY}"):
+        with telemetry.log_context(work=f"bound {KEY}"):
             logging.getLogger("celery").warning("cannot reach %s", url)
         about = {"error": ValueError(url), "headers": {"Authorization": KEY, "from": {KEY.encode()}}}
         logging.getLogger("crochet_tasks.test").warning("refused", extra=about)
         logging.getLogger("crochet_tasks.test").error("failed", exc_info=ConnectionError(url))
     finally:
         root.setLevel(level)
-    said = written.getvalue()
-    assert "hunter2" not in said
-    assert SECRET not in said
-    # The address is in a sentence, in an error that is told of and in a traceback; the key is bound, and in a set.
-    assert said.count("postgresql://me:***@db/x") == 3
-    assert said.count("crk_aaaaaaaaaa_***") == 2
+    raw = written.getvalue()
+    assert "hunter2" not in raw
+    assert SECRET not in raw
+    # The address is in a sentence, in an error and in a traceback; the key is bound, and in a set.
+    assert raw.count("postgresql://me:***@db/x") == 3
+    assert raw.count("crk_aaaaaaaaaa_***") == 2
     if form == "json":
-        assert [json.loads(line)["level"] for line in said.splitlines()] == ["warning", "warning", "error"]
+        assert [json.loads(line)["level"] for line in raw.splitlines()] == ["warning", "warning", "error"]

@@ -56,7 +56,7 @@ def test_every_metric_is_recorded_somewhere() -> None:
 
 
 def test_there_are_few_shapes() -> None:
-    """What nobody looks at goes by one name."""
+    """Rare shapes share one label."""
     sides = range(2, 65)
     flat = {metrics.shape((a, b)) for a in sides for b in range(a, 65)}
     solid = {metrics.shape((a, b, c)) for a in sides for b in range(a, 20) for c in range(b, 20)}

@@ -48,8 +48,8 @@ def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptur
             assert telemetry.traceparent() is None
     finally:
         process.end()
-    said = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_not_begun"]
-    assert said == ["traces", "profiles"]
+    parts = [vars(record)["part"] for record in caplog.records if record.message == "telemetry_start_failed"]
+    assert parts == ["traces", "profiles"]
 
 
 def test_traces_that_are_half_begun_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,9 +97,9 @@ def test_errors_hold_neither_secrets_nor_values(exported: InMemorySpanExporter) 
         telemetry.failed(ValueError(words))
     telemetry.end()
     for span in exported.get_finished_spans():
-        told = f"{span.status.description} {[dict(event.attributes or {}) for event in span.events]}"
-        assert "hunter2" not in told
-        assert "no way to postgresql://crochet:***@db/crochet" in told
+        recorded = f"{span.status.description} {[dict(event.attributes or {}) for event in span.events]}"
+        assert "hunter2" not in recorded
+        assert "no way to postgresql://crochet:***@db/crochet" in recorded
     assert "test_tracing.py" in str([dict(event.attributes or {}) for event in exported.get_finished_spans()[0].events])
 
 

@@ -75,11 +75,11 @@ def test_a_request_goes_on_with_the_trace_of_its_client(exported: Exported) -> N
     assert written == {"request": "request-1", "traceparent": traceparent(span)}
 
 
-@pytest.mark.parametrize(("ratio", "said", "kept"), [(0.0, "01", []), (1.0, "00", [0xA])])
+@pytest.mark.parametrize(("ratio", "flags", "kept"), [(0.0, "01", []), (1.0, "00", [0xA])])
 def test_a_stranger_does_not_say_whether_a_trace_is_kept(
-    exported: Exported, ratio: float, said: str, kept: list[int]
+    exported: Exported, ratio: float, flags: str, kept: list[int]
 ) -> None:
     """The API's ratio does, before the request's span begins."""
     client = create_app(Settings(trace_ratio=ratio)).test_client()
-    assert client.get("/nothing", headers={"traceparent": f"00-{0xA:032x}-{0xB:016x}-{said}"}).status_code == 404
+    assert client.get("/nothing", headers={"traceparent": f"00-{0xA:032x}-{0xB:016x}-{flags}"}).status_code == 404
     assert [ids(span.get_span_context())[0] for span in exported.ended().values()] == kept
