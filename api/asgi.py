@@ -338,6 +338,7 @@ def _environ(scope: Scope, headers: dict[str, str], body: Body) -> dict[str, Any
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "REQUEST_URI": b"?".join(filter(None, (scope["raw_path"], scope["query_string"]))).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "REMOTE_ADDR": scope["client"][0],
         "REMOTE_PORT": str(scope["client"][1]),

@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from flask import Flask, Request, abort, current_app, g, has_request_context, request
@@ -84,11 +85,19 @@ class WholeRequest(Request):
         return data
 
 
+def _ambiguous(target: str) -> bool:
+    """Whether a proxy may take the path for another one than the routes do, and so let through what it should not."""
+    path = target.partition("?")[0]
+    return path.startswith("//") or "%2f" in path.lower()
+
+
 def check() -> None:
     """Refuse a request that has the wrong form, before flask-openapi validates its parts."""
     host = request.environ.get("HTTP_HOST", "")
     if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and (not host or "," in host):
         raise MalformedRequest(reason="HTTP/1.1 requires one Host header")
+    if _ambiguous(request.environ.get("REQUEST_URI", "")):
+        abort(HTTPStatus.NOT_FOUND)
     if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
         raise InvalidRequest(problem="a NUL character in the address", where="query")
     _check_length()

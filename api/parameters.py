@@ -22,9 +22,10 @@ from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import metadata
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.operate.names import STATES
+from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH
 
 NAME = f"^{metadata.NAME}$"
-PLAIN = r"^[^\x00-\x1f\x7f]*$"
+PLAIN = TITLE
 MOST_AT_ONCE = 1000
 UNTITLED = "untitled"
 LARGEST = 2**53 - 1
@@ -293,7 +294,7 @@ class CorpusPatch(Body):
 
 
 class NewText(Body):
-    title: str = Field(default=UNTITLED, min_length=1, max_length=200, pattern=PLAIN, examples=["chapter 1"])
+    title: str = Field(default=UNTITLED, min_length=1, max_length=TITLE_LENGTH, pattern=PLAIN, examples=["chapter 1"])
     body: str = Field(examples=["The seas and the land."])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from crochet_tasks.app import IN_PLACE, Checked, Step, app
@@ -16,6 +17,7 @@ from crochet_tasks.engine.text import READING
 from crochet_tasks.errors import ReadingRulesDiffer, TextWithoutWords, WrongCall
 from crochet_tasks.intake import files
 from crochet_tasks.intake.admission import Admission, SubmittedText
+from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
@@ -26,8 +28,11 @@ def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
         if not isinstance(value, str):
             raise WrongCall(problem=f"ingest.accept takes texts: {name} is of type {type(value).__name__}")
     assert isinstance(corpus, str)
+    assert isinstance(title, str)
     assert isinstance(body, str)
     corpora.check_name(corpus)
+    if not re.fullmatch(TITLE, title) or not 0 < len(title) <= TITLE_LENGTH:
+        raise WrongCall(problem=f"a title has 1 to {TITLE_LENGTH} characters, none of them a control character")
     files.decoded("the body", files.encoded("the body", body), Settings.load().max_text_bytes)
     return {"corpus": repr(corpus), "title": repr(title)[:100], "body": f"<{len(body)} characters>"}
 
@@ -42,6 +47,7 @@ def accept(corpus: str, title: str, body: str) -> dict[str, Any]:
     exist is created with the default limits. A text that the corpus has is not accepted twice. The relay
     publishes its ingestion.
     """
+    _checked(corpus, title, body)  # a message may come from a producer that is not `delay`
     process = here()
 
     def once() -> dict[str, Any]:

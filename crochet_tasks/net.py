@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 from crochet_tasks.errors import InvalidSetting
 
@@ -70,6 +70,22 @@ _SET_BY_US = {
     "client_encoding": "it is always UTF8",
 }
 """server parameters that `options` may not set, because the program does, and what to do instead"""
+_CHOICES = {
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "load_balance_hosts": ("disable", "random"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+}
+"""libpq's words for them; with another one it fails as if the server did not answer"""
+_WHOLE = r"[0-9]{1,9}"
+_SECONDS = r"[0-9]{1,9}(\.[0-9]{1,9})?"
+_NUMBERS = {
+    **dict.fromkeys(("db", "max_connections", "health_check_interval"), (_WHOLE, "a whole number")),
+    **dict.fromkeys(("timeout", "socket_timeout", "socket_connect_timeout"), (_SECONDS, "a number of seconds")),
+    "protocol": ("[23]", "2 or 3"),
+    "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
+}
+"""what redis-py takes as the values of parameters: with others it fails when the first connection is made"""
 
 
 def postgres_parameters(url: str) -> dict[str, str]:
@@ -99,12 +115,14 @@ def postgres_parameters(url: str) -> dict[str, str]:
 def _hosts(hosts: Sequence[str]) -> tuple[str, str]:
     """Take `host:port` pairs apart into libpq's two lists; an IPv6 address loses its brackets."""
     pairs = [re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::(.*))?", host, re.DOTALL) for host in hosts]
-    if not all(pairs) or not all(
-        (pair[3] or "1").isdecimal() and 0 < int(pair[3] or "1") < 65_536 for pair in pairs if pair
-    ):
+    if not all(pairs) or not all(_is_port(pair[3] or "1") for pair in pairs if pair):
         raise ValueError(f"the port must be a number, an IPv6 address stands in brackets, and {ENCODE}")
     ports = [pair[3] or "" for pair in pairs if pair]
     return ",".join(pair[1] or pair[2] for pair in pairs if pair), ",".join(ports) if any(ports) else ""
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 65_536
 
 
 def _query(query: str) -> dict[str, str]:
@@ -132,7 +150,17 @@ def _query(query: str) -> dict[str, str]:
 
 
 def _checked(found: dict[str, str]) -> dict[str, str]:
-    """Refuse what contradicts what the program sets itself."""
+    """Refuse what contradicts what the program sets itself, and what libpq or a library would misread."""
+    if any("\0" in value for value in found.values()):  # libpq would not see what follows it: the host, perhaps
+        raise ValueError("it holds a NUL character (%00): remove it")
+    ports, hosts = found.get("port", "").split(","), found.get("host", found.get("hostaddr", "")).split(",")
+    if not all(port == "" or _is_port(port) for port in ports) or len(ports) not in (1, len(hosts)):
+        raise ValueError("the port must be a number from 1 to 65535: one for all hosts, or one for each")
+    if not re.fullmatch(r"-?\d{1,9}", found.get("connect_timeout", "0")):
+        raise ValueError("connect_timeout must be a whole number of seconds")
+    for name, choices in _CHOICES.items():
+        if name in found and found[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
     if found.get("client_encoding", "UTF8").upper() not in ("UTF8", "UTF-8"):
         raise ValueError("client_encoding is always UTF8: remove it")
     for name in re.findall(r"(?:-c\s*|--)([\w-]+)\s*=", found.get("options", "")):
@@ -170,3 +198,7 @@ def check_address(url: str, schemes: Sequence[str], parameters: Collection[str],
     if not set(unknown) <= set(parameters):
         allowed = ", ".join(sorted(parameters)) or "none"
         raise ValueError(f"it has a parameter behind the ? that is not used here (allowed: {allowed})")
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        pattern, meaning = _NUMBERS.get(name, ("(?s:.*)", ""))
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"the parameter {name} must be {meaning}")

@@ -30,7 +30,10 @@ def file() -> Path | None:
     named = os.environ.get(FILE)
     if named:
         return Path(named)
-    usual = Path(platformdirs.user_config_dir("crochet-tasks", appauthor=False)) / "config.toml"
+    try:
+        usual = Path(platformdirs.user_config_dir("crochet-tasks", appauthor=False)) / "config.toml"
+    except RuntimeError:  # no HOME, and no entry in /etc/passwd: a random user id of OpenShift
+        return None
     return usual if usual.is_file() else None
 
 

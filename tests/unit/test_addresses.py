@@ -82,6 +82,13 @@ def test_every_part_of_an_address_reaches_the_driver(url: str, expected: dict[st
         ("postgresql://h/d?client_encoding=LATIN1", "client_encoding is always UTF8"),
         ("postgresql://h/d?options=-c%20statement_timeout%3D5s", "set CROCHET_STATEMENT_TIMEOUT"),
         ("postgresql://h/d?options=-csearch_path%3Dx%20--lock-timeout%3D5s", "set CROCHET_LOCK_TIMEOUT"),
+        ("postgresql://u:Secret7%00@h/d", "NUL character"),
+        ("postgresql://h/d?application_name=%00", "NUL character"),
+        ("postgresql://h/d?port=Secret7", "the port must be a number"),
+        ("postgresql://h/d?port=1,2", "one for all hosts, or one for each"),
+        ("postgresql://h/d?connect_timeout=Secret7", "connect_timeout must be a whole number"),
+        ("postgresql://h/d?target_session_attrs=master", "target_session_attrs must be one of any, read-write"),
+        ("postgresql://h/d?load_balance_hosts=on", "load_balance_hosts must be one of disable, random"),
     ],
 )
 def test_a_wrong_database_url_is_refused_with_advice(url: str, part: str) -> None:
@@ -104,6 +111,10 @@ def test_a_wrong_database_url_is_refused_with_advice(url: str, part: str) -> Non
         ("broker_url", "redis://h/0", "must be an address such as amqp://"),
         ("redis_url", "redis://h/0?Secret7=x", "is not used here (allowed: client_name, db,"),
         ("redis_url", "redis://:Secret7/0", "write @ as %40"),
+        ("redis_url", "redis://h/0?db=Secret7", "the parameter db must be a whole number"),
+        ("redis_url", "redis://h/0?socket_timeout=abc", "socket_timeout must be a number of seconds"),
+        ("redis_url", "redis://h/0?protocol=9", "protocol must be 2 or 3"),
+        ("redis_url", "rediss://h/0?ssl_cert_reqs=no", "ssl_cert_reqs must be none, optional or required"),
         ("redis_url", "redis:///0", "must be an address such as redis://host:6379/0"),
     ],
 )

@@ -500,3 +500,11 @@ def test_proxies_are_believed_only_where_there_are_some(process: Process) -> Non
         api.app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
         answer = api.anonymous.get("/address", headers={"X-Forwarded-For": "10.0.0.1, 10.0.0.2"})
         assert answer.text == seen
+
+
+@pytest.mark.parametrize("path", ["//v1/corpora", "/v1%2fcorpora", "/v1/corpora%2F"])
+def test_a_path_that_a_proxy_may_read_otherwise_leads_nowhere(api: Api, path: str) -> None:
+    """A proxy that refuses /v1/keys, say, lets //v1/keys pass."""
+    answer = api.read.get("/v1/corpora", environ_overrides={"REQUEST_URI": path})
+    api.problem(answer, "route_unknown", 404)
+    assert api.read.get("/v1/corpora?cursor=a%2Fb").status_code != 404  # in a query it means what it says

@@ -35,6 +35,18 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
         EmbeddedPostgres(folder).start()
 
 
+def test_settings_are_read_without_a_home_and_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both the state folder and the settings file are looked up at home."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CROCHET_STATE_DIR", "CROCHET_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Settings.load().state_dir == settings.NO_HOME
+
+
 def test_a_user_without_a_name_is_told_what_postgres_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with the random user ids of OpenShift."""
 

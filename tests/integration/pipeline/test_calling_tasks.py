@@ -34,6 +34,9 @@ def test_a_text_is_accepted_as_by_post(process: Process) -> None:
     [
         ({"corpus": "harbour", "title": "one", "body": 7}, WrongCall),
         ({"corpus": "harbour", "title": None, "body": BODY}, WrongCall),
+        ({"corpus": "harbour", "title": "", "body": BODY}, WrongCall),
+        ({"corpus": "harbour", "title": "t" * 201, "body": BODY}, WrongCall),
+        ({"corpus": "harbour", "title": "red\x1b[31m", "body": BODY}, WrongCall),
         ({"corpus": "harbour", "title": "one", "body": "1, 2, 3"}, TextWithoutWords),
         ({"corpus": "harbour", "title": "one", "body": "the sea\0"}, TextHasNul),
         ({"corpus": "no such/name", "title": "one", "body": BODY}, CrochetError),
@@ -50,6 +53,13 @@ def test_wrong_arguments_fail_where_the_task_is_called(
     with pytest.raises(error):
         ingest.accept.delay(**arguments)
     assert steps.sql(process, "SELECT FROM texts") == []
+
+
+def test_a_message_that_delay_has_not_checked_is_refused_in_the_worker(process: Process) -> None:
+    """Programs in other languages send messages, too."""
+    with pytest.raises(WrongCall, match="body is of type int"):
+        ingest.accept.run("harbour", "one", 7)
+    assert steps.sql(process, "SELECT FROM corpora") == []
 
 
 @pytest.mark.parametrize("task", [ingest.ingest, context.version, search.seed, search.grow, orthos.store])

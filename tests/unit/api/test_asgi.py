@@ -219,6 +219,13 @@ def test_headers_cannot_pass_for_others() -> None:
     assert "HTTP_X_FORWARDED_FOR" not in found
 
 
+def test_the_address_is_passed_on_as_it_was_sent_too() -> None:
+    """Signatures are of it, and what is refused depends on it."""
+    asked = Exchange(path=b"/en%76iron?a=%2f")
+    answered(asked)
+    assert json.loads(asked.body)["REQUEST_URI"] == "/en%76iron?a=%2f"
+
+
 def test_a_long_address_is_refused() -> None:
     asked = Exchange(path=b"/" + b"x" * asgi.ADDRESS_BYTES)
     answered(asked)
