@@ -115,7 +115,9 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
 
 def _limited_files(error: BaseException | None) -> bool:
     """Whether the limit of open files is the cause, whatever it was wrapped in; libpq says it in words alone."""
-    while error is not None:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:  # an error that was raised again may stand in its own chain
+        chain.append(error)
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return True
         if f"could not create socket: {os.strerror(errno.EMFILE)}" in str(error):

@@ -49,3 +49,12 @@ def _ended_by(error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
 
     monkeypatch.setattr(program, "app", command)
     return program._outcome([], debug=False), capfd.readouterr().err
+
+
+def test_an_error_in_its_own_chain_ends_the_search(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As one is that was raised again while another, which it caused, was handled."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    assert _ended_by(first, monkeypatch, capfd)[0] == 1
