@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from crochet_tasks import publish
 from crochet_tasks.db import SQLAlchemyError, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import Census
@@ -97,11 +98,12 @@ class CensusThread:
         shown.update(values)
 
     def _show_work(self, counted: Census) -> None:
-        opened: Counter[Labels] = Counter()
+        # Zeros, so that a dashboard shows no work as 0 and not as nothing.
+        opened: Counter[Labels] = Counter({(kind, "", state): 0 for kind in publish.TASKS for state in tally.OPEN})
         failed: Counter[Labels] = Counter()
-        overdue: Counter[Labels] = Counter()
-        tried: Counter[Labels] = Counter()
-        oldest: dict[Labels, float] = {}
+        overdue: Counter[Labels] = Counter({(kind, ""): 0 for kind in publish.TASKS})
+        tried: Counter[Labels] = Counter({(kind,): 0 for kind in publish.TASKS})
+        oldest: dict[Labels, float] = dict.fromkeys(tried, 0.0)
         for group in counted.work:
             shape = "" if group.sides is None else metrics.shape(group.sides)
             if group.state == "failed":

@@ -138,7 +138,7 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
         made = tenancy.CorpusFields("escaped", EVIL, None)
         tenancy.create(opened, DEFAULT_TENANT, made, Limits())
         with opened.database.snapshot() as connection:
-            assert [each.description for each in corpora.every(connection)] == ["", EVIL]
+            assert [each.description for each in corpora.every(connection)] == [EVIL, ""]
     for arguments in (["corpora", "list"], ["corpora", "list", "--json"], ["status"], ["run", file]):
         shown = in_terminal(*arguments, "--state", state)
         assert harmless(shown), arguments

@@ -53,7 +53,7 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
     ]
     for what, do, is_done in changes:
         with monkeypatch.context() as patch:
-            patch.setattr(access, "note", full)
+            patch.setattr(access, "add_log_entry", full)
             api.problem(do(), "internal", 500)
         assert (steps.sql(api.process, is_done), logged(api, what)) == ([], []), what
         answer = do()
