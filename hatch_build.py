@@ -2,7 +2,7 @@
 
     python hatch_build.py checked      # the path of a build in .cache/kernels, which is made where it is missing
 
-docs/adr/0035-compiled-kernel-build.md says why it is built so. CC, CFLAGS and LDFLAGS of the environment are added to.
+docs/adr/0035-compiled-kernel-build.md says why it is built so. CXX, CXXFLAGS and LDFLAGS of the environment count.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ OTHERS = {
 
 def missing() -> str | None:
     """What is needed to compile and is not here."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")[0]
     if not shutil.which(compiler):
-        return f"there is no C compiler ({compiler}). On Debian or Ubuntu: sudo apt-get install gcc libc6-dev"
+        return f"there is no C++ compiler ({compiler}). On Debian or Ubuntu: sudo apt-get install g++"
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -69,7 +69,15 @@ def compile_kernel(folder: Path, build: Build = PRODUCT) -> Path:
 
     with tempfile.TemporaryDirectory(prefix="kernel-") as temporary:
         extensions = cythonize(
-            [Extension(MODULE, [str(SOURCE)], extra_compile_args=build.compiler, extra_link_args=build.linker)],
+            [
+                Extension(
+                    MODULE,
+                    [str(SOURCE)],
+                    language="c++",
+                    extra_compile_args=build.compiler,
+                    extra_link_args=build.linker,
+                )
+            ],
             build_dir=temporary,
             force=True,
             quiet=True,
