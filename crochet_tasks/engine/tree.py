@@ -197,8 +197,7 @@ class Tree:
     @functools.cached_property
     def word_hashes(self) -> Hashes:
         """Per word: 128 bits of its UTF-8 form (BLAKE2b) as two numbers, shape (2, words)."""
-        digests = b"".join(hashlib.blake2b(word.encode(), digest_size=16).digest() for word in self.words)
-        return np.frombuffer(digests, "<u8").reshape(-1, 2).T.copy()
+        return np.array([word_hash(word) for word in self.words], np.uint64).reshape(-1, 2).T.copy()
 
     @functools.cached_property
     def hashes(self) -> Hashes:
@@ -234,6 +233,11 @@ class Backward:
         children = np.bincount(parent[words:], minlength=tree.size)
         first = np.concatenate([[words], words + np.cumsum(children)]).astype(np.uint32)
         self.index = Index(words, first, word, parent)
+
+
+def word_hash(word: str) -> Hashes:
+    """128 bits of a word's UTF-8 form (BLAKE2b) as two numbers."""
+    return np.frombuffer(hashlib.blake2b(word.encode(), digest_size=16).digest(), "<u8").astype(np.uint64)
 
 
 def stir(state: Hashes, value: Hashes | np.uint64) -> Hashes:
