@@ -40,17 +40,14 @@ def due(call: Trigger) -> None:
 
 def _open(connection: Connection, corpus: int, version: int) -> None:
     """Write the window that ends with a version, and its searches."""
-    limits = corpora.numbered(connection, corpus).limits
     tree = here().tree(connection, corpus, version)
     since = windows.last(connection, corpus)
-    phrases = None
-    if not search.enumerate_window(tree, since):
-        # While searches are open, not all orthos are stored that wait: then every new phrase is due.
-        waited = None if windows.unfinished(connection, corpus) else here().waited(connection, corpus, tree)
-        phrases = search.due_phrases(tree, since, waited)
-        sessions.once_committed(connection, lambda: metrics.DUE.add(len(phrases)))
-    starts = search.starts(tree, since, phrases)
-    packed = None if phrases is None else runs.pack_set(phrases)
-    windows.add(connection, corpus, Window(version, since, packed, starts))
-    parts = search.parts(tree, limits, phrases)
+    # While searches are open, not all orthos are stored that wait: then every new phrase is due.
+    waited = None if windows.unfinished(connection, corpus) else here().waited(connection, corpus, tree)
+    window = search.window(tree, since, waited)
+    phrases = None if window.due is None else runs.pack_set(window.due)
+    windows.add(connection, corpus, Window(version, since, phrases, window.starts))
+    parts = ((part.first, part.last) for part in search.parts(window))
     outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
+    if window.due is not None:
+        sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))

@@ -11,9 +11,9 @@ from crochet_tasks.broker.messages import FoundBatch, SearchResult, Trigger
 from crochet_tasks.db import corpora, outbox, windows
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import runs, search
-from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.search import Bounds, Part
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.runs import Run
+from crochet_tasks.engine.search import Bounds, Part, Window
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.telemetry import metrics
 
 
@@ -30,19 +30,20 @@ def part(call: Trigger) -> None:
         window = windows.read(connection, corpus.id, item.version)
         boxes = outbox.boxes(connection, item.id)
         tree = here().tree(connection, corpus.id, item.version)
-    phrases = None if window.due is None else runs.unpack_set(window.due, tree.size)
+    due = None if window.due is None else runs.unpack_set(window.due, tree.size)
+    which = Part(boxes=boxes) if item.part is None else Part(*item.part)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
-        outcome = search.search(tree, corpus.limits, window.since, phrases, Part(item.part, boxes), _bounds())
-        telemetry.result(found=sum(len(lines) for _, lines in outcome.found))
+        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, _bounds())
+        telemetry.result(found=sum(run.count for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
-    for sides, lines in outcome.found:
-        metrics.FOUND.add(len(lines), shape=metrics.shape(sides))
+    for run in outcome.found:
+        metrics.FOUND.add(run.count, shape=metrics.shape(run.sides))
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,
         found=list(packed(tree, outcome.found)),
-        left_over=[left.range if left.boxes is None else left.boxes for left in outcome.left_over],
+        left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )
     orthos.store.publish(result)
 
@@ -52,10 +53,10 @@ def _bounds() -> Bounds:
     return Bounds(settings.batch_orthos, settings.result_orthos)
 
 
-def packed(tree: Tree, found: Iterable[tuple[Sides, Ids]]) -> Iterator[FoundBatch]:
-    """Cut sorted orthos into batches of about equal size."""
-    for sides, lines in found:
-        pieces = -(-len(lines) // here().settings.batch_orthos)
+def packed(tree: Tree, found: Iterable[Run]) -> Iterator[FoundBatch]:
+    """Cut runs into batches of about equal size."""
+    for sides, rows in found:
+        pieces = -(-len(rows) // here().settings.batch_orthos)
         for number in range(pieces):
-            begin, end = (len(lines) * each // pieces for each in (number, number + 1))
-            yield FoundBatch.of(tree, sides, lines[begin:end])
+            begin, end = (len(rows) * each // pieces for each in (number, number + 1))
+            yield FoundBatch.of(tree, sides, rows[begin:end])

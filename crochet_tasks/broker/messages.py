@@ -62,12 +62,12 @@ class FoundBatch(BaseModel):
     phrases: bytes
 
     @classmethod
-    def of(cls, tree: Tree, sides: Sides, lines: Ids) -> FoundBatch:
+    def of(cls, tree: Tree, sides: Sides, rows: Ids) -> FoundBatch:
         """Pack orthos, given as the phrases of their lines along the leading axis, in their order."""
-        first, last = (runs.key(runs.text(tree, sides, lines[row])) for row in (0, -1))
-        packed = runs.pack(lines, tree.levels[sides[-1] - 1])
-        phrases = runs.pack_set(runs.line_set(tree, sides, lines))
-        return cls(sides=sides, count=len(lines), first=first, last=last, packed=packed, phrases=phrases)
+        first, last = (runs.key(runs.text(tree, sides, rows[end])) for end in (0, -1))
+        packed = runs.pack(rows, tree.levels[sides[-1] - 1])
+        phrases = runs.pack_set(runs.line_set(tree, sides, rows))
+        return cls(sides=sides, count=len(rows), first=first, last=last, packed=packed, phrases=phrases)
 
 
 class SearchResult(Trigger):

@@ -50,7 +50,8 @@ def hidden(connection: Connection) -> list[int]:
 def delete_some(connection: Connection, corpus: int) -> bool:
     """Delete a few rows of a hidden corpus; False when there was none left.
 
-    Excludes the ordered stages and merges; searches have work, which is deleted first. Raises what a lock time-out raises while one is at work.
+    Excludes the ordered stages and merges; searches have work, which is deleted first. Raises what a lock time-out
+    raises while one is at work.
     """
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
     locks.take_lock(connection, corpus, Lock.ORDER)
