@@ -24,7 +24,6 @@ from crochet_tasks.db.tally import Change
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.engine.tree import Ids
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.search import packed
 from crochet_tasks.telemetry import metrics
