@@ -31,6 +31,7 @@ class Plan:
         rivals: Sequence[int],
         steps: Sequence[Sequence[int]],
         pool: Sequence[int],
+        slots: int,
     ) -> None: ...
 
 class Lengthen:
