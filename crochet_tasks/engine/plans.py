@@ -41,7 +41,10 @@ def slab(sides: Sides, axis: int, *, back: bool = False) -> Slab:
     """The slab of one more step along `axis`; `axis == len(sides)` adds an axis (a box is one cell thick along it)."""
     thick = (*sides, 1) if axis == len(sides) else sides
     length, rest = thick[axis], (*thick[:axis], *thick[axis + 1 :])
-    number = {(*at[:axis], length - 1 - at[axis], *at[axis + 1 :]) if back else at: i for i, at in enumerate(coordinates(thick))}
+    number = {
+        (*at[:axis], length - 1 - at[axis], *at[axis + 1 :]) if back else at: i
+        for i, at in enumerate(coordinates(thick))
+    }
     new = coordinates(rest)
     step = -1 if back else length
     shell = [sum(at) + step for at in new]
@@ -122,9 +125,7 @@ def _in_order(how: Slab, pool: list[int]) -> Iterator[list[int]]:
         yield [cell, 0, place, len(tests), len(how.old[cell]), len(same), 0, len(links) // 2]
 
 
-def _filling(
-    how: Slab, first: int, places: list[int], pool: list[int], rivals: tuple[int, ...]
-) -> Iterator[list[int]]:
+def _filling(how: Slab, first: int, places: list[int], pool: list[int], rivals: tuple[int, ...]) -> Iterator[list[int]]:
     """The steps that fill the slab from one cell on: next is the cell with most neighbours that are filled."""
     count = len(how.along)
     neighbours = [{*how.beside[i], *(j for j in range(count) if i in how.beside[j])} for i in range(count)]

@@ -297,7 +297,9 @@ class _Outward(_Way):
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
             if not ahead:
-                yield from self._children(stage, boxes, Stage((*sides[:-1], sides[-1] + 1), (*back[:-1], back[-1] + 1), False))
+                yield from self._children(
+                    stage, boxes, Stage((*sides[:-1], sides[-1] + 1), (*back[:-1], back[-1] + 1), False)
+                )
             yield from self._children(stage, forward, Stage((*sides[:-1], sides[-1] + 1), back, True))
         yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), False))
         yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0), True))
