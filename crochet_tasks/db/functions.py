@@ -1,4 +1,4 @@
-"""What is in the schema beside its tables: functions, the view for people, triggers, the first tenant."""
+"""What is in the schema beside its tables: functions, triggers, the first tenant."""
 
 from __future__ import annotations
 
@@ -40,35 +40,12 @@ FUNCTIONS_OF_CHECKS = (
 
 PROGRAMS = (
     # Bulk values do not compress in the server, but must be read in slices: EXTERNAL.
-    "ALTER TABLE batches ALTER COLUMN cells SET STORAGE EXTERNAL",
+    "ALTER TABLE batches ALTER COLUMN packed SET STORAGE EXTERNAL",
     "ALTER TABLE remediations ALTER COLUMN phrases SET STORAGE EXTERNAL",
+    "ALTER TABLE windows ALTER COLUMN due SET STORAGE EXTERNAL",
+    "ALTER TABLE work ALTER COLUMN boxes SET STORAGE EXTERNAL",
     "ALTER TABLE phrases ALTER COLUMN parent SET STORAGE EXTERNAL",
     "ALTER TABLE phrases ALTER COLUMN word SET STORAGE EXTERNAL",
-    """
-    CREATE FUNCTION word_at(cells bytea, width integer, place integer) RETURNS integer
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN get_byte(cells, width * place) + (get_byte(cells, width * place + 1) << 8)
-        + CASE WHEN width = 4
-               THEN (get_byte(cells, width * place + 2) << 16) + (get_byte(cells, width * place + 3) << 24)
-               ELSE 0 END
-    """,
-    # One ortho per row, for people: select * from orthos where corpus = 'main' limit 10.
-    """
-    CREATE VIEW orthos AS
-    SELECT corpora.name AS corpus, array_to_string(batches.sides, 'x') AS shape, box.words,
-           batches.sides, batches.born AS seen, batches.id AS batch, place, tenants.name AS tenant
-      FROM batches
-      JOIN corpora ON corpora.id = batches.corpus
-      JOIN tenants ON tenants.id = corpora.tenant
-     CROSS JOIN LATERAL (SELECT batches.cells || ''::bytea AS cells OFFSET 0) AS unpacked  -- fetched once per batch
-     CROSS JOIN LATERAL generate_series(0, batches.count - 1) AS place
-     CROSS JOIN LATERAL (
-           SELECT array_agg(words.word ORDER BY cell) AS words
-             FROM generate_series(0, box_cells(batches.sides) - 1) AS cell
-             JOIN words ON words.corpus = batches.corpus
-              AND words.id = word_at(unpacked.cells, batches.width, cell * batches.count + place)
-           ) AS box
-    """,
     """
     CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

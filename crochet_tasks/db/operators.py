@@ -13,7 +13,6 @@ from crochet_tasks.db import outbox
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
 from crochet_tasks.db.tally import SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.engine.geometry import Sides
 
 ENDED = ("failed", "done", "cancelled")
 LOCK_WAIT = "500ms"
@@ -36,12 +35,9 @@ class WorkRow(NamedTuple):
     since: int
     version: int
     priority: int
-    size: int
-    sides: Sides | None
     state: str
     attempts: int
     error: dict[str, Any] | None
-    upto: int | None
     created_at: dt.datetime
     not_before: dt.datetime | None
     published_at: dt.datetime | None
@@ -60,11 +56,6 @@ _WORK: Select[Any] = (
     .join_from(work, corpora, work.c.corpus == corpora.c.id)
     .outerjoin(texts, work.c.kind.in_(["ingest", "context"]) & (work.c.subject == texts.c.id))
 )
-
-
-def _read(row: Any) -> WorkRow:
-    item = WorkRow(*row)
-    return item if item.sides is None else item._replace(sides=tuple(item.sides))
 
 
 # ── lists ──────────────────────────────────────────────────────────────────────────────────────
@@ -111,17 +102,17 @@ def listed(
     rows = connection.execute(_WORK.where(which.condition).order_by(*order).limit(most))
     few = select(work.c.id).where(which.condition).limit(counted).subquery()
     number = connection.execute(select(func.count()).select_from(few)).scalar_one()
-    return [_read(row) for row in rows], int(number)
+    return [WorkRow(*row) for row in rows], int(number)
 
 
 def with_ids_between(connection: Connection, low: uuid.UUID, high: uuid.UUID) -> list[WorkRow]:
     """Return at most two items of work whose ids lie in a range."""
-    return [_read(row) for row in connection.execute(_WORK.where(work.c.id.between(low, high)).limit(2))]
+    return [WorkRow(*row) for row in connection.execute(_WORK.where(work.c.id.between(low, high)).limit(2))]
 
 
 def with_ids(connection: Connection, ids: Iterable[uuid.UUID]) -> list[WorkRow]:
     rows = connection.execute(_WORK.where(work.c.id.in_(list(ids))).order_by(work.c.created_at, work.c.id))
-    return [_read(row) for row in rows]
+    return [WorkRow(*row) for row in rows]
 
 
 _TEXT = select(*(texts.c[name] for name in TextRow._fields))
@@ -202,7 +193,7 @@ SELECT EXISTS (
             WHERE failed.corpus = :corpus AND failed.state = 'failed' AND failed.kind = 'remediations'
               AND failed.subject < work.subject
        ))
-       AND NOT (kind IN ('seed', 'grow') AND EXISTS (SELECT FROM corpora WHERE id = :corpus AND {SPENT}))
+       AND NOT (kind = 'search' AND EXISTS (SELECT FROM corpora WHERE id = :corpus AND {SPENT}))
 )
 """
 

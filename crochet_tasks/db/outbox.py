@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
 from crochet_tasks.db.tables import work
-from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.telemetry import correlation, instruments, metrics
 from crochet_tasks.telemetry.correlation import Origin
 
@@ -20,8 +20,9 @@ NAMESPACE = uuid.UUID("6a7e1f2c-58a1-5f0e-9c39-0d5f6b3d7c11")
 """Fixed for ever: ids of work and keys of batches are uuid5 in it."""
 
 CONTEXT, INGEST, REMEDIATIONS = 4_000_000, 3_000_000, 2_000_000
-"""Priorities of the ordered stages. Searches come after them, larger volumes first."""
-SEED = 0
+"""Priorities of the ordered stages. Searches come after them."""
+LEFT_OVER, START = 1, 0
+"""Priorities of searches: what is left over first, so that little of it is kept."""
 
 
 class Item(NamedTuple):
@@ -35,30 +36,20 @@ class Item(NamedTuple):
     since: int
     version: int
     priority: int
-    size: int
-    sides: Sides | None
     attempts: int = 0
     """how often it was tried without success"""
     origin: Origin | None = None
     """what caused it; not part of its identity"""
-
-    @property
-    def window(self) -> int:
-        """The version after which lines count as new to the search.
-
-        What the batch consulted was not continued between `since` and the version that made it due, else that
-        earlier version would have made it due. So searching from there on is enough, and all batches that one
-        version made due are searched through the same window.
-        """
-        return 0 if self.since == 0 else self.version - 1
+    boxes: bytes | None = None
+    """of a search: what another one left over. It may be large: only `boxes` reads it"""
 
 
-def _id(kind: str, corpus: int, subject: int, part: tuple[int, int] | None, since: int) -> uuid.UUID:
+def _id(kind: str, corpus: int, subject: int, part: object, since: int) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, f"{kind}:{corpus}:{subject}:{part}:{since}")
 
 
 def _stage(kind: str, corpus: int, subject: int, version: int, priority: int) -> Item:
-    return Item(_id(kind, corpus, subject, None, 0), corpus, kind, subject, None, 0, version, priority, 1, None)
+    return Item(_id(kind, corpus, subject, None, 0), corpus, kind, subject, None, 0, version, priority)
 
 
 def ingest(corpus: int, text: int) -> Item:
@@ -73,17 +64,12 @@ def remediations(corpus: int, version: int) -> Item:
     return _stage("remediations", corpus, version, version, REMEDIATIONS)
 
 
-def seed(corpus: int, version: int, part: tuple[int, int]) -> Item:
-    """Play the empty ortho: start pairs [first, last) of a version."""
-    since = version - 1
-    identity = _id("seed", corpus, version, part, since)
-    return Item(identity, corpus, "seed", version, part, since, version, SEED, 1, None)
-
-
-def grow(corpus: int, batch: int, sides: Sides, size: int, *, since: int, version: int) -> Item:
-    """Search a batch; `since` is up to where it was searched before, `version` what made it due."""
-    identity = _id("grow", corpus, batch, None, since)
-    return Item(identity, corpus, "grow", batch, None, since, version, volume(sides), size, sides)
+def search(corpus: int, since: int, version: int, part: tuple[int, int] | bytes) -> Item:
+    """Search a part of the window (since, version]: starts [first, last) of it, or boxes that were left over."""
+    if isinstance(part, bytes):
+        identity = _id("search", corpus, version, hashlib.sha256(part).hexdigest(), since)
+        return Item(identity, corpus, "search", version, None, since, version, LEFT_OVER, boxes=part)
+    return Item(_id("search", corpus, version, part, since), corpus, "search", version, part, since, version, START)
 
 
 def add(connection: Connection, items: Iterable[Item]) -> None:
@@ -96,23 +82,24 @@ def add(connection: Connection, items: Iterable[Item]) -> None:
 
 
 def _row(item: Item, cause: dict[str, str] | None) -> dict[str, Any]:
-    return item._asdict() | {
-        "origin": cause,
-        "part": None if item.part is None else Range(*item.part),
-        "sides": None if item.sides is None else list(item.sides),
-    }
+    return item._asdict() | {"origin": cause, "part": None if item.part is None else Range(*item.part)}
 
 
-COLUMNS = [work.c[name] for name in Item._fields]
+COLUMNS = [work.c[name] for name in Item._fields if name != "boxes"]
 
 
 def read(row: Any) -> Item:
     item = Item(*row)
     return item._replace(
         part=None if item.part is None else (item.part.lower, item.part.upper),  # type: ignore[attr-defined]
-        sides=None if item.sides is None else tuple(item.sides),
         origin=Origin.read(item.origin),
     )
+
+
+def boxes(connection: Connection, item: uuid.UUID) -> bytes | None:
+    """What another search left over for this one; None where it has starts instead."""
+    found: bytes | None = connection.execute(select(work.c.boxes).where(work.c.id == item)).scalar()
+    return found
 
 
 def claim(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
@@ -138,10 +125,13 @@ def _runnable() -> ColumnElement[bool]:
     return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
 
 
-def done(connection: Connection, ids: Sequence[uuid.UUID], upto: int | None = None, found: int = 0) -> None:
+_EMPTIED = case((work.c.boxes.is_not(None), b""))
+
+
+def done(connection: Connection, ids: Sequence[uuid.UUID], found: int = 0) -> None:
     """Mark open items as done; the number of orthos that they `found` is stored with the first."""
     finished = update(work).where(work.c.id.in_(ids), work.c.state == "open")
-    finished = finished.values(state="done", upto=upto, finished_at=func.now(), error=None)
+    finished = finished.values(state="done", boxes=_EMPTIED, finished_at=func.now(), error=None)
     if found:
         finished = finished.values(found=case((work.c.id == ids[0], found), else_=0))
     if not instruments.recorded():

@@ -1,7 +1,7 @@
 """The tables. Rules of the domain and the pipeline are constraints where SQL can express them.
 
-A batch is one row: its orthos' words lie packed in `cells`, a column store in row groups. A chunk of phrases is
-one row for the same reason (docs/adr/0004). The migrations make the same schema; a test holds the two together.
+A batch is one row: a sorted run of orthos, packed (docs/adr/0034). A chunk of phrases is one row, too
+(docs/adr/0004). The migrations make the same schema; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, number
 
 TAKEN_UP = "(not_before IS NULL OR not_before < 'infinity')"
 """SQL, of a row of work: it is neither parked nor held by a spent budget"""
+KEY_CHARACTERS = 64
+"""of the words of a batch's first ortho that are in the index"""
 
 corpora = Table(
     "corpora",
@@ -127,54 +129,64 @@ phrases = Table(
     comment="The phrase tree, in chunks of phrases with consecutive ids. Phrase 0 is the empty one and not stored.",
 )
 
+windows = Table(
+    "windows",
+    metadata,
+    Column("corpus", Integer, ForeignKey("corpora.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("since", Integer, nullable=False, comment="the version up to which the windows before it reach"),
+    Column("due", LargeBinary, comment="packed ids of the due phrases; none: all boxes are enumerated by origin word"),
+    Column("starts", Integer, nullable=False, comment="how many starts its searches share out"),
+    CheckConstraint("since >= 0 AND version > since AND starts >= 0", name="numbers"),
+    comment="What is searched because of a version: the boxes that hold a line born in (since, version].",
+)
+
 batches = Table(
     "batches",
     metadata,
     numbered(),
     Column("key", Uuid, nullable=False, unique=True, comment="uuid5 of what made it: the same step makes it once"),
-    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False, index=True),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
     Column("sides", ARRAY(SmallInteger, dimensions=1), nullable=False, comment="canonical"),
     Column("count", Integer, nullable=False),
-    Column("width", SmallInteger, nullable=False, comment="bytes of a word id"),
-    Column("cells", LargeBinary, nullable=False, comment="word ids, little-endian, column-major: all first cells, ..."),
-    Column("found_by", Uuid, nullable=False, comment="the work that found or last rewrote it"),
+    Column("numbering", Integer, nullable=False, comment="the version whose phrase ids it holds"),
+    Column("first", Text(collation="C"), nullable=False, comment="the words of its first ortho"),
+    Column("last", Text(collation="C"), nullable=False, comment="the words of its last ortho"),
+    Column("packed", LargeBinary, nullable=False, comment="its orthos in alphabetical order (engine/runs.py)"),
+    Column("found_by", Uuid, nullable=False, comment="the work that found it; of merged batches, the merge"),
     Column("born", Integer, nullable=False, comment="the version at which all its orthos existed"),
     CheckConstraint("count >= 1", name="count"),
-    CheckConstraint("width IN (2, 4)", name="width"),
     CheckConstraint("box_cells(sides) >= 4", name="sides"),
-    CheckConstraint("octet_length(cells) = count * box_cells(sides) * width", name="cells"),
-    CheckConstraint("born >= 1", name="born"),
-    comment="The orthos: a row is up to 32k of one shape.",
+    CheckConstraint("born >= 1 AND numbering >= born", name="born"),
+    CheckConstraint("first <= last", name="range"),
+    # By the beginning: words may be longer than what an index entry may hold.
+    Index("batches_range_idx", "corpus", "sides", text(f'left("first", {KEY_CHARACTERS})')),
+    comment="The orthos: a row is a sorted run of up to 32k of one shape.",
 )
 
 remediations = Table(
     "remediations",
     metadata,
     Column("batch", BigInteger, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("searched", Integer, nullable=False, comment="the version up to which the batch was searched"),
-    Column("phrases", LargeBinary, nullable=False, comment="int4, little-endian, ascending: the phrases consulted"),
-    CheckConstraint("searched >= 1", name="searched"),
-    CheckConstraint("octet_length(phrases) % 4 = 0", name="phrases"),
-    comment="What each searched batch waits on: when one of these phrases gets a continuation it is due again.",
+    Column("phrases", LargeBinary, nullable=False, comment="packed ids, in the numbering of the batch"),
+    comment="What the orthos of each batch wait on: all their lines. A phrase that continues one of them is due.",
 )
 
 work = Table(
     "work",
     metadata,
-    Column("id", Uuid, primary_key=True, comment="uuid5 of kind, subject, part and since: the same work exists once"),
+    Column("id", Uuid, primary_key=True, comment="uuid5 of kind, subject, part or boxes: the same work exists once"),
     Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
     Column("kind", Text, nullable=False),
-    Column("subject", BigInteger, nullable=False, comment="text, version or batch"),
-    Column("part", INT4RANGE, comment="of a seed: its start pairs"),
-    Column("since", Integer, nullable=False, comment="the version up to which the subject was searched before"),
+    Column("subject", BigInteger, nullable=False, comment="text or version"),
+    Column("part", INT4RANGE, comment="of a search: which starts of its window"),
+    Column("boxes", LargeBinary, comment="of a search: what another one left over; emptied when it is done"),
+    Column("since", Integer, nullable=False, comment="of a search: where its window begins"),
     Column("version", Integer, nullable=False, comment="the version that made it due"),
     Column("priority", Integer, nullable=False, comment="larger first"),
-    Column("size", Integer, nullable=False, server_default="1", comment="orthos of the batch"),
-    Column("sides", ARRAY(SmallInteger, dimensions=1), comment="shape of the batch"),
     Column("state", Text, nullable=False, server_default="open"),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
     Column("error", JSON),
-    Column("upto", Integer, comment="the version up to which it was searched"),
     Column("found", Integer, nullable=False, server_default="0", comment="orthos that were stored when it was done"),
     now("created_at"),
     Column("not_before", MOMENT),
@@ -182,14 +194,12 @@ work = Table(
     Column("reopened_at", MOMENT, comment="when an operator opened it again"),
     Column("finished_at", MOMENT),
     Column("origin", JSON, comment="the request that caused it, and the traceparent of who wrote it"),
-    CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'seed', 'grow')", name="kind"),
+    CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'search')", name="kind"),
     CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
     CheckConstraint("(state IN ('done', 'cancelled')) <= (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error"),
-    CheckConstraint("(kind = 'seed') = (part IS NOT NULL)", name="part"),
-    CheckConstraint("(kind = 'grow') = (sides IS NOT NULL)", name="sides"),
-    CheckConstraint("kind NOT IN ('seed', 'grow') OR state <> 'done' OR upto IS NOT NULL", name="upto"),
-    CheckConstraint("kind NOT IN ('seed', 'grow') OR (version > since AND upto > since)", name="versions"),
+    CheckConstraint("num_nonnulls(part, boxes) = (kind = 'search')::int", name="part"),
+    CheckConstraint("kind <> 'search' OR version > since", name="versions"),
     # The relay publishes in the order of the first; work_published_idx finds overdue work.
     Index(
         "work_unpublished_idx",
@@ -224,10 +234,6 @@ work = Table(
         "state",
         text("finished_at DESC"),
         postgresql_where=text("state IN ('done', 'cancelled')"),
-    ),
-    # A batch is searched by one item at a time, so no child can be found twice.
-    Index(
-        "work_grow_idx", "subject", unique=True, postgresql_where=text("kind = 'grow' AND state IN ('open', 'failed')")
     ),
     comment="What is to be done and what was: the outbox. Open rows are published after the commit and by the relay.",
 )

@@ -13,7 +13,6 @@ from crochet_tasks.db.operators import WorkFilter, WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import (
     MessageDied,
     WorkerLost,
@@ -110,10 +109,10 @@ def _error(facts: dict[str, Any] | None) -> WorkError | None:
 def _about(item: WorkRow) -> str:
     if item.kind in OF_A_TEXT:
         return f"{text_name(item.subject)}, '{item.title}'"
-    if item.kind == "seed":
-        return f"version {item.subject}, start pairs {item.part.lower} to {item.part.upper - 1}"
-    if item.sides is not None:
-        return f"batch {item.subject}: {item.size:,} of {shape_name(item.sides)}"
+    if item.part is not None:
+        return f"version {item.subject}, starts {item.part.lower} to {item.part.upper - 1}"
+    if item.kind == "search":
+        return f"version {item.subject}, boxes that another search left over"
     return f"version {item.subject}"
 
 
@@ -137,7 +136,7 @@ def line_of_text(connection: Connection, row: TextRow) -> WorkLine:
 def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
     text = text_of(connection, item)
     part = None if item.part is None else [item.part.lower, item.part.upper]
-    facts = {name: getattr(item, name) for name in ("subject", "since", "version", "priority", "size", "sides", "upto")}
+    facts = {name: getattr(item, name) for name in ("subject", "since", "version", "priority")}
     return WorkDetail(
         line=line_of_work(item),
         next=_next(item, lease),

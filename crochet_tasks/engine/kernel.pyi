@@ -1,0 +1,53 @@
+"""Types of the compiled module; kernel.pyx has the documentation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_Ids = npt.NDArray[np.uint32]
+_Flags = npt.NDArray[np.uint8]
+
+class Index:
+    words: int
+    phrases: int
+    bytes: int
+    def __init__(self, words: int, first: _Ids, word: _Ids, parent: _Ids) -> None: ...
+
+class Plan:
+    side: int
+    rows: int
+    new: int
+    def __init__(
+        self,
+        *,
+        side: int,
+        rows: int,
+        thick: int,
+        lead: bool,
+        unit: int,
+        along: Sequence[int],
+        walk: Sequence[int],
+        rivals: Sequence[int],
+        steps: Sequence[Sequence[int]],
+        pool: Sequence[int],
+    ) -> None: ...
+
+class Lengthen:
+    def __init__(self, ahead: Index, across: Index, behind: Index, plan: Plan) -> None: ...
+    def children(self, boxes: _Ids) -> tuple[_Ids, _Ids]: ...
+
+def unpacked(index: Index, boxes: _Ids, side: int) -> _Ids: ...
+def walked(
+    index: Index,
+    words: _Ids,
+    lines: npt.NDArray[np.int32],
+    lengths: npt.NDArray[np.int32],
+    seen: _Flags | None = None,
+    due: _Flags | None = None,
+    own: _Ids | None = None,
+    place: int = -1,
+) -> tuple[_Ids, _Flags]: ...
+def ordered(rows: _Ids) -> _Ids: ...
+def encoded(rows: _Ids, base: int) -> bytes: ...
+def decoded(data: bytes, count: int, width: int, base: int, limit: int) -> _Ids: ...

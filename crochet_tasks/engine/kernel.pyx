@@ -1,0 +1,603 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# distutils: language = c++
+"""The compiled part of the engine: lengthening boxes, walking their lines, packing them.
+
+Nothing here knows a shape: plans.py describes in tables how a box is lengthened and which lines it has. Arrays are
+uint32 unless it says otherwise; a box is a row of a matrix, given as the phrase ids of its lines along its last axis.
+No function holds the GIL while it works.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+import numpy as np
+
+cdef extern from *:
+    """
+    #include <algorithm>
+    #include <cstdint>
+    static inline int ones(uint64_t bits) { return __builtin_popcountll(bits); }
+    static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
+    static void sort_rows(const uint32_t *rows, uint32_t *order, size_t count, size_t width) {
+        std::sort(order, order + count, [=](uint32_t a, uint32_t b) {
+            const uint32_t *x = rows + a * width, *y = rows + b * width;
+            return std::lexicographical_compare(x, x + width, y, y + width);
+        });
+    }
+    """
+    int ones(uint64_t) noexcept nogil
+    int lowest(uint64_t) noexcept nogil
+    void sort_rows(const uint32_t *, uint32_t *, size_t, size_t) noexcept nogil
+
+ctypedef uint32_t u32
+ctypedef uint64_t u64
+
+cdef enum:
+    BLOCK = 64         # boxes that are begun together
+    DENSE = 24         # from so many continuations on a phrase has a row of bits; below, its list is searched
+    ALL_DENSE = 1 << 25  # bytes of bits up to which every word has a row
+
+# ── the phrase tree ─────────────────────────────────────────────────────────────────────────────
+
+cdef struct Phrases:
+    const u32 *first   # children of p: first[p] .. first[p + 1] - 1, sorted by word
+    const u32 *word
+    const u32 *parent
+    const int32_t *row  # per phrase: which row of bits it has; -1 for none
+    const u64 *bits     # a row: one bit per word, whether it continues the phrase …
+    const u32 *rank     # … and per 64 bits how many are set before them
+    size_t width        # of a row, in 64 bits
+
+cdef inline const u64 *bits_of(const Phrases *tree, u32 phrase) noexcept nogil:
+    return tree.bits + <size_t>tree.row[phrase] * tree.width if tree.row[phrase] >= 0 else NULL
+
+cdef inline u32 child(const Phrases *tree, u32 phrase, u32 word) noexcept nogil:
+    """The phrase that continues a phrase by a word; 0 where there is none (phrase 0 is a word: it continues nothing)."""
+    cdef u32 low = tree.first[phrase], high = tree.first[phrase + 1], middle
+    cdef size_t at
+    cdef u64 bits
+    if tree.row[phrase] >= 0:
+        at = <size_t>tree.row[phrase] * tree.width + (word >> 6)
+        bits = tree.bits[at]
+        if not (bits >> (word & 63)) & 1:
+            return 0
+        return low + tree.rank[at] + ones(bits & (((<u64>1) << (word & 63)) - 1))
+    while high - low > 4:
+        middle = (low + high) >> 1
+        if tree.word[middle] <= word:
+            low = middle
+        else:
+            high = middle
+    while low < high:
+        if tree.word[low] == word:
+            return low
+        low += 1
+    return 0
+
+cdef class Index:
+    """A phrase tree as the kernel reads it: `first` (phrases + 1), `word`, `parent` (phrases); see tree.py."""
+    cdef Phrases tree
+    cdef readonly u32 words, phrases
+    cdef object _kept
+
+    def __init__(self, u32 words, const u32[::1] first, const u32[::1] word, const u32[::1] parent):
+        if first.shape[0] != word.shape[0] + 1 or word.shape[0] != parent.shape[0] or word.shape[0] < words:
+            raise ValueError("first, word and parent do not fit together")
+        cdef u32 phrases = <u32>word.shape[0], p, i, before
+        cdef size_t width = (words + 63) // 64, at, q
+        self.words, self.phrases = words, phrases
+        dense = np.diff(first) >= DENSE
+        if words * width * 8 <= ALL_DENSE:
+            dense[:words] = True
+        row = np.where(dense, np.cumsum(dense) - 1, -1).astype(np.int32)
+        rows = int(dense.sum())
+        cdef u64[::1] bits = np.zeros(rows * width + 1, np.uint64)
+        cdef u32[::1] rank = np.zeros(rows * width + 1, np.uint32)
+        cdef int32_t[::1] number = row if phrases else np.full(1, -1, np.int32)
+        with nogil:
+            for p in range(phrases):
+                if number[p] < 0:
+                    continue
+                at = <size_t>number[p] * width
+                for i in range(first[p], first[p + 1]):
+                    bits[at + (word[i] >> 6)] |= (<u64>1) << (word[i] & 63)
+                before = 0
+                for q in range(at, at + width):
+                    rank[q] = before
+                    before += ones(bits[q])
+        self._kept = (first, word, parent, number, bits, rank)
+        self.tree.first = &first[0]
+        self.tree.word = &word[0] if phrases else NULL
+        self.tree.parent = &parent[0] if phrases else NULL
+        self.tree.row, self.tree.bits, self.tree.rank, self.tree.width = &number[0], &bits[0], &rank[0], width
+
+    @property
+    def bytes(self):
+        """What the rows of bits take; the other arrays are the caller's."""
+        return 12 * len(self._kept[4]) + 4 * len(self._kept[3])
+
+    cdef int check(self, const u32[:, ::1] boxes) except -1:
+        """Raise where an id is none of this tree: from here on nothing is checked."""
+        cdef Py_ssize_t i, j
+        cdef u32 largest = 0
+        for i in range(boxes.shape[0]):
+            for j in range(boxes.shape[1]):
+                largest = max(largest, boxes[i, j])
+        if boxes.shape[0] and largest >= self.phrases:
+            raise ValueError(f"{largest} is no phrase: there are {self.phrases}")
+        return 0
+
+# ── lengthening boxes ───────────────────────────────────────────────────────────────────────────
+
+cdef struct Step:       # one new cell, in one order of filling them; its lists lie one behind another in the pool
+    int32_t cell        # which
+    int32_t unit        # whether it is the unit cell of the lengthened axis, to be compared with its rivals
+    int32_t at          # where its lists begin: …
+    int32_t tests       # … filled new cells beside it in the slab: number * 2 + (whether it comes before)
+    int32_t old         # … cells of the box in its shell
+    int32_t new         # … filled new cells in its shell
+    int32_t lines       # … lines in the slab of three and more words that it completes: place and length in the pool
+
+cdef class Plan:
+    """How boxes of one shape are lengthened along one axis: tables made by plans.py (see `Slab` there)."""
+    cdef readonly int side, rows, new, thick, unit, fewest
+    cdef readonly bint lead
+    cdef int32_t[::1] pool, along, walk, rivals
+    cdef int32_t[:, ::1] steps
+
+    def __init__(self, *, side, rows, thick, lead, unit, along, walk, rivals, steps, pool):
+        self.side, self.rows, self.thick, self.lead, self.unit = side, rows, thick, lead, unit
+        self.along, self.walk = np.array(along, np.int32), np.array(walk, np.int32)
+        self.rivals, self.pool = np.array([*rivals, 0], np.int32), np.array([*pool, 0], np.int32)
+        self.steps = np.array(steps, np.int32)
+        self.new, self.fewest = len(along) // thick, len(rivals)
+        if self.steps.shape[0] != self.new * self.new or self.steps.shape[1] * 4 != sizeof(Step) or len(walk) != rows:
+            raise ValueError("the tables of a plan do not fit together")
+
+cdef class Lengthen:
+    """Lengthens boxes by a plan. `ahead`: the tree of the lines that go on, `across` and `behind`: of those in the slab,
+    read forward and (pairs only) backward. Not for use by several threads at once.
+    """
+    cdef const Phrases *ahead
+    cdef const Phrases *across
+    cdef const Phrases *behind
+    cdef Plan plan
+    cdef Index source
+    cdef object _kept
+    cdef const Step *steps
+    cdef const int32_t *pool
+    cdef u32 *room        # all of what follows lies in it
+    cdef u32 *cells       # of the box at hand
+    cdef u32 *low
+    cdef u32 *high
+    cdef u32 *along
+    cdef u32 *words       # of the new cells
+    cdef u32 *lines       # of the child
+    cdef u32 *shells      # per place: words that the cell must differ from
+    cdef u64 *both        # per place: the rows of bits of its lines, and-ed
+    cdef const u64 **tests
+    cdef u32 *block       # BLOCK boxes by cell, then their lines, and where those go on
+    cdef u32 least_unit
+    cdef u32 *out
+    cdef size_t used, size
+    cdef u32 box
+    cdef bint failed
+
+    def __cinit__(self, Index ahead, Index across, Index behind, Plan plan):
+        cdef size_t new = plan.new, cells = plan.rows * plan.side
+        if max(ahead.words, across.words, behind.words) != min(ahead.words, across.words, behind.words):
+            raise ValueError("the trees are of different vocabularies")
+        self._kept = (ahead, across, behind, plan)
+        self.plan, self.source = plan, ahead if plan.lead else across
+        self.ahead, self.across, self.behind = &ahead.tree, &across.tree, &behind.tree
+        self.steps, self.pool = <const Step *>&plan.steps[0, 0], &plan.pool[0]
+        cdef size_t shells = new * (new + cells), width = across.tree.width
+        self.room = <u32 *>malloc(4 * (cells + 5 * new + shells + BLOCK * (cells + 3 * new)) + 4 * new)
+        self.both = <u64 *>malloc(8 * (new * width + 1))
+        self.tests = <const u64 **>malloc(sizeof(void *) * (new * new + 1))
+        self.size = 16384
+        self.out = <u32 *>malloc(4 * self.size)
+        if self.room == NULL or self.both == NULL or self.tests == NULL or self.out == NULL:
+            raise MemoryError
+        self.cells = self.room
+        self.low = self.cells + cells
+        self.high = self.low + new
+        self.along = self.high + new
+        self.words = self.along + new
+        self.lines = self.words + new
+        self.shells = self.lines + new
+        self.block = self.shells + shells
+
+    def __dealloc__(self):
+        free(self.room)
+        free(self.both)
+        free(self.tests)
+        free(self.out)
+
+    def children(self, const u32[:, ::1] boxes):
+        """The lengthened boxes: (their lines along the lengthened axis, per child the place of its box in `boxes`).
+
+        In the order of the boxes. `boxes` has a row per box: its lines along the last axis, ids of `ahead` where that
+        axis is lengthened, else of `across`. Raises ValueError where they do not fit the plan or the tree.
+        """
+        if boxes.shape[1] != self.plan.rows:
+            raise ValueError(f"boxes of {self.plan.rows} lines are wanted, these have {boxes.shape[1]}")
+        self.source.check(boxes)
+        self.used, self.failed = 0, False
+        cdef size_t width = self.plan.new + 1
+        if boxes.shape[0]:
+            with nogil:
+                self.grow(&boxes[0, 0], boxes.shape[0])
+        if self.failed:
+            raise MemoryError
+        found = np.empty((self.used // width, width), np.uint32)
+        cdef u32[:, ::1] view = found
+        if self.used:
+            memcpy(&view[0, 0], self.out, 4 * self.used)
+        return np.ascontiguousarray(found[:, 1:]), found[:, 0]
+
+    cdef inline void emit(self) noexcept nogil:
+        cdef u32 *more
+        if self.used + self.plan.new + 1 > self.size:
+            more = <u32 *>realloc(self.out, 8 * self.size)
+            if more == NULL:
+                self.failed = True
+                return
+            self.out, self.size = more, 2 * self.size
+        self.out[self.used] = self.box
+        memcpy(self.out + self.used + 1, self.lines, 4 * self.plan.new)
+        self.used += self.plan.new + 1
+
+    cdef inline void accept(self, const Step *step, int place, u32 word, u32 line) noexcept nogil:
+        """Put a word into the cell; go on with the next one, or the child is whole."""
+        cdef const int32_t *chain
+        cdef u32 phrase
+        cdef int i, j, length
+        cdef const int32_t *list = self.pool + step.at + step.tests + step.old + step.new
+        self.words[step.cell] = word
+        self.lines[step.cell] = line
+        for i in range(step.lines):  # the lines within the slab that are complete now are phrases
+            chain, length = self.pool + list[2 * i], list[2 * i + 1]
+            phrase = self.words[chain[0]]
+            for j in range(1, length):
+                phrase = child(self.across, phrase, self.words[chain[j]])
+                if not phrase:
+                    return
+        if place + 1 == self.plan.new:
+            self.emit()
+        else:
+            self.fill(place + 1)
+
+    cdef void fill(self, int place) noexcept nogil:
+        """Every word for the next cell: it continues its line, makes pairs with its neighbours, differs from its shell."""
+        cdef const Step *step = self.steps + place
+        cdef const int32_t *list = self.pool + step.at
+        cdef const u32 *word = self.ahead.word
+        cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, i
+        cdef u32 begin = self.low[cell], end = self.high[cell], middle, w, at
+        cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
+        cdef const u64 **rows = self.tests + place * self.plan.new
+        cdef bint all_rows = True, fits
+        if step.unit and self.least_unit:
+            at = end
+            while begin < at:
+                middle = (begin + at) >> 1
+                if word[middle] < self.least_unit:
+                    begin = middle + 1
+                else:
+                    at = middle
+        for i in range(tests):
+            w = self.words[list[i] >> 1]
+            rows[i] = bits_of(self.across if list[i] & 1 else self.behind, w)
+            all_rows &= rows[i] != NULL
+        for i in range(step.old):
+            shells[i] = self.cells[list[tests + i]]
+        for i in range(step.old, shell):
+            shells[i] = self.words[list[tests + i]]
+        if tests and all_rows and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
+            self.fill_by_bits(place, begin, tests, shell)
+            return
+        for at in range(begin, end):
+            w = word[at]
+            fits = True
+            for i in range(tests):
+                if rows[i] != NULL:
+                    fits = (rows[i][w >> 6] >> (w & 63)) & 1
+                elif list[i] & 1:
+                    fits = child(self.across, self.words[list[i] >> 1], w) != 0
+                else:
+                    fits = child(self.behind, self.words[list[i] >> 1], w) != 0
+                if not fits:
+                    break
+            if fits:
+                for i in range(shell):
+                    fits &= shells[i] != w
+                if fits:
+                    self.accept(step, place, w, at)
+
+    cdef void fill_by_bits(self, int place, u32 begin, int tests, int shell) noexcept nogil:
+        """The same where the list is long: and the rows of bits of all its conditions."""
+        cdef const Step *step = self.steps + place
+        cdef size_t width = self.across.width, q, first
+        cdef u64 *both = self.both + place * width
+        cdef u32 line = self.along[step.cell], w
+        cdef const u64 *row = bits_of(self.ahead, line)
+        cdef const u32 *rank = self.ahead.rank + <size_t>self.ahead.row[line] * width
+        cdef const u64 **rows = self.tests + place * self.plan.new
+        cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
+        cdef u64 left
+        cdef int i
+        w = self.ahead.word[begin]
+        first = w >> 6
+        for q in range(first, width):
+            both[q] = row[q] & rows[0][q]
+        for i in range(1, tests):
+            for q in range(first, width):
+                both[q] &= rows[i][q]
+        both[first] &= (~<u64>0) << (w & 63)
+        for i in range(shell):
+            if shells[i] >> 6 >= first:
+                both[shells[i] >> 6] &= ~((<u64>1) << (shells[i] & 63))
+        for q in range(first, width):
+            left = both[q]
+            while left:
+                i = lowest(left)
+                left &= left - 1
+                self.accept(step, place, <u32>(q * 64 + i),
+                            self.ahead.first[line] + rank[q] + ones(row[q] & (((<u64>1) << i) - 1)))
+
+    cdef void grow(self, const u32 *boxes, size_t count) noexcept nogil:
+        cdef size_t start = 0
+        while start < count and not self.failed:
+            self.grow_block(boxes, start, <int>min(<size_t>BLOCK, count - start))
+            start += BLOCK
+
+    cdef void grow_block(self, const u32 *boxes, size_t start, int size) noexcept nogil:
+        """Find the lines that these boxes would continue, leave behind those that cannot, fill the rest."""
+        cdef int rows = self.plan.rows, side = self.plan.side, new = self.plan.new, thick = self.plan.thick
+        cdef int unit = self.plan.unit, rivals = self.plan.fewest, i, y, z, r, kept, best, step
+        cdef const int32_t *walk = &self.plan.walk[0]
+        cdef const int32_t *rival = &self.plan.rivals[0]
+        cdef const int32_t *chain = &self.plan.along[0]
+        cdef const Phrases *source = &self.source.tree
+        cdef const u32 *first = self.ahead.first
+        cdef u32 *cells = self.block
+        cdef u32 *along = cells + rows * side * BLOCK
+        cdef u32 *low = along + new * BLOCK
+        cdef u32 *high = low + new * BLOCK
+        cdef u32 alive[BLOCK]
+        cdef u32 line[BLOCK]
+        cdef u32 b, phrase, least
+        for y in range(size):
+            alive[y] = y
+        if self.plan.lead:
+            for i in range(new):
+                for y in range(size):
+                    along[i * BLOCK + alive[y]] = boxes[(start + alive[y]) * rows + i]
+                size = self.going_on(i, alive, size)
+        for r in range(rows):
+            for y in range(size):
+                line[y] = boxes[(start + alive[y]) * rows + r]
+            for step in range(walk[r]):
+                z = r * side + side - 1 - step
+                for y in range(size):
+                    cells[z * BLOCK + alive[y]] = source.word[line[y]]
+                    line[y] = source.parent[line[y]]
+        if unit >= 0:
+            for i in range(rivals):
+                kept = 0
+                for y in range(size):
+                    b = alive[y]
+                    alive[kept] = b
+                    kept += cells[unit * BLOCK + b] > cells[rival[i] * BLOCK + b]
+                size = kept
+        if not self.plan.lead:
+            for i in range(new):
+                for y in range(size):
+                    b = alive[y]
+                    phrase = cells[chain[i * thick] * BLOCK + b]
+                    for z in range(1, thick):
+                        phrase = child(self.ahead, phrase, cells[chain[i * thick + z] * BLOCK + b])
+                    along[i * BLOCK + b] = phrase
+                size = self.going_on(i, alive, size)
+        for y in range(size):
+            b = alive[y]
+            best, least = 0, 0xFFFFFFFF
+            for i in range(new):
+                self.along[i], self.low[i], self.high[i] = along[i * BLOCK + b], low[i * BLOCK + b], high[i * BLOCK + b]
+                if self.high[i] - self.low[i] < least:
+                    best, least = i, self.high[i] - self.low[i]
+            for r in range(rows):
+                for step in range(walk[r]):
+                    z = r * side + side - 1 - step
+                    self.cells[z] = cells[z * BLOCK + b]
+            self.least_unit = 0
+            if unit < 0:
+                for i in range(rivals):
+                    self.least_unit = max(self.least_unit, self.cells[rival[i]] + 1)
+            self.box = <u32>(start + b)
+            self.steps = <const Step *>&self.plan.steps[best * new, 0]
+            self.fill(0)
+            if self.failed:
+                return
+
+    cdef inline int going_on(self, int i, u32 *alive, int size) noexcept nogil:
+        """Note where line i of the boxes goes on; how many can."""
+        cdef u32 *along = self.block + (self.plan.rows * self.plan.side + i) * BLOCK
+        cdef u32 *low = along + self.plan.new * BLOCK
+        cdef u32 *high = low + self.plan.new * BLOCK
+        cdef int y, kept = 0
+        cdef u32 b
+        for y in range(size):
+            b = alive[y]
+            low[b], high[b] = self.ahead.first[along[b]], self.ahead.first[along[b] + 1]
+            alive[kept] = b
+            kept += low[b] != high[b]
+        return kept
+
+# ── the lines of boxes ──────────────────────────────────────────────────────────────────────────
+
+def unpacked(Index index, const u32[:, ::1] boxes, int side):
+    """The words of boxes whose lines along the last axis are given: word ids, a row per box, a column per cell."""
+    index.check(boxes)
+    cdef Py_ssize_t count = boxes.shape[0], rows = boxes.shape[1], b, r, z
+    words = np.empty((count, rows * side), np.uint32)
+    cdef u32[:, ::1] view = words
+    cdef u32 line
+    with nogil:
+        for b in range(count):
+            for r in range(rows):
+                line = boxes[b, r]
+                for z in range(side - 1, -1, -1):
+                    view[b, r * side + z] = index.tree.word[line]
+                    line = index.tree.parent[line]
+    return words
+
+def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const int32_t[::1] lengths,
+           uint8_t[::1] seen=None, const uint8_t[::1] due=None, const u32[::1] own=None, int place=-1):
+    """Walk the lines of boxes given as words: (their phrases, a row per box, a column per line; a verdict per box).
+
+    `lines`: cells, line after line; `lengths`: of the lines. The verdict (uint8) is 0 where a line is no phrase, else 1,
+    or with `due` (uint8, per phrase) 2 where a line is due. `own`, with `due`: the box is found from that phrase, its
+    line number `place`; 1 then where it has a lower due line, of equal ones an earlier one. Phrases of lines are marked
+    in `seen` (uint8, per phrase).
+    """
+    cdef Py_ssize_t count = words.shape[0], number = lengths.shape[0], b, i, j, at, total = 0
+    cdef u32 phrase
+    cdef bint lower
+    for i in range(number):
+        total += lengths[i]
+    if total != lines.shape[0] or (total and np.max(lines) >= words.shape[1]) or \
+            (own is not None and own.shape[0] != count) or \
+            (seen is not None and seen.shape[0] != index.phrases) or (due is not None and due.shape[0] != index.phrases):
+        raise ValueError("the tables of the lines do not fit the boxes")
+    if count and np.max(words) >= index.words:
+        raise ValueError("no such word")
+    phrases, verdicts = np.zeros((count, number), np.uint32), np.zeros(count, np.uint8)
+    cdef u32[:, ::1] found = phrases
+    cdef uint8_t[::1] verdict = verdicts
+    with nogil:
+        for b in range(count):
+            at = 0
+            lower = False
+            verdict[b] = 1
+            for i in range(number):
+                phrase = words[b, lines[at]]
+                for j in range(at + 1, at + lengths[i]):
+                    phrase = child(&index.tree, phrase, words[b, lines[j]])
+                    if not phrase:
+                        break
+                at += lengths[i]
+                found[b, i] = phrase
+                if not phrase and lengths[i] > 1:
+                    verdict[b] = 0
+                    break
+                if due is not None and due[phrase]:
+                    verdict[b] = 2
+                    if own is not None:
+                        lower |= phrase < own[b] or (phrase == own[b] and i < place)
+            if lower and verdict[b]:
+                verdict[b] = 1
+            if verdict[b] and seen is not None:
+                for i in range(number):
+                    seen[found[b, i]] = 1
+    return phrases, verdicts
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────────
+
+def ordered(const u32[:, ::1] rows):
+    """The places of the rows in ascending order (uint32)."""
+    order = np.arange(rows.shape[0], dtype=np.uint32)
+    cdef u32[::1] view = order
+    if rows.shape[0] > 1:
+        with nogil:
+            sort_rows(&rows[0, 0], &view[0], rows.shape[0], rows.shape[1])
+    return order
+
+cdef inline uint8_t *put(uint8_t *to, u64 number) noexcept nogil:
+    while number >= 128:
+        to[0] = <uint8_t>(number | 128)
+        number >>= 7
+        to += 1
+    to[0] = <uint8_t>number
+    return to + 1
+
+cdef inline const uint8_t *take(const uint8_t *at, const uint8_t *end, u64 *number) noexcept nogil:
+    """Read a number; NULL where the bytes end before it does or it has more than 63 bits."""
+    cdef int shift = 0
+    number[0] = 0
+    while at < end and shift < 63:
+        number[0] |= <u64>(at[0] & 127) << shift
+        if at[0] < 128:
+            return at + 1
+        shift += 7
+        at += 1
+    return NULL
+
+def encoded(const u32[:, ::1] rows, u32 base):
+    """Ascending rows of numbers >= base as bytes: of each row which column differs first and by how much, then the rest.
+
+    Raises ValueError where they are not ascending.
+    """
+    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], b, i, j
+    cdef uint8_t *room = <uint8_t *>malloc(10 * (count * width + 1))
+    cdef uint8_t *at = room
+    cdef bint wrong = False
+    if room == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            for b in range(count):
+                j = 0
+                if b:
+                    while j < width and rows[b, j] == rows[b - 1, j]:
+                        j += 1
+                if j == width or rows[b, j] < (rows[b - 1, j] if b else base):
+                    wrong = True
+                    break
+                at = put(at, <u64>(rows[b, j] - (rows[b - 1, j] + 1 if b else base)) * width + j)
+                for i in range(j + 1, width):
+                    if rows[b, i] < base:
+                        wrong = True
+                    at = put(at, <u64>rows[b, i] - base)
+        if wrong:
+            raise ValueError("the rows are not ascending")
+        return room[:at - room]
+    finally:
+        free(room)
+
+def decoded(const uint8_t[::1] data, Py_ssize_t count, Py_ssize_t width, u32 base, u32 limit):
+    """The inverse of `encoded`, all numbers < limit. Raises ValueError where the bytes are not such rows."""
+    rows = np.empty((count, width), np.uint32)
+    cdef u32[:, ::1] view = rows
+    cdef const uint8_t *at = &data[0] if data.shape[0] else NULL
+    cdef const uint8_t *end = at + data.shape[0]
+    cdef Py_ssize_t b, i, j
+    cdef u64 number = 0
+    cdef bint wrong = count > 0 and at == NULL
+    with nogil:
+        for b in range(count):
+            if wrong:
+                break
+            at = take(at, end, &number)
+            if at == NULL:
+                wrong = True
+                break
+            j = number % width
+            number = number // width + (<u64>view[b - 1, j] + 1 if b else base)
+            for i in range(j):
+                view[b, i] = view[b - 1, i] if b else base
+            wrong |= number >= limit or (not b and j > 0)
+            view[b, j] = <u32>number
+            for i in range(j + 1, width):
+                at = take(at, end, &number)
+                if at == NULL:
+                    wrong = True
+                    break
+                number += base
+                wrong |= number >= limit
+                view[b, i] = <u32>number
+    if wrong or at != end:
+        raise ValueError("the bytes are no rows of numbers")
+    return rows

@@ -1,0 +1,199 @@
+"""Runs: orthos of one shape in their order, as the search makes them, the store keeps them and the API serves them.
+
+An ortho is the phrases of its lines along the leading axis, row-major over the other axes; a run is a matrix of phrase
+ids (uint32, shape (orthos, lines)) in ascending order, which is the alphabetical one (tree.py numbers phrases so).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from crochet_tasks.engine import kernel
+from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, lines
+from crochet_tasks.engine.tree import HASH_SEED, Hashes, Ids, Tree, stir, word_hash
+
+FORMAT = 1
+"""first byte of packed rows; another format is another number"""
+LEVEL = 3
+"""of zstd"""
+LARGEST = 1 << 28
+"""bytes that a packed run unpacks to at most: more is damage"""
+
+
+class DamagedRun(ValueError):
+    """Packed orthos or phrases that are not what was packed."""
+
+
+class Run(NamedTuple):
+    """Orthos of one shape, ascending."""
+
+    sides: Sides
+    rows: Ids
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+
+def height(sides: Sides) -> int:
+    """How many lines along the leading axis an ortho has."""
+    return math.prod(sides[:-1])
+
+
+# ── packed ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def pack(rows: Ids, base: int) -> bytes:
+    """A run as bytes; no phrase id is below `base`. Raises ValueError where it is not ascending or has duplicates."""
+    return _sealed(kernel.encoded(np.ascontiguousarray(rows), base), len(rows))
+
+
+def unpack(packed: bytes, count: int, width: int, base: int, limit: int) -> Ids:
+    """The inverse of `pack`: `count` rows of `width` ids in [base, limit). Raises DamagedRun."""
+    data, held = _opened(packed)
+    if held != count:
+        raise DamagedRun(f"it holds {held} orthos, and {count} are recorded")
+    return _decoded(data, count, width, base, limit)
+
+
+def pack_set(ids: Ids) -> bytes:
+    """Ascending phrase ids as bytes."""
+    return _sealed(kernel.encoded(ids.reshape(-1, 1), 0), len(ids))
+
+
+def unpack_set(packed: bytes, limit: int) -> Ids:
+    """The inverse of `pack_set`; all ids are below `limit`. Raises DamagedRun."""
+    data, count = _opened(packed)
+    return _decoded(data, count, 1, 0, limit)[:, 0]
+
+
+def _sealed(data: bytes, count: int) -> bytes:
+    """Format, checksum of the rest, count, and the data compressed."""
+    rest = count.to_bytes(4, "little") + zstandard.ZstdCompressor(LEVEL).compress(data)
+    return bytes([FORMAT]) + zlib.crc32(rest).to_bytes(4, "little") + rest
+
+
+def _opened(packed: bytes) -> tuple[bytes, int]:
+    if packed[:1] != bytes([FORMAT]):
+        raise DamagedRun(f"its format is {packed[:1].hex() or 'missing'}, and {FORMAT:02x} is known")
+    if zlib.crc32(packed[5:]) != int.from_bytes(packed[1:5], "little"):
+        raise DamagedRun("its checksum differs")
+    try:
+        data = zstandard.ZstdDecompressor().decompress(packed[9:], max_output_size=LARGEST)
+    except zstandard.ZstdError as error:
+        raise DamagedRun(f"it cannot be decompressed ({error})") from error
+    return data, int.from_bytes(packed[5:9], "little")
+
+
+def _decoded(data: bytes, count: int, width: int, base: int, limit: int) -> Ids:
+    try:
+        rows: Ids = kernel.decoded(data, count, width, base, limit)
+    except ValueError as error:
+        raise DamagedRun("its numbers are no ascending phrases") from error
+    return rows
+
+
+# ── sets of orthos ──────────────────────────────────────────────────────────────────────────────
+
+
+def ascending(rows: Ids) -> Ids:
+    """The same orthos in their order."""
+    if len(rows) < 2:
+        return rows
+    if rows.shape[1] == 2:
+        both = (rows[:, 0].astype(np.uint64) << np.uint64(32)) | rows[:, 1]
+        both.sort()
+        rows = np.empty_like(rows)
+        rows[:, 0], rows[:, 1] = both >> np.uint64(32), both
+        return rows
+    return rows[kernel.ordered(np.ascontiguousarray(rows))]
+
+
+def words(tree: Tree, sides: Sides, rows: Ids) -> Ids:
+    """The words of orthos: word ids, a row per ortho, a column per cell (row-major)."""
+    return kernel.unpacked(tree.ahead, np.ascontiguousarray(rows), sides[-1])
+
+
+def text(tree: Tree, sides: Sides, row: Ids) -> tuple[str, ...]:
+    """The words of one ortho."""
+    return tuple(tree.words[word] for word in words(tree, sides, row.reshape(1, -1))[0])
+
+
+def key(words: Sequence[str]) -> str:
+    """Words as one text that collates by code points as the order of orthos and phrases wants it.
+
+    For a blank comes before every letter, mark and apostrophe, and words hold nothing else.
+    """
+    return " ".join(words)
+
+
+@functools.lru_cache(SHAPES_KEPT)
+def line_tables(sides: Sides) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The lines of a box as the kernel walks them (cells, line after line; lengths), those along the leading axis first."""
+    every = lines(sides)
+    leading = len(every) - height(sides)
+    every = (*every[leading:], *every[:leading])
+    return np.array([cell for line in every for cell in line], np.int32), np.array([len(line) for line in every], np.int32)
+
+
+def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
+    """The phrases that are lines of these orthos, along every axis, ascending: what they wait on."""
+    seen = np.zeros(tree.size, np.uint8)
+    verdicts = kernel.walked(tree.ahead, words(tree, sides, rows), *line_tables(sides), seen)[1]
+    if not verdicts.all():
+        raise DamagedRun("a line of it is no phrase")
+    return np.flatnonzero(seen).astype(np.uint32)
+
+
+# ── ids ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ids(tree: Tree, sides: Sides, rows: Ids) -> Hashes:
+    """The 128-bit ids of orthos as two numbers each, shape (orthos, 2).
+
+    The first half is a hash of the first line, the second one of the sides and all words; both depend on nothing else.
+    """
+    cells = words(tree, sides, rows)
+    state = np.full(len(rows), HASH_SEED)
+    for side in (len(sides), *sides):
+        state = stir(state, np.uint64(side))
+    for column in cells.T:
+        state = stir(state, tree.word_hashes[1].take(column))
+    return np.stack([tree.hashes.take(rows[:, 0]), state], axis=1)
+
+
+def id_text(halves: Hashes) -> str:
+    """One id as people see it: 32 hexadecimal digits."""
+    return id_texts(halves[None])[0]
+
+
+def id_texts(ids: Hashes) -> list[str]:
+    """Ids, shape (orthos, 2), as people see them."""
+    digits = ids.astype(">u8").tobytes().hex()
+    return [digits[first : first + 32] for first in range(0, len(digits), 32)]
+
+
+def half(words: Sequence[str]) -> int:
+    """The first half of the id of an ortho whose first line has these words."""
+    state = np.full(1, HASH_SEED)
+    for word in words:
+        state = stir(state, word_hash(word)[:1])
+    return int(state[0])
+
+
+def ortho_id(sides: Sides, words: Sequence[str]) -> tuple[int, int]:
+    """The id of one ortho given in its canonical form."""
+    state = np.full(1, HASH_SEED)
+    for side in (len(sides), *sides):
+        state = stir(state, np.uint64(side))
+    for word in words:
+        state = stir(state, word_hash(word)[1:])
+    return half(words[: sides[-1]]), int(state[0])
