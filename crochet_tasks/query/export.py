@@ -1,35 +1,27 @@
-"""Orthos written out: the best of a corpus, and all of them as JSON lines, CSV or text."""
+"""Orthos written out as JSON lines, CSV or text, in order."""
 
 from __future__ import annotations
 
 import abc
 import enum
-import itertools
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from crochet_tasks.db import Connection, batches, corpora, sessions, tally
+from crochet_tasks.db import corpora, sessions
 from crochet_tasks.db.process import Process
-from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Sides, shape_name, tiles, volume
-from crochet_tasks.engine.phrases import Longs, PhraseIndex
-from crochet_tasks.errors import InvalidShape, StoreCorrupt
+from crochet_tasks.engine import runs
+from crochet_tasks.engine.geometry import Sides, shape_name, tiles
+from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.errors import InvalidShape
+from crochet_tasks.query import ranges
+from crochet_tasks.query.pages import EVERY, OrthoQuery, selected
+from crochet_tasks.query.store import Reader, Store
 
 Strings = npt.NDArray[np.object_]
-
-
-class Ortho(NamedTuple):
-    """One ortho with its words in canonical form, row-major."""
-
-    sides: Sides
-    words: tuple[str, ...]
-    id: str
 
 
 def sides_of(shape: str) -> Sides:
@@ -42,47 +34,6 @@ def sides_of(shape: str) -> Sides:
     return sides
 
 
-def stored_shapes(connection: Connection, corpus: int) -> list[Sides]:
-    """The shapes that there are orthos of, best first."""
-    return batches.shapes_by_rank(s for s, change in tally.counted(connection, corpus).items() if change.orthos)
-
-
-# ── the best ────────────────────────────────────────────────────────────────────────────────────
-
-
-def best(connection: Connection, index: PhraseIndex, corpus: int, most: int) -> list[Ortho]:
-    """The best orthos: largest volume, then most cells, then lowest id. Reads the batches of the top shapes only."""
-    found: list[Ortho] = []
-    ranked = itertools.groupby(stored_shapes(connection, corpus), lambda sides: (volume(sides), math.prod(sides)))
-    for _, equals in ranked:
-        if len(found) == most:
-            break
-        left = most - len(found)
-        lowest: list[Ortho] = []
-        for sides in equals:
-            for batch in batches.every(connection, corpus, sides):
-                lowest = sorted(lowest + _lowest(index, sides, batch.cells, left), key=lambda ortho: ortho.id)[:left]
-        found += lowest
-    return found
-
-
-def _lowest(index: PhraseIndex, sides: Sides, cells: Cells, most: int) -> list[Ortho]:
-    """The orthos of a batch with the lowest ids; a few more where the first halves of ids are equal."""
-    ids = geometry.ids(sides, cells, index.hashes)
-    first = ids[:, 0]
-    if len(first) > most:
-        ids = ids[chosen := np.flatnonzero(first <= np.partition(first, most - 1)[most - 1])]
-        cells = cells[:, chosen]
-    vocabulary = index.vocabulary
-    return [
-        Ortho(sides, tuple(vocabulary[word] for word in box), geometry.id_text(halves))
-        for box, halves in zip(cells.T.tolist(), ids, strict=True)
-    ]
-
-
-# ── all of them ─────────────────────────────────────────────────────────────────────────────────
-
-
 class Format(enum.StrEnum):
     """How orthos are written out."""
 
@@ -91,62 +42,35 @@ class Format(enum.StrEnum):
     TEXT = "text"
 
 
+AT_ONCE = 1 << 13
+"""orthos that are written at once"""
+
+
 def export(
-    process: Process, name: str, form: Format, only: Sides | None = None, width: Callable[[str], int] = len
+    process: Process, name: str, form: Format, query: OrthoQuery = EVERY, width: Callable[[str], int] = len
 ) -> Iterator[bytes]:
-    """Every ortho of a corpus, or those of one shape, as UTF-8, a batch at a time: best shape first.
+    """The orthos of a corpus as UTF-8, some thousands at a time: best shape first, each shape in alphabetical order.
 
     All of it is one snapshot of the store. `width`: how many columns of a terminal a word takes, for Format.TEXT.
     Raises CorpusUnknown.
     """
     with process.database.snapshot() as connection:
         sessions.may_idle(connection)  # the reader of the output may pause
-        corpus = corpora.named(connection, name)
-        shapes = stored_shapes(connection, corpus.id)
-        index = process.index(connection, corpus.id, corpus.version)
-        some = [sides for sides in shapes if only in (None, sides)]
-        yield from written(connection, index, corpus.id, form, some, width=width)
+        yield from written(Reader(Store(process), connection, corpora.named(connection, name)), form, query, width)
 
 
 def written(
-    connection: Connection,
-    index: PhraseIndex,
-    corpus: int,
-    form: Format,
-    shapes: Iterable[Sides],
-    keep: Callable[[Cells], Cells] = lambda cells: cells,
-    width: Callable[[str], int] = len,
+    reader: Reader, form: Format, query: OrthoQuery = EVERY, width: Callable[[str], int] = len
 ) -> Iterator[bytes]:
-    """The orthos of these shapes as UTF-8, a batch at a time; of each batch only what `keep` leaves of it."""
-    writer = _WRITERS[form](index, width)
+    """As `export`, from an open snapshot."""
+    writer = _WRITERS[form](reader.tree, width)
     yield writer.head.encode()
-    for sides in shapes:
-        for batch in batches.every(connection, corpus, sides):
-            if (cells := keep(batch.cells)).shape[1]:
-                yield writer.written(sides, cells).encode()
-
-
-BORN_AT_ONCE = 1 << 13
-"""lines that are looked up at once: few calls for a page, and a large batch stays in the processor's
-cache"""
-
-
-def born(index: PhraseIndex, sides: Sides, cells: Cells) -> Longs:
-    """Per ortho: the version of its youngest line. Raises StoreCorrupt where a line is no phrase."""
-    youngest = np.zeros(cells.shape[1], np.int32)
-    at_once = max(1, BORN_AT_ONCE // max(1, cells.shape[1]))
-    for _, of_length in itertools.groupby(geometry.lines(sides), len):
-        every = list(of_length)
-        for begin in range(0, len(every), at_once):
-            lines = np.array(every[begin : begin + at_once]).T
-            node = index.single.take(cells[lines[0]])
-            for cell in lines[1:]:
-                node = index.find(node.ravel(), cells[cell].ravel()).reshape(node.shape)
-                if node.size and node.min() < 0:
-                    problem = f"a {shape_name(sides)} has a line that is no phrase; see 'crochet verify'"
-                    raise StoreCorrupt(problem=problem)
-            np.maximum(youngest, node.max(axis=0), out=youngest)
-    return np.searchsorted(index.limits, youngest, side="right")
+    for selection in selected(reader, query):
+        low: str | None = selection.low
+        while low is not None:
+            found = ranges.read(reader, selection._replace(low=low), AT_ONCE)
+            yield writer.written(selection.sides, found.rows).encode()
+            low = found.following
 
 
 Column = str | list[str]
@@ -158,43 +82,43 @@ class _Writer(abc.ABC):
 
     head = ""
 
-    def __init__(self, index: PhraseIndex, width: Callable[[str], int]) -> None:
-        self.index = index
+    def __init__(self, tree: Tree, width: Callable[[str], int]) -> None:
+        self.tree = tree
         self.width = width
 
-    def written(self, sides: Sides, cells: Cells) -> str:
-        columns = self.columns(sides, cells)
-        parts = [""] * (len(columns) * cells.shape[1])
+    def written(self, sides: Sides, rows: Ids) -> str:
+        columns = self.columns(sides, rows, np.ascontiguousarray(runs.words(self.tree, sides, rows).T))
+        parts = [""] * (len(columns) * len(rows))
         for place, column in enumerate(columns):
-            parts[place :: len(columns)] = [column] * cells.shape[1] if isinstance(column, str) else column
+            parts[place :: len(columns)] = [column] * len(rows) if isinstance(column, str) else column
         return "".join(parts)
 
     @abc.abstractmethod
-    def columns(self, sides: Sides, cells: Cells) -> list[Column]:
-        """What makes up an ortho, in order."""
+    def columns(self, sides: Sides, rows: Ids, cells: Ids) -> list[Column]:
+        """What makes up an ortho, in order. `cells`: word ids, shape (cells, orthos)."""
 
-    def ids(self, sides: Sides, cells: Cells) -> list[str]:
-        return geometry.id_texts(geometry.ids(sides, cells, self.index.hashes))
+    def ids(self, sides: Sides, rows: Ids) -> list[str]:
+        return runs.id_texts(runs.ids(self.tree, sides, rows))
 
-    def born(self, sides: Sides, cells: Cells, template: str) -> Column:
-        versions = born(self.index, sides, cells)
-        return _taken(_strings([template.format(version) for version in range(len(self.index.limits))]), versions)
+    def born(self, sides: Sides, rows: Ids, template: str) -> Column:
+        versions = ranges.born(self.tree, sides, rows)
+        return _taken(_strings([template.format(version) for version in range(self.tree.version + 1)]), versions)
 
 
 class _Jsonl(_Writer):
-    def __init__(self, index: PhraseIndex, width: Callable[[str], int]) -> None:
-        super().__init__(index, width)
-        words = [json.dumps(word, ensure_ascii=False) for word in index.vocabulary]
+    def __init__(self, tree: Tree, width: Callable[[str], int]) -> None:
+        super().__init__(tree, width)
+        words = [json.dumps(word, ensure_ascii=False) for word in tree.words]
         self.first, self.others = _strings(words), _strings([f",{word}" for word in words])
 
-    def columns(self, sides: Sides, cells: Cells) -> list[Column]:
+    def columns(self, sides: Sides, rows: Ids, cells: Ids) -> list[Column]:
         return [
             '{"id":"',
-            self.ids(sides, cells),
+            self.ids(sides, rows),
             f'","shape":[{",".join(map(str, sides))}],"words":[',
             _taken(self.first, cells[0]),
             *(_taken(self.others, column) for column in cells[1:]),
-            self.born(sides, cells, '],"born":{}}}\n'),
+            self.born(sides, rows, '],"born":{}}}\n'),
         ]
 
 
@@ -203,15 +127,15 @@ class _Csv(_Writer):
 
     head = "id,shape,born,words\n"
 
-    def __init__(self, index: PhraseIndex, width: Callable[[str], int]) -> None:
-        super().__init__(index, width)
-        self.first, self.others = _strings(index.vocabulary), _strings([f" {word}" for word in index.vocabulary])
+    def __init__(self, tree: Tree, width: Callable[[str], int]) -> None:
+        super().__init__(tree, width)
+        self.first, self.others = _strings(tree.words), _strings([f" {word}" for word in tree.words])
 
-    def columns(self, sides: Sides, cells: Cells) -> list[Column]:
+    def columns(self, sides: Sides, rows: Ids, cells: Ids) -> list[Column]:
         return [
-            self.ids(sides, cells),
+            self.ids(sides, rows),
             f",{shape_name(sides)},",
-            self.born(sides, cells, "{},"),
+            self.born(sides, rows, "{},"),
             _taken(self.first, cells[0]),
             *(_taken(self.others, column) for column in cells[1:]),
             "\n",
@@ -221,24 +145,24 @@ class _Csv(_Writer):
 class _Text(_Writer):
     """A line about each ortho, its grid, and an empty line."""
 
-    def __init__(self, index: PhraseIndex, width: Callable[[str], int]) -> None:
-        super().__init__(index, width)
-        self.words = _strings(index.vocabulary)
-        self.widths = np.array([width(word) for word in index.vocabulary], np.int64)
+    def __init__(self, tree: Tree, width: Callable[[str], int]) -> None:
+        super().__init__(tree, width)
+        self.words = _strings(tree.words)
+        self.widths = np.array([width(word) for word in tree.words], np.int64)
         self.gaps = _strings([" " * width for width in range(int(self.widths.max(initial=0)) + 3)])
 
-    def columns(self, sides: Sides, cells: Cells) -> list[Column]:
+    def columns(self, sides: Sides, rows: Ids, cells: Ids) -> list[Column]:
         columns: list[Column] = [
             f"{shape_name(sides)}  ",
-            self.ids(sides, cells),
-            self.born(sides, cells, "  born {}\n"),
+            self.ids(sides, rows),
+            self.born(sides, rows, "  born {}\n"),
         ]
         widths = self.widths.take(cells)
-        for label, rows in tiles(sides):
+        for label, lines in tiles(sides):
             if label:
                 columns.append(f"{label}\n")
-            room = [widths[list(column)].max(axis=0) + 2 for column in zip(*rows, strict=True)]
-            for row in rows:
+            room = [widths[list(column)].max(axis=0) + 2 for column in zip(*lines, strict=True)]
+            for row in lines:
                 for cell, wide in zip(row[:-1], room, strict=False):
                     columns += [_taken(self.words, cells[cell]), _taken(self.gaps, wide - widths[cell])]
                 columns += [_taken(self.words, cells[row[-1]]), "\n"]

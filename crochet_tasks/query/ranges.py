@@ -8,22 +8,18 @@ lie from "the king" up to, not including, "the king!" (`behind`).
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from crochet_tasks.db.batches import Stored
-from crochet_tasks.engine import geometry, runs
+from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name
-from crochet_tasks.engine.phrases import Bools, Longs
+from crochet_tasks.engine.phrases import Bools
 from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
-
-Keep = Callable[[Ids], Bools]
-"""which of some rows to keep"""
-
 
 class Source(Protocol):
     """Where the batches of a corpus come from, as one snapshot has them."""
@@ -46,6 +42,34 @@ class Source(Protocol):
         ...
 
 
+class Word(NamedTuple):
+    """A word that orthos are to have."""
+
+    phrases: Bools
+    """per phrase of the source's tree: whether it has the word; of the length of lines along the leading axis"""
+    born: int
+    """the version that brought it"""
+
+    @classmethod
+    def of(cls, tree: Tree, length: int, word: int) -> Word:
+        level = slice(*tree.levels[length - 1 : length + 1])
+        phrase = np.arange(level.start, level.stop, dtype=np.uint32)
+        phrases = np.zeros(tree.size, np.bool_)
+        for _ in range(length):
+            phrases[level] |= tree.word[phrase] == word
+            phrase = tree.parent[phrase]
+        return cls(phrases, int(tree.born[word]))
+
+
+class Selection(NamedTuple):
+    """Orthos of a shape from position `low` up to `high` (None: to the end); with `word`, only those that have it."""
+
+    sides: Sides
+    low: str
+    high: str | None
+    word: Word | None
+
+
 class Found(NamedTuple):
     """Orthos of one shape in alphabetical order; `following`: the position of the next one, None where there is none.
 
@@ -55,12 +79,12 @@ class Found(NamedTuple):
     rows: Ids
     following: str | None
     scanned: int
-    """orthos that were compared with a filter"""
+    """orthos that were compared with the word"""
 
 
-def key(tree: Tree, row: Iterable[int]) -> str:
-    """The position of an ortho; of its first lines, where it begins."""
-    return " ".join(word for phrase in row for word in tree.phrase(int(phrase)))
+def key(tree: Tree, lines: Iterable[int]) -> str:
+    """The position of an ortho, given by its lines along the leading axis; of its first lines: where such begin."""
+    return runs.key([word for phrase in lines for word in tree.phrase(int(phrase))])
 
 
 def behind(words: str) -> str:
@@ -68,35 +92,30 @@ def behind(words: str) -> str:
     return f"{words}!"
 
 
-def read(
-    source: Source,
-    sides: Sides,
-    low: str,
-    high: str | None,
-    most: int,
-    keep: Keep | None = None,
-    budget: int = 1 << 62,
-) -> Found:
-    """The first `most` orthos from `low` up to `high`.
+def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
+    """The first `most` orthos of a selection.
 
-    With `keep`, only those of which it is true; then about `budget` orthos are compared at the most, so there may be
-    fewer although there are more. `keep` sees rows in the numbering of the source's tree.
+    About `budget` orthos are compared with a word at the most, so there may be fewer although there are more.
     """
+    sides, low, high, word = selection
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
     for batch in source.batches(sides, low, high):
         if len(rows) > most and key(source.tree, rows[most]) < batch.first:
             break
-        if keep is not None and scanned >= budget and batch.first > low:
-            # What is left over is not read: what lies before it is complete.
-            complete = _place(source.tree, rows, batch.first)
-            if complete <= most:
-                return Found(rows[:complete], batch.first, scanned)
-            break
+        if word is not None:
+            if batch.numbering < word.born:
+                continue
+            if scanned >= budget and batch.first > low:
+                # This batch and those behind it are not read: what lies before it is complete.
+                complete = _place(source.tree, rows, batch.first)
+                if complete <= most:
+                    return Found(rows[:complete], batch.first, scanned)
+                break
         part = _part(source, batch, low, high)
-        if keep is not None:
+        if word is not None:
             scanned += len(part)
-            part = part[keep(part)]
+            part = part[word.phrases.take(part).any(axis=1)]
         rows = _merged(rows, part[: most + 1])[: most + 1]
     following = key(source.tree, rows[most]) if len(rows) > most else None
     return Found(rows[:most], following, scanned)
@@ -115,7 +134,7 @@ def _place(tree: Tree, rows: Ids, position: str, ids: Ids | None = None) -> int:
     """The place of the first row at a position or behind it. `ids`: the numbering of the rows, where it is another."""
 
     def at(place: int) -> str:
-        return key(tree, (rows[place] if ids is None else ids.take(rows[place])).tolist())
+        return key(tree, rows[place] if ids is None else ids.take(rows[place]))
 
     return bisect.bisect_left(range(len(rows)), position, key=at)
 
@@ -180,46 +199,13 @@ def _with_ids(
             yield halves, part[place]
 
 
-# ── all lines ───────────────────────────────────────────────────────────────────────────────────
-
-
-def every_line(tree: Tree, sides: Sides, words: npt.NDArray[np.integer]) -> Longs:
-    """The phrase ids of all lines of boxes, shape (boxes, lines), in the order of geometry.lines; -1: no phrase.
-
-    `words`: word ids per cell, shape (boxes, cells); -1: an unknown word.
-    """
-    every = np.empty((len(words), sum(words.shape[1] // side for side in sides)), np.int64)
-    first = 0
-    for side in sides:
-        number = words.shape[1] // side
-        cells = np.array(geometry.lines(sides)[first : first + number]).T
-        phrase = words[:, cells[0]].ravel().astype(np.int64)
-        for step in cells[1:]:
-            word = words[:, step].ravel()
-            known = np.flatnonzero((phrase >= 0) & (word >= 0))
-            longer = tree.children(phrase[known].astype(np.uint32), word[known].astype(np.uint32))
-            phrase[:] = -1
-            phrase[known] = np.where(longer, longer.astype(np.int64), -1)
-        every[:, first : first + number] = phrase.reshape(len(words), number)
-        first += number
-    return every
+# ── many at once ────────────────────────────────────────────────────────────────────────────────
 
 
 def born(tree: Tree, sides: Sides, rows: Ids) -> npt.NDArray[np.int32]:
     """Per ortho: the version of its youngest line. Raises StoreCorrupt where a line is no phrase."""
-    lines = every_line(tree, sides, runs.words(tree, sides, rows))
-    if (lines < 0).any():
+    lines, read = runs.every_line(tree, sides, runs.words(tree, sides, rows))
+    if not read.all():
         raise StoreCorrupt(problem=f"a {shape_name(sides)} has a line that is no phrase; see 'crochet verify'")
     youngest: npt.NDArray[np.int32] = tree.born.take(lines).max(axis=1)
     return youngest
-
-
-def with_word(tree: Tree, length: int, word: int) -> Bools:
-    """Per phrase of the tree: whether it has `length` words and one of them is this."""
-    level = slice(tree.levels[length - 1], tree.levels[length])
-    phrase = np.arange(level.start, level.stop, dtype=np.uint32)
-    holds = np.zeros(tree.size, np.bool_)
-    for _ in range(length):
-        holds[level] |= tree.word[phrase] == word
-        phrase = tree.parent[phrase]
-    return holds

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 
 from crochet_tasks.db import Connection, batches, tally, texts
@@ -14,7 +12,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.phrases import Longs, PhraseIndex
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.tree import Hashes, Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query import ranges
@@ -41,8 +39,8 @@ class Phrases:
 
     @property
     def bytes(self) -> int:
-        """About what it takes: arrays of 60 bytes per phrase, words."""
-        return 60 * self.tree.size + 500 * len(self.index.vocabulary)
+        """About what it takes."""
+        return self.tree.bytes + self.index.bytes + 12 * self.tree.size
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
@@ -102,7 +100,7 @@ class Store:
         try:
             ((_, packed),) = batches.packed(connection, [batch.id])
             rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
-            ends = [ranges.key(tree, numbering.take(rows[place])) for place in (0, -1)]
+            ends = [ranges.key(tree, numbering.take(rows[end])) for end in (0, -1)]
             if ends != [batch.first, batch.last]:
                 raise runs.DamagedRun("its first and last ortho are not those that its row names")
         except runs.DamagedRun as error:
@@ -153,12 +151,3 @@ class Reader:
 
 NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
-
-
-class OrthoQuery(NamedTuple):
-    """Which orthos to read: of a shape; that begin with these words; that contain a word; of a least volume."""
-
-    shape: Sides | None = None
-    starts_with: tuple[str, ...] = ()
-    contains: str | None = None
-    min_volume: int | None = None
