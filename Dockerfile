@@ -11,7 +11,7 @@ COPY requirements.lock ./
 RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.lock
 
 # The project and its dependencies, from those files only. The packages of the extra `dev` are not installed.
-COPY pyproject.toml README.md LICENSE celeryconfig.py ./
+COPY pyproject.toml README.md LICENSE celeryconfig.py hatch_build.py ./
 COPY api/ api/
 COPY crochet_tasks/ crochet_tasks/
 RUN python -m venv --without-pip /opt/crochet \

@@ -1,0 +1,134 @@
+"""Compiles crochet_tasks/engine/kernel.pyx: hatchling's hook for wheels and editable installs, and builds for tests.
+
+    python hatch_build.py checked      # the path of a build in .cache/kernels, which is made where it is missing
+
+docs/adr/0035-compiled-kernel-build.md says why it is built so. CXX, CXXFLAGS and LDFLAGS of the environment count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+MODULE = "crochet_tasks.engine.kernel"
+SOURCE = ROOT / "crochet_tasks/engine/kernel.pyx"
+FILE = f"kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
+"""the name that this Python looks for"""
+BUILDS = ROOT / ".cache" / "kernels"
+POPCOUNT = ["-msse4.2", "-mpopcnt"] if platform.machine() in {"x86_64", "AMD64"} else []
+"""what every x86-64 processor since 2009 has; other machines count bits without being asked"""
+
+
+class Build(NamedTuple):
+    compiler: list[str]
+    linker: list[str]
+    directives: dict[str, bool]
+    """override those at the head of the file"""
+
+
+CHECKS = {"boundscheck": True, "initializedcheck": True, "nonecheck": True, "cdivision": False}
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], {})
+OTHERS = {
+    "checked": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT], [], CHECKS),
+    "sanitized": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT, *SANITIZERS], SANITIZERS[:1], CHECKS),
+}
+
+
+def missing() -> str | None:
+    """What is needed to compile and is not here."""
+    compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")[0]
+    if not shutil.which(compiler):
+        return f"there is no C++ compiler ({compiler}). On Debian or Ubuntu: sudo apt-get install g++"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"there is no {header}. With the Python of Debian or Ubuntu: sudo apt-get install python{version}-dev"
+    return None
+
+
+def compile_kernel(folder: Path, build: Build = PRODUCT) -> Path:
+    """Compile into this folder. A process that has loaded the file that is replaced keeps that one."""
+    if lacks := missing():
+        sys.exit(f"The engine's kernel cannot be compiled: {lacks}")
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+
+    with tempfile.TemporaryDirectory(prefix="kernel-") as temporary:
+        extensions = cythonize(
+            [
+                Extension(
+                    MODULE,
+                    [str(SOURCE)],
+                    language="c++",
+                    extra_compile_args=build.compiler,
+                    extra_link_args=build.linker,
+                )
+            ],
+            build_dir=temporary,
+            force=True,
+            quiet=True,
+            emit_linenums=build is not PRODUCT,  # reports name lines of the .pyx
+            compiler_directives={"language_level": 3, **build.directives},
+        )
+        command = build_ext(Distribution({"name": "crochet-tasks", "ext_modules": extensions}))
+        command.build_lib = command.build_temp = temporary
+        command.ensure_finalized()
+        command.run()
+        copied = shutil.copy(command.get_ext_fullpath(MODULE), folder / f"{os.getpid()}-{FILE}")
+        return Path(copied).replace(folder / FILE)
+
+
+def other_build(name: str) -> Path:
+    """A build of OTHERS, which is compiled unless one of the same source is there."""
+    made_of = [
+        SOURCE.read_bytes(),
+        Path(__file__).read_bytes(),
+        sys.version.encode(),
+        os.environ.get("CFLAGS", "").encode(),
+    ]
+    folder = BUILDS / f"{name}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:16]}"
+    if not (folder / FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        compile_kernel(folder, OTHERS[name])
+    for old in BUILDS.glob(f"{name}-*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder / FILE
+
+
+class KernelHook(BuildHookInterface[Any]):
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        if version == "editable":  # beside its source, where Python finds it
+            compile_kernel(SOURCE.parent)
+        else:
+            self.folder = tempfile.TemporaryDirectory(prefix="kernel-")
+            built = compile_kernel(Path(self.folder.name))
+            build_data["force_include"][str(built)] = f"{SOURCE.parent.relative_to(ROOT)}/{FILE}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if version != "editable":
+            self.folder.cleanup()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("build", choices=sorted(OTHERS))
+    print(other_build(parser.parse_args().build))
