@@ -141,7 +141,9 @@ def line_tables(sides: Sides) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int
     every = lines(sides)
     leading = len(every) - height(sides)
     every = (*every[leading:], *every[:leading])
-    return np.array([cell for line in every for cell in line], np.int32), np.array([len(line) for line in every], np.int32)
+    return np.array([cell for line in every for cell in line], np.int32), np.array(
+        [len(line) for line in every], np.int32
+    )
 
 
 def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:

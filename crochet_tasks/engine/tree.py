@@ -34,7 +34,9 @@ class Tree:
     `levels[n - 1]` is the first id of the phrases of n words; the last level is the number of all phrases.
     """
 
-    def __init__(self, words: list[str], node: npt.NDArray[np.int32], levels: tuple[int, ...], index: PhraseIndex) -> None:
+    def __init__(
+        self, words: list[str], node: npt.NDArray[np.int32], levels: tuple[int, ...], index: PhraseIndex
+    ) -> None:
         self.words, self.node, self.levels = words, node, levels
         id_of = np.zeros(int(node.max(initial=0)) + 1, np.uint32)
         id_of[node] = np.arange(len(node), dtype=np.uint32)
