@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from crochet_tasks.db import Connection, batches, tally
+from crochet_tasks.db import Connection, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
@@ -49,7 +49,7 @@ class Catalog:
         counted = tally.counted(connection, corpus.id)
         return [
             ShapeLine(shape=list(sides), orthos=counted[sides].orthos, batches=counted[sides].batches)
-            for sides in batches.shapes_by_rank(counted)
+            for sides in geometry.best_first(counted)
             if counted[sides].orthos
         ]
 

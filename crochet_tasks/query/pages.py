@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crochet_tasks.db import batches
-from crochet_tasks.engine import runs
+from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.engine.tree import Ids, Tree
@@ -111,7 +110,7 @@ def selected(reader: Reader, query: OrthoQuery, position: Position | None = None
     first = runs.key(query.starts_with)
     shapes = reader.shapes()
     if position is not None:
-        ranked = batches.shapes_by_rank({*shapes, position.sides})
+        ranked = geometry.best_first({*shapes, position.sides})
         shapes = ranked[ranked.index(position.sides) :]
     for sides in shapes:
         if query.shape in (None, sides) and volume(sides) >= (query.min_volume or 0):

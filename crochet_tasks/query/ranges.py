@@ -17,7 +17,6 @@ import numpy.typing as npt
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name
-from crochet_tasks.engine.phrases import Bools
 from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 
@@ -45,7 +44,7 @@ class Source(Protocol):
 class Word(NamedTuple):
     """A word that orthos are to have."""
 
-    phrases: Bools
+    phrases: npt.NDArray[np.bool_]
     """per phrase of the source's tree: whether it has the word; of the length of lines along the leading axis"""
     born: int
     """the version that brought it"""

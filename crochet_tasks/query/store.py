@@ -10,7 +10,7 @@ from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.engine import runs
+from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.tree import Hashes, Ids, Tree
@@ -125,7 +125,7 @@ class Reader:
     def shapes(self) -> list[Sides]:
         """The shapes that there are orthos of, best first."""
         counted = tally.counted(self.connection, self.corpus.id)
-        return batches.shapes_by_rank(sides for sides, change in counted.items() if change.orthos)
+        return geometry.best_first(sides for sides, change in counted.items() if change.orthos)
 
     def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
         at_once, skip = LISTED_AT_ONCE, 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from crochet_tasks.db import Connection, batches
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.engine import runs
+from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.engine.tree import Tree
@@ -96,7 +96,7 @@ class Remediations:
                     first.append(WaitingBatch(batch.id, batch.sides, batch.count, batch.born))
         shapes = [
             ShapeLine(shape=list(sides), orthos=orthos[sides], batches=number[sides])
-            for sides in batches.shapes_by_rank(orthos)
+            for sides in geometry.best_first(orthos)
         ]
         known = () if phrase is None else tree.phrase(phrase)
         return Waiting(known, born(tree, phrase), shapes, first, number.total() - len(first), corpus.version)
