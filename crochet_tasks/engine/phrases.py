@@ -141,7 +141,7 @@ class PhraseIndex:
 
     @functools.cached_property
     def _sorted(self) -> tuple[Longs, Ints]:
-        """The keys (parent << 32 | word) of all nodes but 0, ascending, and whose they are; made for the first look-up."""
+        """The keys (parent << 32 | word) of all nodes but 0, ascending, and whose they are; made when first needed."""
         key = (self.parent[1:].astype(np.int64) << 32) | self.word[1:]
         order = np.argsort(key)
         return key[order], (order + 1).astype(np.int32)

@@ -15,9 +15,9 @@ from crochet_tasks.engine.kernel import Plan
 class Slab:
     """One more layer of cells of a box, at the end of an axis or (`back`) before its origin.
 
-    `child`: the sides of the lengthened box, that axis moved to the end. New cells are numbered row-major over the other
-    axes, so new cell i ends (or begins) line i of the child. Cells of the box are numbered row-major too; with `back`
-    those of a line count from its end, because it is read backward.
+    `child`: the sides of the lengthened box, that axis moved to the end. New cells are numbered row-major over the
+    other axes, so new cell i ends (or begins) line i of the child. Cells of the box are numbered row-major too; with
+    `back` those of a line count from its end, because it is read backward.
     `along[i]`: the cells of the box whose line new cell i continues, from the first on; `beside[i]`: the new cells that
     come right before it within the slab; `old[i]`, `new[i]`: cells of the box and of the slab in its shell.
     `unit`: the lengthened axis' unit cell where the box has it, else -1: then new cell 0 is it. `rivals`: unit cells of

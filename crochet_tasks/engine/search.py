@@ -88,7 +88,7 @@ def due_phrases(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None) ->
     """The due phrases of a window, ascending: pairs born in it, and longer phrases born in it that continue a line.
 
     `waited`: per node of the phrase index whether a stored ortho has it as a line (so waits on it); None where that is
-    not known: then every phrase born in the window is due. Every new box has a due line (docs/pipeline.md has the proof).
+    not known: then every phrase born in the window is due. Every new box has a due line: docs/pipeline.md.
     """
     due = tree.born > since
     due[: len(tree.words)] = False
@@ -191,7 +191,7 @@ class _Frontier:
             self._count += len(boxes)
 
     def take(self) -> tuple[Stage, Ids] | None:
-        """Some boxes of one stage: of the smallest, so that a call has many; where there are too many, of the largest."""
+        """Boxes of one stage: of the smallest, so that a call has many; where there are too many, of the largest."""
         if not self._boxes:
             return None
         pick = max if self._count > FRONTIER else min
@@ -205,7 +205,7 @@ class _Frontier:
         return stage, taken
 
     def packed(self) -> list[bytes]:
-        """Everything, as messages and rows of `work` keep it: one value per SLICE boxes, deterministic."""
+        """Everything, as messages and rows of `work` keep it: one value per SLICE boxes, always the same."""
         return [
             _packed(stage, boxes[first : first + SLICE])
             for stage in sorted(self._boxes)
@@ -278,7 +278,9 @@ class _Enumerating(_Way):
 
     def _with_new_line(self, sides: Sides, rows: Ids) -> Ids:
         words = runs.words(self.tree, sides, rows)
-        return rows[kernel.walked(self.tree.ahead, words, *runs.line_tables(sides), None, self._new)[1] == 2]
+        verdict = kernel.walked(self.tree.ahead, words, *runs.line_tables(sides), None, self._new)[1]
+        new: Ids = rows[verdict == 2]
+        return new
 
 
 class _Outward(_Way):
@@ -296,13 +298,12 @@ class _Outward(_Way):
         sides, back, ahead = stage
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
+            longer = (*sides[:-1], sides[-1] + 1)
             if not ahead:
-                yield from self._children(
-                    stage, boxes, Stage((*sides[:-1], sides[-1] + 1), (*back[:-1], back[-1] + 1), False)
-                )
-            yield from self._children(stage, forward, Stage((*sides[:-1], sides[-1] + 1), back, True))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), False))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0), True))
+                yield from self._children(stage, boxes, Stage(longer, (*back[:-1], back[-1] + 1), ahead=False))
+            yield from self._children(stage, forward, Stage(longer, back))
+        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False))
+        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0)))
 
     def _children(self, stage: Stage, boxes: Ids, child: Stage) -> Iterator[tuple[Stage, Ids]]:
         """One more layer. The axes across the due line come in the order of falling sides, so each box is met once."""
