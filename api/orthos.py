@@ -28,9 +28,9 @@ from crochet_tasks.errors import (
     TooBusy,
 )
 from crochet_tasks.query.answers import Checked, OrthoDetail
+from crochet_tasks.query.export import Format, sides_of
 from crochet_tasks.query.pages import FoundOrtho, OrthoQuery
 from crochet_tasks.query.provenance import LineSources
-from crochet_tasks.query.export import Format, sides_of
 from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
 from crochet_tasks.schemas.names import text_name
 

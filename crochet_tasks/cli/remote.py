@@ -58,9 +58,7 @@ def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterato
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def export(
-    client: Client, corpus: str, form: str, *, shape: str | None, starts_with: str | None
-) -> Iterator[bytes]:
+def export(client: Client, corpus: str, form: str, *, shape: str | None, starts_with: str | None) -> Iterator[bytes]:
     """As `query.export.export`, a line or an ortho at a time."""
     if form == "jsonl":
         for line in client.export_lines(corpus, shape=shape, starts_with=starts_with):

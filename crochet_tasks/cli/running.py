@@ -64,7 +64,9 @@ def run(settings: Settings, request: Request) -> Finished:
         )
         with process.database.snapshot() as connection:
             # As of the snapshot, not of the outcome: another process may have made a version since.
-            best, _ = page(Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None)
+            best, _ = page(
+                Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None
+            )
             report = _report(connection, corpus, outcome, best, time.perf_counter() - began)
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:

@@ -181,7 +181,9 @@ SELECT id, sides, count, numbering, first, last, born FROM batches WHERE corpus 
 
 def waited(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """Of each of these batches its id and its remediation; those that have none are left out."""
-    yield from bulk.rows(connection, "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": list(ids)})
+    yield from bulk.rows(
+        connection, "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": list(ids)}
+    )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

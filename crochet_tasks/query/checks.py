@@ -100,7 +100,9 @@ def read(items: Sequence[str | Grid], phrases: Phrases, limits: Limits) -> list[
         every = _orthos(phrases.tree, sides, [parsed[place].words or () for place in places])
         for place, ortho in zip(places, every, strict=True):
             here = parsed[place]
-            parsed[place] = here._replace(reason=Reason.LINE) if ortho is None else here._replace(id=ortho[0], lines=ortho[1])
+            parsed[place] = (
+                here._replace(reason=Reason.LINE) if ortho is None else here._replace(id=ortho[0], lines=ortho[1])
+            )
     return parsed
 
 
@@ -173,6 +175,8 @@ def _orthos(tree: Tree, sides: Sides, boxes: Sequence[tuple[str, ...]]) -> list[
     phrases, read = runs.every_line(tree, sides, words[known].astype(np.uint32))
     rows = np.ascontiguousarray(phrases[read, : runs.height(sides)])
     found: list[tuple[Id, tuple[int, ...]] | None] = [None] * len(boxes)
-    for place, halves, row in zip(known[read].tolist(), runs.ids(tree, sides, rows).tolist(), rows.tolist(), strict=True):
+    for place, halves, row in zip(
+        known[read].tolist(), runs.ids(tree, sides, rows).tolist(), rows.tolist(), strict=True
+    ):
         found[place] = (halves[0], halves[1]), tuple(row)
     return found

@@ -20,6 +20,7 @@ from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 
+
 class Source(Protocol):
     """Where the batches of a corpus come from, as one snapshot has them."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator
+
 import numpy as np
 
 from crochet_tasks.db import Connection, batches, tally, texts
@@ -30,22 +31,25 @@ LISTED_AT_ONCE = 8
 class Phrases:
     """The phrases of a corpus at a version. `index` numbers words alike in all versions."""
 
-    def __init__(self, index: PhraseIndex, version: int) -> None:
-        self.index = index
-        self.tree = Tree.of(index, version)
-        hashes = self.tree.hashes
-        self._by_hash = np.argsort(hashes).astype(np.uint32)
-        self._hashes: Hashes = hashes[self._by_hash]
+    def __init__(self, index: PhraseIndex, tree: Tree) -> None:
+        self.index, self.tree = index, tree
 
     @property
     def bytes(self) -> int:
         """About what it takes."""
-        return self.tree.bytes + self.index.bytes + 12 * self.tree.size
+        return self.index.bytes + self.tree.bytes + 20 * self.tree.size
+
+    @functools.cached_property
+    def _by_hash(self) -> tuple[Hashes, Ids]:
+        """The hashes of all phrases, ascending, and whose they are."""
+        order = np.argsort(self.tree.hashes).astype(np.uint32)
+        return self.tree.hashes[order], order
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
-        begin, end = (int(self._hashes.searchsorted(np.uint64(half), side)) for side in ("left", "right"))
-        found: list[int] = self._by_hash[begin:end].tolist()
+        hashes, phrases = self._by_hash
+        begin, end = (int(hashes.searchsorted(np.uint64(half), side)) for side in ("left", "right"))
+        found: list[int] = phrases[begin:end].tolist()
         return found
 
 
@@ -70,11 +74,12 @@ class Store:
             cached = self._phrases.get(corpus.id)
             if cached is not None and cached.tree.version == corpus.version:
                 return cached
-            if cached is not None and cached.tree.version > corpus.version:
-                return Phrases(cached.index, corpus.version)  # of an older snapshot, which ends soon
-            index = PhraseIndex() if cached is None else cached.index
-            phrases = Phrases(texts.bring_forward(connection, corpus.id, index), corpus.version)
-            self._phrases.put(corpus.id, phrases, phrases.bytes)
+            index = self.process.indexes.get(corpus.id) or PhraseIndex() if cached is None else cached.index
+            index = texts.bring_forward(connection, corpus.id, index)
+            tree = self.process.trees.get((corpus.id, corpus.version))  # where this process searches, too
+            phrases = Phrases(index, Tree.of(index, corpus.version) if tree is None else tree)
+            if cached is None or cached.tree.version < corpus.version:  # else for an older snapshot, which ends soon
+                self._phrases.put(corpus.id, phrases, phrases.bytes)
             return phrases
 
     def rows(self, connection: Connection, corpus: Corpus, batch: Stored, tree: Tree) -> Ids:
@@ -97,16 +102,20 @@ class Store:
         numbering = tree.numbering(batch.numbering)
         levels = numbering.searchsorted(np.array(tree.levels, np.uint32)).tolist()
         base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
+        ((_, packed),) = batches.packed(connection, [batch.id])
         try:
-            ((_, packed),) = batches.packed(connection, [batch.id])
             rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
-            ends = [ranges.key(tree, numbering.take(rows[end])) for end in (0, -1)]
-            if ends != [batch.first, batch.last]:
-                raise runs.DamagedRun("its first and last ortho are not those that its row names")
         except runs.DamagedRun as error:
-            problem = f"batch {batch.id} of corpus '{corpus.name}' is damaged ({error}); see 'crochet verify'"
-            raise StoreCorrupt(problem=problem) from error
+            raise self._damaged(corpus, batch, str(error)) from error
+        ends = [ranges.key(tree, numbering.take(rows[end])) for end in (0, -1)]
+        if ends != [batch.first, batch.last]:
+            raise self._damaged(corpus, batch, "its first and last ortho are not those that its row names")
         return np.asfortranarray(rows)
+
+    def _damaged(self, corpus: Corpus, batch: Stored, why: str) -> StoreCorrupt:
+        return StoreCorrupt(
+            problem=f"batch {batch.id} of corpus '{corpus.name}' is damaged ({why}); see 'crochet verify'"
+        )
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""

@@ -89,7 +89,7 @@ def in_runs(process: Process, texts: Sequence[str], most: int, seed: int = 0) ->
 
 
 def id_of(ortho: Ortho) -> str:
-    """An id from its definition: the first half of the words of the first line, the other of the sides and all words."""
+    """An id from its definition: half of it a hash of the first line, the other of the sides and all words."""
     sides, words = ortho
     return f"{_hash(0, (), words[: sides[-1]]):016x}{_hash(1, (len(sides), *sides), words):016x}"
 

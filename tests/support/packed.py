@@ -51,8 +51,10 @@ class Batches:
     read: list[int] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def of(cls, phrases: PhraseIndex, orthos: Mapping[Ortho, int], assigned: Mapping[Ortho, tuple[int, int]]) -> Batches:
-        """`orthos`: with the version that each is born in; `assigned`: with its run, and how much later it is numbered."""
+    def of(
+        cls, phrases: PhraseIndex, orthos: Mapping[Ortho, int], assigned: Mapping[Ortho, tuple[int, int]]
+    ) -> Batches:
+        """`orthos`: with the version that brought each; `assigned`: with its run, and how much later it is numbered."""
         newest = len(phrases.limits) - 1
         groups: dict[tuple[Sides, int, int], list[Ortho]] = defaultdict(list)
         for ortho, born in orthos.items():

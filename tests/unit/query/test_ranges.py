@@ -94,9 +94,7 @@ def test_every_ortho_is_found_by_its_first_line_or_all_of_its_lines(texts: list[
             others = {(halves[0] ^ 1, halves[1]), (halves[0], halves[1] ^ 1)}
             wanted.setdefault(Range(sides, tuple(lines if whole else lines[:1])), set()).update({halves} | others)
         found = ranges.find(source, wanted)
-        assert {
-            halves: (sides, runs.text(tree, sides, row)) for halves, (sides, row) in found.items()
-        } == expected
+        assert {halves: (sides, runs.text(tree, sides, row)) for halves, (sides, row) in found.items()} == expected
 
 
 def test_a_page_reads_only_the_batches_that_it_needs() -> None:
