@@ -181,8 +181,8 @@ def shapes(path: CorpusPath) -> Answered:
 def check(path: CorpusPath, body: ToCheck) -> Answered:
     """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells in total.
 
-    Stored orthos are always found. With `"exact": false` no orthos are read: an id is reported as stored where its first
-    half is that of a phrase, a box where all its lines are phrases; `false_positives` states how often that errs.
+    Stored orthos are always found. With `"exact": false` no orthos are read: an id is reported as stored where its
+    first half is that of a phrase, a box where all lines are phrases; `false_positives` states how often that errs.
     """
     if (body.ids is None) == (body.grids is None):
         raise InvalidRequest(problem="give either ids or grids")
