@@ -83,7 +83,7 @@ def corpus_status(
     counted = tally.counted(connection, corpus.id)
     work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
     failed, _ = tally.failures(connection, corpus.id)
-    shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
+    shapes = [sides for sides in geometry.best_first(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
     rates = statistics.report(counts, message)
     return CorpusStatus(
