@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from crochet_tasks.db import Connection, batches, corpora, schema, tally, texts
+from crochet_tasks.db import Connection, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import Counts
+from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.reporting import statistics, worker_use
