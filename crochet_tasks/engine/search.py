@@ -296,14 +296,29 @@ class _Outward(_Way):
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
         sides, back, ahead = stage
+        if len(sides) == 1:
+            phrases = boxes[:, 0]
+            boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.suffix[phrases]])]
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
             longer = (*sides[:-1], sides[-1] + 1)
             if not ahead:
                 yield from self._children(stage, boxes, Stage(longer, (*back[:-1], back[-1] + 1), ahead=False))
             yield from self._children(stage, forward, Stage(longer, back))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0)))
+        wider = [
+            *self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False)),
+            *self._children(stage, forward, Stage((*sides, 2), (*back, 0))),
+        ]
+        if len(sides) == 1:
+            self._alone[boxes[:, 0]] = True
+            for _, found in wider:
+                self._alone[found[:, 0]] = False
+        yield from wider
+
+    @functools.cached_property
+    def _alone(self) -> npt.NDArray[np.bool_]:
+        """Per phrase whether it was a start and is a line of no box. Then a longer one with it is of none either."""
+        return np.zeros(self.tree.size, np.bool_)
 
     def _children(self, stage: Stage, boxes: Ids, child: Stage) -> Iterator[tuple[Stage, Ids]]:
         """One more layer. The axes across the due line come in the order of falling sides, so each box is met once."""
