@@ -229,9 +229,9 @@ SELECT %(corpus)s, %(first)s + place - 1, %(born)s, word
 
 
 def bring_forward(
-    connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False, sharing: bool = False
+    connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False
 ) -> PhraseIndex:
-    """The index with all later versions. Safe to call at any moment, also outside the locks; `sharing`: as extended().
+    """The index with all later versions. Safe to call at any moment, also outside the locks.
 
     With `pending`, also with the ingested parts of an unfinished text. Those may be deleted and their ids given to
     another text, so that index is for the holder of the ORDER lock only, and must not be cached.
@@ -253,7 +253,7 @@ def bring_forward(
     added = Additions(list(new_words), _joined(chunks, 0), _joined(chunks, 1))
     if not added.words and not len(added.parent) and limits == index.limits:
         return index
-    return index.extended(added, limits, sharing=sharing)
+    return index.extended(added, limits)
 
 
 _CHUNKS = """

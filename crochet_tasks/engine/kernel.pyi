@@ -1,12 +1,13 @@
-"""Types of the compiled module; kernel.pyx has the documentation."""
+# Types of the compiled module; kernel.pyx has the documentation.
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-_Ids = npt.NDArray[np.uint32]
-_Flags = npt.NDArray[np.uint8]
+_Ids: TypeAlias = npt.NDArray[np.uint32]
+_Flags: TypeAlias = npt.NDArray[np.uint8]
 
 class Index:
     words: int
@@ -31,6 +32,7 @@ class Plan:
         rivals: Sequence[int],
         steps: Sequence[Sequence[int]],
         pool: Sequence[int],
+        slots: int,
     ) -> None: ...
 
 class Lengthen:

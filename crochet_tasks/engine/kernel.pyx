@@ -138,15 +138,17 @@ cdef struct Step:       # one new cell, in one order of filling them; its lists 
     int32_t old         # … cells of the box in its shell
     int32_t new         # … filled new cells in its shell
     int32_t lines       # … lines in the slab of three and more words that it completes: place and length in the pool
+    int32_t links       # … lines in the slab that it continues: slot of the line so far, and of the line with it
 
 cdef class Plan:
     """How boxes of one shape are lengthened along one axis: tables made by plans.py (see `Slab` there)."""
-    cdef readonly int side, rows, new, thick, unit, fewest
+    cdef readonly int side, rows, new, thick, unit, fewest, slots
     cdef readonly bint lead
     cdef int32_t[::1] pool, along, walk, rivals
     cdef int32_t[:, ::1] steps
 
-    def __init__(self, *, side, rows, thick, lead, unit, along, walk, rivals, steps, pool):
+    def __init__(self, *, side, rows, thick, lead, unit, along, walk, rivals, steps, pool, slots):
+        self.slots = slots
         self.side, self.rows, self.thick, self.lead, self.unit = side, rows, thick, lead, unit
         self.along, self.walk = np.array(along, np.int32), np.array(walk, np.int32)
         self.rivals, self.pool = np.array([*rivals, 0], np.int32), np.array([*pool, 0], np.int32)
@@ -174,6 +176,7 @@ cdef class Lengthen:
     cdef u32 *along
     cdef u32 *words       # of the new cells
     cdef u32 *lines       # of the child
+    cdef u32 *slots       # per new cell and axis: the phrase that a line within the slab makes up to there
     cdef u32 *shells      # per place: words that the cell must differ from
     cdef u64 *both        # per place: the rows of bits of its lines, and-ed
     cdef const u64 **tests
@@ -193,7 +196,7 @@ cdef class Lengthen:
         self.ahead, self.across, self.behind = &ahead.tree, &across.tree, &behind.tree
         self.steps, self.pool = <const Step *>&plan.steps[0, 0], &plan.pool[0]
         cdef size_t shells = new * (new + cells), width = across.tree.width
-        self.room = <u32 *>malloc(4 * (cells + 5 * new + shells + BLOCK * (cells + 3 * new)) + 4 * new)
+        self.room = <u32 *>malloc(4 * (cells + 5 * new + plan.slots + shells + BLOCK * (cells + 3 * new)) + 4 * new)
         self.both = <u64 *>malloc(8 * (new * width + 1))
         self.tests = <const u64 **>malloc(sizeof(void *) * (new * new + 1))
         self.size = 16384
@@ -206,7 +209,8 @@ cdef class Lengthen:
         self.along = self.high + new
         self.words = self.along + new
         self.lines = self.words + new
-        self.shells = self.lines + new
+        self.slots = self.lines + new
+        self.shells = self.slots + plan.slots
         self.block = self.shells + shells
 
     def __dealloc__(self):
@@ -264,6 +268,14 @@ cdef class Lengthen:
                 phrase = child(self.across, phrase, self.words[chain[j]])
                 if not phrase:
                     return
+        list += 2 * step.lines
+        for i in range(step.links):  # the lines within the slab so far are phrases
+            phrase = word
+            if list[2 * i] >= 0:
+                phrase = child(self.across, self.slots[list[2 * i]], word)
+                if not phrase:
+                    return
+            self.slots[list[2 * i + 1]] = phrase
         if place + 1 == self.plan.new:
             self.emit()
         else:
@@ -279,6 +291,8 @@ cdef class Lengthen:
         cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
         cdef const u64 **rows = self.tests + place * self.plan.new
         cdef bint all_rows = True, fits
+        cdef u32 line
+        cdef bint proposed = False
         if step.unit and self.least_unit:
             at = end
             while begin < at:
@@ -295,11 +309,24 @@ cdef class Lengthen:
             shells[i] = self.cells[list[tests + i]]
         for i in range(step.old, shell):
             shells[i] = self.words[list[tests + i]]
-        if tests and all_rows and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
+        if tests and all_rows and not step.links and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
             self.fill_by_bits(place, begin, tests, shell)
             return
+        list += tests + shell + 2 * step.lines
+        for i in range(step.links):  # the shortest list proposes
+            if list[2 * i] >= 0:
+                line = self.slots[list[2 * i]]
+                if self.across.first[line + 1] - self.across.first[line] < end - begin:
+                    proposed, begin, end = True, self.across.first[line], self.across.first[line + 1]
+                    word = self.across.word
+        list = self.pool + step.at
         for at in range(begin, end):
             w = word[at]
+            line = at
+            if proposed:
+                line = child(self.ahead, self.along[cell], w)
+                if not line:
+                    continue
             fits = True
             for i in range(tests):
                 if rows[i] != NULL:
@@ -314,7 +341,7 @@ cdef class Lengthen:
                 for i in range(shell):
                     fits &= shells[i] != w
                 if fits:
-                    self.accept(step, place, w, at)
+                    self.accept(step, place, w, line)
 
     cdef void fill_by_bits(self, int place, u32 begin, int tests, int shell) noexcept nogil:
         """The same where the list is long: and the rows of bits of all its conditions."""

@@ -1,17 +1,14 @@
-"""The phrase index: a corpus' vocabulary and phrase tree as numpy arrays.
+"""The phrase index: a corpus' vocabulary and phrase tree as numpy arrays, in the order in which they were born.
 
-A phrase is a node of the tree: its prefix (`parent`) plus its last word. Node 0 is the empty
-phrase. Node ids are handed out in the order of birth, so "the context at version v" is simply
-`node < limit(v)`. An index is never changed: `extended` makes a new one that shares what it can,
-and a search that holds the old one goes on undisturbed.
+A phrase is a node of the tree: its prefix (`parent`) plus its last word. Node 0 is the empty phrase. Node ids grow with
+the version, so "the context at version v" is simply `node < limit(v)`. An index is never changed: `extended` makes a
+new one that shares what it can, and who holds the old one goes on undisturbed.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +16,7 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the top bits of key * 2^64/phi are well mixed
 _FREE = -1
 
 
@@ -33,33 +28,8 @@ class Additions(NamedTuple):
     word: Ints
 
 
-@dataclass(frozen=True)
-class Lists:
-    """A bundle of word lists, one per node: those of `node` lie at `start[node]`, `count[node]` of them."""
-
-    start: Longs
-    count: Ints
-    word: Ints
-    phrase: Ints
-    """the phrase that the node's line makes with the word at the same place"""
-
-    def expand(self, node: Ints) -> tuple[Longs, Longs]:
-        """All entries of the nodes' lists, in order: (place in `word` and `phrase`, position in `node`)."""
-        count = self.count.take(node)
-        place = np.repeat(self.start.take(node) - (np.cumsum(count) - count), count)
-        place += np.arange(len(place))
-        return place, np.repeat(np.arange(len(node)), count)
-
-    def union(self, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """Per node: `bits` of all words in its list, or-ed."""
-        filled = np.flatnonzero(self.count)
-        union = np.zeros(len(self.count), np.uint64)
-        union[filled] = np.bitwise_or.reduceat(bits.take(self.word), self.start.take(filled))
-        return union
-
-
 class PhraseIndex:
-    """The vocabulary and phrase tree of a corpus, ready to be searched.
+    """The vocabulary and phrase tree of a corpus, as texts extend it. (A search reads a `Tree` made of it.)
 
     `parent`, `word`: int32 arrays over the nodes. `limits[v]`: how many nodes version v has (node 0
     included), so `limits[0] == 1`. There may be nodes past the last limit: those of a text that is
@@ -71,10 +41,6 @@ class PhraseIndex:
         self.parent: Ints = np.zeros(1, np.int32)
         self.word: Ints = np.full(1, -1, np.int32)
         self.limits: tuple[int, ...] = (1,)
-        self._ids: dict[str, int] = {}
-        self._key: Longs = np.empty(0, np.int64)  # parent << 32 | word of all nodes but 0, sorted …
-        self._node: Ints = np.empty(0, np.int32)  # … and whose they are
-        self._table = _HashTable.empty()
 
     @property
     def version(self) -> int:
@@ -86,13 +52,8 @@ class PhraseIndex:
 
     @property
     def bytes(self) -> int:
-        """About what it takes: arrays of 8 bytes and the table (12 bytes in 4 to 8 slots) per phrase, words."""
-        return 100 * self.nodes + 300 * len(self.vocabulary)
-
-    @property
-    def cell_type(self) -> type[np.uint16 | np.uint32]:
-        """The type of word ids in cells: two bytes while the vocabulary fits."""
-        return np.uint16 if len(self.vocabulary) <= 1 << 16 else np.uint32
+        """About what it takes at most: 8 bytes per phrase, 12 more where phrases were looked up, and the words."""
+        return 20 * self.nodes + 300 * len(self.vocabulary)
 
     # ── growing ─────────────────────────────────────────────────────────────────────────────
 
@@ -111,7 +72,7 @@ class PhraseIndex:
         lasts: list[Longs] = []
         next_node = self.nodes
         for _ in range(max_side):
-            found = self._table.find(node, text)
+            found = self.find(node, text).astype(np.int64)
             missing = found == _FREE
             keys, place = np.unique((node[missing] << 32) | text[missing], return_inverse=True)
             found[missing] = next_node + place
@@ -139,28 +100,23 @@ class PhraseIndex:
             ids.append(_FREE)
         return list(new), np.array(ids, np.int64)
 
-    def extended(self, added: Additions, limits: Sequence[int] | None = None, *, sharing: bool = False) -> PhraseIndex:
-        """This index and `added`; `limits`, where given, replaces the limits (one more version, say).
-
-        With `sharing` the table in which phrases are found is not copied but grown, where there is room: from then on
-        this index finds those of the later one, too, numbered from its own `nodes` on. That is for who asks for the
-        phrases of a version only, and leaves out what its limit says; threads may do so meanwhile.
-        """
+    def extended(self, added: Additions, limits: Sequence[int] | None = None) -> PhraseIndex:
+        """This index and `added`; `limits`, where given, replaces the limits (one more version, say)."""
         index = PhraseIndex()
-        index.vocabulary = self.vocabulary + added.words
-        index._ids = self._ids if not added.words else {word: i for i, word in enumerate(index.vocabulary)}
+        index.vocabulary = self.vocabulary + added.words if added.words else self.vocabulary
         index.limits = self.limits if limits is None else tuple(limits)
         index.parent = np.concatenate([self.parent, added.parent])
         index.word = np.concatenate([self.word, added.word])
-        if len(index.vocabulary) == len(self.vocabulary):  # nothing to sort or hash again
-            index.__dict__.update({k: self.__dict__[k] for k in ("rank", "hashes") if k in self.__dict__})
-        key = (added.parent.astype(np.int64) << 32) | added.word
-        node = np.arange(self.nodes, index.nodes, dtype=np.int32)
-        order = np.argsort(key)
-        place = np.searchsorted(self._key, key[order])
-        index._key = np.insert(self._key, place, key[order])
-        index._node = np.insert(self._node, place, node[order])
-        index._table = self._table.with_keys(key, node, index._key, index._node, sharing=sharing)
+        kept = self.__dict__
+        if not added.words:  # nothing to sort or hash again
+            index.__dict__.update({name: kept[name] for name in ("rank", "_ids") if name in kept})
+        if "_sorted" in kept:
+            keys, nodes = self._sorted
+            key = (added.parent.astype(np.int64) << 32) | added.word
+            order = np.argsort(key)
+            place = np.searchsorted(keys, key[order])
+            node = np.arange(self.nodes, index.nodes, dtype=np.int32)[order]
+            index.__dict__["_sorted"] = np.insert(keys, place, key[order]), np.insert(nodes, place, node)
         return index
 
     def closed(self) -> PhraseIndex:
@@ -176,24 +132,23 @@ class PhraseIndex:
 
     def find(self, node: npt.NDArray[np.integer], word: npt.NDArray[np.integer]) -> Ints:
         """The phrase made of the phrase `node` and then `word`, elementwise; -1 where there is none."""
-        return self._table.find(node.astype(np.int64), word.astype(np.int64))
-
-    def hits(self, node: Ints, word: Ints) -> tuple[Longs, Ints]:
-        """Where `node` + `word` is a phrase, and which one: (positions, phrases)."""
-        return self._table.hits(node, word)
-
-    @functools.cached_property
-    def after(self) -> Lists:
-        """Per node: the words that continue its phrase, sorted by word id."""
-        return _lists(self._key >> 32, self._key & 0xFFFFFFFF, self._node, self.nodes)
+        keys, nodes = self._sorted
+        if not len(keys):
+            return np.full(len(node), _FREE, np.int32)
+        key = (node.astype(np.int64) << 32) | word.astype(np.int64)
+        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        return np.where(keys[place] == key, nodes[place], np.int32(_FREE))
 
     @functools.cached_property
-    def before(self) -> Lists:
-        """Per word: the words that it follows, sorted by word id (pairs only)."""
-        pair = np.flatnonzero((self.parent > 0) & (self.parent[self.parent] == 0))
-        first, last = self.word[self.parent[pair]].astype(np.int64), self.word[pair].astype(np.int64)
-        order = np.argsort((last << 32) | first)
-        return _lists(last[order], first[order], pair[order].astype(np.int32), len(self.vocabulary))
+    def _sorted(self) -> tuple[Longs, Ints]:
+        """The keys (parent << 32 | word) of all nodes but 0, ascending, and whose they are; made when first needed."""
+        key = (self.parent[1:].astype(np.int64) << 32) | self.word[1:]
+        order = np.argsort(key)
+        return key[order], (order + 1).astype(np.int32)
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.vocabulary)}
 
     @functools.cached_property
     def length(self) -> npt.NDArray[np.int16]:
@@ -207,26 +162,11 @@ class PhraseIndex:
         return length
 
     @functools.cached_property
-    def single(self) -> Ints:
-        """Per word: the phrase of that one word."""
-        lists = self.after
-        single = np.empty(len(self.vocabulary), np.int32)
-        ones = slice(int(lists.start[0]), int(lists.start[0]) + int(lists.count[0]))
-        single[lists.word[ones]] = lists.phrase[ones]
-        return single
-
-    @functools.cached_property
     def rank(self) -> Ints:
         """Per word: its place in code-point order."""
         rank = np.empty(len(self.vocabulary), np.int32)
         rank[sorted(range(len(self.vocabulary)), key=self.vocabulary.__getitem__)] = np.arange(len(rank))
         return rank
-
-    @functools.cached_property
-    def hashes(self) -> npt.NDArray[np.uint64]:
-        """Per word: 128 bits of its UTF-8 form (BLAKE2b) as two numbers, shape (2, words)."""
-        digests = b"".join(hashlib.blake2b(word.encode(), digest_size=16).digest() for word in self.vocabulary)
-        return np.frombuffer(digests, "<u8").reshape(-1, 2).T.copy()
 
     def phrase(self, node: int) -> tuple[str, ...]:
         """The words of one phrase, for people and messages."""
@@ -242,83 +182,3 @@ def index_of(texts: Iterable[Iterable[Sequence[str]]], max_side: int) -> PhraseI
     return functools.reduce(
         lambda index, text: index.extended(index.additions(text, max_side)).closed(), texts, PhraseIndex()
     )
-
-
-def _lists(owner: Longs, word: Longs, phrase: Ints, owners: int) -> Lists:
-    """Lists over entries that are sorted by owner."""
-    count = np.bincount(owner, minlength=owners).astype(np.int32)
-    return Lists(np.cumsum(count, dtype=np.int64) - count, count, word.astype(np.int32), phrase)
-
-
-@dataclass(frozen=True)
-class _HashTable:
-    """Open addressing with linear probing, filled and asked a whole array at a time.
-
-    A binary search over 10^5 keys costs 126 ns a look-up in numpy, this table 8 to 18 (docs/adr/0003).
-    `seen` has a byte per slot of a wider table: most look-ups of a search fail, and one byte says so.
-    """
-
-    key: Longs
-    node: Ints
-    seen: Bools
-
-    @classmethod
-    def empty(cls) -> _HashTable:
-        return cls(np.full(64, _FREE, np.int64), np.full(64, _FREE, np.int32), np.zeros(128, np.bool_))
-
-    def with_keys(
-        self, key: Longs, node: Ints, all_keys: Longs, all_nodes: Ints, *, sharing: bool = False
-    ) -> _HashTable:
-        """A table that also holds `key`; made anew from `all_keys` where it would become too full.
-
-        With `sharing` it is this one otherwise. Who looks for an earlier key meanwhile finds it: its slot does not
-        change, and the slots before it were taken already.
-        """
-        if 2 * len(all_keys) <= len(self.key):
-            table = self if sharing else _HashTable(self.key.copy(), self.node.copy(), self.seen.copy())
-            table.fill(key, node)
-        else:
-            slots = 1 << (4 * len(all_keys)).bit_length()
-            table = _HashTable(
-                np.full(slots, _FREE, np.int64), np.full(slots, _FREE, np.int32), np.zeros(2 * slots, np.bool_)
-            )
-            table.fill(all_keys, all_nodes)
-        return table
-
-    def fill(self, key: Longs, node: Ints) -> None:
-        slot = _slots(key, len(self.key))
-        self.seen[_slots(key, len(self.seen))] = True
-        todo = np.arange(len(key))
-        while len(todo):
-            free = todo[self.key[slot[todo]] == _FREE]
-            self.key[slot[free]] = key[free]  # of several keys for one slot the last one stays …
-            self.node[slot[free]] = node[free]
-            todo = todo[self.key[slot[todo]] != key[todo]]  # … and the others move on
-            slot[todo] = (slot[todo] + 1) & (len(self.key) - 1)
-
-    def find(self, node: Longs, word: Longs) -> Ints:
-        key = (node << 32) | word
-        slot = _slots(key, len(self.key))
-        there = self.key.take(slot)
-        found = np.where(there == key, self.node.take(slot), np.int32(_FREE))
-        left = np.flatnonzero((there != key) & (there != _FREE))
-        while len(left):
-            slot[left] = (slot[left] + 1) & (len(self.key) - 1)
-            there = self.key.take(slot[left])
-            hit = there == key[left]
-            found[left[hit]] = self.node.take(slot[left[hit]])
-            left = left[~hit & (there != _FREE)]
-        return found
-
-    def hits(self, node: Ints, word: Ints) -> tuple[Longs, Ints]:
-        key = (node.astype(np.int64) << 32) | word
-        likely = np.flatnonzero(self.seen.take(_slots(key, len(self.seen))))
-        key = key.take(likely)
-        found = self.find(key >> 32, key & 0xFFFFFFFF)
-        real = np.flatnonzero(found != _FREE)
-        return likely.take(real), found.take(real)
-
-
-def _slots(key: Longs, slots: int) -> Longs:
-    """Per key: its slot in a table of `slots` (a power of two) slots."""
-    return ((key.view(np.uint64) * _GOLDEN) >> np.uint64(65 - slots.bit_length())).view(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,9 +15,9 @@ from crochet_tasks.engine.kernel import Plan
 class Slab:
     """One more layer of cells of a box, at the end of an axis or (`back`) before its origin.
 
-    `child`: the sides of the lengthened box, that axis moved to the end. New cells are numbered row-major over the other
-    axes, so new cell i ends (or begins) line i of the child. Cells of the box are numbered row-major too; with `back`
-    those of a line count from its end, because it is read backward.
+    `child`: the sides of the lengthened box, that axis moved to the end. New cells are numbered row-major over the
+    other axes, so new cell i ends (or begins) line i of the child. Cells of the box are numbered row-major too; with
+    `back` those of a line count from its end, because it is read backward.
     `along[i]`: the cells of the box whose line new cell i continues, from the first on; `beside[i]`: the new cells that
     come right before it within the slab; `old[i]`, `new[i]`: cells of the box and of the slab in its shell.
     `unit`: the lengthened axis' unit cell where the box has it, else -1: then new cell 0 is it. `rivals`: unit cells of
@@ -40,7 +41,10 @@ def slab(sides: Sides, axis: int, *, back: bool = False) -> Slab:
     """The slab of one more step along `axis`; `axis == len(sides)` adds an axis (a box is one cell thick along it)."""
     thick = (*sides, 1) if axis == len(sides) else sides
     length, rest = thick[axis], (*thick[:axis], *thick[axis + 1 :])
-    number = {(*at[:axis], length - 1 - at[axis], *at[axis + 1 :]) if back else at: i for i, at in enumerate(coordinates(thick))}
+    number = {
+        (*at[:axis], length - 1 - at[axis], *at[axis + 1 :]) if back else at: i
+        for i, at in enumerate(coordinates(thick))
+    }
     new = coordinates(rest)
     step = -1 if back else length
     shell = [sum(at) + step for at in new]
@@ -83,7 +87,10 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
     for line in how.lines:
         places.append(len(pool))
         pool += line
-    steps = [step for first in range(len(how.along)) for step in _filling(how, first, places, pool, lead_unit=bool(rivals))]
+    if canonical:
+        steps = [step for first in range(len(how.along)) for step in _filling(how, first, places, pool, rivals)]
+    else:
+        steps = list(_in_order(how, pool)) * len(how.along)
     return Plan(
         side=side,
         rows=rows,
@@ -95,10 +102,30 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
         rivals=rivals,
         steps=steps,
         pool=pool,
+        slots=len(how.along) * len(how.child),
     )
 
 
-def _filling(how: Slab, first: int, places: list[int], pool: list[int], *, lead_unit: bool) -> Iterator[list[int]]:
+def _in_order(how: Slab, pool: list[int]) -> Iterator[list[int]]:
+    """The steps that fill the slab cell after cell: every line within it is followed from its first word on."""
+    rest = how.child[:-1]
+    axes = len(how.child)
+    for cell, at in enumerate(coordinates(rest)):
+        place = len(pool)
+        links: list[int] = []
+        tests: list[int] = []
+        for axis, side in enumerate(rest):
+            before = cell - math.prod(rest[axis + 1 :])
+            if side > 2:
+                links += [before * axes + axis if at[axis] else -1, cell * axes + axis]
+            elif at[axis]:
+                tests.append(2 * before + 1)
+        same = [j for j in how.new[cell] if j < cell]
+        pool += [*tests, *how.old[cell], *same, *links]
+        yield [cell, 0, place, len(tests), len(how.old[cell]), len(same), 0, len(links) // 2]
+
+
+def _filling(how: Slab, first: int, places: list[int], pool: list[int], rivals: tuple[int, ...]) -> Iterator[list[int]]:
     """The steps that fill the slab from one cell on: next is the cell with most neighbours that are filled."""
     count = len(how.along)
     neighbours = [{*how.beside[i], *(j for j in range(count) if i in how.beside[j])} for i in range(count)]
@@ -114,8 +141,8 @@ def _filling(how: Slab, first: int, places: list[int], pool: list[int], *, lead_
         pool += [*tests, *how.old[cell], *same]
         for k in ended:
             pool += [places[k], len(how.lines[k])]
-        unit = lead_unit and how.unit < 0 and cell == 0
-        yield [cell, int(unit), at, len(tests), len(how.old[cell]), len(same), len(ended)]
+        unit = bool(rivals) and how.unit < 0 and cell == 0
+        yield [cell, int(unit), at, len(tests), len(how.old[cell]), len(same), len(ended), 0]
 
 
 def growths(sides: Sides, limits: Limits) -> Iterator[tuple[int, Sides]]:

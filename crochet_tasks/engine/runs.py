@@ -38,10 +38,6 @@ class Run(NamedTuple):
     sides: Sides
     rows: Ids
 
-    @property
-    def count(self) -> int:
-        return len(self.rows)
-
 
 def height(sides: Sides) -> int:
     """How many lines along the leading axis an ortho has."""
@@ -137,11 +133,13 @@ def key(words: Sequence[str]) -> str:
 
 @functools.lru_cache(SHAPES_KEPT)
 def line_tables(sides: Sides) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The lines of a box as the kernel walks them (cells, line after line; lengths), those along the leading axis first."""
+    """The lines of a box, those along the leading axis first, as the kernel walks them: cells, and lengths of lines."""
     every = lines(sides)
     leading = len(every) - height(sides)
     every = (*every[leading:], *every[:leading])
-    return np.array([cell for line in every for cell in line], np.int32), np.array([len(line) for line in every], np.int32)
+    return np.array([cell for line in every for cell in line], np.int32), np.array(
+        [len(line) for line in every], np.int32
+    )
 
 
 def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:

@@ -34,7 +34,9 @@ class Tree:
     `levels[n - 1]` is the first id of the phrases of n words; the last level is the number of all phrases.
     """
 
-    def __init__(self, words: list[str], node: npt.NDArray[np.int32], levels: tuple[int, ...], index: PhraseIndex) -> None:
+    def __init__(
+        self, words: list[str], node: npt.NDArray[np.int32], levels: tuple[int, ...], index: PhraseIndex
+    ) -> None:
         self.words, self.node, self.levels = words, node, levels
         id_of = np.zeros(int(node.max(initial=0)) + 1, np.uint32)
         id_of[node] = np.arange(len(node), dtype=np.uint32)
@@ -67,9 +69,8 @@ class Tree:
         for end in ends.tolist():
             level = by_depth[begin:end]
             order = np.argsort((id_of[parent[level]] << 32) | index.rank[word[level]])
-            level = level[order].astype(np.int32)
-            id_of[level] = np.arange(begin, end)
-            nodes.append(level)
+            nodes.append(level[order].astype(np.int32))
+            id_of[nodes[-1]] = np.arange(begin, end)
             begin = end
         node = np.concatenate(nodes) if nodes else np.empty(0, np.int32)
         words = [index.vocabulary[index.word[one]] for one in nodes[0]] if nodes else []
@@ -159,7 +160,8 @@ class Tree:
 
     def id_of(self, node: npt.NDArray[np.integer]) -> Ids:
         """The ids of nodes of the PhraseIndex, all of this version."""
-        return self._id_of[node]
+        ids: Ids = self._id_of[node]
+        return ids
 
     def number(self, word: str) -> int:
         """The id of a word; -1 where the version has no such word."""

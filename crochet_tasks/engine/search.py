@@ -1,0 +1,385 @@
+"""The search of one window of versions: every ortho that has a line born in it, each exactly once.
+
+There are two ways, and they find the same set. *Enumerating* grows all boxes from their first pair, by canonical
+parents, and keeps the new ones; it suits a first text. *Outward* starts from each due phrase (`due_phrases`), in every
+place that it can have in a box, and grows the box around it: first the axes across it, one after the other, each
+backward and then forward. A box belongs to its lowest due line, of equal ones to the first in its canonical form;
+found from another one it is dropped. So what a later text costs follows what is new.
+
+A search reads nothing but its arguments, and a search that is run twice finds the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from crochet_tasks.engine import kernel, runs
+from crochet_tasks.engine.geometry import SHAPES_KEPT, Limits, Sides, volume
+from crochet_tasks.engine.kernel import Lengthen
+from crochet_tasks.engine.plans import growths, plan
+from crochet_tasks.engine.runs import Run
+from crochet_tasks.engine.tree import Ids, Tree
+
+FRONTIER = 200_000
+"""boxes that are to be lengthened, from which on the largest go first, so that their number falls again"""
+SLICE = 32_768
+"""boxes that are lengthened in one call"""
+CHUNK_ORTHOS = 60_000
+"""how many orthos a chunk of starts should yield: enough for calls to cost nothing, few enough for the cache"""
+PART_SQUARES = 60_000
+"""by which starts are cut into parts (estimated 2x2 orthos): a part takes about a second"""
+PART_PHRASES = 4_000
+"""the same for due phrases"""
+ENUMERATE_FROM = 0.2
+"""share of new pairs from which on enumerating is quicker (docs/adr/0036)"""
+
+
+class Bounds(NamedTuple):
+    """How large a batch and a result may be, in orthos. A result is some larger than its bound: slices are not cut."""
+
+    batch_orthos: int = 32_768
+    result_orthos: int = 1_000_000
+
+
+class Part(NamedTuple):
+    """A part of the search of a window: the starts [first, last), or boxes that an earlier search left over."""
+
+    first: int = 0
+    last: int = 0
+    boxes: bytes | None = None
+
+
+class Outcome(NamedTuple):
+    """What a search found, a run per shape, and the parts that did not fit into the result."""
+
+    found: list[Run]
+    left_over: list[Part]
+
+
+class Window(NamedTuple):
+    """What is searched: boxes with a line born after version `since` and up to the version of the tree.
+
+    `due`: the phrases from which the search goes outward, ascending; None where it enumerates.
+    """
+
+    tree: Tree
+    since: int
+    due: Ids | None
+
+    @property
+    def starts(self) -> int:
+        """How many starts the parts are ranges of: due phrases, or all pairs."""
+        if self.due is not None:
+            return len(self.due)
+        levels = self.tree.levels
+        return levels[2] - levels[1] if len(levels) > 2 else 0
+
+
+def due_phrases(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None) -> Ids:
+    """The due phrases of a window, ascending: pairs born in it, and longer phrases born in it that continue a line.
+
+    `waited`: per node of the phrase index whether a stored ortho has it as a line (so waits on it); None where that is
+    not known: then every phrase born in the window is due. Every new box has a due line: docs/pipeline.md.
+    """
+    due = tree.born > since
+    due[: len(tree.words)] = False
+    if waited is not None:
+        on = waited[tree.node]
+        for low, high in itertools.pairwise(tree.levels[2:]):
+            prefix = tree.parent[low:high]
+            due[low:high] &= on[prefix] | due[prefix]
+    return np.flatnonzero(due).astype(np.uint32)
+
+
+def window(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None = None) -> Window:
+    """The window (since, version of the tree], searched in the way that costs less."""
+    low, high = tree.levels[1:3] if len(tree.levels) > 2 else (0, 0)
+    new = np.count_nonzero(tree.born[low:high] > since)
+    if new >= ENUMERATE_FROM * (high - low):
+        return Window(tree, since, None)
+    return Window(tree, since, due_phrases(tree, since, waited))
+
+
+def parts(window: Window) -> list[Part]:
+    """All starts, cut so that each part costs about the same."""
+    tree, due = window.tree, window.due
+    if due is not None:
+        return [Part(first, min(first + PART_PHRASES, len(due))) for first in range(0, len(due), PART_PHRASES)]
+    if not window.starts:
+        return []
+    low, high = tree.levels[1:3]
+    after = np.diff(tree.first[: len(tree.words) + 1]).astype(np.float64)
+    reach = np.bincount(tree.parent[low:high], weights=after[tree.word[low:high]], minlength=len(tree.words))
+    cost = np.cumsum(after[tree.word[low:high]] * reach[tree.parent[low:high]]) / (low / 4 + 1)
+    number = max(1, int(cost[-1] / PART_SQUARES))
+    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
+    edges = sorted({0, *cuts, high - low})
+    return [Part(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def search(window: Window, limits: Limits, part: Part, bounds: Bounds = Bounds()) -> Outcome:
+    """Search one part of a window."""
+    way = _Enumerating(window, limits) if window.due is None else _Outward(window, limits)
+    first, chunk = part.first, 64
+    frontier = _Frontier() if part.boxes is None else _Frontier.read(part.boxes)
+    while True:
+        before = way.found
+        while (taken := frontier.take()) is not None and way.found < 2 * bounds.result_orthos:
+            for stage, boxes in way.lengthened(*taken):
+                frontier.add(stage, boxes)
+        if taken is not None:
+            frontier.add(*taken)
+            break
+        if first >= part.last or way.found >= bounds.result_orthos:
+            break
+        last = min(first + chunk, part.last)
+        for stage, boxes in way.started(first, last):
+            frontier.add(stage, boxes)
+        first = last
+        yielded = max(1, way.found - before)
+        chunk = max(1, min(chunk * 2, chunk * CHUNK_ORTHOS // yielded)) if way.found > before else chunk * 2
+    left = [Part(boxes=boxes) for boxes in frontier.packed()]
+    if first < part.last:
+        left.append(Part(first, part.last))
+    return Outcome(way.taken(), left)
+
+
+def closure(tree: Tree, limits: Limits, bounds: Bounds = Bounds()) -> Iterator[Run]:
+    """Every ortho of the tree's version, each once, in runs."""
+    everything = Window(tree, 0, None)
+    todo = parts(everything)[::-1]
+    while todo:
+        outcome = search(everything, limits, todo.pop(), bounds)
+        todo += outcome.left_over[::-1]
+        yield from outcome.found
+
+
+# ── boxes on their way ──────────────────────────────────────────────────────────────────────────
+
+
+class Stage(NamedTuple):
+    """What boxes of a search have in common: their sides in the order in which they grow, the last axis at present.
+
+    `back`, going outward: how many layers lie before the due line along each other axis. `ahead`: the last axis grows
+    forward; else it still grows backward, and its lines are numbered as tree.backward does.
+    """
+
+    sides: Sides
+    back: tuple[int, ...] = ()
+    ahead: bool = True
+
+
+class _Frontier:
+    """Boxes that are to be lengthened."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[Stage, list[Ids]] = {}
+        self._count = 0
+
+    def add(self, stage: Stage, boxes: Ids) -> None:
+        if len(boxes):
+            self._boxes.setdefault(stage, []).append(boxes)
+            self._count += len(boxes)
+
+    def take(self) -> tuple[Stage, Ids] | None:
+        """Boxes of one stage: of the smallest, so that a call has many; where there are too many, of the largest."""
+        if not self._boxes:
+            return None
+        pick = max if self._count > FRONTIER else min
+        stage = pick(self._boxes, key=lambda stage: (volume(stage.sides), stage))
+        boxes = self._boxes.pop(stage)
+        taken = boxes[0] if len(boxes) == 1 else np.concatenate(boxes)
+        if len(taken) > SLICE:
+            self._boxes[stage] = [taken[SLICE:]]
+            taken = taken[:SLICE]
+        self._count -= len(taken)
+        return stage, taken
+
+    def packed(self) -> list[bytes]:
+        """Everything, as messages and rows of `work` keep it: one value per SLICE boxes, always the same."""
+        return [
+            _packed(stage, boxes[first : first + SLICE])
+            for stage in sorted(self._boxes)
+            for boxes in [np.concatenate(self._boxes[stage])]
+            for first in range(0, len(boxes), SLICE)
+        ]
+
+    @classmethod
+    def read(cls, packed: bytes) -> _Frontier:
+        head, _, data = packed.partition(b"\n")
+        sides, back, ahead, width = json.loads(head)
+        boxes = np.frombuffer(zstandard.ZstdDecompressor().decompress(data), "<u4").reshape(-1, width)
+        frontier = cls()
+        frontier.add(Stage(tuple(sides), tuple(back), ahead), boxes.astype(np.uint32))
+        return frontier
+
+
+def _packed(stage: Stage, boxes: Ids) -> bytes:
+    head = json.dumps([*stage, boxes.shape[1]]).encode()
+    return head + b"\n" + zstandard.ZstdCompressor(runs.LEVEL).compress(np.ascontiguousarray(boxes, "<u4").tobytes())
+
+
+class _Way:
+    """What both ways share: the kernels, and what was found."""
+
+    def __init__(self, window: Window, limits: Limits) -> None:
+        self.window, self.tree, self.limits = window, window.tree, limits
+        self.found = 0
+        self._found: dict[Sides, list[Ids]] = {}
+
+    def keep(self, sides: Sides, rows: Ids) -> None:
+        if len(rows):
+            self._found.setdefault(sides, []).append(rows)
+            self.found += len(rows)
+
+    def taken(self) -> list[Run]:
+        return [Run(sides, runs.ascending(np.concatenate(self._found[sides]))) for sides in sorted(self._found)]
+
+    def kernel(self, sides: Sides, axis: int, *, back: bool = False, canonical: bool) -> Lengthen:
+        made = self._kernels.get((sides, axis, back))
+        if made is None:
+            tree = self.tree
+            how = plan(sides, axis, back=back, canonical=canonical)
+            made = Lengthen(tree.backward.index if back else tree.ahead, tree.ahead, tree.pairs_before, how)
+            self._kernels[sides, axis, back] = made
+        return made
+
+    @functools.cached_property
+    def _kernels(self) -> dict[tuple[Sides, int, bool], Lengthen]:
+        return {}
+
+
+class _Enumerating(_Way):
+    """Boxes by canonical parents, from their first pair on. Rows: the lines along the leading axis."""
+
+    def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
+        low = self.tree.levels[1]
+        yield Stage((2,)), np.arange(low + first, low + last, dtype=np.uint32).reshape(-1, 1)
+
+    def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
+        for axis, child in growths(stage.sides, self.limits):
+            rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)[0]
+            self.keep(child, rows if self._new is None else self._with_new_line(child, rows))
+            yield Stage(child), rows
+
+    @functools.cached_property
+    def _new(self) -> npt.NDArray[np.uint8] | None:
+        """Per phrase whether it is born in the window; None where everything is."""
+        return (self.tree.born > self.window.since).view(np.uint8) if self.window.since else None
+
+    def _with_new_line(self, sides: Sides, rows: Ids) -> Ids:
+        words = runs.words(self.tree, sides, rows)
+        verdict = kernel.walked(self.tree.ahead, words, *runs.line_tables(sides), None, self._new)[1]
+        new: Ids = rows[verdict == 2]
+        return new
+
+
+class _Outward(_Way):
+    """Boxes around a due phrase, which lies along axis 0. Rows: that phrase, then the lines along the last axis."""
+
+    def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
+        assert self.window.due is not None
+        due = self.window.due[first:last]
+        for length in range(2, min(len(self.tree.levels) - 1, self.limits.max_side) + 1):
+            low, high = np.searchsorted(due, self.tree.levels[length - 1 : length + 1])
+            phrases = due[low:high]
+            yield Stage((length,)), np.stack([phrases, phrases], axis=1)
+
+    def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
+        sides, back, ahead = stage
+        forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
+        if len(sides) > 1:
+            longer = (*sides[:-1], sides[-1] + 1)
+            if not ahead:
+                yield from self._children(stage, boxes, Stage(longer, (*back[:-1], back[-1] + 1), ahead=False))
+            yield from self._children(stage, forward, Stage(longer, back))
+        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False))
+        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0)))
+
+    def _children(self, stage: Stage, boxes: Ids, child: Stage) -> Iterator[tuple[Stage, Ids]]:
+        """One more layer. The axes across the due line come in the order of falling sides, so each box is met once."""
+        falling = len(child.sides) < 3 or child.sides[-1] <= child.sides[-2]
+        if not (falling and self.limits.allow(child.sides)):
+            return
+        axis = len(child.sides) - 1
+        made, origin = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False).children(
+            np.ascontiguousarray(boxes[:, 1:])
+        )
+        found = np.column_stack([boxes[origin, 0], made])
+        self._keep_owned(child, found)
+        yield child, found
+
+    def _keep_owned(self, stage: Stage, boxes: Ids) -> None:
+        """Keep the boxes that belong to the phrase they were found from, in their canonical form."""
+        if not len(boxes):
+            return
+        sides, back, ahead = stage
+        rows = np.ascontiguousarray(boxes[:, 1:] if ahead else self.tree.backward.phrases[boxes[:, 1:]])
+        words = runs.words(self.tree, sides, rows)
+        units = [words[:, math.prod(sides[axis + 1 :])] for axis in range(len(sides))]
+        once = np.ones(len(words), np.bool_)
+        for one, other in itertools.pairwise(range(1, len(sides))):
+            if sides[one] == sides[other]:
+                once &= units[one] > units[other]
+        smaller = [
+            units[axis] < units[0] if sides[axis] == sides[0] else np.full(len(words), sides[axis] < sides[0])
+            for axis in range(1, len(sides))
+        ]
+        place = np.sum(smaller, axis=0)  # of axis 0 in the canonical order of the axes
+        for at in range(len(sides)):
+            chosen = np.flatnonzero(once & (place == at))
+            if not len(chosen):
+                continue
+            order = list(range(len(sides) - 1, 0, -1))
+            order.insert(at, 0)
+            canonical = tuple(sides[axis] for axis in order)
+            turned = words[chosen].reshape(-1, *sides).transpose(0, *(1 + axis for axis in order))
+            line = _line_number(canonical, at, tuple(back[axis - 1] for axis in order if axis))
+            phrases, verdict = kernel.walked(
+                self.tree.ahead,
+                np.ascontiguousarray(turned).reshape(len(chosen), -1),
+                *runs.line_tables(canonical),
+                None,
+                self._due,
+                np.ascontiguousarray(boxes[chosen, 0]),
+                line,
+            )
+            self.keep(canonical, phrases[verdict == 2, : runs.height(canonical)])
+
+    @functools.cached_property
+    def _due(self) -> npt.NDArray[np.uint8]:
+        flags = np.zeros(self.tree.size, np.uint8)
+        flags[self.window.due] = 1
+        return flags
+
+
+@functools.lru_cache(SHAPES_KEPT)
+def _line_number(sides: Sides, axis: int, at: tuple[int, ...]) -> int:
+    """The number, in `runs.line_tables`, of the line along an axis through the cells with these other coordinates."""
+    start = (*at[:axis], 0, *at[axis:])
+    first = int(np.ravel_multi_index(start, sides))
+    step = math.prod(sides[axis + 1 :])
+    cells, lengths = runs.line_tables(sides)
+    ends = np.cumsum(lengths)
+    for number, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True)):
+        line = cells[end - length : end].tolist()
+        if line[0] == first and line[1] - line[0] == step:
+            return number
+    raise AssertionError((sides, axis, at))
+
+
+def union(sets: Iterable[Ids], size: int) -> npt.NDArray[np.bool_]:
+    """Sets of phrases, laid over each other as flags per phrase."""
+    marked = np.zeros(size, np.bool_)
+    for some in sets:
+        marked[some] = True
+    return marked
