@@ -46,7 +46,7 @@ def load(file: Path, name: str = kernel.__name__) -> ModuleType:
 
 
 def install(build: ModuleType) -> None:
-    """Make a build the kernel of all modules of this process, loaded or not. Nothing must have been made by the other."""
+    """Make a build the kernel of all modules of this process, before anything was made by the other one."""
     names = vars(kernel).copy()
     for module in [module for name, module in sys.modules.items() if name.startswith("crochet_tasks.")]:
         for name, value in vars(module).copy().items():
