@@ -72,5 +72,6 @@ imports = [
     "crochet_tasks.remediations",
     "crochet_tasks.search",
     "crochet_tasks.orthos",
+    "crochet_tasks.merging",
     "crochet_tasks.publish",
 ]

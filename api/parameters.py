@@ -221,7 +221,7 @@ class WorkQuery(Query):
         description="`open` is all of ready, held, published, waiting and parked; `dead`: failed, because its messages "
         "died. Without one: what is open or failed",
     )
-    kind: Literal["ingest", "context", "remediations", "seed", "grow"] | None = Field(
+    kind: Literal["ingest", "context", "remediations", "search"] | None = Field(
         default=None, description="only work of this kind"
     )
     limit: Limit = 100

@@ -12,7 +12,7 @@ from crochet_tasks.telemetry import metrics
 
 @app.task(base=Step, name="context.version", message=Trigger)
 def version(call: Trigger) -> None:
-    """Make the next version. The VERSION lock waits for tasks that store results and blocks new ones."""
+    """Make the next version. Searches of older ones go on: what they find does not depend on it."""
     corpus = call.corpus
     with here().database.transaction() as connection:
         corpora.take_lock(connection, corpus, Lock.ORDER)
@@ -21,7 +21,6 @@ def version(call: Trigger) -> None:
         if text is None or text.state != "ingested" or not items or items[0].subject != text.id:
             metrics.DUPLICATES.add(what="knock")
             return
-        corpora.take_lock(connection, corpus, Lock.VERSION)
         made, seconds = texts.make_version(connection, text)
         sessions.once_committed(connection, lambda: metrics.TEXT_VERSION.observe(seconds))
         outbox.add(connection, [outbox.remediations(corpus, made)])

@@ -13,32 +13,28 @@ from typing import Any
 from celery import signals
 
 from crochet_tasks.app import Step, app
-from crochet_tasks.broker.messages import Message, SearchCall, Trigger
+from crochet_tasks.broker.messages import Trigger
 from crochet_tasks.db import corpora, publishing
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import OF_A_TEXT
-from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.telemetry import correlation, metrics
 
 log = logging.getLogger(__name__)
 
-GROUP_BATCHES = 4  # at most so many full batches of orthos are searched by one task
-
 TASKS = {
     "ingest": "ingest.text",
     "context": "context.version",
     "remediations": "remediations.due",
-    "seed": "search.seed",
-    "grow": "search.grow",
+    "search": "search.part",
 }
 """the task of each kind of work"""
 
 
-def publish_next(corpus: int | None = None) -> list[Item]:
-    """Publish the most urgent open work, of one corpus or of any; return it (empty: there is none, or no room).
+def publish_next(corpus: int | None = None) -> Item | None:
+    """Publish the most urgent open work, of one corpus or of any; return it (None: there is none, or no room).
 
     Raises an Unavailable error where the broker did not accept the message; the work is unpublished then.
     """
@@ -46,28 +42,21 @@ def publish_next(corpus: int | None = None) -> list[Item]:
     settings = process.settings
     limit = None if app.conf.task_always_eager else settings.published_limit
     with process.database.transaction() as connection:
-        items = publishing.take_next(connection, corpus, GROUP_BATCHES * settings.batch_orthos, limit)
-        name = corpora.name_of(connection, items[0].corpus) if items else None
-    if items:
-        task: Step = app.tasks[TASKS[items[0].kind]]
+        item = publishing.take_next(connection, corpus, limit)
+        name = corpora.name_of(connection, item.corpus) if item else None
+    if item:
+        task: Step = app.tasks[TASKS[item.kind]]
         try:
-            with correlation.published(task.name, [item.origin for item in items], corpus=name, **_about(items[0])):
-                task.publish(_message(items))
-            metrics.PUBLISHED.add(len(items), kind=items[0].kind)
+            with correlation.published(task.name, [item.origin], corpus=name, **_about(item)):
+                task.publish(Trigger(corpus=item.corpus, work=item.id))
+            metrics.PUBLISHED.add(kind=item.kind)
         except CrochetError as error:
             if not app.conf.task_always_eager:  # else it is an error of the task
                 metrics.NOT_PUBLISHED.add(code=error.code)
                 with process.database.transaction() as connection:
-                    publishing.unstamp(connection, [item.id for item in items])
+                    publishing.unstamp(connection, [item.id])
             raise
-    return items
-
-
-def _message(items: list[Item]) -> Message:
-    first = items[0]
-    if first.kind in ("seed", "grow"):
-        return SearchCall(corpus=first.corpus, work=[item.id for item in items])
-    return Trigger(corpus=first.corpus, work=first.id)
+    return item
 
 
 def _about(first: Item) -> dict[str, object]:
@@ -75,15 +64,12 @@ def _about(first: Item) -> dict[str, object]:
     about: dict[str, object] = {"kind": first.kind, "attempt": first.attempts + 1}
     if first.kind in OF_A_TEXT:
         return {**about, "text": text_name(first.subject)}
-    about["version"] = first.version
-    if first.sides is not None:
-        about.update(batch=first.subject, shape=shape_name(first.sides))
-    return about
+    return {**about, "version": first.version}
 
 
 def publish_all(corpus: int | None = None) -> int:
     """Publish until nothing is left or there is no room; return the number of messages."""
-    return sum(1 for _ in iter(lambda: publish_next(corpus), []))
+    return sum(1 for _ in iter(lambda: publish_next(corpus), None))
 
 
 @signals.task_postrun.connect

@@ -1,52 +1,53 @@
-"""Stage 3, ordered: write the searches that a new version makes due: batches that wait on its phrases, and seeds.
+"""Stage 3, ordered: find what is due because of new versions, and write the searches of it.
 
 It reads the table `remediations`; orthos.py writes it.
 """
 
 from __future__ import annotations
 
+import itertools
+
+from sqlalchemy import Connection
+
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Trigger
-from crochet_tasks.db import batches, corpora, outbox, publishing, sessions, texts
+from crochet_tasks.db import corpora, outbox, publishing, sessions, windows
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import here
-from crochet_tasks.engine.seeds import seed_parts
+from crochet_tasks.db.windows import Window
+from crochet_tasks.engine import runs, search
 from crochet_tasks.telemetry import metrics
 
 
 @app.task(base=Step, name="remediations.due", message=Trigger)
 def due(call: Trigger) -> None:
-    """Write the searches of a version if it is its turn; if not, park it: the version before releases it.
+    """Write the searches of the versions that wait, as one window; if an older one cannot be done yet, wait for it.
 
-    In the order of the versions: the first one that makes a batch due determines the window of its search. A batch
-    whose search ends after this query is not missed: `orthos` sees the new version when it stores.
+    Windows follow on each other without gap or overlap, so the versions are taken in their order.
     """
     with here().database.transaction() as connection:
         corpora.take_lock(connection, call.corpus, Lock.ORDER)
-        items = outbox.claim(connection, call.items)
-        turn = outbox.turn(connection, call.corpus)
-        if not items or turn is None:
-            metrics.DUPLICATES.add(what="knock")
-            return
-        if turn.first != call.work:
+        waiting = outbox.waiting_versions(connection, call.corpus)
+        ready = list(itertools.takewhile(lambda each: each.ready, waiting))
+        if call.work in [each.id for each in ready]:
+            _open(connection, call.corpus, ready[-1].version)
+            outbox.done(connection, [each.id for each in ready])
+        elif call.work in [each.id for each in waiting[1:]]:
             publishing.park(connection, call.work)
-            return
-        if not turn.ready:
-            return
-        version = items[0].subject
-        continued = texts.continued(connection, call.corpus, version - 1, version)
-        waiting = list(batches.due(connection, call.corpus, continued, version))
-        outbox.add(
-            connection,
-            (
-                outbox.grow(call.corpus, batch, sides, count, since=searched, version=version)
-                for batch, sides, count, searched in waiting
-            ),
-        )
-        sessions.once_committed(connection, lambda: metrics.DUE.add(len(waiting), found="version"))
-        index = here().index(connection, call.corpus, version)
-        parts = seed_parts(index, version - 1, version)
-        outbox.add(connection, (outbox.seed(call.corpus, version, part) for part in parts))
-        outbox.done(connection, [call.work])
-        if turn.behind is not None:
-            publishing.unpark(connection, turn.behind)
+        else:
+            metrics.DUPLICATES.add(what="knock")
+
+
+def _open(connection: Connection, corpus: int, version: int) -> None:
+    """Write the window that ends with a version, and its searches."""
+    tree = here().tree(connection, corpus, version)
+    since = windows.last(connection, corpus)
+    # While searches are open, not all orthos are stored that wait: then every new phrase is due.
+    waited = None if windows.unfinished(connection, corpus) else here().waited(connection, corpus, tree)
+    window = search.window(tree, since, waited)
+    phrases = None if window.due is None else runs.pack_set(window.due)
+    windows.add(connection, corpus, Window(version, since, phrases, window.starts))
+    parts = ((part.first, part.last) for part in search.parts(window))
+    outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
+    if window.due is not None:
+        sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))

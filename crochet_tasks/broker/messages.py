@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crochet_tasks.engine.geometry import Cells, Sides, pack_cells, unpack_cells
+from crochet_tasks.engine import runs
+from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.tree import Ids, Tree
 
 
 class Message(BaseModel):
@@ -38,7 +40,7 @@ class Message(BaseModel):
 
 
 class Trigger(Message):
-    """Triggers a task of an ordered stage; the database decides whether its work item has its turn."""
+    """Names a piece of work to be done; what it is, and whether it has its turn, stands in the database."""
 
     work: uuid.UUID
 
@@ -47,82 +49,37 @@ class Trigger(Message):
         return [self.work]
 
 
-class SearchCall(Message):
-    """Search these work items: one seed, or batches of one shape through one window."""
-
-    work: Annotated[list[uuid.UUID], Field(min_length=1)]
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        return self.work
-
-
-class Packed(BaseModel):
-    """Orthos of one shape, packed as they are stored."""
+class FoundBatch(BaseModel):
+    """A sorted run of orthos of one shape as it is stored, and the set of their lines: what they wait on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sides: tuple[int, ...]
     count: Annotated[int, Field(ge=1)]
-    width: Literal[2, 4]
-    cells: bytes
+    first: str
+    last: str
+    packed: bytes
+    phrases: bytes
 
     @classmethod
-    def of(cls, sides: Sides, cells: Cells, **more: Any) -> Self:
-        width: Any = cells.dtype.itemsize
-        return cls(sides=sides, count=cells.shape[1], width=width, cells=pack_cells(cells), **more)
-
-    def unpacked(self) -> Cells:
-        return unpack_cells(self.cells, self.count, self.width)
-
-
-class Searched(BaseModel):
-    """Batches that were searched as one: their remediations, and what became of them.
-
-    A batch alone that was searched to its end stays as it is. Several small ones become one, and a batch that
-    yielded too much for one result is cut: then `rewritten` holds the orthos searched, and `left_over` the others.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    work: list[uuid.UUID]
-    batches: list[int]
-    consulted: bytes
-    """int4, little-endian, ascending"""
-    rewritten: Packed | None = None
-    left_over: Packed | None = None
+    def of(cls, tree: Tree, sides: Sides, rows: Ids) -> FoundBatch:
+        """Pack orthos, given as the phrases of their lines along the leading axis, in their order."""
+        first, last = (runs.key(runs.text(tree, sides, rows[end])) for end in (0, -1))
+        packed = runs.pack(rows, tree.levels[sides[-1] - 1])
+        phrases = runs.pack_set(runs.line_set(tree, sides, rows))
+        return cls(sides=sides, count=len(rows), first=first, last=last, packed=packed, phrases=phrases)
 
 
-class FoundBatch(Packed):
-    """Orthos that were found, and what they wait on where they were searched at once: None where that is to be done.
-
-    Few orthos are not worth a work item of their own, so a search goes on with them.
-    """
-
-    consulted: bytes | None
-
-
-class SearchResult(Message):
+class SearchResult(Trigger):
     """The result of a search, sent to `orthos` as one binary message."""
 
-    upto: int
-    """the version up to which was searched"""
-    seed: uuid.UUID | None
-    """the seed that was played, or None for a grow"""
-    seed_left_over: tuple[int, int] | None
-    searched: list[Searched]
-    handed_back: list[uuid.UUID]
-    """work that did not fit into this result: it is published again"""
     found: list[FoundBatch]
+    left_over: list[tuple[int, int] | bytes]
+    """what did not fit into this result: starts of the window, or boxes"""
 
     def payload(self) -> dict[str, Any]:
         payload: dict[str, Any] = _with_texts(self.model_dump())
         return payload
-
-    @property
-    def items(self) -> list[uuid.UUID]:
-        """The work items that this result completes."""
-        return [*([] if self.seed is None else [self.seed]), *(item for batch in self.searched for item in batch.work)]
 
 
 def _with_texts(value: Any) -> Any:

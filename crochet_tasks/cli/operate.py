@@ -110,8 +110,7 @@ class Kind(enum.StrEnum):
     INGEST = "ingest"
     CONTEXT = "context"
     REMEDIATIONS = "remediations"
-    SEED = "seed"
-    GROW = "grow"
+    SEARCH = "search"
 
 
 ID = "The beginning of a work id, 4 digits at least; or text-NUMBER, or dead-NUMBER."

@@ -113,7 +113,7 @@ def _moments(client: Client, corpus: str) -> Generator[None]:
 def _open(status: StatusNow) -> bool:
     """Whether work is open that can be done: as operators.unfinished, as far as the API shows."""
     for kind, states in status.by_kind.items():
-        blocked = states.get("failed", 0) > 0 if kind == "remediations" else kind in ("seed", "grow") and status.spent
+        blocked = states.get("failed", 0) > 0 if kind == "remediations" else kind == "search" and status.spent
         if not blocked and any(number for state, number in states.items() if state != "failed"):
             return True
     return False

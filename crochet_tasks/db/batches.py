@@ -11,7 +11,10 @@ from sqlalchemy import Connection, delete
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import KEY_CHARACTERS, batches
+from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.errors import StoreCorrupt
 
 
 class Stored(NamedTuple):
@@ -126,6 +129,19 @@ def packed(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, by
     yield from bulk.rows(connection, query, {"ids": list(ids)})
 
 
+def unpacked(batch: Stored, value: bytes, tree: Tree) -> Ids:
+    """The orthos of a batch in its own numbering; `tree`: of that version or a later one.
+
+    Raises StoreCorrupt where they are damaged.
+    """
+    levels = tree.levels_at(batch.numbering)
+    try:
+        base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
+        return runs.unpack(value, batch.count, runs.height(batch.sides), base, limit)
+    except ValueError as error:  # DamagedRun, or there are no such long phrases
+        raise StoreCorrupt(problem=f"batch {batch.id} is damaged ({error}); see 'crochet verify'") from error
+
+
 def every(connection: Connection, corpus: int, sides: Sides | None = None) -> Iterator[Batch]:
     """All batches of a corpus, or of one shape of it, in their order; a few at a time from the server."""
     values = {"corpus": corpus, "sides": None if sides is None else list(sides)}
@@ -144,6 +160,34 @@ SELECT id, sides, count, numbering, first, last, born, key, packed, phrases
 def _stored(row: tuple[Any, ...]) -> Stored:
     number, sides, *rest = row
     return Stored(number, tuple(sides), *rest)
+
+
+def crowded(connection: Connection, most: int, size: int, corpus: int | None = None) -> list[tuple[int, Sides]]:
+    """The (corpus, shape) of which more than `most` batches overlap, or follow on each other and together have `size`
+    orthos or fewer; merging.py merges them.
+    """
+    values = {"corpus": corpus, "most": most, "size": size}
+    return [(number, tuple(sides)) for number, sides in bulk.rows(connection, _CROWDED, values)]
+
+
+_CROWDED = """
+WITH candidates AS MATERIALIZED (
+    SELECT corpus, sides FROM counts WHERE batches > %(most)s AND (%(corpus)s::int IS NULL OR corpus = %(corpus)s)
+), mine AS MATERIALIZED (
+    SELECT id, corpus, sides, count, first, last FROM batches JOIN candidates USING (corpus, sides)
+), depths AS (
+    SELECT corpus, sides, sum(step) OVER (PARTITION BY corpus, sides ORDER BY place, step DESC) AS depth
+      FROM (SELECT corpus, sides, first AS place, 1 AS step FROM mine
+             UNION ALL SELECT corpus, sides, last, -1 FROM mine) AS steps
+), rows AS (
+    SELECT corpus, sides, sum(count) OVER following AS total, count(*) OVER following AS number
+      FROM mine WINDOW following AS (PARTITION BY corpus, sides ORDER BY first, id
+                                     ROWS BETWEEN CURRENT ROW AND %(most)s FOLLOWING)
+)
+SELECT corpus, sides FROM depths GROUP BY corpus, sides HAVING max(depth) > %(most)s
+ UNION
+SELECT corpus, sides FROM rows WHERE number > %(most)s AND total <= %(size)s
+"""
 
 
 def waiting(connection: Connection, corpus: int, after: int) -> Iterator[tuple[int, int, bytes]]:

@@ -46,16 +46,21 @@ class Lock(enum.IntEnum):
     """for accepting a text: texts are numbered in the order of acceptance"""
     ORDER = 2
     """for the ordered stages: one task of a corpus at a time"""
-    VERSION = 3
-    """shared by tasks that store results, exclusive for the one that makes the next version"""
+    MERGE = 3
+    """for merging batches, and for deleting the corpus: only merges write rows for which there is no work"""
     COUNTS = 4
     """for changing counters, as the last step of a transaction: so transactions do not deadlock on their rows"""
 
 
-def take_lock(connection: Connection, corpus: int, lock: Lock, *, shared: bool = False) -> None:
+def take_lock(connection: Connection, corpus: int, lock: Lock) -> None:
     """Take a lock. What it protects has to be read in a later statement: this one's snapshot may be older."""
-    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    connection.execute(text(f"SELECT {function}(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
+
+
+def try_lock(connection: Connection, corpus: int, lock: Lock) -> bool:
+    """Take a lock if no other transaction has it; whether it is taken."""
+    query = text("SELECT pg_try_advisory_xact_lock(:lock, :corpus)")
+    return bool(connection.execute(query, {"lock": int(lock), "corpus": corpus}).scalar_one())
 
 
 def lock_for_acceptance(connection: Connection, number: int) -> Corpus | None:

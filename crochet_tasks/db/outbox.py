@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
@@ -148,21 +148,17 @@ def _count(ended: Iterable[Any]) -> None:
         metrics.TURNAROUND.observe(float(age), kind=kind)
 
 
-class Turn(NamedTuple):
-    """Whose turn it is among the `remediations` of a corpus."""
+class WaitingVersion(NamedTuple):
+    """The work of the remediations stage for a version. `ready`: it is open, and not backing off."""
 
-    first: uuid.UUID
+    id: uuid.UUID
+    version: int
     ready: bool
-    """it is open and not backing off"""
-    behind: uuid.UUID | None
 
 
-def turn(connection: Connection, corpus: int) -> Turn | None:
-    """Lock the first `remediations` of a corpus that is not done, and the one behind it.
-
-    One that has failed or is backing off blocks those of all later versions: their searches would use wrong windows.
-    """
-    ahead = work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done"
-    query = select(work.c.id, and_(work.c.state == "open", _runnable())).where(*ahead).order_by(work.c.subject).limit(2)
-    rows = connection.execute(query.with_for_update()).all()
-    return Turn(rows[0][0], rows[0][1], rows[1][0] if len(rows) > 1 else None) if rows else None
+def waiting_versions(connection: Connection, corpus: int) -> list[WaitingVersion]:
+    """Lock the `remediations` of a corpus that are not done, in the order of their versions; parked ones are ready."""
+    ready = and_(work.c.state == "open", _runnable() | (work.c.not_before == text("'infinity'")))
+    query = select(work.c.id, work.c.subject, ready)
+    query = query.where(work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done")
+    return [WaitingVersion(*row) for row in connection.execute(query.order_by(work.c.subject).with_for_update())]

@@ -1,40 +1,66 @@
-"""The state of one process: its settings, its connection pool and its cache of phrase indexes."""
+"""The state of one process: its settings, its connection pool and its caches of phrases."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from cachetools import LRUCache
 from sqlalchemy import Connection
 
-from crochet_tasks.db import corpora, texts
+from crochet_tasks.db import batches, corpora, texts
 from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine import runs
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import sentences
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
+
+WAITED = 8
+"""corpora of which a process keeps what is waited on: a byte per phrase"""
+
+
+class Waited(NamedTuple):
+    """The phrases that orthos wait on, of the batches up to an id."""
+
+    last: int
+    phrases: npt.NDArray[np.bool_]
 
 
 @dataclass
 class Process:
-    """Settings, connection pool, and a cache of the phrase indexes of the corpora used last."""
+    """Settings, connection pool, and caches of the phrases of the corpora used last.
+
+    CROCHET_WORKER_CACHE_BYTES is shared by indexes and trees, half and half; the last one of each is kept even where it
+    alone is larger.
+    """
 
     settings: Settings
     database: Database
     indexes: LRUCache[int, PhraseIndex] = field(init=False)
-    """by corpus; CROCHET_WORKER_CACHE_BYTES in all, and the last one even where it alone is larger"""
+    """by corpus"""
+    trees: LRUCache[tuple[int, int], Tree] = field(init=False)
+    """by corpus and version"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     _ends: list[Callable[[], None]] = field(default_factory=list)
+    _waited: LRUCache[int, Waited] = field(default_factory=lambda: LRUCache(WAITED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _growing: threading.Lock = field(default_factory=threading.Lock)
+    """held while a tree is made: threads of one process need the same one"""
 
     def __post_init__(self) -> None:
-        most = self.settings.worker_cache_bytes
+        most = max(1, self.settings.worker_cache_bytes // 2)
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
+        self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""
@@ -60,6 +86,33 @@ class Process:
                     del self.indexes[deleted]
                 metrics.CACHE_BYTES.set(self.indexes.currsize, cache="index")
         return index
+
+    def tree(self, connection: Connection, corpus: int, version: int) -> Tree:
+        """The phrases of a version, numbered for searches and packed batches."""
+        with self._growing:
+            tree = self.trees.get((corpus, version))
+            metrics.CACHE.add(cache="tree", outcome="hit" if tree else "miss")
+            if tree is None:
+                tree = Tree.of(self.index(connection, corpus, version), version)
+                self.trees[corpus, version] = tree
+                metrics.CACHE_BYTES.set(self.trees.currsize, cache="tree")
+            return tree
+
+    def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
+        """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
+
+        The caller holds the ORDER lock, and no search of the corpus is open: no batch with a lower id comes later, but
+        of those that were merged, whose orthos it has.
+        """
+        last, before = self._waited.get(corpus, Waited(0, np.zeros(0, np.bool_)))
+        waited = np.zeros(tree.size + 1, np.bool_)
+        waited[: len(before)] = before
+        numbering = functools.lru_cache(4)(tree.numbering)  # batches of one version follow on each other
+        for batch, version, phrases in batches.waiting(connection, corpus, last):
+            last, ids = batch, numbering(version)
+            waited[tree.node[ids[runs.unpack_set(phrases, len(ids))]]] = True
+        self._waited[corpus] = Waited(last, waited)
+        return waited
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
         """Return the index with the ingested parts of an unfinished text. The caller holds the ORDER lock.

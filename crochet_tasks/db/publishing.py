@@ -9,7 +9,7 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, func, literal, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
 from crochet_tasks.db.tables import TAKEN_UP, work
@@ -36,17 +36,10 @@ def unstamp(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
 def park(connection: Connection, item: uuid.UUID) -> None:
     """Make work of an ordered stage wait until its turn comes.
 
-    The caller holds the ORDER lock, as callers of `unpark` and `release_next_text` do.
+    The caller holds the ORDER lock, as callers of `release_next_text` do.
     """
     waiting = update(work).where(work.c.id == item, work.c.state == "open")
     connection.execute(waiting.values(published_at=None, not_before=PARKED))
-
-
-def unpark(connection: Connection, item: uuid.UUID) -> None:
-    """Have work published whose turn has come, if it is parked or was too early. The caller holds the ORDER lock."""
-    early = work.c.published_at.is_not(None) | (work.c.not_before == literal(PARKED, work.c.not_before.type))
-    waiting = update(work).where(work.c.id == item, work.c.state == "open", early)
-    connection.execute(waiting.values(published_at=None, not_before=None))
 
 
 def release_next_text(connection: Connection, corpus: int) -> None:
@@ -133,7 +126,7 @@ WITH RECURSIVE holding (corpus) AS (
 ), chosen AS MATERIALIZED (
     SELECT searches.id FROM roomy CROSS JOIN LATERAL (
            SELECT id FROM work
-            WHERE corpus = roomy.id AND state = 'open' AND not_before = 'infinity' AND kind IN ('seed', 'grow')
+            WHERE corpus = roomy.id AND state = 'open' AND not_before = 'infinity' AND kind = 'search'
             LIMIT :most FOR UPDATE SKIP LOCKED
            ) AS searches
 )
@@ -141,60 +134,33 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 """
 
 
-def take_next(
-    connection: Connection, corpus: int | None, group_orthos: int, published_limit: int | None = None
-) -> list[Item]:
+def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
     """Stamp the most urgent open, unpublished work as published and return it.
-
-    Items that one search can process are returned as a group: batches of the same shape that are searched through the
-    same window (the first time, or since the same version), `group_orthos` orthos in all or a little more; four
-    times as many when they were searched before, because most of those yield little. An item that has failed is
-    returned alone, so that its error affects no other.
 
     With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few. Nor
     is one of a corpus whose budget is spent; its texts still become versions.
     """
-    values = {"corpus": corpus, "orthos": group_orthos, "again": 4 * group_orthos, "most": published_limit}
-    return sorted((read(row) for row in connection.execute(text(_TAKE), values)), key=lambda item: item.id)
+    row = connection.execute(text(_TAKE), {"corpus": corpus, "most": published_limit}).first()
+    return None if row is None else read(row)
 
 
 _TAKE = f"""
 WITH room AS MATERIALIZED (
     SELECT CAST(:most AS integer) IS NULL OR :most > (
-           SELECT count(DISTINCT published_at) FROM work WHERE state = 'open' AND published_at IS NOT NULL
-              AND kind IN ('seed', 'grow')
+           SELECT count(*) FROM work WHERE state = 'open' AND published_at IS NOT NULL AND kind = 'search'
            ) AS is_left
 ), spent AS MATERIALIZED (  -- evaluated only if there is a search to be taken
     SELECT id FROM corpora WHERE {SPENT}
 ), first AS MATERIALIZED (
-    SELECT * FROM work
+    SELECT id FROM work
      WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
        AND (not_before IS NULL OR not_before <= clock_timestamp())
        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
        AND (priority >= {REMEDIATIONS} OR ((SELECT is_left FROM room) AND corpus NOT IN (SELECT id FROM spent)))
      ORDER BY priority DESC, created_at, id
      LIMIT 1 FOR UPDATE SKIP LOCKED
-), alike AS MATERIALIZED (
-    SELECT work.id, work.size, work.since, work.created_at FROM work, first
-     WHERE work.state = 'open' AND work.published_at IS NULL AND work.priority = first.priority
-       AND (work.not_before IS NULL OR work.not_before < 'infinity')
-       AND (work.not_before IS NULL OR work.not_before <= clock_timestamp())
-       AND work.attempts = 0 AND first.attempts = 0
-       AND work.kind = 'grow' AND first.kind = 'grow' AND work.corpus = first.corpus AND work.sides = first.sides
-       AND (work.since = 0) = (first.since = 0) AND (first.since = 0 OR work.version = first.version)
-     ORDER BY work.created_at, work.id
-     LIMIT 64 FOR UPDATE OF work SKIP LOCKED
-), grouped AS (
-    SELECT id, since, sum(size) OVER (ORDER BY created_at, id) - size AS before FROM alike
-), now AS MATERIALIZED (
-    SELECT clock_timestamp() AS at  -- the same for all items of one message
 )
-UPDATE work SET published_at = now.at, not_before = NULL
-  FROM now
- WHERE id IN (
-       SELECT id FROM first
-        UNION
-       SELECT id FROM grouped WHERE before < CASE WHEN since = 0 THEN :orthos ELSE :again END
-       )
+UPDATE work SET published_at = clock_timestamp(), not_before = NULL
+ WHERE id IN (SELECT id FROM first)
 RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)}
 """

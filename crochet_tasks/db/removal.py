@@ -28,6 +28,7 @@ _STEPS = (
     """,
     "DELETE FROM texts WHERE id IN (SELECT id FROM texts WHERE corpus = :corpus LIMIT 50)",
     "DELETE FROM counts WHERE corpus = :corpus",
+    "DELETE FROM windows WHERE corpus = :corpus",
     "DELETE FROM corpora WHERE id = :corpus",
 )
 """Each takes some tenths of a second, at the most. In this order no row is left that another one refers to."""
@@ -49,9 +50,10 @@ def hidden(connection: Connection) -> list[int]:
 def delete_some(connection: Connection, corpus: int) -> bool:
     """Delete a few rows of a hidden corpus; False when there was none left.
 
-    Excludes the ordered stages and the storing of orthos. Raises what a lock time-out raises while one is at work.
+    Excludes the ordered stages and merges; searches have work, which is deleted first. Raises what a lock time-out
+    raises while one is at work.
     """
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
     locks.take_lock(connection, corpus, Lock.ORDER)
-    locks.take_lock(connection, corpus, Lock.VERSION)
+    locks.take_lock(connection, corpus, Lock.MERGE)
     return any(connection.execute(text(step), {"corpus": corpus}).rowcount for step in _STEPS)

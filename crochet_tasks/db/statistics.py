@@ -48,14 +48,10 @@ class Counts:
     work: Counter[tuple[str, str]] = field(default_factory=Counter)
     """items by (kind, state)"""
     retrying: Counter[str] = field(default_factory=Counter)
-    size: int = 0
-    """orthos in open batches to be searched"""
-    became_due: Counter[int] = field(default_factory=Counter)
-    """orthos in batches that became due and are open or done now"""
-    orthos_searched: Counter[int] = field(default_factory=Counter)
-    """orthos in batches that were searched"""
-    batches_searched: Counter[int] = field(default_factory=Counter)
-    """batches that were searched"""
+    searches_open: int = 0
+    searches_added: Counter[int] = field(default_factory=Counter)
+    """searches that were written, or opened again, and are open or done now"""
+    searches_done: Counter[int] = field(default_factory=Counter)
     done: Counter[int] = field(default_factory=Counter)
     """work items of every kind"""
     versions_made: Counter[int] = field(default_factory=Counter)
@@ -81,11 +77,10 @@ def total(every: Iterable[Counts]) -> Counts:
         summed.waiting_texts += counts.waiting_texts
         summed.work.update(counts.work)
         summed.retrying.update(counts.retrying)
-        summed.size += counts.size
+        summed.searches_open += counts.searches_open
         for name in (
-            "became_due",
-            "orthos_searched",
-            "batches_searched",
+            "searches_added",
+            "searches_done",
             "done",
             "versions_made",
             "orthos_found",
@@ -135,7 +130,7 @@ def read(connection: Connection, ids: Sequence[int], most: int) -> dict[int, Cou
         failed = counts.work.total() - opened
         tries = sum(each.tries + each.before for each in counts.errors.values())
         counts.uncounted = max(opened, failed, tries) >= most
-        counts.spent &= any(kind in ("seed", "grow") for (kind, state) in counts.work if state != "failed")
+        counts.spent &= any(kind == "search" for (kind, state) in counts.work if state != "failed")
     return found
 
 
@@ -146,10 +141,10 @@ def _rows(connection: Connection, statement: str, values: dict[str, Any]) -> Ite
 def _add_open(counts: Counts, row: Any) -> None:
     counts.work[row.kind, row.open_state] += row.number
     counts.retrying[row.kind] += row.tried
-    if row.kind == "grow":
-        counts.size += row.size
+    if row.kind == "search":
+        counts.searches_open += row.number
         for window in WINDOWS:
-            counts.became_due[window] += getattr(row, f"due_{window}")
+            counts.searches_added[window] += getattr(row, f"added_{window}")
 
 
 def _add_done(counts: Counts, row: Any) -> None:
@@ -159,10 +154,9 @@ def _add_done(counts: Counts, row: Any) -> None:
         counts.orthos_found[window] += int(getattr(row, f"found_{window}"))
         if row.kind == "context":
             counts.versions_made[window] += number
-        if row.kind == "grow":
-            counts.batches_searched[window] += number
-            counts.orthos_searched[window] += int(getattr(row, f"searched_{window}"))
-            counts.became_due[window] += int(getattr(row, f"due_{window}"))
+        if row.kind == "search":
+            counts.searches_done[window] += number
+            counts.searches_added[window] += getattr(row, f"added_{window}")
 
 
 def _add_failed_attempts(counts: Counts, row: Any) -> None:
@@ -203,9 +197,9 @@ _SPENT = "= ANY(CAST(:spent AS int[]))"
 def _open() -> str:
     return f"""
 SELECT mine.corpus, kind, open_state, count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS tried,
-       sum(size) AS size, {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS due_{window}")}
+       {_by_window("count(*) FILTER (WHERE age <= {window}) AS added_{window}")}
   {_OF_EACH} (
-       SELECT kind, size, attempts, {open_state("now()", _SPENT)} AS open_state, {_AGE} AS age
+       SELECT kind, attempts, {open_state("now()", _SPENT)} AS open_state, {_AGE} AS age
          FROM work WHERE work.corpus = mine.corpus AND state = 'open' LIMIT :most
        ) AS opened
  GROUP BY mine.corpus, kind, open_state
@@ -218,10 +212,9 @@ def _done() -> str:
 SELECT mine.corpus, kind, count(*) AS number, max(ended) AS oldest,
        {_by_window("count(*) FILTER (WHERE ended <= {window}) AS done_{window}")},
        {_by_window("coalesce(sum(found) FILTER (WHERE ended <= {window}), 0) AS found_{window}")},
-       {_by_window("coalesce(sum(size) FILTER (WHERE ended <= {window}), 0) AS searched_{window}")},
-       {_by_window("coalesce(sum(size) FILTER (WHERE age <= {window}), 0) AS due_{window}")}
+       {_by_window("count(*) FILTER (WHERE age <= {window}) AS added_{window}")}
   {_OF_EACH} (
-       SELECT kind, size, found, {_AGE} AS age, extract(epoch FROM now() - finished_at) AS ended
+       SELECT kind, found, {_AGE} AS age, extract(epoch FROM now() - finished_at) AS ended
          FROM work
         WHERE work.corpus = mine.corpus AND state = 'done' AND finished_at > now() - interval '{LONGEST} seconds'
         ORDER BY finished_at DESC LIMIT :most

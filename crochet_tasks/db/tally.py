@@ -18,7 +18,7 @@ from crochet_tasks.schemas.progress import States
 
 OF_A_TEXT = ("ingest", "context")
 """kinds of work that fail with their text"""
-SEARCHING = ("remediations", "seed", "grow")
+SEARCHING = ("remediations", "search")
 """kinds of work that find orthos: where one is dropped orthos are missing"""
 
 # ── where open work is ──────────────────────────────────────────────────────────────────────────
@@ -39,9 +39,9 @@ def open_state(now: str, spent: str = f"IN (SELECT id FROM corpora WHERE {SPENT}
     """
     return f"""
 CASE WHEN work.published_at IS NOT NULL THEN 'published'
-     WHEN work.not_before = 'infinity' THEN CASE WHEN work.kind IN ('seed', 'grow') THEN 'held' ELSE 'parked' END
+     WHEN work.not_before = 'infinity' THEN CASE WHEN work.kind = 'search' THEN 'held' ELSE 'parked' END
      WHEN work.not_before > {now} THEN 'waiting'
-     WHEN work.kind IN ('seed', 'grow') AND work.corpus {spent} THEN 'held'
+     WHEN work.kind = 'search' AND work.corpus {spent} THEN 'held'
      ELSE 'ready' END
 """
 
@@ -117,7 +117,7 @@ def packed_bytes(connection: Connection, corpus: int) -> int:
 _PACKED_BYTES = """
 SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
      + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
-     + (SELECT coalesce(sum(octet_length(cells) + coalesce(octet_length(phrases), 0)), 0)
+     + (SELECT coalesce(sum(octet_length(packed) + coalesce(octet_length(phrases), 0)), 0)
           FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus)
 """
 
@@ -254,7 +254,6 @@ class Group(NamedTuple):
 
     corpus: int
     kind: str
-    sides: Sides | None
     state: str
     number: int
     tried: int
@@ -299,7 +298,7 @@ def census(connection: Connection, lease: float, seconds: float) -> Census:
     if current := sum(corpus.version for corpus in every):  # each version is a text
         by_state["current"] = current
     return Census(
-        work=[_group(row) for row in connection.execute(text(_WORK), {"lease": lease})],
+        work=[Group(*row) for row in connection.execute(text(_WORK), {"lease": lease})],
         corpora=every,
         texts=by_state,
         oldest_text=max((float(age) for state, _, age in unfinished if state in ("accepted", "ingested")), default=0.0),
@@ -310,17 +309,12 @@ def census(connection: Connection, lease: float, seconds: float) -> Census:
     )
 
 
-def _group(row: Any) -> Group:
-    group = Group(*row)
-    return group._replace(sides=None if group.sides is None else tuple(group.sides), oldest=float(group.oldest))
-
-
 def _grouped(state: str, which: str) -> str:
     return f"""
-SELECT corpus, kind, sides, {state} AS open_state, count(*), count(*) FILTER (WHERE attempts > 0),
+SELECT corpus, kind, {state} AS open_state, count(*), count(*) FILTER (WHERE attempts > 0),
        count(*) FILTER (WHERE published_at < clock_timestamp() - make_interval(secs => :lease)),
-       greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), min(nullif(version, 0))
-  FROM work WHERE {which} GROUP BY corpus, kind, sides, open_state
+       greatest(0, extract(epoch FROM clock_timestamp() - min(created_at)))::float8, min(nullif(version, 0))
+  FROM work WHERE {which} GROUP BY corpus, kind, open_state
 """
 
 

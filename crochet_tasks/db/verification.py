@@ -9,12 +9,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select, text
 
 from crochet_tasks.db import bulk
-from crochet_tasks.db.tables import batches, remediations, texts, words, work
+from crochet_tasks.db.tables import batches, texts, words, work
 from crochet_tasks.db.tally import SEARCHING
+from crochet_tasks.db.windows import UNFINISHED
 from crochet_tasks.engine.geometry import Sides
-
-UNFINISHED = ("open", "failed", "cancelled")
-"""states of work whose outcome the store lacks; a dropped search is cancelled"""
 
 
 class WordRow(NamedTuple):
@@ -31,15 +29,6 @@ class PhraseChunk(NamedTuple):
     born: int
     parent: bytes
     word: bytes
-
-
-class OpenGrow(NamedTuple):
-    """A grow item that is still to be done, has failed or was dropped."""
-
-    since: int
-    version: int
-    size: int
-    sides: Sides
 
 
 def vocabulary(connection: Connection, corpus: int) -> list[WordRow]:
@@ -83,28 +72,10 @@ def stored_shapes(connection: Connection, corpus: int) -> dict[Sides, tuple[int,
     return {tuple(sides): (int(orthos), number) for sides, orthos, number in rows}
 
 
-def batch_ids(connection: Connection, corpus: int) -> set[int]:
-    return set(connection.execute(select(batches.c.id).where(batches.c.corpus == corpus)).scalars())
-
-
-def open_grows(connection: Connection, corpus: int) -> dict[int, OpenGrow]:
-    """Unfinished grow items by the batch they search."""
-    query = select(work.c.subject, work.c.since, work.c.version, work.c.size, work.c.sides)
-    rows = connection.execute(query.where(work.c.corpus == corpus, work.c.kind == "grow", work.c.state.in_(UNFINISHED)))
-    return {batch: OpenGrow(since, version, size, tuple(sides)) for batch, since, version, size, sides in rows}
-
-
 def pending_remediations(connection: Connection, corpus: int) -> list[int]:
     """The versions whose remediations are unfinished."""
     query = select(work.c.subject).where(work.c.corpus == corpus, work.c.kind == "remediations")
     return list(connection.execute(query.where(work.c.state.in_(UNFINISHED))).scalars())
-
-
-def searched(connection: Connection, corpus: int) -> dict[int, list[int]]:
-    """Per version: the batches that were searched up to it."""
-    query = select(remediations.c.searched, func.array_agg(batches.c.id)).join_from(remediations, batches)
-    rows = connection.execute(query.where(batches.c.corpus == corpus).group_by(remediations.c.searched))
-    return {version: sorted(ids) for version, ids in rows}
 
 
 def unfinished(connection: Connection, corpus: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from crochet_tasks import app, publish
+from crochet_tasks import app, merging, publish
 from crochet_tasks.db import Connection, batches, corpora, publishing, schema, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
@@ -115,6 +115,7 @@ def close(
         while crew.begin_work(pool):
             crew.collect_results()
             poll.if_due()
+    merging.merge_all(corpus.id, stopped)
     last = poll()
     ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
@@ -140,7 +141,7 @@ class _Crew:
         self._database, self._settings, self._corpus, self._poll = process.database, process.settings, corpus, poll
         self._budget, self._stopped = budget, stopped
         self._threads: list[threading.Thread] = []
-        self._running: dict[Future[list[Item]], float] = {}
+        self._running: dict[Future[Item | None], float] = {}
         self._nothing = False
         """the last query found no work; a running task may write some"""
         self._reopen = True
@@ -192,9 +193,9 @@ class _Crew:
             if error is not None:
                 self._handle(error)
                 continue
-            if done.result():  # one that found nothing to do does not show that an outage is over
+            if item := done.result():  # one that found nothing to do does not show that an outage is over
                 self._outages = 0
-                if done.result()[0].kind in ("seed", "grow"):
+                if item.kind == "search":
                     self.search_seconds += (time.perf_counter() - began) / WORKERS
 
     def _handle(self, error: BaseException) -> None:
@@ -214,7 +215,7 @@ class _Crew:
         self.failure = self.failure or error
 
 
-def _submit(pool: Executor, corpus: int) -> Future[list[Item]]:
+def _submit(pool: Executor, corpus: int) -> Future[Item | None]:
     try:
         return pool.submit(publish.publish_next, corpus)
     except (MemoryError, RuntimeError) as error:  # "can't start new thread"

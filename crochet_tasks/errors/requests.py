@@ -288,7 +288,7 @@ _EXAMPLES: dict[str, object] = {
     "high": 8,
     "id": "0123",
     "key": "abcdefghij",
-    "kind": "grow",
+    "kind": "search",
     "known": "exodus, main",
     "limit": 65536,
     "low": 2,

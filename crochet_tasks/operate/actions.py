@@ -31,8 +31,8 @@ from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.schemas.names import TEXT, text_name
 from crochet_tasks.schemas.reports import WorkChanged
 
-DROPPABLE = ("seed", "grow")
-"""Not `remediations`: a later version would search through a window that begins after the one dropped."""
+DROPPABLE = ("search",)
+"""Not `remediations`: the window of a later version would begin after it."""
 
 
 def cancel(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:

@@ -4,16 +4,16 @@ The time left is estimated only where the data allows it; else it is unknown, wi
 
     not_counted     there is more open work than is counted
     texts_waiting   texts are no versions yet: what they make due is not known
-    still_finding   a version's seeds, or the batches that it makes due, are still being found
+    still_finding   what a version makes due is still being found
     budget_spent    searches are on hold until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
     not_shrinking   what is open did not shrink in the last half minute, in the one before, and in the window:
-                    orthos in batches that were searched, less those in batches that became due meanwhile
+                    searches that were done, less those that were added meanwhile
     too_far         the end is further ahead than AHEAD times the window of 1, 5 or 15 minutes
 
-Otherwise it is the orthos in open batches, divided by how fast that number shrank: the children that searches find
-are searched as well, so not by how many were searched. Failed work is not waited for: what it would find is missing.
+Otherwise it is the number of open searches, which cost about the same, divided by how fast that number shrank: what
+they leave over is searched as well, so not by how many were done. Failed work is not waited for: what it would find is missing.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def left(counts: Counts) -> TimeLeft:
         return TimeLeft(seconds=None, unknown=why)
     if not _in_state(counts, "ready", "published"):
         return TimeLeft(seconds=0.0, unknown=None)
-    if counts.batches_searched[MINUTE] < LEAST:
+    if counts.searches_done[MINUTE] < LEAST:
         return TimeLeft(seconds=None, unknown="hardly_moving")
     first_half = _shrunk(counts, MINUTE) - _shrunk(counts, HALF)
     if min(first_half, _shrunk(counts, HALF)) <= 0:
@@ -165,7 +165,7 @@ def left(counts: Counts) -> TimeLeft:
         shrunk = _shrunk(counts, seconds)
         if counts.reach < seconds or shrunk <= 0:
             return TimeLeft(seconds=None, unknown="not_shrinking" if shrunk <= 0 else "not_counted")
-        ahead = counts.size * seconds / shrunk
+        ahead = counts.searches_open * seconds / shrunk
         if ahead <= AHEAD * seconds:
             return TimeLeft(seconds=round(ahead, 1), unknown=None)
     return TimeLeft(seconds=None, unknown="too_far")
@@ -178,7 +178,7 @@ def _unknowable(counts: Counts) -> Unknown | None:
         "texts_waiting": counts.waiting_texts > 0,
         "budget_spent": counts.spent,
         "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
-        "still_finding": any(kind != "grow" for kind, state in counts.work if state != "failed"),
+        "still_finding": any(kind != "search" for kind, state in counts.work if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 
@@ -188,4 +188,4 @@ def _in_state(counts: Counts, *states: str) -> int:
 
 
 def _shrunk(counts: Counts, seconds: int) -> int:
-    return counts.orthos_searched[seconds] - counts.became_due[seconds]
+    return counts.searches_done[seconds] - counts.searches_added[seconds]

@@ -99,18 +99,17 @@ class CensusThread:
 
     def _show_work(self, counted: Census) -> None:
         # Zeros, so that a dashboard shows no work as 0 and not as nothing.
-        opened: Counter[Labels] = Counter({(kind, "", state): 0 for kind in publish.TASKS for state in tally.OPEN})
+        opened: Counter[Labels] = Counter({(kind, state): 0 for kind in publish.TASKS for state in tally.OPEN})
         failed: Counter[Labels] = Counter()
-        overdue: Counter[Labels] = Counter({(kind, ""): 0 for kind in publish.TASKS})
+        overdue: Counter[Labels] = Counter({(kind,): 0 for kind in publish.TASKS})
         tried: Counter[Labels] = Counter({(kind,): 0 for kind in publish.TASKS})
         oldest: dict[Labels, float] = dict.fromkeys(tried, 0.0)
         for group in counted.work:
-            shape = "" if group.sides is None else metrics.shape(group.sides)
             if group.state == "failed":
-                failed[group.kind, shape] += group.number
+                failed[group.kind,] += group.number
                 continue
-            opened[group.kind, shape, group.state] += group.number
-            overdue[group.kind, shape] += group.overdue
+            opened[group.kind, group.state] += group.number
+            overdue[group.kind,] += group.overdue
             tried[group.kind,] += group.tried
             oldest[group.kind,] = max(oldest.get((group.kind,), 0.0), group.oldest)
         self._show(metrics.OPEN, opened)

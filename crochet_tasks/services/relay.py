@@ -13,7 +13,7 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, publish, readiness
+from crochet_tasks import failures, merging, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
@@ -45,8 +45,7 @@ QUEUES = {
     "ingest": ("ingest",),
     "context": ("context",),
     "remediations": ("remediations",),
-    "seed": ("search", "orthos"),
-    "grow": ("search", "orthos"),
+    "search": ("search", "orthos"),
 }
 """the queues of a kind of work"""
 
@@ -56,7 +55,7 @@ class Relay:
 
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
-        self._next_maintenance = 0.0
+        self._next_maintenance = self._next_merges = 0.0
         self._beat_at = -EVERY_SECONDS
         self._idle: set[str] = set()
         """queues that had messages and no consumers at the last poll"""
@@ -92,6 +91,9 @@ class Relay:
             self._next_maintenance = time.monotonic() + min(MAINTENANCE_SECONDS, self._process.settings.lease / 4)
             self._delete_expired()
             self.maintain()
+        if time.monotonic() >= self._next_merges:
+            self._next_merges = time.monotonic() + merging.EVERY_SECONDS
+            merging.publish_merges()
 
     def maintain(self) -> None:
         """Read the queues' lengths, publish overdue work again and record dead letters; declare missing queues."""

@@ -130,8 +130,8 @@ class Settings(BaseSettings):
     )
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
-    result_bytes: int = Field(
-        default=4_000_000, ge=1, le=64_000_000, description="a search publishes its result when it is about this large"
+    result_orthos: int = Field(
+        default=1_000_000, ge=1, le=10_000_000, description="a search leaves the rest over after about so many orthos"
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -334,6 +334,7 @@ def _problems(error: ValidationError) -> list[InvalidSetting]:
 
 
 REMOVED = {
+    "result_bytes": "a result is bounded by CROCHET_RESULT_ORTHOS",
     "trace_slow": "the collector keeps slow traces (deploy/observability/collector.yml, tail_sampling)",
     "metrics_every": "metrics are scraped at CROCHET_METRICS_PORT and no longer sent",
 }

@@ -127,46 +127,22 @@ DUPLICATES = counter(
 FOUND = counter(
     "crochet_orthos_found_total",
     "orthos",
-    "shape by",
+    "shape",
     WORKER,
-    "Orthos that searches found and published, by what found them: seed, grow (first search of a batch) or replay. "
-    "A search that is repeated counts again.",
+    "Orthos that searches found and published. A search that is repeated counts again.",
 )
-STORED = counter(
-    "crochet_orthos_stored_total", "orthos", "shape by", WORKER, "Orthos stored and committed, by what found them."
-)
-SEARCHED = counter(
-    "crochet_orthos_searched_total", "orthos", "shape by", WORKER, "Orthos whose search was committed: grow or replay."
-)
-BATCHES_SEARCHED = counter(
-    "crochet_batches_searched_total",
-    "batches",
-    "by",
-    WORKER,
-    "Batches whose search was committed. Orthos stored by replay over batches searched by replay: what they yield.",
-)
+STORED = counter("crochet_orthos_stored_total", "orthos", "shape", WORKER, "Orthos stored and committed.")
 BATCH = histogram("crochet_batch_orthos", "orthos", "", WORKER, "Orthos in a batch that was found and stored.", ORTHOS)
 SEARCH_SECONDS = histogram(
     "crochet_search_duration_seconds",
     "seconds",
-    "by",
+    "",
     WORKER,
     "Computation of one search, without the database.",
     MIDDLE,
 )
-CONSULTED = counter(
-    "crochet_phrases_consulted_total", "phrases", "", WORKER, "Phrases in the remediations that were written."
-)
-REMEDIATIONS = counter(
-    "crochet_remediations_written_total", "remediations", "", WORKER, "Remediations written or brought up to date."
-)
-DUE = counter(
-    "crochet_remediations_due_total",
-    "batches",
-    "found",
-    WORKER,
-    "Batches that became due, found by the version's own stage or by storing, which saw a newer version.",
-)
+DUE = counter("crochet_phrases_due_total", "phrases", "", WORKER, "New phrases that are due: from them was searched.")
+MERGED = counter("crochet_batches_merged_total", "batches", "", WORKER, "Batches that were merged into others.")
 LAG = gauge(
     "crochet_index_lag_versions",
     "versions",
@@ -175,15 +151,6 @@ LAG = gauge(
     "How many versions behind the context the phrase index of a process was when its last search began.",
     across="livemax",
 )
-RESULT_LAG = histogram(
-    "crochet_result_lag_versions",
-    "versions",
-    "",
-    WORKER,
-    "How many versions were made between a search and the storing of its result.",
-    (0, 1, 2, 5, 10, 25, 100),
-)
-
 # ── texts ───────────────────────────────────────────────────────────────────────────────────────
 
 TEXTS = counter("crochet_texts_accepted_total", "texts", "", ("api", "worker"), "New texts accepted by the service.")
@@ -211,7 +178,7 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: index (phrase index of the process), batches (orthos that the API keeps).",
+    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos that the API keeps).",
 )
 
 CACHE_BYTES = gauge(
@@ -219,7 +186,7 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, runs (their ids, merged), index (phrase indexes), texts, remediations.",
+    "What a cache holds: batches, runs (their ids, merged), index (phrase indexes), tree, texts, remediations.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────
@@ -270,16 +237,14 @@ PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", 
 OPEN = gauge(
     "crochet_work_open",
     "items",
-    "kind shape state",
+    "kind state",
     RELAY,
     "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (backs off "
-    "before it is tried again) or parked (an ordered stage whose turn it is not). The shape is that of a grow's batch.",
+    "before it is tried again) or parked (an ordered stage whose turn it is not).",
 )
-OVERDUE = gauge(
-    "crochet_work_overdue", "items", "kind shape", RELAY, "Open work published longer ago than CROCHET_LEASE."
-)
+OVERDUE = gauge("crochet_work_overdue", "items", "kind", RELAY, "Open work published longer ago than CROCHET_LEASE.")
 RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that has failed at least once.")
-DEAD = gauge("crochet_work_failed", "items", "kind shape", RELAY, "Work that has failed for good.")
+DEAD = gauge("crochet_work_failed", "items", "kind", RELAY, "Work that has failed for good.")
 OLDEST = gauge(
     "crochet_work_oldest_age_seconds", "seconds", "kind", RELAY, "Age of the oldest open work.", across="livemax"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 from crochet_tasks.db import Connection, bulk, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.engine.geometry import Cells, Sides, lines
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.engine.text import READING, sentences
+from crochet_tasks.engine.tree import Ids, Tree
 
 Problem = Callable[[str], None]
 
@@ -34,17 +35,14 @@ class Context:
     def waiting_texts(self) -> int:
         return sum(row.state in ("accepted", "ingested") for row in self.texts)
 
-    def drawn(self, sides: Sides, cells: Cells) -> str:
-        """One ortho on one line, its rows parted by slashes."""
-        words = [self.index.vocabulary[word] for word in cells.tolist()]
-        width = sides[-1]
-        return "[" + " / ".join(" ".join(words[at : at + width]) for at in range(0, len(words), width)) + "]"
+    @functools.cached_property
+    def tree(self) -> Tree:
+        """The phrases as batches refer to them."""
+        return Tree.of(self.index, self.version)
 
-    def exist(self, sides: Sides, cells: Cells, index: PhraseIndex) -> bool:
-        """Whether all lines of these orthos are phrases of an index that may hold less than this context."""
-        if int(cells.max()) >= len(index.vocabulary):
-            return False
-        return all(not (line_of(index, cells, line) < 0).any() for line in lines(sides))
+    def drawn(self, row: Ids) -> str:
+        """One ortho on one line, its rows parted by slashes."""
+        return "[" + " / ".join(" ".join(self.tree.phrase(int(line))) for line in row) + "]"
 
     def versions(self) -> Iterator[tuple[int, PhraseIndex, PhraseIndex]]:
         """Every version, with an index of all that was before it and one that holds it too and nothing younger."""
@@ -74,14 +72,6 @@ class Context:
                 f"text {row.id} ({row.title}) brings {len(brings.parent)} phrases; "
                 f"version {version} has {there} and lacks {len(lacks.parent)} of them"
             )
-
-
-def line_of(index: PhraseIndex, cells: Cells, line: tuple[int, ...]) -> Ints:
-    """Per ortho: the phrase that a line of its cells makes, -1 where it is none."""
-    node: Ints = index.single.take(cells[line[0]])
-    for cell in line[1:]:
-        node = index.find(node, cells[cell])
-    return node
 
 
 class _Chunks(NamedTuple):

@@ -18,8 +18,9 @@ from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
+from crochet_tasks.engine import search
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.intake import admission
 from tests.support import oracle
 from tests.support.oracle import Ortho
@@ -54,7 +55,7 @@ def accept(corpus: Corpus, *texts: str) -> None:
 
 def run(corpus: Corpus) -> list[Item]:
     """Do all open work, as the relay publishes it; returns the items in the order in which they were published."""
-    return list(itertools.chain.from_iterable(iter(lambda: work.publish_next(corpus.id), [])))
+    return list(iter(lambda: work.publish_next(corpus.id), None))
 
 
 def closure_of(
@@ -83,15 +84,23 @@ def stored(process: Process, corpus: Corpus) -> Counter[Ortho]:
     """How often each ortho is stored."""
     found: Counter[Ortho] = Counter()
     with process.database.snapshot() as connection:
-        index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
+        tree = process.tree(connection, corpus.id, corpora.version(connection, corpus.id))
         for batch in batches.every(connection, corpus.id):
-            found.update(decoded(index, batch))
+            found.update(decoded(tree, batch))
     return found
 
 
-def decoded(index: PhraseIndex, batch: Batch) -> Iterator[Ortho]:
-    for box in batch.cells.T.tolist():
-        yield batch.sides, tuple(index.vocabulary[word] for word in box)
+def decoded(tree: Tree, batch: Batch) -> Iterator[Ortho]:
+    rows = batches.unpacked(batch.stored, batch.packed, tree)
+    for row in tree.numbering(batch.stored.numbering)[rows]:
+        yield batch.stored.sides, tuple(word for line in row for word in tree.phrase(int(line)))
+
+
+def cut_small(patch: pytest.MonkeyPatch) -> None:
+    """Cut windows into parts of a few starts, and have searches lengthen few boxes at once: so some are left over."""
+    patch.setattr(search, "PART_SQUARES", 4)
+    patch.setattr(search, "PART_PHRASES", 5)
+    patch.setattr(search, "SLICE", 3)
 
 
 class Broker:

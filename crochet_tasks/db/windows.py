@@ -1,0 +1,51 @@
+"""Windows: what each version's searches cover. Each phrase is new in exactly one of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from crochet_tasks.db import bulk
+from crochet_tasks.db.tables import windows, work
+
+UNFINISHED = ("open", "failed", "cancelled")
+"""states of work whose outcome the store lacks; a dropped search is cancelled"""
+
+
+class Window(NamedTuple):
+    """What is searched because of a version: boxes that hold a line born in (since, version]."""
+
+    version: int
+    since: int
+    due: bytes | None
+    """packed ids of the due phrases in the numbering of `version`; None: all boxes are enumerated by origin word"""
+    starts: int
+
+
+def add(connection: Connection, corpus: int, window: Window) -> None:
+    connection.execute(windows.insert().values(corpus=corpus, **window._asdict()))
+
+
+def read(connection: Connection, corpus: int, version: int) -> Window:
+    query = "SELECT version, since, due, starts FROM windows WHERE corpus = %(corpus)s AND version = %(version)s"
+    (row,) = bulk.rows(connection, query, {"corpus": corpus, "version": version})
+    return Window(*row)
+
+
+def every(connection: Connection, corpus: int) -> list[Window]:
+    """All windows of a corpus in their order."""
+    query = "SELECT version, since, due, starts FROM windows WHERE corpus = %(corpus)s ORDER BY version"
+    return [Window(*row) for row in bulk.rows(connection, query, {"corpus": corpus})]
+
+
+def last(connection: Connection, corpus: int) -> int:
+    """The version up to which the windows reach; 0 where there is none."""
+    query = select(func.coalesce(func.max(windows.c.version), 0)).where(windows.c.corpus == corpus)
+    return int(connection.execute(query).scalar_one())
+
+
+def unfinished(connection: Connection, corpus: int) -> bool:
+    """Whether a search of the corpus is not done: orthos may be missing, and with them what they wait on."""
+    left = work.c.corpus == corpus, work.c.kind == "search", work.c.state.in_(UNFINISHED)
+    return connection.execute(select(work.c.id).where(*left).limit(1)).first() is not None
