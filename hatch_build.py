@@ -35,12 +35,19 @@ class Build(NamedTuple):
     compiler: list[str]
     linker: list[str]
     directives: dict[str, bool]
-    """override those at the head of the file"""
 
 
-CHECKS = {"boundscheck": True, "initializedcheck": True, "cdivision": False}
+FAST = {"boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True}
+"""Not at the head of kernel.pyx: what is said there holds for all builds"""
+CHECKS = {
+    "boundscheck": True,
+    "wraparound": False,
+    "initializedcheck": True,
+    "cdivision": False,
+    "show_performance_hints": False,
+}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], {})
+PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], FAST)
 OTHERS = {
     "checked": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT], [], CHECKS),
     "sanitized": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT, *SANITIZERS], SANITIZERS[:1], CHECKS),

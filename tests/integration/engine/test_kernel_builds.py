@@ -17,7 +17,6 @@ from tests.support.paths import ROOT
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 FAULTY = """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
@@ -44,13 +43,13 @@ def shifted(int number, int bits):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Source text of a module whose head turns the checks off, as that of the kernel does."""
+    """A module with a fault of each kind."""
     file = tmp_path_factory.mktemp("source") / "kernel.pyx"
     file.write_text(FAULTY.strip())
     return file
 
 
-def test_the_checked_build_checks_what_the_source_does_not(faulty: Path, tmp_path: Path) -> None:
+def test_the_checked_build_checks(faulty: Path, tmp_path: Path) -> None:
     built = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["checked"], faulty)
     module = kernel_builds.load(built, "faulty.kernel")
     numbers = np.arange(3, dtype=np.uint32)
@@ -62,6 +61,13 @@ def test_the_checked_build_checks_what_the_source_does_not(faulty: Path, tmp_pat
         module.halves(0)
     with pytest.raises(AssertionError, match="large"):
         module.is_small(10)
+
+
+def test_the_kernel_does_not_say_what_is_checked() -> None:
+    """What the head of a source says holds for every build."""
+    assert not re.search(r"^# *cython:", hatch_build.SOURCE.read_text(), re.MULTILINE)
+        r"^\s*#\s*cython:|boundscheck|initializedcheck|wraparound", hatch_build.SOURCE.read_text(), re.MULTILINE
+    )
 
 
 def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path: Path) -> None:
