@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# Which checks are compiled in is set in hatch_build.py, not here: what is set here holds for the builds of tests too.
 # distutils: language = c++
 """The compiled part of the engine: lengthening boxes, walking their lines, packing them.
 
