@@ -57,7 +57,7 @@ def _cells(sides: Sides) -> list[tuple[int, ...]]:
 def test_lines(sides: Sides) -> None:
     """The lines of a box are those of the oracle."""
     names = tuple(map(str, range(math.prod(sides))))
-    assert Counter(tuple(str(cell) for cell in line) for line in lines(sides)) == Counter(oracle._lines(sides, names))
+    assert Counter(tuple(str(cell) for cell in line) for line in lines(sides)) == Counter(oracle.lines(sides, names))
 
 
 @pytest.mark.parametrize("sides", SHAPES, ids=shape_name)

@@ -110,7 +110,7 @@ def test_runs_of_a_closure(texts: list[str], within: tuple[int, int, int]) -> No
         assert [runs.text(tree, sides, row) for row in rows] == words
         keys = [runs.key(box).encode() for box in words]
         assert keys == sorted(keys)
-        lines = {line for box in words for line in oracle._lines(sides, box)}
+        lines = {line for box in words for line in oracle.lines(sides, box)}
         assert {tree.phrase(int(phrase)) for phrase in runs.line_set(tree, sides, rows)} == lines
         ids = runs.ids(tree, sides, rows)
         assert [tuple(one) for one in ids.tolist()] == [runs.ortho_id(sides, box) for box in words]

@@ -51,7 +51,7 @@ def within() -> st.SearchStrategy[Limits]:
 def planted(sides: Sides, texts: int, words: Sequence[str] = "abcdefghijklmnopqrstuvwxyz") -> list[str]:
     """The lines of one box, every cell another word, dealt out to so many texts."""
     names = [words[i] if i < len(words) else f"{words[i // len(words)]}{words[i % len(words)]}" for i in range(64)]
-    lines = [" ".join(line) for line in oracle._lines(sides, tuple(names[: math.prod(sides)]))]
+    lines = [" ".join(line) for line in oracle.lines(sides, tuple(names[: math.prod(sides)]))]
     random.Random(1).shuffle(lines)
     return [". ".join(lines[first::texts]) for first in range(texts)]
 
@@ -293,7 +293,7 @@ def test_due_phrases_are_complete(texts: list[str], within: Limits) -> None:
         skipped += len(due_phrases(window.tree, version - 1, None)) - len(due)
         for (sides, words), born in expected.items():
             if born == version:
-                assert due & {*map(tuple, oracle._lines(sides, words))}
+                assert due & {*map(tuple, oracle.lines(sides, words))}
     event("phrases that nothing waits on" if skipped else "every new phrase is due")
 
 
