@@ -30,14 +30,12 @@ def record(
 ) -> list[Item]:
     """Record the error on each open item; return those that failed permanently.
 
-    With `later` an item is retried after a backoff until its attempts are used up; without, it has failed. But several
-    items of one search are first retried one by one: perhaps only one of them causes the error.
+    With `later` an item is retried after a backoff until its attempts are used up; without, it has failed.
     """
     values = {
         "ids": list(ids),
         "error": json.dumps(error),
-        "permanent": not later and len(ids) == 1,
-        "one_by_one": not later and len(ids) > 1,
+        "permanent": not later,
         "backoff": later,
         "most": pauses.most,
         "first": pauses.first,
@@ -55,7 +53,7 @@ def _count(changed: Iterable[Any], code: str) -> None:
 
 _RECORD = f"""
 WITH open_ones AS MATERIALIZED (
-    SELECT id, attempts + 1 AS attempt, :permanent OR attempts + 1 >= :most AND NOT :one_by_one AS ends FROM work
+    SELECT id, attempts + 1 AS attempt, :permanent OR attempts + 1 >= :most AS ends FROM work
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
 ), changed AS (
     UPDATE work

@@ -267,7 +267,7 @@ class _Enumerating(_Way):
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
         for axis, child in growths(stage.sides, self.limits):
-            rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)[0]
+            rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)
             self.keep(child, rows if self._new is None else self._with_new_line(child, rows))
             yield Stage(child), rows
 
@@ -311,10 +311,9 @@ class _Outward(_Way):
         if not (falling and self.limits.allow(child.sides)):
             return
         axis = len(child.sides) - 1
-        made, origin = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False).children(
-            np.ascontiguousarray(boxes[:, 1:])
-        )
-        found = np.column_stack([boxes[origin, 0], made])
+        grow = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False)
+        found = grow.children(np.ascontiguousarray(boxes[:, 1:]), track=True)
+        found[:, 0] = boxes[found[:, 0], 0]
         self._keep_owned(child, found)
         yield child, found
 

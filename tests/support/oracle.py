@@ -125,7 +125,7 @@ def closure(
             for words in _boxes(sides, follow, tries):
                 if _is_canonical(sides, words):
                     shapes.add(sides)
-                    orthos[sides, words] = max(born[line] for line in _lines(sides, words))
+                    orthos[sides, words] = max(born[line] for line in lines(sides, words))
     return orthos
 
 
@@ -178,7 +178,7 @@ def _boxes(sides: Sides, follow: dict[Phrase, set[str]], tries: Iterator[int]) -
     return fill([])
 
 
-def _lines(sides: Sides, words: tuple[str, ...]) -> Iterator[Phrase]:
+def lines(sides: Sides, words: tuple[str, ...]) -> Iterator[Phrase]:
     """Every line of the box, along every axis, in increasing coordinate."""
     box = dict(zip(itertools.product(*map(range, sides)), words, strict=True))
     for axis, side in enumerate(sides):

@@ -18,6 +18,7 @@ from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
+from crochet_tasks.engine import search
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.intake import admission
@@ -93,6 +94,13 @@ def decoded(tree: Tree, batch: Batch) -> Iterator[Ortho]:
     rows = batches.unpacked(batch.stored, batch.packed, tree)
     for row in tree.numbering(batch.stored.numbering)[rows]:
         yield batch.stored.sides, tuple(word for line in row for word in tree.phrase(int(line)))
+
+
+def cut_small(patch: pytest.MonkeyPatch) -> None:
+    """Cut windows into parts of a few starts, and have searches lengthen few boxes at once: so some are left over."""
+    patch.setattr(search, "PART_SQUARES", 4)
+    patch.setattr(search, "PART_PHRASES", 5)
+    patch.setattr(search, "SLICE", 3)
 
 
 class Broker:

@@ -6,17 +6,18 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crochet_tasks import orthos, search
+from crochet_tasks import orthos
 from crochet_tasks import publish as work
-from crochet_tasks.broker.messages import SearchCall, SearchResult
-from crochet_tasks.db import batches, outbox
+from crochet_tasks.broker.messages import SearchResult
+from crochet_tasks.db import batches, outbox, windows
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.engine import growth, seeds
+from crochet_tasks.engine import runs, search
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import oracle, steps
@@ -31,19 +32,19 @@ SIZES = {
     "batches of 1": {"batch_orthos": 1},
     "batches of 2": {"batch_orthos": 2},
     "batches of 7": {"batch_orthos": 7},
-    "left-overs": {"batch_orthos": 7, "result_bytes": 1},
-    "handed back": {"batch_orthos": 1, "result_bytes": 1},
+    "left-overs": {"batch_orthos": 7, "result_orthos": 1},
     "texts in parts": {"part_words": 1},
 }
 sizes = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-MOST_ORTHOS = 100  # of an example: with batches of 1 each of them is a search
+WAYS = {"either way": search.ENUMERATE_FROM, "enumerating": 0.0, "outward": 2.0}
+ways = pytest.mark.parametrize("share", WAYS.values(), ids=WAYS)
+MOST_ORTHOS = 100  # of an example
 
 
 @pytest.fixture(autouse=True)
-def first_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search looks whether its result is large enough after one ortho already: else none here would be cut."""
-    monkeypatch.setattr(growth, "FIRST_ROWS", 1)
-    monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are cut into parts of a few starts, and a search leaves over what it lengthens next."""
+    steps.cut_small(monkeypatch)
 
 
 def small_closure(texts: Sequence[str], limit: Limits) -> Counter[Ortho]:
@@ -61,11 +62,13 @@ def check(process: Process, corpus: Corpus, wanted: Counter[Ortho]) -> None:
 
 
 @sizes
-def test_closure_is_exact(database: str, sizes: dict[str, int]) -> None:
-    """Whatever the batch sizes, texts one at a time or all at once: exactly the oracle's orthos, each once."""
+@ways
+def test_closure_is_exact(database: str, sizes: dict[str, int], share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the sizes and the way of searching, texts one at a time or all at once: exactly the oracle's orthos."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", share)
     with open_process(Settings.load(**sizes), database) as process:
 
-        @examples(20)
+        @examples(5)
         @given(corpora(max_words=40), limits())
         def run(texts: list[str], limit: Limits) -> None:
             texts = steps.usable(texts)
@@ -78,12 +81,12 @@ def test_closure_is_exact(database: str, sizes: dict[str, int]) -> None:
         run()
 
 
-@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_bytes": 1, "part_words": 3}])
+@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_orthos": 1, "part_words": 3}])
 def test_any_order_of_messages(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages may come late, in any order and more than once, while texts are accepted: the closure is exact."""
     with open_process(Settings.load(**sizes), database) as process:
 
-        @examples(12)
+        @examples(8)
         @given(corpora(max_words=40), limits(), st.integers(0, 1 << 32))
         def run(texts: list[str], limit: Limits, order: int) -> None:
             chance = random.Random(order)
@@ -106,26 +109,23 @@ def test_any_order_of_messages(database: str, sizes: dict[str, int], monkeypatch
         run()
 
 
-def test_left_overs_and_groups_occur(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sizes of the tests above do force what they are meant to: cut batches, rewritten groups, handed back work."""
+def test_left_overs_occur(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes of the tests above do force what they are meant to: many parts, left-over boxes, cut runs."""
     results: list[SearchResult] = []
     publish = orthos.store.publish
 
-    def kept(payload: dict[str, object]) -> None:
-        results.append(SearchResult.model_validate(payload))
-        publish(payload)
+    def kept(result: SearchResult) -> None:
+        results.append(result)
+        publish(result)
 
     monkeypatch.setattr(orthos.store, "publish", kept)
     for sizes in SIZES.values():
         with open_process(Settings.load(**sizes), database) as process:
             assert steps.closure_of(process, TEXTS) == steps.expected(TEXTS)
-    searched = [done for result in results for done in result.searched]
-    assert any(result.seed_left_over for result in results)
-    assert any(result.handed_back for result in results)
-    assert any(done.left_over for done in searched)
-    assert any(len(done.work) > 1 for done in searched)
-    assert any(done.rewritten is None for done in searched)
-    assert any(found.consulted is not None for result in results for found in result.found)
+    assert any(isinstance(left, bytes) for result in results for left in result.left_over)
+    assert any(len({found.sides for found in result.found}) < len(result.found) for result in results)
+    assert steps.sql(process, "SELECT FROM work WHERE kind = 'search' AND lower(part) > 0")
+    assert steps.sql(process, "SELECT FROM work WHERE boxes = '' AND state = 'done'")  # what is done keeps no boxes
 
 
 def test_a_text_in_parts(database: str) -> None:
@@ -149,63 +149,147 @@ def test_the_same_text_twice(process: Process) -> None:
     check(process, corpus, steps.expected(TEXTS))
 
 
-# ── incremental is real ─────────────────────────────────────────────────────────────────────────
+# ── windows and remediations ────────────────────────────────────────────────────────────────────
 
 
-def waits(process: Process, corpus: Corpus) -> dict[int, set[Phrase]]:
-    """What the searched batches wait on, in words."""
+def contents(process: Process, corpus: Corpus) -> list[tuple[int, set[Ortho], set[Phrase]]]:
+    """Of every batch its version, its orthos and the phrases that it waits on, in words."""
     with process.database.snapshot() as connection:
-        index = process.index(connection, corpus.id, steps.version(process, corpus))
-        return {
-            batch.id: {index.phrase(phrase) for phrase in batch.phrases.tolist()}
-            for batch in batches.every(connection, corpus.id)
-            if batch.phrases is not None
-        }
+        tree = process.tree(connection, corpus.id, steps.version(process, corpus))
+        found = []
+        for batch in batches.every(connection, corpus.id):
+            numbering = tree.numbering(batch.stored.numbering)
+            assert batch.phrases is not None
+            waits = numbering[runs.unpack_set(batch.phrases, len(numbering))]
+            phrases = {tree.phrase(int(phrase)) for phrase in waits}
+            found.append((batch.stored.born, set(steps.decoded(tree, batch)), phrases))
+        return found
 
 
-@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7}])
-def test_a_later_text_plays_what_is_due(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new version has those batches searched again that wait on a phrase it continued, and no others."""
+def due(process: Process, corpus: Corpus, version: int) -> set[Phrase]:
+    """The due phrases that a window records."""
+    with process.database.snapshot() as connection:
+        packed = windows.read(connection, corpus.id, version).due
+        assert packed is not None
+        tree = process.tree(connection, corpus.id, version)
+        return {tree.phrase(int(phrase)) for phrase in runs.unpack_set(packed, tree.size)}
+
+
+def lines(orthos: set[Ortho]) -> set[Phrase]:
+    return {line for ortho in orthos for line in oracle.lines(*ortho)}
+
+
+@sizes
+@ways
+def test_remediations_are_what_batches_hold(
+    database: str, sizes: dict[str, int], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every batch waits on the lines of its orthos, all of them and no others, along every axis."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", share)
     with open_process(Settings.load(**sizes), database) as process:
-        corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
-        steps.accept(corpus, TEXTS[0])
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, TEXTS)
+        found = contents(process, corpus)
+        assert found
+        assert [waits for _, _, waits in found] == [lines(orthos) for _, orthos, _ in found]
+
+
+@ways
+@pytest.mark.parametrize("at_once", [False, True])
+def test_windows_share_out_the_closure(
+    process: Process, share: float, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows follow on each other up to the last version; each finds what is new in it; texts at once share one."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", share)
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, TEXTS, at_once=at_once)
+    with process.database.snapshot() as connection:
+        edges = [(window.since, window.version) for window in windows.every(connection, corpus.id)]
+    assert edges == ([(0, 3)] if at_once else [(0, 1), (1, 2), (2, 3)])
+    born = oracle.closure(TEXTS)
+    window_of = {version: last for first, last in edges for version in range(first + 1, last + 1)}
+    for version, found, _ in contents(process, corpus):
+        assert {window_of[born[ortho]] for ortho in found} == {version}
+
+
+def test_due_is_what_stored_orthos_wait_for(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New pairs, and new phrases that continue a line of a stored ortho, or a due phrase: these and no others."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
+    corpus = steps.new_corpus(process)
+    born = oracle.phrases(TEXTS, corpus.limits.max_side)
+    left_out = set()
+    for version, body in enumerate(TEXTS, start=1):
+        steps.ingest_all(corpus, [body])
+        waited = lines(set(oracle.closure(TEXTS[: version - 1])))
+        new = {phrase for phrase, birth in born.items() if birth == version and len(phrase) > 1}
+        wanted: set[Phrase] = set()
+        for phrase in sorted(new, key=len):
+            if len(phrase) == 2 or phrase[:-1] in waited | wanted:
+                wanted.add(phrase)
+        assert due(process, corpus, version) == wanted
+        left_out |= new - wanted
+    assert left_out  # the remediations spare something
+    check(process, corpus, steps.expected(TEXTS))
+
+
+def test_while_searches_are_open_every_new_phrase_is_due(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the store does not hold all that waits; what is found is the same."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
+    corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
+    for body in TEXTS:
+        steps.accept(corpus, body)
+        broker.deliver_all(corpus, "search.part")
+    born = oracle.phrases(TEXTS, corpus.limits.max_side)
+    for version in (2, 3):
+        new = {phrase for phrase, birth in born.items() if birth == version and len(phrase) > 1}
+        assert due(process, corpus, version) == new
+    broker.deliver_all(corpus)
+    check(process, corpus, steps.expected(TEXTS))
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_a_lost_search_would_have_found_misses_nothing_else(
+    process: Process, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version finds all that is new in it although older orthos are missing; retried, the closure is exact."""
+    monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
+    corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
+    steps.accept(corpus, TEXTS[0])
+    broker.deliver_all(corpus, "search.part")
+    lost = (
+        "UPDATE work SET state = :state, error = '{}', published_at = NULL, finished_at = now() WHERE kind = 'search'"
+    )
+    steps.sql(process, lost, state=state)
+    broker.messages.clear()
+    for body in TEXTS[1:]:
+        steps.accept(corpus, body)
         broker.deliver_all(corpus)
-        seen = set()
-        for version in (2, 3):
-            born = oracle.phrases(TEXTS[:version], corpus.limits.max_side)
-            continued = {phrase[:-1] for phrase, birth in born.items() if birth == version}
-            due = {batch for batch, phrases in waits(process, corpus).items() if phrases & continued}
-            seen |= {bool(due), due == waits(process, corpus).keys()}
-            steps.accept(corpus, TEXTS[version - 1])
-            broker.deliver_all(corpus, "search.grow", "search.seed")
-            grows = (
-                "SELECT subject FROM work WHERE corpus = :corpus AND kind = 'grow' AND since > 0 AND version = :version"
-            )
-            rows = steps.sql(process, grows, corpus=corpus.id, version=version)
-            assert {subject for (subject,) in rows} == due
-            broker.deliver_all(corpus)
-            assert len(steps.sql(process, grows, corpus=corpus.id, version=version)) == len(due)
-        assert True in seen  # something was due
-        check(process, corpus, steps.expected(TEXTS))
+    assert steps.stored(process, corpus) == Counter(o for o, birth in oracle.closure(TEXTS).items() if birth > 1)
+    steps.sql(process, "UPDATE work SET state = 'open', finished_at = NULL WHERE state = :state", state=state)
+    broker.deliver_all(corpus)
+    check(process, corpus, steps.expected(TEXTS))
 
 
 def test_without_remediations_orthos_are_missed(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remediations are needed: where they are left out, orthos are missing, and the fsck says so."""
-    monkeypatch.setattr(batches, "due", lambda *_: iter(()))
+    monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
+    monkeypatch.setattr(Process, "waited", lambda _self, _connection, _corpus, tree: np.zeros(tree.size + 1, np.bool_))
     corpus = steps.new_corpus(process)
-    steps.ingest_all(corpus, TEXTS)
-    assert steps.stored(process, corpus) < steps.expected(TEXTS)
+    texts = ["a b, b c, d e f, a d, b e, c f", "a b c"]
+    steps.ingest_all(corpus, texts)
+    assert steps.stored(process, corpus) < steps.expected(texts)
     problems = verify(process, corpus, closure=True)
-    assert any("is due and has no open work" in problem for problem in problems)
     assert any("missing: " in problem for problem in problems)
 
 
 # ── races and redelivery ────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7}, {"result_bytes": 1}])
-def test_version_race(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was computed at one version and is stored at the next misses nothing (2-pipeline, rule 4)."""
+@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7}, {"result_orthos": 1}])
+def test_results_come_after_later_versions(
+    database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found at one version may be stored when there are others: searches do not depend on later ones."""
     with open_process(Settings.load(**sizes), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
         for body in TEXTS:
@@ -218,12 +302,11 @@ def test_version_race(database: str, sizes: dict[str, int], monkeypatch: pytest.
                 broker.deliver(late[0])
         assert steps.version(process, corpus) == 3
         broker.deliver_all(corpus)
-        raced = steps.sql(process, "SELECT FROM work WHERE kind = 'grow' AND since > 0 AND state = 'done'")
-        assert raced
+        assert steps.sql(process, "SELECT FROM batches WHERE born = 3")
         check(process, corpus, steps.expected(TEXTS))
 
 
-@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_bytes": 1}])
+@pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_orthos": 1}])
 def test_redelivery(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message delivered twice, the last one first: everything is stored once."""
     with open_process(Settings.load(**sizes), database) as process:
@@ -237,29 +320,25 @@ def test_redelivery(database: str, sizes: dict[str, int], monkeypatch: pytest.Mo
         check(process, corpus, steps.expected(TEXTS))
 
 
-def test_a_result_that_comes_too_late(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result of which a part is done already is dropped, and the rest of its work is published again."""
-    with open_process(Settings(batch_orthos=2), database) as process:
-        corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
-        steps.accept(corpus, TEXTS[0], TEXTS[1])
-        broker.deliver_all(corpus, "search.grow")
-        broker.deliver(broker.named("search.grow")[0])
-        (late,) = broker.named("orthos.store")
-        group = broker.messages[late][1].items
-        assert len(group) > 1
-        search.grow.apply_async(args=[SearchCall(corpus=corpus.id, work=group[:1]).payload()])
-        broker.deliver(broker.named("orthos.store")[-1])
-        before = steps.stored(process, corpus)
-        broker.deliver(late)
-        assert steps.stored(process, corpus) == before
-        again = "SELECT id FROM work WHERE state = 'open' AND published_at IS NULL"
-        assert {item for (item,) in steps.sql(process, again)} >= set(group[1:])
-        broker.deliver_all(corpus)
-        check(process, corpus, steps.expected(TEXTS[:2]))
+def test_a_result_that_comes_too_late(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two results of one search the second is dropped."""
+    corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
+    steps.accept(corpus, TEXTS[0])
+    broker.deliver_all(corpus, "search.part")
+    for keep in (True, False):
+        broker.deliver(broker.named("search.part")[0], keep=keep)
+    first, late = broker.named("orthos.store")
+    assert broker.messages[first][1] == broker.messages[late][1]  # a search is a function of its window
+    broker.deliver(first)
+    before = steps.stored(process, corpus)
+    broker.deliver(broker.named("orthos.store")[0])
+    assert steps.stored(process, corpus) == before
+    broker.deliver_all(corpus)
+    check(process, corpus, steps.expected(TEXTS[:1]))
 
 
 def test_remediations_in_the_wrong_order(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message of the later version may come first; it waits: a batch is due since the first that continued it."""
+    """Whichever message of versions that wait together comes first: one window has them all."""
     corpus, broker = steps.new_corpus(process), Broker(monkeypatch)
     steps.accept(corpus, TEXTS[0])
     broker.deliver_all(corpus)
@@ -267,10 +346,10 @@ def test_remediations_in_the_wrong_order(process: Process, monkeypatch: pytest.M
     broker.deliver_all(corpus, "remediations.due")
     assert len(broker.named("remediations.due")) == 2
     broker.deliver(-1)
-    query = "SELECT DISTINCT version FROM work WHERE kind = 'grow' AND since > 0"
-    assert steps.sql(process, query) == []
+    query = "SELECT since, version FROM windows WHERE version > 1"
+    assert steps.sql(process, query) == [(1, 3)]
     broker.deliver(broker.named("remediations.due")[0])
-    assert steps.sql(process, query) == [(2,)]
+    assert steps.sql(process, query) == [(1, 3)]
     broker.deliver_all(corpus)
     check(process, corpus, steps.expected(TEXTS))
 
@@ -300,8 +379,13 @@ def test_work_has_one_id(process: Process) -> None:
     """The same corpus made twice has the same work, and ids that only its own fields decide."""
     corpus = steps.new_corpus(process)
     steps.ingest_all(corpus, TEXTS)
-    items = steps.sql(process, "SELECT id, subject, since, version, sides, size FROM work WHERE kind = 'grow'")
-    for number, subject, since, version, sides, size in items:
-        assert isinstance(sides, list)
-        again = outbox.grow(corpus.id, int(str(subject)), tuple(sides), 0, since=int(str(since)), version=9)
-        assert (again.id, size, version) == (number, size, version)
+    query = "SELECT id, since, version, lower(part), upper(part) FROM work WHERE kind = 'search' AND part IS NOT NULL"
+    items = steps.sql(process, query)
+    assert items
+    for number, *window, first, last in items:
+        assert outbox.search(corpus.id, *map(_int, window), (_int(first), _int(last))).id == number
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value

@@ -251,12 +251,25 @@ def test_limits_of_sides_that_phrases_exceed() -> None:
 def test_four_axes_of_a_text() -> None:
     """A text (not a planted box) that has 2x2x2x2 orthos, in two versions, each way."""
     texts = babble(12, 260, 2)
-    expected = Counter(shape for shape, _ in closed(texts, Limits(4, 2, 16), way="enumerating").orthos(indexed(texts, 2)))
+    expected = Counter(
+        shape for shape, _ in closed(texts, Limits(4, 2, 16), way="enumerating").orthos(indexed(texts, 2))
+    )
     assert expected[2, 2, 2, 2] > 0
     for way in WAYS:
         closure = closed(texts, Limits(4, 2, 16), way=way)
         assert max(closure.orthos(indexed(texts, 2)).values()) == 1
         assert Counter(shape for shape, _ in closure.orthos(indexed(texts, 2))) == expected
+
+
+def test_more_words_than_bits() -> None:
+    """Where there are too many words for every one to have a row of bits, lists are searched, with the same result."""
+    many = " ".join(f"{''.join(letters)}." for letters in itertools.product("ghijklmnopqrstuvw", repeat=4))
+    texts = ["a b. d e. a d. b e", many, "a b c. d e f. c f"]
+    for way in WAYS:
+        closure, index = closed(texts, Limits(), way=way), indexed(texts, 8)
+        assert len(index.vocabulary) > 1 << 16
+        assert closure.orthos(index) == Counter(oracle.closure([texts[0], texts[2]]).keys())
+        assert ((2, 3), ("a", "b", "c", "d", "e", "f")) in closure.orthos(index)
 
 
 # ── remediations ─────────────────────────────────────────────────────────────────────────────────
