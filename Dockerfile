@@ -6,6 +6,11 @@ FROM python:3.11.15-slim-trixie AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
+# What the engine's kernel is compiled with. It stays in this stage.
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends g++ >/dev/null \
+ && rm -rf /var/lib/apt/lists/*
+
 # All locked packages, checked against their hashes. Wheels only: building one would download unlocked build tools.
 COPY requirements.lock ./
 RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.lock

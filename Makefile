@@ -31,13 +31,19 @@ test: $(STAMP) services ## run all tests but the container tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, and send generated requests to the API (ARGS='--fuzz-examples 2000')
+fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, those of the engine with sanitizers too, and send generated requests to the API (ARGS='--fuzz-examples 2000')
+	scripts/sanitized python -m pytest -n $(WORKERS) --kernel sanitized --timeout 0 --hypothesis-profile fuzz tests/unit/engine
 	$(BIN)/python -m pytest -n $(WORKERS) --timeout 0 --hypothesis-profile fuzz $$(grep -rl "^from hypothesis" tests --include="test_*.py")
 	$(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/api/test_schema.py --fuzz-examples 200 --fuzz-seed $$(date +%s) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
+
+.PHONY: test-kernel
+test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that check bounds, memory and undefined behaviour
+	$(BIN)/python -m pytest -n $(WORKERS) --kernel checked tests/unit/engine $(ARGS)
+	scripts/sanitized python -m pytest -n $(WORKERS) --kernel sanitized tests/unit/engine $(ARGS)
 
 .PHONY: test-deploy
 test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answers or (as root) one of their own; ten minutes

@@ -17,67 +17,72 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 MODULE = "crochet_tasks.engine.kernel"
-SOURCE = ROOT / "crochet_tasks/engine/kernel.pyx"
+SOURCE = ROOT / "crochet_tasks" / "engine" / "kernel.pyx"
 FILE = f"kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
 """the name that this Python looks for"""
 BUILDS = ROOT / ".cache" / "kernels"
 POPCOUNT = ["-msse4.2", "-mpopcnt"] if platform.machine() in {"x86_64", "AMD64"} else []
-"""what every x86-64 processor since 2009 has; other machines count bits without being asked"""
+"""x86-64-v2, which numpy needs too, in words that old compilers know; other machines count bits without being asked"""
 
 
 class Build(NamedTuple):
     compiler: list[str]
     linker: list[str]
     directives: dict[str, bool]
-    """override those at the head of the file"""
 
 
-CHECKS = {"boundscheck": True, "initializedcheck": True, "nonecheck": True, "cdivision": False}
+FAST = {"boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True}
+"""Not at the head of kernel.pyx: what is said there holds for all builds"""
+CHECKS = {
+    "boundscheck": True,
+    "wraparound": False,
+    "initializedcheck": True,
+    "cdivision": False,
+    "show_performance_hints": False,
+}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], {})
+PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], FAST)
 OTHERS = {
     "checked": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT], [], CHECKS),
     "sanitized": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT, *SANITIZERS], SANITIZERS[:1], CHECKS),
 }
 
 
-def missing() -> str | None:
-    """What is needed to compile and is not here."""
-    compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")[0]
-    if not shutil.which(compiler):
-        return f"there is no C++ compiler ({compiler}). On Debian or Ubuntu: sudo apt-get install g++"
+def find_compiler() -> None:
+    """Say what is missing; where only another compiler than that of this Python is there, take it."""
+    wanted = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
+    if not shutil.which(shlex.split(wanted)[0]):
+        found = next(filter(shutil.which, ["c++", "g++", "clang++"]), None)
+        if not found:
+            stop(f"there is no C++ compiler ({wanted}). On Debian or Ubuntu: sudo apt-get install g++")
+        os.environ.update(CXX=found, LDCXXSHARED=f"{found} -shared")
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return f"there is no {header}. With the Python of Debian or Ubuntu: sudo apt-get install python{version}-dev"
-    return None
+        stop(f"there is no {header}. With the Python of Debian or Ubuntu: sudo apt-get install python{version}-dev")
 
 
-def compile_kernel(folder: Path, build: Build = PRODUCT) -> Path:
+def stop(reason: str) -> NoReturn:
+    sys.exit(f"The engine's kernel cannot be compiled: {reason}")
+
+
+def compile_kernel(folder: Path, build: Build = PRODUCT, source: Path = SOURCE) -> Path:
     """Compile into this folder. A process that has loaded the file that is replaced keeps that one."""
-    if lacks := missing():
-        sys.exit(f"The engine's kernel cannot be compiled: {lacks}")
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
+    find_compiler()
+    flags = {"extra_compile_args": build.compiler, "extra_link_args": build.linker}
     with tempfile.TemporaryDirectory(prefix="kernel-") as temporary:
         extensions = cythonize(
-            [
-                Extension(
-                    MODULE,
-                    [str(SOURCE)],
-                    language="c++",
-                    extra_compile_args=build.compiler,
-                    extra_link_args=build.linker,
-                )
-            ],
+            [Extension(MODULE, [str(source)], language="c++", **flags)],
             build_dir=temporary,
             force=True,
             quiet=True,
@@ -94,13 +99,9 @@ def compile_kernel(folder: Path, build: Build = PRODUCT) -> Path:
 
 def other_build(name: str) -> Path:
     """A build of OTHERS, which is compiled unless one of the same source is there."""
-    made_of = [
-        SOURCE.read_bytes(),
-        Path(__file__).read_bytes(),
-        sys.version.encode(),
-        os.environ.get("CFLAGS", "").encode(),
-    ]
-    folder = BUILDS / f"{name}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:16]}"
+    flags = os.environ.get("CXXFLAGS", "")
+    made_of = b"|".join([SOURCE.read_bytes(), Path(__file__).read_bytes(), sys.version.encode(), flags.encode()])
+    folder = BUILDS / f"{name}-{hashlib.sha256(made_of).hexdigest()[:16]}"
     if not (folder / FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         compile_kernel(folder, OTHERS[name])
@@ -129,6 +130,6 @@ class KernelHook(BuildHookInterface[Any]):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("build", choices=sorted(OTHERS))
     print(other_build(parser.parse_args().build))

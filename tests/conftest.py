@@ -34,7 +34,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
-from tests.support import services
+from tests.support import kernel_builds, services
 from tests.support.server import Missing, Server, fail_or_skip
 
 # The default run tests the same examples each time; `make fuzz` others, and many more (tests/support/strategies.py).
@@ -52,9 +52,21 @@ POOLED = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For `make fuzz`, see tests/integration/api/test_schema.py."""
+    """For `make fuzz`, see tests/integration/api/test_schema.py and tests/support/kernel_builds.py."""
+    parser.addoption("--kernel", choices=kernel_builds.NAMES, help="run with another build of the engine's kernel")
     parser.addoption("--fuzz-examples", type=int, help="requests that are made up for each operation of the API")
     parser.addoption("--fuzz-seed", type=int, help="make up others than in CI: those of this number")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if kernel_builds.stale():
+        pytest.exit("the engine's kernel was compiled before kernel.pyx changed: run `make venv`", returncode=4)
+    if name := config.getoption("kernel"):
+        kernel_builds.install(kernel_builds.load(kernel_builds.path(name)))
+
+
+def pytest_report_header() -> str:
+    return f"kernel: {kernel_builds.installed().__file__}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

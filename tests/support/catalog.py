@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora, tally
+from crochet_tasks.db import batches, corpora, tally, windows
 from crochet_tasks.db import texts as texts_
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Corpus
@@ -67,6 +67,7 @@ def in_runs(process: Process, texts: Sequence[str], most: int, seed: int = 0) ->
             texts_.ingested(connection, text.id, 1, whole=True)
             texts_.make_version(connection, text)
             index = index.extended(added).closed()
+            windows.add(connection, corpus.id, windows.Window(version, version - 1, None, 0))
     orthos = oracle.closure(texts)
     assigned = {ortho: (random_.randrange(most), random_.randrange(len(texts))) for ortho in orthos}
     made = packed.Batches.of(index, orthos, assigned)
