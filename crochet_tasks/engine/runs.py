@@ -149,15 +149,6 @@ def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[n
     return phrases, verdicts.astype(np.bool_)
 
 
-def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
-    """The phrases of all lines of boxes given as words, a column per line, those along the leading axis first.
-
-    And per box whether every line is a phrase; where one is none, the columns from it on are to be ignored.
-    """
-    phrases, verdicts = kernel.walked(tree.ahead, np.ascontiguousarray(words), *line_tables(sides))
-    return phrases, verdicts.astype(np.bool_)
-
-
 def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
     """The phrases that are lines of these orthos, along every axis, ascending: what they wait on."""
     seen = np.zeros(tree.size, np.uint8)
