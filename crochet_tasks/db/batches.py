@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, delete
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import KEY_CHARACTERS, batches
 from crochet_tasks.engine import runs
-from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 
@@ -30,9 +29,6 @@ class Stored(NamedTuple):
     last: str
     born: int
     """the version at which all its orthos existed"""
-
-
-Waits = Stored  # until query/ is rewritten
 
 
 class Batch(NamedTuple):
@@ -228,8 +224,3 @@ _WAITING = """
 SELECT batches.id, numbering, phrases FROM remediations JOIN batches ON batches.id = remediations.batch
  WHERE corpus = %(corpus)s AND batches.id > %(after)s
 """
-
-
-def shapes_by_rank(shapes: Iterable[Sides]) -> list[Sides]:
-    """Shapes, best first: by volume, then cells, then sides."""
-    return sorted(shapes, key=lambda sides: (-volume(sides), -math.prod(sides), sides))

@@ -295,8 +295,8 @@ def test_flower_shows_tasks_by_what_they_do(up: Up, tmp_path: Path) -> None:
         "ingest.text": r"text-\d+, ",
         "context.version": r"text-\d+, ",
         "remediations.due": "",
-        "search.seed": "",
-        "search.grow": "2x2x2, ",
+        "search.part": "",
+        "search.part": "2x2x2, ",
         "orthos.store": "(2x2x2, )?",
     }
     assert set(subjects) == {*publish.TASKS.values(), "orthos.store"}

@@ -45,7 +45,7 @@ def load(deploy: Deploy, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
         corpus, marker = corpus_of(process, Limits()), tmp_path / "marker"
         for command in (RELAY, STAGES, STORE):
             deployment.start(*command)
-        slow = deployment.start(*SEARCH, program=faulty(fault, "search.grow", str(marker), str(task)))
+        slow = deployment.start(*SEARCH, program=faulty(fault, "search.part", str(marker), str(task)))
         accept(process, corpus, TEXTS)
         until(marker.exists, deployment, 30)
         yield Load(deployment, process, corpus, slow)

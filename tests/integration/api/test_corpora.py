@@ -267,7 +267,7 @@ def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest
             "ingest.text",
             "context.version",
             "remediations.due",
-            "search.seed",
+            "search.part",
             "orthos.store",
         }:
             break

@@ -67,8 +67,8 @@ def test_every_stage_is_a_task() -> None:
         "ingest.text": "json",
         "context.version": "json",
         "remediations.due": "json",
-        "search.seed": "json",
-        "search.grow": "json",
+        "search.part": "json",
+        "search.part": "json",
         "orthos.store": "msgpack",
         "maintenance.probe": "json",
     }

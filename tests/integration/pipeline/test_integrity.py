@@ -56,8 +56,8 @@ STAGES = [
     "ingest.text",
     "context.version",
     "remediations.due",
-    "search.seed",
-    "search.grow",
+    "search.part",
+    "search.part",
     "orthos.store",
 ]
 
@@ -386,7 +386,7 @@ def raises(error: Exception) -> Callable[..., NoReturn]:
     return bug
 
 
-@pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
+@pytest.mark.parametrize("stage", ["remediations.due", "search.part", "orthos.store"])
 def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Work that hits a bug is kept as failed, with its error; opened again after the repair it is done."""
     with open_process(Settings(batch_orthos=1), database) as process:

@@ -108,7 +108,7 @@ def test_lines_say_what_they_are_about(api: Api, lines: Lines) -> None:
     assert {line["kind"] for line in done} == {"ingest", "context", "remediations", "seed", "grow"}
     assert {line["version"] for line in done if line["kind"] in ("remediations", "seed", "grow")} == {1, 2}
     assert {line["attempt"] for line in done} == {1}
-    grown = by_task["search.grow"]
+    grown = by_task["search.part"]
     assert (grown["batch"], grown["shape"]) in {(item.subject, "x".join(map(str, item.sides or ()))) for item in items}
 
 
@@ -147,7 +147,7 @@ def test_what_goes_with_a_message_is_what_caused_it() -> None:
     correlation.begin("of-the-sender", TRACEPARENT)
     other = TRACEPARENT.replace("b7ad", "b7ae")
     causes = [None, Origin("one", other), Origin("two", None), Origin("one", other)]
-    with correlation.published("search.grow", causes, kind="grow", batch=7):
+    with correlation.published("search.part", causes, kind="grow", batch=7):
         headers = correlation.headers()
         assert correlation.current() == Origin("one", other)
     assert correlation.current() == Origin("of-the-sender", TRACEPARENT)

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.slow]
 TEXTS = steps.TEXTS[:2]
 HANDED_IN = steps.TEXTS[2]
 """by the command line"""
-TASKS = {"ingest.text", "context.version", "remediations.due", "search.seed", "search.grow", "orthos.store"}
+TASKS = {"ingest.text", "context.version", "remediations.due", "search.part", "orthos.store"}
 END_SECONDS = 5 * telemetry.END_SECONDS
 
 
@@ -126,7 +126,7 @@ def test_one_trace_from_the_request_to_the_last_task(seen: Seen) -> None:
     # The second text has what the first one found searched again.
     later = {span.name for span in seen.of("request-1")}
     assert {f"run/{task}" for task in TASKS} <= later
-    assert {"search.engine", "publish search.grow", "apply_async/orthos.store"} <= later
+    assert {"search.engine", "publish search.part", "apply_async/orthos.store"} <= later
     assert not any("health" in span.name for span in seen.spans)
     check_statements(seen.spans)
     check_resource(seen.spans)
@@ -147,7 +147,7 @@ def check_trace(seen: Seen, request: str, spans: list[Span], name: str) -> set[s
     lines = [line for line in seen.lines["worker"] if line.get("request") == request]
     assert Counter(line["task"] for line in lines if line["event"] == "task_done") == ran
     assert {line["trace"] for line in lines} == {root.trace}
-    assert set(ran) >= TASKS - {"search.grow"}
+    assert set(ran) >= TASKS - {"search.part"}
     return {span.resource["service.name"] for span in spans}
 
 
@@ -186,7 +186,7 @@ def check_statements(spans: list[Span]) -> None:
 
 def check_resource(spans: list[Span]) -> None:
     """Spans say which process of which service they are of."""
-    of_worker = next(span.resource for span in spans if span.name == "run/search.seed")
+    of_worker = next(span.resource for span in spans if span.name == "run/search.part")
     assert of_worker["crochet.queues"] == ["ingest", "context", "remediations", "search", "orthos", "maintenance"]
     instances = {(span.resource["service.name"], span.resource["service.instance.id"]) for span in spans}
     assert len({instance for _, instance in instances}) == len(instances) >= 3
