@@ -48,7 +48,7 @@ def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     """What is open or failed, or of one state or kind; bounded, and it says how much more there is."""
     with_failed(corpus, monkeypatch, "search.part")
     steps.accept(corpus, "another text")
-    assert [(line["kind"], line["state"]) for line in work(api)] == [("seed", "failed"), ("ingest", "ready")]
+    assert [(line["kind"], line["state"]) for line in work(api)] == [("search", "failed"), ("ingest", "ready")]
     (failed,) = work(api, state="failed")
     assert failed["error"] == {"code": "internal", "message": "Something went wrong."}
     assert [line["kind"] for line in work(api, state="open")] == ["ingest"]

@@ -169,7 +169,7 @@ def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -
     client.create_corpus("work")
     with_failed(served.corpus("work"), monkeypatch, "search.part")
     (failed,) = client.work("work", state="failed").work
-    assert (failed.kind, client.status("work").closed) == ("seed", False)
+    assert (failed.kind, client.status("work").closed) == ("search", False)
     assert [line.state for line in client.retry_work("work", failed.id).changed] == ["ready"]
     with pytest.raises(WorkNotFailed):
         client.retry_work("work", failed.id)

@@ -185,7 +185,7 @@ def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypat
     """Without other work orthos would be missing; nothing is changed, also not the text asked for beside it."""
     (line, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     (name,) = accepted(corpus, "the sea")
-    with pytest.raises(WorkNotCancellable, match="seed"):
+    with pytest.raises(WorkNotCancellable, match="search"):
         actions.cancel(process, [name, line.id])
     assert inspection.details(process, name).line.state == "accepted"
 

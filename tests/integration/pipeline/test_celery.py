@@ -68,8 +68,8 @@ def test_every_stage_is_a_task() -> None:
         "context.version": "json",
         "remediations.due": "json",
         "search.part": "json",
-        "search.part": "json",
         "orthos.store": "msgpack",
+        "maintenance.merge": "json",
         "maintenance.probe": "json",
     }
     assert set(publish.TASKS.values()) < set(ours)

@@ -80,11 +80,11 @@ def test_statements_of_other_traces_are_none(exported: InMemorySpanExporter) -> 
 
 def test_results_are_attributes(exported: InMemorySpanExporter) -> None:
     begin(1.0)
-    with telemetry.span("search.engine", kind="seed"):
+    with telemetry.span("search.engine", kind="search"):
         telemetry.result(found=3)
     telemetry.end()
     (span,) = exported.get_finished_spans()
-    assert dict(span.attributes or {}) == {"crochet.kind": "seed", "crochet.found": 3}
+    assert dict(span.attributes or {}) == {"crochet.kind": "search", "crochet.found": 3}
 
 
 def test_errors_hold_neither_secrets_nor_values(exported: InMemorySpanExporter) -> None:
