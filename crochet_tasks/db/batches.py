@@ -121,14 +121,13 @@ def covering(
 
 
 # The index has the beginnings of the first orthos only.
-_COVERING = f"""
+_COVERING = """
 SELECT id, sides, count, numbering, first, last, born FROM batches
  WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[]
-   AND (%(high)s::text IS NULL OR left(first, {KEY_CHARACTERS}) <= left(%(high)s COLLATE "C", {KEY_CHARACTERS})
-                                  AND first <= %(high)s)
+   AND (%(high)s::text IS NULL OR left(first, 64) <= left(%(high)s COLLATE "C", 64) AND first <= %(high)s)
    AND (%(low)s::text IS NULL OR last >= %(low)s)
- ORDER BY left(first, {KEY_CHARACTERS}), first, id LIMIT %(most)s OFFSET %(skip)s
-"""
+ ORDER BY left(first, 64), first, id LIMIT %(most)s OFFSET %(skip)s
+""".replace("64", str(KEY_CHARACTERS))
 
 
 def packed(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
@@ -165,21 +164,17 @@ SELECT id, sides, count, numbering, first, last, born, key, packed, phrases
 """
 
 
-def listed(connection: Connection, corpus: int) -> list[Stored]:
-    """All batches of a corpus, oldest first."""
-    return [_stored(row) for row in bulk.rows(connection, _LISTED, {"corpus": corpus})]
+def with_phrases(connection: Connection, corpus: int, most: int) -> list[tuple[Stored, bytes]]:
+    """The oldest batches of a corpus with their remediations, `most` of them."""
+    rows = bulk.rows(connection, _WITH_PHRASES, {"corpus": corpus, "most": most})
+    return [(_stored(row[:-1]), row[-1]) for row in rows]
 
 
-_LISTED = """
-SELECT id, sides, count, numbering, first, last, born FROM batches WHERE corpus = %(corpus)s ORDER BY id
+_WITH_PHRASES = """
+SELECT id, sides, count, numbering, first, last, born, phrases
+  FROM batches JOIN remediations ON remediations.batch = batches.id
+ WHERE corpus = %(corpus)s ORDER BY id LIMIT %(most)s
 """
-
-
-def waited(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Of each of these batches its id and its remediation; those that have none are left out."""
-    yield from bulk.rows(
-        connection, "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": list(ids)}
-    )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

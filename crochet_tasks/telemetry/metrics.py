@@ -187,7 +187,7 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, index (phrases of corpora), tree, texts, remediations.",
+    "What a cache holds: batches, index (phrases of corpora), tree, texts.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────
