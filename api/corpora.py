@@ -142,7 +142,6 @@ def delete(path: CorpusPath, query: ConfirmQuery) -> Answered:
     entry = security_log.entry("corpus.deleted", {"corpus": path.corpus})
     number = tenancy.remove(process.current(), security.caller().tenant, path.corpus, query.confirm, entry)
     resources.catalog().forget(number)
-    resources.warm_up().forget(number)
     return Response(status=204)
 
 

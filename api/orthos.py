@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Response, request
 from flask_openapi import APIBlueprint, Tag
@@ -17,7 +17,7 @@ from api.parameters import BestQuery, CorpusPath, OrthoPath, OrthosQuery, ToChec
 from api.responses import Answered
 from crochet_tasks.db import Connection, sessions
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.engine.geometry import volume
 from crochet_tasks.errors import (
     InvalidCursor,
     InvalidOrthoId,
@@ -28,9 +28,9 @@ from crochet_tasks.errors import (
     TooBusy,
 )
 from crochet_tasks.query.answers import Checked, OrthoDetail
-from crochet_tasks.query.pages import FoundOrtho
+from crochet_tasks.query.export import Format, sides_of
+from crochet_tasks.query.pages import FoundOrtho, OrthoQuery
 from crochet_tasks.query.provenance import LineSources
-from crochet_tasks.reporting.export import Format, sides_of
 from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
 from crochet_tasks.schemas.names import text_name
 
@@ -55,12 +55,6 @@ api = APIBlueprint(
 )
 
 
-class _Filter(NamedTuple):
-    shape: Sides | None
-    contains: str | None
-    min_volume: int | None
-
-
 _ORTHOS: dict[str, Any] = {
     "content": {
         JSON: {
@@ -78,12 +72,14 @@ _ORTHOS: dict[str, Any] = {
 )
 @security.requires("read")
 def every(path: CorpusPath, query: OrthosQuery) -> Answered:
-    """The orthos, best first: by volume, then cells, then id.
+    """The orthos: larger volume first, then more cells, then by sides; those of a shape in alphabetical order.
 
     What is found between two pages is on a later one or left out; nothing comes twice. With `Accept:
     application/x-ndjson` all of them, from one snapshot, as a stream without pages.
     """
-    query_filter = _Filter(None if query.shape is None else sides_of(query.shape), query.contains, query.min_volume)
+    chosen = OrthoQuery.of(
+        None if query.shape is None else sides_of(query.shape), query.starts_with, query.contains, query.min_volume
+    )
     best = request.accept_mimetypes.best_match([JSON, NDJSON]) if request.accept_mimetypes else JSON
     if best is None:
         raise NotAcceptable(offered=f"{JSON} and {NDJSON}")
@@ -95,13 +91,13 @@ def every(path: CorpusPath, query: OrthosQuery) -> Answered:
                 where=f"query/{refused[0]}",
                 fault="extra_forbidden",
             )
-        return _export(path.corpus, query_filter)
+        return _export(path.corpus, chosen)
     catalog = resources.catalog()
     with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
         if known := responses.unchanged(tag, corpus.version):
             return _varied(known)
-        page = catalog.page(connection, corpus, **query_filter._asdict(), limit=query.limit, cursor=query.cursor)
+        page = catalog.page(connection, corpus, chosen, limit=query.limit, cursor=query.cursor)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
     body = to_json({"version": page.version, "orthos": orthos, "next_cursor": page.next_cursor})
@@ -114,23 +110,21 @@ def _varied(response: Response) -> Response:
 
 
 def _tag(connection: Connection, corpus: Corpus) -> str:
-    """The ETag of a corpus' orthos. Also queues a warm-up of the caches for the corpus."""
-    tag = resources.catalog().view(connection, corpus).etag
-    resources.warm_up().ask(corpus, tag)
-    return tag
+    """The ETag of a corpus' orthos."""
+    return resources.catalog().view(connection, corpus).etag
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _export(name: str, query_filter: _Filter) -> Response:
+def _export(name: str, query: OrthoQuery) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
     caller, database = security.caller(), process.current().database
     with ExitStack() as opened:
         opened.enter_context(resources.exports().slot(caller.tenant))
         connection, corpus = opened.enter_context(resources.open_corpus(name))
         sessions.may_idle(connection, IDLE)
-        parts = resources.catalog().export(connection, corpus, Format.JSONL, **query_filter._asdict())
+        parts = resources.catalog().export(connection, corpus, Format.JSONL, query)
         stream = streaming.bounded(parts, functools.partial(security.is_still_admitted, database, caller))
         response = Response(stream, mimetype=NDJSON)
         response.call_on_close(opened.pop_all().close)  # also where the client has disconnected before
@@ -187,17 +181,22 @@ def shapes(path: CorpusPath) -> Answered:
 def check(path: CorpusPath, body: ToCheck) -> Answered:
     """Whether orthos are stored, by their ids or as boxes of words: up to 1000 at once, with 65,536 cells in total.
 
-    Stored orthos are always found. With `"exact": false`, at most 1 % of what is not stored is reported as stored.
+    Stored orthos are always found. With `"exact": false` no orthos are read: an id is reported as stored where its
+    first half is that of a phrase, a box where all lines are phrases; `false_positives` states how often that errs.
     """
     if (body.ids is None) == (body.grids is None):
         raise InvalidRequest(problem="give either ids or grids")
     with resources.open_corpus(path.corpus) as (connection, corpus):
         items: list[Any] = body.ids if body.ids is not None else body.grids or []
         checks = resources.catalog().check(connection, corpus, items, exact=body.exact)
-        if checks.slow:
-            resources.warm_up().ask(corpus, resources.catalog().view(connection, corpus).etag, lacks=True)
     results = [_checked(each) for each in checks.results]
-    answer = {"version": corpus.version, "exact": checks.exact, "degraded": False, "results": results}
+    answer = {
+        "version": corpus.version,
+        "exact": checks.exact,
+        "degraded": False,
+        "false_positives": checks.false_positives,
+        "results": results,
+    }
     return responses.conditional(Response(to_json(answer), mimetype=JSON), corpus.version)
 
 

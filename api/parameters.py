@@ -187,6 +187,14 @@ class PhrasesQuery(PageQuery):
 
 class OrthosQuery(PageQuery):
     shape: Shape | None = None
+    starts_with: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="only those that begin with these words, separated by spaces",
+        examples=["the sea"],
+        json_schema_extra=NO_NUL,
+    )
     contains: Word | None = Field(default=None, description="only those with this word", examples=["sea"])
     min_volume: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
         default=None, description="only those of at least this volume"
@@ -334,7 +342,8 @@ class ToCheck(Body):
         examples=[[[["the", "seas"], ["land", "and"]]]],
     )
     exact: bool = Field(
-        default=True, description="false: at most 1 % of what is not stored is reported as stored; faster"
+        default=True,
+        description="false: answered from the phrases alone; `false_positives` says how often it errs",
     )
 
 

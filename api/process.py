@@ -13,9 +13,9 @@ from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import SettingMissing
 from crochet_tasks.settings import Settings
 
-CONNECTIONS = THREADS + 4
-"""one for each thread that answers, one for events, one for warming up (query/warm_up.py), and two for
-threads that, once in a process' life, need another one in the middle of a transaction"""
+CONNECTIONS = THREADS + 3
+"""one for each thread that answers, one for events, and two for threads that, once in a process' life, need another one
+in the middle of a transaction"""
 
 _opening = threading.Lock()
 

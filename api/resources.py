@@ -17,7 +17,6 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.intake.admission import Admission
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.events import Watch
-from crochet_tasks.query.warm_up import WarmUp
 
 T = TypeVar("T")
 
@@ -43,11 +42,6 @@ def admission() -> Admission:
 def catalog() -> Catalog:
     current, secret = process.current(), cursor_secret()
     return once("crochet.catalog", lambda: Catalog(current, secret))
-
-
-def warm_up() -> WarmUp:
-    current, reads = process.current(), catalog()
-    return once("crochet.warm_up", lambda: WarmUp(current, reads.warm))
 
 
 def watch() -> Watch:

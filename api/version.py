@@ -87,7 +87,7 @@ def phrases(path: CorpusPath, query: PhrasesQuery) -> Answered:
 )
 @security.requires("read")
 def remediations(path: CorpusPath, query: WaitingQuery) -> Answered:
-    """What waits on a phrase: the batches of orthos that are searched again when it gets a continuation."""
+    """What waits on a phrase: the batches of orthos of which it is a line."""
     with resources.open_corpus(path.corpus) as (connection, corpus):
         found = resources.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
     body = WaitingOn(

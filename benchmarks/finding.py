@@ -21,12 +21,13 @@ from sqlalchemy import Connection
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks.db import corpora
+from crochet_tasks.db import batches, corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
 from crochet_tasks.intake import admission
 from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.pages import OrthoQuery
 from crochet_tasks.settings import Settings
 
 PARTS = 5
@@ -40,7 +41,7 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
         catalog = Catalog(process, b"bench")
         now = corpora.numbered(connection, corpus.id)
         largest = tuple(max(catalog.shapes(connection, now), key=lambda count: count.orthos).shape)
-        some = catalog.page(connection, now, shape=largest, limit=1000).orthos
+        some = catalog.page(connection, now, OrthoQuery(largest), limit=1000).orthos
         words = sorted({word for ortho in some for word in ortho.words})
         everyday = catalog.by_id(connection, now, some[0].id)
         assert everyday is not None
@@ -52,16 +53,21 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
     cursors: list[str | None] = [None]
 
     def deep(catalog: Catalog, connection: Connection, now: Corpus, _: int) -> object:
-        page = catalog.page(connection, now, shape=largest, limit=1000, cursor=cursors[-1])
+        page = catalog.page(connection, now, OrthoQuery(largest), limit=1000, cursor=cursors[-1])
         cursors.append(page.next_cursor)
         return page
 
     return {
         "page, 100 best": lambda c, s, n, i: c.page(s, n, limit=100),
         "page, 1000 of the commonest shape, one after the other": deep,
-        "page, 100 that hold a word": lambda c, s, n, i: c.page(s, n, limit=100, contains=words[i % len(words)]),
+        "page, 100 that begin with a word": lambda c, s, n, i: c.page(
+            s, n, OrthoQuery(starts_with=(words[i % len(words)],)), limit=100
+        ),
+        "page, 100 that hold a word": lambda c, s, n, i: c.page(
+            s, n, OrthoQuery(contains=words[i % len(words)]), limit=100
+        ),
         "page, 100 that hold a rare word, of the commonest shape": lambda c, s, n, i: c.page(
-            s, n, limit=100, contains=rare, shape=largest
+            s, n, OrthoQuery(largest, contains=rare), limit=100
         ),
         "one by its id": lambda c, s, n, i: c.by_id(s, n, present[i]),
         "provenance of one": lambda c, s, n, i: c.provenance(s, n, everyday.lines),
@@ -71,7 +77,7 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
         "check 1000 boxes, exact": lambda c, s, n, i: c.check(s, n, grids),
         "check 1 id, probable": lambda c, s, n, i: c.check(s, n, [absent[i]], exact=False),
         "check 1000 ids, probable": lambda c, s, n, i: c.check(s, n, absent[:500] + present[:500], exact=False),
-        "what waits on a phrase": lambda c, s, n, i: c.waiting_on(s, n, [words[i % len(words)]]),
+        "what waits on a phrase": lambda c, s, n, i: c.waiting_on(s, n, some[i].words[: largest[-1]]),
         "vocabulary, 100": lambda c, s, n, i: c.vocabulary(s, n, words[i % len(words)][:1]),
         "phrases, 100": lambda c, s, n, i: c.phrases(s, n, [words[i % len(words)]]),
     }
@@ -101,6 +107,7 @@ def report() -> Iterator[str]:
             close(process, corpus)
         process.indexes.clear()
         process.pending.clear()
+        process.trees.clear()
         yield from _of(name, process, corpus)
 
 
@@ -108,19 +115,18 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
     every = reads(process, corpus)
     memory = psutil.Process().memory_info().rss
     warm = Catalog(process, b"bench")
-    began = time.perf_counter()
-    warm.warm(corpus)
-    seconds = time.perf_counter() - began
     with process.database.snapshot() as connection:
-        batch_list = warm.store.batch_list(connection, corpus.id)
-        total = sum(ref.size for ref in batch_list.refs)
-    kept = warm.store.batches.bytes
-    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {len(batch_list.refs)} batches"
+        total = tally.total(connection, corpus.id)
+        number = len(batches.listed(connection, corpus.id))
+        began = time.perf_counter()
+        size = sum(map(len, warm.export(connection, corpora.numbered(connection, corpus.id))))
+        seconds = time.perf_counter() - began
+    yield f"## {name} in {PARTS} texts, 2 axes: {total:,} orthos in {number} batches"
     yield ""
     yield (
-        f"- to warm one process, from the database alone: {seconds:.2f} s; kept: "
-        f"{kept / 1e6:.0f} MB of batches, {kept / total:.1f} bytes per ortho; the process grew by "
-        f"{(psutil.Process().memory_info().rss - memory) / 1e6:.0f} MB, its peak is "
+        f"- all of them exported as JSON lines: {size / 1e6:.0f} MB in {seconds:.1f} s, "
+        f"{total / seconds / 1e6:.2f} million/s; "
+        f"the process grew by {(psutil.Process().memory_info().rss - memory) / 1e6:.0f} MB, its peak is "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
     )
     yield ""

@@ -40,7 +40,7 @@ SECONDS = 10.0
 """for how long a task merges"""
 
 
-@app.task(name="maintenance.merge", acks_on_failure=True)
+@app.task(name="maintenance.merge", acks_on_failure=True)  # type: ignore[untyped-decorator]
 def merge(corpus: int, sides: list[int]) -> None:
     """Merge batches of a shape for a while. The relay calls it until no more than MOST of them overlap."""
     end = time.monotonic() + SECONDS

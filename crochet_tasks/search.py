@@ -35,10 +35,10 @@ def part(call: Trigger) -> None:
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
         outcome = search.search(Window(tree, window.since, due), corpus.limits, which, _bounds())
-        telemetry.result(found=sum(run.count for run in outcome.found))
+        telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:
-        metrics.FOUND.add(run.count, shape=metrics.shape(run.sides))
+        metrics.FOUND.add(len(run.rows), shape=metrics.shape(run.sides))
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,

@@ -58,15 +58,15 @@ def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterato
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def export(client: Client, corpus: str, form: str, shape: str | None) -> Iterator[bytes]:
-    """As `reporting.export.export`, a line or an ortho at a time."""
+def export(client: Client, corpus: str, form: str, *, shape: str | None, starts_with: str | None) -> Iterator[bytes]:
+    """As `query.export.export`, a line or an ortho at a time."""
     if form == "jsonl":
-        for line in client.export_lines(corpus, shape=shape):
+        for line in client.export_lines(corpus, shape=shape, starts_with=starts_with):
             yield line + b"\n"
         return
     if form == "csv":
         yield b"id,shape,born,words\n"
-    for ortho in client.export(corpus, shape=shape):
+    for ortho in client.export(corpus, shape=shape, starts_with=starts_with):
         yield (_as_csv(ortho) if form == "csv" else _as_text(ortho)).encode()
 
 

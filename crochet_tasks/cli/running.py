@@ -14,9 +14,9 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine.geometry import shape_name
-from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import CrochetError, WrongCall
-from crochet_tasks.reporting import export
+from crochet_tasks.query.pages import EVERY, FoundOrtho, page
+from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.schemas.progress import EndReason, Outcome
 from crochet_tasks.schemas.reports import Best, RunReport
 from crochet_tasks.settings import Settings
@@ -63,10 +63,11 @@ def run(settings: Settings, request: Request) -> Finished:
             process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
         )
         with process.database.snapshot() as connection:
-            # Of the snapshot, not of the outcome: another process may have made a version since.
-            index = process.index(connection, corpus.id, corpora.version(connection, corpus.id))
-            seconds = time.perf_counter() - began
-            report = _report(connection, index, corpus, outcome, seconds, BEST)
+            # As of the snapshot, not of the outcome: another process may have made a version since.
+            best, _ = page(
+                Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None
+            )
+            report = _report(connection, corpus, outcome, best, time.perf_counter() - began)
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
                 error.__cause__ = outcome.failure  # for --debug
@@ -85,7 +86,7 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
 
 
 def _report(
-    connection: Connection, index: PhraseIndex, corpus: Corpus, outcome: Outcome, seconds: float, most: int
+    connection: Connection, corpus: Corpus, outcome: Outcome, best: list[FoundOrtho], seconds: float
 ) -> RunReport:
     """The report of a run that has ended."""
     version, work, orthos = outcome.progress
@@ -98,7 +99,7 @@ def _report(
         texts=sum(number for state, number in states.items() if state not in texts.FAILED_OR_CANCELLED),
         orthos={shape_name(sides): number for sides, number in orthos.items()},
         total=outcome.progress.total,
-        best=[Best(shape=list(o.sides), words=list(o.words)) for o in export.best(connection, index, corpus.id, most)],
+        best=[Best(shape=list(ortho.sides), words=list(ortho.words)) for ortho in best],
         seconds=round(seconds, 3),
         search_seconds=round(outcome.search_seconds, 3),
         open_work=work.open,

@@ -39,7 +39,7 @@ NO_CORPUS = "There is no corpus yet: 'crochet run FILE' makes one."
 
 
 class Format(enum.StrEnum):
-    """As reporting.export.Format, which `--help` does not wait for."""
+    """As query.export.Format, which `--help` does not wait for."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -90,21 +90,25 @@ def export(
     state: State = None,
     corpus: Corpus = "main",
     shape: Annotated[str | None, typer.Option(metavar="SHAPE", help="Only this shape, such as 2x3.")] = None,
+    starts_with: Annotated[
+        str | None, typer.Option("--starts-with", metavar="WORDS", help="Only those that begin with these words.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
 ) -> None:
-    """Write every ortho of a corpus to standard output, best volume first."""
+    """Write every ortho of a corpus to standard output: largest volume first, each shape in alphabetical order."""
     if (client := client_of(context, state)) is not None:
         from crochet_tasks.cli import remote
 
-        print_bytes(remote.export(client, corpus, form, shape))
+        print_bytes(remote.export(client, corpus, form, shape=shape, starts_with=starts_with))
         return
-    from crochet_tasks.reporting import export as orthos
+    from crochet_tasks.query import export as orthos
+    from crochet_tasks.query.pages import OrthoQuery
     from crochet_tasks.terminal.drawing import cell_width
 
-    only = None if shape is None else orthos.sides_of(shape)
+    query = OrthoQuery.of(None if shape is None else orthos.sides_of(shape), starts_with)
 
     def write(process: Process) -> None:
-        print_bytes(orthos.export(process, corpus, orthos.Format(form), only, cell_width))
+        print_bytes(orthos.export(process, corpus, orthos.Format(form), query, cell_width))
 
     in_store(state, write, CorpusUnknown(corpus=corpus, known="none"))
 

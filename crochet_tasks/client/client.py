@@ -229,6 +229,7 @@ class Client:
         corpus: str,
         *,
         shape: str | None = None,
+        starts_with: str | None = None,
         contains: str | None = None,
         min_volume: int | None = None,
         fields: Sequence[str] | None = None,
@@ -237,36 +238,51 @@ class Client:
     ) -> OrthoPage:
         """A page may be short and have a `next_cursor` all the same."""
         chosen = None if fields is None else ",".join(fields)
-        query = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": chosen}
-        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **query, limit=limit, cursor=cursor)
+        query = {"shape": shape, "starts_with": starts_with, "contains": contains, "min_volume": min_volume}
+        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **query, fields=chosen, limit=limit, cursor=cursor)
 
     def orthos(
         self,
         corpus: str,
         *,
         shape: str | None = None,
+        starts_with: str | None = None,
         contains: str | None = None,
         min_volume: int | None = None,
         fields: Sequence[str] | None = None,
         at_once: int = MOST,
     ) -> Iterator[OrthoSeen]:
         """Best first, page by page, so not of one moment: see `export`."""
-        query: dict[str, Any] = {"shape": shape, "contains": contains, "min_volume": min_volume, "fields": fields}
-        query["limit"] = at_once
+        query: dict[str, Any] = {"shape": shape, "starts_with": starts_with, "contains": contains, "fields": fields}
+        query |= {"min_volume": min_volume, "limit": at_once}
         return _every(lambda cursor: self.orthos_page(corpus, **query, cursor=cursor), lambda page: page.orthos)
 
     def export(
-        self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
+        self,
+        corpus: str,
+        *,
+        shape: str | None = None,
+        starts_with: str | None = None,
+        contains: str | None = None,
+        min_volume: int | None = None,
     ) -> Iterator[OrthoLine]:
         """All of them, best first, from one snapshot. Raises ApiUnavailable where it breaks off."""
-        lines = self.export_lines(corpus, shape=shape, contains=contains, min_volume=min_volume)
+        lines = self.export_lines(
+            corpus, shape=shape, starts_with=starts_with, contains=contains, min_volume=min_volume
+        )
         return (OrthoLine.model_validate_json(line) for line in lines)
 
     def export_lines(
-        self, corpus: str, *, shape: str | None = None, contains: str | None = None, min_volume: int | None = None
+        self,
+        corpus: str,
+        *,
+        shape: str | None = None,
+        starts_with: str | None = None,
+        contains: str | None = None,
+        min_volume: int | None = None,
     ) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
-        query = parameters_of(shape=shape, contains=contains, min_volume=min_volume)
+        query = parameters_of(shape=shape, starts_with=starts_with, contains=contains, min_volume=min_volume)
         call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
         with self._caller.lines(call) as lines:
             yield from lines

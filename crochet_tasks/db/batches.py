@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, delete
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import KEY_CHARACTERS, batches
 from crochet_tasks.engine import runs
-from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 
@@ -30,9 +29,6 @@ class Stored(NamedTuple):
     last: str
     born: int
     """the version at which all its orthos existed"""
-
-
-Waits = Stored  # until query/ is rewritten
 
 
 class Batch(NamedTuple):
@@ -106,20 +102,32 @@ def remove(connection: Connection, ids: Iterable[int]) -> None:
     connection.execute(delete(batches).where(batches.c.id.in_(list(ids))))
 
 
-def covering(connection: Connection, corpus: int, sides: Sides, low: str | None, high: str | None) -> list[Stored]:
-    """The batches of a shape whose ranges meet [low, high], ascending by their first ortho; None: without that end."""
-    values = {"corpus": corpus, "sides": list(sides), "low": low, "high": high, "most": KEY_CHARACTERS}
+def covering(
+    connection: Connection,
+    corpus: int,
+    sides: Sides,
+    low: str | None,
+    high: str | None,
+    *,
+    most: int | None = None,
+    skip: int = 0,
+) -> list[Stored]:
+    """The batches of a shape whose ranges meet [low, high], ascending by their first ortho; None: without that end.
+
+    At most `most` of them, without the first `skip`.
+    """
+    values = {"corpus": corpus, "sides": list(sides), "low": low, "high": high, "most": most, "skip": skip}
     return [_stored(row) for row in bulk.rows(connection, _COVERING, values)]
 
 
 # The index has the beginnings of the first orthos only.
-_COVERING = """
+_COVERING = f"""
 SELECT id, sides, count, numbering, first, last, born FROM batches
  WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[]
-   AND (%(high)s::text IS NULL
-        OR left(first, %(most)s) <= left(%(high)s COLLATE "C", %(most)s) AND first <= %(high)s)
+   AND (%(high)s::text IS NULL OR left(first, {KEY_CHARACTERS}) <= left(%(high)s COLLATE "C", {KEY_CHARACTERS})
+                                  AND first <= %(high)s)
    AND (%(low)s::text IS NULL OR last >= %(low)s)
- ORDER BY first, id
+ ORDER BY left(first, {KEY_CHARACTERS}), first, id LIMIT %(most)s OFFSET %(skip)s
 """
 
 
@@ -155,6 +163,23 @@ SELECT id, sides, count, numbering, first, last, born, key, packed, phrases
  WHERE corpus = %(corpus)s AND (%(sides)s::smallint[] IS NULL OR sides = %(sides)s)
  ORDER BY sides, first, id
 """
+
+
+def listed(connection: Connection, corpus: int) -> list[Stored]:
+    """All batches of a corpus, oldest first."""
+    return [_stored(row) for row in bulk.rows(connection, _LISTED, {"corpus": corpus})]
+
+
+_LISTED = """
+SELECT id, sides, count, numbering, first, last, born FROM batches WHERE corpus = %(corpus)s ORDER BY id
+"""
+
+
+def waited(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Of each of these batches its id and its remediation; those that have none are left out."""
+    yield from bulk.rows(
+        connection, "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": list(ids)}
+    )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
@@ -200,8 +225,3 @@ _WAITING = """
 SELECT batches.id, numbering, phrases FROM remediations JOIN batches ON batches.id = remediations.batch
  WHERE corpus = %(corpus)s AND batches.id > %(after)s
 """
-
-
-def shapes_by_rank(shapes: Iterable[Sides]) -> list[Sides]:
-    """Shapes, best first: by volume, then cells, then sides."""
-    return sorted(shapes, key=lambda sides: (-volume(sides), -math.prod(sides), sides))

@@ -228,9 +228,7 @@ SELECT %(corpus)s, %(first)s + place - 1, %(born)s, word
 """
 
 
-def bring_forward(
-    connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False
-) -> PhraseIndex:
+def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pending: bool = False) -> PhraseIndex:
     """The index with all later versions. Safe to call at any moment, also outside the locks.
 
     With `pending`, also with the ingested parts of an unfinished text. Those may be deleted and their ids given to

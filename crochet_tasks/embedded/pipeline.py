@@ -10,13 +10,14 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from pathlib import Path
 
 from crochet_tasks import app, merging, publish
-from crochet_tasks.db import Connection, batches, corpora, publishing, schema, tally
+from crochet_tasks.db import Connection, corpora, publishing, schema, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
 from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.engine import geometry
 from crochet_tasks.errors import DiskFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
@@ -249,5 +250,5 @@ def read_progress(connection: Connection, corpus: int) -> RunProgress:
     return RunProgress(
         version=corpora.version(connection, corpus),
         work=tally.states(connection, corpus),
-        orthos={sides: counted[sides] for sides in batches.shapes_by_rank(counted)},
+        orthos={sides: counted[sides] for sides in geometry.best_first(counted)},
     )

@@ -185,7 +185,7 @@ cdef class Lengthen:
     cdef u32 *out
     cdef size_t used, size
     cdef u32 box
-    cdef bint failed
+    cdef bint failed, track
 
     def __cinit__(self, Index ahead, Index across, Index behind, Plan plan):
         cdef size_t new = plan.new, cells = plan.rows * plan.side
@@ -219,17 +219,17 @@ cdef class Lengthen:
         free(self.tests)
         free(self.out)
 
-    def children(self, const u32[:, ::1] boxes):
-        """The lengthened boxes: (their lines along the lengthened axis, per child the place of its box in `boxes`).
+    def children(self, const u32[:, ::1] boxes, bint track=False):
+        """The lengthened boxes, in the order of the boxes: a row per child, its lines along the lengthened axis.
 
-        In the order of the boxes. `boxes` has a row per box: its lines along the last axis, ids of `ahead` where that
+        With `track` a column before them has the place of the child's box in `boxes`. `boxes` has a row per box: its lines along the last axis, ids of `ahead` where that
         axis is lengthened, else of `across`. Raises ValueError where they do not fit the plan or the tree.
         """
         if boxes.shape[1] != self.plan.rows:
             raise ValueError(f"boxes of {self.plan.rows} lines are wanted, these have {boxes.shape[1]}")
         self.source.check(boxes)
-        self.used, self.failed = 0, False
-        cdef size_t width = self.plan.new + 1
+        self.used, self.failed, self.track = 0, False, track
+        cdef size_t width = self.plan.new + track
         if boxes.shape[0]:
             with nogil:
                 self.grow(&boxes[0, 0], boxes.shape[0])
@@ -239,19 +239,25 @@ cdef class Lengthen:
         cdef u32[:, ::1] view = found
         if self.used:
             memcpy(&view[0, 0], self.out, 4 * self.used)
-        return np.ascontiguousarray(found[:, 1:]), found[:, 0]
+        return found
 
     cdef inline void emit(self) noexcept nogil:
         cdef u32 *more
-        if self.used + self.plan.new + 1 > self.size:
+        cdef int i, new = self.plan.new
+        cdef u32 *to
+        if self.used + new + 1 > self.size:
             more = <u32 *>realloc(self.out, 8 * self.size)
             if more == NULL:
                 self.failed = True
                 return
             self.out, self.size = more, 2 * self.size
-        self.out[self.used] = self.box
-        memcpy(self.out + self.used + 1, self.lines, 4 * self.plan.new)
-        self.used += self.plan.new + 1
+        to = self.out + self.used
+        if self.track:
+            to[0] = self.box
+            to += 1
+        for i in range(new):
+            to[i] = self.lines[i]
+        self.used += new + self.track
 
     cdef inline void accept(self, const Step *step, int place, u32 word, u32 line) noexcept nogil:
         """Put a word into the cell; go on with the next one, or the child is whole."""

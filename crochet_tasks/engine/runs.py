@@ -104,12 +104,10 @@ def ascending(rows: Ids) -> Ids:
     """The same orthos in their order."""
     if len(rows) < 2:
         return rows
-    if rows.shape[1] == 2:
-        both = (rows[:, 0].astype(np.uint64) << np.uint64(32)) | rows[:, 1]
-        both.sort()
-        rows = np.empty_like(rows)
-        rows[:, 0], rows[:, 1] = both >> np.uint64(32), both
-        return rows
+    if rows.shape[1] == 2:  # as one number each, which sorts five times as fast
+        numbers = np.ascontiguousarray(rows[:, ::-1], "<u4").view("<u8")[:, 0]
+        numbers.sort()
+        return np.ascontiguousarray(numbers.view("<u4").reshape(-1, 2)[:, ::-1], np.uint32)
     return rows[kernel.ordered(np.ascontiguousarray(rows))]
 
 

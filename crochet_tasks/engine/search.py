@@ -267,7 +267,7 @@ class _Enumerating(_Way):
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
         for axis, child in growths(stage.sides, self.limits):
-            rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)[0]
+            rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)
             self.keep(child, rows if self._new is None else self._with_new_line(child, rows))
             yield Stage(child), rows
 
@@ -296,14 +296,29 @@ class _Outward(_Way):
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
         sides, back, ahead = stage
+        if len(sides) == 1:
+            phrases = boxes[:, 0]
+            boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.suffix[phrases]])]
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
             longer = (*sides[:-1], sides[-1] + 1)
             if not ahead:
                 yield from self._children(stage, boxes, Stage(longer, (*back[:-1], back[-1] + 1), ahead=False))
             yield from self._children(stage, forward, Stage(longer, back))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False))
-        yield from self._children(stage, forward, Stage((*sides, 2), (*back, 0)))
+        wider = [
+            *self._children(stage, forward, Stage((*sides, 2), (*back, 1), ahead=False)),
+            *self._children(stage, forward, Stage((*sides, 2), (*back, 0))),
+        ]
+        if len(sides) == 1:
+            self._alone[boxes[:, 0]] = True
+            for _, found in wider:
+                self._alone[found[:, 0]] = False
+        yield from wider
+
+    @functools.cached_property
+    def _alone(self) -> npt.NDArray[np.bool_]:
+        """Per phrase whether it was a start and is a line of no box. Then a longer one with it is of none either."""
+        return np.zeros(self.tree.size, np.bool_)
 
     def _children(self, stage: Stage, boxes: Ids, child: Stage) -> Iterator[tuple[Stage, Ids]]:
         """One more layer. The axes across the due line come in the order of falling sides, so each box is met once."""
@@ -311,10 +326,9 @@ class _Outward(_Way):
         if not (falling and self.limits.allow(child.sides)):
             return
         axis = len(child.sides) - 1
-        made, origin = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False).children(
-            np.ascontiguousarray(boxes[:, 1:])
-        )
-        found = np.column_stack([boxes[origin, 0], made])
+        grow = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False)
+        found = grow.children(np.ascontiguousarray(boxes[:, 1:]), track=True)
+        found[:, 0] = boxes[found[:, 0], 0]
         self._keep_owned(child, found)
         yield child, found
 

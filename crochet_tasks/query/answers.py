@@ -54,12 +54,12 @@ class Checked(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """The results of a check. `slow`: it would have been faster after Catalog.warm."""
+    """The results of a check. `false_positives`: how often what is not stored is reported as stored; None: unknown."""
 
     results: list[Checked]
-    exact: bool
+    false_positives: float | None
     version: int
-    slow: bool = False
+    exact: bool = True
 
 
 class Words(NamedTuple):

@@ -1,31 +1,27 @@
-"""Reads for the API: pages of orthos, one ortho, checks, remediations, words and phrases. Fast once warm.
+"""Reads for the API: pages of orthos, one ortho, checks, remediations, words and phrases.
 
 Every call reads from one snapshot, `connection`, and a `corpus` row that was read in it.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from crochet_tasks.db import Connection, batches, corpora, tally
+from crochet_tasks.db import Connection, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import Cells, Sides
-from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.engine.text import normalised
+from crochet_tasks.engine.tree import Tree
+from crochet_tasks.query import checks, export, ranges
 from crochet_tasks.query.answers import Checked, Checks, CorpusView, OrthoDetail, Page, Phrases, Words
-from crochet_tasks.query.batches_cache import Store
-from crochet_tasks.query.checks import CheckItem, Grid, Reason, halves, halves_of, in_runs, read, stored
+from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import FoundOrtho, OrthoQuery, Position, Reader, orthos
+from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
 from crochet_tasks.query.provenance import Line, LineSources, Sources
-from crochet_tasks.query.runs import FEW, NO_RUNS, RunsCache
-from crochet_tasks.query.vocabulary import Remediations, Waiting, born, node_of, phrases, vocabulary
-from crochet_tasks.reporting import export
+from crochet_tasks.query.store import Reader, Store
+from crochet_tasks.query.vocabulary import Remediations, Waiting, born, phrase_of, phrases, vocabulary
 from crochet_tasks.schemas.answers import ShapeLine
 
 MOST_AT_ONCE = 1000
@@ -37,9 +33,8 @@ class Catalog:
 
     def __init__(self, process: Process, secret: bytes) -> None:
         self.store = Store(process)
-        self.runs = RunsCache(self.store)
         self.sources = Sources(self.store)
-        self.remediations = Remediations(process)
+        self.remediations = Remediations(self.store)
         self._secret = secret
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
@@ -54,7 +49,7 @@ class Catalog:
         counted = tally.counted(connection, corpus.id)
         return [
             ShapeLine(shape=list(sides), orthos=counted[sides].orthos, batches=counted[sides].batches)
-            for sides in batches.shapes_by_rank(counted)
+            for sides in geometry.best_first(counted)
             if counted[sides].orthos
         ]
 
@@ -62,31 +57,24 @@ class Catalog:
         self,
         connection: Connection,
         corpus: Corpus,
+        query: OrthoQuery = EVERY,
         *,
-        shape: Sides | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Orthos, best first, from where the cursor's page ended. Raises InvalidCursor.
+        """Orthos, best shape first and each shape in alphabetical order, from a cursor on. Raises InvalidCursor.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
-        the first page come. A page scans a few million orthos at the most: where those with the word are rare, it is
-        short or empty and still has a cursor.
+        the first page come. A page compares a few million orthos with a word at the most: where those with the word
+        are rare, it is short or empty and still has a cursor.
         """
         if not 1 <= limit <= MOST_AT_ONCE:
             raise ValueError(f"a page has 1 to {MOST_AT_ONCE} orthos, not {limit}")
-        word = None if contains is None else normalised(contains)
-        question: list[object] = ["orthos", corpus.id, shape, word, min_volume]
-        after = None if cursor is None else Position.unpacked(opened(self._secret, question, cursor))
-        index = self.store.index(connection, corpus)
-        number = None if word is None else index.number(word)
-        if number == -1:
-            return Page([], None, corpus.version)
-        reader = Reader(self.store, connection, self.store.batch_list(connection, corpus.id), index)
-        found, then = reader.page(OrthoQuery(shape, number, min_volume), limit, after)
-        following = None if then is None else sealed(self._secret, question, then.packed())
+        question: list[object] = ["orthos", corpus.id, *query]
+        packed = None if cursor is None else opened(self._secret, question, cursor)
+        reader = Reader(self.store, connection, corpus)
+        found, then = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
+        following = None if then is None else sealed(self._secret, question, then.packed(reader.tree))
         return Page(found, following, corpus.version)
 
     def best(self, connection: Connection, corpus: Corpus, most: int) -> list[FoundOrtho]:
@@ -94,78 +82,64 @@ class Catalog:
 
     def by_id(self, connection: Connection, corpus: Corpus, id: str) -> OrthoDetail | None:  # noqa: A002
         """The ortho with that id, if it is stored; raises InvalidOrthoId."""
-        ids = halves_of(id)
-        index = self.store.index(connection, corpus)
-        refs = self.store.batch_list(connection, corpus.id).refs
-        found = stored(self.store, connection, refs, index, ids, self.runs.of(corpus.id))
-        if not found.there.all():
+        halves = checks.id_of(id)
+        reader = Reader(self.store, connection, corpus)
+        if not (where := checks.ranges([CheckItem(halves)], reader.phrases, reader.shapes())):
             return None
-        batch, place = found.batches[int(found.batch[0])], int(found.place[0])
-        ortho = next(orthos(index, batch.sides, batch.cells[:, place : place + 1]))
-        grid = np.array(ortho.words, object).reshape(ortho.sides).tolist()
-        return OrthoDetail(*ortho[:4], grid=grid, lines=_lines(index, ortho))
+        if (stored := ranges.find(reader, where).get(halves)) is None:
+            return None
+        sides, row = stored
+        (ortho,) = orthos(reader.tree, sides, row.reshape(1, -1))
+        grid = np.array(ortho.words, object).reshape(sides).tolist()
+        return OrthoDetail(*ortho, grid=grid, lines=_lines(reader.tree, ortho))
 
     def export(
         self,
         connection: Connection,
         corpus: Corpus,
         form: export.Format = export.Format.JSONL,
-        *,
-        shape: Sides | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
+        query: OrthoQuery = EVERY,
     ) -> Iterator[bytes]:
-        """All orthos as UTF-8, a batch at a time, best shape first; the snapshot has to stay open meanwhile."""
-        index = self.store.index(connection, corpus)
-        number = None if contains is None else index.number(normalised(contains))
-        query = OrthoQuery(shape, number, min_volume)
-        shapes = [] if number == -1 else query.shapes(export.stored_shapes(connection, corpus.id))
-
-        def keep(cells: Cells) -> Cells:
-            return cells if number is None else cells[:, (cells == number).any(axis=0)]
-
-        return export.written(connection, index, corpus.id, form, shapes, keep)
+        """All orthos as UTF-8, some thousands at a time, in order; the snapshot has to stay open meanwhile."""
+        return export.written(Reader(self.store, connection, corpus), form, query)
 
     def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSources]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""
-        return self.sources.of(connection, corpus, self.store.index(connection, corpus), lines)
+        return self.sources.of(connection, corpus, self.store.phrases(connection, corpus).index, lines)
 
     # ── checks ──────────────────────────────────────────────────────────────────────────────
 
     def check(
         self, connection: Connection, corpus: Corpus, items: Sequence[str | Grid], *, exact: bool = True
     ) -> Checks:
-        """Which of these ids and boxes are stored.
+        """Which of these ids and boxes are stored. Stored orthos are always found.
 
-        Stored orthos are always found. Checks that are not `exact` compare only the part of an id that the runs have:
-        they read no batch that is in a run, and report less than 1 % of what is not stored as stored. A box with a
-        line that is no phrase costs no read.
+        A box with a line that is no phrase, and an id whose first half is no phrase's, cost no read. Checks that are
+        not `exact` read no batch at all and report every other item as stored: other ids by the chance that their first
+        half is a phrase's, other boxes only while searches are still to be done, as the rest reads and so is an ortho.
         """
         if len(items) > MOST_AT_ONCE:
             raise ValueError(f"{MOST_AT_ONCE} items at the most")
-        index = self.store.index(connection, corpus)
-        items_read = read(items, index, corpus.version, corpus.limits)
-        names = sorted({one.id for one in items_read if one.id is not None and one.reason is None})
-        if not names:
-            return Checks([_checked(one, there=False) for one in items_read], exact=True, version=corpus.version)
-        ids = halves(names)
-        refs = self.store.batch_list(connection, corpus.id).refs
-        runs = self.runs.of(corpus.id)
-        in_run = np.zeros(len(ids), np.bool_) if exact else in_runs(runs, refs, ids)
-        there = in_run.copy()
-        left, others = ids[~in_run], refs if exact else runs.lacks(refs)
-        there[~in_run] = stored(self.store, connection, others, index, left, runs if exact else NO_RUNS).there
-        found_ids = set(itertools.compress(names, there.tolist()))
-        slow = len(runs.lacks(refs)) >= FEW
-        return Checks(
-            [_checked(one, there=one.id in found_ids) for one in items_read], not in_run.any(), corpus.version, slow
-        )
+        reader = Reader(self.store, connection, corpus)
+        parsed = checks.read(items, reader.phrases, corpus.limits)
+        possible = [each for each in parsed if each.reason is None]
+        if exact and possible:
+            there = ranges.find(reader, checks.ranges(possible, reader.phrases, reader.shapes()))
+            results = [_checked(one, stored=one.id in there) for one in parsed]
+        else:
+            results = [_checked(one, stored=True) for one in parsed]
+        rate: float | None = 0.0
+        if not exact and any(each.sides is None for each in possible):
+            rate = reader.tree.size / 2**64
+        elif not exact and possible and _searching(connection, corpus):
+            rate = None
+        return Checks(results, rate, corpus.version, exact or not possible)
 
     # ── the context ─────────────────────────────────────────────────────────────────────────
 
     def waiting_on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int = 100) -> Waiting:
         """What waits on a phrase, `limit` batches of it one by one; raises PhraseUnknown."""
-        return self.remediations.on(connection, corpus, self.store.index(connection, corpus), words, limit)
+        return self.remediations.on(connection, corpus, words, limit)
 
     def vocabulary(
         self, connection: Connection, corpus: Corpus, prefix: str = "", limit: int = 100, cursor: str | None = None
@@ -173,8 +147,8 @@ class Catalog:
         """The words that begin so, in code-point order; raises InvalidCursor."""
         question: list[object] = ["words", corpus.id, prefix]
         after = None if cursor is None else opened(self._secret, question, cursor).decode()
-        index = self.store.index(connection, corpus)
-        words, more = vocabulary(index, self.store.alphabet(index), corpus.version, prefix, after, limit)
+        tree = self.store.phrases(connection, corpus).tree
+        words, more = vocabulary(tree, prefix, after, limit)
         following = sealed(self._secret, question, words[-1].word.encode()) if more else None
         return Words(words, following, corpus.version)
 
@@ -189,48 +163,34 @@ class Catalog:
         """The phrases one word longer than `prefix`, in code-point order; raises PhraseUnknown and InvalidCursor."""
         question: list[object] = ["phrases", corpus.id, *prefix]
         after = None if cursor is None else opened(self._secret, question, cursor).decode()
-        index = self.store.index(connection, corpus)
-        node = node_of(index, corpus.version, prefix)
-        found, more = phrases(index, node, corpus.version, after, limit)
+        tree = self.store.phrases(connection, corpus).tree
+        phrase = phrase_of(tree, prefix)
+        found, more = phrases(tree, phrase, after, limit)
         following = sealed(self._secret, question, found[-1].words[-1].encode()) if more else None
-        return Phrases(index.phrase(node), born(index, node), found, following, corpus.version)
-
-    # ── caches ──────────────────────────────────────────────────────────────────────────────
-
-    def warm(self, corpus: Corpus, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Fill the caches for a corpus, best shape first, as far as they have room; for a background thread.
-
-        Call it again now and then: it reads only what is not cached. Raises database errors, and NoResultFound for a
-        corpus that was deleted.
-        """
-        with self.store.process.database.snapshot() as connection:
-            corpus = corpora.numbered(connection, corpus.id)
-            index = self.store.index(connection, corpus)
-            self.store.alphabet(index)
-            batch_list = self.store.batch_list(connection, corpus.id)
-            for _ in self.store.sorted(connection, self.store.fitting(batch_list.refs, index), index):
-                if stopped():
-                    return
-            self.runs.bring_forward(connection, batch_list, index, stopped)
+        known = () if phrase is None else tree.phrase(phrase)
+        return Phrases(known, born(tree, phrase), found, following, corpus.version)
 
     def forget(self, corpus: int) -> None:
         """Drop a deleted corpus from the caches at once, before it is evicted."""
         self.store.forget(corpus)
-        self.runs.forget(corpus)
 
 
-def _lines(index: PhraseIndex, ortho: FoundOrtho) -> list[Line]:
+def _lines(tree: Tree, ortho: FoundOrtho) -> list[Line]:
     every = [tuple(ortho.words[cell] for cell in cells) for cells in geometry.lines(ortho.sides)]
     axes = [axis for axis, side in enumerate(ortho.sides) for _ in range(len(ortho.words) // side)]
-    newest = len(index.limits) - 1
-    return [
-        Line(axis, words, born(index, node_of(index, newest, words))) for axis, words in zip(axes, every, strict=True)
-    ]
+    return [Line(axis, words, born(tree, tree.find(words))) for axis, words in zip(axes, every, strict=True)]
 
 
-def _checked(item: CheckItem, *, there: bool) -> Checked:
-    is_stored = there and item.reason is None
-    return Checked(is_stored, item.id, item.sides, item.words, None if is_stored else item.reason or _NOT_FOUND)
+def _searching(connection: Connection, corpus: Corpus) -> bool:
+    """Whether there may be orthos that are not stored."""
+    work = tally.states(connection, corpus.id, 1)
+    return bool(work.open or work.failed or tally.dropped(connection, corpus.id, 1))
+
+
+def _checked(item: CheckItem, *, stored: bool) -> Checked:
+    reason = item.reason or (None if stored else _NOT_FOUND)
+    name = None if item.id is None else checks.id_text(item.id)
+    return Checked(reason is None, name, item.sides, item.words, reason)
 
 
 _NOT_FOUND = Reason.NOT_FOUND

@@ -13,8 +13,8 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import VersionText
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
-from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, TEXTS_SHARE, Store
 from crochet_tasks.query.cache import Cache, Locks
+from crochet_tasks.query.store import OVERHEAD_BYTES, TEXTS_SHARE, Store
 
 MOST_SOURCES = 5
 """the most texts that are listed for a line"""

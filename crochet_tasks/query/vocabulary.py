@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from crochet_tasks.db import Connection, batches, bulk
-from crochet_tasks.db.batches import Waits
+from crochet_tasks.db import Connection, batches
+from crochet_tasks.db.batches import Stored
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.process import Process
+from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.errors import PhraseUnknown
-from crochet_tasks.query.batches_cache import OVERHEAD_BYTES, WAITS_SHARE, portions
+from crochet_tasks.engine.tree import Tree
+from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
 from crochet_tasks.query.cache import Cache, Locks
+from crochet_tasks.query.store import OVERHEAD_BYTES, WAITS_SHARE, Reader, Store
 from crochet_tasks.schemas.answers import ShapeLine
+
+READ_AT_ONCE = 64
+"""remediations"""
 
 
 class WordEntry(NamedTuple):
@@ -38,7 +39,7 @@ class PhraseEntry(NamedTuple):
 
 
 class WaitingBatch(NamedTuple):
-    """A batch that waits; `searched`: the version up to which it was searched."""
+    """A batch that waits; `searched`: the version whose search found its orthos."""
 
     id: int
     sides: Sides
@@ -57,121 +58,106 @@ class Waiting(NamedTuple):
     version: int
 
 
-def node_of(index: PhraseIndex, version: int, words: Sequence[str]) -> int:
-    """The node of a phrase born at `version` or before; 0 for no words. Raises PhraseUnknown."""
-    node = 0
-    for word in map(normalised, words):
-        number = index.number(word)
-        node = int(index.find(np.array([node]), np.array([number]))[0]) if number >= 0 else -1
-        if not 0 <= node < index.limits[version]:
-            raise PhraseUnknown(phrase=" ".join(words)[:200])
-    return node
+def phrase_of(tree: Tree, words: Sequence[str]) -> int | None:
+    """A phrase; None for no words. Raises PhraseUnknown."""
+    if not words:
+        return None
+    if (phrase := tree.find([normalised(word) for word in words])) == -1:
+        raise PhraseUnknown(phrase=" ".join(words)[:200])
+    return phrase
 
 
-def born(index: PhraseIndex, node: int) -> int:
-    """The version that brought a phrase."""
-    return bisect.bisect_right(index.limits, node)
+def born(tree: Tree, phrase: int | None) -> int:
+    """The version that brought a phrase; 0 for the empty one."""
+    return 0 if phrase is None else int(tree.born[phrase])
 
 
 class Remediations:
-    """Finds what waits on a phrase. Caches the phrases of each batch, which change only when it is searched again."""
+    """Finds what waits on a phrase. Caches the remediations, as packed."""
 
-    def __init__(self, process: Process) -> None:
-        most = int(process.settings.api_cache_bytes * WAITS_SHARE)
-        self._kept: Cache[tuple[int, int], bytes] = Cache("remediations", most)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: Cache[int, bytes] = Cache("remediations", int(store.process.settings.api_cache_bytes * WAITS_SHARE))
         self._reading = Locks()
 
-    def on(
-        self, connection: Connection, corpus: Corpus, index: PhraseIndex, words: Sequence[str], limit: int
-    ) -> Waiting:
-        """The batches whose growth consulted a phrase, oldest first."""
-        node = node_of(index, corpus.version, words)
+    def on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int) -> Waiting:
+        """The batches with orthos of which this phrase is a line, oldest first."""
+        reader = Reader(self._store, connection, corpus)
+        tree = reader.tree
+        phrase = phrase_of(tree, words)
         orthos: Counter[Sides] = Counter()
         number: Counter[Sides] = Counter()
         first: list[WaitingBatch] = []
-        for each, packed in self._waits(connection, corpus.id, batches.waiting(connection, corpus.id)):
-            phrases = bulk.ints(packed)
-            place = int(phrases.searchsorted(node))
-            if place < len(phrases) and phrases[place] == node:
-                orthos[each.sides] += each.size
-                number[each.sides] += 1
+        for batch, packed in self._every(connection, corpus.id):
+            if _holds(reader, batch, packed, phrase):
+                orthos[batch.sides] += batch.count
+                number[batch.sides] += 1
                 if len(first) < limit:
-                    first.append(WaitingBatch(*each[:4]))
+                    first.append(WaitingBatch(batch.id, batch.sides, batch.count, batch.born))
         shapes = [
             ShapeLine(shape=list(sides), orthos=orthos[sides], batches=number[sides])
-            for sides in batches.shapes_by_rank(orthos)
+            for sides in geometry.best_first(orthos)
         ]
-        phrase = index.phrase(node)
-        return Waiting(phrase, born(index, node), shapes, first, number.total() - len(first), corpus.version)
+        known = () if phrase is None else tree.phrase(phrase)
+        return Waiting(known, born(tree, phrase), shapes, first, number.total() - len(first), corpus.version)
 
-    def _waits(self, connection: Connection, corpus: int, listed: list[Waits]) -> Iterator[tuple[Waits, bytes]]:
-        """The phrases each batch waits on, in order; reads those that are not cached, some megabytes at once."""
-        at = 0
-        for end in portions([each.bytes for each in listed]):
-            some = {(each.id, each.searched): each for each in listed[at:end]}
+    def _every(self, connection: Connection, corpus: int) -> Iterator[tuple[Stored, bytes]]:
+        """All remediations, oldest batch first; reads those that are not cached, some at once."""
+        listed = batches.listed(connection, corpus)
+        for at in range(0, len(listed), READ_AT_ONCE):
+            some = {batch.id: batch for batch in listed[at : at + READ_AT_ONCE]}
             kept = self._kept.several(some)
             if len(kept) < len(some):
                 with self._reading.of(corpus):  # threads that need the same wait here and find it cached
                     kept = self._kept.several(some)
-                    kept |= self._read(connection, [each for key, each in some.items() if key not in kept])
-            yield from ((each, kept[key]) for key, each in some.items())
-            at = end
-
-    def _read(self, connection: Connection, listed: list[Waits]) -> dict[tuple[int, int], bytes]:
-        read = batches.waited(connection, [each.id for each in listed]) if listed else {}
-        for key, packed in read.items():
-            self._kept.put(key, packed, len(packed) + OVERHEAD_BYTES)
-        return read
+                    for number, packed in batches.waited(connection, [each for each in some if each not in kept]):
+                        kept[number] = packed
+                        self._kept.put(number, packed, len(packed) + OVERHEAD_BYTES)
+            yield from ((some[number], packed) for number, packed in kept.items())
 
 
-def vocabulary(
-    index: PhraseIndex, order: list[int], version: int, prefix: str, after: str | None, limit: int
-) -> tuple[list[WordEntry], bool]:
-    """The words that begin with `prefix` behind the word `after`, in code-point order; and whether there are more.
+def _holds(reader: Reader, batch: Stored, packed: bytes, phrase: int | None) -> bool:
+    """Whether a phrase is one of a remediation, which has the numbering of its batch."""
+    if phrase is None or reader.tree.born[phrase] > batch.numbering:
+        return False
+    limit = reader.tree.size
+    if batch.numbering < reader.tree.version:
+        numbering = reader.numbering(batch.numbering)
+        phrase, limit = int(numbering.searchsorted(phrase)), len(numbering)
+    try:
+        waits = runs.unpack_set(packed, limit)
+    except runs.DamagedRun as error:
+        problem = f"the remediation of batch {batch.id} is damaged ({error}); see 'crochet verify'"
+        raise StoreCorrupt(problem=problem) from error
+    place = int(waits.searchsorted(phrase))
+    return place < len(waits) and int(waits[place]) == phrase
 
-    `order`: the ids of all words in that order.
-    """
+
+def vocabulary(tree: Tree, prefix: str, after: str | None, limit: int) -> tuple[list[WordEntry], bool]:
+    """The words that begin with `prefix` behind the word `after`, in code-point order; and whether there are more."""
     prefix = normalised(prefix)
-    begin = bisect.bisect_left(order, prefix, key=index.vocabulary.__getitem__)
+    begin = bisect.bisect_left(tree.words, prefix)
     if after is not None:
-        begin = max(begin, bisect.bisect_right(order, after, key=index.vocabulary.__getitem__))
+        begin = max(begin, bisect.bisect_right(tree.words, after))
     found: list[WordEntry] = []
-    for place in range(begin, len(order)):
-        word = index.vocabulary[order[place]]
-        if not word.startswith(prefix):
+    for place in range(begin, len(tree.words)):
+        if not tree.words[place].startswith(prefix):
             break
-        since = born(index, int(index.single[order[place]]))
-        if since <= version:
-            if len(found) == limit:
-                return found, True
-            found.append(WordEntry(word, since))
+        if len(found) == limit:
+            return found, True
+        found.append(WordEntry(tree.words[place], int(tree.born[place])))
     return found, False
 
 
-def phrases(
-    index: PhraseIndex, node: int, version: int, after: str | None, limit: int
-) -> tuple[list[PhraseEntry], bool]:
-    """The phrases one word longer than that of `node`, behind the one that ends with the word `after`, in code-point
-    order of their last words; and whether there are more.
+def phrases(tree: Tree, phrase: int | None, after: str | None, limit: int) -> tuple[list[PhraseEntry], bool]:
+    """The phrases one word longer than this one, behind the one that ends with the word `after`, in code-point order of
+    their last words; and whether there are more.
     """
-    most = index.limits[version]
-    lists = index.after
-    children = slice(int(lists.start[node]), int(lists.start[node]) + int(lists.count[node]))
-    word, phrase = lists.word[children], lists.phrase[children]
-    word, phrase = word[phrase < most], phrase[phrase < most]
-    order = np.argsort(index.rank[word])
-    word, phrase = word[order], phrase[order]
-    begin = 0 if after is None else bisect.bisect_right(word.tolist(), after, key=index.vocabulary.__getitem__)
-    prefix = index.phrase(node)
+    first, last = (0, len(tree.words)) if phrase is None else tree.first[phrase : phrase + 2].tolist()
+    words = [tree.words[word] for word in tree.word[first:last]]
+    begin = first + (0 if after is None else bisect.bisect_right(words, after))
     found = [
-        PhraseEntry((*prefix, index.vocabulary[last]), born(index, child), _continuations(index, child, most))
-        for last, child in zip(
-            word[begin : begin + limit].tolist(), phrase[begin : begin + limit].tolist(), strict=True
-        )
+        PhraseEntry(tree.phrase(child), int(tree.born[child]), int(tree.first[child + 1]) - int(tree.first[child]))
+        for child in range(begin, min(last, begin + limit))
     ]
-    return found, len(word) > begin + limit
-
-
-def _continuations(index: PhraseIndex, node: int, most: int) -> int:
-    start = int(index.after.start[node])
-    return int((index.after.phrase[start : start + int(index.after.count[node])] < most).sum())
+    return found, last > begin + limit

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from crochet_tasks.db import Connection, batches, corpora, schema, tally, texts
+from crochet_tasks.db import Connection, corpora, schema, tally, texts
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import Counts
-from crochet_tasks.engine.geometry import shape_name
+from crochet_tasks.engine.geometry import best_first, shape_name
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.reporting import statistics, worker_use
 from crochet_tasks.schemas.reports import CorpusStatus, QueueStatus, Status
@@ -83,7 +83,7 @@ def corpus_status(
     counted = tally.counted(connection, corpus.id)
     work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
     failed, _ = tally.failures(connection, corpus.id)
-    shapes = [sides for sides in batches.shapes_by_rank(counted) if counted[sides].orthos]
+    shapes = [sides for sides in best_first(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
     rates = statistics.report(counts, message)
     return CorpusStatus(

@@ -125,6 +125,10 @@ class CheckedAll(Answer):
     """whether these answers are"""
     degraded: bool
     """always false: no answer depends on Redis any more"""
+    false_positives: float | None = None
+    """the share of what is not stored that is reported as stored: of random ids; of boxes that are no orthos, which is
+    0, or null while searches are still to be done: an ortho that is yet to be found counts as stored
+    """
     results: list[CheckedOne]
 
 
@@ -158,7 +162,7 @@ class WaitingBatch(Answer):
     shape: list[int]
     orthos: int
     searched: int
-    """the version up to which it was"""
+    """the version whose search found it"""
 
 
 class WaitingOn(Answer):

@@ -186,7 +186,7 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, runs (their ids, merged), index (phrase indexes), tree, texts, remediations.",
+    "What a cache holds: batches, index (phrases of corpora), tree, texts, remediations.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

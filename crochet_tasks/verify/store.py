@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from crochet_tasks.db import Connection, batches, sessions, tally, verification, windows
 from crochet_tasks.db.batches import Batch
@@ -18,7 +19,6 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides, shape_name
-from crochet_tasks.engine.phrases import Bools
 from crochet_tasks.engine.search import closure
 from crochet_tasks.engine.tree import Hashes, Ids
 from crochet_tasks.errors import StoreCorrupt
@@ -177,7 +177,7 @@ class _Store:
         self._remediation(batch, np.unique(phrases[reads]))
         return bool(reads.all())
 
-    def _report(self, batch: Batch, rows: Ids, bad: Bools, how: str) -> None:
+    def _report(self, batch: Batch, rows: Ids, bad: npt.NDArray[np.bool_], how: str) -> None:
         if bad.any():
             first = self.context.drawn(rows[int(np.argmax(bad))])
             self.problem(f"{_name(batch)}: {int(bad.sum())} orthos {how}: {first}")

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator
-from typing import Any
+import random
+import uuid
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pytest
 from sqlalchemy import Connection
 
-from crochet_tasks.db import corpora
+from crochet_tasks.db import batches, corpora, tally, windows
+from crochet_tasks.db import texts as texts_
+from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.engine import geometry
-from crochet_tasks.engine.geometry import volume
+from crochet_tasks.engine import runs
+from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.text import sentences
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.query.answers import Checks, Page
 from crochet_tasks.query.catalog import Catalog
-from crochet_tasks.query.pages import FoundOrtho
-from tests.support import oracle
+from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery
+from tests.support import oracle, packed
 from tests.support.oracle import Ortho
-from tests.support.steps import TEXTS, ingest_all, new_corpus
+from tests.support.steps import TEXTS, new_corpus
 
 SECRET = b"s" * 32
 MORE = "b c, e f, h i, j k l, m n, a b c d, x y z, p q r, d k, c j"
@@ -29,9 +32,7 @@ MORE = "b c, e f, h i, j k l, m n, a b c d, x y z, p q r, d k, c j"
 
 @pytest.fixture
 def closed(process: Process) -> Corpus:
-    corpus = new_corpus(process)
-    ingest_all(corpus, TEXTS)
-    return corpus
+    return in_runs(process, TEXTS, 3)
 
 
 @pytest.fixture
@@ -54,30 +55,71 @@ def look(process: Process, closed: Corpus) -> Iterator[Look]:
         yield Look(connection, closed)
 
 
+def in_runs(process: Process, texts: Sequence[str], most: int, seed: int = 0) -> Corpus:
+    """A closed corpus whose orthos lie in up to `most` runs of each shape, at random, as no search makes them."""
+    corpus, random_ = new_corpus(process), random.Random(seed)
+    with process.database.transaction() as connection:
+        index = PhraseIndex()
+        for version, body in enumerate(texts, start=1):
+            text = texts_.accept(connection, corpus.id, body[:20], body)
+            added = index.additions(sentences(body), corpus.limits.max_side)
+            texts_.add(connection, corpus.id, index, added, version)
+            texts_.ingested(connection, text.id, 1, whole=True)
+            texts_.make_version(connection, text)
+            index = index.extended(added).closed()
+            windows.add(connection, corpus.id, windows.Window(version, version - 1, None, 0))
+    orthos = oracle.closure(texts)
+    assigned = {ortho: (random_.randrange(most), random_.randrange(len(texts))) for ortho in orthos}
+    made = packed.Batches.of(index, orthos, assigned)
+    with process.database.transaction() as connection:
+        for batch in made.stored:
+            tree, rows = Tree.of(index, batch.numbering), made.packed[batch.id]
+            new = NewBatch(
+                uuid.uuid4(),
+                batch.sides,
+                batch.count,
+                batch.first,
+                batch.last,
+                runs.pack(rows, tree.levels[batch.sides[-1] - 1]),
+                runs.pack_set(runs.line_set(tree, batch.sides, rows)),
+            )
+            batches.add(connection, corpus.id, [new], by=uuid.uuid4(), born=batch.numbering)
+        for batch in made.stored:
+            tally.count(connection, corpus.id, {batch.sides: tally.Change(batch.count, 1)})
+    return corpus
+
+
 def id_of(ortho: Ortho) -> str:
-    """An id from its definition: of the sides and the words alone."""
+    """An id from its definition: half of it a hash of the first line, the other of the sides and all words."""
     sides, words = ortho
-    hashes = [hashlib.blake2b(word.encode(), digest_size=16).digest() for word in words]
-    table = np.frombuffer(b"".join(hashes), "<u8").reshape(-1, 2).T.copy()
-    return geometry.id_text(geometry.ids(sides, np.arange(len(words)).reshape(-1, 1), table)[0])
+    return f"{_hash(0, (), words[: sides[-1]]):016x}{_hash(1, (len(sides), *sides), words):016x}"
+
+
+def _hash(half: int, numbers: Sequence[int], words: Sequence[str]) -> int:
+    state = 0x9E3779B97F4A7C15
+    digests = [hashlib.blake2b(word.encode(), digest_size=16).digest() for word in words]
+    for value in [*numbers, *(int.from_bytes(digest[8 * half : 8 * half + 8], "little") for digest in digests)]:
+        state ^= value
+        for shift, factor in ((33, 0xFF51AFD7ED558CCD), (29, 0xC4CEB9FE1A85EC53), (32, 1)):
+            state = (state ^ state >> shift) * factor & (1 << 64) - 1
+    return state
 
 
 def best_first(texts: list[str], limits: tuple[int, ...] = ()) -> list[FoundOrtho]:
     """All orthos of texts as pages must show them."""
-    found = [FoundOrtho(id_of((s, w)), s, w, born) for (s, w), born in oracle.closure(texts, *limits).items()]
-    return sorted(found, key=lambda ortho: (-volume(ortho.sides), -math.prod(ortho.sides), ortho.id))
+    orthos = oracle.closure(texts, *limits)
+    return [FoundOrtho(id_of(ortho), *ortho, orthos[ortho]) for ortho in packed.in_order(orthos)]
 
 
 ALL = best_first(TEXTS)
 
 
-def pages(catalog: Catalog, look: Look, limit: int, **filters: Any) -> list[Page]:
-    read, cursor = [], None
-    while True:
-        read.append(catalog.page(*look.args, limit=limit, cursor=cursor, **filters))
-        cursor = read[-1].next_cursor
-        if cursor is None:
-            return read
+def pages(catalog: Catalog, look: Look, limit: int, query: OrthoQuery = EVERY) -> list[Page]:
+    read: list[Page] = []
+    while not read or read[-1].next_cursor is not None:
+        cursor = read[-1].next_cursor if read else None
+        read.append(catalog.page(*look.args, query, limit=limit, cursor=cursor))
+    return read
 
 
 def stored(result: Checks) -> list[bool]:
@@ -88,8 +130,8 @@ def joined(read: list[Page]) -> list[FoundOrtho]:
     return [ortho for page in read for ortho in page.orthos]
 
 
-def all_waiting(catalog: Catalog, look: Look) -> list[list[tuple[int, int]]]:
-    """Per word the batches that wait on it, and up to where they were searched."""
+def all_waiting(catalog: Catalog, look: Look) -> list[list[int]]:
+    """Per word the batches that wait on a phrase that begins with it and has two words."""
     words = [word for word, _ in catalog.vocabulary(*look.args).words]
-    each = [catalog.waiting_on(*look.args, [word]).batches for word in words]
-    return [[(batch.id, batch.searched) for batch in batches] for batches in each]
+    pairs = [list(each.words) for word in words for each in catalog.phrases(*look.args, [word]).phrases]
+    return [[batch.id for batch in catalog.waiting_on(*look.args, pair).batches] for pair in pairs]

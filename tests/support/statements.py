@@ -37,6 +37,10 @@ class Statements:
         finally:
             event.remove(self._engine, "before_cursor_execute", note)
 
+    @property
+    def number(self) -> int:
+        return len(self._seen)
+
     def rows(self) -> dict[str, int]:
         """Per statement, how many rows of the table it reads; it is run again for that, and rolled back."""
         read = {}

@@ -31,8 +31,9 @@ from crochet_tasks.errors import (
     WorkNotFailed,
 )
 from crochet_tasks.operate import actions
-from crochet_tasks.reporting import export, reports
-from crochet_tasks.reporting.export import Format
+from crochet_tasks.query import export
+from crochet_tasks.query.export import Format
+from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.answers import Gone, Progress
 from crochet_tasks.schemas.reports import IngestReport, Status, WorkChanged, WorkList
 from crochet_tasks.settings import Settings

@@ -12,7 +12,7 @@ from crochet_tasks.db import texts
 from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from tests.support import steps
-from tests.support.catalog import SECRET, Look
+from tests.support.catalog import SECRET, Look, in_runs
 
 pytestmark = pytest.mark.integration
 
@@ -21,9 +21,7 @@ HUNG = 60.0
 
 def test_a_slow_read_of_one_corpus_holds_up_no_other(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """And threads that want the same corpus read it once."""
-    slow, other = steps.new_corpus(process), steps.new_corpus(process)
-    for corpus in (slow, other):
-        steps.ingest_all(corpus, steps.TEXTS[:1])
+    slow, other = in_runs(process, steps.TEXTS[:1], 1), in_runs(process, steps.TEXTS[:1], 1)
     catalog = Catalog(process, SECRET)
     began, may_end = threading.Semaphore(0), threading.Event()
     read: list[int] = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+
 import pytest
 
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.errors import PhraseUnknown
+from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
 from crochet_tasks.query.catalog import Catalog
 from tests.support import oracle, steps
-from tests.support.catalog import ALL, MORE, SECRET, Look, all_waiting, best_first, joined, pages
+from tests.support.catalog import ALL, MORE, SECRET, Look, all_waiting, best_first, in_runs, joined, pages
 from tests.support.steps import TEXTS, ingest_all
 
 pytestmark = pytest.mark.integration
@@ -66,20 +67,27 @@ def test_an_older_snapshot_shows_its_own_version(
     assert not catalog.check(*look.args, [[["a", "b"], ["x", "z"]]]).results[0].stored
 
 
-def test_what_waits_on_a_phrase_is_what_the_remediations_say(catalog: Catalog, look: Look, process: Process) -> None:
-    index = catalog.store.index(*look.args)
-    rows = steps.sql(
-        process,
-        "SELECT id, sides, count, phrases FROM batches JOIN remediations ON batch = id WHERE corpus = :c ORDER BY id",
-        c=look.corpus.id,
-    )
-    waits = [(row, set(np.frombuffer(bytes(row[3]), "<i4").tolist())) for row in rows]  # type: ignore[call-overload]
-    for node in range(1, index.nodes):
-        found = catalog.waiting_on(*look.args, index.phrase(node), 2)
-        due = [row for row, phrases in waits if node in phrases]
-        assert [batch.id for batch in found.batches] == [row[0] for row in due[:2]]
-        assert found.more == max(0, len(due) - 2)
-        assert sum(shape.batches for shape in found.shapes) == len(due)
-        assert sum(shape.orthos for shape in found.shapes) == sum(row[2] for row in due)  # type: ignore[misc]
-    with pytest.raises(PhraseUnknown):
-        catalog.waiting_on(*look.args, ["none"])
+def test_the_orthos_of_which_a_phrase_is_a_line_wait_on_it(catalog: Catalog, process: Process) -> None:
+    """In as many batches as there are orthos, so each of them counts by itself."""
+    corpus = in_runs(process, TEXTS, 1000)
+    with process.database.snapshot() as connection:
+        look = Look(connection, corpus)
+        for phrase in oracle.phrases(TEXTS, 8):
+            found = catalog.waiting_on(*look.args, phrase, 2)
+            due = [ortho for ortho in ALL if phrase in oracle._lines(ortho.sides, ortho.words)]
+            shapes = Counter(ortho.sides for ortho in due)
+            assert {tuple(shape.shape): shape.orthos for shape in found.shapes} == shapes
+            assert sum(shape.batches for shape in found.shapes) == len(found.batches) + found.more
+            assert len(found.batches) == min(2, len(found.batches) + found.more)
+            assert (found.phrase, found.version) == (phrase, 3)
+        with pytest.raises(PhraseUnknown):
+            catalog.waiting_on(*look.args, ["none"])
+
+
+def test_a_damaged_remediation_is_an_error_that_names_its_batch(catalog: Catalog, process: Process) -> None:
+    corpus = in_runs(process, TEXTS, 1)
+    damage = "UPDATE remediations SET phrases = '' FROM batches WHERE id = batch AND corpus = :c RETURNING batch"
+    numbers = {number for (number,) in steps.sql(process, damage, c=corpus.id)}
+    with process.database.snapshot() as connection, pytest.raises(StoreCorrupt) as raised:
+        catalog.waiting_on(*Look(connection, corpus).args, ["a", "b"])
+    assert any(f"the remediation of batch {number} is damaged" in str(raised.value) for number in numbers)

@@ -1,9 +1,7 @@
 """The phrase index against the oracle's phrases and against plain dictionaries."""
 
-import hashlib
 import itertools
 import random
-import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -34,13 +32,11 @@ def tree(index: PhraseIndex) -> dict[tuple[int, int], int]:
 
 
 def assert_found(index: PhraseIndex, queries: Sequence[tuple[int, int]]) -> None:
-    """`find` and `hits` answer what a dictionary answers."""
+    """`find` answers what a dictionary answers."""
     phrases_by_key = tree(index)
     expected = [phrases_by_key.get(query, -1) for query in queries]
     nodes, words = (np.array([query[i] for query in queries], np.int32) for i in range(2))
     assert index.find(nodes, words).tolist() == expected
-    at, phrases = index.hits(nodes, words)
-    assert list(zip(at.tolist(), phrases.tolist(), strict=True)) == [(i, p) for i, p in enumerate(expected) if p >= 0]
 
 
 def chatter(seed: int, words: int, count: int) -> list[list[str]]:
@@ -115,45 +111,10 @@ def test_by_hand() -> None:
 
 @some
 @given(corpora())
-def test_lists(texts: list[str]) -> None:
-    """Per phrase the words that continue it, per word the words before it: all of them, sorted, with their phrase."""
-    index = indexed(texts, 4)
-    children: dict[int, list[tuple[int, int]]] = {node: [] for node in range(index.nodes)}
-    pairs: dict[int, list[tuple[int, int]]] = {word: [] for word in range(len(index.vocabulary))}
-    for (parent, word), node in tree(index).items():
-        children[parent].append((word, node))
-        if len(index.phrase(node)) == 2:
-            pairs[word].append((int(index.word[parent]), node))
-    for lists, expected in ((index.after, children), (index.before, pairs)):
-        assert len(lists.count) == len(expected)
-        for owner, entries in expected.items():
-            place, at = lists.expand(np.array([owner], np.int32))
-            assert list(zip(lists.word[place].tolist(), lists.phrase[place].tolist(), strict=True)) == sorted(entries)
-            assert at.tolist() == [0] * len(entries)
-
-
-@some
-@given(corpora(), st.data())
-def test_expand_and_union(texts: list[str], data: st.DataObject) -> None:
-    """Lists of several owners are expanded one after the other; a union or-s the bits of a list's words."""
-    index = indexed(texts, 4)
-    owners = data.draw(st.lists(st.integers(0, index.nodes - 1), max_size=12))
-    followers = [sorted(word for parent, word in tree(index) if parent == owner) for owner in owners]
-    place, at = index.after.expand(np.array(owners, np.int32))
-    assert at.tolist() == [i for i, words in enumerate(followers) for _ in words]
-    assert index.after.word[place].tolist() == list(itertools.chain.from_iterable(followers))
-    bits = np.uint64(1) << np.arange(len(index.vocabulary), dtype=np.uint64)
-    union = index.after.union(bits)
-    assert [int(union[owner]) for owner in owners] == [sum(1 << word for word in words) for words in followers]
-
-
-@some
-@given(corpora())
-def test_length_and_single(texts: list[str]) -> None:
-    """`length` counts the words of a phrase, `single` is the phrase of one word."""
+def test_length(texts: list[str]) -> None:
+    """`length` counts the words of a phrase."""
     index = indexed(texts, 5)
     assert index.length.tolist() == [len(index.phrase(node)) for node in range(index.nodes)]
-    assert [index.phrase(int(node)) for node in index.single] == [(word,) for word in index.vocabulary]
 
 
 @some
@@ -175,16 +136,13 @@ def test_find_every_query() -> None:
     assert_found(index, list(itertools.product(range(index.nodes), range(len(index.vocabulary)))))
 
 
-def test_table_grows_over_many_small_extensions() -> None:
-    """After each of 400 small extensions every phrase is found and nothing else is, however full the table is."""
+def test_many_small_extensions() -> None:
+    """After each of 400 small extensions every phrase is found and nothing else is."""
     index, dice = PhraseIndex(), random.Random(3)
     for sentence in chatter(2, 60, 400):
         index = index.extended(index.additions([sentence], 3))
         nodes = np.arange(1, index.nodes, dtype=np.int32)
         np.testing.assert_array_equal(index.find(index.parent[1:], index.word[1:]), nodes)
-        at, phrases = index.hits(index.parent[1:], index.word[1:])
-        np.testing.assert_array_equal(at, nodes - 1)
-        np.testing.assert_array_equal(phrases, nodes)
     assert index.nodes > 2000
     assert_found(index, [(dice.randrange(index.nodes), dice.randrange(60)) for _ in range(5000)])
     assert read(index) == dict.fromkeys(oracle.phrases([". ".join(map(" ".join, chatter(2, 60, 400)))], 3), 1)
@@ -196,9 +154,8 @@ def test_table_grows_over_many_small_extensions() -> None:
 def everything(index: PhraseIndex) -> list[npt.NDArray[np.generic]]:
     """All that can be read off an index, as copies."""
     nodes, words = (grid.ravel() for grid in np.indices((index.nodes + 40, len(index.vocabulary) + 10), np.int32))
-    lists = [getattr(of, name) for of in (index.after, index.before) for name in ("start", "count", "word", "phrase")]
-    read = [index.parent, index.word, index.length, index.single, index.rank, index.hashes, *lists]
-    read += [np.array(index.limits), np.array(index.vocabulary), index.find(nodes, words), *index.hits(nodes, words)]
+    read = [index.parent, index.word, index.length, index.rank]
+    read += [np.array(index.limits), np.array(index.vocabulary), index.find(nodes, words)]
     return [np.array(array) for array in read]
 
 
@@ -216,40 +173,6 @@ def test_an_old_index_is_unharmed() -> None:
         for was, now in zip(before, everything(index), strict=True):
             np.testing.assert_array_equal(was, now)
     assert read(other) == read(index_of([chatter(4, 12, 8), chatter(6, 15, 3)], 3))
-
-
-def test_a_shared_table_finds_what_each_of_its_indexes_may_know() -> None:
-    """Grown in place, it answers the old index as before, but for phrases that it has to leave out; also meanwhile."""
-    words = [f"w{number}" for number in range(60)]
-    texts = [" ".join(random.Random(seed).choices(words, k=300)) for seed in range(6)]
-    old = index_of([sentences(texts[0])], 3)
-    every = [(node, word) for node in range(old.nodes) for word in range(len(words))]
-    expected = [tree(old).get(query, -1) for query in every]
-    nodes, asked = (np.array([query[i] for query in every], np.int32) for i in range(2))
-    stop, wrong = threading.Event(), []
-
-    def ask() -> None:
-        while not stop.is_set():
-            found = old.find(nodes, asked)
-            wrong.extend(found[(found != expected) & (found >= 0) & (found < old.nodes)].tolist())
-            wrong.extend(found[(found < 0) & (np.array(expected) >= 0)].tolist())
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    index, shared = old, 0
-    for text in texts[1:]:
-        added = index.additions(sentences(text), 3)
-        limits = (*index.limits, index.nodes + len(added.parent))
-        copied, grown = index.extended(added, limits), index.extended(added, limits, sharing=True)
-        assert read(grown) == read(copied)
-        queries = [(int(parent), int(word)) for parent, word in zip(grown.parent[1:], grown.word[1:], strict=True)]
-        assert_found(grown, [*queries, (0, len(words) + 1), (3, 3)])
-        shared += grown._table is index._table
-        index = grown
-    stop.set()
-    asking.join()
-    assert shared >= 2
-    assert not wrong
 
 
 @some
@@ -283,17 +206,3 @@ def test_rank_by_hand() -> None:
     assert index.rank.tolist() == [6, 5, 4, 3, 1, 0, 2]
     more = index.extended(index.additions([["aa"]], 1))
     assert more.rank.tolist() == [7, 6, 5, 4, 1, 0, 3, 2]
-
-
-@some
-@given(corpora(), st.randoms(use_true_random=False))
-def test_hashes(texts: list[str], dice: random.Random) -> None:
-    """The hash of a word is 128 bits of BLAKE2b of the word, whatever else the corpus holds and in whatever order."""
-    shuffled = [*texts, "some more words"]
-    dice.shuffle(shuffled)
-    for corpus in (texts, shuffled):
-        index = indexed(corpus, 2)
-        assert index.hashes.shape == (2, len(index.vocabulary))
-        for i, word in enumerate(index.vocabulary):
-            digest = hashlib.blake2b(word.encode(), digest_size=16).digest()
-            assert b"".join(int(half).to_bytes(8, "little") for half in index.hashes[:, i]) == digest

@@ -51,7 +51,7 @@ def within() -> st.SearchStrategy[Limits]:
 def planted(sides: Sides, texts: int, words: Sequence[str] = "abcdefghijklmnopqrstuvwxyz") -> list[str]:
     """The lines of one box, every cell another word, dealt out to so many texts."""
     names = [words[i] if i < len(words) else f"{words[i // len(words)]}{words[i % len(words)]}" for i in range(64)]
-    lines = [" ".join(line) for line in oracle._lines(sides, tuple(names[: math.prod(sides)]))]
+    lines = [" ".join(line) for line in oracle.lines(sides, tuple(names[: math.prod(sides)]))]
     random.Random(1).shuffle(lines)
     return [". ".join(lines[first::texts]) for first in range(texts)]
 
@@ -251,12 +251,25 @@ def test_limits_of_sides_that_phrases_exceed() -> None:
 def test_four_axes_of_a_text() -> None:
     """A text (not a planted box) that has 2x2x2x2 orthos, in two versions, each way."""
     texts = babble(12, 260, 2)
-    expected = Counter(shape for shape, _ in closed(texts, Limits(4, 2, 16), way="enumerating").orthos(indexed(texts, 2)))
+    expected = Counter(
+        shape for shape, _ in closed(texts, Limits(4, 2, 16), way="enumerating").orthos(indexed(texts, 2))
+    )
     assert expected[2, 2, 2, 2] > 0
     for way in WAYS:
         closure = closed(texts, Limits(4, 2, 16), way=way)
         assert max(closure.orthos(indexed(texts, 2)).values()) == 1
         assert Counter(shape for shape, _ in closure.orthos(indexed(texts, 2))) == expected
+
+
+def test_more_words_than_bits() -> None:
+    """Where there are too many words for every one to have a row of bits, lists are searched, with the same result."""
+    many = " ".join(f"{''.join(letters)}." for letters in itertools.product("ghijklmnopqrstuvw", repeat=4))
+    texts = ["a b. d e. a d. b e", many, "a b c. d e f. c f"]
+    for way in WAYS:
+        closure, index = closed(texts, Limits(), way=way), indexed(texts, 8)
+        assert len(index.vocabulary) > 1 << 16
+        assert closure.orthos(index) == Counter(oracle.closure([texts[0], texts[2]]).keys())
+        assert ((2, 3), ("a", "b", "c", "d", "e", "f")) in closure.orthos(index)
 
 
 # ── remediations ─────────────────────────────────────────────────────────────────────────────────
@@ -280,7 +293,7 @@ def test_due_phrases_are_complete(texts: list[str], within: Limits) -> None:
         skipped += len(due_phrases(window.tree, version - 1, None)) - len(due)
         for (sides, words), born in expected.items():
             if born == version:
-                assert due & {*map(tuple, oracle._lines(sides, words))}
+                assert due & {*map(tuple, oracle.lines(sides, words))}
     event("phrases that nothing waits on" if skipped else "every new phrase is due")
 
 

@@ -1,0 +1,211 @@
+"""Orthos of one shape in alphabetical order, read from sorted batches whose ranges may overlap.
+
+A position is a text: the words of an ortho, separated by spaces, or the beginning of such a text. As a space is less
+than every character of a word, these texts compare as the orthos do, and those that begin with the words "the king"
+lie from "the king" up to, not including, "the king!" (`behind`).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from crochet_tasks.db.batches import Stored
+from crochet_tasks.engine import runs
+from crochet_tasks.engine.geometry import Sides, shape_name
+from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.errors import StoreCorrupt
+
+
+class Source(Protocol):
+    """Where the batches of a corpus come from, as one snapshot has them."""
+
+    @property
+    def tree(self) -> Tree:
+        """The phrases of the snapshot's version; all rows that are read have its numbering."""
+        ...
+
+    def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
+        """The batches of a shape that have orthos from `low` up to `high` (None: to the end), by their first ortho."""
+        ...
+
+    def rows(self, batch: Stored) -> Ids:
+        """The orthos of a batch: lines along the leading axis, in its own numbering."""
+        ...
+
+    def numbering(self, version: int) -> Ids:
+        """As Tree.numbering, of an older version."""
+        ...
+
+
+class Word(NamedTuple):
+    """A word that orthos are to have."""
+
+    phrases: npt.NDArray[np.bool_]
+    """per phrase of the source's tree: whether it has the word; of the length of lines along the leading axis"""
+    born: int
+    """the version that brought it"""
+
+    @classmethod
+    def of(cls, tree: Tree, length: int, word: int) -> Word:
+        level = slice(*tree.levels[length - 1 : length + 1])
+        phrase = np.arange(level.start, level.stop, dtype=np.uint32)
+        phrases = np.zeros(tree.size, np.bool_)
+        for _ in range(length):
+            phrases[level] |= tree.word[phrase] == word
+            phrase = tree.parent[phrase]
+        return cls(phrases, int(tree.born[word]))
+
+
+class Selection(NamedTuple):
+    """Orthos of a shape from position `low` up to `high` (None: to the end); with `word`, only those that have it."""
+
+    sides: Sides
+    low: str
+    high: str | None
+    word: Word | None
+
+
+class Found(NamedTuple):
+    """Orthos of one shape in alphabetical order; `following`: the position of the next one, None where there is none.
+
+    `rows`: phrase ids of the lines along the leading axis, shape (orthos, lines), as engine/runs.py has them.
+    """
+
+    rows: Ids
+    following: str | None
+    scanned: int
+    """orthos that were compared with the word"""
+
+
+def key(tree: Tree, lines: Iterable[int]) -> str:
+    """The position of an ortho, given by its lines along the leading axis; of its first lines: where such begin."""
+    return runs.key([word for phrase in lines for word in tree.phrase(int(phrase))])
+
+
+def behind(words: str) -> str:
+    """The position behind all orthos that begin with these words."""
+    return f"{words}!"
+
+
+def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
+    """The first `most` orthos of a selection.
+
+    About `budget` orthos are compared with a word at the most, so there may be fewer although there are more.
+    """
+    sides, low, high, word = selection
+    rows = np.empty((0, runs.height(sides)), np.uint32)
+    scanned = 0
+    for batch in source.batches(sides, low, high):
+        if len(rows) > most and key(source.tree, rows[most]) < batch.first:
+            break
+        if word is not None:
+            if batch.numbering < word.born:
+                continue
+            if scanned >= budget and batch.first > low:
+                # This batch and those behind it are not read: what lies before it is complete.
+                complete = _place(source.tree, rows, batch.first)
+                if complete <= most:
+                    return Found(rows[:complete], batch.first, scanned)
+                break
+        part = _part(source, batch, low, high)
+        if word is not None:
+            scanned += len(part)
+            part = part[word.phrases.take(part).any(axis=1)]
+        rows = _merged(rows, part[: most + 1])[: most + 1]
+    following = key(source.tree, rows[most]) if len(rows) > most else None
+    return Found(rows[:most], following, scanned)
+
+
+def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:
+    """The rows of a batch from `low` up to `high`, numbered as the source's tree."""
+    rows = source.rows(batch)
+    ids = None if batch.numbering == source.tree.version else source.numbering(batch.numbering)
+    begin = 0 if low <= batch.first else _place(source.tree, rows, low, ids)
+    end = len(rows) if high is None or batch.last < high else _place(source.tree, rows, high, ids)
+    return rows[begin:end] if ids is None else ids.take(rows[begin:end])
+
+
+def _place(tree: Tree, rows: Ids, position: str, ids: Ids | None = None) -> int:
+    """The place of the first row at a position or behind it. `ids`: the numbering of the rows, where it is another."""
+
+    def at(place: int) -> str:
+        return key(tree, rows[place] if ids is None else ids.take(rows[place]))
+
+    return bisect.bisect_left(range(len(rows)), position, key=at)
+
+
+def _merged(rows: Ids, others: Ids) -> Ids:
+    if not len(rows) or not len(others):
+        return others if len(others) else rows
+    both = np.concatenate([rows, others])
+    if tuple(rows[-1]) < tuple(others[0]):
+        return both
+    return both[np.lexsort(both.T[::-1])]
+
+
+# ── one by one ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Range(NamedTuple):
+    """The orthos of a shape whose first lines along the leading axis are these phrases."""
+
+    sides: Sides
+    lines: tuple[int, ...]
+
+
+def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tuple[int, int], tuple[Sides, Ids]]:
+    """Of the ids that are looked for in each range those that are stored there, with their shape and row."""
+    found: dict[tuple[int, int], tuple[Sides, Ids]] = {}
+    for sides in {each.sides for each in wanted}:
+        ranges = sorted((key(source.tree, each.lines), each) for each in wanted if each.sides == sides)
+        lows = [low for low, _ in ranges]
+        for batch in source.batches(sides, lows[0], behind(lows[-1])):
+            begin = bisect.bisect_right(lows, batch.first, key=behind)
+            for _, one in ranges[begin : bisect.bisect_right(lows, batch.last)]:
+                for row in _with_ids(source, batch, one, wanted[one]):
+                    found[row[0]] = sides, row[1]
+    return found
+
+
+def _with_ids(
+    source: Source, batch: Stored, one: Range, ids: set[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Ids]]:
+    """The orthos in a range of a batch that have one of these ids."""
+    rows = source.rows(batch)
+    lines = np.array(one.lines, np.uint32)
+    numbering = None
+    if batch.numbering != source.tree.version:
+        numbering = source.numbering(batch.numbering)
+        older = np.minimum(numbering.searchsorted(lines), len(numbering) - 1).astype(np.uint32)
+        if (numbering[older] != lines).any():  # a phrase that came later
+            return
+        lines = older
+    begin, end = 0, len(rows)
+    for column, line in enumerate(lines):
+        lines_there = rows[begin:end, column]
+        begin, end = begin + int(lines_there.searchsorted(line)), begin + int(lines_there.searchsorted(line, "right"))
+    part = rows[begin:end] if numbering is None else numbering.take(rows[begin:end])
+    if not len(part):
+        return
+    there = runs.ids(source.tree, one.sides, part)
+    second = np.array([half for _, half in ids], np.uint64)
+    for place in np.flatnonzero(np.isin(there[:, 1], second)).tolist():
+        if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
+            yield halves, part[place]
+
+
+# ── many at once ────────────────────────────────────────────────────────────────────────────────
+
+
+def born(tree: Tree, sides: Sides, rows: Ids) -> npt.NDArray[np.int32]:
+    """Per ortho: the version of its youngest line. Raises StoreCorrupt where a line is no phrase."""
+    lines, read = runs.every_line(tree, sides, runs.words(tree, sides, rows))
+    if not read.all():
+        raise StoreCorrupt(problem=f"a {shape_name(sides)} has a line that is no phrase; see 'crochet verify'")
+    youngest: npt.NDArray[np.int32] = tree.born.take(lines).max(axis=1)
+    return youngest

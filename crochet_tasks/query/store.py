@@ -1,0 +1,162 @@
+"""Reads batches and phrases for readers, and caches them. What is cached is bounded, whatever the store holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from crochet_tasks.db import Connection, batches, tally, texts
+from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
+from crochet_tasks.engine import geometry, runs
+from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.tree import Hashes, Ids, Tree
+from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.query import ranges
+from crochet_tasks.query.cache import Cache, Locks
+from crochet_tasks.telemetry import metrics
+
+OVERHEAD_BYTES = 600
+"""what the objects around the arrays of a small batch take"""
+BATCHES_SHARE, PHRASES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.4, 0.4, 0.15, 0.05
+"""of the bytes of the cache"""
+LISTED_AT_ONCE = 8
+"""batches that are listed first for a page; then always four times as many"""
+
+
+class Phrases:
+    """The phrases of a corpus at a version. `index` numbers words alike in all versions."""
+
+    def __init__(self, index: PhraseIndex, tree: Tree) -> None:
+        self.index, self.tree = index, tree
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes."""
+        return self.index.bytes + self.tree.bytes + 20 * self.tree.size
+
+    @functools.cached_property
+    def _by_hash(self) -> tuple[Hashes, Ids]:
+        """The hashes of all phrases, ascending, and whose they are."""
+        order = np.argsort(self.tree.hashes).astype(np.uint32)
+        return self.tree.hashes[order], order
+
+    def with_hash(self, half: int) -> list[int]:
+        """The phrases that ids with this first half can begin with: one, or none."""
+        hashes, phrases = self._by_hash
+        begin, end = (int(hashes.searchsorted(np.uint64(half), side)) for side in ("left", "right"))
+        found: list[int] = phrases[begin:end].tolist()
+        return found
+
+
+class Store:
+    """The caches of one process. Threads may share it."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        most = process.settings.api_cache_bytes
+        self.batches: Cache[int, Ids] = Cache("batches", int(most * BATCHES_SHARE))
+        self._phrases: Cache[int, Phrases] = Cache("index", int(most * PHRASES_SHARE), keeps_last=True)
+        self._reading, self._indexing = Locks(), Locks()
+
+    def phrases(self, connection: Connection, corpus: Corpus) -> Phrases:
+        """The phrases of the version of `corpus`."""
+        cached = self._phrases.get(corpus.id)
+        hit = cached is not None and cached.tree.version == corpus.version
+        metrics.CACHE.add(cache="index", outcome="hit" if hit else "miss")
+        if cached is not None and hit:
+            return cached
+        with self._indexing.of(corpus.id):
+            cached = self._phrases.get(corpus.id)
+            if cached is not None and cached.tree.version == corpus.version:
+                return cached
+            index = self.process.indexes.get(corpus.id) or PhraseIndex() if cached is None else cached.index
+            index = texts.bring_forward(connection, corpus.id, index)
+            tree = self.process.trees.get((corpus.id, corpus.version))  # where this process searches, too
+            phrases = Phrases(index, Tree.of(index, corpus.version) if tree is None else tree)
+            if cached is None or cached.tree.version < corpus.version:  # else for an older snapshot, which ends soon
+                self._phrases.put(corpus.id, phrases, phrases.bytes)
+            return phrases
+
+    def rows(self, connection: Connection, corpus: Corpus, batch: Stored, tree: Tree) -> Ids:
+        """The orthos of a batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
+
+        `tree`: of the snapshot's version. A batch never changes under its id.
+        """
+        cached = self.batches.get(batch.id)
+        metrics.CACHE.add(cache="batches", outcome="miss" if cached is None else "hit")
+        if cached is not None:
+            return cached
+        with self._reading.of(batch.id):  # one thread reads a batch; others that need it find it cached
+            cached = self.batches.get(batch.id)
+            if cached is None:
+                cached = self._read(connection, corpus, batch, tree)
+                self.batches.put(batch.id, cached, cached.nbytes + OVERHEAD_BYTES)
+        return cached
+
+    def _read(self, connection: Connection, corpus: Corpus, batch: Stored, tree: Tree) -> Ids:
+        numbering = tree.numbering(batch.numbering)
+        levels = numbering.searchsorted(np.array(tree.levels, np.uint32)).tolist()
+        base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
+        ((_, packed),) = batches.packed(connection, [batch.id])
+        try:
+            rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
+        except runs.DamagedRun as error:
+            raise self._damaged(corpus, batch, str(error)) from error
+        ends = [ranges.key(tree, numbering.take(rows[end])) for end in (0, -1)]
+        if ends != [batch.first, batch.last]:
+            raise self._damaged(corpus, batch, "its first and last ortho are not those that its row names")
+        return np.asfortranarray(rows)
+
+    def _damaged(self, corpus: Corpus, batch: Stored, why: str) -> StoreCorrupt:
+        return StoreCorrupt(
+            problem=f"batch {batch.id} of corpus '{corpus.name}' is damaged ({why}); see 'crochet verify'"
+        )
+
+    def forget(self, corpus: int) -> None:
+        """Drop the phrases of a corpus; its batches are evicted as others are used."""
+        self._phrases.forget(corpus)
+
+
+class Reader:
+    """The orthos of a corpus as one snapshot has them: the Source of ranges.py."""
+
+    def __init__(self, store: Store, connection: Connection, corpus: Corpus) -> None:
+        self.store, self.connection, self.corpus = store, connection, corpus
+        self.phrases = store.phrases(connection, corpus)
+        self.tree = self.phrases.tree
+        self._numberings: dict[int, Ids] = {}
+
+    def shapes(self) -> list[Sides]:
+        """The shapes that there are orthos of, best first."""
+        counted = tally.counted(self.connection, self.corpus.id)
+        return geometry.best_first(sides for sides, change in counted.items() if change.orthos)
+
+    def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
+        at_once, skip = LISTED_AT_ONCE, 0
+        while True:
+            listed = batches.covering(self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip)
+            yield from listed
+            if len(listed) < at_once:
+                return
+            skip += at_once
+            at_once *= 4
+
+    def rows(self, batch: Stored) -> Ids:
+        return self.store.rows(self.connection, self.corpus, batch, self.tree)
+
+    def numbering(self, version: int) -> Ids:
+        ids = self._numberings.get(version)
+        if ids is None:
+            if len(self._numberings) == NUMBERINGS:
+                self._numberings.clear()
+            ids = self._numberings[version] = self.tree.numbering(version)
+        return ids
+
+
+NUMBERINGS = 4
+"""tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""

@@ -1,0 +1,126 @@
+"""Ranges against the oracle: however the orthos are cut into runs, pages are the closure in order."""
+
+from __future__ import annotations
+
+import random
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crochet_tasks.engine import runs
+from crochet_tasks.query import ranges
+from crochet_tasks.query.ranges import Range, Selection, Word
+from tests.support import packed
+from tests.support.oracle import Ortho
+from tests.support.packed import Batches, words_of
+from tests.support.strategies import brute_force, corpora, examples
+
+SEEDS = st.integers(0, 2**32)
+
+
+def cut(texts: list[str], seed: int, most: int) -> tuple[Batches, list[Ortho]]:
+    """The closure in up to `most` runs of a shape, at random, numbered by any version that has them; and in order."""
+    orthos = brute_force(texts, ())
+    random_ = random.Random(seed)
+    assigned = {ortho: (random_.randrange(most), random_.randrange(len(texts))) for ortho in orthos}
+    return Batches.of(packed.index(texts), orthos, assigned), packed.in_order(orthos)
+
+
+@examples(40)
+@given(corpora(), SEEDS, st.integers(1, 6), st.integers(0, 9), st.data())
+def test_pages_of_a_shape_from_any_position_are_what_lies_behind_it(
+    texts: list[str], seed: int, most: int, size: int, data: st.DataObject
+) -> None:
+    """Up to any end; each page begins where the one before said."""
+    source, every = cut(texts, seed, most)
+    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
+        of_shape = list(members)
+        low, high = "", None
+        if data.draw(st.booleans()):
+            begins = data.draw(st.sampled_from(of_shape))[1]
+            low = " ".join(begins[: data.draw(st.integers(1, len(begins)))])
+            high = ranges.behind(low) if data.draw(st.booleans()) else None
+        prefix = tuple(low.split())
+        expected = [
+            ortho for ortho in of_shape if " ".join(ortho[1]) >= low and (not high or ortho[1][: len(prefix)] == prefix)
+        ]
+        found: list[Ortho] = []
+        position: str | None = low
+        while position is not None:
+            page = ranges.read(source, Selection(sides, position, high, None), max(size, 1))
+            assert len(page.rows) == max(size, 1) or page.following is None
+            found += words_of(source.tree, sides, page.rows)
+            position = page.following
+        assert found == expected
+        none = ranges.read(source, Selection(sides, low, high, None), 0)
+        assert (len(none.rows), none.following) == (0, " ".join(expected[0][1]) if expected else None)
+
+
+@examples(20)
+@given(corpora(), SEEDS, st.integers(1, 6), st.integers(1, 9), st.sampled_from([1, 3, 1000]))
+def test_pages_with_a_word_hold_all_that_have_it(
+    texts: list[str], seed: int, most: int, size: int, budget: int
+) -> None:
+    """Also where each page compares few orthos: it may be short then, and goes on."""
+    source, every = cut(texts, seed, most)
+    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
+        of_shape = list(members)
+        for number, word in enumerate(source.tree.words):
+            selection = Selection(sides, "", None, Word.of(source.tree, sides[-1], number))
+            found: list[Ortho] = []
+            position: str | None = ""
+            while position is not None:
+                page = ranges.read(source, selection._replace(low=position), size, budget)
+                assert page.following is None or page.following > position
+                found += words_of(source.tree, sides, page.rows)
+                position = page.following
+            assert found == [ortho for ortho in of_shape if word in ortho[1]]
+
+
+@examples(40)
+@given(corpora(), SEEDS, st.integers(1, 6))
+def test_every_ortho_is_found_by_its_first_line_or_all_of_its_lines(texts: list[str], seed: int, most: int) -> None:
+    """And one that differs in either half of its id is not."""
+    source, every = cut(texts, seed, most)
+    tree = source.tree
+    for whole in (False, True):
+        wanted: dict[Range, set[tuple[int, int]]] = {}
+        expected = {}
+        for sides, words in every:
+            lines = packed.rows_of(tree, [(sides, words)])[0].tolist()
+            halves = runs.ortho_id(sides, words)
+            expected[halves] = sides, words
+            others = {(halves[0] ^ 1, halves[1]), (halves[0], halves[1] ^ 1)}
+            wanted.setdefault(Range(sides, tuple(lines if whole else lines[:1])), set()).update({halves} | others)
+        found = ranges.find(source, wanted)
+        assert {halves: (sides, runs.text(tree, sides, row)) for halves, (sides, row) in found.items()} == expected
+
+
+def test_a_page_reads_only_the_batches_that_it_needs() -> None:
+    """Of many runs that do not overlap one or two are decoded, wherever the page is."""
+    texts = ["a b, c d, a c, b d, e f, g h, e g, f h, i j, k l, i k, j l"]
+    orthos = brute_force(texts, ())
+    every = packed.in_order(orthos)
+    assert len(every) == 3
+    source = Batches.of(packed.index(texts), orthos, {ortho: (place, 0) for place, ortho in enumerate(every)})
+    for place, (sides, words) in enumerate(every):
+        source.read.clear()
+        page = ranges.read(source, Selection(sides, " ".join(words), None, None), 1)
+        assert words_of(source.tree, sides, page.rows) == [every[place]]
+        assert len(source.read) <= 2
+    source.read.clear()
+    line = source.tree.find(every[1][1][:2])
+    ranges.find(source, {Range(every[1][0], (line,)): {runs.ortho_id(*every[1])}})
+    assert len(source.read) == 1
+
+
+@examples(40)
+@given(corpora())
+def test_an_ortho_is_born_with_its_youngest_line(texts: list[str]) -> None:
+    orthos = brute_force(texts, ())
+    source = Batches.of(packed.index(texts), orthos, dict.fromkeys(orthos, (0, 0)))
+    for batch in source.stored:
+        rows = source.numbering(batch.numbering).take(source.packed[batch.id])
+        born = ranges.born(source.tree, batch.sides, rows)
+        assert born.tolist() == [orthos[ortho] for ortho in words_of(source.tree, batch.sides, rows)]
