@@ -47,7 +47,7 @@ def _open(connection: Connection, corpus: int, version: int) -> None:
     window = search.window(tree, since, waited)
     phrases = None if window.due is None else runs.pack_set(window.due)
     windows.add(connection, corpus, Window(version, since, phrases, window.starts))
-    parts = ((part.first, part.last) for part in search.parts(window))
+    parts = ((part.first, part.last) for part in search.parts(window, here().bounds))
     outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
     if window.due is not None:
         sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))

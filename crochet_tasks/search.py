@@ -12,7 +12,7 @@ from crochet_tasks.db import corpora, outbox, windows
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import runs, search
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.engine.search import Bounds, Part, Window
+from crochet_tasks.engine.search import Part, Window
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.telemetry import metrics
 
@@ -34,7 +34,7 @@ def part(call: Trigger) -> None:
     which = Part(boxes=boxes) if item.part is None else Part(*item.part)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
-        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, _bounds())
+        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, here().bounds)
         telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:
@@ -46,11 +46,6 @@ def part(call: Trigger) -> None:
         left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )
     orthos.store.publish(result)
-
-
-def _bounds() -> Bounds:
-    settings = here().settings
-    return Bounds(settings.batch_orthos, settings.result_orthos)
 
 
 def packed(tree: Tree, found: Iterable[Run]) -> Iterator[FoundBatch]:

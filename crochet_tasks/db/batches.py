@@ -121,14 +121,13 @@ def covering(
 
 
 # The index has the beginnings of the first orthos only.
-_COVERING = f"""
+_COVERING = """
 SELECT id, sides, count, numbering, first, last, born FROM batches
  WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[]
-   AND (%(high)s::text IS NULL OR left(first, {KEY_CHARACTERS}) <= left(%(high)s COLLATE "C", {KEY_CHARACTERS})
-                                  AND first <= %(high)s)
+   AND (%(high)s::text IS NULL OR left(first, 64) <= left(%(high)s COLLATE "C", 64) AND first <= %(high)s)
    AND (%(low)s::text IS NULL OR last >= %(low)s)
- ORDER BY left(first, {KEY_CHARACTERS}), first, id LIMIT %(most)s OFFSET %(skip)s
-"""
+ ORDER BY left(first, 64), first, id LIMIT %(most)s OFFSET %(skip)s
+""".replace("64", str(KEY_CHARACTERS))
 
 
 def packed(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:

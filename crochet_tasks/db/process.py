@@ -14,11 +14,12 @@ import numpy.typing as npt
 from cachetools import LRUCache
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora, texts
-from crochet_tasks.db.sessions import Bounds, Database
+from crochet_tasks.db import batches, corpora, sessions, texts
+from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.search import Bounds
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.settings import Settings
@@ -61,6 +62,11 @@ class Process:
         most = max(1, self.settings.worker_cache_bytes // 2)
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
         self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
+
+    @property
+    def bounds(self) -> Bounds:
+        """How large batches and results of searches may be."""
+        return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""
@@ -146,7 +152,7 @@ def open_process(settings: Settings, where: str | Database, *, threads: int = 1)
     """
     global _process  # noqa: PLW0603 - the one global: a process has one pool, made after fork
     if isinstance(where, str):
-        bounds = Bounds(settings.statement_timeout, settings.lock_timeout)
+        bounds = sessions.Bounds(settings.statement_timeout, settings.lock_timeout)
         database = Database(where, settings, bounds._replace(overflow=max(bounds.overflow, threads)))
     else:
         database = where

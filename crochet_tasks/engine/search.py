@@ -109,18 +109,20 @@ def window(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None = None) 
     return Window(tree, since, due_phrases(tree, since, waited))
 
 
-def parts(window: Window) -> list[Part]:
-    """All starts, cut so that each part costs about the same."""
+def parts(window: Window, bounds: Bounds = Bounds()) -> list[Part]:
+    """All starts, cut so that each part costs about the same; smaller bounds of a result make smaller parts."""
     tree, due = window.tree, window.due
+    share = bounds.result_orthos / Bounds().result_orthos
     if due is not None:
-        return [Part(first, min(first + PART_PHRASES, len(due))) for first in range(0, len(due), PART_PHRASES)]
+        step = max(1, round(PART_PHRASES * share))
+        return [Part(first, min(first + step, len(due))) for first in range(0, len(due), step)]
     if not window.starts:
         return []
     low, high = tree.levels[1:3]
     after = np.diff(tree.first[: len(tree.words) + 1]).astype(np.float64)
     reach = np.bincount(tree.parent[low:high], weights=after[tree.word[low:high]], minlength=len(tree.words))
     cost = np.cumsum(after[tree.word[low:high]] * reach[tree.parent[low:high]]) / (low / 4 + 1)
-    number = max(1, int(cost[-1] / PART_SQUARES))
+    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
     cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
     edges = sorted({0, *cuts, high - low})
     return [Part(first, last) for first, last in itertools.pairwise(edges)]

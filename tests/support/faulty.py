@@ -33,7 +33,7 @@ from crochet_tasks.services import census, worker
 
 POINTS = ("before commit", "after commit", "before publish", "after publish", "before ack")
 RELAY = "relay"
-STAGES = ("ingest.text", "context.version", "remediations.due", "search.seed", "search.grow", "orthos.store")
+STAGES = ("ingest.text", "context.version", "remediations.due", "search.part", "orthos.store")
 
 
 def faulty(fault: str, *arguments: str) -> tuple[str, ...]:

@@ -252,7 +252,7 @@ def test_searches_that_failed_are_dropped_and_retried(private: Path) -> None:
     (failed,) = listed("--state", "failed")
     assert "broken" in crochet("work", "show", failed.id).stdout
     dropped = crochet("work", "drop", failed.id[:13])
-    assert dropped.stdout.startswith(f"{failed.id}  seed  cancelled")
+    assert dropped.stdout.startswith(f"{failed.id}  search  cancelled")
     assert "corpus 'main' is incomplete until it is retried" in dropped.stderr
     refused(crochet("work", "drop", failed.id), 2, "work_not_failed", "only what has failed can be dropped")
     with private_database(private) as database:

@@ -97,7 +97,7 @@ def test_operators_commands(deployment: Cluster) -> None:
 
     assert "pong" in celery("inspect", "ping")
     registered = celery("inspect", "registered")
-    assert {"ingest.text", "search.grow", "orthos.store"} <= set(re.findall(r"[a-z]+\.[a-z]+", registered))
+    assert {"ingest.text", "search.part", "orthos.store"} <= set(re.findall(r"[a-z]+\.[a-z]+", registered))
     assert "1 node online" in celery("status")
     assert "task_acks_late: True" in celery("report")
     assert "pool will grow" in celery("control", "pool_grow", "1")

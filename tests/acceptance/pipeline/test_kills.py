@@ -32,7 +32,7 @@ PAUSE_SECONDS = 0.7
 PIECES = pieces("market.txt", 50)
 TEXTS = ["".join(PIECES[:25]), *PIECES[25:]]
 """the first one makes so much work that the others come while it is being done"""
-SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "20", "CROCHET_RESULT_BYTES": "2000"}
+SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "20", "CROCHET_RESULT_ORTHOS": "100"}
 
 
 class Kill(NamedTuple):
@@ -72,7 +72,7 @@ class Killer:
 
 def searches(process: Process, corpus: Corpus) -> bool:
     """Whether a search has been stored."""
-    rows = "SELECT FROM work WHERE corpus = :corpus AND kind IN ('seed', 'grow') AND state = 'done' LIMIT 1"
+    rows = "SELECT FROM work WHERE corpus = :corpus AND kind = 'search' AND state = 'done' LIMIT 1"
     return bool(steps.sql(process, rows, corpus=corpus.id))
 
 

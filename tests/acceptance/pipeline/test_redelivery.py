@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 log = logging.getLogger(__name__)
 
 TEXTS = pieces("market.txt", 6)[:3]
-SIZES = {"CROCHET_BATCH_ORTHOS": "7", "CROCHET_RESULT_BYTES": "500", "CROCHET_PART_WORDS": "30"}
+SIZES = {"CROCHET_BATCH_ORTHOS": "7", "CROCHET_RESULT_ORTHOS": "10", "CROCHET_PART_WORDS": "30"}
 SHUFFLED = 100
 
 

@@ -20,7 +20,7 @@ from tests.support.cluster import Cluster, accept, check, closed, corpus_of, unt
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 TEXTS = pieces("market.txt", 4)
-SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "100", "CROCHET_RESULT_BYTES": "2000"}
+SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "100", "CROCHET_RESULT_ORTHOS": "100"}
 RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
@@ -126,6 +126,6 @@ def in_the_middle(process: Process, corpus: Corpus, deployment: Cluster) -> None
     """Return when the newest text has become a version, and some of its searches are done and many more are not."""
     states = """
         SELECT count(*) FILTER (WHERE state = 'done') > 2 AND count(*) FILTER (WHERE state = 'open') > 10 FROM work
-         WHERE corpus = :corpus AND kind IN ('seed', 'grow') AND version = (SELECT count(*) FROM texts)
+         WHERE corpus = :corpus AND kind = 'search' AND version = (SELECT count(*) FROM texts)
     """
     until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60, pause=0.001)

@@ -24,7 +24,7 @@ from tests.support.faulty import faulty
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 TEXTS = pieces("garden.txt", 2)
-SIZES = {"CROCHET_BATCH_ORTHOS": "4", "CROCHET_RESULT_BYTES": "500", "CROCHET_LEASE": "20"}
+SIZES = {"CROCHET_BATCH_ORTHOS": "4", "CROCHET_RESULT_ORTHOS": "100", "CROCHET_LEASE": "20"}
 
 
 class Load(NamedTuple):
@@ -45,7 +45,7 @@ def load(deploy: Deploy, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
         corpus, marker = corpus_of(process, Limits()), tmp_path / "marker"
         for command in (RELAY, STAGES, STORE):
             deployment.start(*command)
-        slow = deployment.start(*SEARCH, program=faulty(fault, "search.grow", str(marker), str(task)))
+        slow = deployment.start(*SEARCH, program=faulty(fault, "search.part", str(marker), str(task)))
         accept(process, corpus, TEXTS)
         until(marker.exists, deployment, 30)
         yield Load(deployment, process, corpus, slow)
@@ -73,7 +73,7 @@ def test_a_worker_finishes_its_running_task(load: Load) -> None:
     asked = events.index("draining")
     assert status == 0
     assert seconds < 15  # far less than it may take
-    assert lines[asked]["running"].startswith("search.grow (corpus ")
+    assert lines[asked]["running"].startswith("search.part (corpus ")
     assert events[asked:].count("task_done") == 1
     assert not any(" received" in line.get("message", "") for line in lines[asked:])
 
@@ -99,7 +99,7 @@ def test_a_second_signal_ends_a_worker_at_once(load: Load) -> None:
 def check_forced(load: Load, why: str) -> None:
     """It ended at once and logged why, and its running tasks."""
     [line] = [each for each in log_lines(load.deployment.log(load.slow)) if each["event"] == "drain_aborted"]
-    assert (line["why"], line["running"][:20]) == (why, "search.grow (corpus ")
+    assert (line["why"], line["running"][:20]) == (why, "search.part (corpus ")
 
 
 @pytest.mark.parametrize("load", [("deaf", 1, 5)], indirect=True, ids=["just taken up"])

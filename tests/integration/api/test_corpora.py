@@ -245,7 +245,7 @@ def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest
     steps.ingest_all(corpus, steps.TEXTS)
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
     with api.process.database.transaction() as connection:
-        corpora.take_lock(connection, corpus.id, Lock.VERSION, shared=True)  # a result is being stored
+        corpora.take_lock(connection, corpus.id, Lock.MERGE)  # batches are being merged
         assert tenancy.sweep(api.process.database, 60) is True
     calls = 1
     while tenancy.sweep(api.process.database, 0):
@@ -267,7 +267,7 @@ def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest
             "ingest.text",
             "context.version",
             "remediations.due",
-            "search.seed",
+            "search.part",
             "orthos.store",
         }:
             break
@@ -322,14 +322,15 @@ def test_what_is_held_back_is_passed_over(api: Api) -> None:  # noqa: F811
     steps.sql(
         api.process,
         "INSERT INTO work (id, corpus, kind, subject, part, since, version, priority)"
-        " SELECT gen_random_uuid(), :corpus, 'seed', 1, int4range(n, n + 1), 0, 1, 9 FROM generate_series(1, 20000) n",
+        " SELECT gen_random_uuid(), :corpus, 'search', 1, '[0,1)', 0, 1, 9 FROM generate_series(1, 20000)",
         corpus=spent.id,
     )
     steps.sql(api.process, "ANALYZE work")
-    seeds = [outbox.seed(other.id, 1, (n, n + 1)) for n in range(20)]
+    searches = [outbox.search(other.id, 0, 1, (n, n + 1)) for n in range(20)]
     with api.process.database.transaction() as connection:
-        outbox.add(connection, seeds)
-    for _ in seeds:
+        outbox.add(connection, searches)
+    for _ in searches:
         with api.process.database.transaction() as connection:
-            (item,) = publishing.take_next(connection, None, 1, 1000)
+            item = publishing.take_next(connection, None, 1000)
+        assert item
         assert item.corpus == other.id

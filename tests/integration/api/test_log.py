@@ -69,7 +69,7 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
 def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Of searches, too; of a corpus that is deleted meanwhile nothing is opened again."""
     corpus = steps.new_corpus(api.process, name="genesis")
-    with_failed(corpus, monkeypatch, "search.seed")
+    with_failed(corpus, monkeypatch, "search.part")
     ((failed,),) = steps.sql(api.process, "SELECT id::text FROM work WHERE state = 'failed'")
     steps.sql(api.process, "UPDATE corpora SET removed_at = clock_timestamp()")
     monkeypatch.setattr("crochet_tasks.operate.tenant_work._check", lambda *_: None)  # as if it had come before

@@ -307,7 +307,7 @@ def test_so_much_work_may_be_open(process: Process, monkeypatch: pytest.MonkeyPa
     small = made(process)
     corpus = corpus_of(small)
     with process.database.transaction() as connection:
-        outbox.add(connection, [outbox.seed(corpus.id, 1, (n, n + 1)) for n in range(3)])
+        outbox.add(connection, [outbox.search(corpus.id, 0, 1, (n, n + 1)) for n in range(3)])
     small.problem(post(small), "too_busy", 503)
     small.write.post("/v1/corpora", json={"name": "other"})
     assert small.write.post("/v1/corpora/other/texts", json={"title": "t", "body": "a b"}).status_code == 202

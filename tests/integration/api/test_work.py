@@ -46,9 +46,9 @@ def with_failed(corpus: Corpus, patch: pytest.MonkeyPatch, stage: str) -> None:
 
 def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """What is open or failed, or of one state or kind; bounded, and it says how much more there is."""
-    with_failed(corpus, monkeypatch, "search.seed")
+    with_failed(corpus, monkeypatch, "search.part")
     steps.accept(corpus, "another text")
-    assert [(line["kind"], line["state"]) for line in work(api)] == [("seed", "failed"), ("ingest", "ready")]
+    assert [(line["kind"], line["state"]) for line in work(api)] == [("search", "failed"), ("ingest", "ready")]
     (failed,) = work(api, state="failed")
     assert failed["error"] == {"code": "internal", "message": "Something went wrong."}
     assert [line["kind"] for line in work(api, state="open")] == ["ingest"]
@@ -77,7 +77,7 @@ def test_work_is_not_counted_without_end(
 
 def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Then it is done; what has not failed cannot be. It takes an administrator, and is in the security log."""
-    with_failed(corpus, monkeypatch, "search.seed")
+    with_failed(corpus, monkeypatch, "search.part")
     (failed,) = work(api)
     api.problem(api.write.post(f"{URL}/work/{failed['id']}/retry"), "forbidden", 403)
     api.problem(api.admin.post(f"{URL}/work/{failed['id']}/cancel"), "work_not_cancellable", 409)

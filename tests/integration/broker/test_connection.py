@@ -258,11 +258,11 @@ DEATH = {"count": 2, "reason": "rejected", "queue": "search", "time": datetime(2
 
 def test_a_dead_letter_is_read() -> None:
     """Everything a Celery message and its death say is there."""
-    headers = {"task": "search.grow", "id": "an-id", "x-death": [DEATH, {"reason": "an earlier one"}]}
+    headers = {"task": "search.part", "id": "an-id", "x-death": [DEATH, {"reason": "an earlier one"}]}
     body = json.dumps(TASK).encode()
     letter = queues.read("search", {"application_headers": headers, "content_type": "application/json"}, body)
     died = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert letter == ("search", "rejected", "search.grow", "an-id", PAYLOAD, body, died, 2)
+    assert letter == ("search", "rejected", "search.part", "an-id", PAYLOAD, body, died, 2)
 
 
 def test_a_binary_dead_letter_is_read() -> None:

@@ -135,7 +135,7 @@ def test_everything_is_declared(rabbitmq: RabbitMQ, vhost: str, broker: kombu.Co
 
 def test_declaring_again_changes_nothing(settings: Settings, send: Callable[..., str]) -> None:
     """What is there already, with messages in it, stays."""
-    send("search.grow")
+    send("search.part")
     queues.declare(settings, report=never)
     with queues.connected(settings) as broker:
         assert queues.depths(broker)["search"].ready == 1
@@ -338,7 +338,7 @@ def test_a_message_that_kills_its_workers_dies(
     settings: Settings, broker: kombu.Connection, send: Callable[..., str]
 ) -> None:
     """It is delivered once and then as often again as CROCHET_DELIVERY_LIMIT says; then that is its reason."""
-    sent = send("search.grow")
+    sent = send("search.part")
     for _ in range(1 + settings.delivery_limit):
         with queues.connected(settings) as worker:  # whose end is that of a killed worker's connection
             get(worker, "search")
@@ -349,7 +349,7 @@ def test_a_message_that_kills_its_workers_dies(
 
 def test_dead_letters_are_not_lost_by_looking(broker: kombu.Connection, send: Callable[..., str]) -> None:
     """However often a letter is read and returned, it stays."""
-    send("search.grow")
+    send("search.part")
     reject(broker, "search")
     wait_for_dead(broker, search=1)
     for _ in range(25):
@@ -358,7 +358,7 @@ def test_dead_letters_are_not_lost_by_looking(broker: kombu.Connection, send: Ca
 
 def test_a_letter_is_not_taken_when_keeping_it_fails(broker: kombu.Connection, send: Callable[..., str]) -> None:
     """An error on the way leaves the letter where it was; those taken before are gone. It stays the caller's error."""
-    sent = [send("search.grow") for _ in range(3)]
+    sent = [send("search.part") for _ in range(3)]
     for _ in sent:
         reject(broker, "search")
     wait_for_dead(broker, search=3)
@@ -378,11 +378,11 @@ def test_a_letter_is_not_taken_when_keeping_it_fails(broker: kombu.Connection, s
 
 def test_no_more_than_asked_for(broker: kombu.Connection, send: Callable[..., str]) -> None:
     """`most` bounds what is fetched, over all queues together."""
-    for task in ("search.grow", "search.seed", "ingest.text"):
+    for task in ("search.part", "ingest.text"):
         send(task)
         reject(broker, task.partition(".")[0])
     wait_for_dead(broker, search=2, ingest=1)
-    assert [letter.task for letter in read(broker, 2)] == ["ingest.text", "search.grow"]
+    assert [letter.task for letter in read(broker, 2)] == ["ingest.text", "search.part"]
     assert [letter.task for letter in read(broker, 0)] == []
     assert len(read(broker)) == 3
 
@@ -407,7 +407,7 @@ def test_anything_can_be_in_a_dead_letter_queue(broker: kombu.Connection) -> Non
 
 def test_a_lost_connection_is_told(settings: Settings, send: Callable[..., str]) -> None:
     """Where the connection is gone the letter cannot be taken: that is our error, and the letter is still there."""
-    send("search.grow")
+    send("search.part")
     with queues.connected(settings) as broker:
         reject(broker, "search")
         wait_for_dead(broker, search=1)

@@ -43,7 +43,7 @@ def test_waiting_ends_when_all_is_done(process: Process, corpus: Corpus) -> None
     with running(lambda: accepting.until_done(process, corpus.id, ids, seen.append, lambda _: None)) as waiting:
         while not seen:
             time.sleep(0.01)
-        for _ in iter(lambda: publish.publish_next(corpus.id), []):
+        for _ in iter(lambda: publish.publish_next(corpus.id), None):
             assert waiting.is_alive()
     assert (seen[0].version, seen[-1].version, seen[-1].work.open) == (0, 3, 0)
     assert seen[-1].total == sum(steps.expected(steps.TEXTS).values())

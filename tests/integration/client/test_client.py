@@ -167,9 +167,9 @@ def test_orthos(client: Client) -> None:
 def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is listed, retried and done; a text is cancelled by its work."""
     client.create_corpus("work")
-    with_failed(served.corpus("work"), monkeypatch, "search.seed")
+    with_failed(served.corpus("work"), monkeypatch, "search.part")
     (failed,) = client.work("work", state="failed").work
-    assert (failed.kind, client.status("work").closed) == ("seed", False)
+    assert (failed.kind, client.status("work").closed) == ("search", False)
     assert [line.state for line in client.retry_work("work", failed.id).changed] == ["ready"]
     with pytest.raises(WorkNotFailed):
         client.retry_work("work", failed.id)
@@ -343,7 +343,7 @@ def test_work_and_corpora(crochet: Crochet, served: Served, monkeypatch: pytest.
     """Listed over all corpora, retried, cancelled by an id alone; corpora made, listed, deleted."""
     assert crochet("corpora", "create", "operated", "--max-axes", "2", "--budget", "9").code == 0
     assert b"operated  max_axes 2, max_side 8, max_cells 64  budget 9\n" in crochet("corpora", "list").out
-    with_failed(served.corpus("operated"), monkeypatch, "search.seed")
+    with_failed(served.corpus("operated"), monkeypatch, "search.part")
     listed = WorkList.model_validate_json(crochet("work", "list", "--state", "failed", "--json").out)
     (failed,) = (line for line in listed.work if line.corpus == "operated")
     assert failed.id[:8].encode() in crochet("work", "list", "--corpus", "operated").out

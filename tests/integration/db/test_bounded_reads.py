@@ -14,8 +14,8 @@ pytestmark = pytest.mark.integration
 
 OTHERS = 20_000
 WRITE = """
-INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, state, upto, error, finished_at)
-SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, '{2,2}', state, 1,
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, state, error, finished_at)
+SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, state,
        CASE state WHEN 'failed' THEN '{}'::jsonb END,
        CASE WHEN state IN ('done', 'cancelled') THEN clock_timestamp() END
   FROM generate_series(1, :number) AS number,
@@ -35,7 +35,14 @@ def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F8
     steps.sql(api.process, "ANALYZE work")
     statements = Statements(api.process)
     with statements.noted():
-        for path in ("/status", "/work", "/work?state=open", "/work?state=done", "/work?kind=seed", "/work?state=dead"):
+        for path in (
+            "/status",
+            "/work",
+            "/work?state=open",
+            "/work?state=done",
+            "/work?kind=search",
+            "/work?state=dead",
+        ):
             assert api.read.get(f"/v1/corpora/mine{path}").status_code == 200
         with api.process.database.transaction() as connection:
             tally.progress(connection, [mine.tenant], 1000)
@@ -51,10 +58,9 @@ def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F8
 
 HELD = 50_000
 WRITE_OPEN = """
-INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, not_before)
-SELECT gen_random_uuid(), CASE WHEN priority = 3000000 THEN 'ingest' ELSE 'grow' END, :corpus,
-       100000 * :corpus + number, 0, 1, priority,
-       CASE WHEN priority < 3000000 THEN CAST('{2,2}' AS smallint[]) END, CAST(:not_before AS timestamptz)
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, not_before)
+SELECT gen_random_uuid(), CASE WHEN priority = 3000000 THEN 'ingest' ELSE 'search' END, :corpus, number,
+       CASE WHEN priority < 3000000 THEN int4range(0, 1) END, 0, 1, priority, CAST(:not_before AS timestamptz)
   FROM generate_series(1, :number) AS number, (SELECT CAST(:priority AS integer) AS priority) AS one
 """
 
@@ -82,16 +88,19 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
     statements = Statements(process)
     with statements.noted(), process.database.transaction() as connection:
         publishing.hold_searches(connection)
-        taken = publishing.take_next(connection, None, 1000)
-        assert {item.corpus for item in taken} == {other.id}
+        taken = publishing.take_next(connection, None)
+        assert taken
+        assert taken.corpus == other.id
     assert max(statements.rows().values()) <= 20
     with process.database.snapshot() as connection:
         by_kind = {number: tally.by_kind(connection, number) for number in (spent.id, parked.id)}
-    assert by_kind == {spent.id: {"grow": {"held": HELD}}, parked.id: {"ingest": {"parked": HELD}}}
+    assert by_kind == {spent.id: {"search": {"held": HELD}}, parked.id: {"ingest": {"parked": HELD}}}
     steps.sql(process, "UPDATE corpora SET budget = 2 WHERE id = :id", id=spent.id)
     with process.database.transaction() as connection:
         publishing.hold_searches(connection)
-        assert {item.corpus for item in publishing.take_next(connection, None, 1000)} == {spent.id}
+        taken = publishing.take_next(connection, None)
+        assert taken
+        assert taken.corpus == spent.id
         assert tally.by_kind(connection, parked.id) == {"ingest": {"parked": HELD}}
 
 

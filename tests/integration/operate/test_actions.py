@@ -183,9 +183,9 @@ def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
 
 def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without other work orthos would be missing; nothing is changed, also not the text asked for beside it."""
-    (line, *_) = with_failed(process, corpus, monkeypatch, "search.seed", steps.TEXTS[0])
+    (line, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     (name,) = accepted(corpus, "the sea")
-    with pytest.raises(WorkNotCancellable, match="seed"):
+    with pytest.raises(WorkNotCancellable, match="search"):
         actions.cancel(process, [name, line.id])
     assert inspection.details(process, name).line.state == "accepted"
 
@@ -213,7 +213,7 @@ def test_a_failed_text_is_retried(
     assert verify(process, corpus, closure=True) == []
 
 
-@pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
+@pytest.mark.parametrize("stage", ["remediations.due", "search.part", "orthos.store"])
 def test_failed_work_is_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """One by one or all at once: afterwards the store holds exactly the closure."""
     with open_process(Settings(batch_orthos=1), database) as process:
@@ -248,8 +248,8 @@ def test_what_has_not_failed_is_not_retried(process: Process, corpus: Corpus) ->
 def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of other corpora, what was cancelled, and what was dropped, unless that is asked for."""
     other = steps.new_corpus(process)
-    (failed, *_) = with_failed(process, other, monkeypatch, "search.seed", steps.TEXTS[0])
-    (dropped, *_) = with_failed(process, corpus, monkeypatch, "search.seed", steps.TEXTS[0])
+    (failed, *_) = with_failed(process, other, monkeypatch, "search.part", steps.TEXTS[0])
+    (dropped, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     actions.drop(process, [dropped.id])
     (name,) = accepted(corpus, "the sea")
     actions.cancel(process, [name])
@@ -264,7 +264,7 @@ def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monk
 # ── drop ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("stage", ["search.seed", "search.grow", "orthos.store"])
+@pytest.mark.parametrize("stage", ["search.part", "orthos.store"])
 def test_dropped_and_retried_the_closure_is_exact(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Dropped searches are shown, no corpus that lacks them is called closed, the fsck names it, and nothing is lost.
 
@@ -315,7 +315,7 @@ def test_a_failed_text_is_dropped(process: Process, corpus: Corpus, monkeypatch:
 
 def test_only_what_has_failed_is_dropped(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of what is named or none."""
-    (line, *_) = with_failed(process, corpus, monkeypatch, "search.seed", steps.TEXTS[0])
+    (line, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     (name,) = accepted(corpus, "the sea")
     letter = _letter(process)
     with pytest.raises(WorkNotFailed, match="only what has failed can be dropped"):

@@ -142,9 +142,9 @@ def test_all_about_a_piece_of_work(process: Process, corpus: Corpus, monkeypatch
 
 
 def test_all_about_a_search(process: Process, corpus: Corpus) -> None:
-    """Seeds and grows say what they search."""
+    """Searches say what they search."""
     steps.ingest_all(corpus, steps.TEXTS)
-    for kind, says in (("seed", "start pairs 0 to"), ("grow", "batch "), ("remediations", "version ")):
+    for kind, says in (("search", "starts 0 to"), ("remediations", "version ")):
         line = inspection.listed(process, kind=kind, state="done").work[-1]
         assert says in inspection.details(process, line.id).line.about
         assert inspection.details(process, line.id).next == "never: it is done"

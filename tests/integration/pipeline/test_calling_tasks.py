@@ -62,7 +62,7 @@ def test_a_message_that_delay_has_not_checked_is_refused_in_the_worker(process: 
     assert steps.sql(process, "SELECT FROM corpora") == []
 
 
-@pytest.mark.parametrize("task", [ingest.ingest, context.version, search.seed, search.grow, orthos.store])
+@pytest.mark.parametrize("task", [ingest.ingest, context.version, search.part, orthos.store])
 @pytest.mark.parametrize(
     "arguments", [(), ("text",), ({},), ({"corpus": 1, "work": "no id"},), ({"corpus": 1, "works": []},), (1, 2)]
 )

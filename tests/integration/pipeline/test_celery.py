@@ -67,9 +67,9 @@ def test_every_stage_is_a_task() -> None:
         "ingest.text": "json",
         "context.version": "json",
         "remediations.due": "json",
-        "search.seed": "json",
-        "search.grow": "json",
+        "search.part": "json",
         "orthos.store": "msgpack",
+        "maintenance.merge": "json",
         "maintenance.probe": "json",
     }
     assert set(publish.TASKS.values()) < set(ours)

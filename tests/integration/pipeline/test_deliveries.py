@@ -15,7 +15,6 @@ from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
@@ -29,8 +28,7 @@ pytestmark = pytest.mark.integration
 
 SIZES = {
     "default": {},
-    "left-overs": {"batch_orthos": 7, "result_bytes": 1, "part_words": 3},
-    "handed back": {"batch_orthos": 1, "result_bytes": 1},
+    "left-overs": {"batch_orthos": 7, "result_orthos": 1, "part_words": 3},
 }
 BAD = "new words here. and old a b. then poison"
 MOST_ORTHOS = 60
@@ -44,9 +42,8 @@ class Poison(Exception):
 
 @pytest.fixture(autouse=True)
 def small_slices_and_poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search looks after one ortho already whether its result is large enough; and one word is a bug."""
-    monkeypatch.setattr(growth, "FIRST_ROWS", 1)
-    monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
+    """Searches are small; and one word is a bug."""
+    steps.cut_small(monkeypatch)
     additions = PhraseIndex.additions
 
     def spoilt(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
@@ -156,7 +153,7 @@ def test_every_message_one_to_three_times(
 
 def test_deliveries_do_double(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above relies on: each stage gets messages for work that is done, and the bug is met."""
-    with open_process(Settings(batch_orthos=7, result_bytes=1, part_words=3), database) as process:
+    with open_process(Settings(batch_orthos=7, result_orthos=1, part_words=3), database) as process:
         corpus, chance = steps.new_corpus(process), random.Random(1)
         broker = Unreliable(monkeypatch, chance)
         deliver_all(corpus, broker, [*TEXTS, BAD], chance)

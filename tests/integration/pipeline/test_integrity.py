@@ -16,14 +16,13 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from crochet_tasks import app, publish
+from crochet_tasks import app, merging, publish
 from crochet_tasks import failures as retries
 from crochet_tasks.db import attempts, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.engine import growth, seeds
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import (
     DatabaseConflict,
@@ -49,15 +48,14 @@ TEXTS = [
     "1 2 3",
     "a b c x, d e f y, x y, b d, e a",
 ]
-SIZES = Settings(batch_orthos=2, result_bytes=1, part_words=9)
+SIZES = Settings(batch_orthos=2, result_orthos=1, part_words=9)
 STAGES = [
     "accept",
     "relay",
     "ingest.text",
     "context.version",
     "remediations.due",
-    "search.seed",
-    "search.grow",
+    "search.part",
     "orthos.store",
 ]
 
@@ -119,13 +117,13 @@ class Saboteur:
 
 @pytest.fixture
 def saboteur(monkeypatch: pytest.MonkeyPatch) -> Saboteur:
-    monkeypatch.setattr(growth, "FIRST_ROWS", 1)
-    monkeypatch.setattr(seeds, "FIRST_PAIRS", 1)
+    steps.cut_small(monkeypatch)
+    monkeypatch.setattr(merging, "MOST", 2)
     return Saboteur(monkeypatch)
 
 
 def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
-    """What a command does: take up what is left over, accept the texts, do the work."""
+    """What a command does: take up what is left over, accept the texts, do the work, merge."""
     saboteur.accepted = False
     publish.release_unfinished(corpus.id)
     steps.accept(corpus, *TEXTS)
@@ -133,9 +131,10 @@ def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
     while True:
         try:
             if not publish.publish_next(corpus.id):
-                return
+                break
         except TextWithoutWords:
             pass  # that of the second text; the others go on
+    merging.merge_all(corpus.id)
 
 
 def places(seen: list[Place]) -> list[Place]:
@@ -386,7 +385,7 @@ def raises(error: Exception) -> Callable[..., NoReturn]:
     return bug
 
 
-@pytest.mark.parametrize("stage", ["remediations.due", "search.seed", "search.grow", "orthos.store"])
+@pytest.mark.parametrize("stage", ["remediations.due", "search.part", "orthos.store"])
 def test_a_bug_is_visible_and_can_be_retried(database: str, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Work that hits a bug is kept as failed, with its error; opened again after the repair it is done."""
     with open_process(Settings(batch_orthos=1), database) as process:

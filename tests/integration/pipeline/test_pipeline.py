@@ -382,8 +382,9 @@ def test_work_has_one_id(process: Process) -> None:
     query = "SELECT id, since, version, lower(part), upper(part) FROM work WHERE kind = 'search' AND part IS NOT NULL"
     items = steps.sql(process, query)
     assert items
-    for number, *window, first, last in items:
-        assert outbox.search(corpus.id, *map(_int, window), (_int(first), _int(last))).id == number
+    for number, *fields in items:
+        since, version, first, last = map(_int, fields)
+        assert outbox.search(corpus.id, since, version, (first, last)).id == number
 
 
 def _int(value: object) -> int:

@@ -236,7 +236,7 @@ def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
         assert detail[:4] == ortho
         assert np.array(detail.grid, object).shape == ortho.sides
         assert tuple(np.array(detail.grid, object).ravel()) == ortho.words
-        assert sorted(line.words for line in detail.lines) == sorted(oracle._lines(ortho.sides, ortho.words))
+        assert sorted(line.words for line in detail.lines) == sorted(oracle.lines(ortho.sides, ortho.words))
         assert all(line.born == expected[line.words] for line in detail.lines)
         assert all(len(line.words) == ortho.sides[line.axis] for line in detail.lines)
         assert max(line.born for line in detail.lines) == ortho.born

@@ -74,7 +74,7 @@ def test_the_orthos_of_which_a_phrase_is_a_line_wait_on_it(catalog: Catalog, pro
         look = Look(connection, corpus)
         for phrase in oracle.phrases(TEXTS, 8):
             found = catalog.waiting_on(*look.args, phrase, 2)
-            due = [ortho for ortho in ALL if phrase in oracle._lines(ortho.sides, ortho.words)]
+            due = [ortho for ortho in ALL if phrase in oracle.lines(ortho.sides, ortho.words)]
             shapes = Counter(ortho.sides for ortho in due)
             assert {tuple(shape.shape): shape.orthos for shape in found.shapes} == shapes
             assert sum(shape.batches for shape in found.shapes) == len(found.batches) + found.more

@@ -46,20 +46,16 @@ from tests.support.statements import Statements
 pytestmark = pytest.mark.integration
 
 
-_subjects = itertools.count(10**9, 10**6)
-"""no two items search the same batch"""
 SEARCHED = """
-INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, size, state, upto, found, created_at,
-                  finished_at)
-SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, '{2,2}', :size, 'done', 1, :found,
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, state, found, created_at, finished_at)
+SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, 'done', :found,
        now() - make_interval(secs => :came), now() - make_interval(secs => :ago)
   FROM generate_series(1, :number) AS number
 """
 OPEN = """
-INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, size, created_at)
-SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, '{2,2}', :size,
-       now() - make_interval(secs => :came)
-  FROM generate_series(:first, :first + :number - 1) AS number
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, created_at)
+SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, now() - make_interval(secs => :came)
+  FROM generate_series(1, :number)
 """
 TRIED = """
 INSERT INTO attempts (work, corpus, number, at, error)
@@ -75,12 +71,12 @@ class Past:
     def __init__(self, process: Process, corpus: Corpus) -> None:
         self.process, self.corpus = process, corpus
 
-    def searched(self, number: int, ago: float, *, size: int = 100, found: int = 0, came: float = 5000) -> None:
-        values = {"number": number, "ago": ago, "size": size, "found": found, "came": max(came, ago)}
+    def searched(self, number: int, ago: float, *, found: int = 0, came: float = 5000) -> None:
+        values = {"number": number, "ago": ago, "found": found, "came": max(came, ago)}
         steps.sql(self.process, SEARCHED, corpus=self.corpus.id, **values)
 
-    def opened(self, number: int, ago: int = 5000, *, size: int = 100) -> None:
-        steps.sql(self.process, OPEN, corpus=self.corpus.id, first=next(_subjects), number=number, came=ago, size=size)
+    def opened(self, number: int, ago: int = 5000) -> None:
+        steps.sql(self.process, OPEN, corpus=self.corpus.id, number=number, came=ago)
 
     def failed_tries(self, number: int, ago: float, code: str = "timed_out", message: str = "why") -> None:
         values = {"number": number, "ago": ago, "code": code, "message": message}
@@ -123,7 +119,7 @@ def past(process: Process) -> Past:
 
 
 def steady(past: Past) -> None:
-    """10 batches a second for a minute, and no new ones; 1800 are left."""
+    """10 searches a second for a minute, and no new ones; 1800 are left."""
     past.searched(300, 10, found=3)
     past.searched(300, 45, found=3)
     past.opened(1800)
@@ -215,14 +211,14 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
 
 
 def test_time_left_is_what_is_open_by_how_fast_it_shrinks(past: Past) -> None:
-    """Weighed by orthos: half as large batches take half as long."""
+    """Searches are cut so that they cost about the same."""
     steady(past)
     assert past.left() == 180.0
-    _change(past, "size = 50")
-    assert past.left() == 90.0
+    past.opened(900, 100)
+    assert past.left() == 270.0
 
 
-def test_children_that_were_found_meanwhile_are_reckoned_with(past: Past) -> None:
+def test_what_was_left_over_meanwhile_is_reckoned_with(past: Past) -> None:
     """In the last minute 600 were searched and 300 came: 1800 at 5 a second."""
     past.searched(200, 10)
     past.searched(300, 45)
@@ -240,8 +236,8 @@ def test_nothing_open_is_no_time_left(past: Past) -> None:
 
 UNKNOWN: dict[str, tuple[str, Callable[[Past], Any]]] = {
     "texts wait": ("texts_waiting", lambda past: steps.accept(past.corpus, "a text")),
-    "a seed is open": ("still_finding", lambda past: _other(past, "seed")),
-    "a version's due batches are being found": ("still_finding", lambda past: _other(past, "remediations")),
+    "a text is being read": ("still_finding", lambda past: _other(past, "ingest")),
+    "what a version makes due is being found": ("still_finding", lambda past: _other(past, "remediations")),
     "a try is waited for": (
         "held_up",
         lambda past: _change(past, "not_before = now() + interval '1 hour', attempts = 1"),
@@ -257,8 +253,8 @@ UNKNOWN: dict[str, tuple[str, Callable[[Past], Any]]] = {
 
 def _other(past: Past, kind: str) -> None:
     statement = """
-    INSERT INTO work (id, kind, corpus, subject, part, since, version, priority)
-    VALUES (gen_random_uuid(), :kind, :corpus, 1, CASE :kind WHEN 'seed' THEN '[0,1)'::int4range END, 0, 1, 1)
+    INSERT INTO work (id, kind, corpus, subject, since, version, priority)
+    VALUES (gen_random_uuid(), :kind, :corpus, 1, 0, 1, 1)
     """
     steps.sql(past.process, statement, corpus=past.corpus.id, kind=kind)
 
@@ -308,11 +304,11 @@ def test_looking_far_ahead_takes_having_looked_far_back(past: Past) -> None:
 
 
 def test_what_failed_is_not_waited_for(past: Past) -> None:
-    """But for a version's due batches: those of later versions wait for it."""
+    """But for what a version makes due: later versions wait for it."""
     past.opened(2)
     _change(past, """state = 'failed', error = '{"code": "internal"}'""")
     assert past.left() == 0.0
-    assert past.seen().work["grow"].failed == 2
+    assert past.seen().work["search"].failed == 2
     _other(past, "remediations")
     _change(past, """state = 'failed', error = '{"code": "internal"}'""")
     assert past.left() == "held_up"
@@ -331,7 +327,7 @@ def test_corpora_together_are_their_sums(process: Process, past: Past) -> None:
     with process.database.snapshot() as connection:
         both = store.read(connection, [past.corpus.id, other.corpus.id], 1_000_000)
     seen = statistics.now(both.values(), statistics.for_operators, worker_use.UNKNOWN)
-    assert (seen.corpora, seen.work["grow"].ready, seen.paces[0].tries) == (2, 1800, 609)
+    assert (seen.corpora, seen.work["search"].ready, seen.paces[0].tries) == (2, 1800, 609)
     assert seen.paces[0].orthos_per_second == round((600 * 3 + 60) / 60, 3)
     assert [(each.code, each.count, each.message) for each in seen.errors] == [("timed_out", 3, "the last one")]
     none = statistics.now([], statistics.for_operators, worker_use.UNKNOWN)
@@ -377,7 +373,7 @@ def test_statistics_of_a_corpus_read_nothing_of_others(api: Api) -> None:
     steps.sql(api.process, "ANALYZE work")
     statements = Statements(api.process)
     with statements.noted():
-        assert api.read.get("/v1/status").get_json()["work"]["grow"]["ready"] == 1000
+        assert api.read.get("/v1/status").get_json()["work"]["search"]["ready"] == 1000
     assert sum(statements.rows().values()) == 2000
     bounded = Statements(api.process)
     with bounded.noted(), api.process.database.snapshot() as connection:
@@ -433,7 +429,7 @@ def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
         with past.process.database.snapshot() as connection:
             seen = tally.census(connection, 150, 5)
         groups = [group for group in seen.work if group.corpus == past.corpus.id]
-        assert [(group.kind, group.state, group.number) for group in groups] == [("grow", state, 3)]
+        assert [(group.kind, group.state, group.number) for group in groups] == [("search", state, 3)]
 
 
 def test_a_bug_does_not_end_the_counting(

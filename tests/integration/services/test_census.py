@@ -41,7 +41,7 @@ def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Proces
     corpus = steps.new_corpus(process)
     steps.ingest_all(corpus, steps.TEXTS[:2])
     steps.accept(corpus, steps.TEXTS[2])
-    while publish.publish_next(corpus.id)[0].kind != "context":
+    while (item := publish.publish_next(corpus.id)) and item.kind != "context":
         pass
     counting.count()
     assert ages == []
@@ -51,14 +51,13 @@ def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Proces
 
 
 PUBLISHED = """
-INSERT INTO work (id, kind, corpus, subject, since, version, priority, sides, size, published_at)
-SELECT gen_random_uuid(), 'grow', :corpus, number, 0, 1, 1, ARRAY[2, 1 + number], 1,
-       now() - make_interval(secs => :ago * number)
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, published_at)
+SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, now() - make_interval(secs => :ago * number)
   FROM generate_series(1, 3) AS number
 """
 
 
-def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_counted_by_kind(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in flight and what is overdue, which is 0 again when it is not any more."""
     observed: dict[tuple[str, ...], float] = {}
     for gauge in (metrics.OPEN, metrics.OVERDUE):
@@ -67,9 +66,8 @@ def test_work_is_told_by_kind_and_shape(process: Process, monkeypatch: pytest.Mo
     counting, lease = CensusThread(process), process.settings.lease
     steps.sql(process, PUBLISHED, corpus=steps.new_corpus(process).id, ago=0.4 * lease)
     counting.count()
-    for shape, overdue in (("2x2", 0), ("2x3", 0), ("2x4", 1)):
-        assert observed.pop(("crochet_work_open", "grow", shape, "published")) == 1
-        assert observed.pop(("crochet_work_overdue", "grow", shape)) == overdue
+    assert observed.pop(("crochet_work_open", "search", "published")) == 3
+    assert observed.pop(("crochet_work_overdue", "search")) == 1
     assert set(observed.values()) == {0}
     steps.sql(process, "DELETE FROM work")
     counting.count()

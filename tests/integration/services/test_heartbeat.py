@@ -154,7 +154,7 @@ def test_a_busy_worker_is_not_stopped(settings: Settings, monkeypatch: pytest.Mo
     for _ in range(4):
         progress_watch.check(Consumer(ready=3))
         assert ended == []
-        taken["search.grow"] += 1
+        taken["search.part"] += 1
     for _ in range(3):
         progress_watch.check(Consumer(ready=3))
     assert len(ended) == 1

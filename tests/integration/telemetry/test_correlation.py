@@ -94,7 +94,7 @@ def test_what_strangers_say_of_a_trace_is_dropped_where_it_is_nothing(process: P
 
 
 def test_lines_say_what_they_are_about(api: Api, lines: Lines) -> None:
-    """Text, version, kind, work, batch, shape and attempt, as far as a task has them."""
+    """Text, version, kind, work and attempt, as far as a task has them."""
     corpus = steps.new_corpus(api.process)
     items = []
     for number, body in enumerate(steps.TEXTS[:2]):
@@ -105,21 +105,19 @@ def test_lines_say_what_they_are_about(api: Api, lines: Lines) -> None:
     assert {line["work"] for line in done if line["task"] == "ingest.text"} == ingested
     by_task = {str(line["task"]): line for line in done}
     assert by_task["ingest.text"]["text"] == by_task["context.version"]["text"] == "text-2"
-    assert {line["kind"] for line in done} == {"ingest", "context", "remediations", "seed", "grow"}
-    assert {line["version"] for line in done if line["kind"] in ("remediations", "seed", "grow")} == {1, 2}
+    assert {line["kind"] for line in done} == {"ingest", "context", "remediations", "search"}
+    assert {line["version"] for line in done if line["kind"] in ("remediations", "search")} == {1, 2}
     assert {line["attempt"] for line in done} == {1}
-    grown = by_task["search.grow"]
-    assert (grown["batch"], grown["shape"]) in {(item.subject, "x".join(map(str, item.sides or ()))) for item in items}
 
 
 def test_what_a_later_text_makes_due_has_its_origin(api: Api) -> None:
-    """A batch that an earlier request found is searched again for the later one."""
+    """Each window is searched for the request that brought its text."""
     corpus = steps.new_corpus(api.process)
     for number, body in enumerate(steps.TEXTS):
         post(api, corpus.name, body, f"request-{number}")
         steps.run(corpus)
-    assert requests_of(api.process, "work", "kind = 'grow' AND since = 1 AND version = 2") == {"request-1"}
-    assert requests_of(api.process, "work", "kind = 'grow' AND since > 0 AND version = 3") == {"request-2"}
+    assert requests_of(api.process, "work", "kind = 'search' AND version = 2") == {"request-1"}
+    assert requests_of(api.process, "work", "kind = 'search' AND version = 3") == {"request-2"}
 
 
 def test_who_gives_a_text_again_is_its_origin(api: Api) -> None:
@@ -137,7 +135,7 @@ def test_origin_is_no_part_of_what_work_is(process: Process) -> None:
     for request in ("request-one", "request-two"):
         correlation.begin(request, None)
         with process.database.transaction() as connection:
-            outbox.add(connection, [outbox.seed(corpus.id, 1, (0, 5))])
+            outbox.add(connection, [outbox.search(corpus.id, 0, 1, (0, 5))])
         correlation.end()
     assert requests_of(process, "work") == {"request-one"}
 
@@ -147,13 +145,13 @@ def test_what_goes_with_a_message_is_what_caused_it() -> None:
     correlation.begin("of-the-sender", TRACEPARENT)
     other = TRACEPARENT.replace("b7ad", "b7ae")
     causes = [None, Origin("one", other), Origin("two", None), Origin("one", other)]
-    with correlation.published("search.grow", causes, kind="grow", batch=7):
+    with correlation.published("search.part", causes, kind="search", version=7):
         headers = correlation.headers()
         assert correlation.current() == Origin("one", other)
     assert correlation.current() == Origin("of-the-sender", TRACEPARENT)
     correlation.end()
     assert headers == {
-        "crochet": {"request": "one", "requests": "one two", "kind": "grow", "batch": 7},
+        "crochet": {"request": "one", "requests": "one two", "kind": "search", "version": 7},
         "traceparent": other,
     }
     with correlation.received(headers):

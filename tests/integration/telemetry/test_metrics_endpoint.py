@@ -27,7 +27,7 @@ from tests.support.server import take_port
 
 pytestmark = pytest.mark.integration
 
-COUNTED = "crochet_phrases_consulted_total 7.0"
+COUNTED = "crochet_phrases_due_total 7.0"
 
 
 def no_room(*_: object, **__: object) -> None:
@@ -85,7 +85,7 @@ def service(folder: Path, settings: Settings) -> Iterator[psutil.Process]:
         try:
             metrics_endpoint.IN_MEMORY = folder
             metrics_endpoint.start("worker", "worker", settings)
-            metrics.CONSULTED.add(7)
+            metrics.DUE.add(7)
             if os.fork() == 0:
                 time.sleep(600)
             signal.pause()

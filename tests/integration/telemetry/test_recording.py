@@ -64,7 +64,7 @@ def values(files: Files) -> dict[str, float]:
 
 
 def count_something() -> None:
-    metrics.DONE.add(3, kind="grow")
+    metrics.DONE.add(3, kind="search")
     metrics.BATCH.observe(20)
     metrics.UNACKNOWLEDGED.set(5, queue="search")
 
@@ -73,12 +73,12 @@ def count_something() -> None:
 def test_what_a_process_counted_is_kept_and_what_it_held_is_not(folder: Path, killed: bool) -> None:
     """However it ended, and whenever Prometheus asks: no counter falls."""
     files = Files(folder)
-    metrics.DONE.add(1, kind="grow")
+    metrics.DONE.add(1, kind="search")
     metrics.UNACKNOWLEDGED.set(2, queue="search")
     for number in range(1, 4):
         in_child(count_something, killed=killed)
         for _ in range(2):
-            assert values(files)["crochet_work_done_total kind=grow"] == 1 + 3 * number
+            assert values(files)["crochet_work_done_total kind=search"] == 1 + 3 * number
     found = values(files)
     assert found["crochet_batch_orthos_count"] == 3
     assert (found["crochet_batch_orthos_bucket le=16.0"], found["crochet_batch_orthos_bucket le=64.0"]) == (0, 3)
@@ -93,7 +93,7 @@ def test_many_short_lived_children_leave_no_files(folder: Path) -> None:
         files.merge_ended()  # as after each fork
     assert {path.stem.rpartition("_")[2] for path in folder.glob("*.db")} <= {"0", str(os.getpid())}
     assert sum(path.stat().st_size for path in folder.glob("*.db")) < 1_000_000
-    assert values(files)["crochet_work_done_total kind=grow"] == 180
+    assert values(files)["crochet_work_done_total kind=search"] == 180
 
 
 def test_a_child_adds_nothing_up(folder: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_spawned_process_joins(folder: Path) -> None:
     program = (
         "from crochet_tasks import telemetry; from crochet_tasks.settings import Settings\n"
         "from crochet_tasks.telemetry import metrics\n"
-        "telemetry.begin('api', Settings(metrics_port=9)); metrics.DONE.add(4, kind='grow')\n"
+        "telemetry.begin('api', Settings(metrics_port=9)); metrics.DONE.add(4, kind='search')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert values(Files(folder))["crochet_work_done_total kind=grow"] == 4
+    assert values(Files(folder))["crochet_work_done_total kind=search"] == 4
 
 
 class Probe(Step):
@@ -147,7 +147,7 @@ def test_time_limits_are_not_taken_for_trouble_with_records(folder: Path, monkey
 
     monkeypatch.setattr(metrics.DONE, "_create", interrupted)
     with pytest.raises(SoftTimeLimitExceeded):
-        metrics.DONE.add(kind="grow")
+        metrics.DONE.add(kind="search")
     assert instruments.recorded()
     assert folder.exists()
 
@@ -176,13 +176,13 @@ def test_threads_that_record_first_share_what_they_record(folder: Path, monkeypa
 
 def test_files_that_cannot_be_read_are_left_out(folder: Path) -> None:
     """One that is just being made, and damaged ones; those of dead processes are removed."""
-    metrics.DONE.add(3, kind="grow")
+    metrics.DONE.add(3, kind="search")
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     damaged = {f"counter_{int(dead.stdout)}.db": b"", f"histogram_{int(dead.stdout)}.db": b"\x40\0\0\0" + b"\xff" * 60}
     made = {f"gauge_livesum_{os.getppid()}.db": b"", "another.db": b"?", "another_one.db": b"?"}
     for name, content in (damaged | made).items():
         (folder / name).write_bytes(content)
-    assert values(Files(folder))["crochet_work_done_total kind=grow"] == 3
+    assert values(Files(folder))["crochet_work_done_total kind=search"] == 3
     left = {path.name for path in folder.glob("*.db")}
     assert not left & set(damaged)
     assert left >= set(made)
@@ -191,7 +191,7 @@ def test_files_that_cannot_be_read_are_left_out(folder: Path) -> None:
 def test_what_has_no_labels_begins_at_zero(folder: Path) -> None:
     """A rate is there from the first time on. What the service has nothing to do with is not shown."""
     found = values(Files(folder))
-    assert found["crochet_phrases_consulted_total"] == 0
+    assert found["crochet_phrases_due_total"] == 0
     assert "crochet_census_failures_total" not in found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from sqlalchemy import make_url
 
@@ -11,6 +12,7 @@ from crochet_tasks import verify
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.engine import runs
 from crochet_tasks.settings import Settings
 from tests.support import steps
 
@@ -18,98 +20,58 @@ pytestmark = pytest.mark.integration
 
 SQUARES = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND count > 1)"
 OLD = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND born = 1)"
-
 # The damage, and what the fsck reports.
 DAMAGE = {
     "counter of orthos": ("UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,3}'", "2x3: the counters say"),
     "counter of batches": ("UPDATE counts SET batches = batches + 1 WHERE sides = '{3,3}'", "3x3: the counters say"),
     "counter gone": ("DELETE FROM counts WHERE sides = '{2,2,3}'", "2x2x3: the counters say 0 orthos in 0 batches"),
-    "batch twice": (
-        """
-        WITH again AS (
-            INSERT INTO batches (key, corpus, sides, count, width, cells, found_by, born)
-            SELECT gen_random_uuid(), corpus, sides, count, width, cells, found_by, born FROM batches
-             WHERE sides = '{2,3}' ORDER BY id LIMIT 1 RETURNING id
-        )
-        INSERT INTO remediations SELECT again.id, 3, '' FROM again
-        """,
-        "orthos are stored more than once; ",
+    "bytes changed": (
+        f"UPDATE batches SET packed = set_byte(packed, 20, get_byte(packed, 20) # 1) WHERE id = {SQUARES}",
+        "is damaged (its checksum differs); see 'crochet verify'",
     ),
-    "ortho twice in a batch": (
-        (
-            "UPDATE batches SET cells = substr(cells, 1, 2) || substr(cells, 1, 2) || substr(cells, 5, 2)"
-            " || substr(cells, 5, 2)"
-            f" || substr(cells, 9, 2) || substr(cells, 9, 2) || substr(cells, 13, 2) || substr(cells, 13, 2), count = 2"
-            f" WHERE id = {SQUARES}"
-        ),
-        "is twice in batch",
+    "batch cut short": (
+        f"UPDATE batches SET packed = substr(packed, 1, 12) WHERE id = {SQUARES}",
+        "is damaged (its checksum differs)",
     ),
-    "unknown word": (f"UPDATE batches SET cells = set_byte(cells, 1, 255) WHERE id = {SQUARES}", "holds word id 65"),
-    "wrong word": (
-        f"UPDATE batches SET cells = set_byte(cells, 0, 20) WHERE id = {SQUARES}",
-        "1 orthos with a line that is no phrase of version",
+    "unknown format": (
+        f"UPDATE batches SET packed = set_byte(packed, 0, 9) WHERE id = {SQUARES}",
+        "is damaged (its format is 09, and 01 is known)",
+    ),
+    "wrong number": (
+        f"UPDATE batches SET count = count + 1 WHERE id = {SQUARES}",
+        "orthos, and",
+    ),
+    "of another shape": (
+        f"UPDATE batches SET sides = '{{2,2,2}}' WHERE id = {SQUARES}",
+        "is damaged (its numbers are no ascending phrases)",
+    ),
+    "numbering of the future": (
+        f"UPDATE batches SET numbering = 9 WHERE id = {SQUARES}",
+        "has the phrase ids of version 9, there are 3",
+    ),
+    "wrong range": (
+        f"UPDATE batches SET first = 'a' WHERE id = {SQUARES}",
+        "is recorded from 'a' to '",
     ),
     "born too early": (
         "UPDATE batches SET born = 1 WHERE sides = '{2,2,3}'",
         "orthos with a line that is no phrase of version 1: [",
     ),
-    "born in the future": (
-        "UPDATE batches SET born = 9 WHERE sides = '{2,2,3}'",
-        "was born in version 9, but there are 3",
-    ),
-    "axes swapped": (
-        (
-            "UPDATE batches SET cells = substr(cells, 1, 2 * count) || substr(cells, 1 + 4 * count, 2 * count)"
-            f" || substr(cells, 1 + 2 * count, 2 * count) || substr(cells, 1 + 6 * count) WHERE id = {SQUARES}"
-        ),
-        "not in canonical form",
-    ),
-    "shells alike": (
-        (
-            "UPDATE batches SET cells = substr(cells, 1, 4 * count) || substr(cells, 1 + 2 * count, 2 * count)"
-            f" || substr(cells, 1 + 6 * count) WHERE id = {SQUARES}"
-        ),
-        "with a word twice in one shell",
-    ),
     "limits narrowed": ("UPDATE corpora SET max_cells = 6", "(2x4) is beyond the limits of the corpus"),
-    "remediation gone": (f"DELETE FROM remediations WHERE batch = {OLD}", "neither a remediation nor open work"),
-    "remediation doubled": (
+    "remediation gone": (f"DELETE FROM remediations WHERE batch = {OLD}", "waits on nothing: it has no remediation"),
+    "remediation damaged": (
         f"UPDATE remediations SET phrases = phrases || phrases WHERE batch = {OLD}",
-        "not ascending, each once",
+        "the remediation of batch",
     ),
-    "remediation of no phrase": (
-        rf"UPDATE remediations SET phrases = phrases || '\xffffff00'::bytea WHERE batch = {OLD}",
-        "waits on phrases that version 3 does not have",
-    ),
-    "remediation of the future": (
-        f"UPDATE remediations SET searched = 9 WHERE batch = {OLD}",
-        "was searched up to version 9",
-    ),
-    "due and forgotten": (
-        rf"UPDATE remediations SET searched = 1, phrases = '\x01000000' WHERE batch = {OLD}",
-        "is due and has no open work: it waits on phrase 1 (a), which version 3 continued",
-    ),
-    "work without batch": (
+    "remediation of another batch": (
         (
-            "INSERT INTO work (id, corpus, kind, subject, since, version, priority, sides)"
-            " VALUES (gen_random_uuid(), 1, 'grow', 999, 0, 1, 1, '{2,2}')"
+            "UPDATE remediations SET phrases = (SELECT phrases FROM remediations JOIN batches ON batches.id = batch"
+            f" WHERE sides = '{{2,3}}' AND born = 1 LIMIT 1) WHERE batch = {OLD}"
         ),
-        "work is open for batch 999, which does not exist",
+        "of its lines, such as '",
     ),
-    "work from the beginning again": (
-        (
-            "INSERT INTO work (id, corpus, kind, subject, since, version, priority, sides, size)"
-            f" SELECT gen_random_uuid(), 1, 'grow', id, 0, 1, 1, sides, count FROM batches WHERE id = {OLD}"
-        ),
-        "was searched up to version 3, its work says 0",
-    ),
-    "work for another shape": (
-        (
-            "INSERT INTO work (id, corpus, kind, subject, since, version, priority, sides, size)"
-            f" SELECT gen_random_uuid(), 1, 'grow', id, 3, 4, 1, '{{3,3}}', count FROM batches WHERE id = {OLD}"
-        ),
-        "its work is for",
-    ),
+    "window gone": ("DELETE FROM windows WHERE version = 2", "the window of version 3 begins after 2, not 1"),
+    "last window gone": ("DELETE FROM windows WHERE version = 3", "the windows reach to version 2 of 3"),
     "versions with a gap": ("UPDATE texts SET version = 7 WHERE version = 3", "its texts made versions [1, 2, 7]"),
     "version ahead": ("UPDATE corpora SET version = 4", "the corpus is at version 4"),
     "versions out of order": (
@@ -169,14 +131,6 @@ DEEP_DAMAGE = {
             " DELETE FROM counts WHERE sides = '{2,2,3}'"
         ),
         "2x2x3: 0 orthos stored, 1 exist; missing: [a b c / l m p / d e f / n o q]",
-    ),
-    "remediation emptied": (
-        f"UPDATE remediations SET phrases = '' WHERE batch = {OLD}",
-        "phrases that its search consults, such as phrase",
-    ),
-    "searched before it existed": (
-        "UPDATE remediations SET searched = 1, phrases = '' FROM batches WHERE id = batch AND sides = '{2,2,3}'",
-        "holds orthos younger than version 1",
     ),
     "another text": (
         "UPDATE texts SET body = 'no new words', sha256 = sha256('no new words') WHERE version = 3",
@@ -242,12 +196,43 @@ def test_deep_damage_is_found(process: Process, damage: str) -> None:
     assert any(message in problem for problem in found), found
 
 
-def test_many_passes(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked at a few ids at a time, a healthy store is healthy and what is stored twice is found."""
-    monkeypatch.setattr("crochet_tasks.verify.store.IDS_AT_ONCE", 3)
-    assert problems(process, closure=True) == []
-    steps.sql(process, DAMAGE["batch twice"][0])
-    assert any("stored more than once" in problem for problem in problems(process))
+def put(process: Process, lines: list[list[str]]) -> None:
+    """Put a 2x2, given by its lines along the leading axis, in the place of a batch, with a remediation that fits."""
+    with process.database.transaction() as connection:
+        tree = process.tree(connection, corpus_of(process).id, 3)
+    row = np.array([[tree.find(line) for line in lines]], np.uint32)
+    phrases = np.unique(runs.every_line(tree, (2, 2), runs.words(tree, (2, 2), row))[0][:, :3])
+    packed, key = runs.pack(row, tree.levels[1]), " ".join(lines[0] + lines[1])
+    statement = f"""
+    UPDATE batches SET packed = :packed, count = 1, numbering = 3, born = 3, first = :key, last = :key
+     WHERE id = {SQUARES} RETURNING id
+    """
+    ((batch,),) = steps.sql(process, statement, packed=packed, key=key)
+    update = "UPDATE remediations SET phrases = :phrases WHERE batch = :batch"
+    steps.sql(process, update, phrases=runs.pack_set(phrases), batch=batch)
+
+
+FALSE = {
+    "columns that do not read": (
+        [["a", "b"], ["e", "f"]],
+        "1 orthos with a line that is no phrase of version 3: [a b /",
+    ),
+    "axes swapped": ([["a", "b"], ["d", "e"]], "1 orthos not in canonical form: [a b / d e]"),
+    "a word twice in one shell": ([["b", "d"], ["d", "n"]], "1 orthos with a word twice in one shell: [b d / d n]"),
+    "an ortho of another batch": (
+        [["l", "n"], ["m", "o"]],
+        "1 orthos are stored more than once; [l n / m o] is in batch",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FALSE)
+def test_what_is_no_ortho_is_found(process: Process, what: str) -> None:
+    """Also where batch and remediation are undamaged and fit each other."""
+    lines, message = FALSE[what]
+    put(process, lines)
+    found = problems(process)
+    assert any(message in problem for problem in found), found
 
 
 def test_long_lists_are_cut(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

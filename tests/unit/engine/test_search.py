@@ -250,7 +250,7 @@ def test_limits_of_sides_that_phrases_exceed() -> None:
 
 def test_four_axes_of_a_text() -> None:
     """A text (not a planted box) that has 2x2x2x2 orthos, in two versions, each way."""
-    texts = babble(12, 260, 2)
+    texts = babble(20, 72, 2)
     expected = Counter(
         shape for shape, _ in closed(texts, Limits(4, 2, 16), way="enumerating").orthos(indexed(texts, 2))
     )

@@ -50,9 +50,9 @@ def test_who_begins_a_trace_decides(exported: InMemorySpanExporter, ratio: float
     """A part of one that began elsewhere is recorded where that is, whatever the ratio here."""
     begin(ratio)
     for parent in TRACES:
-        with correlation.published("search.grow", [correlation.Origin(None, parent.format(flag))]):
+        with correlation.published("search.part", [correlation.Origin(None, parent.format(flag))]):
             assert str(telemetry.traceparent())[-2:] == flag
-    assert names(exported) == (["publish search.grow"] * len(TRACES) if flag == "01" else [])
+    assert names(exported) == (["publish search.part"] * len(TRACES) if flag == "01" else [])
 
 
 def test_statements_are_spans_of_a_recorded_trace_only(exported: InMemorySpanExporter) -> None:
@@ -80,11 +80,11 @@ def test_statements_of_other_traces_are_none(exported: InMemorySpanExporter) -> 
 
 def test_results_are_attributes(exported: InMemorySpanExporter) -> None:
     begin(1.0)
-    with telemetry.span("search.engine", kind="seed"):
+    with telemetry.span("search.engine", kind="search"):
         telemetry.result(found=3)
     telemetry.end()
     (span,) = exported.get_finished_spans()
-    assert dict(span.attributes or {}) == {"crochet.kind": "seed", "crochet.found": 3}
+    assert dict(span.attributes or {}) == {"crochet.kind": "search", "crochet.found": 3}
 
 
 def test_errors_hold_neither_secrets_nor_values(exported: InMemorySpanExporter) -> None:

@@ -51,10 +51,10 @@ def test_a_message_for_work_of_several_is_linked_to_all(exported: Exported) -> N
     for name in ("first", "second", "third"):
         with telemetry.span(name):
             causes += [correlation.current(), correlation.current()]
-    with telemetry.span("relay"), correlation.published("search.grow", causes):
+    with telemetry.span("relay"), correlation.published("search.part", causes):
         carried = correlation.headers()["traceparent"]
     spans = exported.ended()
-    published = spans["publish search.grow"]
+    published = spans["publish search.part"]
     assert carried == traceparent(published)
     assert ids(published.parent) == ids(spans["first"].get_span_context())
     linked = [ids(link.context) for link in published.links]
