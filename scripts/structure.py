@@ -3,8 +3,8 @@
     python scripts/structure.py [FOLDER]
 
 A floor is a step of the longest chain of imports; a circle is a set of files that import each other when they are
-loaded or inside functions; imports for type checkers alone do not count. Lines are those of .py files, empty ones and
-comments included.
+loaded or inside functions; imports for type checkers alone do not count. Lines are those of .py and .pyx files,
+empty ones and comments included.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def files(folder: Path, *places: str) -> list[Path]:
         text=True,
         check=True,
     ).stdout.splitlines()
-    return [folder / name for name in listed if name.endswith(".py")]
+    return [folder / name for name in listed if name.endswith((".py", ".pyx"))]
 
 
 def lines(paths: list[Path]) -> list[int]:

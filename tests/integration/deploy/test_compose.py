@@ -348,5 +348,6 @@ def test_the_builder_gets_what_the_image_is_made_of() -> None:
     copied = {name for line in copies for name in line.split()}
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert all((ROOT / name).exists() and f"!{name}" in ignored for name in copied)
+    assert "**/*.so" in ignored  # the image's kernel is compiled for its Python
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert set(wheel["only-include"]) <= {name.rstrip("/") for name in copied}
+    assert {*wheel["only-include"], "hatch_build.py"} <= {name.rstrip("/") for name in copied}
