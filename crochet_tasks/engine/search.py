@@ -118,30 +118,36 @@ def parts(window: Window, bounds: Bounds = Bounds()) -> list[Part]:
         return [Part(first, min(first + step, len(due))) for first in range(0, len(due), step)]
     if not window.starts:
         return []
+    cost = np.cumsum(squares(tree))
+    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
+    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
+    edges = sorted({0, *cuts, window.starts})
+    return [Part(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def squares(tree: Tree) -> npt.NDArray[np.float64]:
+    """Per pair of the tree about how many 2x2 orthos begin with it: as many as if words met by chance, times four."""
     low, high = tree.levels[1:3]
     after = np.diff(tree.first[: len(tree.words) + 1]).astype(np.float64)
     reach = np.bincount(tree.parent[low:high], weights=after[tree.word[low:high]], minlength=len(tree.words))
-    cost = np.cumsum(after[tree.word[low:high]] * reach[tree.parent[low:high]]) / (low / 4 + 1)
-    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
-    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
-    edges = sorted({0, *cuts, high - low})
-    return [Part(first, last) for first, last in itertools.pairwise(edges)]
+    about: npt.NDArray[np.float64] = after[tree.word[low:high]] * reach[tree.parent[low:high]] / (low / 4 + 1)
+    return about
 
 
 def search(window: Window, limits: Limits, part: Part, bounds: Bounds = Bounds()) -> Outcome:
     """Search one part of a window."""
-    way = _Enumerating(window, limits) if window.due is None else _Outward(window, limits)
-    first, chunk = part.first, 64
+    way = Enumerating(window, limits) if window.due is None else Outward(window, limits)
+    first, chunk, enough = part.first, 64, max(1, bounds.result_orthos)
     frontier = _Frontier() if part.boxes is None else _Frontier.read(part.boxes)
     while True:
         before = way.found
-        while (taken := frontier.take()) is not None and way.found < 2 * bounds.result_orthos:
+        while (taken := frontier.take()) is not None and way.found < 2 * enough:
             for stage, boxes in way.lengthened(*taken):
                 frontier.add(stage, boxes)
         if taken is not None:
             frontier.add(*taken)
             break
-        if first >= part.last or way.found >= bounds.result_orthos:
+        if first >= part.last or way.found >= enough:
             break
         last = min(first + chunk, part.last)
         for stage, boxes in way.started(first, last):
@@ -230,7 +236,7 @@ def _packed(stage: Stage, boxes: Ids) -> bytes:
     return head + b"\n" + zstandard.ZstdCompressor(runs.LEVEL).compress(np.ascontiguousarray(boxes, "<u4").tobytes())
 
 
-class _Way:
+class Way:
     """What both ways share: the kernels, and what was found."""
 
     def __init__(self, window: Window, limits: Limits) -> None:
@@ -260,7 +266,7 @@ class _Way:
         return {}
 
 
-class _Enumerating(_Way):
+class Enumerating(Way):
     """Boxes by canonical parents, from their first pair on. Rows: the lines along the leading axis."""
 
     def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
@@ -285,7 +291,7 @@ class _Enumerating(_Way):
         return new
 
 
-class _Outward(_Way):
+class Outward(Way):
     """Boxes around a due phrase, which lies along axis 0. Rows: that phrase, then the lines along the last axis."""
 
     def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
