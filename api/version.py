@@ -97,6 +97,7 @@ def remediations(path: CorpusPath, query: WaitingQuery) -> Answered:
         shapes=found.shapes,
         batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
         more=found.more,
+        at_least=found.at_least,
     )
     return responses.tagged(body, corpus.version)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from crochet_tasks.app import app
 from crochet_tasks.broker import queues
+from crochet_tasks.broker.messages import FoundBatch
 from crochet_tasks.db import Connection, batches, corpora, outbox, tally
 from crochet_tasks.db.batches import NewBatch, Stored
 from crochet_tasks.db.corpora import Lock
@@ -25,15 +26,12 @@ from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.runs import Run
 from crochet_tasks.errors import CrochetError
-from crochet_tasks.search import packed
 from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 MOST = 8
 """runs that may cover the same range"""
-AT_ONCE = 16
-"""batches that overlap and are merged in one transaction, at the most"""
 EVERY_SECONDS = 30.0
 """between two looks of the relay for what is to be merged"""
 SECONDS = 10.0
@@ -84,15 +82,17 @@ def merge_some(corpus: int, sides: Sides) -> bool:
 
 
 def crowd(every: list[Stored]) -> list[Stored]:
-    """More than MOST batches that have a place in common, the smallest of them; `every`: ascending by their first."""
+    """MOST batches that have a place in common with a larger one; `every`: ascending by their first.
+
+    The larger one stays as it is: what a small text brings is merged with what others brought, not with everything.
+    """
     ends: list[tuple[str, int]] = []
     for place, batch in enumerate(every):
         while ends and ends[0][0] < batch.first:
             heapq.heappop(ends)
         heapq.heappush(ends, (batch.last, place))
         if len(ends) > MOST:
-            here_too = sorted((every[other] for _, other in ends), key=lambda each: each.count)
-            return here_too[:AT_ONCE]
+            return sorted((every[other] for _, other in ends), key=lambda each: each.count)[:-1]
     return []
 
 
@@ -124,7 +124,7 @@ def _rewrite(connection: Connection, corpus: int, sides: Sides, chosen: list[Sto
     by = uuid.uuid5(outbox.NAMESPACE, "merge of " + " ".join(map(str, by_id)))
     new = [
         NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{number} of {by}"), *dict(batch).values())
-        for number, batch in enumerate(packed(tree, [Run(sides, rows)]))
+        for number, batch in enumerate(FoundBatch.cut(tree, [Run(sides, rows)], here().bounds.batch_orthos))
     ]
     born = max(batch.born for batch in chosen)
     batches.add(connection, corpus, new, by=by, born=born, numbering=version)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import itertools
 
-from sqlalchemy import Connection
-
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Trigger
-from crochet_tasks.db import corpora, outbox, publishing, sessions, windows
+from crochet_tasks.db import Connection, corpora, outbox, publishing, sessions, windows
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import here
 from crochet_tasks.db.windows import Window

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 
 from crochet_tasks import orthos, telemetry
 from crochet_tasks.app import Step, app
@@ -11,9 +10,7 @@ from crochet_tasks.broker.messages import FoundBatch, SearchResult, Trigger
 from crochet_tasks.db import corpora, outbox, windows
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import runs, search
-from crochet_tasks.engine.runs import Run
 from crochet_tasks.engine.search import Part, Window
-from crochet_tasks.engine.tree import Tree
 from crochet_tasks.telemetry import metrics
 
 
@@ -42,16 +39,7 @@ def part(call: Trigger) -> None:
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,
-        found=list(packed(tree, outcome.found)),
+        found=list(FoundBatch.cut(tree, outcome.found, here().bounds.batch_orthos)),
         left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )
     orthos.store.publish(result)
-
-
-def packed(tree: Tree, found: Iterable[Run]) -> Iterator[FoundBatch]:
-    """Cut runs into batches of about equal size."""
-    for sides, rows in found:
-        pieces = -(-len(rows) // here().settings.batch_orthos)
-        for number in range(pieces):
-            begin, end = (len(rows) * each // pieces for each in (number, number + 1))
-            yield FoundBatch.of(tree, sides, rows[begin:end])

@@ -135,29 +135,15 @@ ORTHOS = Dashboard(
             "What is found",
             [
                 Panel("Stored", [Query("crochet:orthos_stored:rate5m", "{{shape}}")], "ops", width=12, stacked=True),
-                Panel("Stored, by what found them", [rate("crochet_orthos_stored_total", "by")], "ops", width=12),
                 Panel("Found", [rate("crochet_orthos_found_total", "shape")], "ops"),
-                Panel("Searched", [rate("crochet_orthos_searched_total", "shape")], "ops"),
-                Panel("Duration of searches", percentiles("crochet_search_duration_seconds", "by", of=(0.95,)), "s"),
+                Panel("Duration of searches", percentiles("crochet_search_duration_seconds"), "s"),
             ],
         ),
         Row(
             "What waits for new texts",
             [
-                Panel("Remediations written", [rate("crochet_remediations_written_total")], "ops"),
-                Panel("Phrases consulted", [rate("crochet_phrases_consulted_total")], "ops"),
-                Panel("Batches due", [rate("crochet_remediations_due_total", "found")], "ops"),
-                Panel("Batches searched", [rate("crochet_batches_searched_total", "by")], "ops"),
-                Panel(
-                    "Yield of replays",
-                    [
-                        Query(
-                            'sum(rate(crochet_orthos_stored_total{by="replay"}[1h]))'
-                            ' / sum(rate(crochet_batches_searched_total{by="replay"}[1h]))',
-                            "orthos per batch",
-                        )
-                    ],
-                ),
+                Panel("Phrases due", [rate("crochet_phrases_due_total")], "ops"),
+                Panel("Batches merged", [rate("crochet_batches_merged_total")], "ops"),
             ],
         ),
     ],

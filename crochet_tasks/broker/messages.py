@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.runs import Run
 from crochet_tasks.engine.tree import Ids, Tree
 
 
@@ -68,6 +70,15 @@ class FoundBatch(BaseModel):
         packed = runs.pack(rows, tree.levels[sides[-1] - 1])
         phrases = runs.pack_set(runs.line_set(tree, sides, rows))
         return cls(sides=sides, count=len(rows), first=first, last=last, packed=packed, phrases=phrases)
+
+    @classmethod
+    def cut(cls, tree: Tree, found: Iterable[Run], size: int) -> Iterator[FoundBatch]:
+        """Cut runs into batches of about the same size, at most `size`."""
+        for sides, rows in found:
+            pieces = -(-len(rows) // size)
+            edges = [len(rows) * piece // pieces for piece in range(pieces + 1)]
+            for begin, end in itertools.pairwise(edges):
+                yield cls.of(tree, sides, rows[begin:end])
 
 
 class SearchResult(Trigger):

@@ -3,10 +3,10 @@
     exchange `crochet`        work queue    what its messages ask for
     ─ key = queue's name ──►  ingest        triggers: a text waits to be split (in order)
                               context       triggers: a text waits to become a version (in order)
-                              remediations  triggers: a version waits for its due batches (in order)
-                              search        seeds and grows
+                              remediations  triggers: a version waits for its window (in order)
+                              search        parts of windows
                               orthos        results to be stored, a few MB each
-                              maintenance   checks of a deployment
+                              maintenance   merges of batches, checks of a deployment
 
 A message that is rejected, or that exceeds the delivery limit because its workers died, is dead-lettered: the exchange
 `crochet-dead` routes it to `<name>-dead`. That is at least once: the broker keeps it until the other queue has it.

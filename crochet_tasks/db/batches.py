@@ -164,21 +164,17 @@ SELECT id, sides, count, numbering, first, last, born, key, packed, phrases
 """
 
 
-def listed(connection: Connection, corpus: int) -> list[Stored]:
-    """All batches of a corpus, oldest first."""
-    return [_stored(row) for row in bulk.rows(connection, _LISTED, {"corpus": corpus})]
+def with_phrases(connection: Connection, corpus: int, most: int) -> list[tuple[Stored, bytes]]:
+    """The oldest batches of a corpus with their remediations, `most` of them."""
+    rows = bulk.rows(connection, _WITH_PHRASES, {"corpus": corpus, "most": most})
+    return [(_stored(row[:-1]), row[-1]) for row in rows]
 
 
-_LISTED = """
-SELECT id, sides, count, numbering, first, last, born FROM batches WHERE corpus = %(corpus)s ORDER BY id
+_WITH_PHRASES = """
+SELECT id, sides, count, numbering, first, last, born, phrases
+  FROM batches JOIN remediations ON remediations.batch = batches.id
+ WHERE corpus = %(corpus)s ORDER BY id LIMIT %(most)s
 """
-
-
-def waited(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Of each of these batches its id and its remediation; those that have none are left out."""
-    yield from bulk.rows(
-        connection, "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)", {"ids": list(ids)}
-    )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

@@ -98,8 +98,6 @@ def _limit(corpus: ColumnElement[int]) -> ScalarSelect[int]:
 def make_version(connection: Connection, text: TextRow) -> tuple[int, float]:
     """Make an ingested text the next version of its corpus; (its number, seconds since the text was accepted).
 
-    The caller holds the VERSION lock exclusively.
-
     Raises StoreCorrupt where the phrases are not those that its last part left: better no version than a wrong one.
     """
     bump = update(corpora).where(corpora.c.id == text.corpus).values(version=corpora.c.version + 1)

@@ -21,7 +21,7 @@ from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
 from crochet_tasks.query.provenance import Line, LineSources, Sources
 from crochet_tasks.query.store import Reader, Store
-from crochet_tasks.query.vocabulary import Remediations, Waiting, born, phrase_of, phrases, vocabulary
+from crochet_tasks.query.vocabulary import Waiting, born, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import ShapeLine
 
 MOST_AT_ONCE = 1000
@@ -34,7 +34,6 @@ class Catalog:
     def __init__(self, process: Process, secret: bytes) -> None:
         self.store = Store(process)
         self.sources = Sources(self.store)
-        self.remediations = Remediations(self.store)
         self._secret = secret
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
@@ -65,7 +64,7 @@ class Catalog:
         """Orthos, best shape first and each shape in alphabetical order, from a cursor on. Raises InvalidCursor.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
-        the first page come. A page compares a few million orthos with a word at the most: where those with the word
+        the first page come. A page compares about a million orthos with a word at the most: where those with the word
         are rare, it is short or empty and still has a cursor.
         """
         if not 1 <= limit <= MOST_AT_ONCE:
@@ -139,7 +138,7 @@ class Catalog:
 
     def waiting_on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int = 100) -> Waiting:
         """What waits on a phrase, `limit` batches of it one by one; raises PhraseUnknown."""
-        return self.remediations.on(connection, corpus, words, limit)
+        return waiting_on(Reader(self.store, connection, corpus), words, limit)
 
     def vocabulary(
         self, connection: Connection, corpus: Corpus, prefix: str = "", limit: int = 100, cursor: str | None = None

@@ -17,7 +17,7 @@ from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.query import ranges
 from crochet_tasks.query.store import Reader
 
-SCANNED_AT_ONCE = 1 << 22
+SCANNED_AT_ONCE = 1 << 20
 """about so many orthos are compared with a word for one page: a rare word takes several pages, some of them empty"""
 
 

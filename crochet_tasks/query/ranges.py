@@ -159,7 +159,10 @@ class Range(NamedTuple):
 
 
 def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tuple[int, int], tuple[Sides, Ids]]:
-    """Of the ids that are looked for in each range those that are stored there, with their shape and row."""
+    """Of the ids that are looked for in each range those that are stored there, with their shape and row.
+
+    Where a range names all lines of an ortho, what is there has its id.
+    """
     found: dict[tuple[int, int], tuple[Sides, Ids]] = {}
     for sides in {each.sides for each in wanted}:
         ranges = sorted((key(source.tree, each.lines), each) for each in wanted if each.sides == sides)
@@ -167,8 +170,8 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
         for batch in source.batches(sides, lows[0], behind(lows[-1])):
             begin = bisect.bisect_right(lows, batch.first, key=behind)
             for _, one in ranges[begin : bisect.bisect_right(lows, batch.last)]:
-                for row in _with_ids(source, batch, one, wanted[one]):
-                    found[row[0]] = sides, row[1]
+                for halves, row in _with_ids(source, batch, one, wanted[one]):
+                    found[halves] = sides, row
     return found
 
 
@@ -189,8 +192,11 @@ def _with_ids(
     for column, line in enumerate(lines):
         lines_there = rows[begin:end, column]
         begin, end = begin + int(lines_there.searchsorted(line)), begin + int(lines_there.searchsorted(line, "right"))
+    if begin == end:
+        return
     part = rows[begin:end] if numbering is None else numbering.take(rows[begin:end])
-    if not len(part):
+    if len(lines) == part.shape[1]:  # all lines: there is one such ortho
+        yield from ((halves, part[0]) for halves in ids)
         return
     there = runs.ids(source.tree, one.sides, part)
     second = np.array([half for _, half in ids], np.uint64)

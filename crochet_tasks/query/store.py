@@ -22,7 +22,7 @@ from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
-BATCHES_SHARE, PHRASES_SHARE, TEXTS_SHARE, WAITS_SHARE = 0.4, 0.4, 0.15, 0.05
+BATCHES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.45, 0.4, 0.15
 """of the bytes of the cache"""
 LISTED_AT_ONCE = 8
 """batches that are listed first for a page; then always four times as many"""

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from crochet_tasks.db import Connection, batches
+from crochet_tasks.db import batches
 from crochet_tasks.db.batches import Stored
-from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
-from crochet_tasks.query.cache import Cache, Locks
-from crochet_tasks.query.store import OVERHEAD_BYTES, WAITS_SHARE, Reader, Store
+from crochet_tasks.query.store import Reader
 from crochet_tasks.schemas.answers import ShapeLine
 
-READ_AT_ONCE = 64
-"""remediations"""
+READ_AT_ONCE = 256
+"""remediations, for one answer"""
 
 
 class WordEntry(NamedTuple):
@@ -48,14 +46,17 @@ class WaitingBatch(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What waits on a phrase: totals per shape, and the first batches; `more`: how many further batches."""
+    """What waits on a phrase: totals per shape, and the first batches; `more`: how many further batches.
+
+    `at_least`: whether there are more batches than were looked at.
+    """
 
     phrase: tuple[str, ...]
     born: int
     shapes: list[ShapeLine]
     batches: list[WaitingBatch]
     more: int
-    version: int
+    at_least: bool
 
 
 def phrase_of(tree: Tree, words: Sequence[str]) -> int | None:
@@ -72,48 +73,30 @@ def born(tree: Tree, phrase: int | None) -> int:
     return 0 if phrase is None else int(tree.born[phrase])
 
 
-class Remediations:
-    """Finds what waits on a phrase. Caches the remediations, as packed."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._kept: Cache[int, bytes] = Cache("remediations", int(store.process.settings.api_cache_bytes * WAITS_SHARE))
-        self._reading = Locks()
-
-    def on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int) -> Waiting:
-        """The batches with orthos of which this phrase is a line, oldest first."""
-        reader = Reader(self._store, connection, corpus)
-        tree = reader.tree
-        phrase = phrase_of(tree, words)
-        orthos: Counter[Sides] = Counter()
-        number: Counter[Sides] = Counter()
-        first: list[WaitingBatch] = []
-        for batch, packed in self._every(connection, corpus.id):
-            if _holds(reader, batch, packed, phrase):
-                orthos[batch.sides] += batch.count
-                number[batch.sides] += 1
-                if len(first) < limit:
-                    first.append(WaitingBatch(batch.id, batch.sides, batch.count, batch.born))
-        shapes = [
+def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> Waiting:
+    """The batches with orthos of which this phrase is a line, oldest first; `limit` of them one by one."""
+    phrase = phrase_of(reader.tree, words)
+    orthos: Counter[Sides] = Counter()
+    number: Counter[Sides] = Counter()
+    first: list[WaitingBatch] = []
+    read = batches.with_phrases(reader.connection, reader.corpus.id, READ_AT_ONCE + 1)
+    for batch, packed in read[:READ_AT_ONCE]:
+        if _holds(reader, batch, packed, phrase):
+            orthos[batch.sides] += batch.count
+            number[batch.sides] += 1
+            if len(first) < limit:
+                first.append(WaitingBatch(batch.id, batch.sides, batch.count, batch.born))
+    return Waiting(
+        () if phrase is None else reader.tree.phrase(phrase),
+        born(reader.tree, phrase),
+        [
             ShapeLine(shape=list(sides), orthos=orthos[sides], batches=number[sides])
             for sides in geometry.best_first(orthos)
-        ]
-        known = () if phrase is None else tree.phrase(phrase)
-        return Waiting(known, born(tree, phrase), shapes, first, number.total() - len(first), corpus.version)
-
-    def _every(self, connection: Connection, corpus: int) -> Iterator[tuple[Stored, bytes]]:
-        """All remediations, oldest batch first; reads those that are not cached, some at once."""
-        listed = batches.listed(connection, corpus)
-        for at in range(0, len(listed), READ_AT_ONCE):
-            some = {batch.id: batch for batch in listed[at : at + READ_AT_ONCE]}
-            kept = self._kept.several(some)
-            if len(kept) < len(some):
-                with self._reading.of(corpus):  # threads that need the same wait here and find it cached
-                    kept = self._kept.several(some)
-                    for number, packed in batches.waited(connection, [each for each in some if each not in kept]):
-                        kept[number] = packed
-                        self._kept.put(number, packed, len(packed) + OVERHEAD_BYTES)
-            yield from ((some[number], packed) for number, packed in kept.items())
+        ],
+        first,
+        number.total() - len(first),
+        len(read) > READ_AT_ONCE,
+    )
 
 
 def _holds(reader: Reader, batch: Stored, packed: bytes, phrase: int | None) -> bool:

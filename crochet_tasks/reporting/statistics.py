@@ -13,7 +13,8 @@ The time left is estimated only where the data allows it; else it is unknown, wi
     too_far         the end is further ahead than AHEAD times the window of 1, 5 or 15 minutes
 
 Otherwise it is the number of open searches, which cost about the same, divided by how fast that number shrank: what
-they leave over is searched as well, so not by how many were done. Failed work is not waited for: what it would find is missing.
+they leave over is searched as well, so not by how many were done. Failed work is not waited for: what it would find is
+missing.
 """
 
 from __future__ import annotations

@@ -172,6 +172,8 @@ class WaitingOn(Answer):
     shapes: list[ShapeLine]
     batches: list[WaitingBatch]
     more: int
+    at_least: bool = False
+    """whether there may be more than these numbers say: the 256 oldest batches are looked at"""
 
 
 class WorkPage(WorkList):

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from crochet_tasks.db import batches
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, StoreCorrupt
@@ -99,7 +98,6 @@ def test_pages_go_on_while_texts_come_in(process: Process, limit: int) -> None:
 
 def test_little_memory_changes_nothing(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crochet_tasks.query.store.BATCHES_SHARE", 0.003)
-    monkeypatch.setattr("crochet_tasks.query.store.WAITS_SHARE", 0.0007)
     small = Process(Settings(api_cache_bytes=1_000_000), process.database)
     corpus = in_runs(process, TEXTS, 8)
     catalog = Catalog(small, SECRET)
@@ -107,7 +105,7 @@ def test_little_memory_changes_nothing(process: Process, monkeypatch: pytest.Mon
         look = Look(connection, corpus)
         assert joined(pages(catalog, look, 3)) == ALL
         assert catalog.store.batches.bytes <= 3000
-        assert len(catalog.store.batches) < len(batches.listed(connection, corpus.id))
+        assert len(catalog.store.batches) < sum(shape.batches for shape in catalog.shapes(*look.args))
         assert all(catalog.by_id(*look.args, ortho.id) for ortho in ALL)
 
 

@@ -79,9 +79,20 @@ def test_the_orthos_of_which_a_phrase_is_a_line_wait_on_it(catalog: Catalog, pro
             assert {tuple(shape.shape): shape.orthos for shape in found.shapes} == shapes
             assert sum(shape.batches for shape in found.shapes) == len(found.batches) + found.more
             assert len(found.batches) == min(2, len(found.batches) + found.more)
-            assert (found.phrase, found.version) == (phrase, 3)
+            assert (found.phrase, found.at_least) == (phrase, False)
         with pytest.raises(PhraseUnknown):
             catalog.waiting_on(*look.args, ["none"])
+
+
+def test_what_waits_is_counted_in_a_bounded_number_of_batches(
+    catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = catalog.waiting_on(*look.args, ["a", "b"])
+    monkeypatch.setattr("crochet_tasks.query.vocabulary.READ_AT_ONCE", 2)
+    part = catalog.waiting_on(*look.args, ["a", "b"])
+    assert (whole.at_least, part.at_least) == (False, True)
+    assert [batch.id for batch in part.batches] == [batch.id for batch in whole.batches][: len(part.batches)]
+    assert len(part.batches) <= 2 < len(whole.batches)
 
 
 def test_a_damaged_remediation_is_an_error_that_names_its_batch(catalog: Catalog, process: Process) -> None:

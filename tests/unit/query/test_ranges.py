@@ -92,7 +92,10 @@ def test_every_ortho_is_found_by_its_first_line_or_all_of_its_lines(texts: list[
             halves = runs.ortho_id(sides, words)
             expected[halves] = sides, words
             others = {(halves[0] ^ 1, halves[1]), (halves[0], halves[1] ^ 1)}
-            wanted.setdefault(Range(sides, tuple(lines if whole else lines[:1])), set()).update({halves} | others)
+            if whole:
+                wanted[Range(sides, tuple(lines))] = {halves}
+            else:
+                wanted.setdefault(Range(sides, (lines[0],)), set()).update({halves} | others)
         found = ranges.find(source, wanted)
         assert {halves: (sides, runs.text(tree, sides, row)) for halves, (sides, row) in found.items()} == expected
 
