@@ -14,7 +14,11 @@ import hatch_build
 from tests.support import kernel_builds
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+]  # compilers, and tests within a test
 
 FAULTY = """
 from libc.stdint cimport uint32_t
