@@ -40,7 +40,7 @@ PART_SQUARES = 60_000
 PART_PHRASES = 4_000
 """the same for due phrases"""
 ENUMERATE_FROM = 0.2
-"""share of new pairs from which on enumerating is quicker (docs/adr/0036)"""
+"""share of new pairs from which on enumerating is quicker (docs/adr/0038)"""
 
 
 class Bounds(NamedTuple):
