@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli.common import State, print_line, settings_of
+from crochet_tasks.cli.common import State, print_line, settings_of, whole_number
 
 
 def up(
     state: State = None,
     search: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=256, help="Processes that search; as many as cores by default."),
+        whole_number("N", "Processes that search; as many as cores by default.", least=1, most=256),
     ] = None,
     *,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Without Flower.")] = False,
@@ -40,7 +40,7 @@ def worker(
         str | None, typer.Option(metavar="A,B", help="Queues to take work from, separated by commas; all by default.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="Processes that work at the same time.")
+        int | None, whole_number("N", "Processes that work at the same time.", least=1, most=256)
     ] = None,
     autoscale: Annotated[
         str | None, typer.Option(metavar="MAX,MIN", help="As many processes as there is work for, between these.")
@@ -63,7 +63,7 @@ def api(
     host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where to listen; CROCHET_API_HOST by default.")
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
+    port: Annotated[int | None, whole_number("PORT", "On which port.", least=1, most=65_535)] = None,
 ) -> None:
     """Serve the REST API until stopped; requests that have begun are answered first."""
     # Until http_server.py has imported all: there is no garbage, and collections take a quarter of the start-up.

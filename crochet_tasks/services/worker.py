@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -105,6 +106,8 @@ def _set_up(worker: Any) -> None:
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
+    if getattr(sys.stderr, "logs", False):  # all that is printed is JSON, so is what Celery's banner would say
+        worker.quiet = True
     metrics_endpoint.start("worker", service, settings)
     readiness.wait(settings, readiness.warn)
     telemetry.load(settings)

@@ -15,6 +15,7 @@ import pytest
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
+from tests.support.collectors import log_lines
 from tests.support.commands import RELAY
 from tests.support.paths import ROOT
 
@@ -50,7 +51,8 @@ WAYS: dict[str, list[tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -> None:
-    """Each closes a corpus, and ends in order at SIGTERM."""
+    """Each closes a corpus, prints nothing but JSON, and ends in order at SIGTERM."""
+    deployment.environment["CROCHET_LOG_FORMAT"] = "json"
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
         deployment.start(*RELAY)
@@ -63,6 +65,7 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
             deployment.terminate(worker)
         assert [deployment.ended(worker, 60) for worker in workers] == [0] * len(workers), deployment.logs()
         logs = "".join(deployment.log(worker) for worker in workers)
+        assert log_lines(logs)
         assert "task_failed" not in logs
         assert "Traceback" not in logs
 
