@@ -35,7 +35,7 @@ from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
 from crochet_tasks.embedded.folder import NEW_DATA_BYTES, PORT, WAL_SEGMENT_BYTES, StateFolder, free_bytes
 from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, roll, spawn, wait_until
-from crochet_tasks.errors import CrochetError, DiskFull, OpenFilesLimited, ServerFailed, UserUnknown
+from crochet_tasks.errors import CrochetError, OpenFilesLimited, ServerFailed, UserUnknown
 
 ROLE = "crochet"
 DATABASE = "crochet"
@@ -262,9 +262,8 @@ class EmbeddedPostgres:
         reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
         if status == privileges.REFUSED or _READ_ONLY in reason:
             return self._folder.unusable(reason)
-        free = free_bytes(self._folder.path)
-        if free < WAL_SEGMENT_BYTES or any(problem in reason for problem in _FULL):
-            return DiskFull(reason=f"{free >> 20} MB are free at {self._folder.path}: {reason}")
+        if free_bytes(self._folder.path) < WAL_SEGMENT_BYTES or any(problem in reason for problem in _FULL):
+            return self._folder.full(reason)
         return ServerFailed(reason=reason, log=self._log)
 
 
