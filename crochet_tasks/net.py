@@ -176,7 +176,7 @@ def _checked(found: dict[str, str]) -> dict[str, str]:
     if any("\0" in value for value in found.values()):  # libpq would not see what follows it: the host, perhaps
         raise ValueError("it holds a NUL character (%00): remove it")
     _check_hosts(found)
-    if not re.fullmatch(r"-?\d{1,9}", found.get("connect_timeout", "0")):
+    if not re.fullmatch(r"-?[0-9]{1,9}", found.get("connect_timeout", "0")):
         raise ValueError("connect_timeout must be a whole number of seconds")
     for name in _WHOLE_NUMBERS:
         if not re.fullmatch(_WHOLE, found.get(name, "0")):

@@ -53,14 +53,14 @@ def problem(kind: str, context: dict[str, Any]) -> str:
 
 
 def whole(text: str) -> int:
-    """Return a whole number. Raises ValueError for notations that only Python reads: 1_000, +5, 1.0, other digits."""
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+    """Return a whole number. Raises ValueError for what others read otherwise or not: 1_000, +5, 1.0, 010, ٣."""
+    if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text):
         raise ValueError("must be a whole number, in decimal digits")
     return int(text)
 
 
 def decimal(text: str) -> float:
     """As `whole`, for a number with or without a fraction."""
-    if not re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):
+    if not re.fullmatch(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", text):
         raise ValueError("must be a number, such as 30 or 2.5")
     return float(text)

@@ -32,7 +32,7 @@ from celery import signals
 from celery.apps.worker import Worker
 from celery.bin.celery import celery
 from celery.concurrency import prefork, solo, thread
-from celery.exceptions import SecurityWarning
+from celery.exceptions import ImproperlyConfigured, SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
@@ -73,6 +73,8 @@ def run(arguments: list[str]) -> int:
         return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
     except click.ClickException as error:
         raise WrongCall(problem=f"celery worker: {error.format_message()}") from error
+    except ImproperlyConfigured as error:  # a queue that is none
+        raise WrongCall(problem=f"celery worker: {' '.join(str(error).split())}") from error
     except SystemExit as end:
         if isinstance(end.__cause__, CrochetError):
             raise end.__cause__ from None

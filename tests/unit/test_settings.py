@@ -111,7 +111,7 @@ NOT_OURS = ("Input should", "Value error", "String should", "is not valid", "pyd
 
 
 @pytest.mark.parametrize(
-    "value", ["", "\ud800", "1_0", " 5", "+5", "1e3", "1.", "0x10", "٣", "nan", "inf", "-1", "9" * 30]
+    "value", ["", "\ud800", "1_0", " 5", "+5", "1e3", "1.", "0x10", "٣", "nan", "inf", "-1", "010", "9" * 30]
 )
 def test_what_is_wrong_with_a_setting_is_in_our_words(value: str) -> None:
     """Whatever the kind of the setting: no library's words, and no number that other programs would read as another."""

@@ -146,3 +146,19 @@ def _run(deployment: Cluster, *command: str) -> str:
     )
     assert ran.returncode == 0, ran.stdout
     return ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--queues", "foo"), "there is no queue 'foo'; there are ingest, "),
+        (("--", "-Q", "foo"), "celery worker: .* queue 'foo' isn't defined"),
+        (("--", "--nope"), "celery worker: No such option '--nope'"),
+        (("--", "-P", "gevent"), "tasks do not run in the pool '.*gevent': use prefork, solo or threads"),
+    ],
+)
+def test_wrong_options_of_a_worker_are_usage_errors(deployment: Cluster, options: tuple[str, ...], words: str) -> None:
+    """Those that Celery finds, too."""
+    worker = deployment.start("worker", *options, CROCHET_LOG_FORMAT="console")
+    assert deployment.ended(worker, 60) == 2
+    assert re.search(rf"crochet: {words}.*\[usage\]\n$", deployment.log(worker))
