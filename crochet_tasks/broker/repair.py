@@ -25,7 +25,7 @@ DELETE_SECONDS = 30.0
 class Repair:
     """Checks the queues after each time the broker was away. A queue is recreated when two checks in a row fail.
 
-    That deletes no queue of a cluster whose nodes are away: RabbitMQ refuses it.
+    In a cluster that has lost most of its nodes, and still answers, it is recreated on those that are left (ADR 0040).
     """
 
     def __init__(self, settings: Settings) -> None:
