@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any, ClassVar
 
 import click
+from amqp.exceptions import NotFound
 from celery import concurrency as pools
 from celery import signals
 from celery.apps.worker import Worker
@@ -163,6 +164,11 @@ class Consumer(consumer.Consumer):
     use: ClassVar[Reporter | None] = None
     failed_starts: ClassVar[FailedStarts | None] = None
     _timers: tuple[Any, ...] = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """A queue that is deleted while it begins to consume is no reason to end: it declares it as it reconnects."""
+        super().__init__(*arguments, **options)
+        self.connection_errors = (*self.conninfo.connection_errors, NotFound)
 
     def on_ready(self) -> None:
         """Begin to consume, at the start and after each loss of the broker.

@@ -27,6 +27,7 @@ from crochet_tasks.errors import (
     QueueMissing,
 )
 from crochet_tasks.settings import Settings
+from tests.support.broken import break_queues
 from tests.support.services import RabbitMQ
 
 pytestmark = pytest.mark.integration
@@ -425,21 +426,8 @@ def test_a_lost_connection_is_told(settings: Settings, send: Callable[..., str])
 
 @pytest.mark.slow
 def test_broken_queues_are_recreated(rabbitmq: RabbitMQ, vhost: str) -> None:
-    """Killed at once after it declared queues, RabbitMQ loses the newest: it works again after two checks.
-
-    Where this machine was slow the kill comes too late, and another one is tried.
-    """
-    for _ in range(5):
-        settings = settings_of(vhost, publish_timeout=1.0)
-        queues.declare(settings, report=never)
-        rabbitmq.kill()
-        rabbitmq.start()
-        repairs = repair.Repair(settings)
-        repairs.check()
-        if found := repairs.due:
-            break
-        vhost = rabbitmq.new_vhost()
-    assert found, "this RabbitMQ loses no queues: if no supported one does, delete broker/repair.py"
+    """Killed at once after it declared queues, RabbitMQ loses the newest: it works again after two checks."""
+    settings, repairs = break_queues(rabbitmq, vhost)
     repairs.check()
     repairs.check()
     assert not repairs.due
