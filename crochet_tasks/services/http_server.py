@@ -133,9 +133,9 @@ class _Process:
     async def _keep_room(self) -> None:
         """Granian accepts no connection where as many are open as may be, so there must always be room for others."""
         while True:
-            began = time.monotonic()
+            began = time.thread_time()
             pause = BUSY_SECONDS if self._connections.make_room() else ROOM_SECONDS
-            await asyncio.sleep(max(pause, 4 * (time.monotonic() - began)))
+            await asyncio.sleep(max(pause, 4 * (time.thread_time() - began)))
 
 
 def _begin(settings: Settings) -> None:
