@@ -141,7 +141,9 @@ SEARCH_SECONDS = histogram(
     "Computation of one search, without the database.",
     MIDDLE,
 )
-DUE = counter("crochet_phrases_due_total", "phrases", "", WORKER, "New phrases that are due: searches go outward from them.")
+DUE = counter(
+    "crochet_phrases_due_total", "phrases", "", WORKER, "New phrases that are due: searches go outward from them."
+)
 MERGED = counter("crochet_batches_merged_total", "batches", "", WORKER, "Batches that were merged into others.")
 LAG = gauge(
     "crochet_index_lag_versions",
@@ -178,8 +180,8 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos that the "
-    "API keeps).",
+    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos that "
+    "the API keeps).",
 )
 
 CACHE_BYTES = gauge(
