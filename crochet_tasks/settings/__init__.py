@@ -139,7 +139,10 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
     result_orthos: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="a search leaves the rest over after about so many orthos; smaller ones make more searches"
+        default=1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="a search leaves the rest over after about so many orthos; smaller ones make more searches",
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
