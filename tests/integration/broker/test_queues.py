@@ -379,7 +379,7 @@ def test_a_letter_is_not_taken_when_keeping_it_fails(broker: kombu.Connection, s
 
 def test_no_more_than_asked_for(broker: kombu.Connection, send: Callable[..., str]) -> None:
     """`most` bounds what is fetched, over all queues together."""
-    for task in ("search.part", "ingest.text"):
+    for task in ("search.part", "search.part", "ingest.text"):
         send(task)
         reject(broker, task.partition(".")[0])
     wait_for_dead(broker, search=2, ingest=1)
