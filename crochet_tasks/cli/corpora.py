@@ -19,6 +19,7 @@ from crochet_tasks.cli.common import (
     print_json,
     print_line,
     settings_of,
+    whole_number,
 )
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 
@@ -32,9 +33,7 @@ corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
-Budget = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Begin no more searches once N orthos are stored.")
-]
+Budget = Annotated[int | None, whole_number("N", "Begin no more searches once N orthos are stored.", least=1)]
 
 
 @corpora.command("list")
@@ -44,8 +43,12 @@ def list_corpora(context: typer.Context, state: State = None, *, as_json: Json =
         lines: Iterable[CorpusLine] = client.corpora()
     else:
         lines = in_store(state, _listed, [])
+    none = True
     for line in lines:
+        none = False
         _show(line, as_json=as_json)
+    if none and not as_json:
+        print_line("There is no corpus yet: 'crochet corpora create NAME' makes one, and so does the first text.")
 
 
 def _listed(process: Process) -> list[CorpusLine]:

@@ -20,11 +20,13 @@ from crochet_tasks.cli.common import (
     client_of,
     in_store,
     limits_of,
+    number,
     print_bytes,
     print_json,
     print_line,
     settings_of,
     state_option,
+    whole_number,
 )
 from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
 from crochet_tasks.terminal.streams import note
@@ -59,9 +61,7 @@ def run(
     max_axes: MaxAxes = None,
     max_side: MaxSide = None,
     max_cells: MaxCells = None,
-    budget: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Take up no more work once N orthos are stored.")
-    ] = None,
+    budget: Annotated[int | None, whole_number("N", "Take up no more work once N orthos are stored.", least=1)] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +161,7 @@ def status(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress, a line per corpus, until Ctrl-C.")] = False,
     details: Annotated[bool, typer.Option("--details", help="With --watch: everything, not a line each.")] = False,
-    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="Between two polls of --watch.")] = 1.0,
+    every: Annotated[float, number("SECONDS", "Between two polls of --watch.", least=0.05)] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Show what there is: corpora, their texts, orthos, open work and queues.

@@ -25,6 +25,8 @@ from crochet_tasks.engine.tree import Tree
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
+BUDGET_RESULTS = 16
+"""at least so many results spend a budget"""
 WAITED = 8
 """corpora of which a process keeps what is waited on: a byte per phrase"""
 
@@ -52,6 +54,8 @@ class Process:
     """by corpus and version"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
+    budget: int | None = None
+    """of the one corpus that this process works on (`crochet run --budget`)"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _waited: LRUCache[int, Waited] = field(default_factory=lambda: LRUCache(WAITED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -63,10 +67,12 @@ class Process:
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
         self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
 
-    @property
-    def bounds(self) -> Bounds:
-        """How large batches and results of searches may be."""
-        return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
+    def bounds(self, budget: int | None) -> Bounds:
+        """How large batches and results of searches may be, for a corpus with a budget: searches that run go on when it
+        is spent, so a result takes a small part of it.
+        """
+        shares = [each // BUDGET_RESULTS for each in (budget, self.budget) if each is not None]
+        return Bounds(self.settings.batch_orthos, max(1, min([self.settings.result_orthos, *shares])))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""

@@ -110,6 +110,7 @@ def close(
     temporary error is retried for a few seconds, then raised. Raises ProcessExhausted when a thread dies.
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
+    process.budget = budget
     poll = _Poll(process.database, corpus.id, progress)
     crew = _Crew(process, corpus.id, poll, budget, stopped)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="work", initializer=crew.register_thread) as pool:
