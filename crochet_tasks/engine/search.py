@@ -399,7 +399,7 @@ def _line_number(sides: Sides, axis: int, at: tuple[int, ...]) -> int:
     raise AssertionError((sides, axis, at))
 
 
-def union(sets: Iterable[Ids], size: int) -> npt.NDArray[np.bool_]:
+def union(sets: Iterable[npt.NDArray[np.integer]], size: int) -> npt.NDArray[np.bool_]:
     """Sets of phrases, laid over each other as flags per phrase."""
     marked = np.zeros(size, np.bool_)
     for some in sets:
