@@ -75,9 +75,9 @@ def test_few_runs_cover_a_range_however_many_texts_came(database: str, size: int
         merging.merge_all(corpus.id)
         for every in heads(process, corpus):
             assert deepest(every) <= MOST
-            assert in_a_row(every, size) <= MOST
+            assert in_a_row(every, size // merging.SMALL_SHARE) <= MOST
         with process.database.snapshot() as connection:
-            assert batches.crowded(connection, merging.MOST, size) == []
+            assert batches.crowded(connection, merging.MOST, size // merging.SMALL_SHARE) == []
         assert steps.stored(process, corpus) == before == steps.expected(texts, (2, 3, 9))
         assert verify(process, corpus, closure=True) == []
 
