@@ -60,7 +60,7 @@ def in_a_row(every: list[Stored], size: int) -> int:
     spans = [
         (end - begin, sum(b.count for b in every[begin:end])) for end in range(len(every) + 1) for begin in range(end)
     ]
-    return max(length for length, orthos in spans if orthos <= size)
+    return max((length for length, orthos in spans if orthos <= size), default=0)
 
 
 @pytest.mark.parametrize("size", [1, 5, 40, 32_768])
