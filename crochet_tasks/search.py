@@ -31,7 +31,7 @@ def part(call: Trigger) -> None:
     which = Part(boxes=boxes) if item.part is None else Part(*item.part)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
-        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, here().bounds)
+        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, here().search_bounds)
         telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:

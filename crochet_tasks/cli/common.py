@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,10 +22,27 @@ if TYPE_CHECKING:
     from crochet_tasks.settings import Settings
 
 
+MOST_ORTHOS = 2**53
+
+
+class Orthos(NamedTuple):
+    """The value of --budget; None: all."""
+
+    most: int | None
+
+
 def _folder(value: str) -> Path:
     if not value:
         raise typer.BadParameter("it is empty; name a folder")
     return Path(value)
+
+
+def _budget(value: str) -> Orthos:
+    if value == "all":
+        return Orthos(None)
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < MOST_ORTHOS:
+        raise typer.BadParameter(f"give a number of orthos from 1 to {MOST_ORTHOS - 1:,}, or 'all'")
+    return Orthos(int(value))
 
 
 _STATE = typer.Option(
@@ -43,6 +60,12 @@ Json = Annotated[bool, _JSON]
 MaxAxes = Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")]
 MaxSide = Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")]
 MaxCells = Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")]
+Budget = Annotated[
+    Orthos | None,
+    typer.Option(
+        metavar="N|all", parser=_budget, help="Begin no more searches once N orthos are stored; `all`: find all."
+    ),
+]
 Answer = TypeVar("Answer")
 
 

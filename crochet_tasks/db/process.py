@@ -29,6 +29,10 @@ WAITED = 8
 """corpora of which a process keeps what is waited on: a byte per phrase"""
 
 
+FEWEST = 100
+"""orthos that a search may find, however little is left of a budget"""
+
+
 class Waited(NamedTuple):
     """The phrases that orthos wait on, of the batches up to an id."""
 
@@ -52,6 +56,8 @@ class Process:
     """by corpus and version"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
+    allowance: int | None = None
+    """orthos that one search may find, of the budget of `crochet run`"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _waited: LRUCache[int, Waited] = field(default_factory=lambda: LRUCache(WAITED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -67,6 +73,12 @@ class Process:
     def bounds(self) -> Bounds:
         """How large batches and results of searches may be."""
         return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
+
+    @property
+    def search_bounds(self) -> Bounds:
+        """As `bounds`; and no larger than what the budget of a run leaves, so that it is exceeded by little."""
+        most = self.settings.result_orthos if self.allowance is None else max(FEWEST, self.allowance)
+        return self.bounds._replace(result_orthos=min(self.settings.result_orthos, most))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""

@@ -32,7 +32,11 @@ from crochet_tasks.engine.tree import Ids, Tree
 FRONTIER = 200_000
 """boxes that are to be lengthened, from which on the largest go first, so that their number falls again"""
 SLICE = 32_768
-"""boxes that are lengthened in one call"""
+"""boxes that are lengthened in one call, at the most"""
+TRIED = 16
+"""the same where it is not known yet how many boxes come of one"""
+CHILDREN = 500_000
+"""boxes that a call should make, at the most"""
 CHUNK_ORTHOS = 60_000
 """how many orthos a chunk of starts should yield: enough for calls to cost nothing, few enough for the cache"""
 PART_SQUARES = 60_000
@@ -44,7 +48,7 @@ ENUMERATE_FROM = 0.2
 
 
 class Bounds(NamedTuple):
-    """How large a batch and a result may be, in orthos. A result is some larger than its bound: slices are not cut."""
+    """How large a batch and a result may be, in orthos. A result may be three times as large as its bound."""
 
     batch_orthos: int = 32_768
     result_orthos: int = 1_000_000
@@ -118,30 +122,35 @@ def parts(window: Window, bounds: Bounds = Bounds()) -> list[Part]:
         return [Part(first, min(first + step, len(due))) for first in range(0, len(due), step)]
     if not window.starts:
         return []
+    cost = np.cumsum(squares(tree))
+    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
+    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
+    edges = sorted({0, *cuts, window.starts})
+    return [Part(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def squares(tree: Tree) -> npt.NDArray[np.float64]:
+    """Per pair of the tree about how many 2x2 orthos begin with it: as many as if words met by chance, times four."""
     low, high = tree.levels[1:3]
     after = np.diff(tree.first[: len(tree.words) + 1]).astype(np.float64)
     reach = np.bincount(tree.parent[low:high], weights=after[tree.word[low:high]], minlength=len(tree.words))
-    cost = np.cumsum(after[tree.word[low:high]] * reach[tree.parent[low:high]]) / (low / 4 + 1)
-    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
-    cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
-    edges = sorted({0, *cuts, high - low})
-    return [Part(first, last) for first, last in itertools.pairwise(edges)]
+    about: npt.NDArray[np.float64] = after[tree.word[low:high]] * reach[tree.parent[low:high]] / (low / 4 + 1)
+    return about
 
 
 def search(window: Window, limits: Limits, part: Part, bounds: Bounds = Bounds()) -> Outcome:
     """Search one part of a window."""
-    way = _Enumerating(window, limits) if window.due is None else _Outward(window, limits)
-    first, chunk = part.first, 64
+    way = Enumerating(window, limits) if window.due is None else Outward(window, limits)
+    first, chunk, enough = part.first, 64, max(1, bounds.result_orthos)
     frontier = _Frontier() if part.boxes is None else _Frontier.read(part.boxes)
     while True:
         before = way.found
-        while (taken := frontier.take()) is not None and way.found < 2 * bounds.result_orthos:
-            for stage, boxes in way.lengthened(*taken):
-                frontier.add(stage, boxes)
+        while (taken := frontier.take(min(CHILDREN, enough))) is not None and way.found < 2 * enough:
+            frontier.grow(*taken, way.lengthened(*taken))
         if taken is not None:
             frontier.add(*taken)
             break
-        if first >= part.last or way.found >= bounds.result_orthos:
+        if first >= part.last or way.found >= enough:
             break
         last = min(first + chunk, part.last)
         for stage, boxes in way.started(first, last):
@@ -186,23 +195,37 @@ class _Frontier:
     def __init__(self) -> None:
         self._boxes: dict[Stage, list[Ids]] = {}
         self._count = 0
+        self._children: dict[Stage, float] = {}
+        """how many came of a box of a stage the last time"""
 
     def add(self, stage: Stage, boxes: Ids) -> None:
         if len(boxes):
             self._boxes.setdefault(stage, []).append(boxes)
             self._count += len(boxes)
 
-    def take(self) -> tuple[Stage, Ids] | None:
-        """Boxes of one stage: of the smallest, so that a call has many; where there are too many, of the largest."""
+    def grow(self, stage: Stage, boxes: Ids, made: Iterable[tuple[Stage, Ids]]) -> None:
+        """Add what was made of boxes that were taken."""
+        before = self._count
+        for child, rows in made:
+            self.add(child, rows)
+        self._children[stage] = (self._count - before) / len(boxes)
+
+    def take(self, children: int) -> tuple[Stage, Ids] | None:
+        """Boxes of one stage, so many that about so many `children` come of them.
+
+        Of the smallest stage, so that a call has many; where there are too many boxes, of the largest.
+        """
         if not self._boxes:
             return None
         pick = max if self._count > FRONTIER else min
         stage = pick(self._boxes, key=lambda stage: (volume(stage.sides), stage))
         boxes = self._boxes.pop(stage)
         taken = boxes[0] if len(boxes) == 1 else np.concatenate(boxes)
-        if len(taken) > SLICE:
-            self._boxes[stage] = [taken[SLICE:]]
-            taken = taken[:SLICE]
+        each = self._children.get(stage)
+        most = TRIED if each is None else min(SLICE, 1 + int(children / max(each, 1e-3)))
+        if len(taken) > most:
+            self._boxes[stage] = [taken[most:]]
+            taken = taken[:most]
         self._count -= len(taken)
         return stage, taken
 
@@ -230,7 +253,7 @@ def _packed(stage: Stage, boxes: Ids) -> bytes:
     return head + b"\n" + zstandard.ZstdCompressor(runs.LEVEL).compress(np.ascontiguousarray(boxes, "<u4").tobytes())
 
 
-class _Way:
+class Way:
     """What both ways share: the kernels, and what was found."""
 
     def __init__(self, window: Window, limits: Limits) -> None:
@@ -260,7 +283,7 @@ class _Way:
         return {}
 
 
-class _Enumerating(_Way):
+class Enumerating(Way):
     """Boxes by canonical parents, from their first pair on. Rows: the lines along the leading axis."""
 
     def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
@@ -285,7 +308,7 @@ class _Enumerating(_Way):
         return new
 
 
-class _Outward(_Way):
+class Outward(Way):
     """Boxes around a due phrase, which lies along axis 0. Rows: that phrase, then the lines along the last axis."""
 
     def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:

@@ -131,7 +131,14 @@ class Settings(BaseSettings):
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
     batch_orthos: int = Field(default=32_768, ge=1, le=1_000_000, description="orthos in one batch, at the most")
     result_orthos: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="a search leaves the rest over after about so many orthos; smaller ones make more searches"
+        default=1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="a search leaves the rest over after about so many orthos; smaller ones make more searches",
+    )
+    default_budget: Annotated[int, Field(ge=1, le=2**53 - 1)] | Literal["all"] = Field(
+        default=10_000_000,
+        description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -305,6 +312,11 @@ class Settings(BaseSettings):
             return None, [problem]
         problems = checks.contradictions(settings)
         return (None if problems else settings), problems
+
+    @property
+    def budget(self) -> int | None:
+        """The default budget in orthos; None: there is none."""
+        return None if self.default_budget == "all" else self.default_budget
 
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""
