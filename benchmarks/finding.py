@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
-from crochet_tasks.db import batches, corpora, tally
+from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded.pipeline import close, opened
@@ -117,7 +117,7 @@ def _of(name: str, process: Process, corpus: Corpus) -> Iterator[str]:
     warm = Catalog(process, b"bench")
     with process.database.snapshot() as connection:
         total = tally.total(connection, corpus.id)
-        number = len(batches.listed(connection, corpus.id))
+        number = sum(change.batches for change in tally.counted(connection, corpus.id).values())
         began = time.perf_counter()
         size = sum(map(len, warm.export(connection, corpora.numbered(connection, corpus.id))))
         seconds = time.perf_counter() - began

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-GENESIS = Path(__file__).resolve().parents[2] / "shared" / "texts" / "genesis.txt"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+GENESIS = SHARED / "texts" / "genesis.txt"
+YARDSTICK = SHARED / "yardstick" / "two_rows.cpp"
 
 
 def genesis() -> list[str] | None:
     """The verses of Genesis; None where the text is not at hand."""
     return GENESIS.read_text(encoding="utf-8").split("\n\n") if GENESIS.exists() else None
+
+
+def renamed(paragraphs: list[str], copy: int) -> list[str]:
+    """The same paragraphs in other words, of which no other copy has one; copy 0 is the text itself."""
+    mark = "".join("abcdefghij"[int(digit)] for digit in str(copy))
+    return [re.sub(r"[^\W\d_]+", rf"\g<0>q{mark}", paragraph) for paragraph in paragraphs] if copy else paragraphs
 
 
 def zipf(words: int = 24_000, vocabulary: int = 4_000, seed: int = 1) -> list[str]:

@@ -29,7 +29,7 @@ PIPELINE = Dashboard(
                 number(
                     "Failed work",
                     Query(
-                        "sum(max by (kind, shape) (crochet_work_failed)) or 0 * max(crochet_census_timestamp_seconds)"
+                        "sum(max by (kind) (crochet_work_failed)) or 0 * max(crochet_census_timestamp_seconds)"
                     ),
                 ),
                 number("Dead letters", most("crochet_dead_letters")),

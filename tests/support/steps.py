@@ -97,9 +97,9 @@ def decoded(tree: Tree, batch: Batch) -> Iterator[Ortho]:
 
 
 def cut_small(patch: pytest.MonkeyPatch) -> None:
-    """Cut windows into parts of a few starts, and have searches lengthen few boxes at once: so some are left over."""
-    patch.setattr(search, "PART_SQUARES", 4)
-    patch.setattr(search, "PART_PHRASES", 5)
+    """Have searches lengthen few boxes at once; and where a result has one ortho, parts have a few starts."""
+    patch.setattr(search, "PART_SQUARES", 8 * search.Bounds().result_orthos)
+    patch.setattr(search, "PART_PHRASES", 8 * search.Bounds().result_orthos)
     patch.setattr(search, "SLICE", 3)
 
 

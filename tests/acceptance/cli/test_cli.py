@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from sqlalchemy import text
 
 from crochet_tasks.db import schema
 from crochet_tasks.embedded.server import EmbeddedPostgres
-from crochet_tasks.schemas.reports import OrthoLine, RunReport, Status
+from crochet_tasks.schemas.reports import RunReport, Status
 from tests.support import oracle
 from tests.support.cli import (
     EVENING,
@@ -33,6 +32,7 @@ from tests.support.cli import (
     shapes,
 )
 from tests.support.commands import CROCHET
+from tests.support.packed import in_order
 
 pytestmark = pytest.mark.acceptance
 
@@ -66,24 +66,17 @@ def test_run_finds_the_closure_and_a_second_text_continues_it(state: Path) -> No
     assert (both.orthos, both.version, both.texts) == (shapes(expected), 2, 2)
     assert exported(state) == expected
 
-    volumes = sorted((-_volume(sides), -len(words)) for sides, words in expected)
-    assert [(-_volume(best.shape), -len(best.words)) for best in both.best] == volumes[: len(both.best)]
-    assert {(tuple(best.shape), tuple(best.words)) for best in both.best} <= expected.keys()
+    assert [(tuple(best.shape), tuple(best.words)) for best in both.best] == in_order(expected)[: len(both.best)]
 
 
-def _volume(sides: tuple[int, ...] | list[int]) -> int:
-    return functools.reduce(lambda product, side: product * (side - 1), sides, 1)
-
-
-def test_best_is_by_volume_then_cells_then_id(harbour: Path) -> None:
+def test_the_best_are_the_first_in_order(harbour: Path) -> None:
     """Running the same text again changes nothing and says so."""
     done = crochet("run", HARBOUR, "--state", harbour, "--json")
     assert "has this text already" in done.stderr
     report = report_of(done)
     assert report.version == 1
-    lines = map(OrthoLine.model_validate_json, crochet("export", "--state", harbour).stdout.splitlines())
-    ranked = sorted(lines, key=lambda line: (-_volume(line.shape), -len(line.words), line.id))
-    assert [(best.shape, best.words) for best in report.best] == [(line.shape, line.words) for line in ranked[:3]]
+    first = [(list(sides), list(words)) for sides, words in in_order(closure(HARBOUR))[:3]]
+    assert [(best.shape, best.words) for best in report.best] == first
 
 
 def test_run_without_json_draws_the_best_and_counts_shapes(harbour: Path) -> None:
@@ -111,11 +104,13 @@ def test_standard_input_and_a_byte_order_mark(state: Path) -> None:
 # ── export ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_export_writes_every_ortho_best_volume_first(harbour: Path) -> None:
+def test_export_writes_every_ortho_in_order(harbour: Path) -> None:
     lines = [json.loads(line) for line in crochet("export", "--state", harbour).stdout.splitlines()]
-    assert {(tuple(line["shape"]), tuple(line["words"])): line["born"] for line in lines} == closure(HARBOUR)
-    volumes = [_volume(line["shape"]) for line in lines]
-    assert volumes == sorted(volumes, reverse=True)
+    orthos = [(tuple(line["shape"]), tuple(line["words"])) for line in lines]
+    assert orthos == in_order(closure(HARBOUR))
+    assert {ortho: line["born"] for ortho, line in zip(orthos, lines, strict=True)} == closure(HARBOUR)
+    some = crochet("export", "--state", harbour, "--starts-with", "The wind").stdout.splitlines()
+    assert [json.loads(line) for line in some] == [line for line in lines if line["words"][:2] == ["the", "wind"]]
     assert all(list(line) == ["id", "shape", "words", "born"] for line in lines)
     assert all(re.fullmatch(r"[0-9a-f]{32}", line["id"]) for line in lines)
 

@@ -25,7 +25,7 @@ from tests.support.strategies import examples
 pytestmark = pytest.mark.integration
 
 MOST = 3
-WORDS = "abcdefgh"
+WORDS = "abcdef"
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def in_a_row(every: list[Stored], size: int) -> int:
 @pytest.mark.parametrize("size", [1, 5, 40, 32_768])
 def test_few_runs_cover_a_range_however_many_texts_came(database: str, size: int) -> None:
     """The orthos stay as they were, the fsck agrees, and nothing is left to merge."""
-    texts = many_texts(9, random.Random(size))
+    texts = many_texts(6, random.Random(size))
     with open_process(Settings(batch_orthos=size), database) as process:
         corpus = steps.new_corpus(process, (2, 3, 9))
         steps.ingest_all(corpus, texts)
@@ -92,14 +92,14 @@ def test_a_later_text_goes_on_from_merged_batches(database: str, monkeypatch: py
             steps.ingest_all(corpus, [body])
             merging.merge_all(corpus.id)
     with open_process(Settings(batch_orthos=5), database) as process:  # which has read no remediation before
-        steps.ingest_all(corpus, ["a b c d e f g h"])
-        assert steps.stored(process, corpus) == steps.expected([*texts, "a b c d e f g h"], (2, 3, 9))
+        steps.ingest_all(corpus, ["a b c d e f"])
+        assert steps.stored(process, corpus) == steps.expected([*texts, "a b c d e f"], (2, 3, 9))
         assert verify(process, corpus, closure=True) == []
 
 
 def test_a_run_merges_at_its_end(database: str) -> None:
     """Where there is no relay."""
-    texts = many_texts(9, random.Random(5))
+    texts = many_texts(6, random.Random(5))
     with open_process(Settings(batch_orthos=5), database) as process:
         corpus = steps.new_corpus(process, (2, 3, 9))
         for body in texts:
@@ -110,7 +110,7 @@ def test_a_run_merges_at_its_end(database: str) -> None:
 
 def test_the_relay_has_workers_merge(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every corpus; while another one merges, or where nothing is to be merged, a task does nothing."""
-    texts = many_texts(9, random.Random(7))
+    texts = many_texts(6, random.Random(7))
     two = [steps.new_corpus(process, (2, 3, 9)) for _ in range(2)]
     for corpus in two:
         steps.ingest_all(corpus, texts)
@@ -133,7 +133,7 @@ def test_the_relay_has_workers_merge(process: Process, monkeypatch: pytest.Monke
 def test_a_damaged_batch_is_named_and_nothing_is_lost(process: Process, caplog: pytest.LogCaptureFixture) -> None:
     """The batches stay as they were; the task ends with a line in the log, as the relay will call again."""
     corpus = steps.new_corpus(process, (2, 2, 4))
-    steps.ingest_all(corpus, many_texts(9, random.Random(9)))
+    steps.ingest_all(corpus, many_texts(6, random.Random(9)))
     steps.sql(process, "UPDATE batches SET packed = substr(packed, 1, 20)")
     ((before,),) = steps.sql(process, "SELECT count(*) FROM batches")
     with pytest.raises(StoreCorrupt, match=r"batch \d+ is damaged .*crochet verify"):
@@ -147,11 +147,11 @@ def test_merging_while_searches_are_stored(database: str, monkeypatch: pytest.Mo
     """Between any two deliveries, in any order: the closure is exact."""
     with open_process(Settings(batch_orthos=4), database) as process:
 
-        @examples(10)
+        @examples(4)
         @given(st.integers(0, 1 << 32))
         def run(seed: int) -> None:
             chance = random.Random(seed)
-            texts = many_texts(7, chance)
+            texts = many_texts(5, chance)
             corpus, broker = steps.new_corpus(process, (2, 2, 4)), Broker(monkeypatch)
             waiting = list(texts)
             while waiting or broker.messages:
