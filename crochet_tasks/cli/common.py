@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from crochet_tasks.settings import Settings
 
 
-MOST_ORTHOS = 2**53
-
-
 class Orthos(NamedTuple):
     """The value of --budget; None: all."""
 
@@ -38,11 +35,13 @@ def _folder(value: str) -> Path:
 
 
 def _budget(value: str) -> Orthos:
-    if value == "all":
-        return Orthos(None)
-    if not value.isascii() or not value.isdigit() or not 0 < int(value) < MOST_ORTHOS:
-        raise typer.BadParameter(f"give a number of orthos from 1 to {MOST_ORTHOS - 1:,}, or 'all'")
-    return Orthos(int(value))
+    from crochet_tasks.settings import orthos
+
+    try:
+        most = orthos(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return Orthos(None if most == "all" else most)
 
 
 _STATE = typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, delete.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
+_ALL: Literal["all"] = "all"
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
 
 
@@ -72,8 +73,8 @@ def create(
     """
     limits = limits_of(max_axes, max_side, max_cells)
     if (client := client_of(context, state)) is not None:
-        most = None if budget is None else budget.most or "all"
-        made = client.create_corpus(name, limits=limits, description=description or "", budget=most)
+        given = None if budget is None else budget.most or _ALL
+        made = client.create_corpus(name, limits=limits, description=description or "", budget=given)
     else:
         from crochet_tasks.access import tenancy
         from crochet_tasks.db.corpora import DEFAULT_TENANT

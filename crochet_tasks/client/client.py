@@ -129,7 +129,7 @@ class Client:
     ) -> CorpusLine:
         """Limits may be given by name or as `limits`; what is not given has its default. Raises CorpusExists."""
         all_limits = {**(limits or {}), **parameters_of(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
-        body = {"name": name, "limits": all_limits, "description": description}
+        body: dict[str, Any] = {"name": name, "limits": all_limits, "description": description}
         if budget is not None:
             body["budget"] = None if budget == "all" else budget
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))

@@ -31,6 +31,8 @@ WAITED = 8
 
 FEWEST = 100
 """orthos that a search may find, however little is left of a budget"""
+SHARES = 8
+"""searches that share what is left of a corpus' budget: about as many as run at the same time"""
 
 
 class Waited(NamedTuple):
@@ -74,11 +76,14 @@ class Process:
         """How large batches and results of searches may be."""
         return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
 
-    @property
-    def search_bounds(self) -> Bounds:
-        """As `bounds`; and no larger than what the budget of a run leaves, so that it is exceeded by little."""
-        most = self.settings.result_orthos if self.allowance is None else max(FEWEST, self.allowance)
-        return self.bounds._replace(result_orthos=min(self.settings.result_orthos, most))
+    def search_bounds(self, left: int | None) -> Bounds:
+        """As `bounds`; and no larger than fits the budget, which searches that run at the same time share.
+
+        `left`: orthos that the budget of the corpus leaves; None: it has none.
+        """
+        of_corpus = None if left is None else left // SHARES
+        most = [max(FEWEST, one) for one in (of_corpus, self.allowance) if one is not None]
+        return self.bounds._replace(result_orthos=min([self.settings.result_orthos, *most]))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crochet_tasks import net
@@ -102,6 +102,18 @@ def _long(value: SecretStr) -> SecretStr:
 
 
 SECRET_BYTES = 32
+MOST_ORTHOS = 2**53 - 1
+"""the largest budget: JSON has no larger whole numbers"""
+
+
+def orthos(value: object) -> int | Literal["all"]:
+    """A budget as people write it; raises ValueError."""
+    text = str(value)
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_ORTHOS):
+        raise ValueError(f"must be a number of orthos from 1 to {MOST_ORTHOS}, or 'all'")
+    return int(text)
 
 
 def _origins(value: str) -> str:
@@ -136,7 +148,7 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="a search leaves the rest over after about so many orthos; smaller ones make more searches",
     )
-    default_budget: Annotated[int, Field(ge=1, le=2**53 - 1)] | Literal["all"] = Field(
+    default_budget: Annotated[int | Literal["all"], BeforeValidator(orthos)] = Field(
         default=10_000_000,
         description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )

@@ -43,7 +43,8 @@ def page(estimate: Estimate, texts: int, limits: Mapping[str, int], budget: int 
     lines = [f"{counted(texts, 'text')}, {within}: {total(estimate)}"]
     if not estimate.exact:
         lines.append("sampled; the true numbers are between the last two columns 19 times in 20")
-    return Group(*map(text, lines), table, *map(text, [_cost(estimate), reach(estimate, budget, "default")]))
+    costs = [] if estimate.exact else [f"to find and store all of them takes {_takes(estimate)}"]
+    return Group(*map(text, lines), table, *map(text, [*costs, reach(estimate, budget, "default")]))
 
 
 def _number(one: Amount, estimate: Estimate) -> str:
@@ -55,10 +56,6 @@ def total(estimate: Estimate) -> str:
     if estimate.exact:
         return counted(estimate.orthos, "ortho")
     return f"about {about(estimate.orthos)} orthos ({numbers.between(estimate.low, estimate.high)})"
-
-
-def _cost(estimate: Estimate) -> str:
-    return f"to find and store all of them takes {_takes(estimate)}"
 
 
 def _takes(estimate: Estimate) -> str:
@@ -86,9 +83,11 @@ def reach(estimate: Estimate, budget: int | None, set_by: str) -> str:
 
 def before(estimate: Estimate, budget: int | None, set_by: str) -> list[str]:
     """What `crochet run` says before it begins."""
-    if estimate.exact and (budget is None or budget >= estimate.orthos):
-        return [f"there are {total(estimate)} to find"]
-    return [f"estimate: {total(estimate)}, {_takes(estimate)}", f"budget: {reach(estimate, budget, set_by)}"]
+    if estimate.exact:
+        found = f"the texts hold {total(estimate)}"
+        return [found] if budget is None or budget >= estimate.orthos else [found, reach(estimate, budget, set_by)]
+    found = f"the texts hold {total(estimate)}; all of them take {_takes(estimate)}"
+    return [found, reach(estimate, budget, set_by)]
 
 
 def after(report: RunReport) -> list[str]:
@@ -143,12 +142,18 @@ def _how(report: RunReport) -> list[str]:
     corpus = "" if report.corpus == "main" else f" --corpus {report.corpus}"
     if report.ended != "budget" or report.budget is None:
         return [f"to go on: crochet run{corpus}"]
-    more = 2 * max(report.budget, report.total)
-    cost = "" if report.estimate is None else f" ({_takes(report.estimate)})"
+    more = _rounded_up(2 * max(report.budget, report.total))
+    cost = "" if report.estimate is None or report.estimate.exact else f" ({_takes(report.estimate)})"
     if report.budget_of == "corpus":
         change = f"crochet corpora set {report.corpus} --budget"
         return [f"to go on: {change} {more}, or {change} all{cost}; then crochet run{corpus}"]
     return [f"to go on: crochet run{corpus} --budget {more}, or --budget all{cost}"]
+
+
+def _rounded_up(number: int) -> int:
+    """With two digits before its zeros."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // step) * step
 
 
 def lines(of: Sequence[str]) -> RenderableType:

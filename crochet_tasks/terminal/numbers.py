@@ -59,8 +59,9 @@ def about(number: float) -> str:
     """A number that is an estimate, with two digits: 86, 4,300, 1.7 billion."""
     for size, name in _UNITS:
         if number >= 0.995 * size:
-            return f"{_two_digits(number / size)} {name}"
-    return _two_digits(number) if number >= 1 else f"{round(number)}"
+            part = number / size
+            return f"{part:.1f} {name}" if part < 9.95 else f"{_two_digits(part)} {name}"
+    return _two_digits(number)
 
 
 def between(low: float, high: float) -> str:
@@ -71,7 +72,5 @@ def between(low: float, high: float) -> str:
 
 
 def _two_digits(number: float) -> str:
-    if number < 9.95:
-        return f"{number:.1f}" if number % 1 else f"{number:.0f}"
     digits = len(str(round(number))) - 2
-    return f"{round(number, -digits):,.0f}"
+    return f"{round(number, -max(0, digits)):,.0f}"
