@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from crochet_tasks import net
+from api.connections import Connections
 from crochet_tasks.errors import CrochetError, MalformedRequest, RequestTimedOut, RequestTooLarge, TooBusy
 
 THREADS = 8
@@ -138,12 +137,13 @@ class Body:
 class Buffered:
     """A WSGI application behind ASGI: whole requests in, whole answers out, streams as they come."""
 
-    def __init__(self, wsgi: Wsgi, limits: Limits, threads: int = THREADS) -> None:
-        self._wsgi, self._limits = wsgi, limits
+    def __init__(self, wsgi: Wsgi, limits: Limits, connections: Connections, threads: int = THREADS) -> None:
+        self._wsgi, self._limits, self._connections = wsgi, limits, connections
         self._room = max(ROOM_BYTES, LARGEST_AT_ONCE * limits.body_bytes)
         self._threads = ThreadPoolExecutor(threads, "request")
         self._gathering: dict[Body, None] = {}  # the oldest first
         self._bytes = 0
+        self._refusing = asyncio.Lock()  # thousands of bodies may time out in the same second: one thread is enough
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(scope["raw_path"]) + len(scope["query_string"]) > ADDRESS_BYTES:
@@ -152,19 +152,24 @@ class Buffered:
         headers = _headers(scope)
         announced = int(headers.get("CONTENT_LENGTH", 0))
         limit = self._limits.body_bytes if "HTTP_AUTHORIZATION" in headers else ANONYMOUS_BYTES
+        client = _Client(scope, receive, send, self._connections)
         body = Body(limit)
         try:
             if announced > limit:
                 body.problem = RequestTooLarge(limit=limit)
             elif announced or "HTTP_TRANSFER_ENCODING" in headers:
-                await self._gather(body, receive)
+                with self._connections.in_use(client.address):
+                    await self._gather(body, receive)
+            environ = _environ(scope, headers, body)
+            if body.problem is None:
+                await self._answer(environ, client)
+                return
             if isinstance(body.problem, TooBusy):  # cheaply: others wait, too
                 await _refuse(send, HTTPStatus.SERVICE_UNAVAILABLE)
-                return
-            environ = _environ(scope, headers, body)
-            await self._answer(environ, _Client(scope, receive, send))
-            if isinstance(body.problem, RequestTooLarge):
-                await _linger(receive)
+            else:
+                async with self._refusing:
+                    await self._answer(environ, client)
+            await client.end()
         finally:
             self._bytes -= body.size
             body.close()
@@ -201,7 +206,8 @@ class Buffered:
         loop = asyncio.get_running_loop()
         environ[RECEIVED_AT] = time.monotonic()
         try:
-            answer = await loop.run_in_executor(self._threads, self._respond, environ, client, loop)
+            with self._connections.in_use(client.address):
+                answer = await loop.run_in_executor(self._threads, self._respond, environ, client, loop)
             if answer is not None:
                 await client.send_whole(*answer)
         except BaseException as error:
@@ -243,8 +249,10 @@ async def _awaited(step: Awaitable[None]) -> None:
 class _Client:
     """Sends the answer to one request."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send, connections: Connections) -> None:
+        host, port = scope["client"]
+        self.address = str(host), int(port)  # Granian writes ports as texts
+        self._receive, self._send, self._connections = receive, send, connections
         self._gone: asyncio.Task[None] | None = None
 
     async def send_whole(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -277,7 +285,21 @@ class _Client:
         """
         if self._gone is not None:
             self._gone.cancel()
-        _cut(tuple(self._scope["client"]))
+        self._connections.end(self.address)
+
+    async def end(self) -> None:
+        """End a connection whose request was answered before it was read: the server would wait for the rest of it,
+        without a limit. The client may take the answer first; what it still sends is dropped.
+        """
+        dropped = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while dropped < LINGER_BYTES:
+                    message = await self._receive()
+                    dropped += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+        self._connections.end(self.address)
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
@@ -288,31 +310,12 @@ class _Client:
             pass
 
 
-def _cut(client: tuple[str, int]) -> None:
-    for connection in net.open_sockets():
-        with contextlib.suppress(OSError):  # it is not connected
-            if connection.getpeername()[:2] == client:
-                connection.shutdown(socket.SHUT_RDWR)
-
-
 async def _refuse(send: Send, status: HTTPStatus) -> None:
     headers = [(b"content-length", b"0"), (b"retry-after", b"1")][
         : 2 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else 1
     ]
     await send({"type": "http.response.start", "status": status.value, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _linger(receive: Receive) -> None:
-    """Drop what the client still sends."""
-    dropped = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while dropped < LINGER_BYTES:
-                message = await receive()
-                dropped += len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
 
 
 # ── the WSGI environment ────────────────────────────────────────────────────────────────────────

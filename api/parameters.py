@@ -22,12 +22,11 @@ from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import metadata
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.operate.names import STATES
-from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH
+from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH, UNTITLED
 
 NAME = f"^{metadata.NAME}$"
 PLAIN = TITLE
 MOST_AT_ONCE = 1000
-UNTITLED = "untitled"
 LARGEST = 2**53 - 1
 """the largest whole number that every JSON parser reads exactly"""
 SHAPE = r"^([2-9]|[1-9][0-9]{1,8})(x([2-9]|[1-9][0-9]{1,8}))+$"

@@ -25,6 +25,7 @@ from crochet_tasks.errors import (
     Unauthorized,
     example,
     public_message,
+    values,
 )
 from crochet_tasks.schemas.answers import PROBLEM, Fault, Problem
 from crochet_tasks.telemetry import metrics
@@ -144,28 +145,6 @@ def _path() -> str:
 MOST_FAULTS = 20
 _LONGEST = 200
 """characters of a place, name or value that an answer repeats"""
-_MESSAGES: dict[str, str] = {
-    "extra_forbidden": "is unknown here",
-    "missing": "is missing",
-    "string_type": "must be a string",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_unicode": "must be Unicode text, without half surrogate pairs",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number, in decimal digits",
-    "int_from_float": "must be a whole number",
-    "bool_type": "must be true or false",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "list_type": "must be a list",
-    "too_long": "must have at most {max_length} items",
-    "too_short": "must have at least {min_length} items",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-}
-"""by pydantic's types of errors, which the answers have as codes"""
 
 
 def faults(error: ValidationError) -> list[Fault]:
@@ -184,7 +163,7 @@ def faults(error: ValidationError) -> list[Fault]:
 def _message(kind: str, context: dict[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         return parameters.IN_WORDS.get(context["pattern"], f"must match {context['pattern']}")
-    return _MESSAGES.get(kind, "is not valid").format(**context)
+    return values.problem(kind, context)
 
 
 def _pointer(loc: tuple[int | str, ...], body: object) -> str:

@@ -14,7 +14,7 @@ from api import form, problems, process, resources, responses, security
 from api.corpora import address
 from api.form import JSON, PLAIN
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import UNTITLED, CorpusPath, NewText, RequestKey, TextPath, TextsQuery, TitleQuery
+from api.parameters import CorpusPath, NewText, RequestKey, TextPath, TextsQuery, TitleQuery
 from api.responses import Answered
 from crochet_tasks.db import texts
 from crochet_tasks.errors import (
@@ -36,6 +36,7 @@ from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.operate import actions
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import TextPage
+from crochet_tasks.schemas.names import UNTITLED
 from crochet_tasks.schemas.reports import TextLine
 
 api = APIBlueprint(

@@ -115,7 +115,7 @@ def _paragraphs(corpus: str) -> list[str]:
 # ── the run ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def in_own_process(  # noqa: PLR0913 - what is measured, how often
+def in_own_process(
     kind: str,
     corpus: str,
     share: float = 1.0,

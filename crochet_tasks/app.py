@@ -59,7 +59,10 @@ class Checked(celery.Task):
     """called with the arguments before they are sent: raises, or returns their representation for logs and Flower"""
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
+        signature = inspect.signature(self.run)
+        if args:
+            raise WrongCall(problem=f"{self.name} takes its arguments by name: {', '.join(signature.parameters)}")
+        bound = signature.bind(**(kwargs or {}))
         shown = self.checked_by(**bound.arguments)
         options["kwargsrepr"] = "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
         return super().apply_async((), bound.arguments, **options)

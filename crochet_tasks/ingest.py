@@ -17,12 +17,12 @@ from crochet_tasks.engine.text import READING
 from crochet_tasks.errors import ReadingRulesDiffer, TextWithoutWords, WrongCall
 from crochet_tasks.intake import files
 from crochet_tasks.intake.admission import Admission, SubmittedText
-from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH
+from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH, UNTITLED
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
 
-def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
+def _checked(corpus: object, body: object, title: object = UNTITLED) -> dict[str, str]:
     """Raise in the caller what would fail the task; return the arguments' representation for logs and Flower."""
     for name, value in (("corpus", corpus), ("title", title), ("body", body)):
         if not isinstance(value, str):
@@ -40,14 +40,14 @@ def _checked(corpus: object, title: object, body: object) -> dict[str, str]:
 @app.task(
     base=Checked, name="ingest.accept", checked_by=staticmethod(_checked), ignore_result=False, acks_on_failure=True
 )
-def accept(corpus: str, title: str, body: str) -> dict[str, Any]:
+def accept(*, corpus: str, body: str, title: str = UNTITLED) -> dict[str, Any]:
     """Accept a text, as `POST /v1/corpora/{corpus}/texts` does, and return its response: `id`, `state`, ...
 
-    The one task for people to call: `accept.delay(corpus="harbour", title="...", body="...")`. A corpus that does not
+    The one task for people to call: `accept.delay(corpus="harbour", body="...", title="...")`. A corpus that does not
     exist is created with the default limits. A text that the corpus has is not accepted twice. The relay
     publishes its ingestion.
     """
-    _checked(corpus, title, body)  # a message may come from a producer that is not `delay`
+    _checked(corpus, body, title)  # a message may come from a producer that is not `delay`
     process = here()
 
     def once() -> dict[str, Any]:

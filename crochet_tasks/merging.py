@@ -124,7 +124,7 @@ def _rewrite(connection: Connection, corpus: int, sides: Sides, chosen: list[Sto
     by = uuid.uuid5(outbox.NAMESPACE, "merge of " + " ".join(map(str, by_id)))
     new = [
         NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{number} of {by}"), *dict(batch).values())
-        for number, batch in enumerate(FoundBatch.cut(tree, [Run(sides, rows)], here().bounds.batch_orthos))
+        for number, batch in enumerate(FoundBatch.cut(tree, [Run(sides, rows)], here().settings.batch_orthos))
     ]
     born = max(batch.born for batch in chosen)
     batches.add(connection, corpus, new, by=by, born=born, numbering=version)

@@ -34,6 +34,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!\d+\.?$){_LABEL}\.?")
+
+
+def is_host(text: str) -> bool:
+    """Whether this can be a host: an IP address or a host name. Nothing is looked up."""
+    return is_ip_address(text) or (len(text) <= 253 and text.isascii() and _NAME.fullmatch(text) is not None)
+
+
+def is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def host_port(host: str, port: int) -> str:
     """Write host and port as in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -75,8 +92,13 @@ _CHOICES = {
     "load_balance_hosts": ("disable", "random"),
     "gssencmode": ("disable", "prefer", "require"),
     "channel_binding": ("disable", "prefer", "require"),
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
 }
 """libpq's words for them; with another one it fails as if the server did not answer"""
+_WHOLE_NUMBERS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+"""libpq reads them only when it has connected"""
 _WHOLE = r"[0-9]{1,9}"
 _SECONDS = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 _NUMBERS = {
@@ -153,11 +175,12 @@ def _checked(found: dict[str, str]) -> dict[str, str]:
     """Refuse what contradicts what the program sets itself, and what libpq or a library would misread."""
     if any("\0" in value for value in found.values()):  # libpq would not see what follows it: the host, perhaps
         raise ValueError("it holds a NUL character (%00): remove it")
-    ports, hosts = found.get("port", "").split(","), found.get("host", found.get("hostaddr", "")).split(",")
-    if not all(port == "" or _is_port(port) for port in ports) or len(ports) not in (1, len(hosts)):
-        raise ValueError("the port must be a number from 1 to 65535: one for all hosts, or one for each")
-    if not re.fullmatch(r"-?\d{1,9}", found.get("connect_timeout", "0")):
+    _check_hosts(found)
+    if not re.fullmatch(r"-?[0-9]{1,9}", found.get("connect_timeout", "0")):
         raise ValueError("connect_timeout must be a whole number of seconds")
+    for name in _WHOLE_NUMBERS:
+        if not re.fullmatch(_WHOLE, found.get(name, "0")):
+            raise ValueError(f"{name} must be a whole number")
     for name, choices in _CHOICES.items():
         if name in found and found[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}")
@@ -166,7 +189,47 @@ def _checked(found: dict[str, str]) -> dict[str, str]:
     for name in re.findall(r"(?:-c\s*|--)([\w-]+)\s*=", found.get("options", "")):
         if (advice := _SET_BY_US.get(name.replace("-", "_").lower())) is not None:
             raise ValueError(f"options may not set {name}: {advice}")
+    _check_with_libpq({name: value for name, value in found.items() if name not in _PLACE})
     return found
+
+
+def _check_hosts(found: Mapping[str, str]) -> None:
+    ports, hosts = found.get("port", "").split(","), found.get("host", found.get("hostaddr", "")).split(",")
+    if not all(port == "" or _is_port(port) for port in ports) or len(ports) not in (1, len(hosts)):
+        raise ValueError("the port must be a number from 1 to 65535: one for all hosts, or one for each")
+    if not all(map(is_ip_address, filter(None, found.get("hostaddr", "").split(",")))):
+        raise ValueError("hostaddr must be an IP address; a name stands in host")
+    for host in filter(None, found.get("host", "").split(",")):
+        if not host.startswith(("/", "@")) and not is_host(host):
+            raise ValueError(f"the host is neither a host name nor an IP address; {ENCODE}")
+
+
+_PLACE = ("host", "hostaddr", "port", "user", "password", "dbname", "passfile")
+_NOWHERE = {"host": "/dev/null", "port": "1"}
+"""a socket that cannot be: libpq checks all parameters before it tries to connect"""
+
+
+def _check_with_libpq(parameters: Mapping[str, str]) -> None:
+    """Refuse the values that libpq refuses: it reports them like a server that does not answer."""
+    if not _accepted({}):
+        raise ValueError(
+            "a PG* variable beside it, such as PGSSLMODE, has a value that libpq does not accept: unset it"
+        )
+    for name, value in parameters.items():
+        if not _accepted({name: value}):
+            raise ValueError(f"the parameter {name} has a value that libpq does not accept: correct or remove it")
+    if not _accepted(parameters):
+        raise ValueError(f"the parameters {', '.join(sorted(parameters))} contradict each other")
+
+
+def _accepted(parameters: Mapping[str, str]) -> bool:
+    from psycopg import conninfo, pq
+
+    tried = pq.PGconn.connect_start(conninfo.make_conninfo("", **{**parameters, **_NOWHERE}).encode())
+    try:
+        return _NOWHERE["host"].encode() in tried.error_message
+    finally:
+        tried.finish()
 
 
 def is_private_server(parameters: Mapping[str, str]) -> bool:
@@ -194,6 +257,8 @@ def check_address(url: str, schemes: Sequence[str], parameters: Collection[str],
         raise ValueError(f"{problem}; {ENCODE}") from None
     if not whole or parts.fragment or "@" in parts.path + parts.query:
         raise ValueError(f"{problem}; {ENCODE}")
+    if parts.hostname and not is_host(parts.hostname):
+        raise ValueError(f"{problem}; the host is neither a host name nor an IP address; {ENCODE}")
     unknown = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
     if not set(unknown) <= set(parameters):
         allowed = ", ".join(sorted(parameters)) or "none"

@@ -26,13 +26,13 @@ def part(call: Trigger) -> None:
         corpus = corpora.numbered(connection, item.corpus)
         window = windows.read(connection, corpus.id, item.version)
         boxes = outbox.boxes(connection, item.id)
-        left = None if corpus.budget is None else corpus.budget - tally.total(connection, corpus.id)
+        bounds = here().search_bounds(corpus.budget, tally.total(connection, corpus.id))
         tree = here().tree(connection, corpus.id, item.version)
     due = None if window.due is None else runs.unpack_set(window.due, tree.size)
     which = Part(boxes=boxes) if item.part is None else Part(*item.part)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
-        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, here().search_bounds(left))
+        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, bounds)
         telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:
@@ -40,7 +40,7 @@ def part(call: Trigger) -> None:
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,
-        found=list(FoundBatch.cut(tree, outcome.found, here().bounds.batch_orthos)),
+        found=list(FoundBatch.cut(tree, outcome.found, bounds.batch_orthos)),
         left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )
     orthos.store.publish(result)

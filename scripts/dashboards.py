@@ -28,9 +28,7 @@ PIPELINE = Dashboard(
                 number("Not closed for", most("crochet_unclosed_age_seconds"), "s"),
                 number(
                     "Failed work",
-                    Query(
-                        "sum(max by (kind) (crochet_work_failed)) or 0 * max(crochet_census_timestamp_seconds)"
-                    ),
+                    Query("sum(max by (kind) (crochet_work_failed)) or 0 * max(crochet_census_timestamp_seconds)"),
                 ),
                 number("Dead letters", most("crochet_dead_letters")),
             ],

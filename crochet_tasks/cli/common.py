@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from crochet_tasks.errors import CrochetError, InvalidSetting, NotRemote, WrongCall
+from crochet_tasks.errors import CrochetError, InvalidSetting, NotRemote, WrongCall, values
 from crochet_tasks.terminal.streams import note, plain
 
 if TYPE_CHECKING:
@@ -35,13 +35,33 @@ def _folder(value: str) -> Path:
 
 
 def _budget(value: str) -> Orthos:
-    from crochet_tasks.settings import orthos
-
-    try:
-        most = orthos(value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    most = values.budget(value)
     return Orthos(None if most == "all" else most)
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _number(read: Callable[[str], Number], least: float | None, most: float | None) -> Callable[[object], Number]:
+    def parse(value: object) -> Number:
+        number = read(str(value))
+        if least is not None and number < least:
+            raise ValueError(values.problem("greater_than_equal", {"ge": least}))
+        if most is not None and number > most:
+            raise ValueError(values.problem("less_than_equal", {"le": most}))
+        return number
+
+    return parse
+
+
+def whole_number(metavar: str, about: str, *, least: int | None = None, most: int | None = None) -> Any:
+    """An option that takes a whole number in plain digits; the limits are included."""
+    return typer.Option(metavar=metavar, parser=_number(values.whole, least, most), help=about)
+
+
+def number(metavar: str, about: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """As `whole_number`, with or without a fraction."""
+    return typer.Option(metavar=metavar, parser=_number(values.decimal, least, most), help=about)
 
 
 _STATE = typer.Option(
@@ -56,9 +76,9 @@ _JSON = typer.Option("--json", help="Print one JSON object on standard output.")
 State = Annotated[Path | None, _STATE]
 Corpus = Annotated[str, _CORPUS]
 Json = Annotated[bool, _JSON]
-MaxAxes = Annotated[int | None, typer.Option(metavar="N", help="Most axes of an ortho (a new corpus: 3).")]
-MaxSide = Annotated[int | None, typer.Option(metavar="N", help="Longest axis (a new corpus: 8).")]
-MaxCells = Annotated[int | None, typer.Option(metavar="N", help="Most cells (a new corpus: 64).")]
+MaxAxes = Annotated[int | None, whole_number("N", "Most axes of an ortho (a new corpus: 3).")]
+MaxSide = Annotated[int | None, whole_number("N", "Longest axis (a new corpus: 8).")]
+MaxCells = Annotated[int | None, whole_number("N", "Most cells (a new corpus: 64).")]
 Budget = Annotated[
     Orthos | None,
     typer.Option(

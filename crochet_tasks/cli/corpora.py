@@ -43,8 +43,12 @@ def list_corpora(context: typer.Context, state: State = None, *, as_json: Json =
         lines: Iterable[CorpusLine] = client.corpora()
     else:
         lines = in_store(state, _listed, [])
+    none = True
     for line in lines:
+        none = False
         _show(line, as_json=as_json)
+    if none and not as_json:
+        print_line("There is no corpus yet: 'crochet corpora create NAME' makes one, and so does the first text.")
 
 
 def _listed(process: Process) -> list[CorpusLine]:

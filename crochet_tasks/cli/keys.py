@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crochet_tasks.cli.common import Json, print_json, print_line, settings_of
+from crochet_tasks.cli.common import Json, number, print_json, print_line, settings_of, whole_number
 from crochet_tasks.errors import SettingMissing
 from crochet_tasks.terminal.streams import note
 
@@ -49,9 +49,7 @@ def create(
     ] = Scope.READ,
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose corpora.")] = "default",
     tier: Annotated[Tier, typer.Option(help="Which limit of requests applies.")] = Tier.STANDARD,
-    days: Annotated[
-        float | None, typer.Option(metavar="N", min=0, max=36_500, help="After which it ends; never by default.")
-    ] = None,
+    days: Annotated[float | None, number("N", "After which it ends; never by default.", least=0, most=36_500)] = None,
     *,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="Make the tenant, if there is none.")] = False,
     as_json: Json = False,
@@ -86,9 +84,7 @@ def list_keys(
 @keys.command()
 def rotate(
     key: Key,
-    grace: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, max=2_592_000, help="How long the old one is still good.")
-    ] = 0.0,
+    grace: Annotated[float, number("SECONDS", "How long the old one is still good.", least=0, most=2_592_000)] = 0.0,
     *,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +116,7 @@ def log(
     ] = None,
     tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this tenant.")] = None,
     since: Annotated[dt.datetime | None, typer.Option(metavar="TIME", help="Only from then on, in UTC.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="The newest N lines.")] = 100,
+    limit: Annotated[int, whole_number("N", "The newest N lines.", least=1, most=100_000)] = 100,
     *,
     as_json: Json = False,
 ) -> None:

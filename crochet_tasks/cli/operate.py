@@ -19,6 +19,7 @@ from crochet_tasks.cli.common import (
     limits_of,
     print_json,
     print_line,
+    whole_number,
 )
 from crochet_tasks.errors import WorkUnknown, WrongCall
 from crochet_tasks.terminal.streams import note
@@ -115,6 +116,8 @@ class Kind(enum.StrEnum):
 
 ID = "The beginning of a work id, 4 digits at least; or text-NUMBER, or dead-NUMBER."
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help=ID)]
+NO_WORK = "No work is open, and none has failed; 'crochet status' shows what there is."
+NO_SUCH_WORK = "There is no such work; without options 'crochet work list' shows all that is open or has failed."
 OneCorpus = Annotated[str | None, typer.Option("--corpus", metavar="NAME", help="Only of this corpus.")]
 
 
@@ -127,7 +130,7 @@ def list_work(
         typer.Option("--state", help="Only this state; `open` is ready, held, published, waiting and parked."),
     ] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many, at the most.")] = 50,
+    limit: Annotated[int, whole_number("N", "How many, at the most.", least=1)] = 50,
     *,
     as_json: Json = False,
 ) -> None:
@@ -141,7 +144,7 @@ def list_work(
     elif found.work:
         drawing.console().print(terminal.work_table(found.work))
     else:
-        print_line("There is no such work.")
+        print_line(NO_SUCH_WORK if corpus or state or kind else NO_WORK)
     if found.more and not as_json:
         note(f"{found.more:,} more: see --limit")
 

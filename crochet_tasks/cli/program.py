@@ -105,6 +105,8 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
         sys.stdout.flush()
         return code
     except typer.TyperException as error:  # usage errors: all that Typer itself raises
+        if (words := _wrong_value(error)) is not None:
+            error.message = words
         message = " ".join(error.format_message().split())
         return _failed(error, message or "say what to do; see 'crochet --help'", "usage", 2, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug
@@ -114,6 +116,17 @@ def _outcome(arguments: list[str], *, debug: bool) -> int:
         what = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         message = f"internal error, please report it: {what}{'' if debug else ' (--debug shows more)'}"
         return _failed(error, message, "internal", 1, debug=debug)
+
+
+def _wrong_value(error: typer.TyperException) -> str | None:
+    """What is wrong with the value of an option, in our words: Typer passes on pydantic's."""
+    details = getattr(error.__cause__, "errors", None)
+    if details is None:
+        return None
+    from crochet_tasks.errors import values
+
+    detail = details(include_input=False, include_url=False)[0]
+    return values.problem(detail["type"], detail.get("ctx", {}))
 
 
 def _limited_files(error: BaseException | None) -> bool:

@@ -7,14 +7,25 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli.common import State, print_line, settings_of
+from crochet_tasks.cli.common import State, print_line, settings_of, whole_number
+from crochet_tasks.errors import values
+
+MOST_PROCESSES = 256
+
+
+def _autoscale(value: str) -> str:
+    """MAX,MIN as Celery takes them, and in this order."""
+    limits = [values.whole(part) for part in value.split(",")]
+    if len(limits) > 2 or not MOST_PROCESSES >= limits[0] >= max(1, limits[-1]) or limits[-1] < 0:
+        raise ValueError(f"must be MAX,MIN, such as 4,1: MAX from 1 to {MOST_PROCESSES}, and MIN not above it")
+    return value
 
 
 def up(
     state: State = None,
     search: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=256, help="Processes that search; as many as cores by default."),
+        whole_number("N", "Processes that search; as many as cores by default.", least=1, most=MOST_PROCESSES),
     ] = None,
     *,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Without Flower.")] = False,
@@ -40,10 +51,13 @@ def worker(
         str | None, typer.Option(metavar="A,B", help="Queues to take work from, separated by commas; all by default.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="Processes that work at the same time.")
+        int | None, whole_number("N", "Processes that work at the same time.", least=1, most=MOST_PROCESSES)
     ] = None,
     autoscale: Annotated[
-        str | None, typer.Option(metavar="MAX,MIN", help="As many processes as there is work for, between these.")
+        str | None,
+        typer.Option(
+            metavar="MAX,MIN", parser=_autoscale, help="As many processes as there is work for, between these."
+        ),
     ] = None,
 ) -> None:
     """Work on the queues until stopped; Ctrl-C or SIGTERM drains it: running tasks finish first."""
@@ -63,7 +77,7 @@ def api(
     host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where to listen; CROCHET_API_HOST by default.")
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65_535, help="On which port.")] = None,
+    port: Annotated[int | None, whole_number("PORT", "On which port.", least=1, most=65_535)] = None,
 ) -> None:
     """Serve the REST API until stopped; requests that have begun are answered first."""
     # Until http_server.py has imported all: there is no garbage, and collections take a quarter of the start-up.

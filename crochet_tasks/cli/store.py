@@ -21,6 +21,7 @@ from crochet_tasks.cli.common import (
     client_of,
     in_store,
     limits_of,
+    number,
     print_bytes,
     print_json,
     print_line,
@@ -189,7 +190,7 @@ def status(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress, a line per corpus, until Ctrl-C.")] = False,
     details: Annotated[bool, typer.Option("--details", help="With --watch: everything, not a line each.")] = False,
-    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="Between two polls of --watch.")] = 1.0,
+    every: Annotated[float, number("SECONDS", "Between two polls of --watch.", least=0.05)] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Show what there is: corpora, their texts, orthos, open work and queues.

@@ -32,7 +32,7 @@ WAITED = 8
 FEWEST = 100
 """orthos that a search may find, however little is left of a budget"""
 SHARES = 8
-"""searches that share what is left of a corpus' budget: about as many as run at the same time"""
+"""searches that share what is left of a budget: about as many as run at the same time"""
 
 
 class Waited(NamedTuple):
@@ -58,8 +58,8 @@ class Process:
     """by corpus and version"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
-    allowance: int | None = None
-    """orthos that one search may find, of the budget of `crochet run`"""
+    budget: int | None = None
+    """of the one corpus that this process works on (`crochet run --budget`)"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
     _waited: LRUCache[int, Waited] = field(default_factory=lambda: LRUCache(WAITED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -76,14 +76,16 @@ class Process:
         """How large batches and results of searches may be."""
         return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
 
-    def search_bounds(self, left: int | None) -> Bounds:
-        """As `bounds`; and no larger than fits the budget, which searches that run at the same time share.
+    def search_bounds(self, budget: int | None, stored: int) -> Bounds:
+        """As `bounds`, for a corpus with this budget (None: it has none) and so many orthos.
 
-        `left`: orthos that the budget of the corpus leaves; None: it has none.
+        Searches that run go on when it is spent, so a result is no larger than its share of what is left.
         """
-        of_corpus = None if left is None else left // SHARES
-        most = [max(FEWEST, one) for one in (of_corpus, self.allowance) if one is not None]
-        return self.bounds._replace(result_orthos=min([self.settings.result_orthos, *most]))
+        budgets = [each for each in (budget, self.budget) if each is not None]
+        if not budgets:
+            return self.bounds
+        share = max(FEWEST, (min(budgets) - stored) // SHARES)
+        return self.bounds._replace(result_orthos=min(self.settings.result_orthos, share))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""

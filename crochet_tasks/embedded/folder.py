@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crochet_tasks.embedded.server_process import cluster_name, end_left_over, wait_until
-from crochet_tasks.errors import OpenFilesLimited, StateInUse, StateUnusable
+from crochet_tasks.errors import DiskFull, OpenFilesLimited, StateInUse, StateUnusable
 
 PORT = 5432  # only a part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
@@ -63,17 +63,23 @@ class StateFolder:
 
     @contextlib.contextmanager
     def usable(self) -> Iterator[None]:
-        """Raise what the file system raises as StateUnusable or OpenFilesLimited."""
+        """Raise what the file system raises as StateUnusable, DiskFull or OpenFilesLimited."""
         try:
             yield
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise OpenFilesLimited from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self.full(str(error.strerror)) from error
             path = f" ({error.filename})" if error.filename else ""
             raise self.unusable(f"{error.strerror or error}{path}") from error
 
     def unusable(self, reason: str) -> StateUnusable:
         return StateUnusable(folder=self.state, reason=reason)
+
+    def full(self, reason: str) -> DiskFull:
+        made = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        return DiskFull(reason=f"{free_bytes(made) >> 20} MB are free at {made}: {reason}")
 
     def _make(self) -> None:
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)

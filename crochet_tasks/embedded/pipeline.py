@@ -112,13 +112,14 @@ def close(
     Raises ProcessExhausted when a thread dies.
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
+    process.budget = budget
     poll = _Poll(process.database, corpus.id, progress)
     crew = _Crew(process, corpus.id, poll, budget, stopped)
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="work", initializer=crew.register_thread) as pool:
         while crew.begin_work(pool):
             crew.collect_results()
             poll.if_due()
-    process.allowance = None
+    process.budget = None
     if crew.ended is not EndReason.DISK:
         merging.merge_all(corpus.id, lambda: stopped() or not _roomy(process.settings))
     last = poll()
@@ -151,7 +152,7 @@ class _Crew:
         self.ended: EndReason | None = None
         self.search_seconds = 0.0
         self.failure: Exception | None = None
-        self._process, self._database, self._corpus, self._poll = process, process.database, corpus, poll
+        self._database, self._settings, self._corpus, self._poll = process.database, process.settings, corpus, poll
         self._budget, self._stopped = budget, stopped
         self._threads: list[threading.Thread] = []
         self._running: dict[Future[Item | None], float] = {}
@@ -179,7 +180,7 @@ class _Crew:
 
     def _begin_as_many_as_allowed(self, pool: Executor) -> None:
         try:
-            check_space(self._process.settings)
+            check_space(self._settings)
         except DiskNearlyFull as full:
             self.ended, self.failure = EndReason.DISK, full
             return
@@ -194,9 +195,7 @@ class _Crew:
         if self._budget is None:
             return WORKERS
         with self._database.transaction() as connection:
-            left = self._budget - tally.total(connection, self._corpus)
-            if left > 0:
-                self._process.allowance = left // WORKERS
+            if tally.total(connection, self._corpus) < self._budget:
                 return WORKERS
             return 1 if not self._running and publishing.ordered_waits(connection, self._corpus) else 0
 

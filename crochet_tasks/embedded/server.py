@@ -35,7 +35,7 @@ from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
 from crochet_tasks.embedded.folder import NEW_DATA_BYTES, PORT, WAL_SEGMENT_BYTES, StateFolder, free_bytes
 from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, roll, spawn, wait_until
-from crochet_tasks.errors import OpenFilesLimited, ServerFailed, StateUnusable, UserUnknown
+from crochet_tasks.errors import CrochetError, OpenFilesLimited, ServerFailed, UserUnknown
 
 ROLE = "crochet"
 DATABASE = "crochet"
@@ -57,7 +57,7 @@ SETTINGS = {
     # the same answers everywhere
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "lc_messages": "C",  # _DISK_PROBLEMS below are looked for in the log
+    "lc_messages": "C",  # _FULL and _READ_ONLY below are looked for in the log
     # the log is a file that we bound, and users' texts do not belong in it
     "logging_collector": "off",
     "log_destination": "stderr",
@@ -69,7 +69,8 @@ MAX_WAL_BYTES = 2 << 30
 
 START_SECONDS = 300.0  # crash recovery replays up to max_wal_size; to stop earlier would only restart it
 INITDB_SECONDS = 120.0
-_DISK_PROBLEMS = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
+_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+_READ_ONLY = os.strerror(errno.EROFS)
 
 
 class EmbeddedPostgres:
@@ -154,7 +155,8 @@ class EmbeddedPostgres:
         free = free_bytes(self._folder.path)
         if free < NEW_DATA_BYTES:
             raise self._folder.unusable(
-                f"{free >> 20} MB are free on its disk, a new database needs {NEW_DATA_BYTES >> 20} MB"
+                f"{free >> 20} MB are free on its disk, a new database needs "
+                f"{NEW_DATA_BYTES >> 20} MB: make room there, or choose another folder"
             )
         account = self._account()
         _check_name(account.uid)
@@ -249,7 +251,7 @@ class EmbeddedPostgres:
             raise ServerFailed(reason=str(error).splitlines()[0], log=self._log) from error
         return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
 
-    def _failure(self, status: int) -> StateUnusable | ServerFailed | OpenFilesLimited:
+    def _failure(self, status: int) -> CrochetError:
         """The error for a program that ended with `status`, in its own last words."""
         with self._log.open("rb") as log:
             log.seek(max(self._log_begin, self._log.stat().st_size - 10_000))
@@ -258,10 +260,10 @@ class EmbeddedPostgres:
             return OpenFilesLimited()
         causes = [match[1] for line in lines if (match := re.search(r"(?:FATAL|PANIC|ERROR|error): +(.*)", line))]
         reason = (causes or lines or [f"exit status {status}, and not a word"])[-1]
-        if status == privileges.REFUSED or any(problem in reason for problem in _DISK_PROBLEMS):
+        if status == privileges.REFUSED or _READ_ONLY in reason:
             return self._folder.unusable(reason)
-        if (free := free_bytes(self._folder.path)) < WAL_SEGMENT_BYTES:
-            return self._folder.unusable(f"{free >> 20} MB are free on its disk; {reason}")
+        if free_bytes(self._folder.path) < WAL_SEGMENT_BYTES or any(problem in reason for problem in _FULL):
+            return self._folder.full(reason)
         return ServerFailed(reason=reason, log=self._log)
 
 

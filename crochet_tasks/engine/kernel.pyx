@@ -15,20 +15,12 @@ import numpy as np
 
 cdef extern from *:
     """
-    #include <algorithm>
     #include <cstdint>
     static inline int ones(uint64_t bits) { return __builtin_popcountll(bits); }
     static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
-    static void sort_rows(const uint32_t *rows, uint32_t *order, size_t count, size_t width) {
-        std::sort(order, order + count, [=](uint32_t a, uint32_t b) {
-            const uint32_t *x = rows + a * width, *y = rows + b * width;
-            return std::lexicographical_compare(x, x + width, y, y + width);
-        });
-    }
     """
     int ones(uint64_t) noexcept nogil
     int lowest(uint64_t) noexcept nogil
-    void sort_rows(const uint32_t *, uint32_t *, size_t, size_t) noexcept nogil
 
 ctypedef uint32_t u32
 ctypedef uint64_t u64
@@ -36,6 +28,7 @@ ctypedef uint64_t u64
 cdef enum:
     BLOCK = 64         # boxes that are begun together
     DENSE = 24         # from so many continuations on a phrase has a row of bits; below, its list is searched
+    DIGIT = 11         # bits by which rows are sorted in one go
     ALL_DENSE = 1 << 25  # bytes of bits up to which every word has a row
 
 # ── the phrase tree ─────────────────────────────────────────────────────────────────────────────
@@ -318,6 +311,8 @@ cdef class Lengthen:
         if tests and all_rows and not step.links and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
             self.fill_by_bits(place, begin, tests, shell)
             return
+        cdef const u64 *first_row = rows[0] if tests else NULL
+        cdef u32 first_shell = shells[0] if shell else 0xFFFFFFFF
         list += tests + shell + 2 * step.lines
         for i in range(step.links):  # the shortest list proposes
             if list[2 * i] >= 0:
@@ -328,13 +323,17 @@ cdef class Lengthen:
         list = self.pool + step.at
         for at in range(begin, end):
             w = word[at]
+            if first_row != NULL and not (first_row[w >> 6] >> (w & 63)) & 1:  # most fail here
+                continue
+            if w == first_shell:
+                continue
             line = at
             if proposed:
                 line = child(self.ahead, self.along[cell], w)
                 if not line:
                     continue
             fits = True
-            for i in range(tests):
+            for i in range(first_row != NULL, tests):
                 if rows[i] != NULL:
                     fits = (rows[i][w >> 6] >> (w & 63)) & 1
                 elif list[i] & 1:
@@ -344,7 +343,7 @@ cdef class Lengthen:
                 if not fits:
                     break
             if fits:
-                for i in range(shell):
+                for i in range(1, shell):
                     fits &= shells[i] != w
                 if fits:
                     self.accept(step, place, w, line)
@@ -540,13 +539,46 @@ def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
 
 def ordered(const u32[:, ::1] rows):
-    """The places of the rows in ascending order (uint32)."""
-    order = np.arange(rows.shape[0], dtype=np.uint32)
-    cdef u32[::1] view = order
-    if rows.shape[0] > 1:
+    """The places of the rows in ascending order (uint32), by sorting digit after digit, the last column first."""
+    order, spare = np.arange(rows.shape[0], dtype=np.uint32), np.empty(rows.shape[0], np.uint32)
+    cdef u32[::1] one = order, other = spare
+    cdef Py_ssize_t count = rows.shape[0], column, i
+    cdef u32 least, span
+    cdef int shift
+    cdef bint swapped = False
+    if count > 1:
         with nogil:
-            sort_rows(&rows[0, 0], &view[0], rows.shape[0], rows.shape[1])
-    return order
+            for column in range(rows.shape[1] - 1, -1, -1):
+                least, span = rows[0, column], 0
+                for i in range(count):
+                    least = min(least, rows[i, column])
+                for i in range(count):
+                    span = max(span, rows[i, column] - least)
+                shift = 0
+                while shift < 32 and span >> shift:
+                    by_digit(rows, column, least, shift, one, other)
+                    one, other = other, one
+                    swapped = not swapped
+                    shift += DIGIT
+    return spare if swapped else order
+
+cdef void by_digit(const u32[:, ::1] rows, Py_ssize_t column, u32 least, int shift, u32[::1] one, u32[::1] other) noexcept nogil:
+    """Take the places in `one` over to `other`, in the order of one digit of a column."""
+    cdef u32 starts[1 << DIGIT]
+    cdef u32 digit, before = 0, number
+    cdef Py_ssize_t i
+    for i in range(1 << DIGIT):
+        starts[i] = 0
+    for i in range(one.shape[0]):
+        starts[((rows[i, column] - least) >> shift) & ((1 << DIGIT) - 1)] += 1
+    for i in range(1 << DIGIT):
+        number = starts[i]
+        starts[i] = before
+        before += number
+    for i in range(one.shape[0]):
+        digit = ((rows[one[i], column] - least) >> shift) & ((1 << DIGIT) - 1)
+        other[starts[digit]] = one[i]
+        starts[digit] += 1
 
 cdef inline uint8_t *put(uint8_t *to, u64 number) noexcept nogil:
     while number >= 128:

@@ -104,11 +104,8 @@ def ascending(rows: Ids) -> Ids:
     """The same orthos in their order."""
     if len(rows) < 2:
         return rows
-    if rows.shape[1] == 2:  # as one number each, which sorts five times as fast
-        numbers = np.ascontiguousarray(rows[:, ::-1], "<u4").view("<u8")[:, 0]
-        numbers.sort()
-        return np.ascontiguousarray(numbers.view("<u4").reshape(-1, 2)[:, ::-1], np.uint32)
-    return rows[kernel.ordered(np.ascontiguousarray(rows))]
+    rows = np.ascontiguousarray(rows)
+    return rows.take(kernel.ordered(rows), axis=0)
 
 
 def words(tree: Tree, sides: Sides, rows: Ids) -> Ids:

@@ -44,7 +44,7 @@ PART_SQUARES = 60_000
 PART_PHRASES = 4_000
 """the same for due phrases"""
 ENUMERATE_FROM = 0.2
-"""share of new pairs from which on enumerating is quicker (docs/adr/0036)"""
+"""share of new pairs from which on enumerating is quicker (docs/adr/0038)"""
 
 
 class Bounds(NamedTuple):
@@ -416,7 +416,7 @@ def _line_number(sides: Sides, axis: int, at: tuple[int, ...]) -> int:
     raise AssertionError((sides, axis, at))
 
 
-def union(sets: Iterable[Ids], size: int) -> npt.NDArray[np.bool_]:
+def union(sets: Iterable[npt.NDArray[np.integer]], size: int) -> npt.NDArray[np.bool_]:
     """Sets of phrases, laid over each other as flags per phrase."""
     marked = np.zeros(size, np.bool_)
     for some in sets:

@@ -277,7 +277,7 @@ class DatabaseLoginFailed(DatabaseUnavailable):
 
 class DiskFull(DatabaseUnavailable):
     """the disk of the database is full ({reason});
-    make room there (old files, corpora that are not needed) and run it again: nothing is lost
+    make room there (old files, corpora that are not needed) and try again: nothing is lost
     """
 
     code = "disk_full"
@@ -414,7 +414,7 @@ class UserUnknown(Unavailable):
 
 class StateInUse(Unavailable):
     """the state folder {folder} is in use by another crochet (process {pid});
-    wait for it, or choose another with --state
+    wait for it, or choose another with --state; beside 'crochet up' set CROCHET_DATABASE_URL as it prints it
     """
 
     code = "state_in_use"

@@ -25,7 +25,7 @@ Target = WorkRow | TextRow | DeadLetterRow
 
 def find(connection: Connection, name: str) -> Target:
     """The work, text or dead letter of that name; raises WorkUnknown, WorkAmbiguous, or WrongCall (too short)."""
-    numbered = re.fullmatch(rf"({TEXT}|{DEAD})-([0-9]{{1,18}})", name)
+    numbered = re.fullmatch(rf"({TEXT}|{DEAD})-([1-9][0-9]{{0,17}})", name)
     if numbered is None:
         return _by_beginning(connection, name)
     number = int(numbered[2])

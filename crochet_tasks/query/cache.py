@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -49,12 +49,9 @@ class Cache(Generic[K, V]):
         return int(self._kept.currsize)
 
     def get(self, key: K) -> V | None:
-        return next(iter(self.several([key]).values()), None)
-
-    def several(self, keys: Iterable[K]) -> dict[K, V]:
-        """The cached ones among these keys."""
         with self._lock:
-            return {key: self._kept[key][0] for key in keys if key in self._kept}
+            entry = self._kept.get(key)
+        return None if entry is None else entry[0]
 
     def put(self, key: K, value: V, size: int) -> None:
         with self._lock:

@@ -26,7 +26,7 @@ Strings = npt.NDArray[np.object_]
 
 def sides_of(shape: str) -> Sides:
     """The sides of a shape such as '2x3'; raises InvalidShape."""
-    if not re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})+", shape):
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})+", shape):
         raise InvalidShape(shape=shape)
     sides = tuple(map(int, shape.split("x")))
     if min(sides) < 2 or list(sides) != sorted(sides):

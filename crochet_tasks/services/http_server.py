@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 from flask import Flask
@@ -22,6 +23,7 @@ from granian.server import Server
 
 from api import process
 from api.asgi import Buffered, Limits, Receive, Scope, Send
+from api.connections import Connections
 from crochet_tasks import net, telemetry
 from crochet_tasks.settings import Settings
 
@@ -35,7 +37,10 @@ CONNECTIONS, OTHER_FILES = 4096, 256
 """of one process at the same time; and what it opens for itself"""
 UNACKNOWLEDGED_SECONDS = 30
 """after which a connection is ended whose client acknowledges no data"""
-BACKLOG = 1024
+BACKLOG = 4096
+"""connections that wait to be accepted; the kernel's net.core.somaxconn is the most"""
+ROOM_SECONDS, BUSY_SECONDS = 0.1, 0.01
+"""between looks at how many connections are open; and where some had to be ended"""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -103,8 +108,9 @@ class _Process:
 
     def __init__(self, flask: Flask, connections: int, port: int, listens: Callable[[], None]) -> None:
         self._flask, self._port, self._listens = flask, port, listens
-        limits = Limits(int(flask.config["MAX_CONTENT_LENGTH"]), connections // 2)
-        self._buffered = Buffered(self._flask.wsgi_app, limits)
+        self._connections = Connections(port, connections)
+        limits = Limits(int(flask.config["MAX_CONTENT_LENGTH"]), connections // 4)
+        self._buffered = Buffered(self._flask.wsgi_app, limits, self._connections)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -117,10 +123,19 @@ class _Process:
         while not _bound_listener(self._port):
             await asyncio.sleep(0.005)
         self._listens()
+        room = asyncio.create_task(self._keep_room())
         await receive()
+        room.cancel()
         self._buffered.close()
         await asyncio.to_thread(_end, self._flask)
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _keep_room(self) -> None:
+        """Granian accepts no connection where as many are open as may be, so there must always be room for others."""
+        while True:
+            began = time.thread_time()
+            pause = BUSY_SECONDS if self._connections.make_room() else ROOM_SECONDS
+            await asyncio.sleep(max(pause, 4 * (time.thread_time() - began)))
 
 
 def _begin(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
+from crochet_tasks.broker.repair import Repair
 from crochet_tasks.db import access, attempts, corpora, dead_letters, idempotency, publishing
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
@@ -55,6 +56,7 @@ class Relay:
 
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
+        self._repair = Repair(process.settings)
         self._next_maintenance = self._next_merges = 0.0
         self._beat_at = -EVERY_SECONDS
         self._idle: set[str] = set()
@@ -76,6 +78,7 @@ class Relay:
                     heartbeat.healthy()
             except Unavailable as error:
                 failures += 1
+                self._repair.due = True
                 pause = outage.pause(failures)
                 heartbeat.unhealthy(error.code)
                 log.warning(
@@ -85,7 +88,11 @@ class Relay:
         heartbeat.end()
 
     def poll(self) -> None:
-        """Publish what the outbox holds; every MAINTENANCE_SECONDS handle overdue work and dead letters."""
+        """Publish what the outbox holds; every MAINTENANCE_SECONDS handle overdue work and dead letters.
+
+        First, where the broker was away, its queues are checked: a broken one would fail all that follows.
+        """
+        self._repair.check()
         publish.publish_all()
         if time.monotonic() >= self._next_maintenance:
             self._next_maintenance = time.monotonic() + min(MAINTENANCE_SECONDS, self._process.settings.lease / 4)

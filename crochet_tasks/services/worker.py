@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -26,12 +27,13 @@ from types import FrameType
 from typing import Any, ClassVar
 
 import click
+from amqp.exceptions import NotFound
 from celery import concurrency as pools
 from celery import signals
 from celery.apps.worker import Worker
 from celery.bin.celery import celery
 from celery.concurrency import prefork, solo, thread
-from celery.exceptions import SecurityWarning
+from celery.exceptions import ImproperlyConfigured, SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state
 
@@ -72,6 +74,8 @@ def run(arguments: list[str]) -> int:
         return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
     except click.ClickException as error:
         raise WrongCall(problem=f"celery worker: {error.format_message()}") from error
+    except ImproperlyConfigured as error:  # a queue that is none
+        raise WrongCall(problem=f"celery worker: {' '.join(str(error).split())}") from error
     except SystemExit as end:
         if isinstance(end.__cause__, CrochetError):
             raise end.__cause__ from None
@@ -105,6 +109,8 @@ def _set_up(worker: Any) -> None:
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
+    if getattr(sys.stderr, "logs", False):  # all that is printed is JSON, so is what Celery's banner would say
+        worker.quiet = True
     metrics_endpoint.start("worker", service, settings)
     readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
@@ -158,6 +164,11 @@ class Consumer(consumer.Consumer):
     use: ClassVar[Reporter | None] = None
     failed_starts: ClassVar[FailedStarts | None] = None
     _timers: tuple[Any, ...] = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """A queue that is deleted while it begins to consume is no reason to end: it declares it as it reconnects."""
+        super().__init__(*arguments, **options)
+        self.connection_errors = (*self.conninfo.connection_errors, NotFound)
 
     def on_ready(self) -> None:
         """Begin to consume, at the start and after each loss of the broker.

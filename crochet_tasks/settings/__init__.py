@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crochet_tasks import net
-from crochet_tasks.errors import InvalidSetting
+from crochet_tasks.errors import InvalidSetting, values
 from crochet_tasks.settings import checks, source
 from crochet_tasks.settings.source import (
     PREFIX,
@@ -88,6 +88,12 @@ def _absolute(value: Path) -> Path:
         raise ValueError("it is relative, and the working directory no longer exists") from None
 
 
+def _host(value: str) -> str:
+    if not net.is_host(value):
+        raise ValueError("must be a host name or an IP address, such as 127.0.0.1 or ::1")
+    return value
+
+
 def _login(value: SecretStr) -> SecretStr:
     user, colon, password = value.get_secret_value().partition(":")
     if not (user and colon and password):
@@ -102,18 +108,6 @@ def _long(value: SecretStr) -> SecretStr:
 
 
 SECRET_BYTES = 32
-MOST_ORTHOS = 2**53 - 1
-"""the largest budget: JSON has no larger whole numbers"""
-
-
-def orthos(value: object) -> int | Literal["all"]:
-    """A budget as people write it; raises ValueError."""
-    text = str(value)
-    if text == "all":
-        return "all"
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_ORTHOS):
-        raise ValueError(f"must be a number of orthos from 1 to {MOST_ORTHOS}, or 'all'")
-    return int(text)
 
 
 def _origins(value: str) -> str:
@@ -125,6 +119,8 @@ def _origins(value: str) -> str:
     return value
 
 
+_NUMBERS: dict[Any, Callable[[str], float]] = {int: values.whole, int | None: values.whole, float: values.decimal}
+Host = Annotated[str, AfterValidator(_host)]
 Seconds = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
 
 
@@ -148,7 +144,7 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="a search leaves the rest over after about so many orthos; smaller ones make more searches",
     )
-    default_budget: Annotated[int | Literal["all"], BeforeValidator(orthos)] = Field(
+    default_budget: Annotated[int | Literal["all"], BeforeValidator(values.budget)] = Field(
         default=10_000_000,
         description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )
@@ -197,7 +193,7 @@ class Settings(BaseSettings):
     worker_cache_bytes: int = Field(
         default=512_000_000, ge=1, description="what a process of a worker keeps in memory of the phrases of corpora"
     )
-    api_host: str = Field(default="127.0.0.1", min_length=1, description="where the API listens")
+    api_host: Host = Field(default="127.0.0.1", description="where the API listens")
     api_port: int = Field(default=8080, ge=1, le=65_535, description="the API's port")
     api_auth: bool = Field(
         default=True, description="`off`: any program of this machine may do anything; in development on loopback only"
@@ -251,7 +247,7 @@ class Settings(BaseSettings):
         default=False,
         description="`on`: send the key to other machines over plain http, too; it can be read on the way",
     )
-    flower_host: str = Field(default="127.0.0.1", min_length=1, description="where Flower listens")
+    flower_host: Host = Field(default="127.0.0.1", description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
         default=None, description="Flower's login, user:password; needed outside development"
@@ -266,7 +262,7 @@ class Settings(BaseSettings):
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
     profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
-    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="where services answer Prometheus")
+    metrics_host: Host = Field(default="127.0.0.1", description="where services answer Prometheus")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_529, description="a service's port for Prometheus; `up` takes it and those after it"
     )
@@ -285,6 +281,15 @@ class Settings(BaseSettings):
         default=None,
         description="a TOML file with settings, by default `crochet-tasks/config.toml` in the user's configuration",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse numbers that Python reads and other programs do not, or as another number: 1_000, +5, 1.0 for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, str) and kind in _NUMBERS:
+            return _NUMBERS[kind](value)
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -349,10 +354,10 @@ class Settings(BaseSettings):
 
 def _problems(error: ValidationError) -> list[InvalidSetting]:
     found = []
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+    for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else "*"
         where = f" (in {source.file()})" if name in source.in_file() and not source.in_environment(name) else ""
-        problem = f"{detail['msg'].removeprefix('Value error, ')}{where}"
+        problem = f"{values.problem(detail['type'], detail.get('ctx', {}))}{where}"
         found.append(InvalidSetting(variable=variable(name), problem=problem))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,7 +62,7 @@ def doubts(settings: Settings) -> list[str]:
 
 
 def paths(settings: Settings) -> list[InvalidSetting]:
-    """What is wrong with the paths that are set; nothing is made to find out."""
+    """What is wrong with the paths that are set; no file is left to find out."""
     problems = {
         "status_file": None if settings.status_file is None else _not_writable_file(settings.status_file),
         "health_dir": None if settings.health_dir is None else _not_writable_folder(settings.health_dir),
@@ -79,15 +80,22 @@ def _not_writable_file(path: Path) -> str | None:
         return f"{path} is a directory; name a file"
     if not path.parent.is_dir():
         return f"there is no directory {path.parent}; make it"
-    return None if os.access(path.parent, os.W_OK | os.X_OK) else f"{path.parent} is not writable"
+    return _not_writable(path.parent)
 
 
 def _not_writable_folder(path: Path) -> str | None:
     """One that is not there yet can be made in the folder that is."""
     nearest = next((each for each in (path, *path.absolute().parents) if os.path.lexists(each)), path)
-    if not nearest.is_dir():
-        return f"{nearest} is not a directory"
-    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
+    return _not_writable(nearest) if nearest.is_dir() else f"{nearest} is not a directory"
+
+
+def _not_writable(folder: Path) -> str | None:
+    """Try it: root passes every check of permissions, also in /proc and where the file system is read-only."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder} is not writable: {error.strerror}; name a folder that is, or free space"
 
 
 def _not_readable(path: Path) -> str | None:

@@ -141,7 +141,9 @@ SEARCH_SECONDS = histogram(
     "Computation of one search, without the database.",
     MIDDLE,
 )
-DUE = counter("crochet_phrases_due_total", "phrases", "", WORKER, "New phrases that are due: searches go outward from them.")
+DUE = counter(
+    "crochet_phrases_due_total", "phrases", "", WORKER, "New phrases that are due: searches go outward from them."
+)
 MERGED = counter("crochet_batches_merged_total", "batches", "", WORKER, "Batches that were merged into others.")
 LAG = gauge(
     "crochet_index_lag_versions",

@@ -152,7 +152,7 @@ def _how(report: RunReport) -> list[str]:
 
 def _rounded_up(number: int) -> int:
     """With two digits before its zeros."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 

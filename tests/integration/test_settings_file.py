@@ -82,3 +82,10 @@ def test_paths_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         "CROCHET_HEALTH_DIR",
         "CROCHET_KEY_FILE",
     ]
+
+
+@pytest.mark.parametrize("name", ["status_file", "health_dir"])
+def test_paths_where_root_may_write_and_nothing_can_be_are_named(name: str) -> None:
+    """In /proc every user who is root has all permissions, and no file can be made."""
+    (problem,) = Settings.load(**{name: "/proc/x"}).path_problems()
+    assert str(problem).startswith(f"CROCHET_{name.upper()}: /proc is not writable: ")

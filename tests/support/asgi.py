@@ -7,10 +7,23 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from api.asgi import Buffered, Limits, Wsgi
+from api.connections import Client, Connections
 
+CLIENT = ("127.0.0.1", 50000)
 GENEROUS = 60.0
 """seconds for what takes none, so that a fault does not hang"""
 Message = dict[str, Any]
+
+
+class NoConnections(Connections):
+    """Of a server that there is not: which ones were ended."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+        self.ended: list[Client] = []
+
+    def end(self, client: Client) -> None:
+        self.ended.append(client)
 
 
 class Exchange:
@@ -33,7 +46,7 @@ class Exchange:
             "raw_path": path.partition(b"?")[0],
             "query_string": path.partition(b"?")[2],
             "headers": named,
-            "client": ("127.0.0.1", 50000),
+            "client": (CLIENT[0], str(CLIENT[1])),  # as Granian writes it
             "server": ("127.0.0.1", 8080),
         }
         self.received = 0
@@ -70,11 +83,12 @@ def post(
     return Exchange("POST", path, [framed, *headers], body)
 
 
-def run(wsgi: Wsgi, limits: Limits, step: Callable[[Buffered], Awaitable[None]]) -> None:
-    """Do something with an application that has one thread, which ends with it."""
+def run(wsgi: Wsgi, limits: Limits, step: Callable[[Buffered], Awaitable[None]]) -> list[Client]:
+    """Do something with an application that has one thread, which ends with it; whose connections were ended."""
+    connections = NoConnections()
 
     async def within() -> None:
-        buffered = Buffered(wsgi, limits, threads=1)
+        buffered = Buffered(wsgi, limits, connections, threads=1)
         try:
             async with asyncio.timeout(GENEROUS):
                 await step(buffered)
@@ -82,13 +96,14 @@ def run(wsgi: Wsgi, limits: Limits, step: Callable[[Buffered], Awaitable[None]])
             buffered.close()
 
     asyncio.run(within())
+    return connections.ended
 
 
-def answered(wsgi: Wsgi, limits: Limits, *exchanges: Exchange) -> None:
-    """Answer all of them, one after the other."""
+def answered(wsgi: Wsgi, limits: Limits, *exchanges: Exchange) -> list[Client]:
+    """Answer all of them, one after the other; whose connections were ended."""
 
     async def step(buffered: Buffered) -> None:
         for each in exchanges:
             await buffered(each.scope, each.receive, each.send)
 
-    run(wsgi, limits, step)
+    return run(wsgi, limits, step)

@@ -1,6 +1,7 @@
-"""The API's HTTP server with a small application: `python -m tests.support.small_server PORT FOLDER`.
+"""The API's HTTP server with a small application: `python -m tests.support.small_server PORT FOLDER [SECONDS]`.
 
-It writes READY to standard output. Routes that wait do so until a file named after them is in FOLDER.
+It writes READY to standard output. Routes that wait do so until a file named after them is in FOLDER. A head may take
+SECONDS.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def say_ready() -> None:
 
 
 def main() -> None:
-    http_server.HEAD_SECONDS = HEAD_SECONDS
+    http_server.HEAD_SECONDS = int(sys.argv[3]) if sys.argv[3:] else HEAD_SECONDS
     folder = Path(sys.argv[2])
     address = ("127.0.0.1", int(sys.argv[1]))
     http_server.serve(Settings(), address, lambda: application(folder), say_ready)

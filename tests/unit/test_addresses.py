@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.net import postgres_parameters
 from crochet_tasks.settings import Settings
@@ -89,6 +90,19 @@ def test_every_part_of_an_address_reaches_the_driver(url: str, expected: dict[st
         ("postgresql://h/d?connect_timeout=Secret7", "connect_timeout must be a whole number"),
         ("postgresql://h/d?target_session_attrs=master", "target_session_attrs must be one of any, read-write"),
         ("postgresql://h/d?load_balance_hosts=on", "load_balance_hosts must be one of disable, random"),
+        ("postgresql://h/d?sslmode=on", "sslmode must be one of disable, allow"),
+        ("postgresql://h/d?ssl_min_protocol_version=foo", "ssl_min_protocol_version must be one of TLSv1, "),
+        ("postgresql://h/d?keepalives_idle=Secret7", "keepalives_idle must be a whole number"),
+        ("postgresql://h/d?require_auth=Secret7", "the parameter require_auth has a value that libpq does not accept"),
+        ("postgresql://h/d?sslcertmode=Secret7", "the parameter sslcertmode has a value that libpq does not accept"),
+        ("postgresql://h/d?service=Secret7", "the parameter service has a value that libpq does not accept"),
+        (
+            "postgresql://h/d?ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+            "ssl_max_protocol_version, ssl_min_protocol_version contradict each other",
+        ),
+        ("postgresql://h/d?hostaddr=Secret7", "hostaddr must be an IP address"),
+        ("postgresql://Secret7..x/d", "the host is neither a host name nor an IP address"),
+        ("postgresql://h,-Secret7/d", "the host is neither a host name nor an IP address"),
     ],
 )
 def test_a_wrong_database_url_is_refused_with_advice(url: str, part: str) -> None:
@@ -108,6 +122,9 @@ def test_a_wrong_database_url_is_refused_with_advice(url: str, part: str) -> Non
         ("broker_url", "amqp://u:1234?Secret7@h/", "write @ as %40"),
         ("broker_url", "amqp://u:1234#Secret7@h/", "write @ as %40"),
         ("broker_url", "amqp://h/?heartbeat=5", "is not used here (allowed: none)"),
+        ("broker_url", "amqp://Secret7..x/", "the host is neither a host name nor an IP address"),
+        ("redis_url", "redis://300.1.1.1/0", "the host is neither a host name nor an IP address"),
+        ("otlp_url", "http://-Secret7/", "the host is neither a host name nor an IP address"),
         ("broker_url", "redis://h/0", "must be an address such as amqp://"),
         ("redis_url", "redis://h/0?Secret7=x", "is not used here (allowed: client_name, db,"),
         ("redis_url", "redis://:Secret7/0", "write @ as %40"),
@@ -135,3 +152,29 @@ def test_a_wrong_broker_or_redis_url_is_refused_with_advice(setting: str, value:
 )
 def test_addresses_of_brokers_and_of_redis_are_accepted(setting: str, value: str) -> None:
     assert getattr(Settings.load(**{setting: value}), setting).get_secret_value() == value
+
+
+def test_a_variable_of_libpq_that_it_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look like a server that does not answer."""
+    monkeypatch.setenv("PGSSLMODE", "on")
+    with pytest.raises(InvalidSetting, match=r"a PG\* variable beside it, such as PGSSLMODE"):
+        Settings.load(database_url="postgresql://h/d?application_name=x")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "fe80::1%eth0", "localhost", "a.b.", "db_1", "10.0.0.1.nip.io", "1a"]
+)
+def test_hosts_are_names_or_addresses(host: str) -> None:
+    assert net.is_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "foo..bar", "300.1.1.1", "1.2.3", "[::1]", "-a", "a-", "x" * 64, "a b", "h:80", "h/", "a" * 250 + ".com", "ä"],
+)
+def test_what_can_be_no_host_is_none(host: str) -> None:
+    assert not net.is_host(host)
+    assert [str(each) for each in Settings.problems(api_host=host, flower_host=host, metrics_host=host)] == [
+        f"CROCHET_{name}_HOST: must be a host name or an IP address, such as 127.0.0.1 or ::1"
+        for name in ("API", "FLOWER", "METRICS")
+    ]

@@ -120,3 +120,45 @@ def test_another_default_budget_is_refused(monkeypatch: pytest.MonkeyPatch, give
     (problem,) = Settings.problems()
     assert "CROCHET_DEFAULT_BUDGET" in str(problem)
     assert "'all'" in str(problem)
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────
+
+NOT_OURS = ("Input should", "Value error", "String should", "is not valid", "pydantic")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "\ud800", "1_0", " 5", "+5", "1e3", "1.", "0x10", "٣", "nan", "inf", "-1", "010", "9" * 30]
+)
+def test_what_is_wrong_with_a_setting_is_in_our_words(value: str) -> None:
+    """Whatever the kind of the setting: no library's words, and no number that other programs would read as another."""
+    given = dict.fromkeys(Settings.model_fields, value)
+    problems = Settings.problems(**given)
+    fields = Settings.model_fields.items()
+    numbers = {settings.variable(name) for name, field in fields if field.annotation in (int, float, int | None)}
+    assert numbers <= {problem.context["variable"] for problem in problems}
+    for problem in problems:
+        assert not any(words in str(problem) for words in NOT_OURS), problem
+
+
+@pytest.mark.parametrize("value", [None, [], {}, -1, 1e300, True])
+def test_what_is_wrong_with_a_value_of_the_file_is_in_our_words(value: object) -> None:
+    """TOML has types."""
+    for problem in Settings.problems(**dict.fromkeys(Settings.model_fields, value)):
+        assert not any(words in str(problem) for words in NOT_OURS), problem
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_orthos": "0"}, "CROCHET_BATCH_ORTHOS: must be at least 1"),
+        ({"api_port": "65536"}, "CROCHET_API_PORT: must be at most 65535"),
+        ({"trace_ratio": "1.5"}, "CROCHET_TRACE_RATIO: must be at most 1"),
+        ({"environment": "test"}, "CROCHET_ENVIRONMENT: must be 'development' or 'production'"),
+        ({"api_auth": "perhaps"}, "CROCHET_API_AUTH: must be on or off"),
+        ({"lease": "soon"}, "CROCHET_LEASE: must be a number, such as 30 or 2.5"),
+        ({"max_text_bytes": "1_0"}, "CROCHET_MAX_TEXT_BYTES: must be a whole number, in decimal digits"),
+    ],
+)
+def test_the_words_say_what_is_right(given: dict[str, str], words: str) -> None:
+    assert [str(problem) for problem in Settings.problems(**given)] == [words]

@@ -208,6 +208,7 @@ def test_an_unreadable_and_an_endless_file(state: Path) -> None:
         (["run", HARBOUR, "--corpus", "a b"], "invalid_name", "'a b'"),
         (["export", "--shape", "3x2"], "invalid_shape", "'3x2'"),
         (["export", "--shape", "2"], "invalid_shape", "'2'"),
+        (["export", "--shape", "02x2"], "invalid_shape", "'02x2'"),
         (["export", "--format", "xml"], "usage", "xml"),
     ],
 )
@@ -337,6 +338,9 @@ def test_status_says_what_there_is(harbour: Path, state: Path) -> None:
     assert "570" in crochet("status", "--state", harbour).stdout
 
 
+NO_CORPUS = "There is no corpus yet: 'crochet corpora create NAME' makes one, and so does the first text.\n"
+
+
 @pytest.mark.usefixtures("ready_state")
 def test_corpora_of_a_store_are_made_changed_and_deleted(state: Path) -> None:
     """As those of an API; what is deleted leaves nothing, and its name is free."""
@@ -354,7 +358,7 @@ def test_corpora_of_a_store_are_made_changed_and_deleted(state: Path) -> None:
     assert crochet("verify", *at).stdout == "corpus 'two': no problems\n"
     refused(crochet("corpora", "delete", "two", *at), 2, "not_confirmed", "--confirm two")
     assert crochet("corpora", "delete", "two", "--confirm", "two", *at).returncode == 0
-    assert crochet("corpora", "list", *at).stdout == ""
+    assert crochet("corpora", "list", *at).stdout == NO_CORPUS
     assert crochet("verify", *at).stdout == "There is no corpus yet: 'crochet run FILE' makes one.\n"
     refused(crochet("run", *at), 2, "usage", "crochet run FILE")
     with database(state) as opened, opened.transaction() as connection:
@@ -365,7 +369,8 @@ def test_corpora_of_a_store_are_made_changed_and_deleted(state: Path) -> None:
 
 
 def test_corpora_of_no_store_make_none(state: Path) -> None:
-    assert (crochet("corpora", "list", "--state", state).stdout, state.exists()) == ("", False)
+    assert (crochet("corpora", "list", "--state", state).stdout, state.exists()) == (NO_CORPUS, False)
+    assert crochet("corpora", "list", "--state", state, "--json").stdout == ""
     for command in (["delete", "x", "--confirm", "x"], ["set", "x", "--no-budget"]):
         refused(crochet("corpora", *command, "--state", state), 3, "corpus_unknown", "'x'")
     assert not state.exists()

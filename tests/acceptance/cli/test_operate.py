@@ -35,6 +35,7 @@ from tests.support.cli import (
 from tests.support.cluster import QUICK, Cluster
 from tests.support.commands import CROCHET, RELAY
 
+NO_WORK = "No work is open, and none has failed; 'crochet status' shows what there is.\n"
 pytestmark = pytest.mark.acceptance
 
 NOWHERE = "amqp://guest:guest@127.0.0.1:1//"
@@ -236,7 +237,7 @@ def test_work_is_listed_shown_cancelled_and_retried(shared: Database) -> None:
     refused(crochet("work", "cancel", "text-2"), 2, "text_started", "is current")
     assert crochet("work", "retry", first[:8]).stdout.startswith("text-1  text  accepted")
     assert report_of(crochet("run", "--json")).orthos == shapes(closure(EVENING, HARBOUR))
-    assert crochet("work", "list").stdout == "There is no such work.\n"
+    assert crochet("work", "list").stdout == NO_WORK
 
 
 @pytest.mark.usefixtures("ready_state")
@@ -275,11 +276,12 @@ def private_database(state: Path) -> Iterator[Database]:
 
 def test_work_where_there_is_none(private: Path) -> None:
     """Listing makes no store; wrong calls are explained."""
-    assert crochet("work", "list").stdout == "There is no such work.\n"
+    assert crochet("work", "list").stdout == NO_WORK
     refused(crochet("work", "show", "abcd"), 2, "work_unknown", "'abcd'")
     refused(crochet("work", "cancel", "text-1"), 2, "work_unknown", "'text-1'")
     for arguments in ([], ["abcd", "--all"], ["abcd", "--dropped"], ["abcd", "--corpus", "main"]):
         refused(crochet("work", "retry", *arguments), 2, "usage", "give IDs, or --all")
+    assert crochet("work", "list", "--state", "held").stdout.startswith("There is no such work; without options ")
     refused(crochet("work", "list", "--state", "lost"), 2, "usage", "lost")
     assert not private.exists()
 

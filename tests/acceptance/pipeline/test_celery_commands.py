@@ -15,6 +15,7 @@ import pytest
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
+from tests.support.collectors import log_lines
 from tests.support.commands import RELAY
 from tests.support.paths import ROOT
 
@@ -50,7 +51,8 @@ WAYS: dict[str, list[tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -> None:
-    """Each closes a corpus, and ends in order at SIGTERM."""
+    """Each closes a corpus, prints nothing but JSON, and ends in order at SIGTERM."""
+    deployment.environment["CROCHET_LOG_FORMAT"] = "json"
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
         deployment.start(*RELAY)
@@ -63,6 +65,7 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
             deployment.terminate(worker)
         assert [deployment.ended(worker, 60) for worker in workers] == [0] * len(workers), deployment.logs()
         logs = "".join(deployment.log(worker) for worker in workers)
+        assert log_lines(logs)
         assert "task_failed" not in logs
         assert "Traceback" not in logs
 
@@ -143,3 +146,19 @@ def _run(deployment: Cluster, *command: str) -> str:
     )
     assert ran.returncode == 0, ran.stdout
     return ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--queues", "foo"), "there is no queue 'foo'; there are ingest, "),
+        (("--", "-Q", "foo"), "celery worker: .* queue 'foo' isn't defined"),
+        (("--", "--nope"), "celery worker: No such option '--nope'"),
+        (("--", "-P", "gevent"), "tasks do not run in the pool '.*gevent': use prefork, solo or threads"),
+    ],
+)
+def test_wrong_options_of_a_worker_are_usage_errors(deployment: Cluster, options: tuple[str, ...], words: str) -> None:
+    """Those that Celery finds, too."""
+    worker = deployment.start("worker", *options, CROCHET_LOG_FORMAT="console")
+    assert deployment.ended(worker, 60) == 2
+    assert re.search(rf"crochet: {words}.*\[usage\]\n$", deployment.log(worker))

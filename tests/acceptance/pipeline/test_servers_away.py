@@ -15,7 +15,9 @@ from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
 from tests.support import services, steps
 from tests.support.bodies import pieces
+from tests.support.broken import break_queues
 from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.support.commands import EVERYTHING, RELAY
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -129,3 +131,20 @@ def in_the_middle(process: Process, corpus: Corpus, deployment: Cluster) -> None
          WHERE corpus = :corpus AND kind = 'search' AND version = (SELECT count(*) FROM texts)
     """
     until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60, pause=0.001)
+
+
+def test_a_broken_queue_stops_no_worker_for_ever(deploy: Deploy, rabbitmq: services.RabbitMQ, vhost: str) -> None:
+    """RabbitMQ is killed when it has just declared the queues, and loses one; a relay that starts then repairs it."""
+    settings, _ = break_queues(rabbitmq, vhost)
+    assert settings.broker_url is not None
+    deployment = deploy(CROCHET_BROKER_URL=settings.broker_url.get_secret_value(), CROCHET_PUBLISH_TIMEOUT="1")
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        accept(process, corpus, steps.TEXTS)
+        relay = deployment.start(*RELAY)
+        until(lambda: "queue_broken" in deployment.log(relay), deployment, 60)
+        worker = deployment.start(*EVERYTHING)  # while the queue is deleted and declared
+        until(lambda: closed(process, corpus), deployment, 120)
+        check(process, corpus, steps.expected(steps.TEXTS))
+        deployment.terminate(worker)
+        assert deployment.ended(worker, 60) == 0

@@ -106,6 +106,13 @@ def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -
     [
         ("/orthos?shape=3x2", "invalid_shape"),
         ("/orthos?shape=2", "invalid_shape"),
+        ("/orthos?shape=02x2", "invalid_shape"),
+        ("/orthos?shape=2x02", "invalid_shape"),
+        ("/orthos?shape=2x+2", "invalid_shape"),
+        ("/orthos?shape=2x%202", "invalid_shape"),
+        ("/orthos?shape=2x2%0A", "invalid_shape"),
+        ("/orthos?shape=2x%D9%A2", "invalid_shape"),
+        ("/orthos?shape=2X2", "invalid_shape"),
         ("/orthos?limit=1001", "invalid_request"),
         ("/orthos?limit=0", "invalid_request"),
         ("/orthos?min_volume=0", "invalid_request"),

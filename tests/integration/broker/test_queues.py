@@ -17,8 +17,8 @@ import pytest
 from pydantic import SecretStr
 
 from crochet_tasks import readiness
-from crochet_tasks.broker import queues
-from crochet_tasks.broker.queues import DeadLetter
+from crochet_tasks.broker import queues, repair
+from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -27,6 +27,7 @@ from crochet_tasks.errors import (
     QueueMissing,
 )
 from crochet_tasks.settings import Settings
+from tests.support.broken import break_queues
 from tests.support.services import RabbitMQ
 
 pytestmark = pytest.mark.integration
@@ -378,7 +379,7 @@ def test_a_letter_is_not_taken_when_keeping_it_fails(broker: kombu.Connection, s
 
 def test_no_more_than_asked_for(broker: kombu.Connection, send: Callable[..., str]) -> None:
     """`most` bounds what is fetched, over all queues together."""
-    for task in ("search.part", "ingest.text"):
+    for task in ("search.part", "search.part", "ingest.text"):
         send(task)
         reject(broker, task.partition(".")[0])
     wait_for_dead(broker, search=2, ingest=1)
@@ -418,3 +419,32 @@ def test_a_lost_connection_is_told(settings: Settings, send: Callable[..., str])
                 take()
     with queues.connected(settings) as broker:
         until(lambda: len(read(broker)) == 1)
+
+
+# ── queues that a crash of the broker has broken ────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_broken_queues_are_recreated(rabbitmq: RabbitMQ, vhost: str) -> None:
+    """Killed at once after it declared queues, RabbitMQ loses the newest: it works again after two checks."""
+    settings, repairs = break_queues(rabbitmq, vhost)
+    repairs.check()
+    repairs.check()
+    assert not repairs.due
+    with queues.connected(settings) as broker:
+        assert repair.broken(settings, queues.find(broker)) == set()
+
+
+def test_working_queues_are_left_alone(settings: Settings, broker: kombu.Connection, send: Callable[..., str]) -> None:
+    """Queues with messages, empty ones and missing ones: each is as it was after any number of checks."""
+    send("search.grow")
+    broker.default_channel.queue_delete("orthos")
+    until(lambda: queues.find(broker)["search"] == Depth(1, 0))
+    before = queues.find(broker)
+    repairs = repair.Repair(settings)
+    for _ in range(3):
+        repairs.due = True
+        repairs.check()
+        assert not repairs.due
+    until(lambda: queues.find(broker) == before)
+    assert before["orthos"] is None

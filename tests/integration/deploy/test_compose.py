@@ -339,6 +339,7 @@ def test_the_image_runs_the_program_as_nobody_in_particular() -> None:
     final = lines[len(lines) - lines[::-1].index(f"FROM {bases[-1]}") :]
     assert {"USER 10001:10001", 'ENTRYPOINT ["crochet"]', "STOPSIGNAL SIGTERM"} <= set(final)
     assert "PYTHONUNBUFFERED=1" in " ".join(final)
+    assert "apt-get" not in " ".join(final)  # the compiler stays in the stage that builds
     assert "--require-hashes" in " ".join(lines)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
 import re
 import shlex
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +17,7 @@ import pytest
 from crochet_tasks import settings
 from crochet_tasks.cli import program
 from crochet_tasks.embedded.server import EmbeddedPostgres
-from crochet_tasks.errors import InvalidSetting, StateUnusable, UserUnknown
+from crochet_tasks.errors import DiskFull, InvalidSetting, StateUnusable, UserUnknown
 from crochet_tasks.settings import Settings
 from tests.support.cli import HARBOUR, in_shell
 from tests.support.commands import CROCHET
@@ -79,3 +82,39 @@ def test_a_limit_of_open_files_is_named(tmp_path: Path, number: int) -> None:
     done = in_shell(f"ulimit -n {number}; {shlex.join(CROCHET)} run {HARBOUR} --state {tmp_path / 'state'}")
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(r"crochet: too few files may be open: raise the limit .*\[open_files_limited\]\n", done.stderr)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 200 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_says_what_to_do(small_disk: Path) -> None:
+    """When there is no room for the server's lock file either; with room again everything is there."""
+    state = small_disk / "state"
+    with EmbeddedPostgres(state):
+        pass
+    (state / "postgres" / "reserve").unlink()
+    with (small_disk / "junk").open("wb", buffering=0) as junk, contextlib.suppress(OSError):
+        while True:
+            junk.write(bytes(4096))
+    with pytest.raises(DiskFull, match=r"0 MB are free at .*state.*: .*make room there"), EmbeddedPostgres(state):
+        pass
+    (small_disk / "junk").unlink()
+    with EmbeddedPostgres(state) as server:
+        assert server.url
+
+
+def test_a_disk_without_room_for_a_store_says_what_to_do(small_disk: Path) -> None:
+    (small_disk / "junk").write_bytes(bytes(100 << 20))
+    with (
+        pytest.raises(StateUnusable, match=r"MB are free on its disk, .* make room there"),
+        EmbeddedPostgres(small_disk),
+    ):
+        pass

@@ -74,16 +74,18 @@ def test_the_budget_of_a_corpus_is_exceeded_by_little_too(process: Process) -> N
 
 
 def test_what_a_search_may_find_falls_with_the_budget(process: Process) -> None:
-    """And nothing is left of that for whoever works next in this process."""
-    assert process.search_bounds(None) == process.search_bounds(10**9) == process.bounds
-    assert [process.search_bounds(left).result_orthos for left in (8000, 800, -5)] == [1000, 100, 100]
-    process.allowance = 500
-    assert [process.search_bounds(left).result_orthos for left in (None, 8000, 800)] == [500, 500, 100]
-    process.allowance = 10
-    assert process.search_bounds(None).result_orthos == 100
-    corpus = steps.new_corpus(process)
-    pipeline.close(process, corpus, budget=5)
-    assert process.allowance is None
+    """An eighth of what is left, a few at least; and nothing is left of that for whoever works next in this process."""
+    assert process.search_bounds(None, stored=9) == process.search_bounds(10**9, stored=0) == process.bounds
+    assert [process.search_bounds(8000, stored).result_orthos for stored in (0, 4000, 7500, 9000)] == [
+        1000,
+        500,
+        100,
+        100,
+    ]
+    process.budget = 2000
+    assert [process.search_bounds(budget, stored=0).result_orthos for budget in (None, 8000, 800)] == [250, 250, 100]
+    pipeline.close(process, steps.new_corpus(process), budget=5)
+    assert process.budget is None
 
 
 # ── crochet run ─────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ def test_a_text_is_accepted_as_by_post(process: Process) -> None:
     """The result says what POST answers; the same text again is the same one; what is published closes the corpus."""
     with allow_join_result():  # a worker thread of an earlier test leaves Celery's guard against waiting in tasks on
         first = ingest.accept.delay(corpus="harbour", title="one", body=BODY).get()
-        again = ingest.accept.delay("harbour", "another title", BODY).get()
+        again = ingest.accept.delay(corpus="harbour", body=BODY).get()
     assert (first["state"], first["title"], again["id"]) == ("accepted", "one", first["id"])
     publish.publish_all()
     with process.database.transaction() as connection:
@@ -58,8 +58,20 @@ def test_wrong_arguments_fail_where_the_task_is_called(
 def test_a_message_that_delay_has_not_checked_is_refused_in_the_worker(process: Process) -> None:
     """Programs in other languages send messages, too."""
     with pytest.raises(WrongCall, match="body is of type int"):
-        ingest.accept.run("harbour", "one", 7)
+        ingest.accept.run(corpus="harbour", title="one", body=7)
     assert steps.sql(process, "SELECT FROM corpora") == []
+
+
+def test_a_text_needs_no_title(process: Process) -> None:
+    """As one that is posted."""
+    with allow_join_result():
+        assert ingest.accept.delay(corpus="harbour", body=BODY).get()["title"] == "untitled"
+
+
+def test_arguments_without_names_are_refused() -> None:
+    """`accept(corpus, body)` and `accept(corpus, title, body)` would take one for another."""
+    with pytest.raises(WrongCall, match=r"ingest\.accept takes its arguments by name: corpus, body, title"):
+        ingest.accept.delay("harbour", "one", BODY)
 
 
 @pytest.mark.parametrize("task", [ingest.ingest, context.version, search.part, orthos.store])
@@ -81,5 +93,5 @@ def test_the_body_of_a_text_is_shown_nowhere(process: Process, monkeypatch: pyte
     sent: dict[str, object] = {}
     monkeypatch.setattr(type(app), "send_task", lambda *_, **options: sent.update(options))
     monkeypatch.setitem(app.conf, "task_always_eager", False)
-    ingest.accept.delay("harbour", "one", BODY)
+    ingest.accept.delay(corpus="harbour", title="one", body=BODY)
     assert sent["kwargsrepr"] == f"{{corpus: 'harbour', title: 'one', body: <{len(BODY)} characters>}}"

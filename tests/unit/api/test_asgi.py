@@ -14,9 +14,10 @@ from flask import Flask, Response, request
 
 from api import asgi
 from api.asgi import Buffered, Limits, received_at
+from api.connections import Client
 from crochet_tasks.errors import CrochetError
 from tests.support import asgi as support
-from tests.support.asgi import GENEROUS, Exchange, Message
+from tests.support.asgi import CLIENT, GENEROUS, Exchange, Message
 
 LARGEST = 100_000
 LIMITS = Limits(LARGEST, 10)
@@ -60,12 +61,17 @@ def post(body: Iterable[bytes | None], *headers: tuple[bytes, bytes], announced:
     return support.post(b"/digest", body, *headers, announced=announced)
 
 
-def answered(*exchanges: Exchange) -> None:
-    support.answered(application().wsgi_app, LIMITS, *exchanges)
+@pytest.fixture(autouse=True)
+def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "LINGER_BYTES", 0)
 
 
-def run(step: Callable[[Buffered], Awaitable[None]], limits: Limits | None = None) -> None:
-    support.run(application().wsgi_app, limits or LIMITS, step)
+def answered(*exchanges: Exchange) -> list[Client]:
+    return support.answered(application().wsgi_app, LIMITS, *exchanges)
+
+
+def run(step: Callable[[Buffered], Awaitable[None]], limits: Limits | None = None) -> list[Client]:
+    return support.run(application().wsgi_app, limits or LIMITS, step)
 
 
 def digest(body: bytes) -> bytes:
@@ -114,8 +120,20 @@ def test_a_body_that_breaks_off_is_refused() -> None:
 def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi, "BODY_SECONDS", 0.0)
     late = post([], announced=3)
-    answered(late)
+    assert answered(late) == [CLIENT]
     assert (late.status, late.body) == (408, b"request_timed_out")
+
+
+def test_a_connection_ends_whose_request_was_answered_before_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server would wait for the rest without a limit. One that sends the rest soon goes on."""
+    rest = post([b"x"], KEY, announced=LARGEST + 1)
+    silent = post([], KEY, announced=LARGEST + 1)
+    monkeypatch.setattr(asgi, "LINGER_BYTES", 1)
+    monkeypatch.setattr(asgi, "LINGER_SECONDS", GENEROUS)
+    assert answered(rest) == []
+    monkeypatch.setattr(asgi, "LINGER_SECONDS", 0.0)
+    assert answered(silent) == [CLIENT]
+    assert [rest.status, silent.status] == [413, 413]
 
 
 def test_a_body_in_tiny_pieces_is_refused() -> None:
@@ -246,26 +264,15 @@ def test_answers_are_sent_in_pieces_and_streams_as_they_come() -> None:
     assert (head.status, head.body) == (200, b"")
 
 
-@pytest.fixture
-def cut(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The clients whose connections were ended."""
-    found: list[tuple[str, int]] = []
-    monkeypatch.setattr(asgi, "_cut", found.append)
-    return found
-
-
-def test_a_stream_that_breaks_off_ends_its_connection(cut: list[tuple[str, int]]) -> None:
+def test_a_stream_that_breaks_off_ends_its_connection() -> None:
     """Else its client would take the beginning for the whole."""
     asked = Exchange(path=b"/broken")
     asked.ends = False
-    answered(asked)
+    assert answered(asked) == [CLIENT]
     assert (asked.body, asked.sent[-1]["more_body"]) == (b"one", True)
-    assert cut == [("127.0.0.1", 50000)]
 
 
-def test_a_client_that_takes_nothing_loses_its_connection(
-    cut: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_takes_nothing_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a whole answer as with a stream; and the thread is free."""
     monkeypatch.setattr(asgi, "TAKE_SECONDS", -3 * asgi.PIECE_BYTES / asgi.TAKE_BYTES)
     monkeypatch.setattr(asgi, "STREAM_SECONDS", 0.0)
@@ -281,11 +288,10 @@ def test_a_client_that_takes_nothing_loses_its_connection(
         await buffered(quick.scope, quick.receive, quick.send)
         assert quick.status == 200
 
-    run(step)
-    assert len(cut) == 2
+    assert run(step) == [CLIENT] * 2
 
 
-def test_a_stream_ends_with_its_client(cut: list[tuple[str, int]]) -> None:
+def test_a_stream_ends_with_its_client() -> None:
     """What makes it is closed."""
     closed, gone = threading.Event(), threading.Event()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import pytest
+import typer
 
 from crochet_tasks.cli import program
 from crochet_tasks.errors import BrokerUnavailable, CrochetError, DatabaseUnavailable, OpenFilesLimited
@@ -58,3 +60,46 @@ def test_an_error_in_its_own_chain_ends_the_search(
     first, second = ValueError("first"), ValueError("second")
     first.__context__, second.__context__ = second, first
     assert _ended_by(first, monkeypatch, capfd)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--budget", "0"], "'--budget': must be at least 1"),
+        (["run", "--budget", "1_0"], "'--budget': must be a whole number, in decimal digits"),
+        (["run", "--max-axes", "٣"], "'--max-axes': must be a whole number, in decimal digits"),
+        (["run", "--max-side", "+5"], "'--max-side': must be a whole number, in decimal digits"),
+        (["run", "--state", ""], "'--state': it is empty; name a folder"),
+        (["worker", "--concurrency", "257"], "'--concurrency': must be at most 256"),
+        (["worker", "--autoscale", "x"], "'--autoscale': must be a whole number, in decimal digits"),
+        (["worker", "--autoscale", "0"], "'--autoscale': must be MAX,MIN, such as 4,1"),
+        (["worker", "--autoscale", "1,3"], "'--autoscale': must be MAX,MIN, such as 4,1"),
+        (["worker", "--autoscale", "3,-1"], "'--autoscale': must be MAX,MIN, such as 4,1"),
+        (["worker", "--autoscale", "3,2,1"], "'--autoscale': must be MAX,MIN, such as 4,1"),
+        (["api", "--port", "70000"], "'--port': must be at most 65535"),
+        (["status", "--every", "nan"], "'--every': must be a number, such as 30 or 2.5"),
+        (["status", "--every", "0"], "'--every': must be at least 0.05"),
+        (["keys", "log", "--since", "x"], "'--since': must be a time, such as 2026-11-28T12:00"),
+        (["export", "--format", "xml"], "'--format': 'xml' is not one of 'jsonl', 'csv', 'text'."),
+        (["work", "list", "--state", "x"], "'--state': 'x' is not one of 'open', "),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_in_our_words(
+    arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert program._outcome(arguments, debug=False) == 2
+    assert capfd.readouterr().err.startswith(f"crochet: Invalid value for {words}")
+
+
+def test_no_option_leaves_numbers_to_typer() -> None:
+    """Typer reads a plain `int` or `float` as pydantic does: 1_0 and +5, too."""
+    plain = []
+    commands: list[tuple[str, Any]] = [("crochet", typer.main.get_command(program.app))]
+    while commands:
+        name, command = commands.pop()
+        commands += [(f"{name} {each}", sub) for each, sub in getattr(command, "commands", {}).items()]
+        for parameter in command.params:
+            described = getattr(parameter, "type_descriptor", None)
+            if described and described.annotation in (int, float) and not described.parameter_info.parser:
+                plain.append(f"{name} {parameter.opts[0]}")
+    assert plain == []
