@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from contextlib import ExitStack
 
@@ -16,6 +17,9 @@ from crochet_tasks.settings import Settings
 CONNECTIONS = THREADS + 3
 """one for each thread that answers, one for events, and two for threads that, once in a process' life, need another one
 in the middle of a transaction"""
+
+M_MMAP_THRESHOLD = -3
+"""malloc.h"""
 
 _opening = threading.Lock()
 
@@ -45,7 +49,17 @@ def current() -> Process:
             opened = stack.enter_context(open_process(settings(), database))
             current_app.extensions["crochet.opened"] = stack
             current_app.extensions["crochet.process"] = opened
+            _return_large_blocks()
         return opened
+
+
+def _return_large_blocks() -> None:
+    """Have glibc return arrays of a megabyte and more to the system when they are freed.
+
+    By default it keeps up to 32 MB of each: after making the tree of 2.7 million phrases a process was 46 MB larger.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other C libraries have none
+        mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def close(of: Flask) -> None:

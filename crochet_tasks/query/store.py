@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +16,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.engine.tree import Hashes, Ids, Tree
+from crochet_tasks.engine.tree import Ids, Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query import ranges
 from crochet_tasks.query.cache import Cache, Locks
@@ -37,20 +39,19 @@ class Phrases:
     @property
     def bytes(self) -> int:
         """About what it takes."""
-        return self.index.bytes + self.tree.bytes + 20 * self.tree.size
+        return self.index.bytes + self.tree.bytes + 12 * self.tree.size
 
     @functools.cached_property
-    def _by_hash(self) -> tuple[Hashes, Ids]:
-        """The hashes of all phrases, ascending, and whose they are."""
-        order = np.argsort(self.tree.hashes).astype(np.uint32)
-        return self.tree.hashes[order], order
+    def _by_hash(self) -> Ids:
+        """All phrases, ascending by their hashes."""
+        return np.argsort(self.tree.hashes).astype(np.uint32)
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
-        hashes, phrases = self._by_hash
-        begin, end = (int(hashes.searchsorted(np.uint64(half), side)) for side in ("left", "right"))
-        found: list[int] = phrases[begin:end].tolist()
-        return found
+        hashes, phrases = self.tree.hashes, self._by_hash
+        begin = bisect.bisect_left(phrases, half, key=lambda phrase: int(hashes[phrase]))
+        same = itertools.takewhile(lambda phrase: int(hashes[phrase]) == half, phrases[begin:])
+        return list(map(int, same))
 
 
 class Store:
@@ -82,10 +83,10 @@ class Store:
                 self._phrases.put(corpus.id, phrases, phrases.bytes)
             return phrases
 
-    def rows(self, connection: Connection, corpus: Corpus, batch: Stored, tree: Tree) -> Ids:
+    def rows(self, reader: Reader, batch: Stored) -> Ids:
         """The orthos of a batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
 
-        `tree`: of the snapshot's version. A batch never changes under its id.
+        A batch never changes under its id.
         """
         cached = self.batches.get(batch.id)
         metrics.CACHE.add(cache="batches", outcome="miss" if cached is None else "hit")
@@ -94,28 +95,9 @@ class Store:
         with self._reading.of(batch.id):  # one thread reads a batch; others that need it find it cached
             cached = self.batches.get(batch.id)
             if cached is None:
-                cached = self._read(connection, corpus, batch, tree)
+                cached = _read(reader, batch)
                 self.batches.put(batch.id, cached, cached.nbytes + OVERHEAD_BYTES)
         return cached
-
-    def _read(self, connection: Connection, corpus: Corpus, batch: Stored, tree: Tree) -> Ids:
-        numbering = tree.numbering(batch.numbering)
-        levels = numbering.searchsorted(np.array(tree.levels, np.uint32)).tolist()
-        base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
-        ((_, packed),) = batches.packed(connection, [batch.id])
-        try:
-            rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
-        except runs.DamagedRun as error:
-            raise self._damaged(corpus, batch, str(error)) from error
-        ends = [ranges.key(tree, numbering.take(rows[end])) for end in (0, -1)]
-        if ends != [batch.first, batch.last]:
-            raise self._damaged(corpus, batch, "its first and last ortho are not those that its row names")
-        return np.asfortranarray(rows)
-
-    def _damaged(self, corpus: Corpus, batch: Stored, why: str) -> StoreCorrupt:
-        return StoreCorrupt(
-            problem=f"batch {batch.id} of corpus '{corpus.name}' is damaged ({why}); see 'crochet verify'"
-        )
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""
@@ -147,7 +129,7 @@ class Reader:
             at_once *= 4
 
     def rows(self, batch: Stored) -> Ids:
-        return self.store.rows(self.connection, self.corpus, batch, self.tree)
+        return self.store.rows(self, batch)
 
     def numbering(self, version: int) -> Ids:
         ids = self._numberings.get(version)
@@ -160,3 +142,27 @@ class Reader:
 
 NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
+
+
+def _read(reader: Reader, batch: Stored) -> Ids:
+    tree = reader.tree
+    levels = [*tree.levels]
+    numbering = None
+    if batch.numbering != tree.version:
+        numbering = reader.numbering(batch.numbering)
+        levels = numbering.searchsorted(np.array(levels, np.uint32)).tolist()
+    base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
+    ((_, packed),) = batches.packed(reader.connection, [batch.id])
+    try:
+        rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
+    except runs.DamagedRun as error:
+        raise _damaged(reader, batch, str(error)) from error
+    ends = [ranges.key(tree, rows[end] if numbering is None else numbering.take(rows[end])) for end in (0, -1)]
+    if ends != [batch.first, batch.last]:
+        raise _damaged(reader, batch, "its first and last ortho are not those that its row names")
+    return np.asfortranarray(rows)
+
+
+def _damaged(reader: Reader, batch: Stored, why: str) -> StoreCorrupt:
+    name = reader.corpus.name
+    return StoreCorrupt(problem=f"batch {batch.id} of corpus '{name}' is damaged ({why}); see 'crochet verify'")

@@ -200,7 +200,7 @@ class Settings(BaseSettings):
     )
     api_timeout: Seconds = Field(default=5.0, description="seconds one SQL statement of the API may take")
     api_cache_bytes: int = Field(
-        default=150_000_000, ge=1_000_000, description="bytes that a process of the API caches"
+        default=100_000_000, ge=1_000_000, description="bytes that a process of the API caches"
     )
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"

@@ -180,8 +180,8 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos that the "
-    "API keeps).",
+    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos "
+    "that the API keeps).",
 )
 
 CACHE_BYTES = gauge(
