@@ -118,6 +118,7 @@ def _plan(process: Process, connection: Connection, corpus: Corpus, given: Ortho
         return Plan(budget, None)
     meter.phase = "estimating how many orthos there are"
     estimate = estimates.of_corpus(process, connection, corpus)
+    meter.phase = "beginning"
     for line in words.before(estimate, *budget):
         note(line)
     if budget.orthos is not None and budget.orthos < estimate.orthos:
