@@ -52,8 +52,9 @@ api = APIBlueprint(
 )
 @security.requires("write")
 def create(body: NewCorpus) -> Answered:
-    """Make a corpus. Its limits are fixed from now on."""
-    fields = CorpusFields(body.name, body.description, body.budget)
+    """Make a corpus. Its limits are fixed from now on. Without a `budget` it has the server's default."""
+    budget = body.budget if "budget" in body.model_fields_set else process.settings().budget
+    fields = CorpusFields(body.name, body.description, budget)
     limits = Limits(**body.limits.model_dump())
     entry = security_log.entry("corpus.created", {"corpus": body.name})
     return _created(tenancy.create(process.current(), security.caller().tenant, fields, limits, entry))

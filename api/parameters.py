@@ -288,7 +288,7 @@ class NewCorpus(Body):
     name: Name
     limits: LimitsGiven = LimitsGiven()
     description: Description = ""
-    budget: Budget | None = None
+    budget: Budget | None = Field(default=None, description="null: all are searched for; left out: the default budget")
 
 
 class CorpusPatch(Body):

@@ -16,6 +16,7 @@ from crochet_tasks.db import Connection, corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.intake.admission import Admission
 from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.estimates import Estimates
 from crochet_tasks.query.events import Watch
 
 T = TypeVar("T")
@@ -42,6 +43,10 @@ def admission() -> Admission:
 def catalog() -> Catalog:
     current, secret = process.current(), cursor_secret()
     return once("crochet.catalog", lambda: Catalog(current, secret))
+
+
+def estimates() -> Estimates:
+    return once("crochet.estimates", Estimates)
 
 
 def watch() -> Watch:

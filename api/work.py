@@ -10,10 +10,10 @@ from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, WorkPath, WorkQuery
 from api.responses import Answered
 from crochet_tasks.db import tally
-from crochet_tasks.errors import NotFound, TextStarted, WorkNotCancellable, WorkNotFailed, public_message
+from crochet_tasks.errors import NotFound, TextStarted, TooBusy, WorkNotCancellable, WorkNotFailed, public_message
 from crochet_tasks.operate import inspection, tenant_work
 from crochet_tasks.reporting import reports, statistics
-from crochet_tasks.schemas.answers import StatusNow, WorkPage
+from crochet_tasks.schemas.answers import CorpusEstimate, StatusNow, WorkPage
 from crochet_tasks.schemas.reports import WorkChanged, WorkError, WorkLine
 from crochet_tasks.schemas.statistics import StatisticsNow
 
@@ -79,6 +79,24 @@ def status(path: CorpusPath) -> Answered:
     )
     now = StatusNow(**report.model_dump(), budget=corpus.budget, spent=spent, at_least=uncounted)
     return responses.tagged(now, now.version)
+
+
+@api.get("/estimate", responses={200: CorpusEstimate, **NOT_MODIFIED, **errors(TooBusy)}, operation_id="getEstimate")
+@security.requires("read")
+def estimate(path: CorpusPath) -> Answered:
+    """How many orthos a corpus holds at its version, stored or not; about what finding and storing them takes.
+
+    It takes seconds for each new version of a large corpus, so one is made at a time.
+    """
+    with resources.open_corpus(path.corpus) as (connection, corpus):
+        stored, spent = tally.total(connection, corpus.id), tally.spent(connection, corpus.id)
+        tag = f"{corpus.id}-{corpus.version}-{corpus.revision}-{stored}"
+        if known := responses.unchanged(tag, corpus.version):
+            return known
+        tree = resources.catalog().store.phrases(connection, corpus).tree
+    found = resources.estimates().of(corpus, tree)
+    body = CorpusEstimate(**dict(found), version=corpus.version, stored=stored, budget=corpus.budget, spent=spent)
+    return responses.tagged(body, corpus.version, tag)
 
 
 def _public(line: WorkLine) -> WorkLine:

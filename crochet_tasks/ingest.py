@@ -52,7 +52,7 @@ def accept(*, corpus: str, body: str, title: str = UNTITLED) -> dict[str, Any]:
 
     def once() -> dict[str, Any]:
         with process.database.transaction() as connection:
-            corpora.get_or_create(connection, corpus, {})
+            corpora.get_or_create(connection, corpus, {}, budget=process.settings.budget)
         answer, _ = Admission(process).post(corpora.DEFAULT_TENANT, corpus, SubmittedText(title, body), None)
         return answer.answer
 

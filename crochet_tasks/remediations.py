@@ -43,10 +43,9 @@ def _open(connection: Connection, corpus: int, version: int) -> None:
     # While searches are open, not all orthos are stored that wait: then every new phrase is due.
     waited = None if windows.unfinished(connection, corpus) else here().waited(connection, corpus, tree)
     window = search.window(tree, since, waited)
-    bounds = here().bounds(corpora.numbered(connection, corpus).budget)
     phrases = None if window.due is None else runs.pack_set(window.due)
     windows.add(connection, corpus, Window(version, since, phrases, window.starts))
-    parts = ((part.first, part.last) for part in search.parts(window, bounds))
+    parts = ((part.first, part.last) for part in search.parts(window, here().bounds))
     outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
     if window.due is not None:
         sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))

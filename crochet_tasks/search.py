@@ -7,7 +7,7 @@ import time
 from crochet_tasks import orthos, telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import FoundBatch, SearchResult, Trigger
-from crochet_tasks.db import corpora, outbox, windows
+from crochet_tasks.db import corpora, outbox, tally, windows
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import runs, search
 from crochet_tasks.engine.search import Part, Window
@@ -26,10 +26,10 @@ def part(call: Trigger) -> None:
         corpus = corpora.numbered(connection, item.corpus)
         window = windows.read(connection, corpus.id, item.version)
         boxes = outbox.boxes(connection, item.id)
+        bounds = here().search_bounds(corpus.budget, tally.total(connection, corpus.id))
         tree = here().tree(connection, corpus.id, item.version)
     due = None if window.due is None else runs.unpack_set(window.due, tree.size)
     which = Part(boxes=boxes) if item.part is None else Part(*item.part)
-    bounds = here().bounds(corpus.budget)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
         outcome = search.search(Window(tree, window.since, due), corpus.limits, which, bounds)

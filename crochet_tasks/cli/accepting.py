@@ -113,7 +113,7 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
     with telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
-                corpus = corpora.get_or_create(connection, request.corpus, request.limits)
+                corpus = corpora.get_or_create(connection, request.corpus, request.limits, budget=settings.budget)
             accepted = accept(corpus, inputs, note)
         published = publish(corpus.id, note)
         numbers = [each.text.id for each in accepted]

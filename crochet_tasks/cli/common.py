@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
     from crochet_tasks.settings import Settings
 
 
+class Orthos(NamedTuple):
+    """The value of --budget; None: all."""
+
+    most: int | None
+
+
 def _folder(value: str) -> Path:
     if not value:
         raise typer.BadParameter("it is empty; name a folder")
     return Path(value)
+
+
+def _budget(value: str) -> Orthos:
+    most = values.budget(value)
+    return Orthos(None if most == "all" else most)
 
 
 Number = TypeVar("Number", int, float)
@@ -68,6 +79,12 @@ Json = Annotated[bool, _JSON]
 MaxAxes = Annotated[int | None, whole_number("N", "Most axes of an ortho (a new corpus: 3).")]
 MaxSide = Annotated[int | None, whole_number("N", "Longest axis (a new corpus: 8).")]
 MaxCells = Annotated[int | None, whole_number("N", "Most cells (a new corpus: 64).")]
+Budget = Annotated[
+    Orthos | None,
+    typer.Option(
+        metavar="N|all", parser=_budget, help="Begin no more searches once N orthos are stored; `all`: find all."
+    ),
+]
 Answer = TypeVar("Answer")
 
 

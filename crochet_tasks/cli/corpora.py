@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from crochet_tasks.cli.common import (
+    Budget,
     Json,
     MaxAxes,
     MaxCells,
@@ -19,7 +20,6 @@ from crochet_tasks.cli.common import (
     print_json,
     print_line,
     settings_of,
-    whole_number,
 )
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, delete.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
+_ALL: Literal["all"] = "all"
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
-Budget = Annotated[int | None, whole_number("N", "Begin no more searches once N orthos are stored.", least=1)]
 
 
 @corpora.command("list")
@@ -71,18 +71,25 @@ def create(
     *,
     as_json: Json = False,
 ) -> None:
-    """Make a corpus. Its limits are fixed from now on."""
+    """Make a corpus. Its limits are fixed from now on; its budget is by default CROCHET_DEFAULT_BUDGET.
+
+    On the private database it has none by default: each `crochet run` has its own.
+    """
     limits = limits_of(max_axes, max_side, max_cells)
     if (client := client_of(context, state)) is not None:
-        made = client.create_corpus(name, limits=limits, description=description or "", budget=budget)
+        given = None if budget is None else budget.most or _ALL
+        made = client.create_corpus(name, limits=limits, description=description or "", budget=given)
     else:
         from crochet_tasks.access import tenancy
         from crochet_tasks.db.corpora import DEFAULT_TENANT
+        from crochet_tasks.embedded import budget as budgets
         from crochet_tasks.embedded import pipeline
         from crochet_tasks.engine.geometry import Limits
 
-        fields = tenancy.CorpusFields(name, description or "", budget)
-        with pipeline.opened(settings_of(state)) as process:
+        settings = settings_of(state)
+        most = budgets.of_new_corpus(settings) if budget is None else budget.most
+        fields = tenancy.CorpusFields(name, description or "", most)
+        with pipeline.opened(settings) as process:
             made = _line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
 
@@ -96,16 +103,16 @@ def change(
     budget: Budget = None,
     rename: Annotated[str | None, typer.Option(metavar="NAME", help="Another name.")] = None,
     *,
-    no_budget: Annotated[bool, typer.Option("--no-budget", help="Search without a budget.")] = False,
+    no_budget: Annotated[bool, typer.Option("--no-budget", help="The same as `--budget all`.")] = False,
     as_json: Json = False,
 ) -> None:
     """Change the name, description or budget of a corpus. A larger budget lets searches go on; limits are fixed."""
     if no_budget and budget is not None:
         raise WrongCall(problem="give --budget or --no-budget, not both")
-    options = {"name": rename, "description": description, "budget": budget}
+    options = {"name": rename, "description": description}
     changes: dict[str, object] = {field: value for field, value in options.items() if value is not None}
-    if no_budget:
-        changes["budget"] = None
+    if budget is not None or no_budget:
+        changes["budget"] = None if budget is None else budget.most
     if not changes:
         raise WrongCall(problem="say what to change: --description, --budget, --no-budget or --rename")
     if (client := client_of(context, state)) is not None:

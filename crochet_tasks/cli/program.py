@@ -61,7 +61,10 @@ def options(
     context.obj = {name: value for name, value in options.items() if value is not None}
 
 
-for command in (store.run, store.export, store.verify, store.status, store.migrate, store.doctor, store.settings):
+for command in (
+    *(store.run, store.estimate, store.export, store.verify, store.status, store.migrate, store.doctor),
+    store.settings,
+):
     kind = None if command in (store.export, store.status, store.settings) else Local
     app.command(rich_help_panel="Store", cls=kind)(command)
 app.command(rich_help_panel="Operate")(operate.ingest)

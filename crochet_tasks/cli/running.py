@@ -9,19 +9,25 @@ from typing import NamedTuple, NoReturn, Self
 
 from crochet_tasks import telemetry
 from crochet_tasks.cli import accepting
-from crochet_tasks.db import Connection, attempts, corpora, tally, texts
+from crochet_tasks.cli.common import Orthos
+from crochet_tasks.db import Connection, attempts, corpora, tally, texts, windows
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
+from crochet_tasks.embedded import budget as budgets
 from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded.budget import Budget
 from crochet_tasks.engine.geometry import shape_name
-from crochet_tasks.errors import CrochetError, WrongCall
+from crochet_tasks.errors import CrochetError, DiskNearlyFull, WrongCall
+from crochet_tasks.query import estimates
 from crochet_tasks.query.pages import EVERY, FoundOrtho, page
 from crochet_tasks.query.store import Reader, Store
-from crochet_tasks.schemas.progress import EndReason, Outcome
-from crochet_tasks.schemas.reports import Best, RunReport
+from crochet_tasks.schemas.progress import EndReason, Goal, Outcome
+from crochet_tasks.schemas.reports import Best, Estimate, RunReport, WindowLeft
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
+from crochet_tasks.terminal import estimates as words
 from crochet_tasks.terminal.drawing import Meter, console
+from crochet_tasks.terminal.numbers import about, count
 from crochet_tasks.terminal.streams import note
 
 BEST = 3
@@ -37,7 +43,8 @@ class Request(NamedTuple):
     files: list[str]
     corpus: str
     limits: dict[str, int]
-    budget: int | None
+    budget: Orthos | None
+    """None: the default"""
 
 
 class Finished(NamedTuple):
@@ -57,20 +64,26 @@ def run(settings: Settings, request: Request) -> Finished:
     meter = Meter(console(stderr=True))
     with Stop(meter) as stop, meter, telemetry.running("cli", settings), pipeline.opened(settings) as process:
         with correlation.command("crochet run"):
+            pipeline.check_space(settings)
             corpus = _corpus(process, request, going_on=not read)
             accepted = accepting.accept(corpus, read, note)
+        with process.database.snapshot() as connection:
+            plan = _plan(process, connection, corpus, request.budget, meter)
         outcome = pipeline.close(
-            process, corpus, budget=request.budget, progress=meter.show, stopped=lambda: stop.signal is not None
+            process, corpus, budget=plan.budget.orthos, progress=meter.show, stopped=lambda: stop.signal is not None
         )
         with process.database.snapshot() as connection:
             # As of the snapshot, not of the outcome: another process may have made a version since.
             best, _ = page(
                 Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None
             )
-            report = _report(connection, corpus, outcome, best, time.perf_counter() - began)
+            report = _report(connection, corpus, plan, outcome, best)
+            report = report.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
                 error.__cause__ = outcome.failure  # for --debug
+            elif isinstance(outcome.failure, DiskNearlyFull):
+                error = outcome.failure
     return Finished(report, stop.signal if outcome.ended is EndReason.STOPPED else None, error)
 
 
@@ -80,14 +93,43 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
             if not corpora.every(connection):
                 raise WrongCall(problem=NOTHING)
             corpora.named(connection, request.corpus)  # or CorpusUnknown
-        corpus = corpora.get_or_create(connection, request.corpus, request.limits)
+        budget = budgets.of_new_corpus(process.settings)
+        if budget is not None and request.budget is not None:
+            budget = None if request.budget.most is None else max(budget, request.budget.most)
+        corpus = corpora.get_or_create(connection, request.corpus, request.limits, budget=budget)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
 
 
-def _report(
-    connection: Connection, corpus: Corpus, outcome: Outcome, best: list[FoundOrtho], seconds: float
-) -> RunReport:
+class Plan(NamedTuple):
+    """What a run is about to do. Without open work there is no estimate."""
+
+    budget: Budget
+    estimate: Estimate | None
+
+
+def _plan(process: Process, connection: Connection, corpus: Corpus, given: Orthos | None, meter: Meter) -> Plan:
+    """Estimate what the texts hold, choose the budget, and say both."""
+    settings = process.settings
+    option = None if given is None else Budget(given.most, "option")
+    room = budgets.room(settings, tally.total(connection, corpus.id))
+    budget = budgets.of_run(option, corpus.budget, settings.budget, room)
+    if not tally.states(connection, corpus.id, most=1).open:
+        return Plan(budget, None)
+    meter.phase = "estimating how many orthos there are"
+    estimate = estimates.of_corpus(process, connection, corpus)
+    meter.phase = "beginning"
+    for line in words.before(estimate, *budget):
+        note(line)
+    if budget.orthos is not None and budget.orthos < estimate.orthos:
+        goal, name = budget.orthos, f"{count(budget.orthos)} (the budget)"
+    else:
+        goal, name = estimate.orthos, count(estimate.orthos) if estimate.exact else f"about {about(estimate.orthos)}"
+    meter.goal = Goal(goal, name, max(1.0, estimate.orthos / max(estimate.seconds, 0.1)))
+    return Plan(budget, estimate)
+
+
+def _report(connection: Connection, corpus: Corpus, plan: Plan, outcome: Outcome, best: list[FoundOrtho]) -> RunReport:
     """The report of a run that has ended."""
     version, work, orthos = outcome.progress
     failed, _ = tally.failures(connection, corpus.id)
@@ -100,13 +142,17 @@ def _report(
         orthos={shape_name(sides): number for sides, number in orthos.items()},
         total=outcome.progress.total,
         best=[Best(shape=list(ortho.sides), words=list(ortho.words)) for ortho in best],
-        seconds=round(seconds, 3),
+        seconds=0.0,
         search_seconds=round(outcome.search_seconds, 3),
         open_work=work.open,
         failed_work=failed,
         dropped_work=dropped,
         ended=outcome.ended.value,
         closed=outcome.ended is EndReason.CLOSED and not failed and not dropped,
+        budget=plan.budget.orthos,
+        budget_of=plan.budget.set_by,
+        estimate=plan.estimate,
+        unfinished=[WindowLeft(**each._asdict()) for each in windows.left(connection, corpus.id)] if work.open else [],
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crochet_tasks.cli.common import (
+    Budget,
     Corpus,
     Json,
     MaxAxes,
@@ -26,7 +27,6 @@ from crochet_tasks.cli.common import (
     print_line,
     settings_of,
     state_option,
-    whole_number,
 )
 from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
 from crochet_tasks.terminal.streams import note
@@ -61,11 +61,13 @@ def run(
     max_axes: MaxAxes = None,
     max_side: MaxSide = None,
     max_cells: MaxCells = None,
-    budget: Annotated[int | None, whole_number("N", "Take up no more work once N orthos are stored.", least=1)] = None,
+    budget: Budget = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Ingest texts, find every ortho in them, and show the best.
+
+    It says how many orthos to expect, and ends when its budget is spent: 10 million by default, less on a small disk.
 
     Run again with another text, it continues. Ctrl-C stops it cleanly; the next run goes on.
 
@@ -83,6 +85,33 @@ def run(
         raise finished.error
     if finished.signal is not None:
         raise typer.Exit(128 + finished.signal)
+
+
+def estimate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="UTF-8 texts; '-' is standard input.")],
+    max_axes: MaxAxes = None,
+    max_side: MaxSide = None,
+    max_cells: MaxCells = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say about how many orthos texts hold together, and what finding them takes. Nothing is stored."""
+    from crochet_tasks.db import corpora
+    from crochet_tasks.engine.geometry import Limits
+    from crochet_tasks.intake import files as inputs
+    from crochet_tasks.query import estimates
+
+    settings = settings_of(None)
+    limits = corpora.checked(Limits(**limits_of(max_axes, max_side, max_cells)))
+    texts = inputs.read(files, settings.max_text_bytes)
+    found = estimates.of_texts([text.body for text in texts], limits)
+    if as_json:
+        print_json(found)
+        return
+    from crochet_tasks.terminal import drawing
+    from crochet_tasks.terminal import estimates as words
+
+    drawing.console().print(words.page(found, len(texts), limits._asdict(), settings.budget))
 
 
 def export(
@@ -257,7 +286,8 @@ def settings(state: State = None, *, as_json: Json = False) -> None:
 
 def _print_report(finished: Finished) -> None:
     from crochet_tasks.terminal import drawing
-    from crochet_tasks.terminal.numbers import count, counted, seconds
+    from crochet_tasks.terminal import estimates as words
+    from crochet_tasks.terminal.numbers import counted, seconds
 
     report = finished.report
     out = drawing.console()
@@ -266,14 +296,5 @@ def _print_report(finished: Finished) -> None:
         out.print(drawing.shapes_table(report.orthos))
     found = f"{counted(report.total, 'ortho')} of {counted(report.texts, 'text')}"
     out.print(drawing.text(f"corpus {report.corpus}, version {report.version}: {found}, {seconds(report.seconds)}"))
-    if report.open_work:
-        why = {
-            "budget": "the budget is reached",
-            "stopped": "stopped",
-            "elsewhere": "another process is at work",
-            "waiting": "some wait for a later try, or for work that has failed",
-        }.get(report.ended, "not done")
-        open_work = f"{counted(report.open_work, 'work item')} open"
-        out.print(drawing.text(f"{why}: {open_work}; 'crochet run' goes on with them"))
-    if report.dropped_work:
-        out.print(drawing.text(f"{count(report.dropped_work)} dropped work items: what they would find is missing"))
+    if lines := words.after(report):
+        out.print(words.lines(lines))

@@ -30,6 +30,7 @@ from crochet_tasks.intake.files import encoded
 from crochet_tasks.schemas.answers import (
     BestOrthos,
     CheckedAll,
+    CorpusEstimate,
     CorpusLine,
     CorpusPage,
     Gone,
@@ -124,11 +125,13 @@ class Client:
         max_cells: int | None = None,
         limits: Mapping[str, int] | None = None,
         description: str = "",
-        budget: int | None = None,
+        budget: int | Literal["all"] | None = None,
     ) -> CorpusLine:
-        """Limits may be given by name or as `limits`; others have their defaults. Raises CorpusExists."""
+        """Limits may be given by name or as `limits`; what is not given has its default. Raises CorpusExists."""
         all_limits = {**(limits or {}), **parameters_of(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
-        body = {"name": name, "limits": all_limits, "description": description, "budget": budget}
+        body: dict[str, Any] = {"name": name, "limits": all_limits, "description": description}
+        if budget is not None:
+            body["budget"] = None if budget == "all" else budget
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
     def corpora_page(self, *, limit: int = MOST, cursor: str | None = None) -> CorpusPage:
@@ -325,6 +328,10 @@ class Client:
 
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{_corpus(corpus)}/status")
+
+    def estimate(self, corpus: str) -> CorpusEstimate:
+        """How many orthos it holds, stored or not."""
+        return self._get(CorpusEstimate, f"{_corpus(corpus)}/estimate")
 
     def statistics(self) -> StatisticsNow:
         """The statistics of all corpora."""

@@ -98,14 +98,22 @@ def check_name(name: str) -> None:
         raise InvalidName(name=name)
 
 
-def get_or_create(connection: Connection, name: str, limits: dict[str, int], tenant: int = DEFAULT_TENANT) -> Corpus:
-    """Return the corpus of that name; create it with these limits (defaults for the rest) where there is none.
+def get_or_create(
+    connection: Connection,
+    name: str,
+    limits: dict[str, int],
+    tenant: int = DEFAULT_TENANT,
+    *,
+    budget: int | None = None,
+) -> Corpus:
+    """Return the corpus of that name; create it with these limits (defaults for the rest) and budget if there is none.
 
     Raises LimitsFixed where there is one with other limits.
     """
     checked_limits = checked(Limits(**limits))
     check_name(name)
-    new = insert(corpora).values(tenant=tenant, name=name, reading=READING, **checked_limits._asdict())
+    values = {"tenant": tenant, "name": name, "budget": budget, "reading": READING}
+    new = insert(corpora).values(**values, **checked_limits._asdict())
     connection.execute(new.on_conflict_do_nothing())
     corpus = named(connection, name, tenant)
     if any(getattr(corpus.limits, limit) != value for limit, value in limits.items()):

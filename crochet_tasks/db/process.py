@@ -25,10 +25,14 @@ from crochet_tasks.engine.tree import Tree
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
-BUDGET_RESULTS = 16
-"""at least so many results spend a budget"""
 WAITED = 8
 """corpora of which a process keeps what is waited on: a byte per phrase"""
+
+
+FEWEST = 100
+"""orthos that a search may find, however little is left of a budget"""
+SHARES = 8
+"""searches that share what is left of a budget: about as many as run at the same time"""
 
 
 class Waited(NamedTuple):
@@ -67,12 +71,21 @@ class Process:
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
         self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
 
-    def bounds(self, budget: int | None) -> Bounds:
-        """How large batches and results of searches may be, for a corpus with a budget: searches that run go on when it
-        is spent, so a result takes a small part of it.
+    @property
+    def bounds(self) -> Bounds:
+        """How large batches and results of searches may be."""
+        return Bounds(self.settings.batch_orthos, self.settings.result_orthos)
+
+    def search_bounds(self, budget: int | None, stored: int) -> Bounds:
+        """As `bounds`, for a corpus with this budget (None: it has none) and so many orthos.
+
+        Searches that run go on when it is spent, so a result is no larger than its share of what is left.
         """
-        shares = [each // BUDGET_RESULTS for each in (budget, self.budget) if each is not None]
-        return Bounds(self.settings.batch_orthos, max(1, min([self.settings.result_orthos, *shares])))
+        budgets = [each for each in (budget, self.budget) if each is not None]
+        if not budgets:
+            return self.bounds
+        share = max(FEWEST, (min(budgets) - stored) // SHARES)
+        return self.bounds._replace(result_orthos=min(self.settings.result_orthos, share))
 
     def at_end(self, stop: Callable[[], None]) -> None:
         """Register a function that stops a user of the pool, such as a thread, before the pool is closed."""

@@ -45,6 +45,30 @@ def last(connection: Connection, corpus: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+class Left(NamedTuple):
+    """How much of the search of a window is done: boxes that hold a line born in (since, version]."""
+
+    version: int
+    since: int
+    done: int
+    left: int
+
+
+def left(connection: Connection, corpus: int) -> list[Left]:
+    """The windows whose search is not done, and of how many parts. Reads all work of the corpus."""
+    return [Left(*row) for row in bulk.rows(connection, _LEFT, {"corpus": corpus})]
+
+
+_LEFT = """
+SELECT version, since, done, undone
+  FROM windows JOIN (
+       SELECT subject, count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state <> 'done') AS undone
+         FROM work WHERE corpus = %(corpus)s AND kind = 'search' GROUP BY subject
+       ) AS searches ON searches.subject = windows.version
+ WHERE corpus = %(corpus)s AND undone > 0 ORDER BY version
+"""
+
+
 def unfinished(connection: Connection, corpus: int) -> bool:
     """Whether a search of the corpus is not done: orthos may be missing, and with them what they wait on."""
     left = work.c.corpus == corpus, work.c.kind == "search", work.c.state.in_(UNFINISHED)

@@ -18,7 +18,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine import geometry
-from crochet_tasks.errors import DiskFull, ProcessExhausted
+from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
@@ -78,11 +78,12 @@ def opened(settings: Settings) -> Iterator[Process]:
 
 
 def check_space(settings: Settings) -> None:
-    """Raise DiskFull where the private server's disk has too little room for more work; its reserve does not count."""
+    """Raise DiskNearlyFull where the private server's disk has too little room for more work."""
     if settings.database_url is None and (folder := data_folder(settings)).exists():
         free = free_bytes(folder)
         if free < LOW_BYTES:
-            raise DiskFull(reason=f"{free >> 20} MB are free at {settings.state_dir}, work needs {LOW_BYTES >> 20} MB")
+            room, reserve = (f"{number >> 20} MB" for number in (free, LOW_BYTES))
+            raise DiskNearlyFull(free=room, reserve=reserve, folder=settings.state_dir)
 
 
 def _bring_up_to_date(database: Database) -> None:
@@ -107,7 +108,8 @@ def close(
 
     Once `budget` orthos are stored no more searches are started; waiting texts still become versions. `stopped` is
     called between two pieces of work. Permanent failures stay in the store and the rest goes on; a
-    temporary error is retried for a few seconds, then raised. Raises ProcessExhausted when a thread dies.
+    temporary error is retried for a few seconds, then raised. A nearly full disk ends it before the database fails.
+    Raises ProcessExhausted when a thread dies.
     """
     app.app.conf.task_always_eager = True  # this process does its work itself, whatever broker there is
     process.budget = budget
@@ -117,10 +119,20 @@ def close(
         while crew.begin_work(pool):
             crew.collect_results()
             poll.if_due()
-    merging.merge_all(corpus.id, stopped)
+    process.budget = None
+    if crew.ended is not EndReason.DISK:
+        merging.merge_all(corpus.id, lambda: stopped() or not _roomy(process.settings))
     last = poll()
     ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)
+
+
+def _roomy(settings: Settings) -> bool:
+    try:
+        check_space(settings)
+    except DiskNearlyFull:
+        return False
+    return True
 
 
 def _why(database: Database, corpus: int) -> EndReason:
@@ -163,13 +175,20 @@ class _Crew:
         if self.ended is None and self._stopped():
             self.ended = EndReason.STOPPED
         if self.ended is None and not self._reopen and not self._nothing:
-            check_space(self._settings)
-            room = self._room()
-            if room == 0 and not self._running:
-                self.ended = EndReason.BUDGET
-            while len(self._running) < room:
-                self._running[_submit(pool, self._corpus)] = time.perf_counter()
+            self._begin_as_many_as_allowed(pool)
         return bool(self._running)
+
+    def _begin_as_many_as_allowed(self, pool: Executor) -> None:
+        try:
+            check_space(self._settings)
+        except DiskNearlyFull as full:
+            self.ended, self.failure = EndReason.DISK, full
+            return
+        room = self._room()
+        if room == 0 and not self._running:
+            self.ended = EndReason.BUDGET
+        while len(self._running) < room:
+            self._running[_submit(pool, self._corpus)] = time.perf_counter()
 
     def _room(self) -> int:
         """Return how many tasks may run. With a spent budget only one, of an ordered stage."""

@@ -32,7 +32,11 @@ from crochet_tasks.engine.tree import Ids, Tree
 FRONTIER = 200_000
 """boxes that are to be lengthened, from which on the largest go first, so that their number falls again"""
 SLICE = 32_768
-"""boxes that are lengthened in one call"""
+"""boxes that are lengthened in one call, at the most"""
+TRIED = 16
+"""the same where it is not known yet how many boxes come of one"""
+CHILDREN = 500_000
+"""boxes that a call should make, at the most"""
 CHUNK_ORTHOS = 60_000
 """how many orthos a chunk of starts should yield: enough for calls to cost nothing, few enough for the cache"""
 PART_SQUARES = 60_000
@@ -44,7 +48,7 @@ ENUMERATE_FROM = 0.2
 
 
 class Bounds(NamedTuple):
-    """How large a batch and a result may be, in orthos. A result is some larger than its bound: slices are not cut."""
+    """How large a batch and a result may be, in orthos. A result may be three times as large as its bound."""
 
     batch_orthos: int = 32_768
     result_orthos: int = 1_000_000
@@ -141,9 +145,8 @@ def search(window: Window, limits: Limits, part: Part, bounds: Bounds = Bounds()
     frontier = _Frontier() if part.boxes is None else _Frontier.read(part.boxes)
     while True:
         before = way.found
-        while (taken := frontier.take()) is not None and way.found < 2 * enough:
-            for stage, boxes in way.lengthened(*taken):
-                frontier.add(stage, boxes)
+        while (taken := frontier.take(min(CHILDREN, enough))) is not None and way.found < 2 * enough:
+            frontier.grow(*taken, way.lengthened(*taken))
         if taken is not None:
             frontier.add(*taken)
             break
@@ -192,23 +195,37 @@ class _Frontier:
     def __init__(self) -> None:
         self._boxes: dict[Stage, list[Ids]] = {}
         self._count = 0
+        self._children: dict[Stage, float] = {}
+        """how many came of a box of a stage the last time"""
 
     def add(self, stage: Stage, boxes: Ids) -> None:
         if len(boxes):
             self._boxes.setdefault(stage, []).append(boxes)
             self._count += len(boxes)
 
-    def take(self) -> tuple[Stage, Ids] | None:
-        """Boxes of one stage: of the smallest, so that a call has many; where there are too many, of the largest."""
+    def grow(self, stage: Stage, boxes: Ids, made: Iterable[tuple[Stage, Ids]]) -> None:
+        """Add what was made of boxes that were taken."""
+        before = self._count
+        for child, rows in made:
+            self.add(child, rows)
+        self._children[stage] = (self._count - before) / len(boxes)
+
+    def take(self, children: int) -> tuple[Stage, Ids] | None:
+        """Boxes of one stage, so many that about so many `children` come of them.
+
+        Of the smallest stage, so that a call has many; where there are too many boxes, of the largest.
+        """
         if not self._boxes:
             return None
         pick = max if self._count > FRONTIER else min
         stage = pick(self._boxes, key=lambda stage: (volume(stage.sides), stage))
         boxes = self._boxes.pop(stage)
         taken = boxes[0] if len(boxes) == 1 else np.concatenate(boxes)
-        if len(taken) > SLICE:
-            self._boxes[stage] = [taken[SLICE:]]
-            taken = taken[:SLICE]
+        each = self._children.get(stage)
+        most = TRIED if each is None else min(SLICE, 1 + int(children / max(each, 1e-3)))
+        if len(taken) > most:
+            self._boxes[stage] = [taken[most:]]
+            taken = taken[:most]
         self._count -= len(taken)
         return stage, taken
 

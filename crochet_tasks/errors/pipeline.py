@@ -283,6 +283,16 @@ class DiskFull(DatabaseUnavailable):
     code = "disk_full"
 
 
+class DiskNearlyFull(DiskFull):
+    """the disk is nearly full: {free} are free at {folder}, and {reserve} are kept in reserve, so that the database can
+    stop and start again; make room there (old files, corpora that are not needed) and run it again: it goes on where it
+    stopped, nothing is lost
+    """
+
+    code = "disk_nearly_full"
+    retry = Retry.NEVER
+
+
 class DatabaseUnsuitable(Unavailable):
     """the database cannot be used: {reason}"""
 

@@ -6,7 +6,7 @@ For settings, options of commands, and requests to the API.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 _MESSAGES: dict[str, str] = {
     "extra_forbidden": "is unknown here",
@@ -64,3 +64,17 @@ def decimal(text: str) -> float:
     if not re.fullmatch(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", text):
         raise ValueError("must be a number, such as 30 or 2.5")
     return float(text)
+
+
+MOST_ORTHOS = 2**53 - 1
+"""the largest budget: JSON has no larger whole numbers that every program reads"""
+
+
+def budget(value: object) -> int | Literal["all"]:
+    """Return a budget of orthos, as options and settings have it; raises ValueError."""
+    text = str(value)
+    if text == "all":
+        return "all"
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", text) or int(text) > MOST_ORTHOS:
+        raise ValueError("must be a number of orthos, at least 1, or 'all'")
+    return int(text)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, CorpusStatus, TextLine, WorkList
+from crochet_tasks.schemas.reports import Answer, CorpusStatus, Estimate, TextLine, WorkList
 
 
 class LimitsSet(Answer):
@@ -39,6 +39,16 @@ class TextPage(Answer):
 class VersionNow(Answer):
     corpus: str
     version: int
+
+
+class CorpusEstimate(Estimate):
+    """How many orthos a corpus holds at its version, and how many of them are stored."""
+
+    version: int
+    stored: int
+    budget: int | None
+    spent: bool
+    """whether the budget is: then no more is searched for until it is raised"""
 
 
 class OrthoSeen(Answer):

@@ -33,6 +33,16 @@ class RunProgress(NamedTuple):
         return next(iter(self.orthos), None)
 
 
+class Goal(NamedTuple):
+    """Where a run ends: at all orthos, or at its budget."""
+
+    orthos: int
+    words: str
+    """the number for people"""
+    rate: float
+    """orthos per second, as estimated"""
+
+
 class EndReason(enum.StrEnum):
     """Why a run started no more work."""
 
@@ -40,6 +50,8 @@ class EndReason(enum.StrEnum):
     """there is none: the store holds every ortho"""
     BUDGET = "budget"
     """the budget of orthos is reached"""
+    DISK = "disk"
+    """the disk is nearly full"""
     STOPPED = "stopped"
     """a signal stopped it"""
     WAITING = "waiting"

@@ -28,6 +28,38 @@ class Best(Answer):
     words: list[str]
 
 
+class Amount(Answer):
+    """A number of orthos, and an interval that holds the true one about 19 times in 20."""
+
+    orthos: int
+    low: int
+    high: int
+
+
+class Estimate(Amount):
+    """How many orthos texts hold, and about what all of them take."""
+
+    exact: bool
+    """whether they were counted, not estimated: then the interval is the number itself"""
+    shapes: dict[str, Amount]
+    bytes: int
+    """of everything that is stored for them"""
+    seconds: float
+    """to find and store them on this machine"""
+    cores: int
+    """of this machine"""
+
+
+class WindowLeft(Answer):
+    """A search that is not done: that of the orthos with a line born in the versions after `since` up to `version`."""
+
+    version: int
+    since: int
+    done: int
+    """parts of it"""
+    left: int
+
+
 class RunReport(Answer):
     """The outcome of `crochet run --json`. `search_seconds` were spent on searching and on storing what was found."""
 
@@ -42,10 +74,18 @@ class RunReport(Answer):
     open_work: int
     failed_work: int
     dropped_work: int
-    ended: Literal["closed", "budget", "stopped", "waiting", "elsewhere"]
+    ended: Literal["closed", "budget", "disk", "stopped", "waiting", "elsewhere"]
     """why the run started no more work (schemas.progress.EndReason)"""
     closed: bool
     """whether the store holds every ortho: nothing is open, nothing has failed, and no search was dropped"""
+    budget: int | None
+    """orthos that were to be stored at the most; null: all"""
+    budget_of: Literal["option", "corpus", "default", "disk"]
+    """who set it: --budget; the corpus; CROCHET_DEFAULT_BUDGET; or the disk, which is too small for that"""
+    estimate: Estimate | None
+    """of all texts of the corpus, made before the work began; null: there was none to do"""
+    unfinished: list[WindowLeft]
+    """searches that are not done"""
 
 
 class CorpusStatus(Answer):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crochet_tasks import net
@@ -143,6 +143,10 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000_000,
         description="a search leaves the rest over after about so many orthos; smaller ones make more searches",
+    )
+    default_budget: Annotated[int | Literal["all"], BeforeValidator(values.budget)] = Field(
+        default=10_000_000,
+        description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -325,6 +329,11 @@ class Settings(BaseSettings):
             return None, [problem]
         problems = checks.contradictions(settings)
         return (None if problems else settings), problems
+
+    @property
+    def budget(self) -> int | None:
+        """The default budget in orthos; None: there is none."""
+        return None if self.default_budget == "all" else self.default_budget
 
     def warnings(self) -> list[str]:
         """What is doubtful: variables that are no setting, and values that hardly do what they are meant to."""

@@ -22,12 +22,14 @@ from crochet_tasks.terminal.numbers import count
 from crochet_tasks.terminal.streams import plain
 
 if TYPE_CHECKING:
-    from crochet_tasks.schemas.progress import RunProgress
+    from crochet_tasks.schemas.progress import Goal, RunProgress
 
 LINE_SECONDS = 3.0
 """between two lines of progress where there is no terminal"""
 PLAIN_WIDTH = 120
 """columns of output that does not go to a terminal"""
+PACE_SECONDS = 2.0
+"""after which the time left goes by the pace of the run"""
 STOPPING = "stopping after this piece of work; Ctrl-C again stops at once"
 EMPTY = Text()
 
@@ -131,6 +133,9 @@ class Meter:
         self._live: Live | None = None
         self._first: tuple[float, RunProgress] | None = None
         self._last: tuple[float, RunProgress] | None = None
+        self.goal: Goal | None = None
+        self.phase = "opening the store"
+        """shown until there is progress"""
         self.stopping = False
         """set when a signal came: the current work item may take a moment"""
 
@@ -159,7 +164,7 @@ class Meter:
     def _write_line(self) -> None:
         facts = self._facts()
         if facts:
-            named = {"version", "work", "best"}
+            named = {"version", "work", "best", "left"}
             line = " · ".join(f"{name} {fact}" if name in named else fact for name, fact in facts.items())
             self._console.print(Text(line), soft_wrap=True)
 
@@ -175,13 +180,26 @@ class Meter:
             "found": f"{count(now.total)} orthos",
             "rate": f"{numbers.rate(rate)} orthos/s",
             "best": "-" if now.best is None else shape_name(now.best),
+            **self._share(now, rate, until - since),
             "elapsed": numbers.seconds(elapsed),
         }
+
+    def _share(self, now: RunProgress, rate: float, seconds: float) -> dict[str, str]:
+        """How much of the goal is reached, and the time left, going by the pace once there is one."""
+        if self.goal is None or not self.goal.orthos:
+            return {}
+        missing = self.goal.orthos - now.total
+        share = 1.0 if not now.work.open else min(0.999, now.total / self.goal.orthos)
+        facts = {"done": f"{numbers.share(share)} of {self.goal.words}"}
+        if share < 1 and missing > 0:
+            pace = rate if rate and seconds > PACE_SECONDS else self.goal.rate
+            facts["left"] = f"about {numbers.seconds(missing / pace)}"
+        return facts
 
     def __rich__(self) -> RenderableType:
         facts = self._facts()
         if not facts:
-            return Text("opening the store")
+            return Text(self.phase)
         table = Table.grid(padding=(0, 3))
         table.add_row(*(Text(name, "dim") for name in facts))
         table.add_row(*(Text(fact, "bold") for fact in facts.values()))

@@ -50,3 +50,27 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "bytes" or number >= 99.95 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:,.1f} GB"
+
+
+_UNITS = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"))
+
+
+def about(number: float) -> str:
+    """A number that is an estimate, with two digits: 86, 4,300, 1.7 billion."""
+    for size, name in _UNITS:
+        if number >= 0.995 * size:
+            part = number / size
+            return f"{part:.1f} {name}" if part < 9.95 else f"{_two_digits(part)} {name}"
+    return _two_digits(number)
+
+
+def between(low: float, high: float) -> str:
+    """An interval of estimates: `1.5 to 2.0 billion`."""
+    first, last = about(low), about(high)
+    unit = last.partition(" ")[2]
+    return f"{first.removesuffix(f' {unit}') if unit else first} to {last}"
+
+
+def _two_digits(number: float) -> str:
+    digits = len(str(round(number))) - 2
+    return f"{round(number, -max(0, digits)):,.0f}"

@@ -105,6 +105,23 @@ def test_a_removed_setting_is_a_doubt_and_no_error(monkeypatch: pytest.MonkeyPat
     ]
 
 
+@pytest.mark.parametrize(("given", "budget"), [(None, 10_000_000), ("5", 5), ("all", None)])
+def test_the_default_budget_is_a_number_or_all(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, budget: int | None
+) -> None:
+    if given is not None:
+        monkeypatch.setenv("CROCHET_DEFAULT_BUDGET", given)
+    assert Settings.load().budget == budget
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "none", "1.5"])
+def test_another_default_budget_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("CROCHET_DEFAULT_BUDGET", given)
+    (problem,) = Settings.problems()
+    assert "CROCHET_DEFAULT_BUDGET" in str(problem)
+    assert "'all'" in str(problem)
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────
 
 NOT_OURS = ("Input should", "Value error", "String should", "is not valid", "pydantic")

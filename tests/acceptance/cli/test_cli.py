@@ -199,6 +199,7 @@ def test_an_unreadable_and_an_endless_file(state: Path) -> None:
         (["run", "--nope", HARBOUR], "usage", "--nope"),
         (["run", HARBOUR, "--max-axes", "two"], "usage", "--max-axes"),
         (["run", HARBOUR, "--budget", 0], "usage", "--budget"),
+        (["run", HARBOUR, "--budget", "none"], "usage", "or 'all'"),
         (["run"], "usage", "FILE"),
         (["run", "-", "-"], "usage", "only once"),
         (["run", HARBOUR, "--max-axes", 1], "limit_out_of_range", "max_axes must lie between 2 and 8, not 1"),

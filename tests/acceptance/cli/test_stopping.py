@@ -32,7 +32,7 @@ def state(tmp_path: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small pieces of work, so that there is time to interrupt them."""
     monkeypatch.setenv("CROCHET_BATCH_ORTHOS", "1")
-    monkeypatch.setenv("CROCHET_RESULT_BYTES", "1")
+    monkeypatch.setenv("CROCHET_RESULT_ORTHOS", "1")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def large(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Callable[[], None]:
 
     def back() -> None:
         monkeypatch.delenv("CROCHET_BATCH_ORTHOS")
-        monkeypatch.delenv("CROCHET_RESULT_BYTES")
+        monkeypatch.delenv("CROCHET_RESULT_ORTHOS")
 
     return back
 
@@ -59,7 +59,9 @@ def test_a_budget_stops_early_and_a_later_run_goes_on(
     waits = report_of(crochet("run", EVENING, "--state", state, "--budget", 1, "--json"))
     assert (waits.version, waits.total, waits.ended) == (2, first.total, "budget")
     shown = crochet("run", "--state", state, "--budget", 1)
-    assert f"the budget is reached: {waits.open_work} work items open" in shown.stdout
+    assert "the budget of 1 ortho is reached: " in shown.stdout
+    assert re.search(r"not done: \d+ of \d+ parts of the search of version 1\n", shown.stdout)
+    assert "to go on: crochet run --budget " in shown.stdout
     assert report_of(crochet("run", "--state", state, "--json")).closed
     assert exported(state) == closure(HARBOUR, EVENING)
 
@@ -118,17 +120,22 @@ def test_a_terminal_shows_live_progress_and_ctrl_c_reaches_it(
         [sys.executable, "-c", wrapper, *CROCHET, "run", str(HARBOUR), "--state", str(state)], cwd=ROOT, stdin=theirs
     )
     os.close(theirs)
-    shown = _read_until(terminal, lambda seen: "elapsed" in seen and re.search(r"[1-9]\d* orthos", seen) is not None)
+    shown = _read_until(terminal, lambda seen: re.search(r"done +[1-9]\d* orthos", _plain(seen)) is not None)
     assert "\x1b[?25l" in shown  # the cursor is hidden: something moves
     os.write(terminal, b"\x03")
     shown += _read_until(terminal, lambda _: False)
     os.close(terminal)
     assert running.wait(SECONDS) == 130
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    plain = _plain(shown)
     assert "volume" in plain
     assert "└──" in plain
-    assert re.search(r"stopped: \d+ work items open; 'crochet run' goes on with them", plain)
+    assert re.search(r"stopped: \d+ of 570 are stored .*\r\nto go on: crochet run\r\n$", plain, re.DOTALL)
     assert "Traceback" not in plain
+
+
+def _plain(shown: str) -> str:
+    """Without what moves the cursor and sets colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
 
 
 def _read_until(terminal: int, enough: Callable[[str], bool]) -> str:

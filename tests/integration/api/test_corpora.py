@@ -17,7 +17,7 @@ from crochet_tasks.embedded.pipeline import close
 from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import Api, api  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, api, made, made_again  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.integration
 
@@ -282,6 +282,20 @@ def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest
 
 
 # ── budgets ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_corpus_without_a_budget_has_the_default(process: Process) -> None:
+    """Null is none; what the corpora that there are have stays."""
+    few = made(process, Settings(**SETTINGS, default_budget=7))
+    bodies: dict[str, dict[str, Any]] = {"default": {}, "own": {"budget": 9}, "none": {"budget": None}}
+    answers = {name: few.write.post("/v1/corpora", json={"name": name, **body}) for name, body in bodies.items()}
+    assert {name: answer.get_json()["budget"] for name, answer in answers.items()} == {
+        "default": 7, "own": 9, "none": None,
+    }  # fmt: skip
+    every = made_again(process, Settings(**SETTINGS, default_budget="all"))
+    every.keys.update(few.keys)
+    assert every.write.post("/v1/corpora", json={"name": "later"}).get_json()["budget"] is None
+    assert every.read.get("/v1/corpora/default").get_json()["budget"] == 7
 
 
 def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NoReturn
 
 import pytest
@@ -133,3 +134,28 @@ def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
     assert after["total"] == sum(steps.expected(steps.TEXTS).values())
     assert after["rate"] == after["statistics"]["paces"][0]["orthos_per_second"] > 0
     assert after["spent"] is False
+
+
+def test_how_many_orthos_a_corpus_holds(api: Api, corpus: Corpus) -> None:  # noqa: F811
+    """Of its version, stored or not; made once, and not sent again."""
+    steps.sql(api.process, "UPDATE corpora SET budget = 5")
+    nothing = api.read.get(f"{URL}/estimate").get_json()
+    assert (nothing["version"], nothing["orthos"], nothing["exact"], nothing["shapes"]) == (0, 0, True, {})
+    steps.ingest_all(corpus, steps.TEXTS)
+    expected = steps.expected(steps.TEXTS)
+    answer = api.read.get(f"{URL}/estimate")
+    found = answer.get_json()
+    assert (answer.status_code, answer.headers["X-Crochet-Version"]) == (200, "3")
+    assert (found["orthos"], found["low"], found["high"], found["exact"]) == (*[expected.total()] * 3, True)
+    assert {shape: amount["orthos"] for shape, amount in found["shapes"].items()} == Counter(
+        "x".join(map(str, sides)) for sides, _ in expected
+    )
+    assert found["bytes"] > expected.total()
+    assert (found["budget"], found["spent"]) == (5, True)
+    assert found["stored"] == sum(steps.stored(api.process, corpus).values()) < expected.total()
+    again = api.read.get(f"{URL}/estimate", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    steps.sql(api.process, "UPDATE corpora SET budget = NULL, revision = revision + 1")
+    steps.run(corpus)
+    later = api.read.get(f"{URL}/estimate", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (later.status_code, later.get_json()["stored"]) == (200, expected.total())

@@ -92,7 +92,7 @@ def test_corpora(client: Client) -> None:
     """Made, listed over several pages, changed by who has seen them last, deleted by who confirms it."""
     for name in ("one", "two"):
         made = client.create_corpus(name, limits={"max_axes": 2}, description=f"number {name}")
-        assert (made.name, made.limits.max_axes, made.limits.max_side, made.budget) == (name, 2, 8, None)
+        assert (made.name, made.limits.max_axes, made.limits.max_side, made.budget) == (name, 2, 8, 10_000_000)
     with pytest.raises(CorpusExists):
         client.create_corpus("one")
     with pytest.raises(InvalidRequest) as invalid:

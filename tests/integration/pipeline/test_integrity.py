@@ -28,7 +28,7 @@ from crochet_tasks.errors import (
     DatabaseConflict,
     DatabaseRefused,
     DatabaseUnavailable,
-    DiskFull,
+    DiskNearlyFull,
     ProcessExhausted,
     StoreCorrupt,
     TextWithoutWords,
@@ -476,8 +476,11 @@ def test_a_disk_that_fills_stops_the_run_before_postgres_fails(state: Path, monk
         steps.accept(corpus, *steps.TEXTS)
         with monkeypatch.context() as patch:
             patch.setattr(pipeline, "free_bytes", lambda folder: next(free, 5 << 20))
-            with pytest.raises(DiskFull, match=r"5 MB are free at .*, work needs 64 MB.*nothing is lost"):
-                pipeline.close(process, corpus)
+            outcome = pipeline.close(process, corpus)
+            assert outcome.ended is EndReason.DISK
+            assert isinstance(outcome.failure, DiskNearlyFull)
+            says = r"5 MB are free at .*state, and 64 MB are kept in reserve.*make room.*run it again.*nothing is lost"
+            assert re.search(says, str(outcome.failure))
         assert steps.stored(process, corpus) != steps.expected(steps.TEXTS)
         assert pipeline.close(process, corpus).ended is EndReason.CLOSED
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)

@@ -65,8 +65,8 @@ def test_an_error_in_its_own_chain_ends_the_search(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--budget", "0"], "'--budget': must be at least 1"),
-        (["run", "--budget", "1_0"], "'--budget': must be a whole number, in decimal digits"),
+        (["run", "--budget", "0"], "'--budget': must be a number of orthos, at least 1, or 'all'"),
+        (["run", "--budget", "1_0"], "'--budget': must be a number of orthos, at least 1, or 'all'"),
         (["run", "--max-axes", "٣"], "'--max-axes': must be a whole number, in decimal digits"),
         (["run", "--max-side", "+5"], "'--max-side': must be a whole number, in decimal digits"),
         (["run", "--state", ""], "'--state': it is empty; name a folder"),

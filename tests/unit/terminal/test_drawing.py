@@ -7,7 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from crochet_tasks.engine import geometry
-from crochet_tasks.schemas.progress import RunProgress, States
+from crochet_tasks.schemas.progress import Goal, RunProgress, States
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.drawing import Meter
 
@@ -121,3 +121,20 @@ def test_in_a_terminal_progress_is_a_table_that_says_when_it_is_about_to_stop() 
     ]
     meter.stopping = True
     assert shown(meter, width=100)[-1] == drawing.STOPPING
+
+
+def test_progress_to_a_goal_has_a_share_and_the_time_left() -> None:
+    """At first as estimated, then by the pace; never all before it is."""
+    clock, file = Clock(), io.StringIO()
+    with Meter(Console(file=file, width=120), clock) as meter:
+        meter.goal = Goal(10_000, "about 10,000", 100.0)
+        for second, found, left in [(1, 0, 3), (7, 3000, 3), (11, 12_000, 3), (15, 12_000, 0)]:
+            clock.now = 100.0 + second
+            meter.show(progress(found, left))
+    assert [line.partition("best ")[2] for line in file.getvalue().splitlines()] == [
+        "- · 0 % of about 10,000 · left about 100 s · 1.0 s",
+        "2x3 · 30 % of about 10,000 · left about 14 s · 7.0 s",
+        "2x3 · >99 % of about 10,000 · 11 s",
+        "2x3 · 100 % of about 10,000 · 15 s",
+        "2x3 · 100 % of about 10,000 · 15 s",
+    ]

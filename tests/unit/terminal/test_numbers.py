@@ -37,3 +37,19 @@ def test_sizes_change_their_unit() -> None:
     assert [numbers.size(each) for each in sizes] == [
         "0 bytes", "999 bytes", "1.0 kB", "123 kB", "8.4 MB", "2,000.0 GB",
     ]  # fmt: skip
+
+
+def test_estimates_have_two_digits() -> None:
+    numbers_ = [0.4, 7, 86.2, 4321, 99_499, 999_999, 9_960_000, 1_741_329_068, 3.2e13]
+    assert [numbers.about(each) for each in numbers_] == [
+        "0", "7", "86", "4,300", "99,000", "1.0 million", "10 million", "1.7 billion", "32 trillion",
+    ]  # fmt: skip
+
+
+def test_an_interval_names_its_unit_once() -> None:
+    ends = [(1.5e9, 2e9), (9e8, 1.1e9), (86, 4321)]
+    assert [numbers.between(*each) for each in ends] == [
+        "1.5 to 2.0 billion",
+        "900 million to 1.1 billion",
+        "86 to 4,300",
+    ]
