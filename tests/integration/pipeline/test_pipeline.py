@@ -216,11 +216,12 @@ def test_due_is_what_stored_orthos_wait_for(process: Process, monkeypatch: pytes
     """New pairs, and new phrases that continue a line of a stored ortho, or a due phrase: these and no others."""
     monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
     corpus = steps.new_corpus(process)
-    born = oracle.phrases(TEXTS, corpus.limits.max_side)
+    texts = [f"{TEXTS[0]}, p q", f"{TEXTS[1]}, p q r", TEXTS[2]]  # nothing waits on "p q"
+    born = oracle.phrases(texts, corpus.limits.max_side)
     left_out = set()
-    for version, body in enumerate(TEXTS, start=1):
+    for version, body in enumerate(texts, start=1):
         steps.ingest_all(corpus, [body])
-        waited = lines(set(oracle.closure(TEXTS[: version - 1])))
+        waited = lines(set(oracle.closure(texts[: version - 1])))
         new = {phrase for phrase, birth in born.items() if birth == version and len(phrase) > 1}
         wanted: set[Phrase] = set()
         for phrase in sorted(new, key=len):
@@ -228,8 +229,8 @@ def test_due_is_what_stored_orthos_wait_for(process: Process, monkeypatch: pytes
                 wanted.add(phrase)
         assert due(process, corpus, version) == wanted
         left_out |= new - wanted
-    assert left_out  # the remediations spare something
-    check(process, corpus, steps.expected(TEXTS))
+    assert ("p", "q", "r") in left_out  # the remediations spare something
+    check(process, corpus, steps.expected(texts))
 
 
 def test_while_searches_are_open_every_new_phrase_is_due(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
