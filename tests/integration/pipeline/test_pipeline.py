@@ -119,13 +119,16 @@ def test_left_overs_occur(database: str, monkeypatch: pytest.MonkeyPatch) -> Non
         publish(result)
 
     monkeypatch.setattr(orthos.store, "publish", kept)
+    parts, done = [], []
     for sizes in SIZES.values():
         with open_process(Settings.load(**sizes), database) as process:
             assert steps.closure_of(process, TEXTS) == steps.expected(TEXTS)
+            parts += steps.sql(process, "SELECT lower(part) FROM work WHERE kind = 'search' AND part IS NOT NULL")
+            done += steps.sql(process, "SELECT boxes FROM work WHERE boxes IS NOT NULL")
     assert any(isinstance(left, bytes) for result in results for left in result.left_over)
     assert any(len({found.sides for found in result.found}) < len(result.found) for result in results)
-    assert steps.sql(process, "SELECT FROM work WHERE kind = 'search' AND lower(part) > 0")
-    assert steps.sql(process, "SELECT FROM work WHERE boxes = '' AND state = 'done'")  # what is done keeps no boxes
+    assert max(parts) > (0,)
+    assert set(done) == {(b"",)}  # what is done keeps no boxes
 
 
 def test_a_text_in_parts(database: str) -> None:
