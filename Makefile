@@ -74,6 +74,10 @@ drift: $(STAMP) ## check that the migrations create the schema that the code des
 bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.closure $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(STAMP) services ## measure a store of 100 million orthos, of Debian's bible-kjv-text (ARGS='--orthos 20000000' for fewer)
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 .PHONY: bench-distributed
 bench-distributed: $(STAMP) services ## measure the distributed run against the embedded one
 	$(BIN)/python -m benchmarks.distributed $(ARGS)

@@ -15,7 +15,7 @@ import http.client
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -134,6 +134,11 @@ class Bench:
         self._plans += 1
         return self._plans * 1_000_000
 
+    def memory(self) -> list[float]:
+        """MB that each process of the API has to itself."""
+        api = psutil.Process(self.deployment.processes[self._name].pid)
+        return [process.memory_full_info().uss / 1e6 for process in (api, *api.children(recursive=True))]
+
     def _cpu(self) -> dict[str, float]:
         """CPU seconds so far. The workers of the API are as many all the time, and so are the pool's connections."""
         api = psutil.Process(self.deployment.processes[self._name].pid)
@@ -156,8 +161,8 @@ def _cpu_of(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def bench(folder: Path, extent: Extent) -> Iterator[tuple[Bench, str]]:
-    """A deployment with a store; and a line about it."""
+def bench(folder: Path, fill: Callable[[Process], str]) -> Iterator[tuple[Bench, str]]:
+    """A deployment with a store, filled by `fill`; and a line about it, which `fill` returns."""
     with contextlib.ExitStack() as stack:
         kinds = (DurablePostgres, services.RabbitMQ, services.Redis)
         servers = Servers(*(_started(stack, folder, kind) for kind in kinds))
@@ -165,7 +170,7 @@ def bench(folder: Path, extent: Extent) -> Iterator[tuple[Bench, str]]:
         settings = Settings(database_url=SecretStr(url), state_dir=folder / "state")
         _migrate(url, settings)
         with pipeline.opened(settings) as process:
-            about = _stored(process, extent)
+            about = fill(process)
             key = keys.create(process.database, keys.KeySpec("bench", ("admin",), tier="high")).key
         servers.postgres.stop()  # what was written lately is in its files then, as in a store that has been there
         servers.postgres.start()
@@ -220,7 +225,10 @@ def _stored(process: Process, extent: Extent) -> str:
 def report(extent: Extent, only: str) -> Iterator[str]:
     began = time.perf_counter()
     yield from machine("The API")
-    with tempfile.TemporaryDirectory() as folder, bench(Path(folder), extent) as (api, about):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bench(Path(folder), lambda process: _stored(process, extent)) as (api, about),
+    ):
         yield f"{about}. Clients send as soon as they were answered; percentiles are of all answers, errors among them."
         yield "CPU ms per request: of the processes of the API and of Postgres; clients: their share of one core."
         yield ""

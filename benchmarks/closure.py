@@ -80,11 +80,11 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
             seconds.append(time.perf_counter() - started)
         with process.database.transaction() as connection:
             total = tally.total(connection, corpus.id)
-            size = connection.execute(text(_SIZE)).scalar_one()
+            size = connection.execute(text(SIZE)).scalar_one()
     return {"orthos": total, "seconds": seconds, "bytes": int(size) / total}
 
 
-_SIZE = """
+SIZE = """
 SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MOST = 8
 """runs that may cover the same range"""
+SMALL_SHARE = 4
+"""more than MOST batches in a row are small if they have no more than this part of a full batch together"""
 EVERY_SECONDS = 30.0
 """between two looks of the relay for what is to be merged"""
 SECONDS = 10.0
@@ -51,9 +53,8 @@ def merge(corpus: int, sides: list[int]) -> None:
 
 def publish_merges() -> int:
     """Have workers merge what is to be merged; return for how many shapes. Raises an Unavailable error."""
-    process = here()
-    with process.database.transaction() as connection:
-        crowded = batches.crowded(connection, MOST, process.settings.batch_orthos)
+    with here().database.transaction() as connection:
+        crowded = batches.crowded(connection, MOST, _small())
     for corpus, sides in crowded:
         with queues.broker_errors():
             merge.apply_async([corpus, sides], expires=EVERY_SECONDS)
@@ -63,7 +64,7 @@ def publish_merges() -> int:
 def merge_all(corpus: int, stopped: Callable[[], bool] = lambda: False) -> None:
     """Merge all that is to be merged in a corpus, here."""
     with here().database.transaction() as connection:
-        crowded = batches.crowded(connection, MOST, here().settings.batch_orthos, corpus)
+        crowded = batches.crowded(connection, MOST, _small(), corpus)
     for _, sides in crowded:
         while not stopped() and merge_some(corpus, sides):
             pass
@@ -75,10 +76,14 @@ def merge_some(corpus: int, sides: Sides) -> bool:
         if not corpora.try_lock(connection, corpus, Lock.MERGE):
             return False
         every = batches.covering(connection, corpus, sides, None, None)
-        chosen = crowd(every) or neighbours(every, here().settings.batch_orthos)
+        chosen = crowd(every) or neighbours(every, _small())
         if chosen:
             _rewrite(connection, corpus, sides, chosen)
     return bool(chosen)
+
+
+def _small() -> int:
+    return here().settings.batch_orthos // SMALL_SHARE
 
 
 def crowd(every: list[Stored]) -> list[Stored]:
@@ -97,7 +102,7 @@ def crowd(every: list[Stored]) -> list[Stored]:
 
 
 def neighbours(every: list[Stored], size: int) -> list[Stored]:
-    """More than MOST batches that follow on each other and together are no more than one full batch."""
+    """More than MOST batches that follow on each other and together have so many orthos or fewer."""
     begin = total = 0
     for end, batch in enumerate(every):
         if total + batch.count > size and end - begin > MOST:

@@ -149,7 +149,10 @@ def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[n
 def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
     """The phrases that are lines of these orthos, along every axis, ascending: what they wait on."""
     seen = np.zeros(tree.size, np.uint8)
-    verdicts = kernel.walked(tree.ahead, words(tree, sides, rows), *line_tables(sides), seen)[1]
+    seen[rows] = 1
+    cells, lengths = line_tables(sides)
+    across = (cells[math.prod(sides) :], lengths[height(sides) :])  # the other lines are the rows themselves
+    verdicts = kernel.walked(tree.ahead, words(tree, sides, rows), *across, seen)[1]
     if not verdicts.all():
         raise DamagedRun("a line of it is no phrase")
     return np.flatnonzero(seen).astype(np.uint32)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from crochet_tasks import merging
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, StoreCorrupt
@@ -94,6 +95,27 @@ def test_pages_go_on_while_texts_come_in(process: Process, limit: int) -> None:
     known = [ortho.id for ortho in read]
     assert {ortho.id for ortho in best_first(TEXTS[:1])} <= set(known)
     assert known == [ortho.id for ortho in best_first([*TEXTS, MORE]) if ortho.id in set(known)]
+
+
+def test_pages_and_look_ups_go_on_while_batches_are_merged(
+    catalog: Catalog, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cursor of before the merge is good after it, and a snapshot of before shows the batches of then."""
+    monkeypatch.setattr(merging, "MOST", 2)
+    corpus = in_runs(process, TEXTS, 8)
+    with process.database.snapshot() as connection:
+        older = Look(connection, corpus)
+        first = catalog.page(*older.args, limit=7)
+        before = {tuple(shape.shape): shape.batches for shape in catalog.shapes(*older.args)}
+        merging.merge_all(corpus.id)
+        assert joined(pages(catalog, older, 5)) == ALL
+    with process.database.snapshot() as connection:
+        newer = Look(connection, corpus)
+        after = {tuple(shape.shape): shape.batches for shape in catalog.shapes(*newer.args)}
+        assert sum(after.values()) < sum(before.values())
+        assert first.orthos + catalog.page(*newer.args, limit=1000, cursor=first.next_cursor).orthos == ALL
+        assert joined(pages(catalog, newer, 5)) == ALL
+        assert all(one.stored for one in catalog.check(*newer.args, [ortho.id for ortho in ALL]).results)
 
 
 def test_little_memory_changes_nothing(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,103 @@
+"""A store that an earlier version made is migrated: its texts and phrases stay, and its orthos are found again."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+
+import pytest
+from sqlalchemy import text
+
+from crochet_tasks.db import bulk, corpora, outbox, schema, texts
+from crochet_tasks.db.process import open_process
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.text import sentences
+from crochet_tasks.settings import Settings
+from crochet_tasks.verify import verify
+from tests.support import steps
+
+pytestmark = pytest.mark.integration
+
+WORK = """
+INSERT INTO work (id, corpus, kind, subject, part, since, version, priority, sides, state, upto,
+                  finished_at, published_at)
+VALUES (:id, 1, :kind, :subject, CAST(:part AS int4range), :since, :version, 0, CAST(:sides AS smallint[]), :state,
+        :upto, CASE WHEN :state = 'done' THEN now() END, CASE WHEN :state = 'open' THEN now() END)
+"""
+
+
+@pytest.fixture
+def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database as version 0008 of the schema had it, with three texts; the search of the second is begun."""
+    with contextlib.closing(Database(empty, Settings())) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "HEAD", "0008")
+            schema.migrate(database)
+        with database.transaction() as connection:
+            corpora.get_or_create(connection, "old", {})
+            index = PhraseIndex()
+            for version, body in enumerate(steps.TEXTS, start=1):
+                added = index.additions(sentences(body), 8)
+                texts.add(connection, 1, index, added, version)
+                index = index.extended(added).closed()
+                accept = """
+                INSERT INTO texts (corpus, seq, title, body, sha256, state, version, phrases, sentences)
+                VALUES (1, :v, 'a text', :body, sha256(convert_to(:body, 'UTF8')), 'current', :v, :limit, 9)
+                """
+                connection.execute(text(accept), {"v": version, "body": body, "limit": index.limits[-1]})
+                connection.execute(text("UPDATE corpora SET version = :v"), {"v": version})
+                for item, state in (
+                    (outbox.ingest(1, version), "done"),
+                    (outbox.context(1, version), "done"),
+                    (outbox.remediations(1, version), "open" if version == 3 else "done"),
+                ):
+                    values = {"id": item.id, "kind": item.kind, "subject": item.subject, "version": item.version}
+                    connection.execute(text(WORK), values | _ELSE | {"state": state})
+            cells = bulk.packed(index.parent[:4]) * 2  # whatever they are: they go
+            batch = """
+            INSERT INTO batches (key, corpus, sides, count, width, cells, found_by, born)
+            VALUES (gen_random_uuid(), 1, '{2,2}', 2, 4, :cells, gen_random_uuid(), 1)
+            """
+            connection.execute(text(batch), {"cells": cells})
+            connection.execute(text("INSERT INTO remediations VALUES (1, 1, '')"))
+            connection.execute(text("INSERT INTO counts VALUES (1, '{2,2}', 2, 1)"))
+            for kind, more in (
+                ("seed", {"part": "[0,9)", "version": 1, "state": "done", "upto": 1}),
+                ("grow", {"sides": [2, 2], "since": 1, "version": 2, "state": "open"}),
+            ):
+                connection.execute(text(WORK), _ELSE | {"id": uuid.uuid4(), "kind": kind, "subject": 1} | more)
+    return empty
+
+
+_ELSE: dict[str, object] = {"part": None, "since": 0, "sides": None, "upto": None}
+
+
+def test_orthos_of_an_earlier_version_are_found_again(old: str) -> None:
+    """In one window up to the newest version; afterwards the corpus is what it would be if made now."""
+    with open_process(Settings(), old) as process:
+        assert schema.migrate(process.database) == ("0008", schema.HEAD)
+        with process.database.transaction() as connection:
+            corpus = corpora.named(connection, "old")
+        assert steps.stored(process, corpus) == {}
+        open_work = steps.sql(process, "SELECT kind, subject, attempts FROM work WHERE state = 'open'")
+        assert open_work == [("remediations", 3, 0)]
+        steps.run(corpus)
+        assert steps.sql(process, "SELECT since, version FROM windows") == [(0, 3)]
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+        assert verify(process, corpus, closure=True) == []
+        steps.ingest_all(corpus, ["a b c d, x a"])
+        assert steps.stored(process, corpus) == steps.expected([*steps.TEXTS, "a b c d, x a"])
+        assert verify(process, corpus, closure=True) == []
+
+
+def test_a_corpus_without_a_version_has_nothing_to_find(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text that waits is ingested after the upgrade as it would have been before."""
+    with open_process(Settings(), empty) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "HEAD", "0008")
+            schema.migrate(process.database)
+        corpus = steps.new_corpus(process)
+        schema.migrate(process.database)
+        steps.ingest_all(corpus, steps.TEXTS)
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
