@@ -46,26 +46,30 @@ def last(connection: Connection, corpus: int) -> int:
 
 
 class Left(NamedTuple):
-    """How much of the search of a window is done: boxes that hold a line born in (since, version]."""
+    """What is left of the search of a window: boxes that hold a line born in (since, version]."""
 
     version: int
     since: int
-    done: int
-    left: int
+    starts: int
+    starts_left: int
+    """that no search has begun with"""
+    left_over: int
+    """parts that searches which began left over"""
 
 
 def left(connection: Connection, corpus: int) -> list[Left]:
-    """The windows whose search is not done, and of how many parts. Reads all work of the corpus."""
+    """The windows whose search is not done."""
     return [Left(*row) for row in bulk.rows(connection, _LEFT, {"corpus": corpus})]
 
 
 _LEFT = """
-SELECT version, since, done, undone
+SELECT version, since, starts, starts_left, left_over
   FROM windows JOIN (
-       SELECT subject, count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state <> 'done') AS undone
-         FROM work WHERE corpus = %(corpus)s AND kind = 'search' GROUP BY subject
+       SELECT subject, coalesce(sum(upper(part) - lower(part)), 0)::int AS starts_left, count(boxes)::int AS left_over
+         FROM work WHERE corpus = %(corpus)s AND kind = 'search' AND state IN ('open', 'failed', 'cancelled')
+        GROUP BY subject
        ) AS searches ON searches.subject = windows.version
- WHERE corpus = %(corpus)s AND undone > 0 ORDER BY version
+ WHERE corpus = %(corpus)s ORDER BY version
 """
 
 

@@ -222,7 +222,7 @@ class _Frontier:
         boxes = self._boxes.pop(stage)
         taken = boxes[0] if len(boxes) == 1 else np.concatenate(boxes)
         each = self._children.get(stage)
-        most = TRIED if each is None else min(SLICE, 1 + int(children / max(each, 1e-3)))
+        most = min(SLICE, TRIED if each is None else 1 + int(children / max(each, 1e-3)))
         if len(taken) > most:
             self._boxes[stage] = [taken[most:]]
             taken = taken[:most]

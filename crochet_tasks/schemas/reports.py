@@ -55,9 +55,12 @@ class WindowLeft(Answer):
 
     version: int
     since: int
-    done: int
-    """parts of it"""
-    left: int
+    starts: int
+    """pairs or phrases that it begins with"""
+    starts_left: int
+    """those that it has not begun with"""
+    left_over: int
+    """parts that are left of those it has begun with"""
 
 
 class RunReport(Answer):

@@ -121,12 +121,11 @@ def _stored(report: RunReport) -> str:
 def _undone(report: RunReport) -> list[str]:
     lines = []
     for window in report.unfinished[:WINDOWS]:
-        parts = window.done + window.left
-        lines.append(
-            f"not done: {count(window.left)} of {counted(parts, 'part')} of the search of version {window.version}"
-        )
+        begun = f", and {counted(window.left_over, 'part')} of others" if window.left_over else ""
+        starts = f"{count(window.starts_left)} of {counted(window.starts, 'starting point')}"
+        lines.append(f"not searched: {starts} of version {window.version}{begun}")
     if len(report.unfinished) > WINDOWS:
-        lines.append(f"and parts of {counted(len(report.unfinished) - WINDOWS, 'other version')}")
+        lines.append(f"and some of {counted(len(report.unfinished) - WINDOWS, 'other version')}")
     if report.open_work and not report.unfinished:
         lines.append(f"not done: {counted(report.open_work, 'work item')}")
     if report.dropped_work:

@@ -60,7 +60,7 @@ def test_a_budget_stops_early_and_a_later_run_goes_on(
     assert (waits.version, waits.total, waits.ended) == (2, first.total, "budget")
     shown = crochet("run", "--state", state, "--budget", 1)
     assert "the budget of 1 ortho is reached: " in shown.stdout
-    assert re.search(r"not done: \d+ of \d+ parts of the search of version 1\n", shown.stdout)
+    assert re.search(r"not searched: \d+ of \d+ starting points of version 1", shown.stdout)
     assert "to go on: crochet run --budget " in shown.stdout
     assert report_of(crochet("run", "--state", state, "--json")).closed
     assert exported(state) == closure(HARBOUR, EVENING)

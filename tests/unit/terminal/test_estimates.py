@@ -52,7 +52,10 @@ REPORT = RunReport(
     budget=200_000,
     budget_of="option",
     estimate=BILLIONS,
-    unfinished=[WindowLeft(version=1, since=0, done=3, left=8), WindowLeft(version=2, since=1, done=0, left=1)],
+    unfinished=[
+        WindowLeft(version=1, since=0, starts=11_000, starts_left=8_000, left_over=1),
+        WindowLeft(version=2, since=1, starts=1, starts_left=1, left_over=0),
+    ],
 )
 
 
@@ -120,8 +123,8 @@ def test_a_small_text_needs_few_words() -> None:
 def test_a_spent_budget_says_what_is_missing_and_how_to_go_on() -> None:
     assert report() == [
         "the budget of 200,000 orthos is reached: 220,000 of about 1.7 billion are stored (<1 %)",
-        "not done: 8 of 11 parts of the search of version 1",
-        "not done: 1 of 1 part of the search of version 2",
+        "not searched: 8,000 of 11,000 starting points of version 1, and 1 part of others",
+        "not searched: 1 of 1 starting point of version 2",
         "what is stored are orthos of the texts, but not all: others are missing, also larger ones",
         "to go on: crochet run --budget 440000, or --budget all (about 2.6 GB and 7 min on 2 cores)",
     ]
