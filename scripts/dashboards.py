@@ -81,7 +81,6 @@ PIPELINE = Dashboard(
                         most("crochet_index_lag_versions", "compose_service")._replace(
                             legend="index, {{compose_service}}"
                         ),
-                        *percentiles("crochet_result_lag_versions", of=(0.95,)),
                     ],
                 ),
             ],
