@@ -210,11 +210,12 @@ _NOWHERE = {"host": "/dev/null", "port": "1"}
 
 
 def _check_with_libpq(parameters: Mapping[str, str]) -> None:
-    """Refuse the values that libpq refuses: it reports them like a server that does not answer."""
+    """Refuse the values that libpq refuses: it reports them like a server that does not answer.
+
+    With a PG* variable that libpq refuses nothing can be tried; the first connection reports it.
+    """
     if not _accepted({}):
-        raise ValueError(
-            "a PG* variable beside it, such as PGSSLMODE, has a value that libpq does not accept: unset it"
-        )
+        return
     for name, value in parameters.items():
         if not _accepted({name: value}):
             raise ValueError(f"the parameter {name} has a value that libpq does not accept: correct or remove it")

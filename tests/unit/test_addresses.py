@@ -154,11 +154,10 @@ def test_addresses_of_brokers_and_of_redis_are_accepted(setting: str, value: str
     assert getattr(Settings.load(**{setting: value}), setting).get_secret_value() == value
 
 
-def test_a_variable_of_libpq_that_it_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would look like a server that does not answer."""
+def test_a_variable_of_libpq_that_it_refuses_is_not_the_address_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not matter to a private server; the first connection to another one reports it (test_connecting.py)."""
     monkeypatch.setenv("PGSSLMODE", "on")
-    with pytest.raises(InvalidSetting, match=r"a PG\* variable beside it, such as PGSSLMODE"):
-        Settings.load(database_url="postgresql://h/d?application_name=x")
+    assert Settings.load(database_url="postgresql://h/d?application_name=x").database_url is not None
 
 
 @pytest.mark.parametrize(

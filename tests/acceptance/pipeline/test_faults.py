@@ -26,7 +26,7 @@ CASES = [*((point, "service") for point in POINTS), ("before commit", "child"), 
 @pytest.mark.parametrize(("point", "whom"), CASES, ids=[f"{point}-{whom}" for point, whom in CASES])
 def test_killed_at_a_point(deploy: Deploy, tmp_path: Path, point: str, whom: str) -> None:
     """Each stage, and the relay, is killed once at this point and started again: nothing is lost or doubled."""
-    deployment = deploy(CROCHET_LEASE="1.5", CROCHET_BATCH_ORTHOS="4", CROCHET_RESULT_BYTES="64")
+    deployment = deploy(CROCHET_LEASE="1.5", CROCHET_BATCH_ORTHOS="4", CROCHET_RESULT_ORTHOS="1")
     markers = tmp_path / "markers"
     markers.mkdir()
     wanted = {*STAGES, *([OF_RELAY] if point != "before ack" else [])}

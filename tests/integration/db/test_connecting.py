@@ -133,10 +133,6 @@ def no_tls(url: str) -> str:
     return f"{url}?sslmode=require"
 
 
-def no_such_mode(url: str) -> str:
-    return f"{url}?sslmode=perhaps"
-
-
 @pytest.mark.parametrize(
     ("spoilt", "says", "advice"),
     [
@@ -144,7 +140,6 @@ def no_such_mode(url: str) -> str:
         (no_role, "password authentication failed", "correct user and password"),
         (no_database, 'database "lost" does not exist', "make it (createdb NAME)"),
         (no_tls, "server does not support SSL", "correct sslmode"),
-        (no_such_mode, "invalid sslmode value", "correct sslmode"),
     ],
 )
 def test_a_refused_connection_is_named_and_not_retried_at_start(
@@ -166,6 +161,12 @@ def test_a_server_that_is_away_does_not_answer(postgres: Postgres) -> None:
     with pytest.raises(DatabaseUnavailable, match="does not answer") as caught, connected(url):
         pass
     assert not isinstance(caught.value, DatabaseLoginFailed)
+
+
+def test_a_variable_of_libpq_that_it_refuses_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "perhaps")
+    with pytest.raises(DatabaseLoginFailed, match=r"invalid sslmode value.*correct sslmode"), connected(url):
+        pass
 
 
 LIBPQ = {
