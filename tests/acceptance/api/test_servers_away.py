@@ -208,6 +208,7 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "deleteCorpus": ("DELETE", of, None),
         "getStatus": ("GET", f"{of}/status", None),
         "getStatistics": ("GET", "/v1/status", None),
+        "getEstimate": ("GET", f"{of}/estimate", None),
         "postText": ("POST", f"{of}/texts", {"title": "again", "body": TEXTS[0]}),
         "listTexts": ("GET", f"{of}/texts", None),
         "getText": ("GET", f"{of}/texts/text-1", None),
