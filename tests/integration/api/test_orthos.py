@@ -201,7 +201,7 @@ def test_who_has_seen_it_is_told_so(api: Api, corpus: Corpus) -> None:  # noqa: 
     """Whatever is read of a corpus names its version; 304 while nothing has changed; another text changes the tag."""
     best = get(api, "/orthos/best")["orthos"][0]["id"]
     paths = ["/orthos?limit=2", "/orthos/best", "/shapes", "/vocabulary", "/phrases", "/version", "/texts", "/status"]
-    paths += [f"/orthos/{best}", "/texts/text-1", "/remediations?phrase=a", "/work"]
+    paths += [f"/orthos/{best}", "/texts/text-1", "/remediations?phrase=a", "/work", "/estimate"]
     rules = [rule for rule in api.app.url_map.iter_rules() if rule.rule.startswith("/v1/corpora/<corpus>/")]
     assert len(paths) == len({rule.rule for rule in rules if "GET" in (rule.methods or ())})
     tags = {}
