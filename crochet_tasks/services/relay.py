@@ -84,16 +84,15 @@ class Relay:
                 log.warning(
                     "relay_poll_failed", extra={"code": error.code, "error": str(error), "pause": round(pause, 1)}
                 )
+                with contextlib.suppress(Unavailable):  # a broken queue may be why it failed
+                    self._repair.check()
             self._stopped.wait(pause)
         heartbeat.end()
 
     def poll(self) -> None:
-        """Publish what the outbox holds; every MAINTENANCE_SECONDS handle overdue work and dead letters.
-
-        First, where the broker was away, its queues are checked: a broken one would fail all that follows.
-        """
-        self._repair.check()
+        """Publish what the outbox holds; every MAINTENANCE_SECONDS handle overdue work and dead letters."""
         publish.publish_all()
+        self._repair.check()
         if time.monotonic() >= self._next_maintenance:
             self._next_maintenance = time.monotonic() + min(MAINTENANCE_SECONDS, self._process.settings.lease / 4)
             self._delete_expired()
