@@ -274,10 +274,14 @@ def test_flower_names_workers_by_their_queues(up: Up, ended_worker: str) -> None
 
 def test_flower_shows_how_long_the_queues_are(up: Up) -> None:
     """All of them, dead-letter queues too, by RabbitMQ's management address, whichever workers Flower has seen."""
-    found = {
-        queue["name"]: queue["messages"] for queue in json.loads(flower(up, "/api/queues/length"))["active_queues"]
-    }
-    assert set(found) == {*WORK, *map(dead, WORK)}
+
+    def lengths() -> dict[str, int]:
+        """By queue, once RabbitMQ has counted its messages: a new queue has none until the next statistics."""
+        queues = json.loads(flower(up, "/api/queues/length"))["active_queues"]
+        return {queue["name"]: queue["messages"] for queue in queues if "messages" in queue}
+
+    eventually(lambda: lengths().keys() == {*WORK, *map(dead, WORK)})
+    found = lengths()
     assert all(type(messages) is int for messages in found.values())
     page = flower(up, "/broker")
     assert all(re.search(rf">\s*{name}\s*<", page) for name in found)
