@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from crochet_tasks.engine import kernel, stacks
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, coordinates
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.stacks import Tables, Trie
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 
 Flag = npt.NDArray[np.uint8]
 """one number: set to 1 it ends the parts that look at it"""
