@@ -3,7 +3,7 @@
 It holds the orthos, and of each shape that had to be empty how it was searched: as layers of which face, and per part
 of the starts how many stacks of 2, 3, … layers fitted. `check` needs no search: the orthos are orthos, every better
 shape contains one that is said to be empty, the parts are whole, and nothing contradicts. Whether what is said to be
-empty is empty only `repeat` tells, which searches it all again; a sample could not: one wrong part of thousands decides.
+empty is empty only `repeat` tells, which searches it all again; a sample could not: one wrong part may decide.
 """
 
 from __future__ import annotations
