@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +41,7 @@ from tests.support import services, steps
 from tests.support.api import Api, made
 from tests.support.paths import ROOT
 from tests.support.statements import Statements
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -526,14 +526,15 @@ def test_a_relay_keeps_writing_the_status_file(process: Process, path: Path, mon
     settings = Settings(status_file=path, status_file_every=0.01)
     relay = Process(settings, Database(process.database.engine.url.render_as_string(hide_password=False), settings))
     status_file.keep(relay)
-    seen: set[dt.datetime] = set()
-    until = time.monotonic() + 30
-    while len(seen) < 3 and time.monotonic() < until:
+    times: set[dt.datetime] = set()
+
+    def written() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            seen.add(StatusFile.model_validate_json(path.read_text()).at)
-        time.sleep(0.01)
+            times.add(StatusFile.model_validate_json(path.read_text()).at)
+        return len(times) == 3
+
+    eventually(written)
     relay.close()
-    assert len(seen) == 3
     assert "status_file" not in {thread.name for thread in threading.enumerate()}
 
 
