@@ -133,7 +133,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def process(self) -> Iterator[Process]:
-        """What tasks find with `here()`, on this deployment's database: to accept texts and to look."""
+        """What tasks find with `here()`, on this deployment's database: to accept texts and to read."""
         assert self.settings.database_url is not None
         with open_process(self.settings, self.settings.database_url.get_secret_value()) as process:
             yield process

@@ -188,7 +188,7 @@ def deaf(stage: str, marker: str) -> None:
     register, maybe_shutdown = AsynPool._create_process_handlers, state.maybe_shutdown
     stopping: list[bool] = []
 
-    def shutdown() -> None:  # where the event loop looks whether it should end
+    def shutdown() -> None:  # where the event loop checks whether it should end
         if state.should_stop is not None:
             stopping.append(True)
         maybe_shutdown()
@@ -284,7 +284,7 @@ def main() -> None:
     end = sys.argv.index("--")
     fault, *arguments = sys.argv[1:end]
     del sys.argv[1 : end + 1]
-    # A dead child is noticed soon: Celery looks every 5 s, and believes it after 10.
+    # A dead child is noticed soon: Celery checks every 5 s, and believes it after 10.
     tasks.app.conf.worker_lost_wait = 0.2
     TaskPool.Pool.timers = property(lambda pool: {pool.maintain_pool: 0.3})
     FAULTS[fault](*arguments)

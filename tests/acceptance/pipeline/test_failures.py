@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 BAD = "new words here, and old a b c, then poison"
 TEXTS = [steps.TEXTS[0], BAD, *steps.TEXTS[1:]]
 ATTEMPTS = 3
-BURIED = '"event": "message_died"'
+DEAD_LETTERED = '"event": "message_died"'
 """in the relay's log"""
 
 
@@ -65,7 +65,7 @@ def test_a_bug(deploy: Deploy) -> None:
         accept(process, corpus, TEXTS)
         others_proceed(process, corpus, deployment)
         assert failed(process, corpus) == [("failed", "failed", "internal", "internal", 1)]
-        until(lambda: BURIED in deployment.log(relay), deployment)
+        until(lambda: DEAD_LETTERED in deployment.log(relay), deployment)
         (listed,) = json.loads(crochet(deployment, "work", "list", "--state", "failed", "--json"))["work"]
         deployment.kill(stages)
         deployment.start(*STAGES)

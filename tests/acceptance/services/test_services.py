@@ -160,7 +160,7 @@ def addresses(vhost: str, redis_url: str) -> dict[str, str]:
     }
 
 
-# ── one that runs, for tests that look ──────────────────────────────────────────────────────────
+# ── one that runs, for tests that read ──────────────────────────────────────────────────────────
 
 
 class Up(Service):

@@ -193,8 +193,8 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
 
 def idle(scraped: Scraped, since: float) -> bool:
     """Whether the worker has checked itself since then and has no message: killed now, it takes none with it."""
-    looked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
-    return looked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
+    checked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
+    return checked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
 
 
 def test_the_census_is_what_the_store_holds(running: Running) -> None:

@@ -89,7 +89,7 @@ def test_progress_is_told_as_it_happens(api: Api, corpus: Corpus) -> None:
 
 def test_a_stream_ends_after_a_while(process: Process) -> None:
     """It says so, and that one may come back; while nothing happens, something is sent all the same."""
-    api = made(process, Settings(**SETTINGS, api_events_seconds=3))
+    api = made(process, Settings(**SETTINGS, api_events_seconds=10))
     api.write.post("/v1/corpora", json={"name": "genesis"})
     seconds = itertools.count()  # each time that the clock is read another one is over
     with pytest.MonkeyPatch.context() as patch:

@@ -58,15 +58,15 @@ def test_health_without_broker_and_redis(process: Process, caplog: pytest.LogCap
     eventually(lambda: {"broker", "queues", "redis"} <= {vars(line).get("service") for line in caplog.records})
 
 
-def test_health_is_looked_at_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_is_checked_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask."""
     from crochet_tasks.db import schema
 
-    looks: list[object] = []
-    monkeypatch.setattr(schema, "check", looks.append)
+    checks: list[object] = []
+    monkeypatch.setattr(schema, "check", checks.append)
     for _ in range(5):
         health(api)
-    assert len(looks) == 1
+    assert len(checks) == 1
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def corpus(process: Process) -> Corpus:
 
 @contextlib.contextmanager
 def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
-    """Somebody holds the first text in line and its work, as an ingestion does."""
+    """A transaction that locks the first text in line and its work, as an ingestion does."""
     with process.database.transaction() as connection:
         corpora.take_lock(connection, corpus.id, Lock.ORDER)
         first = connection.execute(
@@ -153,7 +153,7 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
 def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
     process: Process, corpus: Corpus
 ) -> None:
-    """While a text becomes a version the next is cancelled: the one after it is knocked for, wherever it was parked."""
+    """While a text becomes a version the next is cancelled: the one after it is published, though it was parked."""
     names = accepted(corpus, *steps.TEXTS)
     _, second, third = (int(name[5:]) for name in names)
     publish.publish_next(corpus.id)

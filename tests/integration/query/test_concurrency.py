@@ -12,7 +12,7 @@ from crochet_tasks.db import texts
 from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from tests.support import steps
-from tests.support.catalog import SECRET, Look, in_runs
+from tests.support.catalog import SECRET, Snapshot, in_runs
 from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,7 @@ def test_a_slow_read_of_one_corpus_holds_up_no_other(process: Process, monkeypat
 
     def orthos(corpus: Any) -> int:
         with process.database.snapshot() as connection:
-            return len(catalog.best(*Look(connection, corpus).args, 1000))
+            return len(catalog.best(*Snapshot(connection, corpus).args, 1000))
 
     monkeypatch.setattr(texts, "bring_forward", held)
     with ThreadPoolExecutor(3) as pool:

@@ -27,7 +27,7 @@ from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.integration
 
-KEY = "Authorization: Bearer of-somebody"
+KEY = "Authorization: Bearer a-key"
 FILES = 512
 SLOW = 2 * WORKERS * THREADS
 """clients: more than there are threads"""
