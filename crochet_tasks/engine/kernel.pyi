@@ -15,6 +15,8 @@ class Index:
     bytes: int
     def __init__(self, words: int, first: _Ids, word: _Ids, parent: _Ids) -> None: ...
 
+def places(index: Index, phrases: _Ids, words: _Ids) -> _Ids: ...
+
 class Plan:
     side: int
     rows: int

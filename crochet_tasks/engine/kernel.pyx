@@ -121,6 +121,33 @@ cdef class Index:
             raise ValueError(f"{largest} is no phrase: there are {self.phrases}")
         return 0
 
+def places(Index index, const u32[::1] phrases, const u32[::1] words):
+    """Elementwise: the id of the child of a phrase by a word; where there is none, of the next child (uint32)."""
+    if phrases.shape[0] != words.shape[0]:
+        raise ValueError("phrases and words do not fit together")
+    index.check(np.asarray(phrases).reshape(-1, 1))
+    found = np.empty(phrases.shape[0], np.uint32)
+    cdef u32[::1] view = found
+    cdef const Phrases *tree = &index.tree
+    cdef Py_ssize_t i
+    cdef u32 low, high, middle
+    cdef size_t at
+    with nogil:
+        for i in range(phrases.shape[0]):
+            low, high = tree.first[phrases[i]], tree.first[phrases[i] + 1]
+            if words[i] < index.words and tree.row[phrases[i]] >= 0:
+                at = <size_t>tree.row[phrases[i]] * tree.width + (words[i] >> 6)
+                low += tree.rank[at] + ones(tree.bits[at] & (((<u64>1) << (words[i] & 63)) - 1))
+                high = low
+            while low < high:
+                middle = (low + high) >> 1
+                if tree.word[middle] < words[i]:
+                    low = middle + 1
+                else:
+                    high = middle
+            view[i] = low
+    return found
+
 # ── lengthening boxes ───────────────────────────────────────────────────────────────────────────
 
 cdef struct Step:       # one new cell, in one order of filling them; its lists lie one behind another in the pool

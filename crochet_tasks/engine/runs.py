@@ -18,7 +18,8 @@ import zstandard
 
 from crochet_tasks.engine import kernel
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, lines
-from crochet_tasks.engine.tree import HASH_SEED, Hashes, Ids, Tree, stir, word_hash
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import HASH_SEED, Hashes, Tree, stir, word_hash
 
 FORMAT = 1
 """first byte of packed rows; another format is another number"""

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 
 

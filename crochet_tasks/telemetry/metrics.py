@@ -189,7 +189,7 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, index (phrases of corpora), tree, texts.",
+    "What a cache holds: batches, index (phrases of corpora), tree, waited (phrases that orthos wait on), texts.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

@@ -13,9 +13,10 @@ import numpy as np
 from crochet_tasks.db import Connection, bulk, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.engine.text import READING, sentences
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 
 Problem = Callable[[str], None]
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from crochet_tasks.engine import kernel, runs
 from crochet_tasks.engine.geometry import Limits, Sides, canonical
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import index_of
 from crochet_tasks.engine.runs import DamagedRun
 from crochet_tasks.engine.search import closure
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 from tests.support import oracle
 from tests.support.closures import indexed
 from tests.support.strategies import corpora, examples, limits
