@@ -29,7 +29,7 @@ def test_the_same_is_said_and_returned(arguments: list[str], status: int) -> Non
 
 
 def test_it_shares_nothing_with_others() -> None:
-    """It has a session and files of its own, gets its signals alone, and the one that forked it can fork the next one."""
+    """It has a session and files of its own, gets its signals alone, and what forked it can fork the next one."""
     reading, writing = os.pipe()
     with Path(os.devnull).open("wb") as nothing:
         others = [
