@@ -269,15 +269,3 @@ def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
     number = select(func.coalesce(func.sum(phrases.c.count), 0))
     number = number.where(phrases.c.corpus == corpus, phrases.c.born <= version)
     return int(connection.execute(known).scalar_one()), int(connection.execute(number).scalar_one())
-
-
-def continued(connection: Connection, corpus: int, since: int, upto: int) -> Ints:
-    """The phrases that got a continuation born in (since, upto], ascending."""
-    born = {"corpus": corpus, "since": since, "upto": upto}
-    chunks = bulk.rows(connection, _PARENTS, born)
-    return np.unique(_joined(chunks, 0))
-
-
-_PARENTS = """
-SELECT parent FROM phrases WHERE corpus = %(corpus)s AND born > %(since)s AND born <= %(upto)s
-"""

@@ -20,10 +20,10 @@ from crochet_tasks.settings import Settings, environment
 from tests.support import forks, oracle
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
 
 HARBOUR = ROOT / "examples" / "harbour.txt"
 EVENING = ROOT / "examples" / "harbour-evening.txt"
-SECONDS = 60.0
 
 
 def crochet(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:

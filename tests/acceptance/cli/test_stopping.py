@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from crochet_tasks.schemas.reports import RunReport
-from tests.support.cli import EVENING, HARBOUR, SECONDS, closure, crochet, exported, report_of, started
+from tests.support.cli import EVENING, HARBOUR, closure, crochet, exported, report_of, started
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.acceptance
 

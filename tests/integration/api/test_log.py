@@ -116,7 +116,7 @@ def test_who_asks_too_often_is_noted(process: Process) -> None:
     ]
 
 
-def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
+def test_the_log_cannot_be_filled(api: Api) -> None:  # noqa: F811
     """Neither with prefixes that are made up, nor with addresses of one network, nor with sessions begun and ended."""
     for number, letter in enumerate("abcdef"):
         made_up = {"Authorization": f"Bearer crk_{letter * 10}_{'A' * 43}"}

@@ -165,7 +165,7 @@ def corpus_of(process: Process) -> Corpus:
 
 
 def test_healthy(process: Process) -> None:
-    """A healthy store has no problems, and the progress tells what was done."""
+    """A healthy store has no problems, and the progress says what was done."""
     lines: list[str] = []
     assert verify.verify(process, corpus_of(process), closure=True, progress=lines.append) == []
     assert "searched everything again: 35 orthos" in lines
