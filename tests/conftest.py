@@ -20,6 +20,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -59,6 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in a job in the background: children would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if kernel_builds.stale():
         pytest.exit("the engine was compiled before its sources changed: run `make venv`", returncode=4)
     if name := config.getoption("kernel"):

@@ -312,7 +312,8 @@ cdef class Lengthen:
         cdef const Step *step = self.steps + place
         cdef const int32_t *list = self.pool + step.at
         cdef const u32 *word = self.ahead.word
-        cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, i
+        cdef const int32_t *links = list + step.tests + step.old + step.new + 2 * step.lines
+        cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, known = tests, i
         cdef u32 begin = self.low[cell], end = self.high[cell], middle, w, at
         cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
         cdef const u64 **rows = self.tests + place * self.plan.new
@@ -331,23 +332,26 @@ cdef class Lengthen:
             w = self.words[list[i] >> 1]
             rows[i] = bits_of(self.across if list[i] & 1 else self.behind, w)
             all_rows &= rows[i] != NULL
+        for i in range(step.links):
+            if links[2 * i] >= 0:
+                rows[known] = bits_of(self.across, self.slots[links[2 * i]])
+                all_rows &= rows[known] != NULL
+                known += rows[known] != NULL
         for i in range(step.old):
             shells[i] = self.cells[list[tests + i]]
         for i in range(step.old, shell):
             shells[i] = self.words[list[tests + i]]
-        if tests and all_rows and not step.links and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
-            self.fill_by_bits(place, begin, tests, shell)
-            return
-        cdef const u64 *first_row = rows[0] if tests else NULL
-        cdef u32 first_shell = shells[0] if shell else 0xFFFFFFFF
-        list += tests + shell + 2 * step.lines
         for i in range(step.links):  # the shortest list proposes
-            if list[2 * i] >= 0:
-                line = self.slots[list[2 * i]]
+            if links[2 * i] >= 0:
+                line = self.slots[links[2 * i]]
                 if self.across.first[line + 1] - self.across.first[line] < end - begin:
                     proposed, begin, end = True, self.across.first[line], self.across.first[line + 1]
                     word = self.across.word
-        list = self.pool + step.at
+        if known and all_rows and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
+            self.fill_by_bits(place, word[begin], known, shell)
+            return
+        cdef const u64 *first_row = rows[0] if known else NULL
+        cdef u32 first_shell = shells[0] if shell else 0xFFFFFFFF
         for at in range(begin, end):
             w = word[at]
             if first_row != NULL and not (first_row[w >> 6] >> (w & 63)) & 1:  # most fail here
@@ -375,19 +379,18 @@ cdef class Lengthen:
                 if fits:
                     self.accept(step, place, w, line)
 
-    cdef void fill_by_bits(self, int place, u32 begin, int tests, int shell) noexcept nogil:
+    cdef void fill_by_bits(self, int place, u32 w, int tests, int shell) noexcept nogil:
         """The same where the list is long: and the rows of bits of all its conditions."""
         cdef const Step *step = self.steps + place
         cdef size_t width = self.across.width, q, first
         cdef u64 *both = self.both + place * width
-        cdef u32 line = self.along[step.cell], w
+        cdef u32 line = self.along[step.cell]
         cdef const u64 *row = bits_of(self.ahead, line)
         cdef const u32 *rank = self.ahead.rank + <size_t>self.ahead.row[line] * width
         cdef const u64 **rows = self.tests + place * self.plan.new
         cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
         cdef u64 left
         cdef int i
-        w = self.ahead.word[begin]
         first = w >> 6
         for q in range(first, width):
             both[q] = row[q] & rows[0][q]

@@ -117,8 +117,8 @@ DUPLICATES = counter(
     "occurrences",
     "what",
     ("worker", "api"),
-    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (a "
-    "trigger of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
+    "What was asked for again and not done twice: search or result (a message whose work was done already), trigger "
+    "(of an ordered stage, that found nothing to do), text (the corpus has it), request (an answer kept under "
     "its Idempotency-Key).",
 )
 

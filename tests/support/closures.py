@@ -1,7 +1,7 @@
 """A closure in memory: windows searched and remediations played by hand, as the pipeline does.
 
 What the tasks spread over queues and tables is here one loop over a list of runs, to be read beside 1-domain.md and to
-be held against the oracle.
+be compared with the oracle.
 """
 
 from collections import Counter
