@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli import corpora, keys, operate, services, store
+from crochet_tasks.cli import best, corpora, keys, operate, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.terminal import streams
@@ -62,7 +62,7 @@ def options(
 
 
 for command in (
-    *(store.run, store.estimate, store.export, store.verify, store.status, store.migrate, store.doctor),
+    *(store.run, best.best, store.estimate, store.export, store.verify, store.status, store.migrate, store.doctor),
     store.settings,
 ):
     kind = None if command in (store.export, store.status, store.settings) else Local

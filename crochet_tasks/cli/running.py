@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from types import FrameType, TracebackType
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, NoReturn, Protocol, Self
 
 from crochet_tasks import telemetry
 from crochet_tasks.cli import accepting
@@ -18,13 +18,14 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.embedded.budget import Budget
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError, DiskNearlyFull, WrongCall
-from crochet_tasks.query import estimates
+from crochet_tasks.query import best, estimates
 from crochet_tasks.query.pages import EVERY, FoundOrtho, page
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.schemas.progress import EndReason, Goal, Outcome
 from crochet_tasks.schemas.reports import Best, Estimate, RunReport, WindowLeft
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
+from crochet_tasks.terminal import best as proven
 from crochet_tasks.terminal import estimates as words
 from crochet_tasks.terminal.drawing import Meter, console
 from crochet_tasks.terminal.numbers import about, count
@@ -33,6 +34,9 @@ from crochet_tasks.terminal.streams import note
 BEST = 3
 """how many of the best orthos the report has"""
 
+
+BEST_SECONDS = 3.0
+"""that a run spends on proving what the best orthos are, before it searches for all"""
 
 NOTHING = "there is no open work to go on with: give a text, as in 'crochet run FILE'"
 
@@ -68,16 +72,17 @@ def run(settings: Settings, request: Request) -> Finished:
             corpus = _corpus(process, request, going_on=not read)
             accepted = accepting.accept(corpus, read, note)
         with process.database.snapshot() as connection:
+            _best_first(process, connection, corpus, meter, stop)
             plan = _plan(process, connection, corpus, request.budget, meter)
         outcome = pipeline.close(
             process, corpus, budget=plan.budget.orthos, progress=meter.show, stopped=lambda: stop.signal is not None
         )
         with process.database.snapshot() as connection:
             # As of the snapshot, not of the outcome: another process may have made a version since.
-            best, _ = page(
+            orthos, _ = page(
                 Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None
             )
-            report = _report(connection, corpus, plan, outcome, best)
+            report = _report(connection, corpus, plan, outcome, orthos)
             report = report.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})
             if error is not None:
@@ -99,6 +104,17 @@ def _corpus(process: Process, request: Request, *, going_on: bool) -> Corpus:
         corpus = corpora.get_or_create(connection, request.corpus, request.limits, budget=budget)
         attempts.reopen_failed(connection, corpus.id)
     return corpus
+
+
+def _best_first(process: Process, connection: Connection, corpus: Corpus, meter: Meter, stop: Stop) -> None:
+    """Say what the best orthos are, with proof, before all are searched for; or how to get that, if it takes longer."""
+    if not tally.states(connection, corpus.id, most=1).open:
+        return
+    meter.phase = "proving what the best is"
+    tree = best.tree_with_waiting(process, connection, corpus)
+    found = best.within(tree, corpus.limits, BEST_SECONDS, lambda: stop.signal is not None)
+    for line in proven.headlines(found, corpus.name):
+        note(line)
 
 
 class Plan(NamedTuple):
@@ -156,10 +172,16 @@ def _report(connection: Connection, corpus: Corpus, plan: Plan, outcome: Outcome
     )
 
 
+class Stoppable(Protocol):
+    """What shows the progress."""
+
+    stopping: bool
+
+
 class Stop:
     """SIGINT and SIGTERM stop a run: the first one cleanly, a second one at once. A context manager."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Stoppable) -> None:
         self.signal: int | None = None
         self._meter = meter
 

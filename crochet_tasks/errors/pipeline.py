@@ -173,6 +173,24 @@ class OutputFailed(CrochetError):
     code = "output_failed"
 
 
+class CertificateRefused(CrochetError):
+    """the certificate {file} does not hold: {reason}"""
+
+    code = "certificate_refused"
+
+
+class CertificateUnreadable(BadInput):
+    """{file} is no certificate of 'crochet best': {problem}"""
+
+    code = "certificate_unreadable"
+
+
+class NotEnoughMemory(CrochetError):
+    """this takes more memory than a search may have: {what}. Lower the limits"""
+
+    code = "not_enough_memory"
+
+
 class StoreCorrupt(CrochetError):
     """the store breaks its own rules: {problem}"""
 

@@ -86,7 +86,10 @@ class Solver:
     def run(
         self, progress: Callable[[Progress], None] = lambda _: None, stopped: Callable[[], bool] = lambda: False
     ) -> None:
-        """Search until all is done, or somebody wants to stop, or what is left takes more memory than there may be."""
+        """Search until all is done, or somebody wants to stop, or what is left needs faces that are too many.
+
+        Raises MemoryError where a shape that is to be listed has far too many orthos.
+        """
         with ThreadPoolExecutor(self._threads, thread_name_prefix="best") as pool:
             while not self.state.done and not stopped():
                 if self.state.current is None and not self._begin():
@@ -165,8 +168,11 @@ class Solver:
             while todo and len(running) < self._threads:
                 running.add(pool.submit(search.run, todo.popleft(), stop))
             done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            for outcome in [future.result() for future in done]:
-                self._merge(outcome, todo, stop)
+            for future in done:
+                if isinstance(future.exception(), MemoryError) and aim is Aim.FACES:
+                    self.state.give_up()  # one start alone has more than there is room for
+                    break
+                self._merge(future.result(), todo, stop)
             if self.state.current is not current:
                 stop[0] = 1
                 todo.clear()
