@@ -78,6 +78,10 @@ bench: $(STAMP) ## measure speed, memory and storage; writes benchmarks/results/
 bench-scale: $(STAMP) services ## measure a store of 100 million orthos, of Debian's bible-kjv-text (ARGS='--orthos 20000000' for fewer)
 	$(BIN)/python -m benchmarks.scale $(ARGS)
 
+.PHONY: bench-best
+bench-best: $(STAMP) ## measure how long it takes to prove the best orthos (ARGS=--bible for the Bible, an hour)
+	$(BIN)/python -m benchmarks.best $(ARGS)
+
 .PHONY: bench-distributed
 bench-distributed: $(STAMP) services ## measure the distributed run against the embedded one
 	$(BIN)/python -m benchmarks.distributed $(ARGS)

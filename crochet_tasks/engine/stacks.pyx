@@ -151,7 +151,7 @@ cdef struct Search:
     u32 *words            # per cell …
     u32 *column           # … the node of its column before it
     u64 *visits           # per level (a pair of the first two layers, or a cell) how many fitted
-    u64 total
+    u64 total, most_visits
     const double *rate    # per level the share that is followed; NULL: all are
     double *due
     u32 *out
@@ -185,6 +185,9 @@ cdef inline bint followed(Search *s, int level) noexcept nogil:
     """Count a visit; whether to go on from it: of a sample every so-manieth."""
     s.visits[level] += 1
     s.total += 1
+    if s.total > s.most_visits:
+        s.ended = STOPPED
+        return False
     if s.rate == NULL:
         return True
     s.due[level] += s.rate[level]
@@ -317,8 +320,9 @@ def stack(
     """Stack faces from the starts [first, last) on.
 
     Returns the boxes (uint32, a row each, layer by layer; none unless `keep`), how many fitted per level (uint64), how
-    many boxes there are, and how far it came: no start is begun once there are `room` boxes or more than so many
-    `visits`; what a start had found when `stop[0]` was set does not count. With `enough` it ends at that many boxes.
+    many boxes there are, and how far it came: no start is begun once there are `room` boxes. It stops when `stop[0]`
+    is set, and after so many `visits`; what the start at hand had found does not count. With `enough` it ends at that
+    many boxes.
     `rates`, `due` (float64, per level): follow this share of what fits, the first when `due` has come to 1.
     Raises MemoryError where a start finds far more boxes than there is room for.
     """
@@ -348,6 +352,7 @@ def stack(
         s.rate = &shares[0]
     s.out = NULL
     s.used, s.size, s.most = 0, 0, <size_t>room * SPARE * n
+    s.most_visits = visits
     s.keep, s.enough, s.found, s.total, s.ended, s.stop = keep, enough, 0, 0, 0, &stop[0]
     cdef size_t used_before = 0
     cdef u64 found_before = 0
@@ -355,7 +360,7 @@ def stack(
     try:
         with nogil:
             for k in range(first, last):
-                if (s.keep and s.found >= room) or s.total > visits:
+                if s.keep and s.found >= room:
                     break
                 memcpy(&before[0], s.visits, 8 * levels)
                 used_before, found_before = s.used, s.found

@@ -27,7 +27,7 @@ AIMS = {"one": "looking for a {}", "list": "listing all {}", "faces": "listing a
 
 
 def progress(now: Progress) -> str:
-    """`best so far 2x11, volume 10 · at most volume 12 · looking for a 3x7, 40 % · at least 3 s left`."""
+    """`best so far 3x5, volume 8 · at most volume 12 with 36 cells · looking for a 3x3x3, 14 % · 2 s to 4 s left`."""
     facts = ["nothing found yet" if now.incumbent is None else f"best so far {_shape(now.incumbent.sides)}"]
     if now.upper is None:
         facts.append("no bound yet")
@@ -39,7 +39,8 @@ def progress(now: Progress) -> str:
         facts.append(f"{AIMS[now.aim.value].format(shape_name(now.shape))}, {numbers.share(now.share)}")
     if now.left is not None:
         low, high = numbers.seconds(now.left.low), numbers.seconds(now.left.high)
-        facts.append(f"{low} to {high} left" if now.left.all else f"at least {low} left")
+        left = f"{low} to {high} left" if now.left.all else f"at least {low} left"
+        facts.append(f"{left}, if nothing better is found" if now.aim is not None and now.aim.value == "one" else left)
     return " · ".join(facts)
 
 

@@ -22,8 +22,9 @@ ALIVE = 1_000
 REPETITIONS = 6
 STUDENT = 2.57
 """97.5 % of Student's t with 5 degrees of freedom"""
-MOST_VISITS = 4_000_000
-"""of one repetition, if the rates are far off"""
+MOST_VISITS = 1_000_000
+"""of one repetition: where there are more the rates are far off, and are lowered"""
+LOWERED = 0.6
 
 
 class Guess(NamedTuple):
@@ -47,15 +48,23 @@ def estimate(search: Search, *, seed: int = 0) -> Guess:
     random = np.random.default_rng(seed)
     rates = [min(1.0, PILOTS[0] / max(1, len(search.starts)))] + [0.3] * (levels - 1)
 
-    def repetition() -> Counts:
+    def repetition() -> Counts | None:
+        """Counts, each as the sample stands for; None where there were too many visits."""
         due = random.random(levels).tolist()
-        counts, _ = search.thinned(go_on, visits=MOST_VISITS, rates=rates, due=due)
+        counts, complete = search.thinned(go_on, visits=MOST_VISITS, rates=rates, due=due)
         followed: Counts = np.concatenate([[1.0], np.cumprod(rates[:-1])])
-        return counts / followed
+        return counts / followed if complete else None
+
+    def lowered() -> Counts:
+        """A repetition, with lower rates if it must be."""
+        nonlocal rates
+        while (counts := repetition()) is None:
+            rates = [rate * LOWERED for rate in rates]
+        return counts
 
     for alive in (*PILOTS[1:], ALIVE):
-        rates = _rates(repetition(), alive)
-    repeated = np.array([repetition() for _ in range(REPETITIONS)])
+        rates = _rates(lowered(), alive)
+    repeated = np.array([lowered() for _ in range(REPETITIONS)])
     totals = repeated.sum(axis=1)
     mean = float(totals.mean())
     spread = STUDENT * float(totals.std(ddof=1)) / len(totals) ** 0.5

@@ -415,6 +415,7 @@ def test_searching_again_can_be_ended(tree: Tree, sound: Certificate) -> None:
 
 
 @NO_TEXT
+@pytest.mark.slow
 def test_genesis_1_to_3_with_8_axes() -> None:
     """The best, and the top 20, are those of the whole closure."""
     verses = GENESIS.read_text(encoding="utf-8").split("\n\n")[:80]
