@@ -6,7 +6,7 @@ import functools
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,9 +36,9 @@ def fed(stdin: bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
     return forks.run([*CROCHET, *map(str, arguments)], environment(), SECONDS, stdin)
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(*arguments: object, program: Sequence[str] = CROCHET) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*CROCHET, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -224,19 +225,21 @@ def _slow(stage: str, marker: Path, end: Path) -> None:
 
 
 def hold(stage: str, folder: str, number: str) -> None:
-    """While the file FOLDER/hold is there, all tasks of a stage but so many wait before they commit."""
-    gate = Path(folder, "hold")
+    """While the file FOLDER/hold is there, all tasks of a stage but so many wait before they commit; FOLDER/waits says
+    that one does.
+    """
+    gate, marker = Path(folder, "hold"), Path(folder, "waits")
     task, commit = tasks.app.tasks[stage], psycopg.Connection.commit
-    run, waits = task.run, False
+    run, own = task.run, threading.local()
 
     def running(call: Any) -> None:
-        nonlocal waits
-        waits = not any(first_time(Path(folder, str(place))) for place in range(int(number)))
+        own.waits = not any(first_time(Path(folder, str(place))) for place in range(int(number)))
         run(call)
-        waits = False
+        own.waits = False
 
     def committing(connection: psycopg.Connection) -> None:
-        if waits:
+        if getattr(own, "waits", False) and gate.exists():
+            first_time(marker)
             eventually(lambda: not gate.exists())
         commit(connection)
 

@@ -18,10 +18,10 @@ from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
-from tests.support.api import SETTINGS, Api, get, guarded, made
+from tests.support.api import SETTINGS, Api, get, guarded, made, start_of_a_window  # noqa: F401 - a fixture
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("start_of_a_window")]
 
 
 RATES = {**SETTINGS, "api_rate": 5, "api_rate_high": 9, "api_rate_anonymous": 3}

@@ -155,6 +155,7 @@ def test_places_of_exports() -> None:
             slots.slot(3).__enter__()
         with slots.slot(3):
             pass
+    assert slots.taken == {}
 
 
 def test_deployments_that_share_a_redis_count_for_themselves() -> None:
