@@ -15,7 +15,7 @@ from crochet_tasks.engine.geometry import Sides, volume
 Key = tuple[int, int]
 NOTHING: Key = (0, 0)
 """less than the key of every shape"""
-MOST_SHAPES = 20_000
+MOST_SHAPES = 2_000
 """that are looked at for an upper bound"""
 
 
