@@ -12,7 +12,7 @@ ARGS ?=# passed on, e.g. make test ARGS='-k closure'
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do printf '  make %-18s %s\n' "$$target" "$$text"; done
 
-$(STAMP): requirements.lock pyproject.toml scripts/venv hatch_build.py crochet_tasks/engine/kernel.pyx
+$(STAMP): requirements.lock pyproject.toml scripts/venv hatch_build.py $(wildcard crochet_tasks/engine/*.pyx)
 	@scripts/venv
 
 .PHONY: venv

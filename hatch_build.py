@@ -1,6 +1,6 @@
-"""Compiles crochet_tasks/engine/kernel.pyx: hatchling's hook for wheels and editable installs, and builds for tests.
+"""Compiles crochet_tasks/engine/*.pyx: hatchling's hook for wheels and editable installs, and builds for tests.
 
-    python hatch_build.py checked      # the path of a build in .cache/kernels, which is made where it is missing
+    python hatch_build.py checked      # the folder of a build in .cache/kernels, which is made where it is missing
 
 docs/adr/0035-compiled-kernel-build.md says why it is built so. CXX, CXXFLAGS and LDFLAGS of the environment count.
 """
@@ -16,16 +16,15 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
-MODULE = "crochet_tasks.engine.kernel"
-SOURCE = ROOT / "crochet_tasks" / "engine" / "kernel.pyx"
-FILE = f"kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
-"""the name that this Python looks for"""
+ENGINE = ROOT / "crochet_tasks" / "engine"
+SOURCES = sorted(ENGINE.glob("*.pyx"))
 BUILDS = ROOT / ".cache" / "kernels"
 POPCOUNT = ["-msse4.2", "-mpopcnt"] if platform.machine() in {"x86_64", "AMD64"} else []
 """x86-64-v2, which numpy needs too, in words that old compilers know; other machines count bits without being asked"""
@@ -72,8 +71,13 @@ def stop(reason: str) -> NoReturn:
     sys.exit(f"The engine's kernel cannot be compiled: {reason}")
 
 
-def compile_kernel(folder: Path, build: Build = PRODUCT, source: Path = SOURCE) -> Path:
-    """Compile into this folder. A process that has loaded the file that is replaced keeps that one."""
+def built(source: Path) -> str:
+    """The name of the file that a source is compiled to, as this Python looks for it."""
+    return f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def compile_kernel(folder: Path, build: Build = PRODUCT, sources: Sequence[Path] = SOURCES) -> list[Path]:
+    """Compile into this folder. A process that has loaded a file that is replaced keeps that one."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
@@ -82,7 +86,10 @@ def compile_kernel(folder: Path, build: Build = PRODUCT, source: Path = SOURCE) 
     flags = {"extra_compile_args": build.compiler, "extra_link_args": build.linker}
     with tempfile.TemporaryDirectory(prefix="kernel-") as temporary:
         extensions = cythonize(
-            [Extension(MODULE, [str(source)], language="c++", **flags)],
+            [
+                Extension(f"crochet_tasks.engine.{source.stem}", [str(source)], language="c++", **flags)
+                for source in sources
+            ],
             build_dir=temporary,
             force=True,
             quiet=True,
@@ -93,22 +100,26 @@ def compile_kernel(folder: Path, build: Build = PRODUCT, source: Path = SOURCE) 
         command.build_lib = command.build_temp = temporary
         command.ensure_finalized()
         command.run()
-        copied = shutil.copy(command.get_ext_fullpath(MODULE), folder / f"{os.getpid()}-{FILE}")
-        return Path(copied).replace(folder / FILE)
+        files = []
+        for extension, source in zip(extensions, sources, strict=True):
+            copied = shutil.copy(command.get_ext_fullpath(extension.name), folder / f"{os.getpid()}-{built(source)}")
+            files.append(Path(copied).replace(folder / built(source)))
+        return files
 
 
 def other_build(name: str) -> Path:
-    """A build of OTHERS, which is compiled unless one of the same source is there."""
+    """The folder of a build of OTHERS, which is compiled unless one of the same sources is there."""
     flags = os.environ.get("CXXFLAGS", "")
-    made_of = b"|".join([SOURCE.read_bytes(), Path(__file__).read_bytes(), sys.version.encode(), flags.encode()])
+    read = [source.read_bytes() for source in (*SOURCES, Path(__file__))]
+    made_of = b"|".join([*read, sys.version.encode(), flags.encode()])
     folder = BUILDS / f"{name}-{hashlib.sha256(made_of).hexdigest()[:16]}"
-    if not (folder / FILE).exists():
+    if not all((folder / built(source)).exists() for source in SOURCES):
         folder.mkdir(parents=True, exist_ok=True)
         compile_kernel(folder, OTHERS[name])
     for old in BUILDS.glob(f"{name}-*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
-    return folder / FILE
+    return folder
 
 
 class KernelHook(BuildHookInterface[Any]):
@@ -118,11 +129,11 @@ class KernelHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         if version == "editable":  # beside its source, where Python finds it
-            compile_kernel(SOURCE.parent)
+            compile_kernel(ENGINE)
         else:
             self.folder = tempfile.TemporaryDirectory(prefix="kernel-")
-            built = compile_kernel(Path(self.folder.name))
-            build_data["force_include"][str(built)] = f"{SOURCE.parent.relative_to(ROOT)}/{FILE}"
+            for file in compile_kernel(Path(self.folder.name)):
+                build_data["force_include"][str(file)] = f"{ENGINE.relative_to(ROOT)}/{file.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":

@@ -31,7 +31,7 @@ from crochet_tasks.errors import (
     WrongContentType,
 )
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.schemas.answers import CorpusLine, CorpusPage, LimitsSet
+from crochet_tasks.schemas.answers import CorpusLine, CorpusPage
 
 api = APIBlueprint(
     "corpora",
@@ -61,7 +61,7 @@ def create(body: NewCorpus) -> Answered:
 
 
 def _created(corpus: Corpus) -> Response:
-    response = responses.json(_line(corpus), 201, {"Location": address(corpus.name)})
+    response = responses.json(tenancy.line(corpus), 201, {"Location": address(corpus.name)})
     response.set_etag(tenancy.tag(corpus))
     return response
 
@@ -81,7 +81,7 @@ def every(query: PageQuery) -> Answered:
         found = corpora.page(connection, tenant, after, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, page[-1].name.encode()) if more else None
-    return responses.tagged(CorpusPage(corpora=[_line(corpus) for corpus in page], next_cursor=following))
+    return responses.tagged(CorpusPage(corpora=[tenancy.line(corpus) for corpus in page], next_cursor=following))
 
 
 @api.get("/<corpus>", responses={200: CorpusLine, **NOT_MODIFIED, **errors()}, operation_id="getCorpus")
@@ -89,7 +89,7 @@ def every(query: PageQuery) -> Answered:
 def one(path: CorpusPath) -> Answered:
     """The settings of a corpus; PATCH takes their ETag in If-Match."""
     with resources.open_corpus(path.corpus) as (_, corpus):
-        return responses.tagged(_line(corpus), tag=tenancy.tag(corpus), strong=True)
+        return responses.tagged(tenancy.line(corpus), tag=tenancy.tag(corpus), strong=True)
 
 
 @api.patch(
@@ -127,7 +127,7 @@ def change(path: CorpusPath, header: Preconditions, body: CorpusPatch) -> Answer
     etags = None if request.if_match.star_tag else request.if_match.as_set()
     entry = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(changes)})
     changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, etags, changes, entry)
-    response = responses.json(_line(changed), headers={"Content-Location": address(changed.name)})
+    response = responses.json(tenancy.line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response
 
@@ -148,13 +148,3 @@ def delete(path: CorpusPath, query: ConfirmQuery) -> Answered:
 
 def address(corpus: str) -> str:
     return f"/v1/corpora/{quote(corpus)}"
-
-
-def _line(corpus: Corpus) -> CorpusLine:
-    return CorpusLine(
-        name=corpus.name,
-        description=corpus.description,
-        limits=LimitsSet(**corpus.limits._asdict()),
-        budget=corpus.budget,
-        revision=corpus.revision,
-    )

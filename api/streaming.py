@@ -38,21 +38,21 @@ class ExportSlots:
 
     def __init__(self, most: int = EXPORTS, of_one: int = OF_ONE_TENANT) -> None:
         self._most, self._of_one = most, of_one
-        self._taken: Counter[int] = Counter()
+        self.taken: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def slot(self, tenant: int) -> Iterator[None]:
         """Take a slot; raises TooBusy if none is free."""
         with self._lock:
-            if self._taken.total() >= self._most or self._taken[tenant] >= self._of_one:
-                raise TooBusy(what=f"{self._taken.total()} exports run already", seconds=BUSY_SECONDS)
-            self._taken[tenant] += 1
+            if self.taken.total() >= self._most or self.taken[tenant] >= self._of_one:
+                raise TooBusy(what=f"{self.taken.total()} exports run already", seconds=BUSY_SECONDS)
+            self.taken[tenant] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._taken[tenant] -= 1
+                self.taken -= Counter([tenant])  # leaves no entry of a tenant that has none
 
 
 def bounded(parts: Iterator[bytes], may: Callable[[], bool]) -> Iterator[bytes]:

@@ -91,10 +91,10 @@ class Bench:
         """A server that has read nothing yet."""
         if self._name:
             self.deployment.terminate(self._name)
-            self.deployment.ended(self._name, 30)
+            self.deployment.ended(self._name)
         began = time.perf_counter()
         self._name = self.deployment.start("api")
-        until(lambda: self.deployment.ready(self._name), self.deployment, 60, pause=0.01)
+        until(lambda: self.deployment.ready(self._name), self.deployment, pause=0.01)
         self.started.append(time.perf_counter() - began)
 
     def ask(self, request: ApiRequest) -> tuple[float, Any]:
@@ -264,7 +264,7 @@ def report(extent: Extent, only: str) -> Iterator[str]:
         yield _row("nothing else runs", loads)
         before = api.ask(request("GET", f"/v1/corpora/{CORPUS}/status"))[1]
         api.start_search(extent.searched)
-        until(lambda: _version(api) > before["version"], api.deployment, 120)
+        until(lambda: _version(api) > before["version"], api.deployment)
         loads = {clients: api.load(reads, clients, extent.mixed) for clients in CLIENTS}
         yield _row("a search runs", loads)
         after = api.ask(request("GET", f"/v1/corpora/{CORPUS}/status"))[1]

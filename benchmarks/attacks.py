@@ -64,7 +64,7 @@ def main(seconds: float = 5.0, files: int = 0, word: str = "") -> None:
         for name in (None, *(name for name in ATTACKS if word in name)):
             made = stack.enter_context(cluster(Path(folder), **environment, CROCHET_API_PORT=str(take_port())))
             api = made.start("api", program=(*limit, *CROCHET))
-            until(lambda made=made, api=api: made.ready(api), made, 60)  # type: ignore[misc]
+            until(lambda made=made, api=api: made.ready(api), made)  # type: ignore[misc]
             port, opened = made.settings.api_port, 0
             if name:
                 with attack(port, name, key) as attacking:

@@ -110,7 +110,7 @@ def _distributed(
     ):
         commands = [*WHOLE, *[SEARCH] * (searchers - 1)]
         roles = {deployment.processes[deployment.start(*command)].pid: _role(command) for command in commands}
-        until(lambda: _ready(deployment.settings, searchers), deployment, 60)
+        until(lambda: _ready(deployment.settings, searchers), deployment)
         before = _cpu(roles)
         started = time.perf_counter()
         admission.accept(corpus, "bench", body)

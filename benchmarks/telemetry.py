@@ -144,7 +144,7 @@ def _start(deployment: Cluster, ports: list[int]) -> dict[int, str]:
     for command, port in itertools.zip_longest(COMMANDS, ports):
         settings = {} if port is None else {"CROCHET_METRICS_PORT": str(port)}
         names[deployment.start(*command, **settings)] = _role(command)
-    until(lambda: all(map(deployment.ready, names)), deployment, 60)
+    until(lambda: all(map(deployment.ready, names)), deployment)
     return {deployment.processes[name].pid: role for name, role in names.items()}
 
 
@@ -163,7 +163,7 @@ def _run(deployment: Cluster, process: Process, case: Case, cpu: Cpu, receivers:
     for corpus in every:
         accept(process, corpus, case.texts)
     # Asking costs the same cores.
-    until(lambda: all(closed(process, corpus) for corpus in every), deployment, 120, pause=0.05)
+    until(lambda: all(closed(process, corpus) for corpus in every), deployment, pause=0.05)
     seconds = time.perf_counter() - began
     spent = cpu.used()
     spent.subtract(before)

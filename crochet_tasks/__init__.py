@@ -4,7 +4,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`celery -A crochet_tasks` finds the app here; nothing is imported before somebody asks for it."""
+    """`celery -A crochet_tasks` finds the app here; nothing is imported before it is asked for."""
     if name == "celery":
         from crochet_tasks.app import app
 

@@ -19,7 +19,7 @@ def version(call: Trigger) -> None:
         text = texts.lock_first_waiting(connection, corpus)
         items = outbox.claim(connection, call.items, runnable=True)
         if text is None or text.state != "ingested" or not items or items[0].subject != text.id:
-            metrics.DUPLICATES.add(what="knock")
+            metrics.DUPLICATES.add(what="trigger")
             return
         made, seconds = texts.make_version(connection, text)
         sessions.once_committed(connection, lambda: metrics.TEXT_VERSION.observe(seconds))

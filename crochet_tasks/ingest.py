@@ -68,7 +68,7 @@ def ingest(call: Trigger) -> None:
         text = texts.lock_first_waiting(connection, call.corpus)
         items = outbox.claim(connection, call.items, runnable=True)  # after the text, as `cancel` does
         if not items or text is None:
-            metrics.DUPLICATES.add(what="knock")
+            metrics.DUPLICATES.add(what="trigger")
             return
         if items[0].subject != text.id:
             publishing.park(connection, call.work)

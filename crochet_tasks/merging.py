@@ -35,7 +35,7 @@ MOST = 8
 SMALL_SHARE = 4
 """more than MOST batches in a row are small if they have no more than this part of a full batch together"""
 EVERY_SECONDS = 30.0
-"""between two looks of the relay for what is to be merged"""
+"""between two checks by the relay of what is to be merged"""
 SECONDS = 10.0
 """for how long a task merges"""
 

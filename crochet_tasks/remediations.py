@@ -33,7 +33,7 @@ def due(call: Trigger) -> None:
         elif call.work in [each.id for each in waiting[1:]]:
             publishing.park(connection, call.work)
         else:
-            metrics.DUPLICATES.add(what="knock")
+            metrics.DUPLICATES.add(what="trigger")
 
 
 def _open(connection: Connection, corpus: int, version: int) -> None:

@@ -20,6 +20,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -59,10 +60,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in a job in the background: children would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if kernel_builds.stale():
-        pytest.exit("the engine's kernel was compiled before kernel.pyx changed: run `make venv`", returncode=4)
+        pytest.exit("the engine was compiled before its sources changed: run `make venv`", returncode=4)
     if name := config.getoption("kernel"):
-        kernel_builds.install(kernel_builds.load(kernel_builds.path(name)))
+        kernel_builds.install(kernel_builds.path(name))
 
 
 def pytest_report_header() -> str:

@@ -13,6 +13,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
+from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
 
 
 class CorpusFields(NamedTuple):
@@ -21,6 +22,17 @@ class CorpusFields(NamedTuple):
     name: str
     description: str
     budget: int | None
+
+
+def line(corpus: Corpus) -> CorpusLine:
+    """The corpus as answers show it."""
+    return CorpusLine(
+        name=corpus.name,
+        description=corpus.description,
+        limits=LimitsSet(**corpus.limits._asdict()),
+        budget=corpus.budget,
+        revision=corpus.revision,
+    )
 
 
 def tag(corpus: Corpus) -> str:

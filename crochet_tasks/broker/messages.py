@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 
 
 class Message(BaseModel):

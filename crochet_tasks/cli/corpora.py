@@ -25,7 +25,6 @@ from crochet_tasks.errors import CorpusUnknown, WrongCall
 
 if TYPE_CHECKING:
     from crochet_tasks.client import Client
-    from crochet_tasks.db.corpora import Corpus
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.answers import CorpusLine
 
@@ -52,10 +51,11 @@ def list_corpora(context: typer.Context, state: State = None, *, as_json: Json =
 
 
 def _listed(process: Process) -> list[CorpusLine]:
+    from crochet_tasks.access import tenancy
     from crochet_tasks.db import corpora as rows
 
     with process.database.snapshot() as connection:
-        return [_line(corpus) for corpus in rows.every(connection)]
+        return [tenancy.line(corpus) for corpus in rows.every(connection)]
 
 
 @corpora.command()
@@ -90,7 +90,7 @@ def create(
         most = budgets.of_new_corpus(settings) if budget is None else budget.most
         fields = tenancy.CorpusFields(name, description or "", most)
         with pipeline.opened(settings) as process:
-            made = _line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
+            made = tenancy.line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
 
 
@@ -123,7 +123,7 @@ def change(
 
         changed = in_store(
             state,
-            lambda process: _line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
+            lambda process: tenancy.line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
             CorpusUnknown(corpus=name, known="none"),
         )
     _show(changed, as_json=as_json)
@@ -171,18 +171,6 @@ def rebuild(
     number = in_store(state, rebuild, CorpusUnknown(corpus=name, known="none"))
     print_line(
         f"{number:,} texts of {name} are to be read into {new}; without a relay, 'crochet run --corpus {new}' does"
-    )
-
-
-def _line(corpus: Corpus) -> CorpusLine:
-    from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
-
-    return CorpusLine(
-        name=corpus.name,
-        description=corpus.description,
-        limits=LimitsSet(**corpus.limits._asdict()),
-        budget=corpus.budget,
-        revision=corpus.revision,
     )
 
 

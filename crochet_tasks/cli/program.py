@@ -147,7 +147,7 @@ def _failed(error: BaseException, message: str, code: str, exit_code: int, *, de
         import traceback
 
         sys.stderr.write(streams.plain("".join(traceback.format_exception(error)), keep="\n"))
-    if getattr(sys.stderr, "logs", False):  # a service has begun to log: whoever reads its log finds the reason there
+    if getattr(sys.stderr, "logs", False):  # a service has begun to log: the reason belongs there
         logging.getLogger(__name__).error("command_failed", extra={"error": message, "code": code})
     else:
         streams.note(f"{message.replace(chr(10), ' ')} [{code}]")

@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import quote
 
-import httpx
-from pydantic import BaseModel, ValidationError
-
-from crochet_tasks.client.calls import Call, Caller, Patience, in_json, parameters_of, posted
+from crochet_tasks.client.calls import Call, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
+from crochet_tasks.client.typed import Requests, corpus_path, event_call, every, work_path
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
 from crochet_tasks.schemas.answers import (
@@ -55,15 +52,11 @@ from crochet_tasks.schemas.answers import (
 from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens, WorkChanged
 from crochet_tasks.schemas.statistics import StatisticsNow
 
-M = TypeVar("M", bound=BaseModel)
-T = TypeVar("T")
-
 MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
-PLAIN, EVENTS = "text/plain; charset=utf-8", "text/event-stream"
+PLAIN = "text/plain; charset=utf-8"
 MOST = 1000
 """on one page"""
 ACCEPTED = 202
-PATIENT = Patience()
 
 
 class Tagged(NamedTuple):
@@ -80,39 +73,17 @@ class Posted(NamedTuple):
     new: bool
 
 
-class Client:
+class Which(TypedDict, total=False):
+    """Which orthos: all that fit each of these."""
+
+    shape: str | None
+    starts_with: str | None
+    contains: str | None
+    min_volume: int | None
+
+
+class Client(Requests):
     """Of one API, with one key or access token, or none. A context manager; threads may share it."""
-
-    def __init__(
-        self,
-        url: str,
-        key: str | None = None,
-        *,
-        patience: Patience = PATIENT,
-        plain_http: bool = False,
-        sign: bool = True,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        """`plain_http` lets the key be sent unencrypted to other machines; `sign`: requests are signed by the key.
-
-        Raises WrongCall for an address or key that is none, and NotEncrypted.
-        """
-        self._caller = Caller(url, key, patience, transport, plain_http=plain_http, sign=sign)
-        self.url = self._caller.url
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._caller.close()
-
-    def __repr__(self) -> str:
-        return f"<Client of {self.url}>"
 
     # ── corpora ─────────────────────────────────────────────────────────────────────────────────
 
@@ -139,23 +110,23 @@ class Client:
 
     def corpora(self, *, at_once: int = MOST) -> Iterator[CorpusLine]:
         """In the order of their names, so many on a page."""
-        return _every(lambda cursor: self.corpora_page(limit=at_once, cursor=cursor), lambda page: page.corpora)
+        return every(lambda cursor: self.corpora_page(limit=at_once, cursor=cursor), lambda page: page.corpora)
 
     def corpus(self, name: str) -> Tagged:
-        answer = self._caller.send(Call("GET", _corpus(name), again=True))
+        answer = self._caller.send(Call("GET", corpus_path(name), again=True))
         return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
 
     def change_corpus(self, corpus: str, tag: str, /, **changes: Any) -> Tagged:
         """Change `name`, `description` or `budget` (None takes it away). Raises PreconditionFailed."""
         headers = {"Content-Type": MERGE_PATCH, "If-Match": tag}
-        call = Call("PATCH", _corpus(corpus), again=False, headers=headers, content=in_json(changes))
+        call = Call("PATCH", corpus_path(corpus), again=False, headers=headers, content=in_json(changes))
         answer = self._caller.send(call)
         return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
 
     def delete_corpus(self, name: str, *, confirm: str) -> None:
         """Delete everything of a corpus, for good; `confirm` is its name once more. Raises NotConfirmed."""
         try:
-            self._caller.send(Call("DELETE", _corpus(name), again=True, parameters={"confirm": confirm}))
+            self._caller.send(Call("DELETE", corpus_path(name), again=True, parameters={"confirm": confirm}))
         except CorpusUnknown as error:
             if error.context.get("tries") == 1:
                 raise
@@ -171,7 +142,7 @@ class Client:
         key = idempotency_key or uuid.uuid4().hex
         call = Call(
             "POST",
-            f"{_corpus(corpus)}/texts",
+            f"{corpus_path(corpus)}/texts",
             again=True,
             parameters={"title": title},
             headers={"Content-Type": PLAIN, "Idempotency-Key": key},
@@ -183,47 +154,49 @@ class Client:
     def texts_page(
         self, corpus: str, *, state: str | None = None, limit: int = MOST, cursor: str | None = None
     ) -> TextPage:
-        return self._get(TextPage, f"{_corpus(corpus)}/texts", state=state, limit=limit, cursor=cursor)
+        return self._get(TextPage, f"{corpus_path(corpus)}/texts", state=state, limit=limit, cursor=cursor)
 
     def texts(self, corpus: str, *, state: str | None = None, at_once: int = MOST) -> Iterator[TextLine]:
         """In the order of acceptance."""
         query: dict[str, Any] = {"state": state, "limit": at_once}
-        return _every(lambda cursor: self.texts_page(corpus, **query, cursor=cursor), lambda page: page.texts)
+        return every(lambda cursor: self.texts_page(corpus, **query, cursor=cursor), lambda page: page.texts)
 
     def text(self, corpus: str, text: str) -> TextLine:
-        return self._get(TextLine, f"{_corpus(corpus)}/texts/{quote(text, safe='')}")
+        return self._get(TextLine, f"{corpus_path(corpus)}/texts/{quote(text, safe='')}")
 
     def cancel_text(self, corpus: str, text: str) -> TextLine:
         """Raises TextStarted."""
-        return self._read(TextLine, Call("POST", f"{_corpus(corpus)}/texts/{quote(text, safe='')}/cancel", again=True))
+        return self._read(
+            TextLine, Call("POST", f"{corpus_path(corpus)}/texts/{quote(text, safe='')}/cancel", again=True)
+        )
 
     # ── the context ─────────────────────────────────────────────────────────────────────────────
 
     def version(self, corpus: str) -> int:
-        return self._get(VersionNow, f"{_corpus(corpus)}/version").version
+        return self._get(VersionNow, f"{corpus_path(corpus)}/version").version
 
     def words_page(self, corpus: str, prefix: str = "", *, limit: int = MOST, cursor: str | None = None) -> Vocabulary:
-        return self._get(Vocabulary, f"{_corpus(corpus)}/vocabulary", prefix=prefix, limit=limit, cursor=cursor)
+        return self._get(Vocabulary, f"{corpus_path(corpus)}/vocabulary", prefix=prefix, limit=limit, cursor=cursor)
 
     def words(self, corpus: str, prefix: str = "", *, at_once: int = MOST) -> Iterator[WordSeen]:
-        return _every(
+        return every(
             lambda cursor: self.words_page(corpus, prefix, limit=at_once, cursor=cursor), lambda page: page.words
         )
 
     def phrases_page(
         self, corpus: str, prefix: str = "", *, limit: int = MOST, cursor: str | None = None
     ) -> PhrasePage:
-        return self._get(PhrasePage, f"{_corpus(corpus)}/phrases", prefix=prefix, limit=limit, cursor=cursor)
+        return self._get(PhrasePage, f"{corpus_path(corpus)}/phrases", prefix=prefix, limit=limit, cursor=cursor)
 
     def phrases(self, corpus: str, prefix: str = "", *, at_once: int = MOST) -> Iterator[PhraseSeen]:
         """Those one word longer than the prefix. Raises PhraseUnknown."""
-        return _every(
+        return every(
             lambda cursor: self.phrases_page(corpus, prefix, limit=at_once, cursor=cursor), lambda page: page.phrases
         )
 
     def waiting_on(self, corpus: str, phrase: str, *, limit: int = MOST) -> WaitingOn:
         """The batches that are searched again when this phrase gets a continuation. Raises PhraseUnknown."""
-        return self._get(WaitingOn, f"{_corpus(corpus)}/remediations", phrase=phrase, limit=limit)
+        return self._get(WaitingOn, f"{corpus_path(corpus)}/remediations", phrase=phrase, limit=limit)
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────────
 
@@ -231,74 +204,44 @@ class Client:
         self,
         corpus: str,
         *,
-        shape: str | None = None,
-        starts_with: str | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
         fields: Sequence[str] | None = None,
         limit: int = MOST,
         cursor: str | None = None,
+        **which: Unpack[Which],
     ) -> OrthoPage:
         """A page may be short and have a `next_cursor` all the same."""
         chosen = None if fields is None else ",".join(fields)
-        query = {"shape": shape, "starts_with": starts_with, "contains": contains, "min_volume": min_volume}
-        return self._get(OrthoPage, f"{_corpus(corpus)}/orthos", **query, fields=chosen, limit=limit, cursor=cursor)
+        return self._get(OrthoPage, f"{corpus_path(corpus)}/orthos", **which, fields=chosen, limit=limit, cursor=cursor)
 
     def orthos(
-        self,
-        corpus: str,
-        *,
-        shape: str | None = None,
-        starts_with: str | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
-        fields: Sequence[str] | None = None,
-        at_once: int = MOST,
+        self, corpus: str, *, fields: Sequence[str] | None = None, at_once: int = MOST, **which: Unpack[Which]
     ) -> Iterator[OrthoSeen]:
         """Best first, page by page, so not of one moment: see `export`."""
-        query: dict[str, Any] = {"shape": shape, "starts_with": starts_with, "contains": contains, "fields": fields}
-        query |= {"min_volume": min_volume, "limit": at_once}
-        return _every(lambda cursor: self.orthos_page(corpus, **query, cursor=cursor), lambda page: page.orthos)
-
-    def export(
-        self,
-        corpus: str,
-        *,
-        shape: str | None = None,
-        starts_with: str | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
-    ) -> Iterator[OrthoLine]:
-        """All of them, best first, from one snapshot. Raises ApiUnavailable where it breaks off."""
-        lines = self.export_lines(
-            corpus, shape=shape, starts_with=starts_with, contains=contains, min_volume=min_volume
+        return every(
+            lambda cursor: self.orthos_page(corpus, fields=fields, limit=at_once, cursor=cursor, **which),
+            lambda page: page.orthos,
         )
-        return (OrthoLine.model_validate_json(line) for line in lines)
 
-    def export_lines(
-        self,
-        corpus: str,
-        *,
-        shape: str | None = None,
-        starts_with: str | None = None,
-        contains: str | None = None,
-        min_volume: int | None = None,
-    ) -> Iterator[bytes]:
+    def export(self, corpus: str, **which: Unpack[Which]) -> Iterator[OrthoLine]:
+        """All of them, best first, from one snapshot. Raises ApiUnavailable where it breaks off."""
+        return (OrthoLine.model_validate_json(line) for line in self.export_lines(corpus, **which))
+
+    def export_lines(self, corpus: str, **which: Unpack[Which]) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
-        query = parameters_of(shape=shape, starts_with=starts_with, contains=contains, min_volume=min_volume)
-        call = Call("GET", f"{_corpus(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
+        query = parameters_of(**which)
+        call = Call("GET", f"{corpus_path(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
         with self._caller.lines(call) as lines:
             yield from lines
 
     def best(self, corpus: str, limit: int = 10) -> BestOrthos:
-        return self._get(BestOrthos, f"{_corpus(corpus)}/orthos/best", limit=limit)
+        return self._get(BestOrthos, f"{corpus_path(corpus)}/orthos/best", limit=limit)
 
     def ortho(self, corpus: str, ortho: str) -> OrthoWhole:
         """With its grid, and the sentences that its lines were read from."""
-        return self._get(OrthoWhole, f"{_corpus(corpus)}/orthos/{quote(ortho, safe='')}")
+        return self._get(OrthoWhole, f"{corpus_path(corpus)}/orthos/{quote(ortho, safe='')}")
 
     def shapes(self, corpus: str) -> Shapes:
-        return self._get(Shapes, f"{_corpus(corpus)}/shapes")
+        return self._get(Shapes, f"{corpus_path(corpus)}/shapes")
 
     def check(
         self,
@@ -310,28 +253,30 @@ class Client:
     ) -> CheckedAll:
         """Whether these are stored, by id or as nested lists of words: either, and 1000 at the most."""
         items = {name: list(values) for name, values in (("ids", ids), ("grids", grids)) if values is not None}
-        return self._read(CheckedAll, posted(f"{_corpus(corpus)}/orthos/check", {**items, "exact": exact}, again=True))
+        return self._read(
+            CheckedAll, posted(f"{corpus_path(corpus)}/orthos/check", {**items, "exact": exact}, again=True)
+        )
 
     # ── work ────────────────────────────────────────────────────────────────────────────────────
 
     def work(self, corpus: str, *, state: str | None = None, kind: str | None = None, limit: int = MOST) -> WorkPage:
         """Without a state: what is open or has failed."""
-        return self._get(WorkPage, f"{_corpus(corpus)}/work", state=state, kind=kind, limit=limit)
+        return self._get(WorkPage, f"{corpus_path(corpus)}/work", state=state, kind=kind, limit=limit)
 
     def retry_work(self, corpus: str, work: str) -> WorkChanged:
         """Raises WorkNotFailed."""
-        return self._read(WorkChanged, Call("POST", f"{_work(corpus, work)}/retry", again=False))
+        return self._read(WorkChanged, Call("POST", f"{work_path(corpus, work)}/retry", again=False))
 
     def cancel_work(self, corpus: str, work: str) -> WorkChanged:
         """Raises TextStarted, WorkNotCancellable."""
-        return self._read(WorkChanged, Call("POST", f"{_work(corpus, work)}/cancel", again=True))
+        return self._read(WorkChanged, Call("POST", f"{work_path(corpus, work)}/cancel", again=True))
 
     def status(self, corpus: str) -> StatusNow:
-        return self._get(StatusNow, f"{_corpus(corpus)}/status")
+        return self._get(StatusNow, f"{corpus_path(corpus)}/status")
 
     def estimate(self, corpus: str) -> CorpusEstimate:
         """How many orthos it holds, stored or not."""
-        return self._get(CorpusEstimate, f"{_corpus(corpus)}/estimate")
+        return self._get(CorpusEstimate, f"{corpus_path(corpus)}/estimate")
 
     def statistics(self) -> StatisticsNow:
         """The statistics of all corpora."""
@@ -343,7 +288,7 @@ class Client:
         Streams that end or break off are opened again; what was yielded already is left out. Raises ApiUnavailable
         where the API does not answer for long.
         """
-        call, stream = _events(corpus, again=True), Stream()
+        call, stream = event_call(corpus, again=True), Stream()
         while True:
             try:
                 with self._caller.lines(call) as lines:
@@ -361,7 +306,7 @@ class Client:
 
         Not retried. Raises TooBusy where there are too many listeners, ApiUnavailable where the stream breaks off.
         """
-        with self._caller.lines(_events(corpus, again=False)) as lines:
+        with self._caller.lines(event_call(corpus, again=False)) as lines:
             for line in lines:
                 if line.startswith((b"event:", b":")):
                     yield
@@ -392,42 +337,3 @@ class Client:
     def end_session(self) -> None:
         """End the session of this client's access token; with a key, all sessions of the key."""
         self._caller.send(Call("DELETE", "/v1/tokens", again=False))
-
-    # ── parts ───────────────────────────────────────────────────────────────────────────────────
-
-    def _get(self, model: type[M], path: str, **parameters: str | int | None) -> M:
-        return self._read(model, Call("GET", path, again=True, parameters=parameters_of(**parameters)))
-
-    def _read(self, model: type[M], call: Call) -> M:
-        return self._parsed(model, self._caller.send(call))
-
-    def _parsed(self, model: type[M], answer: httpx.Response) -> M:
-        try:
-            return model.model_validate_json(answer.content)
-        except ValidationError:
-            raise self._caller.unknown_answer(answer) from None
-
-
-P = TypeVar("P", CorpusPage, TextPage, OrthoPage, Vocabulary, PhrasePage)
-
-
-def _every(page: Callable[[str | None], P], items: Callable[[P], list[T]]) -> Iterator[T]:
-    cursor: str | None = None
-    while True:
-        found = page(cursor)
-        yield from items(found)
-        cursor = found.next_cursor
-        if cursor is None:
-            return
-
-
-def _events(corpus: str | None, *, again: bool) -> Call:
-    return Call("GET", "/v1/events", again=again, parameters=parameters_of(corpus=corpus), headers={"Accept": EVENTS})
-
-
-def _corpus(name: str) -> str:
-    return f"/v1/corpora/{quote(name, safe='')}"
-
-
-def _work(corpus: str, work: str) -> str:
-    return f"{_corpus(corpus)}/work/{quote(work, safe='')}"

@@ -12,7 +12,8 @@ from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import KEY_CHARACTERS, batches
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
 from crochet_tasks import telemetry
@@ -36,16 +34,6 @@ def execute(connection: Connection, statement: str, parameters: Mapping[str, obj
 
 def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
-
-
-def ints(value: bytes) -> npt.NDArray[np.int32]:
-    """A read-only int32 array of a packed value."""
-    return np.frombuffer(value, "<i4")
-
-
-def packed(array: npt.NDArray[np.integer]) -> bytes:
-    """An array of ids as int4, little-endian."""
-    return array.astype("<i4", copy=False).tobytes()
 
 
 def array_text(numbers: Iterable[int]) -> str:

@@ -116,7 +116,7 @@ PROGRAMS = (
 
 
 def create(connection: Connection) -> None:
-    """Make the whole schema in an empty database: what the migrations are held against."""
+    """Make the whole schema in an empty database: what the migrations are compared with."""
     for statement in FUNCTIONS_OF_CHECKS:
         connection.execute(text(statement))
     tables.corpora.metadata.create_all(connection)  # it has them all

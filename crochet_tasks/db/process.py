@@ -25,10 +25,8 @@ from crochet_tasks.engine.tree import Tree
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
-WAITED = 8
-"""corpora of which a process keeps what is waited on: a byte per phrase"""
-
-
+WAITED_SHARE = 50
+"""a fiftieth of the cache is for what is waited on: a byte per phrase, where indexes and trees take about 50"""
 FEWEST = 100
 """orthos that a search may find, however little is left of a budget"""
 SHARES = 8
@@ -46,8 +44,8 @@ class Waited(NamedTuple):
 class Process:
     """Settings, connection pool, and caches of the phrases of the corpora used last.
 
-    CROCHET_WORKER_CACHE_BYTES is shared by indexes and trees, half and half; the last one of each is kept even where it
-    alone is larger.
+    CROCHET_WORKER_CACHE_BYTES is shared by indexes and trees, half and half, but for a little; the last one of each is
+    kept even where it alone is larger.
     """
 
     settings: Settings
@@ -61,7 +59,7 @@ class Process:
     budget: int | None = None
     """of the one corpus that this process works on (`crochet run --budget`)"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
-    _waited: LRUCache[int, Waited] = field(default_factory=lambda: LRUCache(WAITED))
+    _waited: LRUCache[int, Waited] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _growing: threading.Lock = field(default_factory=threading.Lock)
     """held while a tree is made: threads of one process need the same one"""
@@ -70,6 +68,8 @@ class Process:
         most = max(1, self.settings.worker_cache_bytes // 2)
         self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
         self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
+        little = max(1, self.settings.worker_cache_bytes // WAITED_SHARE)
+        self._waited = LRUCache(little, getsizeof=lambda waited: min(len(waited.phrases), little))
 
     @property
     def bounds(self) -> Bounds:
@@ -118,10 +118,15 @@ class Process:
             tree = self.trees.get((corpus, version))
             metrics.CACHE.add(cache="tree", outcome="hit" if tree else "miss")
             if tree is None:
-                tree = Tree.of(self.index(connection, corpus, version), version)
+                tree = Tree.of(self.index(connection, corpus, version), version, self._older(corpus, version))
                 self.trees[corpus, version] = tree
                 metrics.CACHE_BYTES.set(self.trees.currsize, cache="tree")
             return tree
+
+    def _older(self, corpus: int, version: int) -> Tree | None:
+        """The youngest tree of an older version."""
+        older = [number for of, number in self.trees if of == corpus and number < version]
+        return self.trees[corpus, max(older)] if older else None
 
     def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
@@ -137,6 +142,7 @@ class Process:
             last, ids = batch, numbering(version)
             waited[tree.node[ids[runs.unpack_set(phrases, len(ids))]]] = True
         self._waited[corpus] = Waited(last, waited)
+        metrics.CACHE_BYTES.set(self._waited.currsize, cache="waited")
         return waited
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:

@@ -118,14 +118,12 @@ phrases = Table(
     Column("next", Integer, Computed("first + count", persisted=True), nullable=False),
     Column("after", Integer, Computed("nullif(first, 1)", persisted=True)),
     Column("born", Integer, nullable=False),
-    Column("parent", LargeBinary, nullable=False, comment="int4, little-endian: per phrase, the id of its prefix"),
-    Column("word", LargeBinary, nullable=False, comment="int4, little-endian: per phrase, its last word"),
+    Column("parent", LargeBinary, nullable=False, comment="packed: per phrase, the id of its prefix"),
+    Column("word", LargeBinary, nullable=False, comment="packed: per phrase, its last word"),
     UniqueConstraint("corpus", "next"),
     # A chunk goes on where another ends: ids have no gap and no overlap.
     ForeignKeyConstraint(["corpus", "after"], ["phrases.corpus", "phrases.next"]),
     CheckConstraint("first >= 1 AND count >= 1 AND born >= 1", name="numbers"),
-    CheckConstraint("octet_length(parent) = 4 * count", name="parent"),
-    CheckConstraint("octet_length(word) = 4 * count", name="word"),
     comment="The phrase tree, in chunks of phrases with consecutive ids. Phrase 0 is the empty one and not stored.",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import corpora, phrases, texts, words
+from crochet_tasks.engine import runs
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.telemetry import correlation
@@ -213,8 +215,8 @@ def add(connection: Connection, corpus: int, index: PhraseIndex, added: Addition
             "first": index.nodes,
             "count": len(added.parent),
             "born": born,
-            "parent": bulk.packed(added.parent),
-            "word": bulk.packed(added.word),
+            "parent": runs.pack_numbers(added.parent),
+            "word": runs.pack_numbers(added.word),
         }
         connection.execute(phrases.insert().values(values))
 
@@ -246,21 +248,33 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pe
         .where(words.c.corpus == corpus, words.c.id >= len(index.vocabulary), words.c.born <= born)
         .order_by(words.c.id)
     ).scalars()
-    added = Additions(list(new_words), _joined(chunks, 0), _joined(chunks, 1))
+    added = Additions(list(new_words), *unpacked(chunks))
     if not added.words and not len(added.parent) and limits == index.limits:
         return index
     return index.extended(added, limits)
 
 
 _CHUNKS = """
-SELECT parent, word FROM phrases
+SELECT first, count, parent, word FROM phrases
  WHERE corpus = %(corpus)s AND first >= %(first)s AND born <= %(born)s
  ORDER BY first
 """
 
 
-def _joined(chunks: list[tuple[bytes, ...]], column: int) -> Ints:
-    return np.concatenate([np.empty(0, np.int32), *(bulk.ints(chunk[column]) for chunk in chunks)])
+def unpacked(chunks: Iterable[tuple[Any, ...]]) -> tuple[Ints, Ints]:
+    """Prefixes and last words of chunks of phrases, given as (first, count, parent, word), one after the other.
+
+    Raises StoreCorrupt where one is damaged.
+    """
+    parents, lasts = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for first, count, parent, word in chunks:
+        try:
+            parents.append(runs.unpack_numbers(parent, count))
+            lasts.append(runs.unpack_numbers(word, count))
+        except runs.DamagedRun as error:
+            problem = f"the phrases {first} to {first + count - 1} are damaged ({error}); see 'crochet verify'"
+            raise StoreCorrupt(problem=problem) from error
+    return np.concatenate(parents), np.concatenate(lasts)
 
 
 def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
@@ -269,15 +283,3 @@ def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
     number = select(func.coalesce(func.sum(phrases.c.count), 0))
     number = number.where(phrases.c.corpus == corpus, phrases.c.born <= version)
     return int(connection.execute(known).scalar_one()), int(connection.execute(number).scalar_one())
-
-
-def continued(connection: Connection, corpus: int, since: int, upto: int) -> Ints:
-    """The phrases that got a continuation born in (since, upto], ascending."""
-    born = {"corpus": corpus, "since": since, "upto": upto}
-    chunks = bulk.rows(connection, _PARENTS, born)
-    return np.unique(_joined(chunks, 0))
-
-
-_PARENTS = """
-SELECT parent FROM phrases WHERE corpus = %(corpus)s AND born > %(since)s AND born <= %(upto)s
-"""

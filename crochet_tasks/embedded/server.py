@@ -1,6 +1,6 @@
 """A private, real Postgres server that lives in a state folder and as long as its owner process.
 
-    STATE/postgres/            0700, belongs to the owner; nobody else passes, so the server trusts who does
+    STATE/postgres/            0700, belongs to the owner; no other user passes, so the server trusts those who do
         lock                   flock'ed by the owner, holds its pid
         server.log  .log.1     what the server says, bounded
         reserve                given up when the disk is full, so that the server starts and the store can be read
@@ -57,7 +57,7 @@ SETTINGS = {
     # the same answers everywhere
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "lc_messages": "C",  # _FULL and _READ_ONLY below are looked for in the log
+    "lc_messages": "C",  # the log is searched for _FULL and _READ_ONLY below
     # the log is a file that we bound, and users' texts do not belong in it
     "logging_collector": "off",
     "log_destination": "stderr",

@@ -119,7 +119,7 @@ class ServerProcess:
 
 
 def cluster_name(data: Path) -> str:
-    """Tells the processes of this data folder from all others: Postgres shows it in each one's command line.
+    """Distinguishes the processes of this data folder from all others: Postgres shows it in their command lines.
 
     A pid may be reused, and the working directory of another
     user's process is hidden from root in a container.

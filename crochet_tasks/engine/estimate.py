@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crochet_tasks.engine.geometry import Limits, Sides, volume
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.plans import growths
 from crochet_tasks.engine.search import Bounds, Enumerating, Window, parts, search, squares
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 
 REPETITIONS = 16
 TRIED, LEAST, MOST = 128, 64, 8192

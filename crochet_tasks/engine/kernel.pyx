@@ -126,6 +126,33 @@ cdef class Index:
             raise ValueError(f"{largest} is no phrase: there are {self.phrases}")
         return 0
 
+def places(Index index, const u32[::1] phrases, const u32[::1] words):
+    """Elementwise: the id of the child of a phrase by a word; where there is none, of the next child (uint32)."""
+    if phrases.shape[0] != words.shape[0]:
+        raise ValueError("phrases and words do not fit together")
+    index.check(np.asarray(phrases).reshape(-1, 1))
+    found = np.empty(phrases.shape[0], np.uint32)
+    cdef u32[::1] view = found
+    cdef const Phrases *tree = &index.tree
+    cdef Py_ssize_t i
+    cdef u32 low, high, middle
+    cdef size_t at
+    with nogil:
+        for i in range(phrases.shape[0]):
+            low, high = tree.first[phrases[i]], tree.first[phrases[i] + 1]
+            if words[i] < index.words and tree.row[phrases[i]] >= 0:
+                at = <size_t>tree.row[phrases[i]] * tree.width + (words[i] >> 6)
+                low += tree.rank[at] + ones(tree.bits[at] & (((<u64>1) << (words[i] & 63)) - 1))
+                high = low
+            while low < high:
+                middle = (low + high) >> 1
+                if tree.word[middle] < words[i]:
+                    low = middle + 1
+                else:
+                    high = middle
+            view[i] = low
+    return found
+
 # ── lengthening boxes ───────────────────────────────────────────────────────────────────────────
 
 cdef struct Step:       # one new cell, in one order of filling them; its lists lie one behind another in the pool
@@ -354,7 +381,7 @@ cdef class Lengthen:
                     word = self.across.word
             list += 3
         list = self.pool + step.at
-        if end - begin > self.long_list and tests and not proposed and self.fill_by_bits(step, place, begin):
+        if end - begin > self.long_list and tests and self.fill_by_bits(step, place, word[begin]):
             return
         cdef const u64 *first_row = self.beside(list[0]) if tests else NULL
         cdef u32 first_shell = self.differing(step, 0) if shell else 0xFFFFFFFF
@@ -392,12 +419,12 @@ cdef class Lengthen:
                     if self.number > MANY:
                         return
 
-    cdef bint fill_by_bits(self, const Step *step, int place, u32 begin) noexcept nogil:
+    cdef bint fill_by_bits(self, const Step *step, int place, u32 w) noexcept nogil:
         """The same where the list is long: and the rows of bits of all its conditions. False where one has no row."""
         cdef const int32_t *list = self.pool + step.at
-        cdef size_t width = self.across.width, q, first
+        cdef size_t width = self.across.width, q, first = w >> 6
         cdef u64 *both = self.both + place * width
-        cdef u32 line = self.along[step.cell], w
+        cdef u32 line = self.along[step.cell]
         cdef const u64 *row = bits_of(self.ahead, line)
         cdef const u32 *rank
         cdef const u64 *other
@@ -406,14 +433,18 @@ cdef class Lengthen:
         if row == NULL:
             return False
         rank = self.ahead.rank + (row - self.ahead.bits)
-        w = self.ahead.word[begin]
-        first = w >> 6
         for i in range(step.tests):
             other = self.beside(list[i])
             if other == NULL:
                 return False
             for q in range(first, width):
                 both[q] = (both[q] if i else row[q]) & other[q]
+        list += step.tests + step.old + step.new
+        for i in range(step.lines):
+            other = bits_of(self.across, self.slots[place * self.axes + i]) if list[3 * i + 2] else NULL
+            if other != NULL:
+                for q in range(first, width):
+                    both[q] &= other[q]
         both[first] &= (~<u64>0) << (w & 63)
         for i in range(step.old + step.new):
             w = self.differing(step, i)
@@ -729,6 +760,10 @@ def ascending(const u32[:, ::1] rows):
                     to[i * width] = <u32>(other[i] & (((<u64>1) << shift) - 1)) + low
                     other[i] >>= shift
     return found
+
+def ordered(const u32[:, ::1] rows):
+    """The places of the rows in ascending order (uint32)."""
+    return ascending(np.column_stack([rows, np.arange(rows.shape[0], dtype=np.uint32)]))[:, rows.shape[1]]
 
 cdef void by_digit(const u64 *keys, u64 *to, Py_ssize_t count, int shift) noexcept nogil:
     """Take numbers over in the order of one digit; those where it is equal stay in their order."""

@@ -18,7 +18,8 @@ import zstandard
 
 from crochet_tasks.engine import kernel
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, lines
-from crochet_tasks.engine.tree import HASH_SEED, Hashes, Ids, Tree, stir, word_hash
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import HASH_SEED, Hashes, Tree, stir, word_hash
 
 FORMAT = 1
 """first byte of packed rows; another format is another number"""
@@ -69,6 +70,19 @@ def unpack_set(packed: bytes, limit: int) -> Ids:
     """The inverse of `pack_set`; all ids are below `limit`. Raises DamagedRun."""
     data, count = _opened(packed)
     return _decoded(data, count, 1, 0, limit)[:, 0]
+
+
+def pack_numbers(numbers: npt.NDArray[np.int32]) -> bytes:
+    """Numbers in any order as bytes; small where neighbours differ by little, or by the same again and again."""
+    return _sealed(np.diff(numbers, prepend=np.int32(0)).astype("<i4").tobytes(), len(numbers))
+
+
+def unpack_numbers(packed: bytes, count: int) -> npt.NDArray[np.int32]:
+    """The inverse of `pack_numbers`. Raises DamagedRun."""
+    data, there = _opened(packed)
+    if there != count or len(data) != 4 * count:
+        raise DamagedRun(f"it holds {there} numbers, and {count} are recorded")
+    return np.cumsum(np.frombuffer(data, "<i4"), dtype=np.int32)
 
 
 def _sealed(data: bytes, count: int) -> bytes:

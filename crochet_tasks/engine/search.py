@@ -24,10 +24,11 @@ import zstandard
 
 from crochet_tasks.engine import kernel, runs
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Limits, Sides, volume
-from crochet_tasks.engine.kernel import Lengthen
+from crochet_tasks.engine.kernel import Index, Lengthen
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.plans import growths, plan
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 
 FRONTIER = 200_000
 """boxes that are to be lengthened, from which on the largest go first, so that their number falls again"""
@@ -94,14 +95,14 @@ def due_phrases(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None) ->
     `waited`: per node of the phrase index whether a stored ortho has it as a line (so waits on it); None where that is
     not known: then every phrase born in the window is due. Every new box has a due line: docs/pipeline.md.
     """
-    due = tree.born > since
-    due[: len(tree.words)] = False
+    new = np.flatnonzero(tree.born > since)
+    ends = np.searchsorted(new, tree.levels)
+    due = [new[low:high] for low, high in itertools.pairwise(ends[1:])]
     if waited is not None:
-        on = waited[tree.node]
-        for low, high in itertools.pairwise(tree.levels[2:]):
-            prefix = tree.parent[low:high]
-            due[low:high] &= on[prefix] | due[prefix]
-    return np.flatnonzero(due).astype(np.uint32)
+        for n in range(1, len(due)):
+            prefix = tree.parent[due[n]]
+            due[n] = due[n][waited[tree.node[prefix]] | np.isin(prefix, due[n - 1])]
+    return np.concatenate([np.empty(0, np.uint32), *due]).astype(np.uint32)
 
 
 def window(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None = None) -> Window:
@@ -275,9 +276,14 @@ class Way:
         if made is None:
             tree = self.tree
             how = plan(sides, axis, back=back, canonical=canonical)
-            made = Lengthen(tree.backward.index if back else tree.ahead, tree.ahead, tree.pairs_before, how)
+            made = Lengthen(tree.backward.index if back else tree.ahead, tree.ahead, self.behind, how)
             self._kernels[sides, axis, back] = made
         return made
+
+    @property
+    def behind(self) -> Index:
+        """Which words come before a word."""
+        return self.tree.pairs_before
 
     @functools.cached_property
     def _kernels(self) -> dict[tuple[Sides, int, bool], Lengthen]:
@@ -312,6 +318,10 @@ class Enumerating(Way):
 class Outward(Way):
     """Boxes around a due phrase, which lies along axis 0. Rows: that phrase, then the lines along the last axis."""
 
+    @property
+    def behind(self) -> Index:
+        return self.tree.backward.index
+
     def started(self, first: int, last: int) -> Iterator[tuple[Stage, Ids]]:
         assert self.window.due is not None
         due = self.window.due[first:last]
@@ -324,7 +334,7 @@ class Outward(Way):
         sides, back, ahead, _ = stage
         if len(sides) == 1:
             phrases = boxes[:, 0]
-            boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.suffix[phrases]])]
+            boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.backward.suffix(phrases)])]
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
             longer = (*sides[:-1], sides[-1] + 1)

@@ -1,24 +1,25 @@
 """The phrases of one version, numbered by length and then by alphabet: what a search reads and a batch refers to.
 
-Numbered so, the children of a phrase are contiguous and sorted, the id of a child is its place, and comparing ids of
-phrases of one length compares their words. The numbering of one version is renumbered in the next by one table that
-keeps the order (`numbering`), so what is sorted stays sorted.
+Numbered so (order.py), comparing ids of phrases of one length compares their words. The numbering of one version is
+translated to the next by one table that keeps the order (`numbering`), so what is sorted stays sorted.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from crochet_tasks.engine import kernel
 from crochet_tasks.engine.kernel import Index
-from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.order import EMPTY, Ids, Inserted, Order, Refs, each, insert
+from crochet_tasks.engine.phrases import Ints, PhraseIndex
 
-Ids = npt.NDArray[np.uint32]
-"""Phrase ids"""
 Hashes = npt.NDArray[np.uint64]
 
 HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
@@ -27,58 +28,47 @@ HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
 class Tree:
     """The phrases of a version.
 
-    A word's id is its place among the `words` of the version in code-point order, and the id of the phrase of that one
-    word. Arrays over the phrases: `parent` (uint32, the prefix; of a word itself), `word` (uint32, the last word),
-    `node` (int32, its number in the PhraseIndex, which is how the database knows it), `born` (int32, the version that
-    brought it). `first` (uint32) has one entry more: the children of p are first[p] to first[p + 1] - 1.
-    `levels[n - 1]` is the first id of the phrases of n words; the last level is the number of all phrases.
+    A word's id is its place among the `words` of the version in code-point order. `parent`, `word`, `first` and
+    `levels` are those of its Order. Two more arrays over the phrases: `node` (int32, its number in the PhraseIndex, by
+    which the database knows it), `born` (int32, the version that brought it).
     """
 
-    def __init__(
-        self, words: list[str], node: npt.NDArray[np.int32], levels: tuple[int, ...], index: PhraseIndex
-    ) -> None:
-        self.words, self.node, self.levels = words, node, levels
-        id_of = np.zeros(int(node.max(initial=0)) + 1, np.uint32)
-        id_of[node] = np.arange(len(node), dtype=np.uint32)
-        self._id_of = id_of
-        self.parent: Ids = id_of[index.parent[node]]
-        self.word: Ids = np.empty(len(node), np.uint32)
-        self.word[: len(words)] = self.parent[: len(words)] = np.arange(len(words))
-        place = np.empty(len(index.vocabulary), np.uint32)
-        place[index.word[node[: len(words)]]] = np.arange(len(words))
-        self.word[len(words) :] = place[index.word[node[len(words) :]]]
-        children = np.bincount(self.parent[len(words) :], minlength=len(node))
-        self.first: Ids = np.empty(len(node) + 1, np.uint32)
-        self.first[0] = len(words)
-        np.cumsum(children, out=self.first[1:], dtype=np.uint32)
-        self.first[1:] += np.uint32(len(words))
-        limits = np.array(index.limits)
-        self.born = np.searchsorted(limits, node, side="right").astype(np.int32)
+    def __init__(self, version: int, words: list[str], order: Order, node: Ints, born: Ints) -> None:
+        self.version, self.words, self.order, self.node, self.born = version, words, order, node, born
+        self.levels, self.parent, self.word, self.first = order.levels, order.parent, order.word, order.first
+        self._id_of: Ids = np.zeros(len(node) + 1, np.uint32)
+        self._id_of[node] = np.arange(len(node), dtype=np.uint32)
+        self._older: tuple[Backward, Inserted] | None = None
 
     @classmethod
-    def of(cls, index: PhraseIndex, version: int) -> Tree:
-        """The tree of a version that the index has."""
-        limit = index.limits[version]
-        parent, word = index.parent[:limit], index.word[:limit]
-        depth = index.length[:limit]
-        id_of = np.zeros(limit, np.int64)
-        by_depth = np.argsort(depth, kind="stable")[1:]  # without node 0, the empty phrase
-        ends = np.searchsorted(depth[by_depth], np.arange(1, depth.max(initial=0) + 1), side="right")
-        nodes: list[npt.NDArray[np.int32]] = []
-        begin = 0
-        for end in ends.tolist():
-            level = by_depth[begin:end]
-            order = np.argsort((id_of[parent[level]] << 32) | index.rank[word[level]])
-            nodes.append(level[order].astype(np.int32))
-            id_of[nodes[-1]] = np.arange(begin, end)
-            begin = end
-        node = np.concatenate(nodes) if nodes else np.empty(0, np.int32)
-        words = [index.vocabulary[index.word[one]] for one in nodes[0]] if nodes else []
-        tree = cls(words, node, (0, *ends.tolist()), index)
-        tree.version = version
+    def of(cls, index: PhraseIndex, version: int, older: Tree | None = None) -> Tree:
+        """The tree of a version that the index has; in less time with the tree of an `older` version of it."""
+        old = older or cls(0, [], EMPTY, np.empty(0, np.int32), np.empty(0, np.int32))
+        began, limit = old.size + 1, index.limits[version]
+        prefix, last = index.parent[began:limit], index.word[began:limit]
+        length = _lengths(old, prefix)
+        given = np.argsort(length, kind="stable")
+        ends = (0, *np.searchsorted(length[given], np.arange(1, length.max(initial=0) + 1), side="right").tolist())
+        new = sorted((index.vocabulary[last[one]], one) for one in given[: ends[1]].tolist()) if len(ends) > 1 else []
+        given[: len(new)] = [one for _, one in new]
+        number = np.empty(len(given), np.int64)
+        number[given] = np.arange(len(given))
+        refs = np.zeros(len(index.vocabulary), np.int64)
+        refs[index.word[old.node[: len(old.words)]]] = np.arange(len(old.words))
+        refs[last[given[: len(new)]]] = ~np.arange(len(new))
+        parent = prefix[given].astype(np.int64)
+        known = parent < began
+        parent[known] = old.id_of(parent[known])
+        parent[~known] = ~number[parent[~known] - began]
+        before = np.array([bisect.bisect(old.words, word) for word, _ in new], np.int64)
+        inserted = insert(old.order, ends, parent, refs[last[given]], before)
+        node = (given + began).astype(np.int32)
+        born = np.searchsorted(np.array(index.limits), node, side="right").astype(np.int32)
+        words = sorted(old.words + [word for word, _ in new])
+        tree = cls(version, words, inserted.order, inserted.merged(old.node, node), inserted.merged(old.born, born))
+        if "backward" in old.__dict__:
+            tree._older = old.backward, inserted
         return tree
-
-    version: int = 0
 
     @property
     def size(self) -> int:
@@ -92,56 +82,27 @@ class Tree:
 
     # ── for the kernel ──────────────────────────────────────────────────────────────────────
 
-    @functools.cached_property
+    @property
     def ahead(self) -> Index:
         """Which words come after a phrase."""
-        return Index(len(self.words), self.first, self.word, self.parent)
+        return self.order.index
 
     @functools.cached_property
     def pairs_before(self) -> Index:
         """Which words come before a word."""
         words = len(self.words)
         low, high = self.levels[1:3] if len(self.levels) > 2 else (words, words)
-        order = np.argsort((self.word[low:high].astype(np.int64) << 32) | self.parent[low:high])
-        last, word = self.word[low:high][order], self.parent[low:high][order]
-        singles = self.parent[:words]
-        first = np.concatenate([[0], np.cumsum(np.bincount(last, minlength=high))]) + words
-        return Index(words, first.astype(np.uint32), np.concatenate([singles, word]), np.concatenate([singles, last]))
-
-    @functools.cached_property
-    def suffix(self) -> Ids:
-        """Per phrase: the phrase without its first word; of a word itself."""
-        suffix = np.arange(self.size, dtype=np.uint32)
-        for n in range(1, len(self.levels) - 1):
-            level = slice(self.levels[n], self.levels[n + 1])
-            if n == 1:
-                suffix[level] = self.word[level]
-            else:
-                suffix[level] = self.children(suffix[self.parent[level]], self.word[level])
-        return suffix
-
-    def children(self, phrases: Ids, words: Ids) -> Ids:
-        """The phrases that continue these by these words, elementwise; all of one length; 0 where there is none."""
-        if not len(phrases):
-            return phrases
-        n = int(np.searchsorted(self.levels, phrases[0], side="right"))
-        if n + 1 >= len(self.levels):
-            return np.zeros(len(phrases), np.uint32)
-        low, high = self.levels[n], self.levels[n + 1]
-        keys = self._keys[low:high]
-        wanted = (phrases.astype(np.int64) << 32) | words
-        at = np.minimum(np.searchsorted(keys, wanted), high - low - 1)
-        return np.where(keys[at] == wanted, at + low, 0).astype(np.uint32)
-
-    @functools.cached_property
-    def _keys(self) -> npt.NDArray[np.int64]:
-        """Per phrase its prefix and last word as one number; ascending within a length."""
-        keys: npt.NDArray[np.int64] = (self.parent.astype(np.int64) << 32) | self.word
-        return keys
+        pairs = np.stack([self.word[low:high], self.parent[low:high]], axis=1)
+        pairs = pairs[kernel.ordered(pairs)]
+        alone = self.parent[:words]
+        order = Order((0, words, high), np.concatenate([alone, pairs[:, 0]]), np.concatenate([alone, pairs[:, 1]]))
+        return order.index
 
     @functools.cached_property
     def backward(self) -> Backward:
-        return Backward(self)
+        """Which words come before a phrase."""
+        older, self._older = self._older, None
+        return Backward.of(self, *older) if older else Backward.of(self)
 
     # ── for readers ─────────────────────────────────────────────────────────────────────────
 
@@ -213,28 +174,74 @@ class Tree:
 
 
 class Backward:
-    """The phrases read from their last word to their first, numbered in the same way: which words come before a phrase.
+    """The phrases read from their last word to their first, in order: which words come before a phrase.
 
-    `ids[p]`: the number here of phrase p; `phrases[b]`: the phrase with number b.
+    `ids[p]`: the number here of phrase p; `phrases[b]`: the phrase with number b. In `order` the parent of a phrase is
+    itself without its first word, and its word is its first one.
     """
 
-    def __init__(self, tree: Tree) -> None:
-        words = len(tree.words)
-        first_word = np.arange(tree.size, dtype=np.uint32)
-        self.ids: Ids = np.arange(tree.size, dtype=np.uint32)
-        self.phrases: Ids = np.arange(tree.size, dtype=np.uint32)
-        for n in range(1, len(tree.levels) - 1):
-            low, high = tree.levels[n], tree.levels[n + 1]
-            first_word[low:high] = first_word[tree.parent[low:high]]
-            before = self.ids[tree.suffix[low:high]].astype(np.int64)
-            order = np.argsort((before << 32) | first_word[low:high])
-            self.phrases[low:high] = low + order
-            self.ids[low + order] = np.arange(low, high)
-        parent = self.ids[tree.suffix[self.phrases]]
-        word = first_word[self.phrases]
-        children = np.bincount(parent[words:], minlength=tree.size)
-        first = np.concatenate([[words], words + np.cumsum(children)]).astype(np.uint32)
-        self.index = Index(words, first, word, parent)
+    def __init__(self, order: Order, ids: Ids) -> None:
+        self.order, self.ids = order, ids
+        self.phrases: Ids = np.empty(len(ids), np.uint32)
+        self.phrases[ids] = np.arange(len(ids), dtype=np.uint32)
+
+    @classmethod
+    def of(cls, tree: Tree, old: Backward | None = None, inserted: Inserted | None = None) -> Backward:
+        """Of a tree; of one that was made from an older one, with what that one had."""
+        old = old or cls(EMPTY, np.empty(0, np.uint32))
+        moved = inserted.moved if inserted else np.empty(0, np.uint32)
+        new = np.sort(inserted.new) if inserted else np.arange(tree.size, dtype=np.uint32)
+        ends = np.searchsorted(new, tree.levels).tolist()
+
+        def refs(phrases: Ids) -> Refs:
+            if len(new) == tree.size:
+                return ~phrases.astype(np.int64)
+            number = np.searchsorted(new, phrases)
+            known = new[np.minimum(number, len(new) - 1)] != phrases
+            found = ~number
+            found[known] = old.ids[phrases[known] - number[known]]
+            return found
+
+        suffix, start = new.astype(np.int64), new.astype(np.int64)  # without the first word; the first word
+        for n, (low, high) in enumerate(itertools.pairwise(ends[1:]), 2):
+            parent, last = tree.parent[new[low:high]], tree.word[new[low:high]]
+            known = refs(parent)
+            start[low:high] = each(known, lambda b: moved[old.order.word[b]], start.take)
+            if n == 2:
+                suffix[low:high] = last
+            else:
+                shorter = each(known, lambda b: moved[old.phrases[old.order.parent[b]]], suffix.take)
+                suffix[low:high] = kernel.places(tree.ahead, shorter.astype(np.uint32), last)
+        words = ends[1] if len(ends) > 1 else 0
+        before = new[:words].astype(np.int64) - np.arange(words)
+        done = insert(old.order, tuple(ends), refs(suffix.astype(np.uint32)), refs(start.astype(np.uint32)), before)
+        ids = np.empty(tree.size, np.uint32)
+        ids[moved], ids[new] = done.moved.take(old.ids), done.new
+        return cls(done.order, ids)
+
+    @property
+    def index(self) -> Index:
+        return self.order.index
+
+    def suffix(self, phrases: Ids) -> Ids:
+        """These phrases without their first words; of words, themselves."""
+        return self.phrases[self.order.parent[self.ids[phrases]]]
+
+
+def _lengths(old: Tree, prefix: Ints) -> npt.NDArray[np.int64]:
+    """How many words the phrases have that come after those of a tree, from their prefixes as nodes of the index."""
+    length = np.zeros(len(prefix), np.int64)
+    length[prefix == 0] = 1
+    known = (prefix > 0) & (prefix <= old.size)
+    length[known] = np.searchsorted(old.levels, old.id_of(prefix[known]), side="right") + 1
+    left = np.flatnonzero(length == 0)
+    while len(left):  # texts bring phrases by length, but for those that are read in parts
+        shorter = length[prefix[left] - old.size - 1]
+        if not shorter.any():
+            raise ValueError("a phrase comes before its prefix")
+        length[left[shorter > 0]] = shorter[shorter > 0] + 1
+        left = left[shorter == 0]
+    return length
 
 
 def word_hash(word: str) -> Hashes:

@@ -1,6 +1,6 @@
 """Errors of requests to the API, in the server and the client, and what tenants may read of any error.
 
-What all errors share is in errors/pipeline.py.
+What all errors share is in errors/base.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from crochet_tasks.errors.pipeline import CrochetError, Retry, Unavailable, UsageError
+from crochet_tasks.errors.base import CrochetError, Retry, Unavailable, UsageError
 
 # ── the API ─────────────────────────────────────────────────────────────────────────────────────
 

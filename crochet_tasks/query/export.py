@@ -15,7 +15,8 @@ from crochet_tasks.db import corpora, sessions
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name, tiles
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import InvalidShape
 from crochet_tasks.query import ranges
 from crochet_tasks.query.pages import EVERY, OrthoQuery, selected

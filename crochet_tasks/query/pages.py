@@ -11,8 +11,9 @@ import numpy as np
 
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides, volume
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.text import normalised
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.query import ranges
 from crochet_tasks.query.store import Reader

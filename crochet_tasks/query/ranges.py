@@ -17,7 +17,8 @@ import numpy.typing as npt
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 
 
@@ -159,7 +160,7 @@ class Range(NamedTuple):
 
 
 def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tuple[int, int], tuple[Sides, Ids]]:
-    """Of the ids that are looked for in each range those that are stored there, with their shape and row.
+    """Of the ids that are searched for in each range those that are stored there, with their shape and row.
 
     Where a range names all lines of an ortho, what is there has its id.
     """

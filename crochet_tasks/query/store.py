@@ -15,8 +15,9 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import PhraseIndex
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query import ranges
 from crochet_tasks.query.cache import Cache, Locks
@@ -78,7 +79,10 @@ class Store:
             index = self.process.indexes.get(corpus.id) or PhraseIndex() if cached is None else cached.index
             index = texts.bring_forward(connection, corpus.id, index)
             tree = self.process.trees.get((corpus.id, corpus.version))  # where this process searches, too
-            phrases = Phrases(index, Tree.of(index, corpus.version) if tree is None else tree)
+            if tree is None:
+                older = cached.tree if cached is not None and cached.tree.version < corpus.version else None
+                tree = Tree.of(index, corpus.version, older)
+            phrases = Phrases(index, tree)
             if cached is None or cached.tree.version < corpus.version:  # else for an older snapshot, which ends soon
                 self._phrases.put(corpus.id, phrases, phrases.bytes)
             return phrases

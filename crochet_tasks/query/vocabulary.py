@@ -48,7 +48,7 @@ class WaitingBatch(NamedTuple):
 class Waiting(NamedTuple):
     """What waits on a phrase: totals per shape, and the first batches; `more`: how many further batches.
 
-    `at_least`: whether there are more batches than were looked at.
+    `at_least`: whether there are more batches than were read.
     """
 
     phrase: tuple[str, ...]

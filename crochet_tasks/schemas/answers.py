@@ -183,7 +183,7 @@ class WaitingOn(Answer):
     batches: list[WaitingBatch]
     more: int
     at_least: bool = False
-    """whether there may be more than these numbers say: the 256 oldest batches are looked at"""
+    """whether there may be more than these numbers say: the 256 oldest batches are read"""
 
 
 class WorkPage(WorkList):

@@ -40,7 +40,7 @@ UNACKNOWLEDGED_SECONDS = 30
 BACKLOG = 4096
 """connections that wait to be accepted; the kernel's net.core.somaxconn is the most"""
 ROOM_SECONDS, BUSY_SECONDS = 0.1, 0.01
-"""between looks at how many connections are open; and where some had to be ended"""
+"""between checks of how many connections are open; and where some had to be ended"""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

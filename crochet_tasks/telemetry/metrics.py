@@ -117,8 +117,8 @@ DUPLICATES = counter(
     "occurrences",
     "what",
     ("worker", "api"),
-    "What was asked for again and not done twice: search or result (a message whose work was done already), knock (a "
-    "trigger of an ordered stage that found nothing to do), text (the corpus has it), request (an answer kept under "
+    "What was asked for again and not done twice: search or result (a message whose work was done already), trigger "
+    "(of an ordered stage, that found nothing to do), text (the corpus has it), request (an answer kept under "
     "its Idempotency-Key).",
 )
 
@@ -189,7 +189,7 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, index (phrases of corpora), tree, texts.",
+    "What a cache holds: batches, index (phrases of corpora), tree, waited (phrases that orthos wait on), texts.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crochet_tasks.db import Connection, bulk, corpora, outbox, texts, verification
+from crochet_tasks.db import Connection, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.engine.text import READING, sentences
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
+from crochet_tasks.errors import StoreCorrupt
 
 Problem = Callable[[str], None]
 
@@ -154,11 +156,12 @@ def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], pro
         return None
     sizes = np.array([chunk.size for chunk in rows], np.int64)
     versions = np.repeat(np.array([chunk.born for chunk in rows], np.int32), sizes)
-    return _Chunks(_joined([chunk.parent for chunk in rows]), _joined([chunk.word for chunk in rows]), versions)
-
-
-def _joined(values: list[bytes]) -> Ints:
-    return np.concatenate([np.empty(0, np.int32), *(bulk.ints(value) for value in values)])
+    try:
+        parent, word = texts.unpacked((chunk.first, chunk.size, chunk.parent, chunk.word) for chunk in rows)
+    except StoreCorrupt as error:
+        problem(str(error))
+        return None
+    return _Chunks(parent, word, versions)
 
 
 def _tree(chunks: _Chunks, words_born: Ints, problem: Problem) -> bool:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.engine.tree import Hashes, Ids
+from crochet_tasks.engine.order import Ids
+from crochet_tasks.engine.tree import Hashes
 
 BUCKETS = 1024
 EXAMPLES = 3

@@ -19,8 +19,9 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.geometry import Sides, shape_name
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.search import closure
-from crochet_tasks.engine.tree import Hashes, Ids
+from crochet_tasks.engine.tree import Hashes
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.verify.context import Context, read_context
 from crochet_tasks.verify.fingerprints import Fingerprints, differences

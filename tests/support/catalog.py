@@ -40,7 +40,7 @@ def catalog(process: Process) -> Catalog:
     return Catalog(process, SECRET)
 
 
-class Look:
+class Snapshot:
     """One snapshot, and the corpus as it shows it."""
 
     def __init__(self, connection: Connection, corpus: Corpus) -> None:
@@ -50,9 +50,9 @@ class Look:
 
 
 @pytest.fixture
-def look(process: Process, closed: Corpus) -> Iterator[Look]:
+def snapshot(process: Process, closed: Corpus) -> Iterator[Snapshot]:
     with process.database.snapshot() as connection:
-        yield Look(connection, closed)
+        yield Snapshot(connection, closed)
 
 
 def in_runs(process: Process, texts: Sequence[str], most: int, seed: int = 0) -> Corpus:
@@ -114,11 +114,11 @@ def best_first(texts: list[str], limits: tuple[int, ...] = ()) -> list[FoundOrth
 ALL = best_first(TEXTS)
 
 
-def pages(catalog: Catalog, look: Look, limit: int, query: OrthoQuery = EVERY) -> list[Page]:
+def pages(catalog: Catalog, snapshot: Snapshot, limit: int, query: OrthoQuery = EVERY) -> list[Page]:
     read: list[Page] = []
     while not read or read[-1].next_cursor is not None:
         cursor = read[-1].next_cursor if read else None
-        read.append(catalog.page(*look.args, query, limit=limit, cursor=cursor))
+        read.append(catalog.page(*snapshot.args, query, limit=limit, cursor=cursor))
     return read
 
 
@@ -130,8 +130,8 @@ def joined(read: list[Page]) -> list[FoundOrtho]:
     return [ortho for page in read for ortho in page.orthos]
 
 
-def all_waiting(catalog: Catalog, look: Look) -> list[list[int]]:
+def all_waiting(catalog: Catalog, snapshot: Snapshot) -> list[list[int]]:
     """Per word the batches that wait on a phrase that begins with it and has two words."""
-    words = [word for word, _ in catalog.vocabulary(*look.args).words]
-    pairs = [list(each.words) for word in words for each in catalog.phrases(*look.args, [word]).phrases]
-    return [[batch.id for batch in catalog.waiting_on(*look.args, pair).batches] for pair in pairs]
+    words = [word for word, _ in catalog.vocabulary(*snapshot.args).words]
+    pairs = [list(each.words) for word in words for each in catalog.phrases(*snapshot.args, [word]).phrases]
+    return [[batch.id for batch in catalog.waiting_on(*snapshot.args, pair).batches] for pair in pairs]

@@ -6,7 +6,7 @@ import functools
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from crochet_tasks.settings import Settings, environment
 from tests.support import forks, oracle
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
 
 HARBOUR = ROOT / "examples" / "harbour.txt"
 EVENING = ROOT / "examples" / "harbour-evening.txt"
-SECONDS = 60.0
 
 
 def crochet(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -36,9 +36,9 @@ def fed(stdin: bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
     return forks.run([*CROCHET, *map(str, arguments)], environment(), SECONDS, stdin)
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(*arguments: object, program: Sequence[str] = CROCHET) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*CROCHET, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

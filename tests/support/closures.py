@@ -1,7 +1,7 @@
 """A closure in memory: windows searched and remediations played by hand, as the pipeline does.
 
 What the tasks spread over queues and tables is here one loop over a list of runs, to be read beside 1-domain.md and to
-be held against the oracle.
+be compared with the oracle.
 """
 
 from collections import Counter
@@ -39,14 +39,14 @@ class Closure:
 
     def __init__(self, limits: Limits, bounds: Bounds = Bounds(), *, way: str = "chosen") -> None:
         self.limits, self.bounds, self.way = limits, bounds, way
-        self.version = 0
+        self.version, self.tree = 0, Tree.of(index_of([], 1), 0)
         self.found: list[Found] = []
         self.windows: dict[int, Window] = {}
         self.left_over = 0
 
     def play(self, index: PhraseIndex, version: int) -> None:
         """Search the window from the last version played up to this one."""
-        tree = Tree.of(index, version)
+        tree = self.tree = Tree.of(index, version, self.tree)
         now = self.windows[version] = self._window(index, tree)
         todo: list[Part] = parts(now)
         while todo:

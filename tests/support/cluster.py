@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.support import forks, steps
 from tests.support.commands import CROCHET, SEARCH, WHOLE
 from tests.support.oracle import Ortho
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS, eventually
 
 QUICK = {"CROCHET_LEASE": "5", "CROCHET_RETRY_FIRST": "0.2", "CROCHET_RETRY_LONGEST": "2", "CROCHET_DRAIN": "10"}
 
@@ -112,9 +112,9 @@ class Cluster:
     def terminate(self, name: str, number: int = signal.SIGTERM) -> None:
         self.processes[name].send_signal(number)
 
-    def ended(self, name: str, seconds: float) -> int:
+    def ended(self, name: str) -> int:
         """Wait for a process to end; its exit status."""
-        status = self.processes[name].wait(seconds)
+        status = self.processes[name].wait(SECONDS)
         del self.processes[name]
         return status
 
@@ -133,7 +133,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def process(self) -> Iterator[Process]:
-        """What tasks find with `here()`, on this deployment's database: to accept texts and to look."""
+        """What tasks find with `here()`, on this deployment's database: to accept texts and to read."""
         assert self.settings.database_url is not None
         with open_process(self.settings, self.settings.database_url.get_secret_value()) as process:
             yield process
@@ -155,9 +155,9 @@ def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
         admission.accept(corpus, f"text {number}", body)
 
 
-def until_closed(process: Process, corpus: Corpus, cluster: Cluster, seconds: float) -> None:
+def until_closed(process: Process, corpus: Corpus, cluster: Cluster) -> None:
     """Wait until no work of the corpus is open; also where the database is away meanwhile."""
-    until(lambda: closed(process, corpus), cluster, seconds)
+    until(lambda: closed(process, corpus), cluster)
 
 
 def closed(process: Process, corpus: Corpus) -> bool:
@@ -170,13 +170,9 @@ def closed(process: Process, corpus: Corpus) -> bool:
     return states.open == 0 and not waiting
 
 
-def until(condition: Callable[[], object], cluster: Cluster, seconds: float, pause: float = 0.05) -> None:
+def until(condition: Callable[[], object], cluster: Cluster, pause: float = 0.05) -> None:
     """Poll for a condition; where it is not met in time the error has the output of the processes."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"it did not come about in {seconds} s\n{cluster.logs()}")
-        time.sleep(pause)
+    eventually(condition, pause=pause, report=cluster.logs)
 
 
 def check(process: Process, corpus: Corpus, expected: Counter[Ortho]) -> None:

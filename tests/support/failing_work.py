@@ -18,8 +18,7 @@ from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.reports import CorpusStatus, WorkLine
 from tests.support import steps
-
-SECONDS = 30.0
+from tests.support.waiting import SECONDS
 
 
 class Bug(Exception):

@@ -6,11 +6,12 @@ has no hooks for this.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +31,7 @@ from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import DatabaseConflict
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import census, worker
+from tests.support.waiting import eventually
 
 POINTS = ("before commit", "after commit", "before publish", "after publish", "before ack")
 RELAY = "relay"
@@ -154,12 +156,23 @@ def deadly(word: str) -> None:
     on_word(word, lambda: die("child"))
 
 
+def halt(word: str, marker: str, number: str) -> None:
+    """Amid the so-many-th part with this word, wait for the file MARKER-end; the marker says that it waits."""
+    places = [*(Path(f"{marker}-{place}") for place in range(1, int(number))), Path(marker)]
+
+    def act() -> None:
+        if next(filter(first_time, places), None) == places[-1]:
+            eventually(Path(f"{marker}-end").exists)
+
+    on_word(word, act)
+
+
 # ── slow ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def slow(stage: str, marker: str, seconds: str) -> None:
-    """The first time, a task takes so long, and leaves the marker when it has begun and its worker knows that."""
-    _slow(stage, Path(f"{marker}-begun"), float(seconds))
+def slow(stage: str, marker: str) -> None:
+    """The first time, a task waits for the file MARKER-end; it leaves the marker when its worker knows that it runs."""
+    _slow(stage, Path(f"{marker}-begun"), Path(f"{marker}-end"))
     on_accepted = Request.on_accepted
 
     def known(request: Any, *args: Any) -> None:
@@ -170,13 +183,13 @@ def slow(stage: str, marker: str, seconds: str) -> None:
     Request.on_accepted = known
 
 
-def deaf(stage: str, marker: str, seconds: str) -> None:
+def deaf(stage: str, marker: str) -> None:
     """As `slow`, but the worker does not hear that its child has begun, until it is stopped."""
-    _slow(stage, Path(marker), float(seconds))
+    _slow(stage, Path(marker), Path(f"{marker}-end"))
     register, maybe_shutdown = AsynPool._create_process_handlers, state.maybe_shutdown
     stopping: list[bool] = []
 
-    def shutdown() -> None:  # where the event loop looks whether it should end
+    def shutdown() -> None:  # where the event loop checks whether it should end
         if state.should_stop is not None:
             stopping.append(True)
         maybe_shutdown()
@@ -189,10 +202,8 @@ def deaf(stage: str, marker: str, seconds: str) -> None:
 
         def heard(*args: Any) -> None:
             if not stopping and any(not job._accepted for job in pool._cache.values()):
-                end = time.monotonic() + 0.05  # by then it has begun, if it is the one
-                while not Path(marker).exists() and time.monotonic() < end:
-                    time.sleep(0.001)
-                if Path(marker).exists():
+                with contextlib.suppress(AssertionError):
+                    eventually(Path(marker).exists, 0.05, pause=0.001)  # by then it has begun, if it is the one
                     return
             handle(*args)
 
@@ -201,16 +212,39 @@ def deaf(stage: str, marker: str, seconds: str) -> None:
     AsynPool._create_process_handlers = registered
 
 
-def _slow(stage: str, marker: Path, seconds: float) -> None:
+def _slow(stage: str, marker: Path, end: Path) -> None:
     task = tasks.app.tasks[stage]
     run = task.run
 
     def slowly(call: Any) -> None:
         if first_time(marker):
-            time.sleep(seconds)
+            eventually(end.exists)
         run(call)
 
     task.run = slowly
+
+
+def hold(stage: str, folder: str, number: str) -> None:
+    """While the file FOLDER/hold is there, all tasks of a stage but so many wait before they commit; FOLDER/waits says
+    that one does.
+    """
+    gate, marker = Path(folder, "hold"), Path(folder, "waits")
+    task, commit = tasks.app.tasks[stage], psycopg.Connection.commit
+    run, own = task.run, threading.local()
+
+    def running(call: Any) -> None:
+        own.waits = not any(first_time(Path(folder, str(place))) for place in range(int(number)))
+        run(call)
+        own.waits = False
+
+    def committing(connection: psycopg.Connection) -> None:
+        if getattr(own, "waits", False) and gate.exists():
+            first_time(marker)
+            eventually(lambda: not gate.exists())
+        commit(connection)
+
+    task.run = running
+    psycopg.Connection.commit = committing  # type: ignore[assignment, method-assign]
 
 
 def quick() -> None:
@@ -242,6 +276,8 @@ FAULTS: dict[str, Callable[..., object]] = {
     "poison": poison,
     "later": later,
     "deadly": deadly,
+    "halt": halt,
+    "hold": hold,
     "slow": slow,
     "deaf": deaf,
 }
@@ -251,7 +287,7 @@ def main() -> None:
     end = sys.argv.index("--")
     fault, *arguments = sys.argv[1:end]
     del sys.argv[1 : end + 1]
-    # A dead child is noticed soon: Celery looks every 5 s, and believes it after 10.
+    # A dead child is noticed soon: Celery checks every 5 s, and believes it after 10.
     tasks.app.conf.worker_lost_wait = 0.2
     TaskPool.Pool.timers = property(lambda pool: {pool.maintain_pool: 0.3})
     FAULTS[fault](*arguments)

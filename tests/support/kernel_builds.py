@@ -1,4 +1,4 @@
-"""Builds of the engine's kernel (hatch_build.py): whether that of the product is fresh, and others in its place.
+"""Builds of the engine's compiled modules (hatch_build.py): whether the product's are fresh, and others in their place.
 
 `pytest --kernel checked` and `--kernel sanitized` (through scripts/sanitized) run tests with another build, in the
 processes of pytest; processes that a test starts have the product's.
@@ -6,52 +6,67 @@ processes of pytest; processes that a test starts have the product's.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from crochet_tasks.engine import kernel
 from tests.support.paths import ROOT
 
 NAMES = ["checked", "sanitized"]
-SOURCE = ROOT / "crochet_tasks" / "engine" / "kernel.pyx"
+ENGINE = ROOT / "crochet_tasks" / "engine"
+MODULES = ("kernel", "stacks")
 
 
 def stale() -> bool:
-    """Whether the kernel was compiled beside its source, and before the source was written."""
-    built = Path(str(kernel.__file__))
-    return built.parent == SOURCE.parent and built.stat().st_mtime < SOURCE.stat().st_mtime
+    """Whether a module is not compiled, or was compiled beside its source and before the source was written."""
+    try:
+        files = [(Path(str(module(name).__file__)), ENGINE / f"{name}.pyx") for name in MODULES]
+    except ImportError:
+        return True
+    return any(built.parent == ENGINE and built.stat().st_mtime < source.stat().st_mtime for built, source in files)
+
+
+def module(name: str) -> ModuleType:
+    """A compiled module of the engine."""
+    return importlib.import_module(f"crochet_tasks.engine.{name}")
 
 
 def installed() -> ModuleType:
     """The kernel that the modules of this process have."""
-    return sys.modules[kernel.__name__]
+    return module("kernel")
 
 
 def path(name: str) -> Path:
-    """Where a build is, which is compiled where it is missing."""
+    """The folder of a build, which is compiled where it is missing."""
     command = [sys.executable, str(ROOT / "hatch_build.py"), name]
     return Path(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
 
-def load(file: Path, name: str = kernel.__name__) -> ModuleType:
+def load(file: Path, name: str = "crochet_tasks.engine.kernel") -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
-def install(build: ModuleType) -> None:
-    """Make a build the kernel of all modules of this process, before anything was made by the other one."""
-    names = vars(kernel).copy()
-    for module in [module for name, module in sys.modules.items() if name.startswith("crochet_tasks.")]:
-        for name, value in vars(module).copy().items():
-            if value is kernel:
-                setattr(module, name, build)
-            elif module is not kernel and not name.startswith("__") and names.get(name) is value:
-                setattr(module, name, getattr(build, name))
-    sys.modules[kernel.__name__] = build
+def install(folder: Path) -> None:
+    """Make a build the compiled modules of this process, before anything was made by the others."""
+    for name in MODULES:
+        (file,) = folder.glob(f"{name}.*")
+        _replace(module(name), load(file, module(name).__name__))
+
+
+def _replace(old: ModuleType, build: ModuleType) -> None:
+    names = vars(old).copy()
+    for user in [user for name, user in sys.modules.items() if name.startswith("crochet_tasks.")]:
+        for name, value in vars(user).copy().items():
+            if value is old:
+                setattr(user, name, build)
+            elif user is not old and not name.startswith("__") and names.get(name) is value:
+                setattr(user, name, getattr(build, name))
+    sys.modules[old.__name__] = build

@@ -11,8 +11,9 @@ import numpy as np
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 from tests.support import oracle
 from tests.support.oracle import Ortho
 

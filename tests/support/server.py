@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +22,11 @@ import pytest
 
 from crochet_tasks.embedded import privileges
 from tests.support import keeper
+from tests.support.waiting import SECONDS, eventually
 
 HOST = "127.0.0.1"
 PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing connections
-START_SECONDS = 90.0  # RabbitMQ takes 4 to 6 on an idle machine
-STOP_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
-POLL_SECONDS = 0.02
 LOG_LINES = 40
 
 
@@ -114,15 +111,18 @@ class Server(ABC):
         """Return when the server answers; do nothing if it runs. Raises Broken."""
         if self.running:
             return
-        self._keeper = self._launch()
-        deadline = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if self._keeper.poll() is not None:
-                raise self.broken(f"ended with status {self._keeper.returncode} instead of starting")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise self.broken(f"does not answer after {START_SECONDS:g} s")
-            time.sleep(POLL_SECONDS)
+        launched = self._keeper = self._launch()
+
+        def answers() -> bool:
+            if launched.poll() is not None:
+                raise self.broken(f"ended with status {launched.returncode} instead of starting")
+            return self._ready()
+
+        try:
+            eventually(answers, report=self.tail)
+        except AssertionError:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Shut the server down in good order, so that it keeps what it has; do nothing if it does not run."""
@@ -132,7 +132,7 @@ class Server(ABC):
         """End all processes of the server at once, as a power cut would; do nothing if there are none."""
         if self._keeper is not None:
             self._keeper.send_signal(keeper.KILL_ALL)
-            self._keeper.wait(STOP_SECONDS)
+            self._keeper.wait(SECONDS)
 
     def tail(self) -> str:
         """The last lines of the log."""
@@ -147,10 +147,10 @@ class Server(ABC):
             return
         self._keeper.send_signal(number)
         try:
-            self._keeper.wait(STOP_SECONDS)
+            self._keeper.wait(SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise self.broken(f"did not stop within {STOP_SECONDS:g} s and was killed") from None
+            raise self.broken(f"did not stop within {SECONDS:g} s and was killed") from None
 
     def _ready(self) -> bool:
         try:

@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -29,7 +28,8 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from crochet_tasks.embedded import privileges
-from tests.support.server import ANSWER_SECONDS, HOST, POLL_SECONDS, STOP_SECONDS, Server, find_program, take_port
+from tests.support.server import ANSWER_SECONDS, HOST, Server, find_program, take_port
+from tests.support.waiting import SECONDS, eventually
 
 USER = "crochet"
 
@@ -310,18 +310,17 @@ class RabbitMQ(Server):
         """
         queues = [queue for queue in self.api("GET", "/queues") if queue["type"] == "quorum"]
         names = [f"{queue['vhost'].replace('/', '%2F')}_{queue['name']}".encode() for queue in queues]
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while names:
-            written = b"".join(file.read_bytes() for file in self.folder.glob("data/*/quorum/*/names.dets"))
-            names = [name for name in names if bytes([len(name)]) + name not in written]
-            if time.monotonic() > deadline:
-                raise self.broken(f"does not write down where its queues are: {names}")
-            time.sleep(POLL_SECONDS)
+
+        def written() -> bool:
+            files = b"".join(file.read_bytes() for file in self.folder.glob("data/*/quorum/*/names.dets"))
+            return all(bytes([len(name)]) + name in files for name in names)
+
+        eventually(written, report=self.tail)
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """What the management API answers; None if it is nothing. `path` begins behind /api."""
         login = base64.b64encode(f"{USER}:{self._password}".encode()).decode()
-        with closing(http.client.HTTPConnection(HOST, self._api_port, timeout=STOP_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection(HOST, self._api_port, timeout=SECONDS)) as connection:
             headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
             connection.request(method, f"/api{path}", None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from flask import Flask, Response, request
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.services import http_server
 from crochet_tasks.settings import Settings
+from tests.support.waiting import eventually
 
 LARGEST = 1_000_000
 HUGE = 20_000_000
@@ -45,8 +45,7 @@ def application(folder: Path) -> Flask:
     @app.get("/wait/<name>")
     def wait(name: str) -> str:
         (folder / f"{name}-begun").touch()
-        while not (folder / name).exists():
-            time.sleep(0.01)
+        eventually((folder / name).exists)
         return name
 
     return app

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -25,6 +24,7 @@ from crochet_tasks.intake import admission
 from tests.support import oracle
 from tests.support.oracle import Ortho
 from tests.support.strategies import brute_force
+from tests.support.waiting import eventually
 
 _names = itertools.count()
 
@@ -137,13 +137,10 @@ def version(process: Process, corpus: Corpus) -> int:
         return corpora.version(connection, corpus.id)
 
 
-def until_blocked(process: Process, seconds: float = 30.0) -> None:
+def until_blocked(process: Process) -> None:
     """Until a transaction waits for a row or its owner."""
     waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    end = time.monotonic() + seconds
-    while not sql(process, waits):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually(lambda: sql(process, waits))
 
 
 def sql(process: Process, statement: str, **parameters: object) -> list[tuple[object, ...]]:

@@ -91,9 +91,9 @@ def test_a_pause_that_the_server_asks_for_is_kept(clock: Clock) -> None:
 
 
 def test_each_pause_is_announced_with_its_length(clock: Clock) -> None:
-    told: list[tuple[BaseException, float, float]] = []
-    Policy(seconds=9).call(failing(AWAY), lambda *each: told.append(each))
-    assert told == [(AWAY, clock.pauses[0], 9.0)]
+    calls: list[tuple[BaseException, float, float]] = []
+    Policy(seconds=9).call(failing(AWAY), lambda *each: calls.append(each))
+    assert calls == [(AWAY, clock.pauses[0], 9.0)]
 
 
 def test_waiting_without_time_is_one_attempt_in_silence(clock: Clock) -> None:

@@ -21,6 +21,7 @@ from tests.support.attacks import ATTACKS, attack
 from tests.support.cluster import Cluster, cluster, until
 from tests.support.commands import CROCHET
 from tests.support.server import HOST, take_port
+from tests.support.waiting import SECONDS
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -28,7 +29,6 @@ REQUESTS = 60
 MEDIAN_SECONDS, WORST_SECONDS = 1.0, 5.0
 CALM = 10
 """times as long as without an attack is fine where even that takes long: on a machine with much else to do"""
-HUNG = 30.0
 FILES = 1024
 FEW_FILES = (
     "half heads, 2150 connections",
@@ -56,7 +56,7 @@ def deployed(
     }
     with cluster(tmp_path_factory.mktemp("attacked"), **settings) as made:
         name = made.start("api", program=request.param)
-        until(lambda: made.ready(name), made, 60)
+        until(lambda: made.ready(name), made)
         yield made
     postgres.drop_database(url)
 
@@ -66,13 +66,13 @@ def waited(port: int) -> float:
     began = time.monotonic()
     while True:
         try:
-            with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=HUNG)) as connection:
+            with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=SECONDS)) as connection:
                 connection.request("GET", "/health/live")
                 answer = connection.getresponse()
                 assert (answer.status, answer.read()) == (200, b'{"status":"live"}')
                 return time.monotonic() - began
         except ConnectionError:
-            assert time.monotonic() < began + HUNG
+            assert time.monotonic() < began + SECONDS
 
 
 @pytest.mark.parametrize(

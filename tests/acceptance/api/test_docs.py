@@ -64,7 +64,7 @@ def test_the_page_is_true(deployment: Cluster) -> None:
     with deployment.process() as process:
         key = keys.create(process.database, KeySpec("walk", ("admin",))).key
     services = [deployment.start("api"), deployment.start(*RELAY), deployment.start(*EVERYTHING)]
-    until(lambda: all(map(deployment.ready, services)), deployment, 60)
+    until(lambda: all(map(deployment.ready, services)), deployment)
     walk = commands(PAGE.read_text(encoding="utf-8"))
     assert len(walk) > 15
     mark = "── next ──"
@@ -83,7 +83,7 @@ def test_the_page_is_true(deployment: Cluster) -> None:
         assert output.rstrip("\n") == command.prints.rstrip("\n"), command.line
     assert len(printed) == len(walk) + 1
     # Meanwhile the worker has reported how busy it is, and the relay has written the status file.
-    until(lambda: statistics_of(deployment).workers.processes == 1, deployment, 30)
+    until(lambda: statistics_of(deployment).workers.processes == 1, deployment)
     assert 0 <= (statistics_of(deployment).workers.busy or 0) < 1
 
 

@@ -37,6 +37,7 @@ from tests.support.bodies import pieces
 from tests.support.cluster import Cluster, check, cluster, corpus_of, until, until_closed
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.server import HOST, Server, take_port
+from tests.support.waiting import SECONDS
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -49,7 +50,6 @@ BOUND = 5 * (API_TIMEOUT + 1)
 """for what should take a statement's time-out and a second"""
 SLOW_CLIENTS = 40
 GUESTS = ["ant", "bat", "bee", "cat", "cow", "deer", "dog", "dove", "fox", "goat", "hare", "mole", "owl", "pig", "rat"]
-HUNG = 30.0
 ASKING = 8
 
 
@@ -80,7 +80,7 @@ class Deployed(NamedTuple):
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """One request on a connection of its own; raises OSError or HTTPException where no answer comes."""
         began = time.monotonic()
-        with contextlib.closing(http.client.HTTPConnection(HOST, self.port, timeout=HUNG)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(HOST, self.port, timeout=SECONDS)) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             if body is not None:
                 named.setdefault("Content-Type", "application/json")
@@ -107,11 +107,10 @@ class Deployed(NamedTuple):
             ready = self.get("/health/ready")
         except OSError:
             return False
-        assert ready.seconds < SOON
-        return (ready.status, ready.json["degraded"]) == (200, [*away])
+        return ready.seconds < SOON and (ready.status, ready.json["degraded"]) == (200, [*away])
 
     def until(self, condition: Callable[[], object]) -> None:
-        until(condition, self.cluster, 60)
+        until(condition, self.cluster)
 
     def until_everywhere(self, condition: Callable[[], object]) -> None:
         """Until it holds in each process of the API: so many ask at once that no one process answers all."""
@@ -121,7 +120,7 @@ class Deployed(NamedTuple):
     def is_closed(self, name: str, expected: list[str]) -> None:
         """Its work ends, and then it holds the closure of these texts, and each text once."""
         corpus = self.corpus(name)
-        until_closed(self.process, corpus, self.cluster, 60)
+        until_closed(self.process, corpus, self.cluster)
         check(self.process, corpus, steps.expected(expected))
         bodies = steps.sql(self.process, "SELECT body FROM texts WHERE corpus = :corpus", corpus=corpus.id)
         assert sorted(str(body) for (body,) in bodies) == sorted(expected)
@@ -156,7 +155,7 @@ def deployed(
         scraped = Scraped()
         deployment = Deployed(made, process, postgres, rabbitmq, redis_server, port, key, scraped)
         named = [made.start("api"), scraped.start(made, *RELAY), made.start(*EVERYTHING)]
-        until(lambda: all(map(made.ready, named)), made, 60)
+        until(lambda: all(map(made.ready, named)), made)
         deployment.corpus("shown")
         assert deployment.post("shown", 0, TEXTS[0]).status == 202
         deployment.is_closed("shown", TEXTS[:1])
@@ -336,7 +335,7 @@ def test_a_frozen_postgres_holds_no_request(deployed: Deployed) -> None:
         assert (ready.status, ready.seconds < SOON) == (503, True)
         seconds = sorted(deployed.get("/v1/corpora").seconds for _ in range(9))
         assert seconds[4] < 1, seconds  # at once, but for the one in a second that tries
-    deployed.until(lambda: deployed.get("/v1/corpora").status == 200)
+    deployed.until_everywhere(lambda: deployed.get("/v1/corpora").status == 200)
     deployed.until(lambda: outcomes(answers(deployed, asked)) == before)
     for _ in range(3):
         assert outcomes(answers(deployed, asked)) == before
@@ -388,7 +387,7 @@ def test_texts_are_there_once_whatever_is_killed(deployed: Deployed) -> None:
                 if answer.status == 202:
                     return str(answer.json["id"])
                 assert answer.status == 503, answer
-            time.sleep(0.02)
+            time.sleep(0.02)  # as a client would: the API is away for a moment
         raise AssertionError(deployed.cluster.logs())
 
     with ThreadPoolExecutor(4) as pool:
@@ -428,7 +427,9 @@ def test_slow_clients_do_not_keep_others_waiting(deployed: Deployed) -> None:
     with contextlib.ExitStack() as opened:
 
         def clients(number: int, content: bytes) -> list[socket.socket]:
-            made = [opened.enter_context(socket.create_connection((HOST, deployed.port), HUNG)) for _ in range(number)]
+            made = [
+                opened.enter_context(socket.create_connection((HOST, deployed.port), SECONDS)) for _ in range(number)
+            ]
             for client in made:
                 client.sendall(content)
             return made
@@ -453,7 +454,7 @@ def test_slow_clients_do_not_keep_others_waiting(deployed: Deployed) -> None:
 def test_requests_may_come_in_pieces_or_together(deployed: Deployed) -> None:
     """On one connection: one behind another, one in two pieces, one after an empty line. One too large is refused."""
     ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-    with socket.create_connection((HOST, deployed.port), HUNG) as client, client.makefile("rb") as answers:
+    with socket.create_connection((HOST, deployed.port), SECONDS) as client, client.makefile("rb") as answers:
 
         def live() -> bool:
             head = b"".join(iter(answers.readline, b"\r\n"))

@@ -44,7 +44,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def harbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder with one text in it, for tests that only look."""
+    """A state folder with one text in it, for tests that only read."""
     state = tmp_path_factory.mktemp("harbour") / "state"
     assert crochet("run", HARBOUR, "--state", state).returncode == 0
     return state
@@ -243,7 +243,7 @@ def test_a_setting_is_named_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) ->
 def test_services_that_do_not_answer(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state.write_text("a file")
     refused(crochet("run", HARBOUR, "--state", state), 4, "state_unusable", str(state))
-    monkeypatch.setenv("CROCHET_DATABASE_URL", "postgresql://nobody:hunter2@localhost:1/x")
+    monkeypatch.setenv("CROCHET_DATABASE_URL", "postgresql://someone:hunter2@localhost:1/x")
     done = crochet("status")
     refused(done, 4, "database_unavailable", "Connection refused")
     checked = crochet("doctor")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,6 @@ from crochet_tasks.settings import Settings
 from tests.support.cli import (
     EVENING,
     HARBOUR,
-    SECONDS,
     closure,
     crochet,
     exported,
@@ -32,8 +31,9 @@ from tests.support.cli import (
     shapes,
     started,
 )
-from tests.support.cluster import QUICK, Cluster
+from tests.support.cluster import QUICK, Cluster, until
 from tests.support.commands import CROCHET, RELAY
+from tests.support.waiting import SECONDS
 
 NO_WORK = "No work is open, and none has failed; 'crochet status' shows what there is.\n"
 pytestmark = pytest.mark.acceptance
@@ -199,8 +199,8 @@ def test_a_deployment_does_what_is_handed_in(
     assert handed(HARBOUR).texts[0].state == "accepted"  # whether its message already finds a queue or not
     cluster = Cluster(tmp_path, QUICK, forked=True)
     try:
-        for command in (RELAY, ("worker",)):
-            cluster.start(*command)
+        names = [cluster.start(*command) for command in (RELAY, ("worker",))]
+        until(lambda: all(map(cluster.ready, names)), cluster)  # before, the queues may not be declared
         waited = handed(EVENING, "--wait")
         status = Status.model_validate_json(crochet("status", "--json").stdout)
     finally:
@@ -331,8 +331,8 @@ def test_watching_in_a_terminal_draws_over(shared: Database, monkeypatch: pytest
 
 
 def _seen(terminal: int, enough: Callable[[str], bool]) -> str:
-    shown, end = "", time.monotonic() + SECONDS
+    shown = ""
     while not enough(shown):
-        assert time.monotonic() < end
+        assert select.select([terminal], [], [], SECONDS)[0], shown
         shown += os.read(terminal, 65536).decode(errors="replace")
     return shown

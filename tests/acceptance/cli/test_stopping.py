@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from crochet_tasks.schemas.reports import RunReport
-from tests.support.cli import EVENING, HARBOUR, SECONDS, closure, crochet, exported, report_of, started
+from tests.support.cli import EVENING, HARBOUR, closure, crochet, exported, report_of, started
 from tests.support.commands import CROCHET
+from tests.support.faulty import faulty
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.acceptance
 
@@ -67,12 +70,20 @@ def test_a_budget_stops_early_and_a_later_run_goes_on(
 
 
 def begun(state: Path, *arguments: object) -> subprocess.Popen[str]:
-    """A run in the middle of its work."""
-    running = started("run", HARBOUR, EVENING, "--state", state, *arguments)
-    assert running.stderr is not None
-    while not re.search(r"work [1-9]\d* open, [1-9]\d* done", running.stderr.readline()):
-        assert running.poll() is None
+    """A run in the middle of its work: three results are stored, and the next one waits to be committed."""
+    folder = gate(state).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    gate(state).touch()
+    program = faulty("hold", "orthos.store", str(folder), "3")
+    running = started("run", HARBOUR, EVENING, "--state", state, *arguments, program=program)
+    eventually((folder / "waits").exists)
     return running
+
+
+def gate(state: Path) -> Path:
+    """As long as it is there results are not committed."""
+    return state.parent / "gate" / "hold"
 
 
 @pytest.mark.usefixtures("ready_state")
@@ -82,6 +93,7 @@ def test_interrupted_it_stops_cleanly_and_the_next_run_goes_on(
 ) -> None:
     running = begun(state, "--json")
     running.send_signal(number)
+    gate(state).unlink()
     output, errors = running.communicate(timeout=SECONDS)
     assert running.returncode == 128 + number, errors
     report = RunReport.model_validate_json(output)
@@ -159,6 +171,7 @@ def test_a_second_signal_stops_at_once(state: Path, large: Callable[[], None]) -
     running.send_signal(signal.SIGSTOP)  # so that both arrive before it acts on the first
     running.send_signal(signal.SIGINT)
     running.send_signal(signal.SIGTERM)
+    gate(state).unlink()
     running.send_signal(signal.SIGCONT)
     running.communicate(timeout=SECONDS)
     assert running.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}

@@ -19,9 +19,10 @@ from crochet_tasks.db.process import open_process as process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings, environment
-from tests.support.cli import HARBOUR, SECONDS, in_shell, refused
+from tests.support.cli import HARBOUR, in_shell, refused
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.acceptance
 

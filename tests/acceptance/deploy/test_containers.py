@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -35,6 +33,8 @@ from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status
 from tests.acceptance.deploy.conftest import COMPOSE, IMAGES
 from tests.support import oracle
 from tests.support.paths import ROOT
+from tests.support.server import take_port
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -50,17 +50,18 @@ LOCALLY = ("127.0.0.1",)
 """where ports of containers are published, each on any free one"""
 
 
-def eventually(what: str, poll: Callable[[], Any], seconds: float) -> Any:
-    """What `poll` returns once that is not None. Where it never is, the failure shows its last error."""
-    until, last = time.monotonic() + seconds, "it found nothing"
-    while True:
+def polled(poll: Callable[[], Any]) -> Any:
+    """What `poll` returns once that is true. Where it never is, the failure shows its last error."""
+    last: list[Exception] = []
+
+    def found() -> Any:
         try:
-            if (found := poll()) is not None:
-                return found
+            return poll()
         except (OperationalError, OSError) as error:
-            last = repr(error)
-        assert time.monotonic() < until, f"{what}: not within {seconds:g} s: {last}"
-        time.sleep(1)
+            last[:] = [error]
+            return None
+
+    return eventually(found, pause=1, report=lambda: last)
 
 
 # ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
@@ -178,16 +179,16 @@ def queues_of(setup: CeleryTestSetup) -> list[dict[str, Any]] | None:
 
 def test_a_worker_consumes_a_quorum_queue_also_after_its_broker_was_restarted(celery_setup: CeleryTestSetup) -> None:
     assert celery_setup.ready(docker=True)
-    (before,) = eventually("the worker answers", lambda: queues_of(celery_setup), 60)
+    (before,) = polled(lambda: queues_of(celery_setup))
     assert (before["name"], before["queue_arguments"]["x-queue-type"]) == ("search", "quorum")
     celery_setup.broker.restart()
-    (after,) = eventually("the worker answers again", lambda: queues_of(celery_setup), 60)
+    (after,) = polled(lambda: queues_of(celery_setup))
     assert after == before
 
 
 def test_a_worker_ends_well_when_it_is_told_to(celery_setup: CeleryTestSetup, docker_client: Any) -> None:
     """`docker stop` is SIGTERM: no task is running, so it ends at once, with 0."""
-    eventually("the worker answers", lambda: queues_of(celery_setup), 60)
+    polled(lambda: queues_of(celery_setup))
     worker: CeleryTestWorker = celery_setup.worker
     worker.kill("SIGTERM")
     assert docker_client.containers.get(worker.container.id).wait(timeout=20)["StatusCode"] == 0, worker.logs()
@@ -200,7 +201,7 @@ class Deployment:
     """docker-compose.yml, running under a name of its own."""
 
     def __init__(self) -> None:
-        self.api, self.flower = _free_port(), _free_port()
+        self.api, self.flower = take_port(), take_port()
         variables = {
             "POSTGRES_PASSWORD": uuid.uuid4().hex,
             "RABBITMQ_PASSWORD": uuid.uuid4().hex,
@@ -235,11 +236,6 @@ class Deployment:
         return None
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def deployment(docker_client: Any) -> Iterator[Deployment]:
     deployment = Deployment()
@@ -267,7 +263,7 @@ def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
     """From one end to the other, through two search workers: every ortho, each once."""
     text = HARBOUR.read_text()
     deployment.crochet("ingest", "-", "--corpus", "harbour", given=text)
-    corpus = eventually("the text is worked off", deployment.corpus, 120)
+    corpus = polled(deployment.corpus)
     lines = [
         OrthoLine.model_validate_json(line) for line in deployment.crochet("export", "--corpus", "harbour").splitlines()
     ]

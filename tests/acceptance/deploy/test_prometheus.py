@@ -98,7 +98,7 @@ def watched(
         }
         try:
             prometheus.start()
-            until(lambda: all(map(made.ready, names.values())), made, 90)
+            until(lambda: all(map(made.ready, names.values())), made)
             yield Watched(made, names, prometheus, process, corpus_of(process, Limits()), vhost, made.settings.api_port)
         finally:
             prometheus.kill()
@@ -137,11 +137,11 @@ def queries() -> list[str]:
 def test_dashboards_show_a_deployment_that_is_well_and_no_alert_fires(watched: Watched) -> None:
     """Every target is up, every query is answered, and those that have something to show show it."""
     prometheus, deployment = watched.prometheus, watched.cluster
-    until(lambda: list(prometheus.targets().values()) == ["up"] * 6, deployment, 60)
+    until(lambda: list(prometheus.targets().values()) == ["up"] * 6, deployment)
     for _ in range(3):
         httpx.get(f"http://127.0.0.1:{watched.api}/v1/corpora")
     accept(watched.process, watched.corpus, steps.TEXTS)
-    until_closed(watched.process, watched.corpus, deployment, 60)
+    until_closed(watched.process, watched.corpus, deployment)
     asked = queries()
     assert len(asked) > 80
     wanted = [query for query in asked if not metrics_of(query) & SILENT]
@@ -153,13 +153,13 @@ def test_dashboards_show_a_deployment_that_is_well_and_no_alert_fires(watched: W
         return not missing
 
     try:
-        until(all_there, deployment, 60, pause=0.5)
+        until(all_there, deployment, pause=0.5)
     except AssertionError:
         raise AssertionError(f"nothing to show for {missing}") from None
     for query in set(asked) - set(wanted):
         prometheus.query(query)
-    until(lambda: watched.prometheus.query("crochet:work_open == 0"), deployment, 60, pause=0.5)
-    until(lambda: watched.firing() == set(), deployment, 60, pause=0.5)
+    until(lambda: watched.prometheus.query("crochet:work_open == 0"), deployment, pause=0.5)
+    until(lambda: watched.firing() == set(), deployment, pause=0.5)
 
 
 def test_faults_are_told_and_so_is_their_end(watched: Watched, rabbitmq: services.RabbitMQ) -> None:
@@ -174,16 +174,16 @@ def test_faults_are_told_and_so_is_their_end(watched: Watched, rabbitmq: service
         ("CrochetDeadLetters", ""),
         ("CrochetWorkFailed", "ingest"),
     }
-    until(lambda: watched.firing() >= expected, deployment, 60, pause=0.5)
+    until(lambda: watched.firing() >= expected, deployment, pause=0.5)
     waiting = 'max by (queue) (crochet_queue_messages_ready{queue="search"}) > 0'
-    until(lambda: watched.prometheus.query(waiting), deployment, 60, pause=0.5)
+    until(lambda: watched.prometheus.query(waiting), deployment, pause=0.5)
 
     deployment.start_again(watched.names["search"])
     ((letter,),) = steps.sql(process, "SELECT id FROM dead_letters")
     ((poisoned,),) = steps.sql(process, "SELECT id FROM texts WHERE state = 'failed'")
     actions.drop(process, [f"dead-{letter}", f"text-{poisoned}"])
-    until_closed(process, watched.corpus, deployment, 60)
-    until(lambda: watched.firing() == set(), deployment, 60, pause=0.5)
+    until_closed(process, watched.corpus, deployment)
+    until(lambda: watched.firing() == set(), deployment, pause=0.5)
     assert watched.counted("crochet_work_failures_total", "kind", "code") == {("ingest", "internal"): 1}
     dead_letters = watched.counted("crochet_dead_letters_buried_total", "queue", "reason")
     assert dead_letters == {("ingest", "rejected"): 1, ("search", "unknown"): 1}

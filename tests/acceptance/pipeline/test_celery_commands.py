@@ -18,6 +18,8 @@ from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, un
 from tests.support.collectors import log_lines
 from tests.support.commands import RELAY
 from tests.support.paths import ROOT
+from tests.support.server import take_port
+from tests.support.waiting import SECONDS
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -57,13 +59,13 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
         corpus = corpus_of(process, Limits())
         deployment.start(*RELAY)
         workers = [deployment.start(*command, program=PYTHON) for command in WAYS[way]]
-        until(lambda: all(map(deployment.ready, workers)), deployment, 60)
+        until(lambda: all(map(deployment.ready, workers)), deployment)
         accept(process, corpus, steps.TEXTS)
-        until_closed(process, corpus, deployment, 120)
+        until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS))
         for worker in workers:
             deployment.terminate(worker)
-        assert [deployment.ended(worker, 60) for worker in workers] == [0] * len(workers), deployment.logs()
+        assert [deployment.ended(worker) for worker in workers] == [0] * len(workers), deployment.logs()
         logs = "".join(deployment.log(worker) for worker in workers)
         assert log_lines(logs)
         assert "task_failed" not in logs
@@ -83,7 +85,7 @@ def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
         multi("start", "one", "two", "-c", "1", "-Q:one", STAGES, "-Q:two", "search")
         try:
             accept(process, corpus, steps.TEXTS)
-            until_closed(process, corpus, deployment, 120)
+            until_closed(process, corpus, deployment)
             check(process, corpus, steps.expected(steps.TEXTS))
         finally:
             multi("stopwait", "one", "two")
@@ -93,36 +95,32 @@ def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
 def test_operators_commands(deployment: Cluster) -> None:
     """What Celery's users type to look at and steer workers works with `-A crochet_tasks`."""
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "-c", "1", "-n", "it@%h", program=PYTHON)
-    until(lambda: deployment.ready(worker), deployment, 60)
+    until(lambda: deployment.ready(worker), deployment)
 
     def celery(*command: str) -> str:
         return _run(deployment, "celery", "-A", "crochet_tasks", *command)
 
-    assert "pong" in celery("inspect", "ping")
-    registered = celery("inspect", "registered")
+    # By default Celery waits for a second for answers; of one worker that is named it waits for the one answer only.
+    asked = (f"--destination=it@{socket.gethostname()}", f"--timeout={SECONDS:g}")
+    assert "pong" in celery("inspect", *asked, "ping")
+    registered = celery("inspect", *asked, "registered")
     assert {"ingest.text", "search.part", "orthos.store"} <= set(re.findall(r"[a-z]+\.[a-z]+", registered))
-    assert "1 node online" in celery("status")
+    assert "1 node online" in celery("status", *asked)
     assert "task_acks_late: True" in celery("report")
-    assert "pool will grow" in celery("control", "pool_grow", "1")
+    assert "pool will grow" in celery("control", *asked, "pool_grow", "1")
     events = deployment.start("celery", "-A", "crochet_tasks", "events", "--dump", program=PYTHON)
-    until(lambda: "HEARTBEAT" in deployment.log(events).upper(), deployment, 60)
-    port = str(_free_port())
+    until(lambda: "HEARTBEAT" in deployment.log(events).upper(), deployment)
+    port = str(take_port())
     flower = ("celery", "-A", "crochet_tasks", "flower", "--address=127.0.0.1", f"--port={port}")
     deployment.start(*flower, program=PYTHON)
-    until(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), deployment, 60)
+    until(lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"), deployment)
 
 
 def test_children_that_are_spawned_are_refused_at_the_start(deployment: Cluster) -> None:
     """They do not inherit what the worker has prepared: it says so instead of failing every task."""
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "--pool-start-method=spawn", program=PYTHON)
-    assert deployment.ended(worker, 60) == 1
+    assert deployment.ended(worker) == 1
     assert "children must be forked" in (deployment.folder / f"{worker}.log").read_text()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _answers(url: str) -> bool:
@@ -160,5 +158,5 @@ def _run(deployment: Cluster, *command: str) -> str:
 def test_wrong_options_of_a_worker_are_usage_errors(deployment: Cluster, options: tuple[str, ...], words: str) -> None:
     """Those that Celery finds, too."""
     worker = deployment.start("worker", *options, CROCHET_LOG_FORMAT="console")
-    assert deployment.ended(worker, 60) == 2
+    assert deployment.ended(worker) == 2
     assert re.search(rf"crochet: {words}.*\[usage\]\n$", deployment.log(worker))

@@ -20,5 +20,5 @@ def test_any_number_of_workers(deploy: Deploy, searchers: int) -> None:
         corpus = corpus_of(process, Limits())
         deployment.start_whole(searchers)
         accept(process, corpus, steps.TEXTS)
-        until_closed(process, corpus, deployment, 60)
+        until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS))

@@ -58,5 +58,5 @@ def _until_closed(process: Process, corpus: Corpus, deployment: Cluster) -> Coun
         deaths.update(name.partition("-")[2] for name in deployment.start_dead())
         return closed(process, corpus)
 
-    until(done, deployment, 60)
+    until(done, deployment)
     return deaths

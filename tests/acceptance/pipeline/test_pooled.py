@@ -19,5 +19,5 @@ def test_several_workers_close_a_corpus_through_pgbouncer(deploy: Deploy, pooled
         corpus = corpus_of(process, Limits())
         deployment.start_whole(3)
         accept(process, corpus, steps.TEXTS)
-        until_closed(process, corpus, deployment, 120)
+        until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS))

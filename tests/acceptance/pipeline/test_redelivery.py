@@ -13,7 +13,6 @@ from kombu import Connection
 from crochet_tasks.broker import queues
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
-from tests.acceptance.pipeline.test_kills import seeded
 from tests.support import steps
 from tests.support.bodies import pieces
 from tests.support.cluster import accept, check, closed, corpus_of, until
@@ -26,6 +25,8 @@ log = logging.getLogger(__name__)
 TEXTS = pieces("market.txt", 6)[:3]
 SIZES = {"CROCHET_BATCH_ORTHOS": "7", "CROCHET_RESULT_ORTHOS": "10", "CROCHET_PART_WORDS": "30"}
 SHUFFLED = 100
+WAITING = 10
+"""messages of a queue that are shuffled before anything takes them"""
 
 
 class Shuffler:
@@ -52,23 +53,33 @@ class Shuffler:
 def test_messages_more_than_once(deploy: Deploy) -> None:
     """Searches and results are delivered 1 to 3 times, shuffled, while workers run: each ortho is stored once."""
     deployment = deploy(**SIZES, CROCHET_LEASE="3")
-    with deployment.process() as process, seeded() as chance:
+    with deployment.process() as process, queues.connected(deployment.settings) as broker:
         corpus = corpus_of(process, Limits())
-        for command in (RELAY, STAGES, SEARCH, SEARCH, STORE):
-            deployment.start(*command)
-        with queues.connected(deployment.settings) as broker:
-            queues.declare(deployment.settings, report=log.info)
-            shuffler, waiting = Shuffler(broker, chance), list(TEXTS)
+        queues.declare(deployment.settings, report=log.info)
+        shuffler = Shuffler(broker, random.Random(2026))
 
-            def done() -> bool:
-                if shuffler.taken < SHUFFLED:
-                    shuffler.shuffle("search")
-                    shuffler.shuffle("orthos")
-                return closed(process, corpus)
+        def shuffle_waiting(queue: str) -> None:
+            until(lambda: queues.depths(broker)[queue].ready >= WAITING, deployment)
+            shuffler.shuffle(queue)
 
-            for body in waiting:
-                accept(process, corpus, [body])
-                until(done, deployment, 60, pause=0.01)
+        def done() -> bool:
+            if shuffler.taken < SHUFFLED:
+                shuffler.shuffle("search")
+                shuffler.shuffle("orthos")
+            return closed(process, corpus)
+
+        deployment.start(*RELAY)
+        deployment.start(*STAGES)
+        accept(process, corpus, TEXTS[:1])
+        shuffle_waiting("search")
+        deployment.start(*SEARCH)
+        deployment.start(*SEARCH)
+        shuffle_waiting("orthos")
+        deployment.start(*STORE)
+        until(done, deployment, pause=0.01)
+        for body in TEXTS[1:]:
+            accept(process, corpus, [body])
+            until(done, deployment, pause=0.01)
         log.info("%d messages were put back %d times", shuffler.taken, shuffler.put)
-        assert shuffler.put > shuffler.taken > 20
+        assert shuffler.put > shuffler.taken >= 2 * WAITING
         check(process, corpus, steps.expected(TEXTS))

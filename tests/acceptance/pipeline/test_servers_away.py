@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -18,6 +20,7 @@ from tests.support.bodies import pieces
 from tests.support.broken import break_queues
 from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
 from tests.support.commands import EVERYTHING, RELAY
+from tests.support.faulty import faulty
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -67,7 +70,7 @@ def messages_are_lost(servers: Servers) -> None:
         servers.deployment.kill(name)
     with queues.connected(servers.deployment.settings) as broker:
         channel = broker.channel()
-        until(lambda: queues.depths(broker)["search"].ready > 0, servers.deployment, 10)
+        until(lambda: queues.depths(broker)["search"].ready > 0, servers.deployment)
         for name in queues.WORK:
             channel.queue_purge(name)
     for name in workers:
@@ -94,6 +97,7 @@ TROUBLE: dict[str, Sequence[Callable[[Servers], None]]] = {
 @pytest.mark.parametrize("happenings", TROUBLE.values(), ids=TROUBLE)
 def test_trouble_in_the_middle(
     deploy: Deploy,
+    tmp_path: Path,
     postgres: services.Postgres,
     rabbitmq: services.RabbitMQ,
     redis_server: services.Redis,
@@ -102,13 +106,15 @@ def test_trouble_in_the_middle(
 ) -> None:
     """Each of these happens while a text is being searched: no process ends by it, and the closure is exact.
 
-    But where the queues are gone a worker may end, and is started again.
+    But where the queues are gone a worker may end, and is started again. Results are held back amid being stored until
+    it has happened.
     """
+    gate = tmp_path / "gate"
     deployment = deploy(**SIZES, CROCHET_LEASE="3")
     servers = Servers(deployment, postgres, rabbitmq, redis_server, vhost)
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
-        deployment.start_whole()
+        deployment.start_whole(program=faulty("hold", "orthos.store", str(gate), "3"))
         ended: list[str] = []
 
         def done() -> bool:
@@ -116,10 +122,14 @@ def test_trouble_in_the_middle(
             return closed(process, corpus)
 
         for body, happens in zip(TEXTS, happenings, strict=False):
+            shutil.rmtree(gate, ignore_errors=True)
+            gate.mkdir()
+            (gate / "hold").touch()
             accept(process, corpus, [body])
             in_the_middle(process, corpus, deployment)
             happens(servers)
-            until(done, deployment, 60)
+            (gate / "hold").unlink()
+            until(done, deployment)
         assert ended == [] or happenings == [queues_are_lost]
         check(process, corpus, steps.expected(TEXTS[: len(happenings)]))
 
@@ -130,7 +140,7 @@ def in_the_middle(process: Process, corpus: Corpus, deployment: Cluster) -> None
         SELECT count(*) FILTER (WHERE state = 'done') > 2 AND count(*) FILTER (WHERE state = 'open') > 10 FROM work
          WHERE corpus = :corpus AND kind = 'search' AND version = (SELECT count(*) FROM texts)
     """
-    until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment, 60, pause=0.001)
+    until(lambda: steps.sql(process, states, corpus=corpus.id) == [(True,)], deployment)
 
 
 def test_a_broken_queue_stops_no_worker_for_ever(deploy: Deploy, rabbitmq: services.RabbitMQ, vhost: str) -> None:
@@ -142,9 +152,9 @@ def test_a_broken_queue_stops_no_worker_for_ever(deploy: Deploy, rabbitmq: servi
         corpus = corpus_of(process, Limits())
         accept(process, corpus, steps.TEXTS)
         relay = deployment.start(*RELAY)
-        until(lambda: "queue_broken" in deployment.log(relay), deployment, 60)
+        until(lambda: "queue_broken" in deployment.log(relay), deployment)
         worker = deployment.start(*EVERYTHING)  # while the queue is deleted and declared
-        until(lambda: closed(process, corpus), deployment, 120)
+        until(lambda: closed(process, corpus), deployment)
         check(process, corpus, steps.expected(steps.TEXTS))
         deployment.terminate(worker)
-        assert deployment.ended(worker, 60) == 0
+        assert deployment.ended(worker) == 0

@@ -21,10 +21,10 @@ def test_a_worker_that_cannot_make_a_process_ready_ends_and_gives_its_messages_b
         corpus = corpus_of(process, Limits())
         accept(process, corpus, steps.TEXTS[:1])
         deployment.start(*RELAY)
-        until(lambda: steps.sql(process, "SELECT FROM work WHERE published_at IS NOT NULL"), deployment, 30)
+        until(lambda: steps.sql(process, "SELECT FROM work WHERE published_at IS NOT NULL"), deployment)
         barren = deployment.start(*EVERYTHING, program=faulty("barren"))
-        assert deployment.ended(barren, 60) == 1
+        assert deployment.ended(barren) == 1
         assert "worker_start_failed" in deployment.log(barren)
         deployment.start(*EVERYTHING)
-        until_closed(process, corpus, deployment, 60)
+        until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS[:1]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from crochet_tasks.settings import environment
 from tests.support import forks
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.acceptance
 
@@ -29,7 +29,7 @@ def test_the_same_is_said_and_returned(arguments: list[str], status: int) -> Non
 
 
 def test_it_shares_nothing_with_others() -> None:
-    """It has a session and files of its own, is told by its signal, and who forked it can fork the next one."""
+    """It has a session and files of its own, gets its signals alone, and what forked it can fork the next one."""
     reading, writing = os.pipe()
     with Path(os.devnull).open("wb") as nothing:
         others = [
@@ -51,10 +51,7 @@ def test_it_shares_nothing_with_others() -> None:
 
 def hears(pid: int, number: signal.Signals) -> None:
     """Return when it handles this signal."""
-    end = time.monotonic() + 60
-    while not caught(pid) >> (number - 1) & 1:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    eventually(lambda: caught(pid) >> (number - 1) & 1)
 
 
 def caught(pid: int) -> int:

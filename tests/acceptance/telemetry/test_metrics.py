@@ -157,7 +157,7 @@ def running(
         scraped.start(made, *EVERYTHING, "--concurrency", "2")
         scraped.start(made, "api")
         pids = [each.pid for each in made.processes.values()]
-        until(lambda: all(map(made.ready, scraped.ports)), made, 60)
+        until(lambda: all(map(made.ready, scraped.ports)), made)
         yield Running(made, scraped, process, corpus_of(process, Limits()), vhost, port, pids)
 
 
@@ -167,40 +167,42 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
     assert len(folders(running.pids)) == 3
     with scraped.all_the_time() as wrong:
         accept(process, corpus, steps.TEXTS[:2])
-        until_closed(process, corpus, deployment, 60)
-        until(functools.partial(idle, scraped, time.time()), deployment, 10)
+        until_closed(process, corpus, deployment)
+        until(functools.partial(idle, scraped, time.time()), deployment)
         victim = pool_children(deployment, WORKER_NAME)[-1]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: len(set(pool_children(deployment, WORKER_NAME)) - {victim}) == 2, deployment, 10)
+        until(lambda: len(set(pool_children(deployment, WORKER_NAME)) - {victim}) == 2, deployment)
         accept(process, corpus, steps.TEXTS[2:])
-        until_closed(process, corpus, deployment, 60)
+        until_closed(process, corpus, deployment)
     assert wrong == []
 
     in_store = stored(process, corpus.id)
     assert in_store.total() > 0
     done = Counter(str(kind) for (kind,) in steps.sql(process, "SELECT kind FROM work WHERE state = 'done'"))
-    # The last task may still be saying so.
-    until(lambda: scraped.by("crochet_work_done_total", "kind") == done, deployment, 5)
-    sent = scraped.by("crochet_messages_published_total", "task")
-    until(lambda: scraped.by("crochet_tasks_total", "task") == sent, deployment, 5)
+    # The last tasks may still be counting.
+    until(lambda: scraped.by("crochet_work_done_total", "kind") == done, deployment)
+    until(
+        lambda: scraped.by("crochet_tasks_total", "task") == scraped.by("crochet_messages_published_total", "task"),
+        deployment,
+    )
     assert scraped.by("crochet_orthos_stored_total", "shape") == in_store
     assert scraped.by("crochet_tasks_total", "outcome").keys() == {"done"}
     assert scraped.value("crochet_text_version_seconds_count") == len(steps.TEXTS)
-    assert scraped.by("crochet_processes", "role", WORKER_NAME) == {"main": 1, "children": 2}
+    until(lambda: scraped.by("crochet_processes", "role", WORKER_NAME) == {"main": 1, "children": 2}, deployment)
 
 
 def idle(scraped: Scraped, since: float) -> bool:
     """Whether the worker has checked itself since then and has no message: killed now, it takes none with it."""
-    looked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
-    return looked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
+    checked = scraped.value("crochet_worker_progress_timestamp_seconds", WORKER_NAME) > since
+    return checked and scraped.value("crochet_worker_messages_held", WORKER_NAME) == 0
 
 
 def test_the_census_is_what_the_store_holds(running: Running) -> None:
     """It comes a moment later."""
     deployment, scraped = running.cluster, running.scraped
     in_store = stored(running.process, running.corpus.id)
-    until(lambda: scraped.by("crochet_orthos", "shape", RELAY_NAME) == in_store, deployment, 30)
-    until(lambda: scraped.value("crochet_text_closed_seconds_count") == len(steps.TEXTS), deployment, 30)
+    until(lambda: scraped.by("crochet_orthos", "shape", RELAY_NAME) == in_store, deployment)
+    until(lambda: scraped.value("crochet_text_closed_seconds_count") == len(steps.TEXTS), deployment)
     assert scraped.value("crochet_work_open", RELAY_NAME) == 0
     assert scraped.value("crochet_corpora_unclosed", RELAY_NAME) == 0
     assert scraped.value("crochet_versions", RELAY_NAME) == len(steps.TEXTS)
@@ -211,10 +213,14 @@ def test_requests_are_counted_by_route_and_problems_by_code(running: Running) ->
     """Not by path."""
     for path in ("/health/live", "/health/live", "/v1/nothing/here", "/v1/corpora"):
         httpx.get(f"http://127.0.0.1:{running.api}{path}")
-    counted = running.scraped.by("http_server_request_duration_seconds_count", "http_route", API_NAME)
-    assert counted == {"/health/live": 2, "none": 1, "/v1/corpora": 1}
-    problems = running.scraped.by("crochet_api_problems_total", "code", API_NAME)
-    assert problems == {"unauthorized": 1, "route_unknown": 1}
+
+    def by(metric: str, label: str) -> Counter[str]:
+        return running.scraped.by(metric, label, API_NAME)
+
+    # A request is counted when it has been answered.
+    routes = {"/health/live": 2, "none": 1, "/v1/corpora": 1}
+    until(lambda: by("http_server_request_duration_seconds_count", "http_route") == routes, running.cluster)
+    assert by("crochet_api_problems_total", "code") == {"unauthorized": 1, "route_unknown": 1}
 
 
 def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running, rabbitmq: services.RabbitMQ) -> None:
@@ -225,12 +231,12 @@ def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running
     assert (well.returncode, well.stderr) == (0, "")
     for name in queues.WORK:
         rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
-    assert deployment.ended(WORKER_NAME, 30) == 1
+    assert deployment.ended(WORKER_NAME) == 1
     assert "worker_lost_consumers" in deployment.log(WORKER_NAME)
-    until(lambda: not folders(running.pids[1:2]), deployment, 10)
+    until(lambda: not folders(running.pids[1:2]), deployment)
     accept(process, corpus, [MORE])
     deployment.start_again(WORKER_NAME)
-    until_closed(process, corpus, deployment, 60)
+    until_closed(process, corpus, deployment)
     assert steps.stored(process, corpus) == steps.expected([*steps.TEXTS, MORE])
 
 
@@ -241,7 +247,7 @@ def test_nothing_is_left_of_a_service_however_it_ends(running: Running) -> None:
     """Of one that was killed the next service removes what is left. The last test of this deployment: it ends it."""
     deployment = running.cluster
     deployment.terminate(API_NAME)
-    assert deployment.ended(API_NAME, 30) == 0
+    assert deployment.ended(API_NAME) == 0
     assert not folders(running.pids[2:])
     for name in list(deployment.processes):
         deployment.kill(name)
@@ -250,5 +256,5 @@ def test_nothing_is_left_of_a_service_however_it_ends(running: Running) -> None:
         _sweep(IN_MEMORY)
         return not folders(running.pids)
 
-    until(swept, deployment, 30)  # their children end a moment later
+    until(swept, deployment)  # their children end a moment later
     assert health(deployment).returncode == 1

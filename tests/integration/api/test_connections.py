@@ -11,6 +11,7 @@ import pytest
 
 from api.connections import Client, Connections
 from tests.support.server import HOST
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +45,7 @@ def name(client: socket.socket) -> Client:
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server ended it; what it did is here at once, as both are of this machine."""
+    """Whether the server ended it, as far as that has arrived here: on a busy machine the kernel takes a moment."""
     client.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         return client.recv(1) == b""
@@ -54,7 +55,8 @@ def ended(client: socket.socket) -> bool:
 def test_only_the_connection_of_this_client_ends(listening: Listening) -> None:
     first, second = listening.client(), listening.client()
     listening.connections.end(name(second))
-    assert [ended(first), ended(second)] == [False, True]
+    eventually(lambda: ended(second))
+    assert not ended(first)
     listening.connections.end((HOST, 1))  # there is none
     assert not ended(first)
 
@@ -73,9 +75,8 @@ def test_the_oldest_idle_ones_make_room(listening: Listening) -> None:
     late = listening.client()
     with listening.connections.in_use(name(clients[0])):
         assert listening.connections.make_room()
-    lost = [client for client in clients if ended(client)]
-    assert len(lost) == MANY + 2 - ENOUGH
-    assert clients[0] not in lost
+    eventually(lambda: sum(map(ended, clients)) == MANY + 2 - ENOUGH)
+    assert not ended(clients[0])
     assert not ended(late)
 
 
@@ -87,6 +88,7 @@ def test_what_was_used_last_is_ended_last(listening: Listening) -> None:
         with listening.connections.in_use(name(client)):
             pass
     listening.connections.make_room()
+    eventually(lambda: any(map(ended, clients)))
     assert not any(map(ended, used))
 
 
@@ -95,5 +97,5 @@ def test_an_address_with_many_connections_loses_its_own(listening: Listening) ->
     attackers = [listening.client() for _ in range(MANY)]
     listening.connections.make_room()
     listening.connections.make_room()
+    eventually(lambda: sum(map(ended, attackers)) == MANY + 20 - ENOUGH)
     assert not any(map(ended, honest))
-    assert sum(map(ended, attackers)) == MANY + 20 - ENOUGH

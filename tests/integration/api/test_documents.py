@@ -15,7 +15,7 @@ from tests.support.api import Api
 pytestmark = pytest.mark.integration
 
 
-def test_docs_need_nobody_else(api: Api) -> None:
+def test_docs_need_no_other_server(api: Api) -> None:
     """The pages take all that they need from this server, and run no script that is in a page."""
     page = api.anonymous.get("/docs")
     assert "script-src 'self';" in page.headers["Content-Security-Policy"]

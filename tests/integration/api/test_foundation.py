@@ -177,7 +177,7 @@ def asked(
 
 
 def test_too_large_in_chunks(process: Process) -> None:
-    """Nobody takes the beginning of a body for the whole, however good it looks; one that just fits is taken."""
+    """The beginning of a body is not taken for the whole, however good it is; one that just fits is taken."""
     api = made(process, Settings(**SETTINGS, max_text_bytes=1))
     limit = form.DEFAULT.bytes
     assert limit is not None

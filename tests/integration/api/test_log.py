@@ -12,7 +12,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.integration.api.test_work import with_failed
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, api, made, start_of_a_window  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.integration
 
@@ -105,6 +105,7 @@ def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
     ]
 
 
+@pytest.mark.usefixtures("start_of_a_window")
 def test_who_asks_too_often_is_noted(process: Process) -> None:
     """Once in a while, as with other refusals; strangers, too."""
     limited = made(process, Settings(**{**SETTINGS, "api_rate": 1, "api_rate_anonymous": 1}))
@@ -116,7 +117,7 @@ def test_who_asks_too_often_is_noted(process: Process) -> None:
     ]
 
 
-def test_nobody_can_fill_the_log(api: Api) -> None:  # noqa: F811
+def test_the_log_cannot_be_filled(api: Api) -> None:  # noqa: F811
     """Neither with prefixes that are made up, nor with addresses of one network, nor with sessions begun and ended."""
     for number, letter in enumerate("abcdef"):
         made_up = {"Authorization": f"Bearer crk_{letter * 10}_{'A' * 43}"}

@@ -89,7 +89,7 @@ def url(api: Api, database: str, tmp_path: Path) -> Iterator[str]:
     }
     with cluster(tmp_path, True, **rates, **more) as deployment:
         server = deployment.start("api")
-        until(lambda: deployment.ready(server), deployment, 60)
+        until(lambda: deployment.ready(server), deployment)
         yield f"http://{deployment.settings.api_host}:{deployment.settings.api_port}"
 
 

@@ -1,4 +1,4 @@
-"""Nobody sees, or changes, anything of another tenant: every route, as the application has them."""
+"""No tenant sees, or changes, anything of another: every route, as the application has them."""
 
 from __future__ import annotations
 

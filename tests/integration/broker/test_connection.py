@@ -28,6 +28,7 @@ from crochet_tasks.errors import (
     SettingMissing,
 )
 from crochet_tasks.settings import Settings
+from tests.support.server import take_port
 
 pytestmark = pytest.mark.integration
 
@@ -113,9 +114,7 @@ def silent() -> Iterator[int]:
 @pytest.fixture
 def closed() -> int:
     """A port without a listener."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    return take_port()
 
 
 def test_a_frozen_broker_is_unavailable(silent: int) -> None:

@@ -29,12 +29,12 @@ from crochet_tasks.errors import (
 from crochet_tasks.settings import Settings
 from tests.support.broken import break_queues
 from tests.support.services import RabbitMQ
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.integration
 
 PAYLOAD = {"corpus": 1, "work": "a-work-item"}
 CLASSIC = {"x-queue-type": "classic", "x-delivery-limit": None, "x-dead-letter-strategy": None}
-PATIENCE = 20.0  # seconds
 
 
 def settings_of(url: str, **more: Any) -> Settings:
@@ -90,20 +90,14 @@ def get(broker: kombu.Connection, queue: str) -> Any:
 
 def drain(*brokers: kombu.Connection, enough: Callable[[], bool]) -> None:
     """Let the brokers deliver until it is enough."""
-    deadline = time.monotonic() + PATIENCE
-    while not enough():
-        assert time.monotonic() < deadline, "it did not come"
+
+    def delivered() -> bool:
         for broker in brokers:
             with contextlib.suppress(TimeoutError):
                 broker.drain_events(timeout=0.05)
+        return enough()
 
-
-def until(found: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-    return value
+    eventually(delivered)
 
 
 def reject(broker: kombu.Connection, queue: str, *, requeue: bool = False) -> None:
@@ -111,7 +105,7 @@ def reject(broker: kombu.Connection, queue: str, *, requeue: bool = False) -> No
 
 
 def wait_for_dead(broker: kombu.Connection, **ready: int) -> None:
-    until(lambda: all(queues.depths(broker)[queues.dead(name)].ready == count for name, count in ready.items()))
+    eventually(lambda: all(queues.depths(broker)[queues.dead(name)].ready == count for name, count in ready.items()))
 
 
 def read(broker: kombu.Connection, most: int = 100) -> list[DeadLetter]:
@@ -319,7 +313,7 @@ def test_a_rejected_message_is_read_until_it_is_taken(
         (letter,) = read(broker)
         assert letter[:5] == (queue, "rejected", f"{queue}.task", sent, PAYLOAD)
         assert letter.times == 1
-        assert abs(letter.died_at.timestamp() - before) < PATIENCE
+        assert abs(letter.died_at.timestamp() - before) < SECONDS
     with queues.dead_letters(broker, 1) as letters:
         for _, take in letters:
             take()
@@ -418,7 +412,7 @@ def test_a_lost_connection_is_told(settings: Settings, send: Callable[..., str])
             with pytest.raises(BrokerUnavailable):
                 take()
     with queues.connected(settings) as broker:
-        until(lambda: len(read(broker)) == 1)
+        eventually(lambda: len(read(broker)) == 1)
 
 
 # ── queues that a crash of the broker has broken ────────────────────────────────────────────────
@@ -439,12 +433,12 @@ def test_working_queues_are_left_alone(settings: Settings, broker: kombu.Connect
     """Queues with messages, empty ones and missing ones: each is as it was after any number of checks."""
     send("search.grow")
     broker.default_channel.queue_delete("orthos")
-    until(lambda: queues.find(broker)["search"] == Depth(1, 0))
+    eventually(lambda: queues.find(broker)["search"] == Depth(1, 0))
     before = queues.find(broker)
     repairs = repair.Repair(settings)
     for _ in range(3):
         repairs.due = True
         repairs.check()
         assert not repairs.due
-    until(lambda: queues.find(broker) == before)
+    eventually(lambda: queues.find(broker) == before)
     assert before["orthos"] is None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from crochet_tasks import publish
 from crochet_tasks.cli import accepting
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded.server import EmbeddedPostgres
@@ -20,7 +20,8 @@ from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.progress import RunProgress
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.failing_work import SECONDS, accepted, failing, run_on, running, status, with_failed
+from tests.support.failing_work import accepted, failing, run_on, running, status, with_failed
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -41,12 +42,17 @@ def test_waiting_ends_when_all_is_done(process: Process, corpus: Corpus) -> None
     ids = [int(name[5:]) for name in accepted(corpus, *steps.TEXTS)]
     seen: list[RunProgress] = []
     with running(lambda: accepting.until_done(process, corpus.id, ids, seen.append, lambda _: None)) as waiting:
-        while not seen:
-            time.sleep(0.01)
-        for _ in iter(lambda: publish.publish_next(corpus.id), None):
+        eventually(lambda: seen)
+        while has_open_work(process, corpus):
             assert waiting.is_alive()
+            publish.publish_next(corpus.id)
     assert (seen[0].version, seen[-1].version, seen[-1].work.open) == (0, 3, 0)
     assert seen[-1].total == sum(steps.expected(steps.TEXTS).values())
+
+
+def has_open_work(process: Process, corpus: Corpus) -> bool:
+    with process.database.transaction() as connection:
+        return tally.states(connection, corpus.id).open > 0
 
 
 def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
@@ -78,13 +84,24 @@ def test_waiting_ends_behind_work_that_failed(
     assert error.code == "work_failed"
 
 
-def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str) -> None:
-    """Each outage is reported once, and the waiting goes on."""
+def test_waiting_survives_a_database_that_restarts(
+    tmp_path: Any, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each outage is reported once, however many polls fail, and the waiting goes on."""
     from crochet_tasks.db import schema
     from crochet_tasks.db.sessions import Database
 
     notes: list[str] = []
     seen: list[RunProgress] = []
+    polls: list[None] = []
+    backing_off = accepting.backing_off
+
+    def counted() -> Generator[None]:
+        for moment in backing_off():
+            polls.append(moment)
+            yield
+
+    monkeypatch.setattr(accepting, "backing_off", counted)
     server = EmbeddedPostgres(tmp_path / "state")
     with server as started:
         url = started.url
@@ -99,21 +116,15 @@ def test_waiting_survives_a_database_that_restarts(tmp_path: Any, migrated: str)
                 target=lambda: accepting.until_done(process, corpus.id, [number], seen.append, notes.append)
             )
             thread.start()
-            _until(lambda: bool(seen))
-        _until(lambda: bool(notes))
-        time.sleep(1.0)
+            eventually(lambda: seen)
+        eventually(lambda: notes)
+        failed = len(polls)
+        eventually(lambda: len(polls) > failed + 2)
         with EmbeddedPostgres(tmp_path / "state"):
             before = len(seen)
-            _until(lambda: len(seen) > before)
+            eventually(lambda: len(seen) > before)
             steps.run(corpus)
             thread.join(SECONDS)
             assert not thread.is_alive()
     assert len(notes) == 1
     assert "does not answer" in notes[0]
-
-
-def _until(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Every constraint of the schema, held against a row that is accepted and one that it refuses."""
+"""Every constraint of the schema, tried with a row that is accepted and one that it refuses."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ import contextlib
 import uuid
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from crochet_tasks.db import bulk, corpora, outbox, schema, texts
+from crochet_tasks.db import corpora, outbox, schema
 from crochet_tasks.db.process import open_process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.engine.phrases import PhraseIndex
+from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
@@ -39,7 +39,7 @@ def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
             index = PhraseIndex()
             for version, body in enumerate(steps.TEXTS, start=1):
                 added = index.additions(sentences(body), 8)
-                texts.add(connection, 1, index, added, version)
+                _add(connection, index, added, version)
                 index = index.extended(added).closed()
                 accept = """
                 INSERT INTO texts (corpus, seq, title, body, sha256, state, version, phrases, sentences)
@@ -54,7 +54,7 @@ def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
                 ):
                     values = {"id": item.id, "kind": item.kind, "subject": item.subject, "version": item.version}
                     connection.execute(text(WORK), values | _ELSE | {"state": state})
-            cells = bulk.packed(index.parent[:4]) * 2  # whatever they are: they go
+            cells = bytes(32)  # whatever they are: they go
             batch = """
             INSERT INTO batches (key, corpus, sides, count, width, cells, found_by, born)
             VALUES (gen_random_uuid(), 1, '{2,2}', 2, 4, :cells, gen_random_uuid(), 1)
@@ -68,6 +68,21 @@ def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
             ):
                 connection.execute(text(WORK), _ELSE | {"id": uuid.uuid4(), "kind": kind, "subject": 1} | more)
     return empty
+
+
+def _add(connection: Connection, index: PhraseIndex, added: Additions, version: int) -> None:
+    """Words and phrases as version 0008 stored them."""
+    words = [
+        {"id": number, "v": version, "word": word} for number, word in enumerate(added.words, len(index.vocabulary))
+    ]
+    if words:
+        connection.execute(text("INSERT INTO words VALUES (1, :id, :v, :word)"), words)
+    phrases = (
+        "INSERT INTO phrases (corpus, first, count, born, parent, word) VALUES (1, :first, :count, :v, :parent, :word)"
+    )
+    parent, word = (array.astype("<i4").tobytes() for array in (added.parent, added.word))
+    values = {"first": index.nodes, "count": len(added.parent), "v": version, "parent": parent, "word": word}
+    connection.execute(text(phrases), values)
 
 
 _ELSE: dict[str, object] = {"part": None, "since": 0, "sides": None, "upto": None}

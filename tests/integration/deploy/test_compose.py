@@ -332,7 +332,7 @@ def test_what_looks_on_is_only_there_when_it_is_asked_for() -> None:
 # ── the image ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_image_runs_the_program_as_nobody_in_particular() -> None:
+def test_the_image_runs_the_program_as_an_ordinary_user() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert all(PINNED.fullmatch(base) for base in bases)

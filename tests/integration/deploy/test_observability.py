@@ -200,7 +200,7 @@ def test_prometheus_asks_where_services_answer() -> None:
 
 
 def test_dashboards_are_as_they_are_made() -> None:
-    """Whoever changes one changes scripts/dashboards.py."""
+    """They are changed in scripts/dashboards.py."""
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "dashboards.py", "--check"], capture_output=True, text=True, check=False
     )

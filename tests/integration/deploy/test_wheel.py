@@ -16,7 +16,8 @@ from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-KERNEL = f"crochet_tasks/engine/{hatch_build.FILE}"
+COMPILED = {f"crochet_tasks/engine/{hatch_build.built(source)}" for source in hatch_build.SOURCES}
+KERNEL = next(name for name in COMPILED if name.startswith("crochet_tasks/engine/kernel."))
 
 
 def built(target: str, folder: Path) -> Path:
@@ -39,7 +40,7 @@ def test_the_wheel_holds_the_packages_and_the_compiled_kernel(tmp_path: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extract(KERNEL, tmp_path)
-    assert names == in_checkout() - {"crochet_tasks/engine/kernel.pyx"} | {KERNEL}
+    assert names == in_checkout() - {f"crochet_tasks/engine/{source.name}" for source in hatch_build.SOURCES} | COMPILED
     module = kernel_builds.load(tmp_path / KERNEL)
     assert set(vars(kernel_builds.installed())) == set(vars(module))
 

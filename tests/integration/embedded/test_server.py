@@ -20,11 +20,11 @@ from sqlalchemy.engine import make_url
 from crochet_tasks.embedded import folder, server_process
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
-from crochet_tasks.embedded.server_process import cluster_name, find_processes, wait_until
+from crochet_tasks.embedded.server_process import cluster_name, find_processes
 from crochet_tasks.errors import ServerFailed, StateInUse, StateUnusable
 from tests.support.paths import ROOT
+from tests.support.waiting import SECONDS, eventually
 
-SECONDS = 30.0
 pytestmark = pytest.mark.integration
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -195,7 +195,7 @@ def test_killed_owner_without_successor(state: Path, spawn: Spawn) -> None:
     pid, _ = read_line(owner)
     owner.kill()
     owner.wait()
-    assert wait_until(lambda: not runs(pid), SECONDS)
+    eventually(lambda: not runs(pid))
 
 
 @ready
@@ -222,7 +222,7 @@ def test_killed_server(state: Path) -> None:
         pid = server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: server.pid is None, SECONDS)
+        eventually(lambda: server.pid is None)
         assert remembered(server.start())
         assert server.pid != pid
 
@@ -294,13 +294,13 @@ def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) 
     answer, number, pid = read_line(owner)
     assert (answer, number) == ("answer", "42")
     assert owner.wait(SECONDS) == 0
-    assert wait_until(lambda: not runs(pid), SECONDS)
+    eventually(lambda: not runs(pid))
 
 
 def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
     """A data folder that was never finished is deleted and made again."""
     owner = spawn(WAITING_OWNER, state)
-    assert wait_until(lambda: any((state / "postgres").glob("initdb-*/base/*/*")), SECONDS)
+    eventually(lambda: any((state / "postgres").glob("initdb-*/base/*/*")))
     owner.kill()
     owner.wait()
     assert not data_of(state).exists()
@@ -439,10 +439,10 @@ def test_log_is_bounded(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         old = log.with_name("server.log.1")
         with log.open("a") as appended:
             appended.write("x" * server_process.LOG_BYTES)
-        assert wait_until(lambda: old.exists() and log.stat().st_size < server_process.LOG_BYTES, SECONDS)
+        eventually(lambda: old.exists() and log.stat().st_size < server_process.LOG_BYTES)
         with suppress(psycopg.Error):
             connection.execute("SELECT 'secret of a text' FROM nowhere")
-        assert wait_until(lambda: "nowhere" in log.read_text(), SECONDS)
+        eventually(lambda: "nowhere" in log.read_text())
         assert "secret" not in log.read_text()
 
 

@@ -54,7 +54,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_checked_build_checks(faulty: Path, tmp_path: Path) -> None:
-    built = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["checked"], faulty)
+    (built,) = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["checked"], [faulty])
     module = kernel_builds.load(built, "faulty.kernel")
     numbers = np.arange(3, dtype=np.uint32)
     assert module.at(numbers, 2) == 2
@@ -67,13 +67,14 @@ def test_the_checked_build_checks(faulty: Path, tmp_path: Path) -> None:
         module.is_small(10)
 
 
-def test_the_kernel_does_not_say_what_is_checked() -> None:
+@pytest.mark.parametrize("source", hatch_build.SOURCES, ids=lambda source: source.stem)
+def test_the_kernel_does_not_say_what_is_checked(source: Path) -> None:
     """What the head of a source says holds for every build."""
-    assert not re.search(r"^# *cython:", hatch_build.SOURCE.read_text(), re.MULTILINE)
+    assert not re.search(r"^# *cython:", source.read_text(), re.MULTILINE)
 
 
 def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path: Path) -> None:
-    built = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["sanitized"], faulty)
+    (built,) = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["sanitized"], [faulty])
 
     def run(call: str) -> subprocess.CompletedProcess[str]:
         load = "import sys; from pathlib import Path; from tests.support.kernel_builds import load"
@@ -95,7 +96,7 @@ def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path:
 
 def test_the_tests_of_the_search_pass_with_bounds_checks() -> None:
     """With sanitizers they run in `make test-kernel`, and with more examples in `make fuzz`."""
-    files = [f"tests/unit/engine/test_{name}.py" for name in ("search", "runs")]
+    files = [f"tests/unit/engine/test_{name}.py" for name in ("search", "runs", "stacks")]
     command = [sys.executable, "-m", "pytest", "-n", "0", "--timeout", "1200", "--kernel", "checked", *files]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

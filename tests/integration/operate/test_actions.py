@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +19,8 @@ from crochet_tasks.schemas.names import text_name
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
-from tests.support.failing_work import SECONDS, accepted, running, states, status, texts, with_failed
+from tests.support.failing_work import accepted, running, states, status, texts, with_failed
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ def corpus(process: Process) -> Corpus:
 
 @contextlib.contextmanager
 def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
-    """Somebody holds the first text in line and its work, as an ingestion does."""
+    """A transaction that locks the first text in line and its work, as an ingestion does."""
     with process.database.transaction() as connection:
         corpora.take_lock(connection, corpus.id, Lock.ORDER)
         first = connection.execute(
@@ -41,10 +41,6 @@ def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
         ).scalar_one()
         assert outbox.claim(connection, [outbox.ingest(corpus.id, first).id])
         yield connection
-
-
-def within(seconds: float, began: float) -> bool:
-    return time.monotonic() - began < seconds
 
 
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────────
@@ -96,24 +92,19 @@ def test_cancelling_the_first_in_line_gives_the_next_its_turn(process: Process, 
 
 
 def test_cancelling_another_one_leaves_the_first_alone(process: Process, corpus: Corpus) -> None:
-    """While the first is being ingested, those behind it can be cancelled, at once."""
+    """While the first is being ingested, those behind it can be cancelled: nothing waits for its lock."""
     names = accepted(corpus, *steps.TEXTS)
     with ingesting(process, corpus):
-        began = time.monotonic()
         actions.cancel(process, names[1:])
-        assert within(0.4, began)
     steps.run(corpus)
     assert texts(process, corpus) == [("current", 1), ("cancelled", None), ("cancelled", None)]
 
 
 def test_a_text_that_is_being_ingested_is_started(process: Process, corpus: Corpus) -> None:
-    """It is refused within a second, while the ingestion goes on; and none of the others is cancelled."""
+    """It is refused while the ingestion goes on, which is not waited for; and none of the others is cancelled."""
     names = accepted(corpus, *steps.TEXTS)
-    with ingesting(process, corpus):
-        began = time.monotonic()
-        with pytest.raises(TextStarted, match="being ingested"):
-            actions.cancel(process, [names[2], names[0]])
-        assert within(1.0, began)
+    with ingesting(process, corpus), pytest.raises(TextStarted, match="being ingested"):
+        actions.cancel(process, [names[2], names[0]])
     steps.run(corpus)
     assert [state for state, _ in texts(process, corpus)] == ["current"] * 3
 
@@ -123,10 +114,8 @@ def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus:
     (name,) = accepted(corpus, steps.TEXTS[0])
     with process.database.transaction() as connection:
         assert outbox.claim(connection, [outbox.ingest(corpus.id, int(name[5:])).id])
-        began = time.monotonic()
         with pytest.raises(TextStarted, match="being ingested"):
             actions.cancel(process, [name])
-        assert within(1.0, began)
     assert inspection.details(process, name).line.state == "accepted"
 
 
@@ -164,7 +153,7 @@ def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(proces
 def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
     process: Process, corpus: Corpus
 ) -> None:
-    """While a text becomes a version the next is cancelled: the one after it is knocked for, wherever it was parked."""
+    """While a text becomes a version the next is cancelled: the one after it is published, though it was parked."""
     names = accepted(corpus, *steps.TEXTS)
     _, second, third = (int(name[5:]) for name in names)
     publish.publish_next(corpus.id)

@@ -85,7 +85,7 @@ def test_names_that_name_nothing_or_too_much(
             command(process, name)
 
 
-# ── looking ─────────────────────────────────────────────────────────────────────────────────────
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_where_open_work_stands(process: Process, corpus: Corpus) -> None:
@@ -165,12 +165,12 @@ def test_the_rate_is_that_of_the_statistics(process: Process, corpus: Corpus) ->
 def test_watching_outlasts_a_database_that_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is reported once; an error that is not an outage ends it."""
     errors: list[CrochetError] = [DatabaseUnavailable(reason="a test")] * 3
-    look = reports.status
+    read_status = reports.status
 
     def away(process: Process) -> Status:
         if errors:
             raise errors.pop()
-        return look(process)
+        return read_status(process)
 
     monkeypatch.setattr(reports, "status", away)
     notes: list[str] = []

@@ -67,7 +67,7 @@ def test_a_spent_budget_leaves_parts_and_all_finds_exactly_the_rest(process: Pro
 
 
 def test_the_budget_of_a_corpus_is_exceeded_by_little_too(process: Process) -> None:
-    """Whoever does the searches. A search may find three times its bound, and here a few at least."""
+    """In any process. A search may find three times its bound, and here a few at least."""
     corpus = steps.new_corpus(process, LIMITS)
     steps.sql(process, "UPDATE corpora SET budget = 800 WHERE id = :id", id=corpus.id)
     steps.ingest_all(corpus, [text()])
@@ -77,7 +77,7 @@ def test_the_budget_of_a_corpus_is_exceeded_by_little_too(process: Process) -> N
 
 
 def test_what_a_search_may_find_falls_with_the_budget(process: Process) -> None:
-    """An eighth of what is left, a few at least; and nothing is left of that for whoever works next in this process."""
+    """An eighth of what is left, a few at least; and nothing of that is left for the next work of this process."""
     assert process.search_bounds(None, stored=9) == process.search_bounds(10**9, stored=0) == process.bounds
     assert [process.search_bounds(8000, stored).result_orthos for stored in (0, 4000, 7500, 9000)] == [
         1000,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import celery
@@ -16,6 +15,7 @@ from crochet_tasks.db import tally
 from crochet_tasks.db.process import here, open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -42,20 +42,17 @@ def test_a_worker_closes_what_the_relay_publishes(database: str, vhost: str, cel
         with start_worker(celery_app, perform_ping_check=False, shutdown_timeout=30):
             for body in steps.TEXTS:
                 steps.accept(corpus, body)
-                _until_closed(corpus.id)
+                eventually(lambda: _closed(corpus.id))
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 
 
-def _until_closed(corpus: int) -> None:
-    """Relay until no work is open; fails with the time-out of the test if that never comes."""
-    while True:
-        publish.publish_all(corpus)
-        with here().database.transaction() as connection:
-            states = tally.states(connection, corpus)
-        assert not states.failed
-        if not states.open:
-            return
-        time.sleep(0.01)  # the worker is at it
+def _closed(corpus: int) -> bool:
+    """Publish what is ready, as the relay does; whether no work is open."""
+    publish.publish_all(corpus)
+    with here().database.transaction() as connection:
+        states = tally.states(connection, corpus)
+    assert not states.failed
+    return not states.open
 
 
 def test_every_stage_is_a_task() -> None:

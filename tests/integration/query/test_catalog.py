@@ -19,7 +19,7 @@ from crochet_tasks.query.checks import Reason
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery
 from crochet_tasks.settings import Settings
 from tests.support import oracle, steps
-from tests.support.catalog import ALL, MORE, SECRET, Look, best_first, in_runs, joined, pages
+from tests.support.catalog import ALL, MORE, SECRET, Snapshot, best_first, in_runs, joined, pages
 from tests.support.steps import TEXTS, ingest_all, new_corpus
 
 pytestmark = pytest.mark.integration
@@ -29,28 +29,32 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50, 1000])
-def test_pages_of_any_size_make_up_all_orthos_in_order(catalog: Catalog, look: Look, limit: int) -> None:
-    read = pages(catalog, look, limit)
+def test_pages_of_any_size_make_up_all_orthos_in_order(catalog: Catalog, snapshot: Snapshot, limit: int) -> None:
+    read = pages(catalog, snapshot, limit)
     assert joined(read) == ALL
     assert all(len(page.orthos) == limit for page in read[:-1])
     assert {page.version for page in read} == {3}
 
 
-def test_filters_leave_what_they_say(catalog: Catalog, look: Look) -> None:
+def test_filters_leave_what_they_say(catalog: Catalog, snapshot: Snapshot) -> None:
     for shape in {ortho.sides for ortho in ALL} | {(9, 9)}:
-        assert joined(pages(catalog, look, 2, OrthoQuery(shape))) == [o for o in ALL if o.sides == shape]
+        assert joined(pages(catalog, snapshot, 2, OrthoQuery(shape))) == [o for o in ALL if o.sides == shape]
     for word in {word for ortho in ALL for word in ortho.words} | {"none", "x"}:
         for limit in (1, 3, 1000):
-            assert joined(pages(catalog, look, limit, OrthoQuery(contains=word))) == [o for o in ALL if word in o.words]
+            assert joined(pages(catalog, snapshot, limit, OrthoQuery(contains=word))) == [
+                o for o in ALL if word in o.words
+            ]
     for least in range(6):
-        assert joined(pages(catalog, look, 4, OrthoQuery(min_volume=least))) == [o for o in ALL if o.volume >= least]
+        assert joined(pages(catalog, snapshot, 4, OrthoQuery(min_volume=least))) == [
+            o for o in ALL if o.volume >= least
+        ]
     starts = {ortho.words[:number] for ortho in ALL for number in (1, 2, 3, len(ortho.words))}
     for first in (*starts, ("x",), ("none",), ("a", "none")):
         query = OrthoQuery.of(starts_with=f" {' '.join(first).upper()} ")
-        assert joined(pages(catalog, look, 2, query)) == [o for o in ALL if o.words[: len(first)] == first]
+        assert joined(pages(catalog, snapshot, 2, query)) == [o for o in ALL if o.words[: len(first)] == first]
     every = [o for o in ALL if o.words[0] == "a" and "b" in o.words and o.sides == (2, 3)]
     assert every
-    assert joined(pages(catalog, look, 1, OrthoQuery.of((2, 3), "A", " B ", 1))) == every
+    assert joined(pages(catalog, snapshot, 1, OrthoQuery.of((2, 3), "A", " B ", 1))) == every
 
 
 def test_words_that_begin_alike_are_told_apart(process: Process) -> None:
@@ -58,18 +62,18 @@ def test_words_that_begin_alike_are_told_apart(process: Process) -> None:
     texts = ["sea in, a b, sea a, in b, sea's in, sea's a, seas in, seas a"]
     corpus = in_runs(process, texts, 2)
     with process.database.snapshot() as connection:
-        look, catalog = Look(connection, corpus), Catalog(process, SECRET)
-        assert [o.words[0] for o in joined(pages(catalog, look, 2, OrthoQuery((2, 2))))] == ["sea", "sea's", "seas"]
+        snapshot, catalog = Snapshot(connection, corpus), Catalog(process, SECRET)
+        assert [o.words[0] for o in joined(pages(catalog, snapshot, 2, OrthoQuery((2, 2))))] == ["sea", "sea's", "seas"]
         for word in ("sea", "sea's", "seas"):
-            (found,) = joined(pages(catalog, look, 2, OrthoQuery(starts_with=(word,))))
+            (found,) = joined(pages(catalog, snapshot, 2, OrthoQuery(starts_with=(word,))))
             assert found.words[0] == word
 
 
 def test_a_page_that_compared_enough_is_short_and_goes_on(
-    catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", 3)
-    every = {word: pages(catalog, look, 5, OrthoQuery(contains=word)) for word in ("a", "e", "m", "s")}
+    every = {word: pages(catalog, snapshot, 5, OrthoQuery(contains=word)) for word in ("a", "e", "m", "s")}
     for word, read in every.items():
         assert joined(read) == [o for o in ALL if word in o.words]
     assert any(not page.orthos for page in every["s"])
@@ -85,7 +89,7 @@ def test_pages_go_on_while_texts_come_in(process: Process, limit: int) -> None:
     cursor, left = None, [*TEXTS[1:], MORE]
     while True:
         with process.database.snapshot() as connection:
-            page = catalog.page(connection, Look(connection, corpus).corpus, limit=limit, cursor=cursor)
+            page = catalog.page(connection, Snapshot(connection, corpus).corpus, limit=limit, cursor=cursor)
         read += page.orthos
         cursor = page.next_cursor
         if cursor is None:
@@ -104,13 +108,13 @@ def test_pages_and_look_ups_go_on_while_batches_are_merged(
     monkeypatch.setattr(merging, "MOST", 2)
     corpus = in_runs(process, TEXTS, 8)
     with process.database.snapshot() as connection:
-        older = Look(connection, corpus)
+        older = Snapshot(connection, corpus)
         first = catalog.page(*older.args, limit=7)
         before = {tuple(shape.shape): shape.batches for shape in catalog.shapes(*older.args)}
         merging.merge_all(corpus.id)
         assert joined(pages(catalog, older, 5)) == ALL
     with process.database.snapshot() as connection:
-        newer = Look(connection, corpus)
+        newer = Snapshot(connection, corpus)
         after = {tuple(shape.shape): shape.batches for shape in catalog.shapes(*newer.args)}
         assert sum(after.values()) < sum(before.values())
         assert first.orthos + catalog.page(*newer.args, limit=1000, cursor=first.next_cursor).orthos == ALL
@@ -124,74 +128,74 @@ def test_little_memory_changes_nothing(process: Process, monkeypatch: pytest.Mon
     corpus = in_runs(process, TEXTS, 8)
     catalog = Catalog(small, SECRET)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
-        assert joined(pages(catalog, look, 3)) == ALL
+        snapshot = Snapshot(connection, corpus)
+        assert joined(pages(catalog, snapshot, 3)) == ALL
         assert catalog.store.batches.bytes <= 3000
-        assert len(catalog.store.batches) < sum(shape.batches for shape in catalog.shapes(*look.args))
-        assert all(catalog.by_id(*look.args, ortho.id) for ortho in ALL)
+        assert len(catalog.store.batches) < sum(shape.batches for shape in catalog.shapes(*snapshot.args))
+        assert all(catalog.by_id(*snapshot.args, ortho.id) for ortho in ALL)
 
 
-def test_a_cursor_is_good_for_its_own_question_only(catalog: Catalog, look: Look, process: Process) -> None:
-    cursor = catalog.page(*look.args, limit=2).next_cursor
+def test_a_cursor_is_good_for_its_own_question_only(catalog: Catalog, snapshot: Snapshot, process: Process) -> None:
+    cursor = catalog.page(*snapshot.args, limit=2).next_cursor
     assert cursor is not None
     other = new_corpus(process)
     questions: list[tuple[Catalog, Corpus, OrthoQuery]] = [
-        (catalog, look.corpus, OrthoQuery(shape=(2, 2))),
-        (catalog, look.corpus, OrthoQuery(starts_with=("a",))),
-        (catalog, look.corpus, OrthoQuery(contains="a")),
-        (catalog, look.corpus, OrthoQuery(min_volume=1)),
+        (catalog, snapshot.corpus, OrthoQuery(shape=(2, 2))),
+        (catalog, snapshot.corpus, OrthoQuery(starts_with=("a",))),
+        (catalog, snapshot.corpus, OrthoQuery(contains="a")),
+        (catalog, snapshot.corpus, OrthoQuery(min_volume=1)),
         (catalog, other, EVERY),
-        (Catalog(process, b"t" * 32), look.corpus, EVERY),
+        (Catalog(process, b"t" * 32), snapshot.corpus, EVERY),
     ]
     for asked, corpus, query in questions:
         with pytest.raises(InvalidCursor):
-            asked.page(look.connection, corpus, query, cursor=cursor)
-    assert catalog.page(*look.args, cursor=cursor, limit=1000).orthos == ALL[2:]
+            asked.page(snapshot.connection, corpus, query, cursor=cursor)
+    assert catalog.page(*snapshot.args, cursor=cursor, limit=1000).orthos == ALL[2:]
 
 
-def test_a_cursor_that_was_changed_is_refused(catalog: Catalog, look: Look) -> None:
-    cursor = catalog.page(*look.args, limit=2).next_cursor
+def test_a_cursor_that_was_changed_is_refused(catalog: Catalog, snapshot: Snapshot) -> None:
+    cursor = catalog.page(*snapshot.args, limit=2).next_cursor
     assert cursor is not None
     changed = [
         cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :] for place in range(len(cursor))
     ]
     for bad in [*changed, cursor[:-1], cursor + "A", cursor + "=", "", "Ä", "A" * 100_000, cursor + "\n", " " + cursor]:
         with pytest.raises(InvalidCursor):
-            catalog.page(*look.args, cursor=bad)
-    words = catalog.vocabulary(*look.args, limit=1).next_cursor
+            catalog.page(*snapshot.args, cursor=bad)
+    words = catalog.vocabulary(*snapshot.args, limit=1).next_cursor
     with pytest.raises(InvalidCursor):
-        catalog.page(*look.args, cursor=words)
+        catalog.page(*snapshot.args, cursor=words)
 
 
-def test_best_shapes_and_what_is_shown(catalog: Catalog, look: Look, process: Process, closed: Corpus) -> None:
-    assert catalog.best(*look.args, 5) == ALL[:5]
-    counted = [(tuple(count.shape), count.orthos) for count in catalog.shapes(*look.args)]
+def test_best_shapes_and_what_is_shown(catalog: Catalog, snapshot: Snapshot, process: Process, closed: Corpus) -> None:
+    assert catalog.best(*snapshot.args, 5) == ALL[:5]
+    counted = [(tuple(count.shape), count.orthos) for count in catalog.shapes(*snapshot.args)]
     assert counted == [(sides, len(list(same))) for sides, same in itertools.groupby(ALL, lambda ortho: ortho.sides)]
-    shown = catalog.view(*look.args)
+    shown = catalog.view(*snapshot.args)
     assert (shown.version, shown.orthos) == (3, len(ALL))
     ingest_all(closed, [MORE])
-    assert catalog.view(*look.args) == shown
+    assert catalog.view(*snapshot.args) == shown
     with process.database.snapshot() as connection:
-        assert catalog.view(*Look(connection, closed).args).etag != shown.etag
+        assert catalog.view(*Snapshot(connection, closed).args).etag != shown.etag
 
 
 def test_an_empty_corpus_has_nothing(catalog: Catalog, process: Process) -> None:
     corpus = new_corpus(process)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
-        assert catalog.page(*look.args) == Page([], None, 0)
-        assert catalog.page(*look.args, OrthoQuery(contains="a", starts_with=("a",))).orthos == []
-        assert catalog.by_id(*look.args, "0" * 32) is None
-        assert catalog.vocabulary(*look.args).words == []
-        assert catalog.phrases(*look.args).phrases == []
+        snapshot = Snapshot(connection, corpus)
+        assert catalog.page(*snapshot.args) == Page([], None, 0)
+        assert catalog.page(*snapshot.args, OrthoQuery(contains="a", starts_with=("a",))).orthos == []
+        assert catalog.by_id(*snapshot.args, "0" * 32) is None
+        assert catalog.vocabulary(*snapshot.args).words == []
+        assert catalog.phrases(*snapshot.args).phrases == []
         for exact in (True, False):
-            result = catalog.check(*look.args, ["0" * 32, [["a", "b"], ["c", "d"]]], exact=exact)
+            result = catalog.check(*snapshot.args, ["0" * 32, [["a", "b"], ["c", "d"]]], exact=exact)
             assert [one.reason for one in result.results] == [Reason.NOT_FOUND, Reason.LINE]
-        assert b"".join(catalog.export(*look.args)) == b""
+        assert b"".join(catalog.export(*snapshot.args)) == b""
 
 
 def test_export_gives_the_orthos_of_the_pages_in_their_order(
-    catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at_once in (1 << 13, 1, 2, 5):
         monkeypatch.setattr("crochet_tasks.query.export.AT_ONCE", at_once)
@@ -203,10 +207,10 @@ def test_export_gives_the_orthos_of_the_pages_in_their_order(
             OrthoQuery(contains="none"),
             OrthoQuery(min_volume=2),
         ):
-            lines = [json.loads(line) for line in b"".join(catalog.export(*look.args, query=query)).splitlines()]
+            lines = [json.loads(line) for line in b"".join(catalog.export(*snapshot.args, query=query)).splitlines()]
             assert lines == [
                 {"id": o.id, "shape": list(o.sides), "words": list(o.words), "born": o.born}
-                for o in joined(pages(catalog, look, 100, query))
+                for o in joined(pages(catalog, snapshot, 100, query))
             ]
 
 
@@ -233,25 +237,27 @@ def test_a_damaged_batch_is_an_error_that_names_it(process: Process, damage: str
     steps.sql(process, f"UPDATE batches SET {damage} WHERE id = :number", number=number)
     catalog = Catalog(process, SECRET)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
+        snapshot = Snapshot(connection, corpus)
         for read in (
-            lambda: pages(catalog, look, 1000),
-            lambda: catalog.by_id(*look.args, one.id),
-            lambda: catalog.check(*look.args, [one.id]),
-            lambda: list(catalog.export(*look.args)),
+            lambda: pages(catalog, snapshot, 1000),
+            lambda: catalog.by_id(*snapshot.args, one.id),
+            lambda: catalog.check(*snapshot.args, [one.id]),
+            lambda: list(catalog.export(*snapshot.args)),
         ):
             with pytest.raises(StoreCorrupt, match=f"batch {number} of corpus '{corpus.name}' is damaged"):
                 read()
-        assert catalog.page(*look.args, OrthoQuery((2, 2)), limit=1000).orthos == [o for o in ALL if o.sides == (2, 2)]
+        assert catalog.page(*snapshot.args, OrthoQuery((2, 2)), limit=1000).orthos == [
+            o for o in ALL if o.sides == (2, 2)
+        ]
 
 
 # ── one ortho ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
+def test_every_ortho_is_found_by_its_id(catalog: Catalog, snapshot: Snapshot) -> None:
     expected = oracle.phrases(TEXTS, 8)
     for ortho in ALL:
-        detail = catalog.by_id(*look.args, ortho.id)
+        detail = catalog.by_id(*snapshot.args, ortho.id)
         assert detail is not None
         assert detail[:4] == ortho
         assert np.array(detail.grid, object).shape == ortho.sides
@@ -262,22 +268,22 @@ def test_every_ortho_is_found_by_its_id(catalog: Catalog, look: Look) -> None:
         assert max(line.born for line in detail.lines) == ortho.born
 
 
-def test_no_other_id_is_found(catalog: Catalog, look: Look) -> None:
-    assert catalog.by_id(*look.args, "0" * 32) is None
+def test_no_other_id_is_found(catalog: Catalog, snapshot: Snapshot) -> None:
+    assert catalog.by_id(*snapshot.args, "0" * 32) is None
     one = ALL[0].id
-    assert catalog.by_id(*look.args, one[:16] + "0" * 16) is None
-    assert catalog.by_id(*look.args, "0" * 16 + one[16:]) is None
+    assert catalog.by_id(*snapshot.args, one[:16] + "0" * 16) is None
+    assert catalog.by_id(*snapshot.args, "0" * 16 + one[16:]) is None
     for bad in ("", "x" * 32, one.upper() if one.upper() != one else "A" * 32, one + "0", one + "\n"):
         with pytest.raises(InvalidOrthoId):
-            catalog.by_id(*look.args, bad)
+            catalog.by_id(*snapshot.args, bad)
 
 
-def test_each_line_is_read_where_the_texts_say_it(catalog: Catalog, look: Look) -> None:
+def test_each_line_is_read_where_the_texts_say_it(catalog: Catalog, snapshot: Snapshot) -> None:
     split = [oracle.sentences(text) for text in TEXTS]
     for ortho in ALL:
-        detail = catalog.by_id(*look.args, ortho.id)
+        detail = catalog.by_id(*snapshot.args, ortho.id)
         assert detail is not None
-        for found in catalog.provenance(*look.args, detail.lines):
+        for found in catalog.provenance(*snapshot.args, detail.lines):
             assert [(s.version, s.sentence, s.words) for s in found.sources] == naive(split, found.line.words)
             assert found.sources[0].version == found.line.born
             assert all(source.title == TEXTS[source.version - 1][:20] for source in found.sources)
@@ -302,30 +308,32 @@ def test_provenance_is_bounded(process: Process, monkeypatch: pytest.MonkeyPatch
 
     def sources(catalog: Catalog) -> list[tuple[int, bool]]:
         with process.database.snapshot() as connection:
-            look = Look(connection, corpus)
-            detail = catalog.by_id(*look.args, catalog.best(*look.args, 1)[0].id)
+            snapshot = Snapshot(connection, corpus)
+            detail = catalog.by_id(*snapshot.args, catalog.best(*snapshot.args, 1)[0].id)
             assert detail is not None
-            return [(len(found.sources), found.more) for found in catalog.provenance(*look.args, detail.lines)]
+            return [(len(found.sources), found.more) for found in catalog.provenance(*snapshot.args, detail.lines)]
 
     assert sources(Catalog(process, SECRET)) == [(5, True)] * 4
     monkeypatch.setattr("crochet_tasks.query.provenance.PARSED_BYTES", 70)
     assert sources(Catalog(process, SECRET)) == [(3, True)] * 4
 
 
-def test_large_texts_are_read_a_few_at_a_time(catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_texts_are_read_a_few_at_a_time(
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lines whose text was not read have no source yet; repeated requests get to all of them."""
     brought = {1, 2, 3}
-    details = [catalog.by_id(*look.args, ortho.id) for ortho in ALL]
+    details = [catalog.by_id(*snapshot.args, ortho.id) for ortho in ALL]
     (lines, *_) = [one.lines for one in details if one is not None and {line.born for line in one.lines} == brought]
-    whole = catalog.provenance(*look.args, lines)
+    whole = catalog.provenance(*snapshot.args, lines)
     assert not any(found.more for found in whole)
     fresh = Catalog(catalog.store.process, SECRET)
     for bound in ("BORN_BYTES", "PARSED_BYTES"):
         monkeypatch.setattr(f"crochet_tasks.query.provenance.{bound}", 0)
-    read = [fresh.provenance(*look.args, lines) for _ in brought]
+    read = [fresh.provenance(*snapshot.args, lines) for _ in brought]
     assert [len({found.line.born for found in some if found.sources}) for some in read] == [1, 2, 3]
     assert all(found.more for found in read[0] if not found.sources)
-    assert fresh.provenance(*look.args, lines) == whole
+    assert fresh.provenance(*snapshot.args, lines) == whole
 
 
 def test_threads_share_a_catalog(process: Process, closed: Corpus) -> None:
@@ -333,7 +341,7 @@ def test_threads_share_a_catalog(process: Process, closed: Corpus) -> None:
 
     def read(_: int) -> list[FoundOrtho]:
         with process.database.snapshot() as connection:
-            return joined(pages(catalog, Look(connection, closed), 3))
+            return joined(pages(catalog, Snapshot(connection, closed), 3))
 
     with ThreadPoolExecutor(4) as pool:
         assert all(orthos == ALL for orthos in pool.map(read, range(12)))

@@ -16,7 +16,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
 from tests.support import oracle, steps
-from tests.support.catalog import ALL, Look, best_first, stored
+from tests.support.catalog import ALL, Snapshot, best_first, stored
 from tests.support.statements import Statements
 from tests.support.steps import TEXTS, ingest_all, new_corpus
 
@@ -27,11 +27,11 @@ def grid(sides: tuple[int, ...], words: tuple[str, ...], axes: Sequence[int]) ->
     return np.array(words, object).reshape(sides).transpose(axes).tolist()
 
 
-def test_ids_and_boxes_in_any_order_of_their_axes_are_found(catalog: Catalog, look: Look) -> None:
-    assert stored(catalog.check(*look.args, [ortho.id for ortho in ALL])) == [True] * len(ALL)
+def test_ids_and_boxes_in_any_order_of_their_axes_are_found(catalog: Catalog, snapshot: Snapshot) -> None:
+    assert stored(catalog.check(*snapshot.args, [ortho.id for ortho in ALL])) == [True] * len(ALL)
     for ortho in ALL:
         boxes = [grid(ortho.sides, ortho.words, axes) for axes in itertools.permutations(range(len(ortho.sides)))]
-        result = catalog.check(*look.args, boxes)
+        result = catalog.check(*snapshot.args, boxes)
         assert (result.exact, result.version) == (True, 3)
         assert {tuple(checked) for checked in result.results} == {(True, ortho.id, ortho.sides, ortho.words, None)}
 
@@ -39,20 +39,20 @@ def test_ids_and_boxes_in_any_order_of_their_axes_are_found(catalog: Catalog, lo
 def test_a_snapshot_shows_its_own_orthos_whatever_came_since(process: Process, catalog: Catalog) -> None:
     corpus = new_corpus(process)
     found = [[ortho.id for ortho in best_first(TEXTS[:number])] for number in (1, 2, 3)]
-    every, looks = found[-1], []
+    every, snapshots = found[-1], []
     with ExitStack() as opened:
         for text, shown in zip(TEXTS, found, strict=True):
             ingest_all(corpus, [text])
-            looks.append(Look(opened.enter_context(process.database.snapshot()), corpus))
-            assert stored(catalog.check(*looks[-1].args, every)) == [one in shown for one in every]
-        for look, shown in zip(looks, found, strict=True):
-            assert stored(catalog.check(*look.args, every)) == [one in shown for one in every]
+            snapshots.append(Snapshot(opened.enter_context(process.database.snapshot()), corpus))
+            assert stored(catalog.check(*snapshots[-1].args, every)) == [one in shown for one in every]
+        for snapshot, shown in zip(snapshots, found, strict=True):
+            assert stored(catalog.check(*snapshot.args, every)) == [one in shown for one in every]
             for one in every[:: len(every) // 20]:
-                ortho = catalog.by_id(*look.args, one)
+                ortho = catalog.by_id(*snapshot.args, one)
                 assert (None if ortho is None else ortho.id) == (one if one in shown else None)
 
 
-def test_what_is_no_ortho_is_refused_with_the_reason(catalog: Catalog, look: Look) -> None:
+def test_what_is_no_ortho_is_refused_with_the_reason(catalog: Catalog, snapshot: Snapshot) -> None:
     cases: list[tuple[Any, Reason]] = [
         ("", Reason.MALFORMED_ID),
         ("g" * 32, Reason.MALFORMED_ID),
@@ -69,7 +69,7 @@ def test_what_is_no_ortho_is_refused_with_the_reason(catalog: Catalog, look: Loo
         ([["a", "\ud800"], ["c", "d"]], Reason.LINE),
         ([[chr(97 + 9 * i + j) for j in range(9)] for i in range(2)], Reason.LIMITS),
     ]
-    result = catalog.check(*look.args, [case for case, _ in cases])
+    result = catalog.check(*snapshot.args, [case for case, _ in cases])
     assert [checked.reason for checked in result.results] == [reason for _, reason in cases]
     assert not any(stored(result))
 
@@ -80,26 +80,26 @@ def test_a_box_that_is_still_to_be_found_says_so(catalog: Catalog, process: Proc
     while steps.version(process, corpus) == 0:
         publish.publish_next(corpus.id)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
+        snapshot = Snapshot(connection, corpus)
         here = best_first(TEXTS[:1])[0]
-        checked = catalog.check(*look.args, [grid(here.sides, here.words, (1, 0))]).results[0]
+        checked = catalog.check(*snapshot.args, [grid(here.sides, here.words, (1, 0))]).results[0]
     assert (checked.reason, checked.id) == (Reason.NOT_FOUND, here.id)
 
 
-def test_probable_answers_miss_nothing_and_say_how_often_they_err(catalog: Catalog, look: Look) -> None:
+def test_probable_answers_miss_nothing_and_say_how_often_they_err(catalog: Catalog, snapshot: Snapshot) -> None:
     """Of ids: as often as a random half is a phrase's hash; of boxes never, as there is nothing left to be searched."""
     absent = [f"{number:032x}" for number in np.random.default_rng(1).integers(0, 1 << 62, 1000)]
-    result = catalog.check(*look.args, [ortho.id for ortho in ALL], exact=False)
+    result = catalog.check(*snapshot.args, [ortho.id for ortho in ALL], exact=False)
     phrases = len(oracle.phrases(TEXTS, 8))
     assert (stored(result), result.exact, result.false_positives) == ([True] * len(ALL), False, phrases / 2**64)
-    result = catalog.check(*look.args, absent, exact=False)
+    result = catalog.check(*snapshot.args, absent, exact=False)
     assert (any(stored(result)), result.exact, result.false_positives) == (False, True, 0.0)
     boxes = [grid(ortho.sides, ortho.words, range(len(ortho.sides))) for ortho in ALL]
-    result = catalog.check(*look.args, boxes, exact=False)
+    result = catalog.check(*snapshot.args, boxes, exact=False)
     assert (stored(result), result.exact, result.false_positives) == ([True] * len(ALL), False, 0.0)
     alike = ALL[0].id[:16] + "0" * 16  # made up from one that is stored
-    assert stored(catalog.check(*look.args, [alike], exact=False)) == [True]
-    assert stored(catalog.check(*look.args, [alike])) == [False]
+    assert stored(catalog.check(*snapshot.args, [alike], exact=False)) == [True]
+    assert stored(catalog.check(*snapshot.args, [alike])) == [False]
 
 
 def test_probable_answers_do_not_know_their_rate_while_searches_are_open(catalog: Catalog, process: Process) -> None:
@@ -108,28 +108,28 @@ def test_probable_answers_do_not_know_their_rate_while_searches_are_open(catalog
     while steps.version(process, corpus) == 0:
         publish.publish_next(corpus.id)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
+        snapshot = Snapshot(connection, corpus)
         boxes = [grid(ortho.sides, ortho.words, (1, 0)) for ortho in best_first(TEXTS[:1]) if len(ortho.sides) == 2]
-        result = catalog.check(*look.args, boxes, exact=False)
+        result = catalog.check(*snapshot.args, boxes, exact=False)
         assert (set(stored(result)), result.exact, result.false_positives) == ({True}, False, None)
 
 
 def test_what_is_no_phrase_costs_no_statement(
-    catalog: Catalog, look: Look, process: Process, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, snapshot: Snapshot, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A box with a line that is none, an id that begins as none: exact or not, once the phrases are known."""
-    catalog.vocabulary(*look.args)
+    catalog.vocabulary(*snapshot.args)
     absent: list[Any] = [[["a", "b"], ["c", "d"]], [["a", "b"], ["b", "d"]], "x", ["a"], "0" * 32]
     monkeypatch.setattr(bulk, "_driver", None)
     statements = Statements(process, table="")
     with statements.noted():
         for exact in (True, False):
-            assert stored(catalog.check(*look.args, absent, exact=exact)) == [False] * 5
-        assert all(stored(catalog.check(*look.args, [ortho.id for ortho in ALL], exact=False)))
+            assert stored(catalog.check(*snapshot.args, absent, exact=exact)) == [False] * 5
+        assert all(stored(catalog.check(*snapshot.args, [ortho.id for ortho in ALL], exact=False)))
     assert statements.number == 0
 
 
 def test_anybody_may_ask_which_database_this_is(process: Process) -> None:
-    """Some managed servers give nobody the superuser."""
+    """Some managed servers give no user the superuser's rights."""
     rows = steps.sql(process, "SELECT proacl FROM pg_proc WHERE proname = 'pg_control_system'")
     assert [acl for (acl,) in rows] == [None]

@@ -12,11 +12,10 @@ from crochet_tasks.db import texts
 from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from tests.support import steps
-from tests.support.catalog import SECRET, Look, in_runs
+from tests.support.catalog import SECRET, Snapshot, in_runs
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
-
-HUNG = 60.0
 
 
 def test_a_slow_read_of_one_corpus_holds_up_no_other(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,22 +30,22 @@ def test_a_slow_read_of_one_corpus_holds_up_no_other(process: Process, monkeypat
         read.append(corpus)
         if corpus == slow.id:
             began.release()
-            assert may_end.wait(HUNG)
+            assert may_end.wait(SECONDS)
         return bring_forward(connection, corpus, *args, **named)
 
     def orthos(corpus: Any) -> int:
         with process.database.snapshot() as connection:
-            return len(catalog.best(*Look(connection, corpus).args, 1000))
+            return len(catalog.best(*Snapshot(connection, corpus).args, 1000))
 
     monkeypatch.setattr(texts, "bring_forward", held)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(orthos, slow)]
-        assert began.acquire(timeout=HUNG)
+        assert began.acquire(timeout=SECONDS)
         waiting.append(pool.submit(orthos, slow))
         try:
-            assert pool.submit(orthos, other).result(HUNG) > 0
+            assert pool.submit(orthos, other).result(SECONDS) > 0
             assert not any(each.done() for each in waiting)
         finally:
             may_end.set()
-        assert len({each.result(HUNG) for each in waiting}) == 1
+        assert len({each.result(SECONDS) for each in waiting}) == 1
     assert sorted(read) == sorted([slow.id, other.id])

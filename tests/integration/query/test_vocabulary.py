@@ -11,32 +11,32 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
 from crochet_tasks.query.catalog import Catalog
 from tests.support import oracle, steps
-from tests.support.catalog import ALL, MORE, SECRET, Look, all_waiting, best_first, in_runs, joined, pages
+from tests.support.catalog import ALL, MORE, SECRET, Snapshot, all_waiting, best_first, in_runs, joined, pages
 from tests.support.steps import TEXTS, ingest_all
 
 pytestmark = pytest.mark.integration
 
 
-def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) -> None:
+def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, snapshot: Snapshot) -> None:
     expected = oracle.phrases(TEXTS, 8)
     words = sorted((phrase[0], born) for phrase, born in expected.items() if len(phrase) == 1)
     for limit in (1, 4, 1000):
         read: list[tuple[str, int]] = []
         cursor = None
         while True:
-            page = catalog.vocabulary(*look.args, limit=limit, cursor=cursor)
+            page = catalog.vocabulary(*snapshot.args, limit=limit, cursor=cursor)
             read += page.words
             cursor = page.next_cursor
             if cursor is None:
                 break
         assert read == words
-    assert [word for word, _ in catalog.vocabulary(*look.args, "A").words] == ["a"]
-    assert catalog.vocabulary(*look.args, "zz").words == []
+    assert [word for word, _ in catalog.vocabulary(*snapshot.args, "A").words] == ["a"]
+    assert catalog.vocabulary(*snapshot.args, "zz").words == []
     for prefix in [(), *expected]:
         longer = sorted(phrase for phrase in expected if phrase[:-1] == prefix)
         found, cursor = [], None
         while True:
-            some = catalog.phrases(*look.args, prefix, 2, cursor)
+            some = catalog.phrases(*snapshot.args, prefix, 2, cursor)
             found += some.phrases
             cursor = some.next_cursor
             if cursor is None:
@@ -45,35 +45,35 @@ def test_words_and_phrases_are_those_of_the_texts(catalog: Catalog, look: Look) 
         assert [tuple(one) for one in found] == [(p, expected[p], n) for p, n in zip(longer, follow, strict=True)]
         assert (some.prefix, some.born) == (prefix, expected.get(prefix, 0))
     with pytest.raises(PhraseUnknown):
-        catalog.phrases(*look.args, ["a", "a"])
+        catalog.phrases(*snapshot.args, ["a", "a"])
 
 
 def test_an_older_snapshot_shows_its_own_version(
-    catalog: Catalog, process: Process, closed: Corpus, look: Look
+    catalog: Catalog, process: Process, closed: Corpus, snapshot: Snapshot
 ) -> None:
-    words, phrases = catalog.vocabulary(*look.args), catalog.phrases(*look.args, ["b"])
-    waiting = all_waiting(catalog, look)
+    words, phrases = catalog.vocabulary(*snapshot.args), catalog.phrases(*snapshot.args, ["b"])
+    waiting = all_waiting(catalog, snapshot)
     ingest_all(closed, [MORE])
     with process.database.snapshot() as connection:
-        newer = Look(connection, closed)
+        newer = Snapshot(connection, closed)
         assert len(catalog.vocabulary(*newer.args).words) > len(words.words)
         assert joined(pages(catalog, newer, 100)) == best_first([*TEXTS, MORE])
         assert all_waiting(catalog, newer) == all_waiting(Catalog(process, SECRET), newer)
         assert all_waiting(catalog, newer) != waiting
-    assert all_waiting(catalog, look) == waiting
-    assert catalog.vocabulary(*look.args) == words
-    assert catalog.phrases(*look.args, ["b"]) == phrases
-    assert joined(pages(catalog, look, 100)) == ALL
-    assert not catalog.check(*look.args, [[["a", "b"], ["x", "z"]]]).results[0].stored
+    assert all_waiting(catalog, snapshot) == waiting
+    assert catalog.vocabulary(*snapshot.args) == words
+    assert catalog.phrases(*snapshot.args, ["b"]) == phrases
+    assert joined(pages(catalog, snapshot, 100)) == ALL
+    assert not catalog.check(*snapshot.args, [[["a", "b"], ["x", "z"]]]).results[0].stored
 
 
 def test_the_orthos_of_which_a_phrase_is_a_line_wait_on_it(catalog: Catalog, process: Process) -> None:
     """In as many batches as there are orthos, so each of them counts by itself."""
     corpus = in_runs(process, TEXTS, 1000)
     with process.database.snapshot() as connection:
-        look = Look(connection, corpus)
+        snapshot = Snapshot(connection, corpus)
         for phrase in oracle.phrases(TEXTS, 8):
-            found = catalog.waiting_on(*look.args, phrase, 2)
+            found = catalog.waiting_on(*snapshot.args, phrase, 2)
             due = [ortho for ortho in ALL if phrase in oracle.lines(ortho.sides, ortho.words)]
             shapes = Counter(ortho.sides for ortho in due)
             assert {tuple(shape.shape): shape.orthos for shape in found.shapes} == shapes
@@ -81,15 +81,15 @@ def test_the_orthos_of_which_a_phrase_is_a_line_wait_on_it(catalog: Catalog, pro
             assert len(found.batches) == min(2, len(found.batches) + found.more)
             assert (found.phrase, found.at_least) == (phrase, False)
         with pytest.raises(PhraseUnknown):
-            catalog.waiting_on(*look.args, ["none"])
+            catalog.waiting_on(*snapshot.args, ["none"])
 
 
 def test_what_waits_is_counted_in_a_bounded_number_of_batches(
-    catalog: Catalog, look: Look, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = catalog.waiting_on(*look.args, ["a", "b"])
+    whole = catalog.waiting_on(*snapshot.args, ["a", "b"])
     monkeypatch.setattr("crochet_tasks.query.vocabulary.READ_AT_ONCE", 2)
-    part = catalog.waiting_on(*look.args, ["a", "b"])
+    part = catalog.waiting_on(*snapshot.args, ["a", "b"])
     assert (whole.at_least, part.at_least) == (False, True)
     assert [batch.id for batch in part.batches] == [batch.id for batch in whole.batches][: len(part.batches)]
     assert len(part.batches) <= 2 < len(whole.batches)
@@ -100,5 +100,5 @@ def test_a_damaged_remediation_is_an_error_that_names_its_batch(catalog: Catalog
     damage = "UPDATE remediations SET phrases = '' FROM batches WHERE id = batch AND corpus = :c RETURNING batch"
     numbers = {number for (number,) in steps.sql(process, damage, c=corpus.id)}
     with process.database.snapshot() as connection, pytest.raises(StoreCorrupt) as raised:
-        catalog.waiting_on(*Look(connection, corpus).args, ["a", "b"])
+        catalog.waiting_on(*Snapshot(connection, corpus).args, ["a", "b"])
     assert any(f"the remediation of batch {number} is damaged" in str(raised.value) for number in numbers)

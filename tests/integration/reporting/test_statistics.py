@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +41,7 @@ from tests.support import services, steps
 from tests.support.api import Api, made
 from tests.support.paths import ROOT
 from tests.support.statements import Statements
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -266,7 +266,7 @@ def _change(past: Past, change: str, state: str = "open") -> None:
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_time_left_is_unknown_where_nobody_can_know(past: Past, case: str) -> None:
+def test_time_left_is_unknown_where_it_cannot_be_known(past: Past, case: str) -> None:
     """Nothing but that stands in the way, and the answer says which it is."""
     why, happens = UNKNOWN[case]
     steady(past)
@@ -421,7 +421,7 @@ def test_people_see_it(alone: Process) -> None:
 
 
 def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
-    """Nobody is to do it, so nothing stalls by it; ready again when the budget is raised."""
+    """No worker is to do it, so nothing stalls by it; ready again when the budget is raised."""
     past.opened(3)
     steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
     for budget, state in [(7, "held"), (8, "ready"), (None, "ready")]:
@@ -465,7 +465,7 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_status_file_is_whole_and_says_when(process: Process, past: Past, path: Path) -> None:
-    """Whoever has the old one open reads that to its end; others may read it, and nothing is left beside it."""
+    """A reader that has the old one open reads that to its end; others may read it, and nothing is left beside it."""
     past.searched(1, 30)
     path.parent.mkdir()
     path.write_text("an older one")
@@ -526,14 +526,15 @@ def test_a_relay_keeps_writing_the_status_file(process: Process, path: Path, mon
     settings = Settings(status_file=path, status_file_every=0.01)
     relay = Process(settings, Database(process.database.engine.url.render_as_string(hide_password=False), settings))
     status_file.keep(relay)
-    seen: set[dt.datetime] = set()
-    until = time.monotonic() + 30
-    while len(seen) < 3 and time.monotonic() < until:
+    times: set[dt.datetime] = set()
+
+    def written() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            seen.add(StatusFile.model_validate_json(path.read_text()).at)
-        time.sleep(0.01)
+            times.add(StatusFile.model_validate_json(path.read_text()).at)
+        return len(times) == 3
+
+    eventually(written)
     relay.close()
-    assert len(seen) == 3
     assert "status_file" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -21,8 +21,8 @@ def ages(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return observed
 
 
-def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Process, ages: list[float]) -> None:
-    """Though no look ever saw work of it; what was closed before the first look does not, whenever that was."""
+def test_a_corpus_that_came_and_was_closed_between_two_censuses_counts(process: Process, ages: list[float]) -> None:
+    """Though no census saw work of it; what was closed before the first census does not count, whenever that was."""
     steps.ingest_all(steps.new_corpus(process), steps.TEXTS[:1])
     counting = CensusThread(process)
     counting.count()
@@ -34,8 +34,8 @@ def test_a_corpus_that_came_and_was_closed_between_two_looks_counts(process: Pro
     assert len(ages) == 2
 
 
-def test_all_texts_of_a_corpus_that_came_between_two_looks_count(process: Process, ages: list[float]) -> None:
-    """Also those whose work was done before the first look at it, which found only that of a later one."""
+def test_all_texts_of_a_corpus_that_came_between_two_censuses_count(process: Process, ages: list[float]) -> None:
+    """Also those whose work was done before the first census with it, which found only that of a later one."""
     counting = CensusThread(process)
     counting.count()
     corpus = steps.new_corpus(process)

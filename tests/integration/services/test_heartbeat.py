@@ -33,6 +33,8 @@ def test_a_service_is_healthy_as_long_as_its_heartbeat_is_fresh(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file says what is wrong; one that ended has none."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     beat_of_worker = Heartbeat(settings, "worker[search]")
     assert heartbeat.read(settings) == []
     beat_of_worker.healthy()
@@ -40,7 +42,6 @@ def test_a_service_is_healthy_as_long_as_its_heartbeat_is_fresh(
     assert heartbeat.read(settings, "relay") == []
     beat_of_worker.unhealthy("broken")
     assert [health.problem for health in heartbeat.read(settings)] == [None]  # not for long enough
-    now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 60)
     assert [health.problem for health in heartbeat.read(settings, "worker[search]")] == ["broken, for 60 s"]
     beat_of_worker.end()

@@ -11,8 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +23,11 @@ from crochet_tasks.services.http_server import WORKERS
 from tests.support.paths import ROOT
 from tests.support.server import HOST, take_port
 from tests.support.small_server import HUGE, LARGEST, READY
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.integration
 
-HUNG = 60.0
-KEY = "Authorization: Bearer of-somebody"
+KEY = "Authorization: Bearer a-key"
 FILES = 512
 SLOW = 2 * WORKERS * THREADS
 """clients: more than there are threads"""
@@ -42,13 +41,16 @@ class Running(NamedTuple):
 
     def client(self, sent: bytes) -> socket.socket:
         """A connection on which this was sent."""
-        client = self.opened.enter_context(socket.create_connection((HOST, self.port), HUNG))
+        client = self.opened.enter_context(socket.create_connection((HOST, self.port), SECONDS))
         client.sendall(sent)
         return client
 
     def answers(self) -> bool:
         """Whether a new client is answered; not where its connection ends before."""
-        with contextlib.suppress(OSError, AssertionError), socket.create_connection((HOST, self.port), HUNG) as client:
+        with (
+            contextlib.suppress(OSError, AssertionError),
+            socket.create_connection((HOST, self.port), SECONDS) as client,
+        ):
             client.sendall(post(b"x"))
             return answer(client)[1] == digest(b"x")
         return False
@@ -80,7 +82,7 @@ def own(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[Running]:
     """A server whose processes may open few files; it waits for heads for longer than this test does."""
-    with started(tmp_path, "sh", "-c", f'ulimit -n {FILES} && exec "$@" {int(10 * HUNG)}', "sh") as server:
+    with started(tmp_path, "sh", "-c", f'ulimit -n {FILES} && exec "$@" {int(10 * SECONDS)}', "sh") as server:
         yield server
 
 
@@ -221,7 +223,7 @@ def test_slowly_taken_answers_hold_no_thread(running: Running) -> None:
 
 
 def test_a_stream_that_breaks_off_looks_incomplete(running: Running) -> None:
-    with contextlib.closing(http.client.HTTPConnection(HOST, running.port, timeout=HUNG)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(HOST, running.port, timeout=SECONDS)) as connection:
         connection.request("GET", "/broken")
         with pytest.raises(http.client.HTTPException):
             connection.getresponse().read()
@@ -239,9 +241,9 @@ def test_a_process_that_dies_is_replaced(own: Running) -> None:
 def test_nothing_listens_when_the_parent_was_killed(own: Running) -> None:
     workers = own.workers()
     own.process.kill()
-    psutil.wait_procs(workers, HUNG)
+    psutil.wait_procs(workers, SECONDS)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((HOST, own.port), HUNG)
+        socket.create_connection((HOST, own.port), SECONDS)
 
 
 def test_requests_in_progress_are_finished_at_the_end(own: Running) -> None:
@@ -253,23 +255,16 @@ def test_requests_in_progress_are_finished_at_the_end(own: Running) -> None:
     (own.folder / "free").touch()
     assert answer(asked) == (200, b"free")
     assert read_all(silent) == b""
-    assert own.process.wait(HUNG) == 0
+    assert own.process.wait(SECONDS) == 0
 
 
 def test_ctrl_c_ends_it(own: Running) -> None:
     """A terminal sends it to the workers as well."""
     os.killpg(own.process.pid, signal.SIGINT)
-    assert own.process.wait(HUNG) == 0
+    assert own.process.wait(SECONDS) == 0
 
 
 def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((HOST, port), HUNG):
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), SECONDS):
         return True
     return False
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + HUNG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

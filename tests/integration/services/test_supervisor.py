@@ -17,6 +17,7 @@ import pytest
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import supervisor
 from crochet_tasks.services.supervisor import LINE_BYTES, Log, Restarts, Service, StartFailed, Supervisor
+from tests.support.waiting import eventually
 
 READY = "ready_for_work"
 
@@ -85,13 +86,11 @@ class Crowd:
     def when(self, *lines: str, times: int = 1) -> Callable[[], None]:
         """Stops once each of these has been logged so often."""
 
-        def look() -> None:
-            while min(sum(line in each for each in self.lines) for line in lines) < times:
-                done.wait(0.01)
+        def stop() -> None:
+            eventually(lambda: min(sum(line in each for each in self.lines) for line in lines) >= times)
             self.stop()
 
-        done = threading.Event()
-        return threading.Thread(target=look, daemon=True).start
+        return threading.Thread(target=stop, daemon=True).start
 
     @property
     def lines(self) -> list[str]:
@@ -113,14 +112,17 @@ def ends(*_): os.write(1, b"bye\\n"); os._exit(0)  # a signal may come amid a pr
 signal.signal(signal.SIGTERM, ends)
 def ready(): print({READY!r}, flush=True)
 """
-SERVES = "ready(); time.sleep(60)"
-DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(60)"
+WAITS = "time.sleep(600)"
+"""for a signal, or for the end of the test where the supervisor forgets it"""
+SERVES = f"ready(); {WAITS}"
+DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); {WAITS}"
 AT_ONCE = Policy(first=0.01)
 
 
 def test_workers_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Services that others need while they finish are stopped after those."""
-    slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), ends())); ready(); time.sleep(60)"
+    # The first one takes so long that the last one would be earlier if it were not kept waiting.
+    slow = f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), ends())); ready(); {WAITS}"
     crowd = Crowd(monkeypatch, last=SERVES, first=slow, second=SERVES)
     crowd.run(crowd.stop)
     ended = [line for line in crowd.lines if line.endswith("bye")]
@@ -131,7 +133,7 @@ def test_workers_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "NOTE_SECONDS", 0.1)
     monkeypatch.setattr(supervisor, "CHECK_SECONDS", 0.05)
-    crowd = Crowd(monkeypatch, quick=SERVES, slow="time.sleep(60)")
+    crowd = Crowd(monkeypatch, quick=SERVES, slow=WAITS)
     crowd.when("up | waiting for slow to be ready")()
     crowd.run(crowd.stop)
     assert crowd.lines[0] == "up | starting quick, slow"
@@ -139,8 +141,9 @@ def test_it_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_does_not_end_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest has time to end before."""
-    monkeypatch.setattr(supervisor, "EXTRA_SECONDS", 0.6)
-    crowd = Crowd(monkeypatch, drain=0.3, deaf=DEAF, last=SERVES)
+    # A moment for the first ones, which is drain + EXTRA_SECONDS / 2, and a minute for the last.
+    monkeypatch.setattr(supervisor, "EXTRA_SECONDS", 120)
+    crowd = Crowd(monkeypatch, drain=0.3 - 60, deaf=DEAF, last=SERVES)
     crowd.run(crowd.stop)
     assert crowd.lines[-1] == "up | deaf is killed"
     assert "last | bye" in crowd.lines
@@ -193,19 +196,17 @@ def test_what_was_ready_once_is_never_given_up(monkeypatch: pytest.MonkeyPatch) 
 def test_nothing_of_a_dead_service_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own children are in its group and go with it, though they hold its output open."""
     monkeypatch.setattr(supervisor, "RESTARTS", Policy(first=3600, longest=3600))
-    forks = "ready(); pid = os.fork()\nif pid: print('pid', pid, flush=True); os._exit(5)\ntime.sleep(60)"
+    forks = "ready(); pid = os.fork()\nif pid: print('pid', pid, flush=True); os._exit(5)\n" + WAITS
     crowd = Crowd(monkeypatch, forks=forks)
     crowd.run(crowd.when("up | forks ended with exit code 5"))
     (number,) = [int(line.split()[-1]) for line in crowd.lines if line.startswith("forks | pid ")]
     with contextlib.suppress(psutil.NoSuchProcess):
         left = psutil.Process(number)
-        with contextlib.suppress(psutil.TimeoutExpired):  # it may not have been reaped
-            left.wait(1)
-        assert left.status() == psutil.STATUS_ZOMBIE
+        eventually(lambda: left.status() == psutil.STATUS_ZOMBIE)  # it may not have been reaped
 
 
 def test_a_line_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process writes without an end of line is not kept in memory for ever."""
-    crowd = Crowd(monkeypatch, long=f"print('x' * {2 * LINE_BYTES + 1}, end=''); ready(); time.sleep(60)")
+    crowd = Crowd(monkeypatch, long=f"print('x' * {2 * LINE_BYTES + 1}, end=''); ready(); {WAITS}")
     crowd.run(crowd.stop)
     assert [len(line) for line in crowd.lines if line.startswith("long | x")][:2] == [LINE_BYTES + 7] * 2

@@ -24,10 +24,10 @@ from tests.support import server as servers
 from tests.support.paths import ROOT
 from tests.support.server import Broken, Missing, Server
 from tests.support.services import Postgres, RabbitMQ, Redis
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
-SECONDS = 60.0
 QUORUM = Queue("kept", durable=True, queue_arguments={"x-queue-type": "quorum"})
 OWNER = """
 import sys

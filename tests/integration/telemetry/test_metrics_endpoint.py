@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +23,7 @@ from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics, metrics_endpoint
 from tests.support.server import take_port
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -87,13 +87,13 @@ def service(folder: Path, settings: Settings) -> Iterator[psutil.Process]:
             metrics_endpoint.start("worker", "worker", settings)
             metrics.DUE.add(7)
             if os.fork() == 0:
-                time.sleep(600)
+                signal.pause()
             signal.pause()
         finally:
             os._exit(1)
     process = psutil.Process(pid)
     try:
-        until(lambda: process.children() and COUNTED in answer(settings))
+        eventually(lambda: process.children() and COUNTED in answer(settings))
         yield process
     finally:
         children = process.children()
@@ -116,23 +116,16 @@ def answer(settings: Settings) -> str:
     return ""
 
 
-def until(there: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not there():
-        assert time.monotonic() < end, "not in 60 s"
-        time.sleep(0.02)
-
-
 def test_a_killed_service_gives_its_port_back_at_once(tmp_path: Path) -> None:
     """Although a child of it still lives; and the next service removes what is left when that has ended, too."""
     settings = Settings(metrics_port=take_port())
     with service(tmp_path, settings) as process:
         [child] = process.children()
         process.kill()
-        until(lambda: is_free(settings.metrics_port or 0))  # its threads end one by one
+        eventually(lambda: is_free(settings.metrics_port or 0))  # its threads end one by one
         assert child.is_running()
         child.kill()
-    until(lambda: not child.is_running())
+    eventually(lambda: not child.is_running())
     with service(tmp_path, settings) as process:
         [folder] = tmp_path.iterdir()
         assert folder.name.startswith(f"crochet-metrics-{process.pid}-")
@@ -150,7 +143,7 @@ def test_what_processes_use_is_seen_from_outside(tmp_path: Path) -> None:
         assert before["children"] >= 0
         [child] = process.children()
         child.kill()
-        until(lambda: child.status() == psutil.STATUS_ZOMBIE)
+        eventually(lambda: child.status() == psutil.STATUS_ZOMBIE)
         after = cpu(answer(settings))
         assert all(after[role] >= before[role] for role in before)
 
@@ -165,7 +158,7 @@ def test_scrapers_that_hang_keep_no_other_from_their_answer(tmp_path: Path) -> N
     """Those that send nothing, and one that takes no answer."""
     settings = Settings(metrics_port=take_port())
     with service(tmp_path, settings), contextlib.ExitStack() as stack:
-        for _ in range(20):
-            silent = stack.enter_context(socket.create_connection(("127.0.0.1", settings.metrics_port or 0)))
-        silent.sendall(b"GET /metrics HTTP/1.0\r\n\r\n" * 100)
+        address = ("127.0.0.1", settings.metrics_port or 0)
+        *_, last = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+        last.sendall(b"GET /metrics HTTP/1.0\r\n\r\n" * 100)
         assert COUNTED in answer(settings)

@@ -37,7 +37,6 @@ TEXTS = steps.TEXTS[:2]
 HANDED_IN = steps.TEXTS[2]
 """by the command line"""
 TASKS = {"ingest.text", "context.version", "remediations.due", "search.part", "orthos.store"}
-END_SECONDS = 5 * telemetry.END_SECONDS
 
 
 class Client:
@@ -59,14 +58,14 @@ class Client:
 def started(cluster: Cluster) -> list[str]:
     """The names of an API, a relay and a worker for everything, ready."""
     names = [cluster.start(*command) for command in (("api",), RELAY, EVERYTHING)]
-    until(lambda: all(cluster.ready(name) for name in names), cluster, 60)
+    until(lambda: all(cluster.ready(name) for name in names), cluster)
     return names
 
 
 def ended(cluster: Cluster, names: list[str]) -> list[int]:
     for name in names:
         cluster.terminate(name)
-    return [cluster.ended(name, END_SECONDS) for name in names]
+    return [cluster.ended(name) for name in names]
 
 
 class Seen:
@@ -98,10 +97,10 @@ def seen(deploy: Deploy, tmp_path: Path) -> Iterator[Seen]:  # noqa: F811 - the 
             client = Client(process, cluster)
             for number, body in enumerate(TEXTS):
                 client.post(body, f"request-{number}")
-                until_closed(process, corpus, cluster, 60)
+                until_closed(process, corpus, cluster)
             (tmp_path / "text.txt").write_text(HANDED_IN)
-            assert cluster.ended(cluster.start("ingest", str(tmp_path / "text.txt")), 60) == 0
-            until_closed(process, corpus, cluster, 60)
+            assert cluster.ended(cluster.start("ingest", str(tmp_path / "text.txt"))) == 0
+            until_closed(process, corpus, cluster)
             assert ended(cluster, names) == [0, 0, 0]
             check(process, corpus, steps.expected([*TEXTS, HANDED_IN]))
         services = dict(zip(("api", "relay", "worker"), names, strict=True))
@@ -204,8 +203,8 @@ def test_collectors_that_hang_or_are_away_harm_nothing(deploy: Deploy) -> None: 
             corpus = corpus_of(process, Limits())
             names = started(cluster)
             Client(process, cluster).post(TEXTS[0], "request-one")
-            until_closed(process, corpus, cluster, 60)
-            until(lambda: collector.connections, cluster, 30)
+            until_closed(process, corpus, cluster)
+            until(lambda: collector.connections, cluster)
             assert ended(cluster, names) == [0, 0, 0]
             check(process, corpus, steps.expected(TEXTS[:1]))
 

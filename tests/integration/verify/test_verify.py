@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sqlalchemy import make_url
 
@@ -13,13 +14,32 @@ from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine import runs
+from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings
 from tests.support import steps
+from tests.support.closures import indexed
 
 pytestmark = pytest.mark.integration
 
 SQUARES = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND count > 1)"
 OLD = "(SELECT min(id) FROM batches WHERE sides = '{2,2}' AND born = 1)"
+
+
+def literal(numbers: npt.NDArray[np.int32]) -> str:
+    return f"'\\x{runs.pack_numbers(numbers).hex()}'"
+
+
+def phrases_with(version: int, places: slice, parent: int | None = None, word: int | None = None) -> str:
+    """Write other prefixes or last words at these places into the phrases of a version."""
+    index = indexed(steps.TEXTS, Limits().max_side)
+    new = slice(*index.limits[version - 1 : version + 1])
+    prefixes, lasts = index.parent[new].copy(), index.word[new].copy()
+    prefixes[places] = prefixes[places] if parent is None else parent
+    lasts[places] = lasts[places] if word is None else word
+    return f"UPDATE phrases SET parent = {literal(prefixes)}, word = {literal(lasts)} WHERE born = {version}"
+
+
+ZERO, ONE = (literal(np.full(1, number, np.int32)) for number in (0, 1))
 # The damage, and what the fsck reports.
 DAMAGE = {
     "counter of orthos": ("UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,3}'", "2x3: the counters say"),
@@ -92,7 +112,7 @@ DAMAGE = {
     "half-made phrases": (
         (
             "INSERT INTO phrases (corpus, first, count, born, parent, word)"
-            r" SELECT 1, max(next), 1, 4, '\x01000000', '\x00000000' FROM phrases"
+            f" SELECT 1, max(next), 1, 4, {ONE}, {ZERO} FROM phrases"
         ),
         "half-made phrases or words of version 4",
     ),
@@ -100,21 +120,17 @@ DAMAGE = {
         "INSERT INTO words SELECT 1, max(id) + 1, 4, 'new' FROM words",
         "the phrase of that one word does not",
     ),
-    "phrase twice": (
-        (
-            "UPDATE phrases SET parent = substr(parent, 1, 4) || substr(parent, 1, 4) || substr(parent, 9),"
-            " word = substr(word, 1, 4) || substr(word, 1, 4) || substr(word, 9) WHERE first = 1"
-        ),
-        "phrases 1 and 2 are the same",
+    "phrases damaged": (
+        "UPDATE phrases SET word = set_byte(word, 12, get_byte(word, 12) # 1) WHERE first = 1",
+        "are damaged (its checksum differs); see 'crochet verify'",
     ),
-    "phrase before its prefix": (
-        r"UPDATE phrases SET parent = '\x05000000' || substr(parent, 5) WHERE first = 1",
-        "phrase 1 does not come after its prefix",
+    "fewer phrases than recorded": (
+        f"UPDATE phrases SET parent = {ONE} WHERE first = 1",
+        "are damaged (it holds 1 numbers, and",
     ),
-    "phrase without its parts": (
-        "UPDATE phrases SET word = substr(word, 1, 4 * (count - 1)) || '\\x00000000' WHERE first > 1 AND born = 3",
-        "exists, but not all of its parts do",
-    ),
+    "phrase twice": (phrases_with(1, slice(2), parent=0, word=0), "phrases 1 and 2 are the same"),
+    "phrase before its prefix": (phrases_with(1, slice(1), parent=5), "phrase 1 does not come after its prefix"),
+    "phrase without its parts": (phrases_with(3, slice(-1, None), word=0), "exists, but not all of its parts do"),
     "words with a gap": ("DELETE FROM words WHERE id = 3", "the ids of the words have a gap"),
     "word gone": ("DELETE FROM words WHERE id = (SELECT max(id) FROM words)", "ends in a word that does not exist"),
     "word born early": (
@@ -165,7 +181,7 @@ def corpus_of(process: Process) -> Corpus:
 
 
 def test_healthy(process: Process) -> None:
-    """A healthy store has no problems, and the progress tells what was done."""
+    """A healthy store has no problems, and the progress says what was done."""
     lines: list[str] = []
     assert verify.verify(process, corpus_of(process), closure=True, progress=lines.append) == []
     assert "searched everything again: 35 orthos" in lines

@@ -21,7 +21,7 @@ from tests.support.asgi import CLIENT, GENEROUS, Exchange, Message
 
 LARGEST = 100_000
 LIMITS = Limits(LARGEST, 10)
-KEY = (b"authorization", b"Bearer of-somebody")
+KEY = (b"authorization", b"Bearer a-key")
 
 
 def application() -> Flask:

@@ -97,7 +97,7 @@ def test_schemas_of_parameters_are_made_once() -> None:
     ],
 )
 def test_networks(address: str, network: str) -> None:
-    """Whoever has one address of IPv6 has all of its /64."""
+    """A client with one address of IPv6 has all of its /64."""
     assert network_of(address) == network
 
 
@@ -138,10 +138,10 @@ def test_exports_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(StreamAborted, match="too long"):
         list(streaming.bounded(endless(), lambda: True))
-    looks = iter([True, True, False])
+    checks = iter([True, True, False])
     with pytest.raises(StreamAborted, match="key"):
-        list(streaming.bounded(endless(), lambda: next(looks)))
-    assert list(looks) == []
+        list(streaming.bounded(endless(), lambda: next(checks)))
+    assert list(checks) == []
     assert list(streaming.bounded(iter([b"", b"a"]), lambda: True)) == [b"a"]
 
 
@@ -155,6 +155,7 @@ def test_places_of_exports() -> None:
             slots.slot(3).__enter__()
         with slots.slot(3):
             pass
+    assert slots.taken == {}
 
 
 def test_deployments_that_share_a_redis_count_for_themselves() -> None:

@@ -49,14 +49,14 @@ def away() -> httpx.Response:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Those between looks, which take no time; the client makes none."""
+    """Those between polls, which take no time; the client makes none."""
     made: list[float] = []
     monkeypatch.setattr("crochet_tasks.cli.accepting.time.sleep", made.append)
     return made
 
 
 def test_what_takes_longer_is_looked_at_when_it_changes(pauses: list[float]) -> None:
-    """After some looks for what is soon done the API says when, also now and then where nothing has changed."""
+    """After some polls for what is soon done the API says when, also now and then where nothing has changed."""
     api = Api(streamed, streamed)
     moments = remote_ingest._moments(api.client(), "main")
     for _ in islice(moments, EARLY):
@@ -84,7 +84,7 @@ def test_without_events_it_is_looked_at_all_the_same(answer: Callable[[], httpx.
 
 
 def test_changes_are_asked_for_once() -> None:
-    """Whoever can do without them is not kept waiting."""
+    """What can do without them does not wait."""
     for answer, error in ((refused, TooBusy), (away, ApiUnavailable)):
         api = Api(answer)
         with pytest.raises(error):
@@ -93,7 +93,7 @@ def test_changes_are_asked_for_once() -> None:
 
 
 def test_a_look_ends_the_waiting(pauses: list[float]) -> None:
-    """Nobody listens any more then."""
+    """No listener is left then."""
     closed: list[None] = []
 
     def moments() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The client alone: what it tries again and when, when it gives up, what it raises, and what it never tells."""
+"""The client alone: what it tries again and when, when it gives up, what it raises, and what it never shows."""
 
 from __future__ import annotations
 

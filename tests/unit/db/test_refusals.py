@@ -1,4 +1,4 @@
-"""What libpq says of TLS, in words of libpq 18: it tells no SQLSTATE while it connects."""
+"""What libpq says of TLS, in words of libpq 18: it gives no SQLSTATE while it connects."""
 
 from __future__ import annotations
 

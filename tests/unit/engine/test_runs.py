@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from crochet_tasks.engine import kernel, runs
 from crochet_tasks.engine.geometry import Limits, Sides, canonical
+from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import index_of
 from crochet_tasks.engine.runs import DamagedRun
 from crochet_tasks.engine.search import closure
-from crochet_tasks.engine.tree import Ids, Tree
+from crochet_tasks.engine.tree import Tree
 from tests.support import oracle
 from tests.support.closures import indexed
 from tests.support.strategies import corpora, examples, limits
@@ -217,3 +218,20 @@ def test_no_collisions() -> None:
 def test_id_text() -> None:
     """An id is written as 32 hexadecimal digits, leading zeros included."""
     assert runs.id_text(np.array([1, 2**64 - 1], np.uint64)) == "0000000000000001ffffffffffffffff"
+
+
+@some
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20))
+def test_numbers_come_back(numbers: list[int]) -> None:
+    """Of the whole range, in any order."""
+    packed = runs.pack_numbers(np.array(numbers, np.int32))
+    assert runs.unpack_numbers(packed, len(numbers)).tolist() == numbers
+    with pytest.raises(runs.DamagedRun, match="numbers, and"):
+        runs.unpack_numbers(packed, len(numbers) + 1)
+    with pytest.raises(runs.DamagedRun, match="checksum"):
+        runs.unpack_numbers(packed[:-1] + bytes([packed[-1] ^ 1]), len(numbers))
+
+
+def test_neighbours_that_differ_alike_take_little() -> None:
+    """Less than a byte for two numbers."""
+    assert len(runs.pack_numbers(np.arange(10_000, dtype=np.int32) // 3)) < 5_000

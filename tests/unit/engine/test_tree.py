@@ -51,8 +51,9 @@ def test_children_and_what_comes_before(texts: list[str], longest: int) -> None:
     for number, phrase in enumerate(phrases):
         children = [other for other in phrases if other[:-1] == phrase]
         assert phrases[int(tree.first[number]) : int(tree.first[number + 1])] == children
-        assert phrases[int(tree.suffix[number])] == (phrase[1:] or phrase)
     backward = tree.backward
+    suffixes = backward.suffix(np.arange(tree.size, dtype=np.uint32)).tolist()
+    assert [phrases[number] for number in suffixes] == [phrase[1:] or phrase for phrase in phrases]
     turned = by_alphabet({phrase[::-1] for phrase in phrases})
     assert [phrases[int(number)][::-1] for number in backward.phrases] == turned
     assert backward.ids[backward.phrases].tolist() == list(range(tree.size))
@@ -71,6 +72,27 @@ def test_numbering_of_older_versions(texts: list[str], longest: int, data: st.Da
     levels = new.levels_at(older)
     assert levels[: len(old.levels)] == old.levels
     assert set(levels[len(old.levels) :]) <= {old.size}
+
+
+@some
+@given(corpora(), st.integers(1, 6), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_a_tree_made_from_an_older_one(texts: list[str], longest: int, at: set[int], backward_at: set[int]) -> None:
+    """By whatever steps, whenever it is read backward first: the same as made at once."""
+    index = indexed(texts, longest)
+    tree = Tree.of(index, 0)
+    for version in [*sorted(version for version in at if version < len(texts)), len(texts)]:
+        tree = Tree.of(index, version, tree)
+        if version in backward_at:
+            _ = tree.backward
+    once = Tree.of(index, len(texts))
+    assert (tree.version, tree.words, tree.levels) == (once.version, once.words, once.levels)
+    for name in ("node", "born", "parent", "word", "first"):
+        one, other = getattr(tree, name), getattr(once, name)
+        assert (one.dtype, one.tolist()) == (other.dtype, other.tolist())
+    for name in ("parent", "word", "first"):
+        assert getattr(tree.backward.order, name).tolist() == getattr(once.backward.order, name).tolist()
+    assert tree.backward.ids.tolist() == once.backward.ids.tolist()
+    assert tree.backward.phrases.tolist() == once.backward.phrases.tolist()
 
 
 def test_words_are_hashed_by_themselves() -> None:

@@ -83,7 +83,7 @@ def test_the_seas() -> None:
 
 
 def test_mirrored_pair() -> None:
-    """A box and its mirror image are one ortho, whichever was told first."""
+    """A box and its mirror image are one ortho, whichever came first."""
     assert closure(["the land and. the seas and."]) == closure(["the seas and. the land and."]) == {SEAS: 1}
 
 

@@ -1,4 +1,4 @@
-"""That `event` is a fixed name in every line of a JSON log: who looks for it goes by nothing else."""
+"""That `event` is a fixed name in every line of a JSON log: log searches go by nothing else."""
 
 from __future__ import annotations
 
