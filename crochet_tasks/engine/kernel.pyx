@@ -162,8 +162,8 @@ cdef struct Step:       # one new cell, in one order of filling them; its lists 
     int32_t tests       # … filled new cells beside it in the slab: number * 2 + (whether it comes before)
     int32_t old         # … cells of the box in its shell
     int32_t new         # … filled new cells in its shell
-    int32_t lines       # … lines in the slab whose first words, three and more, are complete with it: place in the
-                        #   pool, how many words, whether the cell is the last of them
+    int32_t lines       # … lines in the slab whose first words are complete with it, five numbers each: place in the
+                        #   pool, how many words, Ends, slot of the phrase without the last of them, slot of the phrase
     int32_t then        # what comes next: Then
 
 cdef class Plan:
@@ -184,6 +184,11 @@ cdef class Plan:
         if self.steps.shape[0] != (1 + (common > 0)) * self.new * self.new or self.steps.shape[1] * 4 != sizeof(Step) \
                 or len(walk) != rows or len(order) != self.new:
             raise ValueError("the tables of a plan do not fit together")
+
+cdef enum Ends:         # how a line within the slab takes up the cell
+    AMID                # other words after it are there already
+    LOOKED_UP           # as its last word; which phrase stands before it is to be looked up
+    AT_HAND             # as its last word; a step before knows the phrase
 
 cdef enum Then:
     NEXT                # the next step
@@ -214,7 +219,7 @@ cdef class Lengthen:
     cdef u32 *along
     cdef u32 *words       # of the new cells
     cdef u32 *lines       # of the child
-    cdef u32 *slots       # per place and line within the slab that ends there: the phrase of its words before
+    cdef u32 *slots       # phrases that lines within the slab begin with
     cdef u32 *ways        # per box of a block, MANY ways to fill what its family has in common: words, then lines
     cdef u64 *both        # per place: the rows of bits of its lines, and-ed
     cdef u32 *block       # BLOCK boxes by cell, then their lines, and where those go on
@@ -224,7 +229,6 @@ cdef class Lengthen:
     cdef u32 box
     cdef u32 *kept        # where ways are kept, …
     cdef int number       # … and how many are
-    cdef int axes         # of a child
     cdef u32 long_list    # so long that bits are quicker
     cdef bint failed, track
 
@@ -236,7 +240,7 @@ cdef class Lengthen:
         self.plan, self.source = plan, ahead if plan.lead else across
         self.ahead, self.across, self.behind = &ahead.tree, &across.tree, &behind.tree
         self.steps, self.pool = <const Step *>&plan.steps[0, 0], &plan.pool[0]
-        self.axes, self.long_list = plan.slots // plan.new, <u32>(width // 2 + 8)
+        self.long_list = <u32>(width // 2 + 8)
         self.room = <u32 *>malloc(4 * (cells + 5 * new + plan.slots + BLOCK * (cells + 3 * new + 2 * MANY * plan.common)) + 4 * new)
         self.both = <u64 *>malloc(8 * (new * width + 1))
         self.size = 16384
@@ -310,10 +314,11 @@ cdef class Lengthen:
 
     cdef inline u32 followed(self, const int32_t *line, int length) noexcept nogil:
         """The phrase of the first words of a line within the slab; 0 where they are none."""
-        cdef u32 phrase = self.words[line[0]]
+        cdef const int32_t *cells = self.pool + line[0]
+        cdef u32 phrase = self.words[cells[0]]
         cdef int j
         for j in range(1, length):
-            phrase = child(self.across, phrase, self.words[line[j]])
+            phrase = child(self.across, phrase, self.words[cells[j]])
             if not phrase:
                 break
         return phrase
@@ -322,7 +327,7 @@ cdef class Lengthen:
         """Put a word into the cell; go on with the next one, or the child is whole."""
         self.words[step.cell] = word
         self.lines[step.cell] = line
-        if step.lines and not self.reads(step, place, word):
+        if step.lines and not self.reads(step, word):
             return
         if step.then == NEXT:
             self.fill(place + 1)
@@ -331,15 +336,17 @@ cdef class Lengthen:
         else:
             self.keep()
 
-    cdef bint reads(self, const Step *step, int place, u32 word) noexcept nogil:
+    cdef bint reads(self, const Step *step, u32 word) noexcept nogil:
         """Whether the lines within the slab, so far as they are filled, are phrases."""
+        cdef u32 phrase
         cdef int i
         cdef const int32_t *line = self.pool + step.at + step.tests + step.old + step.new
         for i in range(step.lines):
-            if not (child(self.across, self.slots[place * self.axes + i], word) if line[2]
-                    else self.followed(self.pool + line[0], line[1])):
+            phrase = child(self.across, self.slots[line[3]], word) if line[2] != AMID else self.followed(line, line[1])
+            if not phrase:
                 return False
-            line += 3
+            self.slots[line[4]] = phrase
+            line += 5
         return True
 
     cdef inline u32 differing(self, const Step *step, int i) noexcept nogil:
@@ -371,27 +378,28 @@ cdef class Lengthen:
                     at = middle
         list += tests + shell
         for i in range(step.lines):  # the shortest list proposes
-            if list[2]:
-                line = self.followed(self.pool + list[0], list[1] - 1)
-                if not line and list[1] > 2:  # 0 is a word, too
-                    return
-                self.slots[place * self.axes + i] = line
+            if list[2] != AMID:
+                if list[2] == LOOKED_UP:
+                    self.slots[list[3]] = self.followed(list, list[1] - 1)
+                line = self.slots[list[3]]
                 if self.across.first[line + 1] - self.across.first[line] < end - begin:
                     proposed, begin, end = True, self.across.first[line], self.across.first[line + 1]
                     word = self.across.word
-            list += 3
+            list += 5
         list = self.pool + step.at
         if end - begin > self.long_list and tests and self.fill_by_bits(step, place, word[begin]):
             return
         cdef const u64 *first_row = self.beside(list[0]) if tests else NULL
+        cdef const u64 *second_row = self.beside(list[1]) if tests > 1 else first_row
+        cdef int tested = min(tests, 2) if first_row != NULL and second_row != NULL else 0
         cdef u32 first_shell = self.differing(step, 0) if shell else 0xFFFFFFFF
         while begin < end:
             found, middle = 0, min(end, begin + HITS)
-            if first_row != NULL:
+            if tested:
                 for at in range(begin, middle):  # most fail here: without a branch, as nobody can foretell which
                     w = word[at]
                     hits[found] = at
-                    found += ((first_row[w >> 6] >> (w & 63)) & 1) & (w != first_shell)
+                    found += (first_row[w >> 6] & second_row[w >> 6]) >> (w & 63) & (w != first_shell)
             else:
                 for at in range(begin, middle):
                     hits[found] = at
@@ -406,7 +414,7 @@ cdef class Lengthen:
                 if proposed:
                     line = child(self.ahead, self.along[cell], w)
                     fits &= line != 0
-                for i in range(first_row != NULL, tests):
+                for i in range(tested, tests):
                     if not fits:
                         break
                     row = self.beside(list[i])
@@ -441,7 +449,7 @@ cdef class Lengthen:
                 both[q] = (both[q] if i else row[q]) & other[q]
         list += step.tests + step.old + step.new
         for i in range(step.lines):
-            other = bits_of(self.across, self.slots[place * self.axes + i]) if list[3 * i + 2] else NULL
+            other = bits_of(self.across, self.slots[list[5 * i + 3]]) if list[5 * i + 2] != AMID else NULL
             if other != NULL:
                 for q in range(first, width):
                     both[q] &= other[q]

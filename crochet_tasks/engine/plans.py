@@ -12,6 +12,8 @@ from crochet_tasks.engine.kernel import Plan
 
 NEXT, EMIT, KEEP = range(3)
 """what comes after a step: see `Then` in kernel.pyx"""
+AMID, LOOKED_UP, AT_HAND = range(3)
+"""how a line takes up a cell: see `Ends` there"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
         places.append(len(pool))
         pool += line
     filling = functools.partial(_filling, how, places=places, pool=pool, ranked=bool(rivals))
-    steps = [step for first in cells for step in filling(first if canonical else None, cells)]
+    if canonical:
+        steps = [step for first in cells for step in filling(first, cells)]
+    else:
+        steps = [*filling(None, cells)] * len(cells)
     if common:
         # What many boxes have in common is filled before their last layers are known: `apart` is compared then.
         early = [[c for c in old if c % side + 1 < side] for old in how.old]
@@ -114,7 +119,7 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
         rivals=rivals,
         steps=steps,
         pool=pool,
-        slots=len(how.along) * len(how.child),
+        slots=len(how.along) * len(how.lines),
         order=[*common, *last],
         common=len(common),
         apart=[(i, c) for i in common for c in how.old[i] if c % side + 1 == side],
@@ -138,7 +143,7 @@ def _filling(
     """
     count = len(how.along)
     neighbours = [{*how.beside[i], *(j for j in range(count) if i in how.beside[j])} for i in range(count)]
-    filled, left = [*filled], [*cells]
+    filled, left, at_hand = [*filled], [*cells], set[tuple[int, int]]()
     while left:
         if first is None or len(left) < len(cells):
             cell = max(left, key=lambda i: (first is not None and len(neighbours[i] & {*filled}), -i))
@@ -150,15 +155,18 @@ def _filling(
         same = [j for j in how.new[cell] if j in filled]
         filled.append(cell)
         lines = []
-        for place, line in zip(places, how.lines, strict=True):
+        for k, line in enumerate(how.lines):
             known = [*itertools.takewhile(filled.__contains__, line)]
             if cell in known and len(known) > (2 if first is not None else 1):
-                lines += [place, len(known), int(cell == known[-1])]
+                ends = AMID if cell != known[-1] else AT_HAND if (k, len(known) - 1) in at_hand else LOOKED_UP
+                at_hand.add((k, len(known)))
+                slot = k * len(how.along) + len(known) - 1
+                lines += [places[k], len(known), ends, slot - 1, slot]
         at = len(pool)
         pool += [*tests, *before, *same, *lines]
         unit = ranked and how.unit < 0 and cell == 0
         then = NEXT if left else EMIT if len(filled) == count else KEEP
-        yield [cell, int(unit), at, len(tests), len(before), len(same), len(lines) // 3, then]
+        yield [cell, int(unit), at, len(tests), len(before), len(same), len(lines) // 5, then]
 
 
 def growths(sides: Sides, limits: Limits, tied: int = 0) -> Iterator[tuple[int, Sides, int]]:
