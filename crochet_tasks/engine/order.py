@@ -85,9 +85,13 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
         prefix, last = parent[low:high], word[low:high]
         known = prefix >= 0
         following = each(last[known], lambda word: word, at.take)
-        level = np.empty(high - low, np.int64)
-        level[known] = kernel.places(old.index, prefix[known].astype(np.uint32), following.astype(np.uint32))
-        level[~known] = old.first[at[~prefix[~known]]]
+        level = each(
+            prefix,
+            lambda phrase, following=following: kernel.places(
+                old.index, phrase.astype(np.uint32), following.astype(np.uint32)
+            ),
+            lambda new: old.first[at[new]],
+        )
         order = kernel.ordered(np.stack([ids(prefix, low), ids(last, low)], axis=1).astype(np.uint32))
         place[low + order] = np.arange(low, high)
         at[low:high], passed[low:high] = level, level[order]
@@ -107,6 +111,8 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
 def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any]) -> Refs:
     """Elementwise what `of_old` gives for the ids of old phrases and `of_new` for the numbers of new ones."""
     old = refs >= 0
+    if not old.any():  # a first text
+        return np.asarray(of_new(~refs), np.int64)
     values = np.empty(len(refs), np.int64)
     values[old], values[~old] = of_old(refs[old]), of_new(~refs[~old])
     return values
