@@ -85,13 +85,9 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
         prefix, last = parent[low:high], word[low:high]
         known = prefix >= 0
         following = each(last[known], lambda word: word, at.take)
-        level = each(
-            prefix,
-            lambda phrase, following=following: kernel.places(
-                old.index, phrase.astype(np.uint32), following.astype(np.uint32)
-            ),
-            lambda new: old.first[at[new]],
-        )
+        level = np.empty(high - low, np.int64)
+        level[known] = kernel.places(old.index, prefix[known].astype(np.uint32), following.astype(np.uint32))
+        level[~known] = old.first[at[~prefix[~known]]]
         order = kernel.ordered(np.stack([ids(prefix, low), ids(last, low)], axis=1).astype(np.uint32))
         place[low + order] = np.arange(low, high)
         at[low:high], passed[low:high] = level, level[order]
