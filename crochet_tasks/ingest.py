@@ -93,6 +93,7 @@ def _ingest(connection: Connection, text: TextRow) -> dict[tuple[int, int, int],
     texts.ingested(connection, text.id, until, whole=whole)
     item = outbox.ingest(corpus.id, text.id)
     if whole:
+        here().parsed = {}
         _add_or_restart(connection, outbox.context(corpus.id, text.id))
         outbox.done(connection, [item.id])
         return {}

@@ -121,7 +121,7 @@ class _Sampler:
             if len(rows) > sample:
                 chosen, weight = _chosen(weights, sample, random)
                 rows, weights = np.ascontiguousarray(rows[chosen]), np.full(len(chosen), weight)
-            for axis, child in growths(sides, self._limits):
+            for axis, child, _ in growths(sides, self._limits):
                 made = self._way.kernel(sides, axis, canonical=True).children(rows, track=True)
                 if len(made):
                     boxes.setdefault(child, []).append((np.ascontiguousarray(made[:, 1:]), weights[made[:, 0]]))

@@ -18,17 +18,21 @@ cdef extern from *:
     #include <cstdint>
     static inline int ones(uint64_t bits) { return __builtin_popcountll(bits); }
     static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
+    static inline int length(uint64_t bits) { return bits ? 64 - __builtin_clzll(bits) : 0; }
     """
     int ones(uint64_t) noexcept nogil
     int lowest(uint64_t) noexcept nogil
+    int length(uint64_t) noexcept nogil
 
 ctypedef uint32_t u32
 ctypedef uint64_t u64
 
 cdef enum:
     BLOCK = 64         # boxes that are begun together
+    HITS = 64          # words that are tried together
+    MANY = 16          # ways to fill the cells that some boxes have in common, from which on they are not kept
     DENSE = 24         # from so many continuations on a phrase has a row of bits; below, its list is searched
-    DIGIT = 11         # bits by which rows are sorted in one go
+    DIGIT = 11         # bits by which numbers are sorted in one go
     ALL_DENSE = 1 << 25  # bytes of bits up to which every word has a row
 
 # ── the phrase tree ─────────────────────────────────────────────────────────────────────────────
@@ -43,7 +47,8 @@ cdef struct Phrases:
     size_t width        # of a row, in 64 bits
 
 cdef inline const u64 *bits_of(const Phrases *tree, u32 phrase) noexcept nogil:
-    return tree.bits + <size_t>tree.row[phrase] * tree.width if tree.row[phrase] >= 0 else NULL
+    cdef int32_t row = tree.row[phrase]
+    return tree.bits + <size_t>row * tree.width if row >= 0 else NULL
 
 cdef inline u32 child(const Phrases *tree, u32 phrase, u32 word) noexcept nogil:
     """The phrase that continues a phrase by a word; 0 where there is none (phrase 0 is a word: it continues nothing)."""
@@ -112,12 +117,12 @@ cdef class Index:
 
     cdef int check(self, const u32[:, ::1] boxes) except -1:
         """Raise where an id is none of this tree: from here on nothing is checked."""
-        cdef Py_ssize_t i, j
+        cdef Py_ssize_t i, count = boxes.shape[0] * boxes.shape[1]
+        cdef const u32 *at = &boxes[0, 0] if count else NULL
         cdef u32 largest = 0
-        for i in range(boxes.shape[0]):
-            for j in range(boxes.shape[1]):
-                largest = max(largest, boxes[i, j])
-        if boxes.shape[0] and largest >= self.phrases:
+        for i in range(count):
+            largest = max(largest, at[i])
+        if count and largest >= self.phrases:
             raise ValueError(f"{largest} is no phrase: there are {self.phrases}")
         return 0
 
@@ -157,25 +162,43 @@ cdef struct Step:       # one new cell, in one order of filling them; its lists 
     int32_t tests       # … filled new cells beside it in the slab: number * 2 + (whether it comes before)
     int32_t old         # … cells of the box in its shell
     int32_t new         # … filled new cells in its shell
-    int32_t lines       # … lines in the slab of three and more words that it completes: place and length in the pool
-    int32_t links       # … lines in the slab that it continues: slot of the line so far, and of the line with it
+    int32_t lines       # … lines in the slab whose first words are complete with it, five numbers each: place in the
+                        #   pool, how many words, Ends, slot of the phrase without the last of them, slot of the phrase
+    int32_t then        # what comes next: Then
 
 cdef class Plan:
     """How boxes of one shape are lengthened along one axis: tables made by plans.py (see `Slab` there)."""
-    cdef readonly int side, rows, new, thick, unit, fewest, slots
+    cdef readonly int side, rows, new, thick, unit, fewest, slots, common, apart
     cdef readonly bint lead
-    cdef int32_t[::1] pool, along, walk, rivals
+    cdef int32_t[::1] pool, along, walk, rivals, order, pairs
     cdef int32_t[:, ::1] steps
 
-    def __init__(self, *, side, rows, thick, lead, unit, along, walk, rivals, steps, pool, slots):
-        self.slots = slots
+    def __init__(self, *, side, rows, thick, lead, unit, along, walk, rivals, steps, pool, slots, order, common, apart):
+        self.slots, self.common, self.apart = slots, common, len(apart)
+        self.order, self.pairs = np.array(order, np.int32), np.array([*sum(apart, ()), 0], np.int32)
         self.side, self.rows, self.thick, self.lead, self.unit = side, rows, thick, lead, unit
         self.along, self.walk = np.array(along, np.int32), np.array(walk, np.int32)
         self.rivals, self.pool = np.array([*rivals, 0], np.int32), np.array([*pool, 0], np.int32)
         self.steps = np.array(steps, np.int32)
         self.new, self.fewest = len(along) // thick, len(rivals)
-        if self.steps.shape[0] != self.new * self.new or self.steps.shape[1] * 4 != sizeof(Step) or len(walk) != rows:
+        if self.steps.shape[0] != (1 + (common > 0)) * self.new * self.new or self.steps.shape[1] * 4 != sizeof(Step) \
+                or len(walk) != rows or len(order) != self.new:
             raise ValueError("the tables of a plan do not fit together")
+
+cdef enum Ends:         # how a line within the slab takes up the cell
+    AMID                # other words after it are there already
+    LOOKED_UP           # as its last word; which phrase stands before it is to be looked up
+    AT_HAND             # as its last word; a step before knows the phrase
+
+cdef enum Then:
+    NEXT                # the next step
+    EMIT                # the child is whole
+    KEEP                # what boxes have in common is filled
+
+cdef enum Share:        # of a box that is taken up
+    WHOLE
+    COMMON              # all layers but the last along the last axis, and the new cells beside them
+    LAST                # the last layer
 
 cdef class Lengthen:
     """Lengthens boxes by a plan. `ahead`: the tree of the lines that go on, `across` and `behind`: of those in the slab,
@@ -196,32 +219,33 @@ cdef class Lengthen:
     cdef u32 *along
     cdef u32 *words       # of the new cells
     cdef u32 *lines       # of the child
-    cdef u32 *slots       # per new cell and axis: the phrase that a line within the slab makes up to there
-    cdef u32 *shells      # per place: words that the cell must differ from
+    cdef u32 *slots       # phrases that lines within the slab begin with
+    cdef u32 *ways        # per box of a block, MANY ways to fill what its family has in common: words, then lines
     cdef u64 *both        # per place: the rows of bits of its lines, and-ed
-    cdef const u64 **tests
     cdef u32 *block       # BLOCK boxes by cell, then their lines, and where those go on
     cdef u32 least_unit
     cdef u32 *out
     cdef size_t used, size
     cdef u32 box
+    cdef u32 *kept        # where ways are kept, …
+    cdef int number       # … and how many are
+    cdef u32 long_list    # so long that bits are quicker
     cdef bint failed, track
 
     def __cinit__(self, Index ahead, Index across, Index behind, Plan plan):
-        cdef size_t new = plan.new, cells = plan.rows * plan.side
+        cdef size_t new = plan.new, cells = plan.rows * plan.side, width = across.tree.width
         if max(ahead.words, across.words, behind.words) != min(ahead.words, across.words, behind.words):
             raise ValueError("the trees are of different vocabularies")
         self._kept = (ahead, across, behind, plan)
         self.plan, self.source = plan, ahead if plan.lead else across
         self.ahead, self.across, self.behind = &ahead.tree, &across.tree, &behind.tree
         self.steps, self.pool = <const Step *>&plan.steps[0, 0], &plan.pool[0]
-        cdef size_t shells = new * (new + cells), width = across.tree.width
-        self.room = <u32 *>malloc(4 * (cells + 5 * new + plan.slots + shells + BLOCK * (cells + 3 * new)) + 4 * new)
+        self.long_list = <u32>(width // 2 + 8)
+        self.room = <u32 *>malloc(4 * (cells + 5 * new + plan.slots + BLOCK * (cells + 3 * new + 2 * MANY * plan.common)) + 4 * new)
         self.both = <u64 *>malloc(8 * (new * width + 1))
-        self.tests = <const u64 **>malloc(sizeof(void *) * (new * new + 1))
         self.size = 16384
         self.out = <u32 *>malloc(4 * self.size)
-        if self.room == NULL or self.both == NULL or self.tests == NULL or self.out == NULL:
+        if self.room == NULL or self.both == NULL or self.out == NULL:
             raise MemoryError
         self.cells = self.room
         self.low = self.cells + cells
@@ -230,13 +254,12 @@ cdef class Lengthen:
         self.words = self.along + new
         self.lines = self.words + new
         self.slots = self.lines + new
-        self.shells = self.slots + plan.slots
-        self.block = self.shells + shells
+        self.block = self.slots + plan.slots
+        self.ways = self.block + BLOCK * (cells + 3 * new)
 
     def __dealloc__(self):
         free(self.room)
         free(self.both)
-        free(self.tests)
         free(self.out)
 
     def children(self, const u32[:, ::1] boxes, bint track=False):
@@ -279,47 +302,72 @@ cdef class Lengthen:
             to[i] = self.lines[i]
         self.used += new + self.track
 
+    cdef inline void keep(self) noexcept nogil:
+        """Keep a way to fill the common cells."""
+        cdef int i, cell
+        if self.number < MANY:
+            for i in range(self.plan.common):
+                cell = self.plan.order[i]
+                self.kept[2 * i], self.kept[2 * i + 1] = self.words[cell], self.lines[cell]
+            self.kept += 2 * self.plan.common
+        self.number += 1
+
+    cdef inline u32 followed(self, const int32_t *line, int length) noexcept nogil:
+        """The phrase of the first words of a line within the slab; 0 where they are none."""
+        cdef const int32_t *cells = self.pool + line[0]
+        cdef u32 phrase = self.words[cells[0]]
+        cdef int j
+        for j in range(1, length):
+            phrase = child(self.across, phrase, self.words[cells[j]])
+            if not phrase:
+                break
+        return phrase
+
     cdef inline void accept(self, const Step *step, int place, u32 word, u32 line) noexcept nogil:
         """Put a word into the cell; go on with the next one, or the child is whole."""
-        cdef const int32_t *chain
-        cdef u32 phrase
-        cdef int i, j, length
-        cdef const int32_t *list = self.pool + step.at + step.tests + step.old + step.new
         self.words[step.cell] = word
         self.lines[step.cell] = line
-        for i in range(step.lines):  # the lines within the slab that are complete now are phrases
-            chain, length = self.pool + list[2 * i], list[2 * i + 1]
-            phrase = self.words[chain[0]]
-            for j in range(1, length):
-                phrase = child(self.across, phrase, self.words[chain[j]])
-                if not phrase:
-                    return
-        list += 2 * step.lines
-        for i in range(step.links):  # the lines within the slab so far are phrases
-            phrase = word
-            if list[2 * i] >= 0:
-                phrase = child(self.across, self.slots[list[2 * i]], word)
-                if not phrase:
-                    return
-            self.slots[list[2 * i + 1]] = phrase
-        if place + 1 == self.plan.new:
+        if step.lines and not self.reads(step, word):
+            return
+        if step.then == NEXT:
+            self.fill(place + 1)
+        elif step.then == EMIT:
             self.emit()
         else:
-            self.fill(place + 1)
+            self.keep()
+
+    cdef bint reads(self, const Step *step, u32 word) noexcept nogil:
+        """Whether the lines within the slab, so far as they are filled, are phrases."""
+        cdef u32 phrase
+        cdef int i
+        cdef const int32_t *line = self.pool + step.at + step.tests + step.old + step.new
+        for i in range(step.lines):
+            phrase = child(self.across, self.slots[line[3]], word) if line[2] != AMID else self.followed(line, line[1])
+            if not phrase:
+                return False
+            self.slots[line[4]] = phrase
+            line += 5
+        return True
+
+    cdef inline u32 differing(self, const Step *step, int i) noexcept nogil:
+        """Word i of those that the cell must differ from."""
+        cdef const int32_t *list = self.pool + step.at + step.tests
+        return self.cells[list[i]] if i < step.old else self.words[list[i]]
+
+    cdef inline const u64 *beside(self, int32_t test) noexcept nogil:
+        """The row of bits of the words that fit beside a new cell that is filled; NULL where there is none."""
+        return bits_of(self.across if test & 1 else self.behind, self.words[test >> 1])
 
     cdef void fill(self, int place) noexcept nogil:
         """Every word for the next cell: it continues its line, makes pairs with its neighbours, differs from its shell."""
         cdef const Step *step = self.steps + place
         cdef const int32_t *list = self.pool + step.at
         cdef const u32 *word = self.ahead.word
-        cdef const int32_t *links = list + step.tests + step.old + step.new + 2 * step.lines
-        cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, known = tests, i
-        cdef u32 begin = self.low[cell], end = self.high[cell], middle, w, at
-        cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
-        cdef const u64 **rows = self.tests + place * self.plan.new
-        cdef bint all_rows = True, fits
-        cdef u32 line
-        cdef bint proposed = False
+        cdef const u64 *row
+        cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, i, found, hit
+        cdef u32 begin = self.low[cell], end = self.high[cell], middle, w, at, line
+        cdef bint proposed = False, fits
+        cdef u32 hits[HITS]
         if step.unit and self.least_unit:
             at = end
             while begin < at:
@@ -328,79 +376,88 @@ cdef class Lengthen:
                     begin = middle + 1
                 else:
                     at = middle
-        for i in range(tests):
-            w = self.words[list[i] >> 1]
-            rows[i] = bits_of(self.across if list[i] & 1 else self.behind, w)
-            all_rows &= rows[i] != NULL
-        for i in range(step.links):
-            if links[2 * i] >= 0:
-                rows[known] = bits_of(self.across, self.slots[links[2 * i]])
-                all_rows &= rows[known] != NULL
-                known += rows[known] != NULL
-        for i in range(step.old):
-            shells[i] = self.cells[list[tests + i]]
-        for i in range(step.old, shell):
-            shells[i] = self.words[list[tests + i]]
-        for i in range(step.links):  # the shortest list proposes
-            if links[2 * i] >= 0:
-                line = self.slots[links[2 * i]]
+        list += tests + shell
+        for i in range(step.lines):  # the shortest list proposes
+            if list[2] != AMID:
+                if list[2] == LOOKED_UP:
+                    self.slots[list[3]] = self.followed(list, list[1] - 1)
+                line = self.slots[list[3]]
                 if self.across.first[line + 1] - self.across.first[line] < end - begin:
                     proposed, begin, end = True, self.across.first[line], self.across.first[line + 1]
                     word = self.across.word
-        if known and all_rows and end - begin > self.across.width // 2 + 8 and self.ahead.row[self.along[cell]] >= 0:
-            self.fill_by_bits(place, word[begin], known, shell)
+            list += 5
+        list = self.pool + step.at
+        if end - begin > self.long_list and tests and self.fill_by_bits(step, place, word[begin]):
             return
-        cdef const u64 *first_row = rows[0] if known else NULL
-        cdef u32 first_shell = shells[0] if shell else 0xFFFFFFFF
-        for at in range(begin, end):
-            w = word[at]
-            if first_row != NULL and not (first_row[w >> 6] >> (w & 63)) & 1:  # most fail here
-                continue
-            if w == first_shell:
-                continue
-            line = at
-            if proposed:
-                line = child(self.ahead, self.along[cell], w)
-                if not line:
-                    continue
-            fits = True
-            for i in range(first_row != NULL, tests):
-                if rows[i] != NULL:
-                    fits = (rows[i][w >> 6] >> (w & 63)) & 1
-                elif list[i] & 1:
-                    fits = child(self.across, self.words[list[i] >> 1], w) != 0
-                else:
-                    fits = child(self.behind, self.words[list[i] >> 1], w) != 0
-                if not fits:
-                    break
-            if fits:
+        cdef const u64 *first_row = self.beside(list[0]) if tests else NULL
+        cdef const u64 *second_row = self.beside(list[1]) if tests > 1 else first_row
+        cdef int tested = min(tests, 2) if first_row != NULL and second_row != NULL else 0
+        cdef u32 first_shell = self.differing(step, 0) if shell else 0xFFFFFFFF
+        while begin < end:
+            found, middle = 0, min(end, begin + HITS)
+            if tested:
+                for at in range(begin, middle):  # most fail here: without a branch, as nobody can foretell which
+                    w = word[at]
+                    hits[found] = at
+                    found += (first_row[w >> 6] & second_row[w >> 6]) >> (w & 63) & (w != first_shell)
+            else:
+                for at in range(begin, middle):
+                    hits[found] = at
+                    found += word[at] != first_shell
+            begin = middle
+            for hit in range(found):
+                line = hits[hit]
+                w = word[line]
+                fits = True
                 for i in range(1, shell):
-                    fits &= shells[i] != w
+                    fits &= self.differing(step, i) != w
+                if proposed:
+                    line = child(self.ahead, self.along[cell], w)
+                    fits &= line != 0
+                for i in range(tested, tests):
+                    if not fits:
+                        break
+                    row = self.beside(list[i])
+                    if row != NULL:
+                        fits = (row[w >> 6] >> (w & 63)) & 1
+                    else:
+                        fits = child(self.across if list[i] & 1 else self.behind, self.words[list[i] >> 1], w) != 0
                 if fits:
                     self.accept(step, place, w, line)
+                    if self.number > MANY:
+                        return
 
-    cdef void fill_by_bits(self, int place, u32 w, int tests, int shell) noexcept nogil:
-        """The same where the list is long: and the rows of bits of all its conditions."""
-        cdef const Step *step = self.steps + place
-        cdef size_t width = self.across.width, q, first
+    cdef bint fill_by_bits(self, const Step *step, int place, u32 w) noexcept nogil:
+        """The same where the list is long: and the rows of bits of all its conditions. False where one has no row."""
+        cdef const int32_t *list = self.pool + step.at
+        cdef size_t width = self.across.width, q, first = w >> 6
         cdef u64 *both = self.both + place * width
         cdef u32 line = self.along[step.cell]
         cdef const u64 *row = bits_of(self.ahead, line)
-        cdef const u32 *rank = self.ahead.rank + <size_t>self.ahead.row[line] * width
-        cdef const u64 **rows = self.tests + place * self.plan.new
-        cdef u32 *shells = self.shells + place * (self.plan.new + self.plan.rows * self.plan.side)
+        cdef const u32 *rank
+        cdef const u64 *other
         cdef u64 left
         cdef int i
-        first = w >> 6
-        for q in range(first, width):
-            both[q] = row[q] & rows[0][q]
-        for i in range(1, tests):
+        if row == NULL:
+            return False
+        rank = self.ahead.rank + (row - self.ahead.bits)
+        for i in range(step.tests):
+            other = self.beside(list[i])
+            if other == NULL:
+                return False
             for q in range(first, width):
-                both[q] &= rows[i][q]
+                both[q] = (both[q] if i else row[q]) & other[q]
+        list += step.tests + step.old + step.new
+        for i in range(step.lines):
+            other = bits_of(self.across, self.slots[list[5 * i + 3]]) if list[5 * i + 2] != AMID else NULL
+            if other != NULL:
+                for q in range(first, width):
+                    both[q] &= other[q]
         both[first] &= (~<u64>0) << (w & 63)
-        for i in range(shell):
-            if shells[i] >> 6 >= first:
-                both[shells[i] >> 6] &= ~((<u64>1) << (shells[i] & 63))
+        for i in range(step.old + step.new):
+            w = self.differing(step, i)
+            if w >> 6 >= first:
+                both[w >> 6] &= ~((<u64>1) << (w & 63))
         for q in range(first, width):
             left = both[q]
             while left:
@@ -408,6 +465,9 @@ cdef class Lengthen:
                 left &= left - 1
                 self.accept(step, place, <u32>(q * 64 + i),
                             self.ahead.first[line] + rank[q] + ones(row[q] & (((<u64>1) << i) - 1)))
+                if self.number > MANY:
+                    return True
+        return True
 
     cdef void grow(self, const u32 *boxes, size_t count) noexcept nogil:
         cdef size_t start = 0
@@ -416,73 +476,150 @@ cdef class Lengthen:
             start += BLOCK
 
     cdef void grow_block(self, const u32 *boxes, size_t start, int size) noexcept nogil:
-        """Find the lines that these boxes would continue, leave behind those that cannot, fill the rest."""
-        cdef int rows = self.plan.rows, side = self.plan.side, new = self.plan.new, thick = self.plan.thick
-        cdef int unit = self.plan.unit, rivals = self.plan.fewest, i, y, z, r, kept, best, step
-        cdef const int32_t *walk = &self.plan.walk[0]
-        cdef const int32_t *rival = &self.plan.rivals[0]
-        cdef const int32_t *chain = &self.plan.along[0]
+        """Leave behind the boxes that cannot go on, fill the rest.
+
+        Boxes that differ in their last layer only are a family: the new cells before that layer are common to them, so
+        how to fill those is found once, for its first box.
+        """
+        cdef int common = self.plan.common, new = self.plan.new, rows = self.plan.rows, y, i, r, best, early = 0, way
+        cdef u32 alive[BLOCK]
+        cdef u32 family[BLOCK]
+        cdef int ways[BLOCK]
+        cdef u32 b, last = BLOCK
+        cdef const u32 *parent = self.source.tree.parent
+        cdef const u32 *kept
+        cdef bint same
+        cdef int first
+        boxes += start * rows
+        self.number = 0
+        if not common:
+            for y in range(size):
+                alive[y] = y
+            size = self.begin(boxes, alive, size, WHOLE)
+        else:
+            first = 0
+            for y in range(size):
+                same = y > 0
+                for r in range(rows):
+                    if not same:
+                        break
+                    same = parent[boxes[y * rows + r]] == parent[boxes[(y - 1) * rows + r]]
+                family[y] = family[y - 1] if same else y
+                ways[y] = 0
+                alive[first] = y
+                first += not same
+            first = self.begin(boxes, alive, first, COMMON)
+            for y in range(first):
+                b = alive[y]
+                best = self.load(b, COMMON)
+                self.kept, self.number = self.ways + b * 2 * MANY * common, 0
+                self.steps = <const Step *>&self.plan.steps[(new + best) * new, 0]
+                self.fill(0)
+                ways[b] = self.number
+            self.number = 0
+            first = 0
+            for y in range(size):
+                alive[first] = y
+                first += ways[family[y]] > 0
+            size = self.begin(boxes, alive, first, LAST)
+        for y in range(size):
+            b = alive[y]
+            self.box = <u32>(start + b)
+            if common and family[b] != last:
+                last = family[b]
+                early = self.load(last, COMMON)
+            best = self.load(b, LAST if common else WHOLE)
+            if common and ways[last] <= MANY:
+                self.steps = <const Step *>&self.plan.steps[(new + best) * new, 0]
+                kept = self.ways + last * 2 * MANY * common
+                for way in range(ways[last]):
+                    for i in range(common):
+                        self.words[self.plan.order[i]], self.lines[self.plan.order[i]] = kept[2 * i], kept[2 * i + 1]
+                    kept += 2 * common
+                    same = False
+                    for i in range(self.plan.apart):
+                        same |= self.words[self.plan.pairs[2 * i]] == self.cells[self.plan.pairs[2 * i + 1]]
+                    if not same:
+                        self.fill(0)
+            else:
+                if common and self.high[early] - self.low[early] < self.high[best] - self.low[best]:
+                    best = early
+                self.steps = <const Step *>&self.plan.steps[best * new, 0]
+                self.fill(0)
+            if self.failed:
+                return
+
+    cdef int begin(self, const u32 *boxes, u32 *alive, int size, Share share) noexcept nogil:
+        """Find the words of boxes and where the lines of their new cells go on; how many boxes can go on."""
+        cdef int rows = self.plan.rows, side = self.plan.side, thick = self.plan.thick, unit = self.plan.unit
+        cdef int from_cell = self.plan.common if share == LAST else 0
+        cdef int to_cell = self.plan.common if share == COMMON else self.plan.new
+        cdef int i, j, y, z, r, kept, step, steps
+        cdef const int32_t *chain
         cdef const Phrases *source = &self.source.tree
-        cdef const u32 *first = self.ahead.first
         cdef u32 *cells = self.block
         cdef u32 *along = cells + rows * side * BLOCK
-        cdef u32 *low = along + new * BLOCK
-        cdef u32 *high = low + new * BLOCK
-        cdef u32 alive[BLOCK]
         cdef u32 line[BLOCK]
-        cdef u32 b, phrase, least
-        for y in range(size):
-            alive[y] = y
+        cdef u32 b, phrase
         if self.plan.lead:
-            for i in range(new):
+            for i in range(from_cell, to_cell):
                 for y in range(size):
-                    along[i * BLOCK + alive[y]] = boxes[(start + alive[y]) * rows + i]
+                    along[i * BLOCK + alive[y]] = boxes[alive[y] * rows + i]
                 size = self.going_on(i, alive, size)
         for r in range(rows):
             for y in range(size):
-                line[y] = boxes[(start + alive[y]) * rows + r]
-            for step in range(walk[r]):
+                line[y] = boxes[alive[y] * rows + r]
+            steps = self.plan.walk[r]
+            if share == LAST:
+                steps = min(steps, 1)
+            for step in range(steps):
                 z = r * side + side - 1 - step
                 for y in range(size):
-                    cells[z * BLOCK + alive[y]] = source.word[line[y]]
+                    if step or share != COMMON:
+                        cells[z * BLOCK + alive[y]] = source.word[line[y]]
                     line[y] = source.parent[line[y]]
-        if unit >= 0:
-            for i in range(rivals):
+        if unit >= 0 and share != LAST:
+            for i in range(self.plan.fewest):
                 kept = 0
                 for y in range(size):
                     b = alive[y]
                     alive[kept] = b
-                    kept += cells[unit * BLOCK + b] > cells[rival[i] * BLOCK + b]
+                    kept += cells[unit * BLOCK + b] > cells[self.plan.rivals[i] * BLOCK + b]
                 size = kept
         if not self.plan.lead:
-            for i in range(new):
+            for j in range(from_cell, to_cell):
+                i = self.plan.order[j]
+                chain = &self.plan.along[i * thick]
                 for y in range(size):
                     b = alive[y]
-                    phrase = cells[chain[i * thick] * BLOCK + b]
+                    phrase = cells[chain[0] * BLOCK + b]
                     for z in range(1, thick):
-                        phrase = child(self.ahead, phrase, cells[chain[i * thick + z] * BLOCK + b])
+                        phrase = child(self.ahead, phrase, cells[chain[z] * BLOCK + b])
                     along[i * BLOCK + b] = phrase
                 size = self.going_on(i, alive, size)
-        for y in range(size):
-            b = alive[y]
-            best, least = 0, 0xFFFFFFFF
-            for i in range(new):
-                self.along[i], self.low[i], self.high[i] = along[i * BLOCK + b], low[i * BLOCK + b], high[i * BLOCK + b]
-                if self.high[i] - self.low[i] < least:
-                    best, least = i, self.high[i] - self.low[i]
-            for r in range(rows):
-                for step in range(walk[r]):
-                    z = r * side + side - 1 - step
-                    self.cells[z] = cells[z * BLOCK + b]
-            self.least_unit = 0
-            if unit < 0:
-                for i in range(rivals):
-                    self.least_unit = max(self.least_unit, self.cells[rival[i]] + 1)
-            self.box = <u32>(start + b)
-            self.steps = <const Step *>&self.plan.steps[best * new, 0]
-            self.fill(0)
-            if self.failed:
-                return
+        return size
+
+    cdef inline int load(self, u32 b, Share share) noexcept nogil:
+        """Take up a box of the block, or its share of it; which of the new cells has the shortest list."""
+        cdef int rows = self.plan.rows, side = self.plan.side, new = self.plan.new, i, j, z, r, step, best = -1
+        cdef u32 *cells = self.block + b
+        cdef u32 *along = cells + rows * side * BLOCK
+        cdef u32 least = 0xFFFFFFFF
+        for j in range(self.plan.common if share == LAST else 0, self.plan.common if share == COMMON else new):
+            i = self.plan.order[j]
+            self.along[i], self.low[i] = along[i * BLOCK], along[(new + i) * BLOCK]
+            self.high[i] = along[(2 * new + i) * BLOCK]
+            if self.high[i] - self.low[i] < least:
+                best, least = i, self.high[i] - self.low[i]
+        for r in range(rows):
+            for step in range(share == COMMON, min(self.plan.walk[r], 1) if share == LAST else self.plan.walk[r]):
+                z = r * side + side - 1 - step
+                self.cells[z] = cells[z * BLOCK]
+        self.least_unit = 0
+        if self.plan.unit < 0:
+            for i in range(self.plan.fewest):
+                self.least_unit = max(self.least_unit, self.cells[self.plan.rivals[i]] + 1)
+        return best
 
     cdef inline int going_on(self, int i, u32 *alive, int size) noexcept nogil:
         """Note where line i of the boxes goes on; how many can."""
@@ -568,46 +705,90 @@ def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
 
-def ordered(const u32[:, ::1] rows):
-    """The places of the rows in ascending order (uint32), by sorting digit after digit, the last column first."""
-    order, spare = np.arange(rows.shape[0], dtype=np.uint32), np.empty(rows.shape[0], np.uint32)
-    cdef u32[::1] one = order, other = spare
-    cdef Py_ssize_t count = rows.shape[0], column, i
-    cdef u32 least, span
-    cdef int shift
-    cdef bint swapped = False
-    if count > 1:
-        with nogil:
-            for column in range(rows.shape[1] - 1, -1, -1):
-                least, span = rows[0, column], 0
+def ascending(const u32[:, ::1] rows):
+    """The rows in ascending order: their columns, put together to numbers, are sorted by digits, the last ones first."""
+    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], i, column, first, last = width
+    found, keys, spare = np.empty((count, width), np.uint32), np.empty(count, np.uint64), np.empty(count, np.uint64)
+    cdef u32[:, ::1] result = found
+    cdef u64[::1] one = keys, two = spare
+    cdef int32_t[::1] bits = np.zeros(width, np.int32)
+    cdef u32[::1] least = np.zeros(width, np.uint32)
+    if not count * width:
+        return found
+    cdef const u32 *row
+    cdef u32 *to
+    cdef u64 *key = &one[0]
+    cdef u64 *other = &two[0]
+    cdef u64 mask
+    cdef u32 low, high
+    cdef int place, used, shift, total = 0
+    with nogil:
+        for column in range(width):
+            row, low, high = &rows[0, column], rows[0, column], rows[0, column]
+            for i in range(count):
+                low, high = min(low, row[i * width]), max(high, row[i * width])
+            least[column], bits[column] = low, length(high - low)
+            total += bits[column]
+        place = 0 if total <= 64 else length(<u64>count)  # where a row does not fit into a number, its place goes along
+        mask = ((<u64>1) << place) - 1
+        for i in range(count):
+            other[i] = i
+        while last:
+            used, first = place, last
+            while first and used + bits[first - 1] <= 64:
+                first -= 1
+                used += bits[first]
+            for i in range(count):
+                key[i] = 0
+            for column in range(first, last):
+                row, low, shift = &rows[0, column], least[column], bits[column]
+                if place:
+                    for i in range(count):
+                        key[i] = key[i] << shift | (row[(other[i] & mask) * width] - low)
+                else:
+                    for i in range(count):
+                        key[i] = key[i] << shift | (row[i * width] - low)
+            if place:
                 for i in range(count):
-                    least = min(least, rows[i, column])
+                    key[i] = key[i] << place | (other[i] & mask)
+            shift = place
+            while shift < used:
+                by_digit(key, other, count, shift)
+                key, other = other, key
+                shift += DIGIT
+            key, other = other, key
+            last = first
+        for column in range(width - 1, -1, -1):
+            row, to, low, shift = &rows[0, column], &result[0, column], least[column], bits[column]
+            if place:
                 for i in range(count):
-                    span = max(span, rows[i, column] - least)
-                shift = 0
-                while shift < 32 and span >> shift:
-                    by_digit(rows, column, least, shift, one, other)
-                    one, other = other, one
-                    swapped = not swapped
-                    shift += DIGIT
-    return spare if swapped else order
+                    to[i * width] = row[(other[i] & mask) * width]
+            else:
+                for i in range(count):
+                    to[i * width] = <u32>(other[i] & (((<u64>1) << shift) - 1)) + low
+                    other[i] >>= shift
+    return found
 
-cdef void by_digit(const u32[:, ::1] rows, Py_ssize_t column, u32 least, int shift, u32[::1] one, u32[::1] other) noexcept nogil:
-    """Take the places in `one` over to `other`, in the order of one digit of a column."""
+def ordered(const u32[:, ::1] rows):
+    """The places of the rows in ascending order (uint32)."""
+    return ascending(np.column_stack([rows, np.arange(rows.shape[0], dtype=np.uint32)]))[:, rows.shape[1]]
+
+cdef void by_digit(const u64 *keys, u64 *to, Py_ssize_t count, int shift) noexcept nogil:
+    """Take numbers over in the order of one digit; those where it is equal stay in their order."""
     cdef u32 starts[1 << DIGIT]
     cdef u32 digit, before = 0, number
     cdef Py_ssize_t i
     for i in range(1 << DIGIT):
         starts[i] = 0
-    for i in range(one.shape[0]):
-        starts[((rows[i, column] - least) >> shift) & ((1 << DIGIT) - 1)] += 1
+    for i in range(count):
+        starts[(keys[i] >> shift) & ((1 << DIGIT) - 1)] += 1
     for i in range(1 << DIGIT):
         number = starts[i]
         starts[i] = before
         before += number
-    for i in range(one.shape[0]):
-        digit = ((rows[one[i], column] - least) >> shift) & ((1 << DIGIT) - 1)
-        other[starts[digit]] = one[i]
+    for i in range(count):
+        digit = (keys[i] >> shift) & ((1 << DIGIT) - 1)
+        to[starts[digit]] = keys[i]
         starts[digit] += 1
 
 cdef inline uint8_t *put(uint8_t *to, u64 number) noexcept nogil:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Limits, Sides, coordinates
 from crochet_tasks.engine.kernel import Plan
+
+NEXT, EMIT, KEEP = range(3)
+"""what comes after a step: see `Then` in kernel.pyx"""
+AMID, LOOKED_UP, AT_HAND = range(3)
+"""how a line takes up a cell: see `Ends` there"""
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,26 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
     if not how.lead:
         wanted |= {cell for cells in how.along for cell in cells}
     pool: list[int] = []
+    cells = range(len(how.along))
+    # Cells that depend on all layers but the last one; a new axis can go on in so many ways that it is not worth it.
+    shared = canonical and axis < len(sides)
+    common = tuple(i for i in cells if shared and all(cell % side + 1 < side for cell in how.along[i]))
+    last = tuple(i for i in cells if i not in common)
     places = []
     for line in how.lines:
         places.append(len(pool))
         pool += line
+    filling = functools.partial(_filling, how, places=places, pool=pool, ranked=bool(rivals))
     if canonical:
-        steps = [step for first in range(len(how.along)) for step in _filling(how, first, places, pool, rivals)]
+        steps = [step for first in cells for step in filling(first, cells)]
     else:
-        steps = list(_in_order(how, pool)) * len(how.along)
+        steps = [*filling(None, cells)] * len(cells)
+    if common:
+        # What many boxes have in common is filled before their last layers are known: `apart` is compared then.
+        early = [[c for c in old if c % side + 1 < side] for old in how.old]
+        for first in cells:
+            group = list(filling(first, common, old=early) if first in common else filling(first, last, common))
+            steps += group + group[:1] * (len(cells) - len(group))
     return Plan(
         side=side,
         rows=rows,
@@ -102,59 +119,70 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
         rivals=rivals,
         steps=steps,
         pool=pool,
-        slots=len(how.along) * len(how.child),
+        slots=len(how.along) * len(how.lines),
+        order=[*common, *last],
+        common=len(common),
+        apart=[(i, c) for i in common for c in how.old[i] if c % side + 1 == side],
     )
 
 
-def _in_order(how: Slab, pool: list[int]) -> Iterator[list[int]]:
-    """The steps that fill the slab cell after cell: every line within it is followed from its first word on."""
-    rest = how.child[:-1]
-    axes = len(how.child)
-    for cell, at in enumerate(coordinates(rest)):
-        place = len(pool)
-        links: list[int] = []
-        tests: list[int] = []
-        for axis, side in enumerate(rest):
-            before = cell - math.prod(rest[axis + 1 :])
-            if side > 2:
-                links += [before * axes + axis if at[axis] else -1, cell * axes + axis]
-            elif at[axis]:
-                tests.append(2 * before + 1)
-        same = [j for j in how.new[cell] if j < cell]
-        pool += [*tests, *how.old[cell], *same, *links]
-        yield [cell, 0, place, len(tests), len(how.old[cell]), len(same), 0, len(links) // 2]
+def _filling(
+    how: Slab,
+    first: int | None,
+    cells: Sequence[int],
+    filled: Iterable[int] = (),
+    *,
+    old: Sequence[Sequence[int]] | None = None,
+    places: list[int],
+    pool: list[int],
+    ranked: bool,
+) -> Iterator[list[int]]:
+    """The steps that fill cells of the slab from one on: next is the cell with most neighbours that are filled.
 
-
-def _filling(how: Slab, first: int, places: list[int], pool: list[int], rivals: tuple[int, ...]) -> Iterator[list[int]]:
-    """The steps that fill the slab from one cell on: next is the cell with most neighbours that are filled."""
+    Or in their order, where there is no first one: so every line within the slab is followed from its first word on.
+    """
     count = len(how.along)
     neighbours = [{*how.beside[i], *(j for j in range(count) if i in how.beside[j])} for i in range(count)]
-    filled: list[int] = []
-    while len(filled) < count:
-        left = [i for i in range(count) if i not in filled]
-        cell = max(left, key=lambda i: (len(neighbours[i] & {*filled}), -i)) if filled else first
+    filled, left, at_hand = [*filled], [*cells], set[tuple[int, int]]()
+    while left:
+        if first is None or len(left) < len(cells):
+            cell = max(left, key=lambda i: (first is not None and len(neighbours[i] & {*filled}), -i))
+        else:
+            cell = first
+        left.remove(cell)
         tests = [2 * j + int(j in how.beside[cell]) for j in filled if j in neighbours[cell]]
+        before = (old or how.old)[cell]
         same = [j for j in how.new[cell] if j in filled]
         filled.append(cell)
-        ended = [k for k, line in enumerate(how.lines) if cell in line and {*line} <= {*filled}]
+        lines = []
+        for k, line in enumerate(how.lines):
+            known = [*itertools.takewhile(filled.__contains__, line)]
+            if cell in known and len(known) > (2 if first is not None else 1):
+                ends = AMID if cell != known[-1] else AT_HAND if (k, len(known) - 1) in at_hand else LOOKED_UP
+                at_hand.add((k, len(known)))
+                slot = k * len(how.along) + len(known) - 1
+                lines += [places[k], len(known), ends, slot - 1, slot]
         at = len(pool)
-        pool += [*tests, *how.old[cell], *same]
-        for k in ended:
-            pool += [places[k], len(how.lines[k])]
-        unit = bool(rivals) and how.unit < 0 and cell == 0
-        yield [cell, int(unit), at, len(tests), len(how.old[cell]), len(same), len(ended), 0]
+        pool += [*tests, *before, *same, *lines]
+        unit = ranked and how.unit < 0 and cell == 0
+        then = NEXT if left else EMIT if len(filled) == count else KEEP
+        yield [cell, int(unit), at, len(tests), len(before), len(same), len(lines) // 5, then]
 
 
-def growths(sides: Sides, limits: Limits) -> Iterator[tuple[int, Sides]]:
-    """The ways in which orthos of a shape grow to canonical children: (axis, sides of the child).
+def growths(sides: Sides, limits: Limits, tied: int = 0) -> Iterator[tuple[int, Sides, int]]:
+    """The ways in which orthos of a shape grow to canonical children: (axis, sides of the child, its `tied`).
 
     An axis is lengthened only where it becomes the leading one, and an axis is added only to a box of sides 2 (or to
     its first line): so every ortho has one parent, itself without the last slab of its leading axis.
+
+    `tied`: of the axes that are one shorter than the leading one, those before number `tied` cannot catch up with it.
+    They were as long as it, and come before it, because their unit words are smaller.
     """
     largest = max(sides)
     for axis in range(len(sides)):
         child = (*sides[:axis], *sides[axis + 1 :], sides[axis] + 1)
-        if len(sides) > 1 and child[-1] >= largest and limits.allow(child):
-            yield axis, child
+        beaten = axis < tied and sides[axis] + 1 == largest
+        if len(sides) > 1 and child[-1] >= largest and not beaten and limits.allow(child):
+            yield axis, child, axis if child[-1] - 1 in child[:axis] else 0
     if largest == 2 and limits.allow((*sides, 2)):
-        yield len(sides), (*sides, 2)
+        yield len(sides), (*sides, 2), 0

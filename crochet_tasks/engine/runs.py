@@ -116,10 +116,7 @@ def _decoded(data: bytes, count: int, width: int, base: int, limit: int) -> Ids:
 
 def ascending(rows: Ids) -> Ids:
     """The same orthos in their order."""
-    if len(rows) < 2:
-        return rows
-    rows = np.ascontiguousarray(rows)
-    return rows.take(kernel.ordered(rows), axis=0)
+    return kernel.ascending(np.ascontiguousarray(rows)) if len(rows) > 1 else rows
 
 
 def words(tree: Tree, sides: Sides, rows: Ids) -> Ids:

@@ -182,12 +182,13 @@ class Stage(NamedTuple):
     """What boxes of a search have in common: their sides in the order in which they grow, the last axis at present.
 
     `back`, going outward: how many layers lie before the due line along each other axis. `ahead`: the last axis grows
-    forward; else it still grows backward, and its lines are numbered as tree.backward does.
+    forward; else it still grows backward, and its lines are numbered as tree.backward does. `tied`: see `growths`.
     """
 
     sides: Sides
     back: tuple[int, ...] = ()
     ahead: bool = True
+    tied: int = 0
 
 
 class _Frontier:
@@ -242,10 +243,10 @@ class _Frontier:
     @classmethod
     def read(cls, packed: bytes) -> _Frontier:
         head, _, data = packed.partition(b"\n")
-        sides, back, ahead, width = json.loads(head)
+        sides, back, ahead, *tied, width = json.loads(head)  # without `tied` in stores of earlier versions
         boxes = np.frombuffer(zstandard.ZstdDecompressor().decompress(data), "<u4").reshape(-1, width)
         frontier = cls()
-        frontier.add(Stage(tuple(sides), tuple(back), ahead), boxes.astype(np.uint32))
+        frontier.add(Stage(tuple(sides), tuple(back), ahead, *tied), boxes.astype(np.uint32))
         return frontier
 
 
@@ -297,10 +298,10 @@ class Enumerating(Way):
         yield Stage((2,)), np.arange(low + first, low + last, dtype=np.uint32).reshape(-1, 1)
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
-        for axis, child in growths(stage.sides, self.limits):
+        for axis, child, tied in growths(stage.sides, self.limits, stage.tied):
             rows = self.kernel(stage.sides, axis, canonical=True).children(boxes)
             self.keep(child, rows if self._new is None else self._with_new_line(child, rows))
-            yield Stage(child), rows
+            yield Stage(child, tied=tied), rows
 
     @functools.cached_property
     def _new(self) -> npt.NDArray[np.uint8] | None:
@@ -330,7 +331,7 @@ class Outward(Way):
             yield Stage((length,)), np.stack([phrases, phrases], axis=1)
 
     def lengthened(self, stage: Stage, boxes: Ids) -> Iterator[tuple[Stage, Ids]]:
-        sides, back, ahead = stage
+        sides, back, ahead, _ = stage
         if len(sides) == 1:
             phrases = boxes[:, 0]
             boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.backward.suffix(phrases)])]
@@ -371,7 +372,7 @@ class Outward(Way):
         """Keep the boxes that belong to the phrase they were found from, in their canonical form."""
         if not len(boxes):
             return
-        sides, back, ahead = stage
+        sides, back, ahead, _ = stage
         rows = np.ascontiguousarray(boxes[:, 1:] if ahead else self.tree.backward.phrases[boxes[:, 1:]])
         words = runs.words(self.tree, sides, rows)
         units = [words[:, math.prod(sides[axis + 1 :])] for axis in range(len(sides))]

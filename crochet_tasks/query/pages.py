@@ -18,7 +18,7 @@ from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.query import ranges
 from crochet_tasks.query.store import Reader
 
-SCANNED_AT_ONCE = 1 << 20
+SCANNED_AT_ONCE = 1 << 19
 """about so many orthos are compared with a word for one page: a rare word takes several pages, some of them empty"""
 
 
@@ -116,7 +116,7 @@ def selected(reader: Reader, query: OrthoQuery, position: Position | None = None
     for sides in shapes:
         if query.shape in (None, sides) and volume(sides) >= (query.min_volume or 0):
             low = position.words if position is not None and position.sides == sides else first
-            keep = None if word is None else ranges.Word.of(tree, sides[-1], word)
+            keep = None if word is None else ranges.Word(word, int(tree.born[word]))
             yield ranges.Selection(sides, low, ranges.behind(first) if first else None, keep)
 
 

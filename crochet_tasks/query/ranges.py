@@ -46,20 +46,9 @@ class Source(Protocol):
 class Word(NamedTuple):
     """A word that orthos are to have."""
 
-    phrases: npt.NDArray[np.bool_]
-    """per phrase of the source's tree: whether it has the word; of the length of lines along the leading axis"""
+    number: int
     born: int
     """the version that brought it"""
-
-    @classmethod
-    def of(cls, tree: Tree, length: int, word: int) -> Word:
-        level = slice(*tree.levels[length - 1 : length + 1])
-        phrase = np.arange(level.start, level.stop, dtype=np.uint32)
-        phrases = np.zeros(tree.size, np.bool_)
-        for _ in range(length):
-            phrases[level] |= tree.word[phrase] == word
-            phrase = tree.parent[phrase]
-        return cls(phrases, int(tree.born[word]))
 
 
 class Selection(NamedTuple):
@@ -116,7 +105,7 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
         part = _part(source, batch, low, high)
         if word is not None:
             scanned += len(part)
-            part = part[word.phrases.take(part).any(axis=1)]
+            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
         rows = _merged(rows, part[: most + 1])[: most + 1]
     following = key(source.tree, rows[most]) if len(rows) > most else None
     return Found(rows[:most], following, scanned)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crochet_tasks.engine import runs
 from crochet_tasks.engine import search as engine
-from crochet_tasks.engine.geometry import Limits, Sides, shape_name
+from crochet_tasks.engine.geometry import Limits, Sides, shape_name, shells
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.search import Bounds, Part, Window, due_phrases, parts, search
 from crochet_tasks.engine.text import sentences
@@ -259,6 +259,23 @@ def test_four_axes_of_a_text() -> None:
         closure = closed(texts, Limits(4, 2, 16), way=way)
         assert max(closure.orthos(indexed(texts, 2)).values()) == 1
         assert Counter(shape for shape, _ in closure.orthos(indexed(texts, 2))) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "within"),
+    [("abcde", Limits(2, 3, 9)), ("abcd", Limits(3, 3, 12))],
+    ids=["all 3x3 of five words", "all 2x2x3 of four words"],
+)
+def test_where_everything_is_a_phrase(words: str, within: Limits) -> None:
+    """Boxes with many brothers and many ways to go on: then only the shells count, and combinatorics knows how many."""
+    index = indexed([". ".join(map(" ".join, itertools.product(words, repeat=3)))], within.max_side)
+    found = Counter({sides: len(rows) for sides, rows in engine.closure(Tree.of(index, 1), within)})
+    shapes = [sides for axes in (2, 3) for sides in itertools.combinations_with_replacement((2, 3), axes)]
+    for sides in filter(within.allow, shapes):
+        boxes = math.prod(math.perm(len(words), len(shell)) for shell in shells(sides))
+        turned = math.prod(math.factorial(sides.count(side)) for side in {*sides})
+        assert found.pop(sides) == boxes // turned
+    assert not found
 
 
 def test_more_words_than_bits() -> None:

@@ -67,7 +67,7 @@ def test_pages_with_a_word_hold_all_that_have_it(
     for sides, members in groupby(every, key=lambda ortho: ortho[0]):
         of_shape = list(members)
         for number, word in enumerate(source.tree.words):
-            selection = Selection(sides, "", None, Word.of(source.tree, sides[-1], number))
+            selection = Selection(sides, "", None, Word(number, int(source.tree.born[number])))
             found: list[Ortho] = []
             position: str | None = ""
             while position is not None:
