@@ -23,9 +23,8 @@ from crochet_tasks.engine.tree import Tree
 from crochet_tasks.query.provenance import Line, Sources
 from crochet_tasks.query.store import Reader
 from crochet_tasks.query.vocabulary import born
-from crochet_tasks.schemas.answers import LineSeen, Source
+from crochet_tasks.schemas.answers import LineSeen
 from crochet_tasks.schemas.best import BestOrtho, BestReport, Bound
-from crochet_tasks.schemas.names import text_name
 
 SHOWN_WITH_SOURCES = 10
 """orthos whose lines are looked up in the texts"""
@@ -113,23 +112,4 @@ def _lines(ortho: BestOrtho, reader: Reader, sources: Sources) -> list[LineSeen]
     lines = [
         Line(axis, words, born(reader.tree, reader.tree.find(words))) for axis, words in zip(axes, every, strict=True)
     ]
-    found = sources.of(reader.connection, reader.corpus, reader.phrases.index, lines)
-    return [
-        LineSeen(
-            axis=one.line.axis,
-            words=list(one.line.words),
-            born=one.line.born,
-            sources=[
-                Source(
-                    text=text_name(source.text),
-                    title=source.title,
-                    version=source.version,
-                    sentence=source.sentence,
-                    words=list(source.words),
-                )
-                for source in one.sources
-            ],
-            more=one.more,
-        )
-        for one in found
-    ]
+    return sources.of(reader.connection, reader.corpus, reader.phrases.index, lines)
