@@ -100,7 +100,7 @@ class _Rendered(NamedTuple):
 
 def _rendered() -> _Rendered:
     app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and returns the same one each time
-    plain = current_app.json.dumps(_complete(copy.deepcopy(app.api_doc))).encode()
+    plain = current_app.json.dumps(complete(copy.deepcopy(app.api_doc))).encode()
     return _Rendered(plain, gzip.compress(plain, mtime=0))
 
 
@@ -115,7 +115,7 @@ def explained(code: str) -> Response:
 # ── the document ────────────────────────────────────────────────────────────────────────────────
 
 
-def _complete(spec: dict[str, Any]) -> dict[str, Any]:
+def complete(spec: dict[str, Any]) -> dict[str, Any]:
     """Add what all routes have in common: the problems that they may answer with."""
     spec["openapi"] = "3.1.0"
     schemas = spec["components"]["schemas"]

@@ -55,14 +55,14 @@ def install(app: Flask) -> None:
         in_memory_fallback_enabled=url is not None,
         on_breach=_refuse,
         headers_enabled=False,
-        key_prefix=_prefix(settings),
+        key_prefix=prefix(settings),
     )
     limiter.request_filter(_free)
     app.after_request(_headers)
     app.extensions["crochet.limiter"] = limiter
 
 
-def _prefix(settings: Settings) -> str:
+def prefix(settings: Settings) -> str:
     """A prefix of the counters: deployments may share one Redis, and their keys may have the same names."""
     url = b"" if settings.database_url is None else settings.database_url.get_secret_value().encode()
     return f"crochet-{hashlib.sha256(b'limits of ' + url).hexdigest()[:12]}"

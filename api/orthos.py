@@ -30,9 +30,7 @@ from crochet_tasks.errors import (
 from crochet_tasks.query.answers import Checked, OrthoDetail
 from crochet_tasks.query.export import Format, sides_of
 from crochet_tasks.query.pages import FoundOrtho, OrthoQuery
-from crochet_tasks.query.provenance import LineSources
-from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes, Source
-from crochet_tasks.schemas.names import text_name
+from crochet_tasks.schemas.answers import BestOrthos, CheckedAll, LineSeen, OrthoPage, OrthoWhole, Shapes
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 IDLE = "30s"
@@ -215,7 +213,7 @@ def _ortho(found: FoundOrtho, fields: set[str] | None) -> dict[str, Any]:
     return every if fields is None else {name: value for name, value in every.items() if name in fields}
 
 
-def _whole(version: int, detail: OrthoDetail, lines: list[LineSources]) -> OrthoWhole:
+def _whole(version: int, detail: OrthoDetail, lines: list[LineSeen]) -> OrthoWhole:
     return OrthoWhole(
         version=version,
         id=detail.id,
@@ -224,13 +222,8 @@ def _whole(version: int, detail: OrthoDetail, lines: list[LineSources]) -> Ortho
         born=detail.born,
         volume=volume(detail.sides),
         grid=detail.grid,
-        lines=[_line(line) for line in lines],
+        lines=lines,
     )
-
-
-def _line(of: LineSources) -> LineSeen:
-    sources = [Source(**{**each._asdict(), "text": text_name(each.text)}) for each in of.sources]
-    return LineSeen(axis=of.line.axis, words=list(of.line.words), born=of.line.born, sources=sources, more=of.more)
 
 
 def _checked(each: Checked) -> dict[str, Any]:

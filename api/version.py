@@ -10,15 +10,7 @@ from api.parameters import CorpusPath, PhrasesQuery, WaitingQuery, WordsQuery
 from api.responses import Answered
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
-from crochet_tasks.schemas.answers import (
-    PhrasePage,
-    PhraseSeen,
-    VersionNow,
-    Vocabulary,
-    WaitingBatch,
-    WaitingOn,
-    WordSeen,
-)
+from crochet_tasks.schemas.answers import PhrasePage, VersionNow, Vocabulary, WaitingOn
 
 api = APIBlueprint(
     "context",
@@ -52,9 +44,7 @@ def vocabulary(path: CorpusPath, query: WordsQuery) -> Answered:
         if known := responses.unchanged(tag, corpus.version):
             return known
         found = resources.catalog().vocabulary(connection, corpus, query.prefix, query.limit, query.cursor)
-    words = [WordSeen(**each._asdict()) for each in found.words]
-    body = Vocabulary(version=corpus.version, words=words, next_cursor=found.next_cursor)
-    return responses.tagged(body, corpus.version, tag)
+    return responses.tagged(found, corpus.version, tag)
 
 
 @api.get(
@@ -70,14 +60,7 @@ def phrases(path: CorpusPath, query: PhrasesQuery) -> Answered:
         if known := responses.unchanged(tag, corpus.version):
             return known
         found = resources.catalog().phrases(connection, corpus, query.prefix.split(), query.limit, query.cursor)
-    body = PhrasePage(
-        version=corpus.version,
-        prefix=list(found.prefix),
-        born=found.born,
-        phrases=[PhraseSeen(**{**each._asdict(), "words": list(each.words)}) for each in found.phrases],
-        next_cursor=found.next_cursor,
-    )
-    return responses.tagged(body, corpus.version, tag)
+    return responses.tagged(found, corpus.version, tag)
 
 
 @api.get(
@@ -90,22 +73,9 @@ def remediations(path: CorpusPath, query: WaitingQuery) -> Answered:
     """What waits on a phrase: the batches of orthos of which it is a line."""
     with resources.open_corpus(path.corpus) as (connection, corpus):
         found = resources.catalog().waiting_on(connection, corpus, query.phrase.split(), query.limit)
-    body = WaitingOn(
-        version=corpus.version,
-        phrase=list(found.phrase),
-        born=found.born,
-        shapes=found.shapes,
-        batches=[WaitingBatch(shape=list(each.sides), **_but_sides(each._asdict())) for each in found.batches],
-        more=found.more,
-        at_least=found.at_least,
-    )
-    return responses.tagged(body, corpus.version)
+    return responses.tagged(found, corpus.version)
 
 
 def _tag(corpus: int, version: int) -> str:
     """The ETag of what depends on nothing but the version of a corpus."""
     return f"{corpus}-{version}"
-
-
-def _but_sides(values: dict[str, object]) -> dict[str, int]:
-    return {name: value for name, value in values.items() if isinstance(value, int)}

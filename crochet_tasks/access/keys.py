@@ -132,7 +132,7 @@ def log(
         number = None if tenant is None else access.tenant(connection, tenant)
         prefix = None if key is None else _prefix(key)
         found = access.log_entries(connection, most, key=prefix, tenant=number, since=since)
-    return [SecurityLine(**line._asdict()) for line in reversed(found)]
+    return found[::-1]
 
 
 def _prefix(name: str) -> str:

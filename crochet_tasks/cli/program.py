@@ -83,7 +83,7 @@ def main() -> None:
     arguments, debug = _without_debug(sys.argv[1:])
     streams.prepare()
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_outcome(arguments, debug=debug))
+    sys.exit(outcome(arguments, debug=debug))
 
 
 def _terminated(number: int, _frame: object) -> None:
@@ -98,7 +98,7 @@ def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
     return left + arguments[ours:], len(left) < ours
 
 
-def _outcome(arguments: list[str], *, debug: bool) -> int:
+def outcome(arguments: list[str], *, debug: bool) -> int:
     """Run the command, and write all of its output; its exit code."""
     try:
         code = int(app(arguments, prog_name="crochet", standalone_mode=False) or 0)

@@ -91,10 +91,10 @@ def _until_done(client: Client, corpus: str, ids: Sequence[str], show: accepting
         status = client.status(corpus)  # after the texts: their work is open by then
         return _progress(status), bool(left) or _open(status)
 
-    accepting.until_nothing_left(poll, show, note, lambda: _moments(client, corpus))
+    accepting.until_nothing_left(poll, show, note, lambda: moments(client, corpus))
 
 
-def _moments(client: Client, corpus: str) -> Generator[None]:
+def moments(client: Client, corpus: str) -> Generator[None]:
     """When to poll: with growing pauses at first; then whenever an event of the API says that something has changed.
 
     If it refuses the events, as when too many clients listen, they are requested again after some polls.

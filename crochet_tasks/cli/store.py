@@ -275,9 +275,9 @@ def settings(state: State = None, *, as_json: Json = False) -> None:
 
     effective = Settings.load(**state_option(state)).effective(state_option(state))
     if as_json:
-        from crochet_tasks.schemas.reports import SettingLine, SettingList
+        from crochet_tasks.schemas.reports import SettingList
 
-        print_json(SettingList(settings=[SettingLine(**each._asdict()) for each in effective]))
+        print_json(SettingList(settings=effective))
         return
     width = max(len(each.variable) for each in effective)
     for each in effective:

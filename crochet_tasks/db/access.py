@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
 from crochet_tasks.errors import TenantUnknown
+from crochet_tasks.schemas.reports import SecurityLine
 
 State = Literal["good", "revoked", "expired"]
 
@@ -260,21 +261,6 @@ def add_log_entry(connection: Connection, entry: Entry) -> None:
     connection.execute(insert(security_log).values(entry._asdict()))
 
 
-class LogEntry(NamedTuple):
-    """A stored entry of the security log."""
-
-    at: dt.datetime
-    who: str
-    """user of the database"""
-    what: str
-    tenant: str | None
-    """its name"""
-    key: str | None
-    address: str | None
-    request: str | None
-    details: dict[str, Any] | None
-
-
 def log_entries(
     connection: Connection,
     most: int = 100,
@@ -282,10 +268,10 @@ def log_entries(
     key: str | None = None,
     tenant: int | None = None,
     since: dt.datetime | None = None,
-) -> list[LogEntry]:
+) -> list[SecurityLine]:
     """The newest lines, newest first. Of a key's prefix also requests of strangers that claimed it."""
-    given = (*(security_log.c[name] for name in ("at", "who", "what")), tenants.c.name)
-    query = select(*given, *(security_log.c[name] for name in ("key", "address", "request", "details")))
+    own = (security_log.c[name] for name in SecurityLine.model_fields if name != "tenant")
+    query = select(*own, tenants.c.name.label("tenant"))
     query = query.outerjoin_from(security_log, tenants, tenants.c.id == security_log.c.tenant)
     if key is not None:
         query = query.where(or_(security_log.c.key == key, security_log.c.details["claimed"].astext == key))
@@ -293,4 +279,5 @@ def log_entries(
         query = query.where(security_log.c.tenant == tenant)
     if since is not None:
         query = query.where(security_log.c.at >= since)
-    return [LogEntry(*row) for row in connection.execute(query.order_by(security_log.c.id.desc()).limit(most))]
+    rows = connection.execute(query.order_by(security_log.c.id.desc()).limit(most))
+    return [SecurityLine.model_validate(row, from_attributes=True) for row in rows]

@@ -13,6 +13,7 @@ from crochet_tasks.db import outbox
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
 from crochet_tasks.db.tally import SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.schemas.reports import Audited, Try
 
 ENDED = ("failed", "done", "cancelled")
 LOCK_WAIT = "500ms"
@@ -144,32 +145,16 @@ def text_details(connection: Connection, number: int) -> TextDetails:
     return TextDetails(*connection.execute(query).one())
 
 
-class Attempt(NamedTuple):
-    number: int
-    at: dt.datetime
-    error: dict[str, Any]
-
-
-def failed_attempts(connection: Connection, item: uuid.UUID) -> list[Attempt]:
+def failed_attempts(connection: Connection, item: uuid.UUID) -> list[Try]:
     """Return every failed attempt of a work item, oldest first."""
-    query = select(*(attempts.c[name] for name in Attempt._fields)).where(attempts.c.work == item)
-    return [Attempt(*row) for row in connection.execute(query.order_by(attempts.c.id))]
+    query = select(attempts).where(attempts.c.work == item).order_by(attempts.c.id)
+    return [Try.model_validate(row, from_attributes=True) for row in connection.execute(query)]
 
 
-class AuditEntry(NamedTuple):
-    """A row of the audit table."""
-
-    at: dt.datetime
-    who: str
-    what: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-def audited(connection: Connection, subject: str) -> list[AuditEntry]:
+def audited(connection: Connection, subject: str) -> list[Audited]:
     """Every change of state of 'work ID' or 'text NUMBER', oldest first."""
-    query = select(*(audit.c[name] for name in AuditEntry._fields)).where(audit.c.subject == subject)
-    return [AuditEntry(*row) for row in connection.execute(query.order_by(audit.c.id))]
+    query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id)
+    return [Audited.model_validate(row, from_attributes=True) for row in connection.execute(query)]
 
 
 # ── progress ───────────────────────────────────────────────────────────────────────────────────

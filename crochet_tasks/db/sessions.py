@@ -297,7 +297,7 @@ def _as_crochet_error(error: BaseException | None) -> CrochetError | None:
         return DatabaseRefused(reason=first_line(error))
     if isinstance(error, psycopg.errors.DiskFull):
         return DiskFull(reason=first_line(error))
-    if isinstance(error, psycopg.Error) and (refused := _login_failed(error)) is not None:
+    if isinstance(error, psycopg.Error) and (refused := login_failed(error)) is not None:
         return refused
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         # The driver counts limits of the program (54) among these, too: such a statement fails again.
@@ -326,7 +326,7 @@ _LOGIN_ADVICE = {
 """advice, by a pattern of the message with which server or libpq refuse a connection; libpq has no SQLSTATE then"""
 
 
-def _login_failed(error: psycopg.Error) -> DatabaseLoginFailed | None:
+def login_failed(error: psycopg.Error) -> DatabaseLoginFailed | None:
     """The error for a connection that is refused however often it is tried; None for any other."""
     if error.sqlstate is not None and error.sqlstate[:2] not in ("28", "3D", "3F"):
         return None

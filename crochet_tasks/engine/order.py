@@ -107,6 +107,8 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
 def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any]) -> Refs:
     """Elementwise what `of_old` gives for the ids of old phrases and `of_new` for the numbers of new ones."""
     old = refs >= 0
+    if not old.any():  # a first text
+        return np.asarray(of_new(~refs), np.int64)
     values = np.empty(len(refs), np.int64)
     values[old], values[~old] = of_old(refs[old]), of_new(~refs[~old])
     return values

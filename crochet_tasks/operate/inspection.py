@@ -21,7 +21,7 @@ from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.names import DEAD, TEXT, text_name
-from crochet_tasks.schemas.reports import Audited, Status, Try, WorkDetail, WorkError, WorkLine, WorkList
+from crochet_tasks.schemas.reports import Status, WorkDetail, WorkError, WorkLine, WorkList
 
 
 def listed(
@@ -141,9 +141,9 @@ def _work(connection: Connection, item: WorkRow, lease: float) -> WorkDetail:
         line=line_of_work(item),
         next=_next(item, lease),
         details={name: fact for name, fact in {**facts, "part": part}.items() if fact is not None},
-        tries=[Try(**each._asdict()) for each in operators.failed_attempts(connection, item.id)],
+        tries=operators.failed_attempts(connection, item.id),
         related=[] if text is None else [line_of_text(connection, text)],
-        audit=_audit(connection, f"work {item.id}"),
+        audit=operators.audited(connection, f"work {item.id}"),
     )
 
 
@@ -175,9 +175,9 @@ def _text(connection: Connection, row: TextRow) -> WorkDetail:
         line=line_of_text(connection, row),
         next=_next_of_text(row),
         details={**details, "characters": facts.characters},
-        tries=[Try(**each._asdict()) for item in work for each in operators.failed_attempts(connection, item.id)],
+        tries=[each for item in work for each in operators.failed_attempts(connection, item.id)],
         related=[line_of_work(item) for item in work],
-        audit=_audit(connection, f"text {row.id}"),
+        audit=operators.audited(connection, f"text {row.id}"),
     )
 
 
@@ -197,10 +197,6 @@ def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:
         related=[],
         audit=[],
     )
-
-
-def _audit(connection: Connection, subject: str) -> list[Audited]:
-    return [Audited(**entry._asdict()) for entry in operators.audited(connection, subject)]
 
 
 # ── watching ────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,6 @@ from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.query.checks import Reason
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.query.provenance import Line
-from crochet_tasks.query.vocabulary import PhraseEntry, WordEntry
 
 
 class CorpusView(NamedTuple):
@@ -60,19 +59,3 @@ class Checks(NamedTuple):
     false_positives: float | None
     version: int
     exact: bool = True
-
-
-class Words(NamedTuple):
-    words: list[WordEntry]
-    next_cursor: str | None
-    version: int
-
-
-class Phrases(NamedTuple):
-    """The phrases one word longer than `prefix`, which was born at `born` (0: it is the empty one)."""
-
-    prefix: tuple[str, ...]
-    born: int
-    phrases: list[PhraseEntry]
-    next_cursor: str | None
-    version: int

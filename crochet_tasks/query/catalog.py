@@ -15,14 +15,14 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.query import checks, export, ranges
-from crochet_tasks.query.answers import Checked, Checks, CorpusView, OrthoDetail, Page, Phrases, Words
+from crochet_tasks.query.answers import Checked, Checks, CorpusView, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
-from crochet_tasks.query.provenance import Line, LineSources, Sources
+from crochet_tasks.query.provenance import Line, Sources
 from crochet_tasks.query.store import Reader, Store
-from crochet_tasks.query.vocabulary import Waiting, born, phrase_of, phrases, vocabulary, waiting_on
-from crochet_tasks.schemas.answers import ShapeLine
+from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
+from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
 
 MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
@@ -102,7 +102,7 @@ class Catalog:
         """All orthos as UTF-8, some thousands at a time, in order; the snapshot has to stay open meanwhile."""
         return export.written(Reader(self.store, connection, corpus), form, query)
 
-    def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSources]:
+    def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSeen]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""
         return self.sources.of(connection, corpus, self.store.phrases(connection, corpus).index, lines)
 
@@ -136,20 +136,20 @@ class Catalog:
 
     # ── the context ─────────────────────────────────────────────────────────────────────────
 
-    def waiting_on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int = 100) -> Waiting:
+    def waiting_on(self, connection: Connection, corpus: Corpus, words: Sequence[str], limit: int = 100) -> WaitingOn:
         """What waits on a phrase, `limit` batches of it one by one; raises PhraseUnknown."""
         return waiting_on(Reader(self.store, connection, corpus), words, limit)
 
     def vocabulary(
         self, connection: Connection, corpus: Corpus, prefix: str = "", limit: int = 100, cursor: str | None = None
-    ) -> Words:
+    ) -> Vocabulary:
         """The words that begin so, in code-point order; raises InvalidCursor."""
         question: list[object] = ["words", corpus.id, prefix]
         after = None if cursor is None else opened(self._secret, question, cursor).decode()
         tree = self.store.phrases(connection, corpus).tree
         words, more = vocabulary(tree, prefix, after, limit)
         following = sealed(self._secret, question, words[-1].word.encode()) if more else None
-        return Words(words, following, corpus.version)
+        return Vocabulary(version=corpus.version, words=words, next_cursor=following)
 
     def phrases(
         self,
@@ -158,7 +158,7 @@ class Catalog:
         prefix: Sequence[str] = (),
         limit: int = 100,
         cursor: str | None = None,
-    ) -> Phrases:
+    ) -> PhrasePage:
         """The phrases one word longer than `prefix`, in code-point order; raises PhraseUnknown and InvalidCursor."""
         question: list[object] = ["phrases", corpus.id, *prefix]
         after = None if cursor is None else opened(self._secret, question, cursor).decode()
@@ -166,8 +166,13 @@ class Catalog:
         phrase = phrase_of(tree, prefix)
         found, more = phrases(tree, phrase, after, limit)
         following = sealed(self._secret, question, found[-1].words[-1].encode()) if more else None
-        known = () if phrase is None else tree.phrase(phrase)
-        return Phrases(known, born(tree, phrase), found, following, corpus.version)
+        return PhrasePage(
+            version=corpus.version,
+            prefix=[] if phrase is None else list(tree.phrase(phrase)),
+            born=born(tree, phrase),
+            phrases=found,
+            next_cursor=following,
+        )
 
     def forget(self, corpus: int) -> None:
         """Drop a deleted corpus from the caches at once, before it is evicted."""

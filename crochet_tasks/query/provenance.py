@@ -15,6 +15,8 @@ from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
 from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.query.store import OVERHEAD_BYTES, TEXTS_SHARE, Store
+from crochet_tasks.schemas.answers import LineSeen, Source
+from crochet_tasks.schemas.names import text_name
 
 MOST_SOURCES = 5
 """the most texts that are listed for a line"""
@@ -32,27 +34,6 @@ class Line(NamedTuple):
     axis: int
     words: tuple[str, ...]
     born: int
-
-
-class Source(NamedTuple):
-    """The first sentence of a text that holds a phrase. `sentence` counts from 1, those without words left out."""
-
-    text: int
-    title: str
-    version: int
-    sentence: int
-    words: tuple[str, ...]
-
-
-class LineSources(NamedTuple):
-    """Where a line was read. `more`: other texts contain it, or may: not all of them were searched.
-
-    If the texts that brought an ortho's lines are many and large, the first request may find no source yet.
-    """
-
-    line: Line
-    sources: list[Source]
-    more: bool
 
 
 @dataclass(frozen=True)
@@ -139,10 +120,11 @@ class Sources:
         )
         self._parsing = Locks()
 
-    def of(
-        self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]
-    ) -> list[LineSources]:
-        """Per line its sources, in the order of the texts; where there is one, the first is that which brought it."""
+    def of(self, connection: Connection, corpus: Corpus, index: PhraseIndex, lines: Sequence[Line]) -> list[LineSeen]:
+        """Per line its sources, in the order of the texts; where there is one, the first is that which brought it.
+
+        If the texts that brought an ortho's lines are many and large, the first request may find no source yet.
+        """
         if not lines:
             return []
         listed = texts.versions(connection, corpus.id, min(line.born for line in lines), corpus.version)
@@ -151,7 +133,7 @@ class Sources:
 
     def _line(
         self, connection: Connection, index: PhraseIndex, line: Line, listed: list[VersionText], budget: _Budget
-    ) -> LineSources:
+    ) -> LineSeen:
         phrase = [index.number(word) for word in line.words]
         found: list[Source] = []
         skipped = False
@@ -162,7 +144,7 @@ class Sources:
             if parsed is None:
                 if not budget.allows(text.size, brought=text.version == line.born):
                     if text.version == line.born:
-                        return LineSources(line, [], more=True)
+                        return _seen(line, [], more=True)
                     skipped = True
                     continue
                 parsed = self._parse(connection, index, text)
@@ -170,10 +152,16 @@ class Sources:
             if sentence is None:
                 continue
             if len(found) == MOST_SOURCES:
-                return LineSources(line, found, more=True)
-            words = parsed.sentence(sentence, index)
-            found.append(Source(text.id, text.title, text.version, sentence + 1, words))
-        return LineSources(line, found, skipped)
+                return _seen(line, found, more=True)
+            source = Source(
+                text=text_name(text.id),
+                title=text.title,
+                version=text.version,
+                sentence=sentence + 1,
+                words=list(parsed.sentence(sentence, index)),
+            )
+            found.append(source)
+        return _seen(line, found, more=skipped)
 
     def _parse(self, connection: Connection, index: PhraseIndex, text: VersionText) -> Parsed:
         with self._parsing.of(text.id):
@@ -182,3 +170,7 @@ class Sources:
                 parsed = Parsed.of(texts.body(connection, text.id), index)
                 self._parsed.put(text.id, parsed, parsed.bytes)
         return parsed
+
+
+def _seen(line: Line, sources: list[Source], *, more: bool) -> LineSeen:
+    return LineSeen(axis=line.axis, words=list(line.words), born=line.born, sources=sources, more=more)

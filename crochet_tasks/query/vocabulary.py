@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from crochet_tasks.db import batches
 from crochet_tasks.db.batches import Stored
@@ -15,48 +14,10 @@ from crochet_tasks.engine.text import normalised
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
 from crochet_tasks.query.store import Reader
-from crochet_tasks.schemas.answers import ShapeLine
+from crochet_tasks.schemas.answers import PhraseSeen, ShapeLine, WaitingBatch, WaitingOn, WordSeen
 
 READ_AT_ONCE = 256
 """remediations, for one answer"""
-
-
-class WordEntry(NamedTuple):
-    """A word, and the version that brought it."""
-
-    word: str
-    born: int
-
-
-class PhraseEntry(NamedTuple):
-    """A phrase, the version that brought it, and how many words continue it."""
-
-    words: tuple[str, ...]
-    born: int
-    continuations: int
-
-
-class WaitingBatch(NamedTuple):
-    """A batch that waits; `searched`: the version whose search found its orthos."""
-
-    id: int
-    sides: Sides
-    orthos: int
-    searched: int
-
-
-class Waiting(NamedTuple):
-    """What waits on a phrase: totals per shape, and the first batches; `more`: how many further batches.
-
-    `at_least`: whether there are more batches than were read.
-    """
-
-    phrase: tuple[str, ...]
-    born: int
-    shapes: list[ShapeLine]
-    batches: list[WaitingBatch]
-    more: int
-    at_least: bool
 
 
 def phrase_of(tree: Tree, words: Sequence[str]) -> int | None:
@@ -73,7 +34,7 @@ def born(tree: Tree, phrase: int | None) -> int:
     return 0 if phrase is None else int(tree.born[phrase])
 
 
-def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> Waiting:
+def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> WaitingOn:
     """The batches with orthos of which this phrase is a line, oldest first; `limit` of them one by one."""
     phrase = phrase_of(reader.tree, words)
     orthos: Counter[Sides] = Counter()
@@ -85,17 +46,20 @@ def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> Waiting:
             orthos[batch.sides] += batch.count
             number[batch.sides] += 1
             if len(first) < limit:
-                first.append(WaitingBatch(batch.id, batch.sides, batch.count, batch.born))
-    return Waiting(
-        () if phrase is None else reader.tree.phrase(phrase),
-        born(reader.tree, phrase),
-        [
+                first.append(
+                    WaitingBatch(id=batch.id, shape=list(batch.sides), orthos=batch.count, searched=batch.born)
+                )
+    return WaitingOn(
+        version=reader.corpus.version,
+        phrase=[] if phrase is None else list(reader.tree.phrase(phrase)),
+        born=born(reader.tree, phrase),
+        shapes=[
             ShapeLine(shape=list(sides), orthos=orthos[sides], batches=number[sides])
             for sides in geometry.best_first(orthos)
         ],
-        first,
-        number.total() - len(first),
-        len(read) > READ_AT_ONCE,
+        batches=first,
+        more=number.total() - len(first),
+        at_least=len(read) > READ_AT_ONCE,
     )
 
 
@@ -116,23 +80,23 @@ def _holds(reader: Reader, batch: Stored, packed: bytes, phrase: int | None) -> 
     return place < len(waits) and int(waits[place]) == phrase
 
 
-def vocabulary(tree: Tree, prefix: str, after: str | None, limit: int) -> tuple[list[WordEntry], bool]:
+def vocabulary(tree: Tree, prefix: str, after: str | None, limit: int) -> tuple[list[WordSeen], bool]:
     """The words that begin with `prefix` behind the word `after`, in code-point order; and whether there are more."""
     prefix = normalised(prefix)
     begin = bisect.bisect_left(tree.words, prefix)
     if after is not None:
         begin = max(begin, bisect.bisect_right(tree.words, after))
-    found: list[WordEntry] = []
+    found: list[WordSeen] = []
     for place in range(begin, len(tree.words)):
         if not tree.words[place].startswith(prefix):
             break
         if len(found) == limit:
             return found, True
-        found.append(WordEntry(tree.words[place], int(tree.born[place])))
+        found.append(WordSeen(word=tree.words[place], born=int(tree.born[place])))
     return found, False
 
 
-def phrases(tree: Tree, phrase: int | None, after: str | None, limit: int) -> tuple[list[PhraseEntry], bool]:
+def phrases(tree: Tree, phrase: int | None, after: str | None, limit: int) -> tuple[list[PhraseSeen], bool]:
     """The phrases one word longer than this one, behind the one that ends with the word `after`, in code-point order of
     their last words; and whether there are more.
     """
@@ -140,7 +104,11 @@ def phrases(tree: Tree, phrase: int | None, after: str | None, limit: int) -> tu
     words = [tree.words[word] for word in tree.word[first:last]]
     begin = first + (0 if after is None else bisect.bisect_right(words, after))
     found = [
-        PhraseEntry(tree.phrase(child), int(tree.born[child]), int(tree.first[child + 1]) - int(tree.first[child]))
+        PhraseSeen(
+            words=list(tree.phrase(child)),
+            born=int(tree.born[child]),
+            continuations=int(tree.first[child + 1]) - int(tree.first[child]),
+        )
         for child in range(begin, min(last, begin + limit))
     ]
     return found, last > begin + limit

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting, values
+from crochet_tasks.schemas.reports import SettingLine
 from crochet_tasks.settings import checks, source
 from crochet_tasks.settings.source import (
     PREFIX,
@@ -347,7 +348,7 @@ class Settings(BaseSettings):
         """What is wrong with the paths that are set."""
         return checks.paths(self)
 
-    def effective(self, options: Mapping[str, Any] = MappingProxyType({})) -> list[checks.Effective]:
+    def effective(self, options: Mapping[str, Any] = MappingProxyType({})) -> list[SettingLine]:
         """Every setting as it is in force, secrets masked, and where it comes from."""
         return checks.effective(self, options)
 

@@ -6,11 +6,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from crochet_tasks.errors import InvalidSetting
+from crochet_tasks.schemas.reports import SettingLine
 from crochet_tasks.settings.source import in_environment, in_file, variable
 
 if TYPE_CHECKING:
@@ -107,19 +108,11 @@ def _not_readable(path: Path) -> str | None:
 # ── what is in force ────────────────────────────────────────────────────────────────────────────
 
 
-class Effective(NamedTuple):
-    """A setting as it is in force. `source`: option, environment, file or default."""
-
-    variable: str
-    value: str
-    source: str
-
-
-def effective(settings: Settings, options: Mapping[str, Any]) -> list[Effective]:
+def effective(settings: Settings, options: Mapping[str, Any]) -> list[SettingLine]:
     """Every setting, secrets masked; `options` are those that the command's options set."""
     file = in_file()
     return [
-        Effective(variable(name), _shown(getattr(settings, name)), _source(name, options, file))
+        SettingLine(variable=variable(name), value=_shown(getattr(settings, name)), source=_source(name, options, file))
         for name in type(settings).model_fields
     ]
 

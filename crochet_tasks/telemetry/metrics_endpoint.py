@@ -83,28 +83,28 @@ def start(kind: str, service: str, settings: Settings) -> None:
 def _folder() -> Path:
     """Make the service's folder, locked while a process of the service lives. Remove those of killed services."""
     place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(place)
+    sweep(place)
     if shutil.disk_usage(place).free < LEAST_BYTES:
         raise OSError(f"less than {LEAST_BYTES >> 20} MB are free in {place}")
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=place))
-    _lock(folder)  # never closed: forked processes have it, too, and the last one that ends unlocks it
+    lock(folder)  # never closed: forked processes have it, too, and the last one that ends unlocks it
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
     return folder
 
 
-def _sweep(place: Path) -> None:
+def sweep(place: Path) -> None:
     """Remove our user's folders whose processes have all ended; a pid alone says little across containers."""
     for folder in place.glob(f"{FOLDER}*"):
         pid = folder.name.removeprefix(FOLDER).partition("-")[0]
         with contextlib.suppress(OSError):
             if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not Path(f"/proc/{pid}").exists():
-                lock = _lock(folder)
+                locked = lock(folder)
                 shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+                os.close(locked)
 
 
-def _lock(folder: Path) -> int:
+def lock(folder: Path) -> int:
     """Lock a folder; raises OSError where another process has it locked."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

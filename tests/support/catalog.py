@@ -132,6 +132,6 @@ def joined(read: list[Page]) -> list[FoundOrtho]:
 
 def all_waiting(catalog: Catalog, snapshot: Snapshot) -> list[list[int]]:
     """Per word the batches that wait on a phrase that begins with it and has two words."""
-    words = [word for word, _ in catalog.vocabulary(*snapshot.args).words]
-    pairs = [list(each.words) for word in words for each in catalog.phrases(*snapshot.args, [word]).phrases]
+    words = [each.word for each in catalog.vocabulary(*snapshot.args).words]
+    pairs = [each.words for word in words for each in catalog.phrases(*snapshot.args, [word]).phrases]
     return [[batch.id for batch in catalog.waiting_on(*snapshot.args, pair).batches] for pair in pairs]

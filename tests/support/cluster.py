@@ -88,7 +88,13 @@ class Cluster:
         return dead
 
     def ready(self, name: str) -> bool:
-        """Whether a process has logged that it is ready."""
+        """Whether a process has logged that it is ready; raises AssertionError where it has ended instead."""
+        ended = self.processes[name].poll() is not None
+        is_ready = self.has_been_ready(name)
+        assert is_ready or not ended, f"{name} has ended:\n{self.log(name)}"
+        return is_ready
+
+    def has_been_ready(self, name: str) -> bool:
         return READY in self.log(name)
 
     def log(self, name: str) -> str:

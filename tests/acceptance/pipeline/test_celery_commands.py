@@ -125,7 +125,7 @@ def test_children_that_are_spawned_are_refused_at_the_start(deployment: Cluster)
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).is_success
+        return httpx.get(url, timeout=SECONDS).is_success
     except httpx.HTTPError:
         return False
 
@@ -140,7 +140,7 @@ def _run(deployment: Cluster, *command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
     )
     assert ran.returncode == 0, ran.stdout
     return ran.stdout

@@ -66,7 +66,7 @@ class Killer:
         self.kills.append(Kill(name, alone, states.open, states.done))
 
     def ready(self) -> list[str]:
-        return sorted(name for name in self._deployment.processes if self._deployment.ready(name))
+        return sorted(name for name in self._deployment.processes if self._deployment.has_been_ready(name))
 
 
 def searches(process: Process, corpus: Corpus) -> bool:

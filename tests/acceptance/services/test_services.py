@@ -137,7 +137,7 @@ def basic(login: str) -> dict[str, str]:
 def status_of(url: str, login: str | None = None) -> int:
     request = urllib.request.Request(url, headers={} if login is None else basic(login))
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -221,7 +221,7 @@ def test_the_api_answers(up: Up) -> None:
 def flower(up: Up, path: str) -> str:
     """A page or an API answer of Flower, after its login."""
     address = f"http://127.0.0.1:{up.settings['CROCHET_FLOWER_PORT']}{path}"
-    with urllib.request.urlopen(urllib.request.Request(address, headers=basic(LOGIN)), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=basic(LOGIN)), timeout=SECONDS) as answer:
         return str(answer.read().decode())
 
 

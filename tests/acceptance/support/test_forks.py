@@ -13,7 +13,7 @@ from crochet_tasks.settings import environment
 from tests.support import forks
 from tests.support.commands import CROCHET
 from tests.support.paths import ROOT
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.acceptance
 
@@ -23,8 +23,8 @@ def test_the_same_is_said_and_returned(arguments: list[str], status: int) -> Non
     """Arguments, environment and standard input arrive; output, errors and exit status come back, byte for byte."""
     command, words = [*CROCHET, *arguments], b"..."
     its = environment(CROCHET_LOCK_TIMEOUT="soon" if arguments == ["status"] else "1")
-    real = subprocess.run(command, cwd=ROOT, env=its, input=words, capture_output=True, timeout=60, check=False)
-    forked = forks.run(command, its, 60, words)
+    real = subprocess.run(command, cwd=ROOT, env=its, input=words, capture_output=True, timeout=SECONDS, check=False)
+    forked = forks.run(command, its, SECONDS, words)
     assert (forked.returncode, forked.stdout, forked.stderr) == (status, real.stdout.decode(), real.stderr.decode())
 
 
@@ -43,9 +43,9 @@ def test_it_shares_nothing_with_others() -> None:
         assert {int(file.name) for file in Path(f"/proc/{one.pid}/fd").iterdir()} == {0, 1, 2}
         assert one.poll() is None
     others[0].send_signal(signal.SIGTERM)
-    assert others[0].wait(60) == 128 + signal.SIGTERM
+    assert others[0].wait(SECONDS) == 128 + signal.SIGTERM
     others[1].kill()
-    assert others[1].wait(60) == -signal.SIGKILL
+    assert others[1].wait(SECONDS) == -signal.SIGKILL
     os.close(writing)
 
 

@@ -24,12 +24,13 @@ from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits, shape_name
-from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY, _sweep
+from crochet_tasks.telemetry.metrics_endpoint import IN_MEMORY, sweep
 from tests.support import services, steps
 from tests.support.cluster import Cluster, accept, cluster, corpus_of, until, until_closed
 from tests.support.commands import CROCHET, EVERYTHING, RELAY
 from tests.support.faulty import faulty
 from tests.support.server import take_port
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.acceptance
 
@@ -52,7 +53,7 @@ class Scraped:
     def samples(self, *names: str) -> dict[tuple[str, Labels], float]:
         found: dict[tuple[str, Labels], float] = defaultdict(float)
         for name in names or self.ports:
-            answer = httpx.get(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=10)
+            answer = httpx.get(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=SECONDS)
             assert answer.status_code == 200
             for family in text_string_to_metric_families(answer.text):
                 for sample in family.samples:
@@ -212,7 +213,7 @@ def test_the_census_is_what_the_store_holds(running: Running) -> None:
 def test_requests_are_counted_by_route_and_problems_by_code(running: Running) -> None:
     """Not by path."""
     for path in ("/health/live", "/health/live", "/v1/nothing/here", "/v1/corpora"):
-        httpx.get(f"http://127.0.0.1:{running.api}{path}")
+        httpx.get(f"http://127.0.0.1:{running.api}{path}", timeout=SECONDS)
 
     def by(metric: str, label: str) -> Counter[str]:
         return running.scraped.by(metric, label, API_NAME)
@@ -253,7 +254,7 @@ def test_nothing_is_left_of_a_service_however_it_ends(running: Running) -> None:
         deployment.kill(name)
 
     def swept() -> bool:
-        _sweep(IN_MEMORY)
+        sweep(IN_MEMORY)
         return not folders(running.pids)
 
     until(swept, deployment)  # their children end a moment later

@@ -28,7 +28,7 @@ def typed(
     monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        status = program._outcome(["keys", *arguments], debug=False)
+        status = program.outcome(["keys", *arguments], debug=False)
         out, err = capfdbinary.readouterr()
         return status, out.decode(), err.decode()
 
@@ -123,5 +123,5 @@ def test_what_is_wrong_is_said(typed: Typed, arguments: list[str], code: str, st
 def test_keys_are_kept_with_the_deployment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without its database there is nothing to make keys in, and a private one would be no use."""
     monkeypatch.delenv("CROCHET_DATABASE_URL", raising=False)
-    assert program._outcome(["keys", "list"], debug=False) == 2
+    assert program.outcome(["keys", "list"], debug=False) == 2
     assert "[setting_missing]" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_openapi_says_all_that_is_answered(api: Api) -> None:
 
 def test_openapi_is_written_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask for it at the same time."""
-    both, complete, written = threading.Barrier(2), documents._complete, []
+    both, complete, written = threading.Barrier(2), documents.complete, []
 
     def slow(spec: dict[str, Any]) -> dict[str, Any]:
         written.append(spec)
@@ -61,7 +61,7 @@ def test_openapi_is_written_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> N
             both.wait(0.3)
         return complete(spec)
 
-    monkeypatch.setattr(documents, "_complete", slow)
+    monkeypatch.setattr(documents, "complete", slow)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: api.anonymous.get("/openapi.json"), range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]

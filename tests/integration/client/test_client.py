@@ -278,7 +278,7 @@ def crochet(
     file.write_text(f"{served.keys['admin']}\n")
 
     def run(*arguments: str, before: tuple[str, ...] = ("--key-file", str(file)), url: str = served.url) -> Ran:
-        code = program._outcome(["--url", url, *before, *arguments], debug=False)
+        code = program.outcome(["--url", url, *before, *arguments], debug=False)
         out, err = capsysbinary.readouterr()
         assert not (tmp_path / "nothing").exists()
         return Ran(code, out, err.decode())
@@ -387,7 +387,7 @@ def test_what_works_here_only_is_refused(crochet: Crochet, command: str, monkeyp
     assert (ran.code, ran.out) == (2, b"")
     assert ran.err.endswith("[not_remote]\n")
     monkeypatch.setenv("CROCHET_URL", "https://api.example")
-    assert program._outcome(command.split(), debug=False) == 2
+    assert program.outcome(command.split(), debug=False) == 2
 
 
 def test_what_is_wrong_with_the_way_to_an_api(
@@ -412,4 +412,4 @@ def test_what_is_wrong_with_the_way_to_an_api(
     monkeypatch.delenv("CROCHET_KEY")
     missing = crochet("status", before=("--key-file", "/nowhere"))
     assert (missing.code, "CROCHET_KEY_FILE" in missing.err) == (2, True)
-    assert program._outcome(["--key", "x", "status"], debug=False) == 2
+    assert program.outcome(["--key", "x", "status"], debug=False) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from crochet_tasks.access import keys
+from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, tally
 from crochet_tasks.db.process import Process
 from tests.support import steps
@@ -151,3 +153,21 @@ def test_dead_letters_are_found_and_listed_without_their_bodies(process: Process
     assert not any("body" in statement for statement in read)
     with process.database.snapshot() as connection:
         assert dead_letters.body(connection, first.id) == b"x" * 1000
+
+
+COPIES = """
+INSERT INTO keys (tenant, prefix, hash, name, scopes, tier)
+SELECT tenant, left(translate(md5(number::text), '0189', 'wxyz'), 10), sha256(number::text::bytea), name, scopes, tier
+  FROM keys, generate_series(1, 5000) AS number
+"""
+
+
+def test_a_key_is_ended_without_reading_others(process: Process) -> None:
+    """Nor is any other read for the name of its tenant."""
+    name = keys.create(process.database, KeySpec("one")).line.key
+    steps.sql(process, COPIES)
+    steps.sql(process, "ANALYZE keys")
+    statements = Statements(process, "keys")
+    with statements.noted():
+        assert keys.revoke(process.database, name).tenant == "default"
+    assert max(statements.rows().values()) == 1

@@ -73,7 +73,7 @@ def test_a_relative_folder_needs_a_working_directory(tmp_path: Path, monkeypatch
 
 
 def test_an_empty_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program._outcome(["run", str(HARBOUR), "--state", ""], debug=False) == 2
+    assert program.outcome(["run", str(HARBOUR), "--state", ""], debug=False) == 2
     assert "--state" in capsys.readouterr().err
 
 

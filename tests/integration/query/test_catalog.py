@@ -284,8 +284,8 @@ def test_each_line_is_read_where_the_texts_say_it(catalog: Catalog, snapshot: Sn
         detail = catalog.by_id(*snapshot.args, ortho.id)
         assert detail is not None
         for found in catalog.provenance(*snapshot.args, detail.lines):
-            assert [(s.version, s.sentence, s.words) for s in found.sources] == naive(split, found.line.words)
-            assert found.sources[0].version == found.line.born
+            assert [(s.version, s.sentence, tuple(s.words)) for s in found.sources] == naive(split, tuple(found.words))
+            assert found.sources[0].version == found.born
             assert all(source.title == TEXTS[source.version - 1][:20] for source in found.sources)
             assert not found.more
 
@@ -331,7 +331,7 @@ def test_large_texts_are_read_a_few_at_a_time(
     for bound in ("BORN_BYTES", "PARSED_BYTES"):
         monkeypatch.setattr(f"crochet_tasks.query.provenance.{bound}", 0)
     read = [fresh.provenance(*snapshot.args, lines) for _ in brought]
-    assert [len({found.line.born for found in some if found.sources}) for some in read] == [1, 2, 3]
+    assert [len({found.born for found in some if found.sources}) for some in read] == [1, 2, 3]
     assert all(found.more for found in read[0] if not found.sources)
     assert fresh.provenance(*snapshot.args, lines) == whole
 

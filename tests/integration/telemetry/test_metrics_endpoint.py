@@ -23,7 +23,7 @@ from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics, metrics_endpoint
 from tests.support.server import take_port
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -71,8 +71,8 @@ def test_what_killed_services_left_is_removed(tmp_path: Path) -> None:
     for each in (left, locked, *others):
         each.mkdir()
         (each / "counter_1.db").touch()
-    handle = metrics_endpoint._lock(locked)
-    metrics_endpoint._sweep(tmp_path)
+    handle = metrics_endpoint.lock(locked)
+    metrics_endpoint.sweep(tmp_path)
     os.close(handle)
     assert set(tmp_path.iterdir()) == {locked, *others}
 
@@ -112,7 +112,7 @@ def is_free(port: int) -> bool:
 
 def answer(settings: Settings) -> str:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{settings.metrics_port}/metrics", timeout=30).text
+        return httpx.get(f"http://127.0.0.1:{settings.metrics_port}/metrics", timeout=SECONDS).text
     return ""
 
 

@@ -30,6 +30,7 @@ from tests.support.cluster import Cluster, check, corpus_of, until, until_closed
 from tests.support.collectors import HOST, Hanging, Otlp, Profiles, Span, log_lines, unresolved
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.server import take_port
+from tests.support.waiting import SECONDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.acceptance, pytest.mark.slow]
 
@@ -50,7 +51,7 @@ class Client:
     def post(self, body: str, request: str, **headers: str) -> None:
         all_headers = {"Authorization": f"Bearer {self._key}", "X-Request-ID": request, **headers}
         address = f"{self._address}/v1/corpora/main/texts"
-        answer = httpx.post(address, json={"title": request, "body": body}, headers=all_headers, timeout=30)
+        answer = httpx.post(address, json={"title": request, "body": body}, headers=all_headers, timeout=SECONDS)
         assert answer.status_code == 202, answer.text
         assert httpx.get(f"{self._address}/health/live").status_code == 200
 
@@ -258,5 +259,5 @@ def test_off_loads_nothing() -> None:
         "ours = ('opentelemetry.sdk.trace', 'opentelemetry.exporter', 'opentelemetry.instrumentation', 'pyroscope');"
         "print([name for name in sys.modules if name.startswith(ours)])"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=SECONDS, capture_output=True, text=True)
     assert done.stdout == "[]\n"

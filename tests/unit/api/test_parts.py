@@ -161,6 +161,6 @@ def test_places_of_exports() -> None:
 def test_deployments_that_share_a_redis_count_for_themselves() -> None:
     """Their keys have the same numbers."""
     urls = ("postgresql://one/crochet", "postgresql://other/crochet", "postgresql://one/crochet")
-    one, other, again = (limits._prefix(Settings(database_url=SecretStr(url))) for url in urls)
+    one, other, again = (limits.prefix(Settings(database_url=SecretStr(url))) for url in urls)
     assert one == again != other
-    assert "crochet" in one != limits._prefix(Settings())
+    assert "crochet" in one != limits.prefix(Settings())

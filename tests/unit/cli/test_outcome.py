@@ -50,7 +50,7 @@ def _ended_by(error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
         raise error
 
     monkeypatch.setattr(program, "app", command)
-    return program._outcome([], debug=False), capfd.readouterr().err
+    return program.outcome([], debug=False), capfd.readouterr().err
 
 
 def test_an_error_in_its_own_chain_ends_the_search(
@@ -87,7 +87,7 @@ def test_an_error_in_its_own_chain_ends_the_search(
 def test_a_wrong_value_of_an_option_is_in_our_words(
     arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert program._outcome(arguments, debug=False) == 2
+    assert program.outcome(arguments, debug=False) == 2
     assert capfd.readouterr().err.startswith(f"crochet: Invalid value for {words}")
 
 

@@ -58,7 +58,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_what_takes_longer_is_looked_at_when_it_changes(pauses: list[float]) -> None:
     """After some polls for what is soon done the API says when, also now and then where nothing has changed."""
     api = Api(streamed, streamed)
-    moments = remote_ingest._moments(api.client(), "main")
+    moments = remote_ingest.moments(api.client(), "main")
     for _ in islice(moments, EARLY):
         assert api.asked == 0
     assert len(pauses) == EARLY - 1
@@ -75,7 +75,7 @@ def test_what_takes_longer_is_looked_at_when_it_changes(pauses: list[float]) -> 
 def test_without_events_it_is_looked_at_all_the_same(answer: Callable[[], httpx.Response], pauses: list[float]) -> None:
     """They are asked for once each while, and followed when there are some."""
     api = Api(answer, streamed)
-    moments = remote_ingest._moments(api.client(), "main")
+    moments = remote_ingest.moments(api.client(), "main")
     for _ in islice(moments, EARLY + WITHOUT):
         assert api.asked <= 1
     assert (api.asked, len(pauses)) == (1, EARLY + WITHOUT - 1)

@@ -25,4 +25,4 @@ AT = 'connection to server at "db.example", port 5432 failed: '
     ],
 )
 def test_what_waiting_cannot_mend_is_told_from_what_it_can(message: str, refused: bool) -> None:
-    assert (sessions._login_failed(psycopg.OperationalError(message)) is not None) is refused
+    assert (sessions.login_failed(psycopg.OperationalError(message)) is not None) is refused
