@@ -654,13 +654,12 @@ def unpacked(Index index, const u32[:, ::1] boxes, int side):
     return words
 
 def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const int32_t[::1] lengths,
-           uint8_t[::1] seen=None, const uint8_t[::1] due=None, const u32[::1] own=None, int place=-1):
+           const uint8_t[::1] due=None, const u32[::1] own=None, int place=-1):
     """Walk the lines of boxes given as words: (their phrases, a row per box, a column per line; a verdict per box).
 
     `lines`: cells, line after line; `lengths`: of the lines. The verdict (uint8) is 0 where a line is no phrase, else 1,
     or with `due` (uint8, per phrase) 2 where a line is due. `own`, with `due`: the box is found from that phrase, its
-    line number `place`; 1 then where it has a lower due line, of equal ones an earlier one. Phrases of lines are marked
-    in `seen` (uint8, per phrase).
+    line number `place`; 1 then where it has a lower due line, of equal ones an earlier one.
     """
     cdef Py_ssize_t count = words.shape[0], number = lengths.shape[0], b, i, j, at, total = 0
     cdef u32 phrase
@@ -669,7 +668,7 @@ def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const
         total += lengths[i]
     if total != lines.shape[0] or (total and np.max(lines) >= words.shape[1]) or \
             (own is not None and own.shape[0] != count) or \
-            (seen is not None and seen.shape[0] != index.phrases) or (due is not None and due.shape[0] != index.phrases):
+            (due is not None and due.shape[0] != index.phrases):
         raise ValueError("the tables of the lines do not fit the boxes")
     if count and np.max(words) >= index.words:
         raise ValueError("no such word")
@@ -698,10 +697,55 @@ def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const
                         lower |= phrase < own[b] or (phrase == own[b] and i < place)
             if lower and verdict[b]:
                 verdict[b] = 1
-            if verdict[b] and seen is not None:
-                for i in range(number):
-                    seen[found[b, i]] = 1
     return phrases, verdicts
+
+def marked(Index index, const u32[:, ::1] boxes, int side, const int32_t[::1] lines, const int32_t[::1] lengths):
+    """Which phrases are lines of boxes whose lines along the last axis are given: uint8, per phrase.
+
+    `lines`: the cells of their other lines, one after the other; `lengths`: of these. Raises ValueError where one is no
+    phrase. Of boxes in their order most lines are those of the box before, and are not walked again.
+    """
+    cdef Py_ssize_t count = boxes.shape[0], rows = boxes.shape[1], number = lengths.shape[0], b, r, i, j, at
+    index.check(boxes)
+    if np.sum(lengths) != lines.shape[0] or (number and np.max(lines) >= rows * side):
+        raise ValueError("the tables of the lines do not fit the boxes")
+    flags = np.zeros(index.phrases, np.uint8)
+    cdef uint8_t[::1] seen = flags
+    cdef u32[::1] words = np.full(rows * side, 0xFFFFFFFF, np.uint32)
+    cdef uint8_t[::1] changed = np.zeros(rows * side, np.uint8)
+    cdef u32 phrase, word
+    cdef bint wrong = False, fresh
+    with nogil:
+        for b in range(count):
+            for r in range(rows):
+                phrase = boxes[b, r]
+                fresh = b == 0 or phrase != boxes[b - 1, r]
+                if fresh:
+                    seen[phrase] = 1
+                for i in range((r + 1) * side - 1, r * side - 1, -1):
+                    changed[i] = False
+                    if fresh:
+                        word = index.tree.word[phrase]
+                        phrase = index.tree.parent[phrase]
+                        changed[i] = words[i] != word
+                        words[i] = word
+            at = 0
+            for i in range(number):
+                fresh = False
+                for j in range(at, at + lengths[i]):
+                    fresh |= changed[lines[j]]
+                if fresh:
+                    phrase = words[lines[at]]
+                    for j in range(at + 1, at + lengths[i]):
+                        phrase = child(&index.tree, phrase, words[lines[j]])
+                        if not phrase:
+                            break
+                    wrong |= not phrase
+                    seen[phrase] = 1
+                at += lengths[i]
+    if wrong:
+        raise ValueError("a line is no phrase")
+    return flags
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -159,14 +159,13 @@ def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[n
 
 def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
     """The phrases that are lines of these orthos, along every axis, ascending: what they wait on."""
-    seen = np.zeros(tree.size, np.uint8)
-    seen[rows] = 1
     cells, lengths = line_tables(sides)
     across = (cells[math.prod(sides) :], lengths[height(sides) :])  # the other lines are the rows themselves
-    verdicts = kernel.walked(tree.ahead, words(tree, sides, rows), *across, seen)[1]
-    if not verdicts.all():
-        raise DamagedRun("a line of it is no phrase")
-    return np.flatnonzero(seen).astype(np.uint32)
+    try:
+        seen = kernel.marked(tree.ahead, np.ascontiguousarray(rows), sides[-1], *across)
+    except ValueError as error:
+        raise DamagedRun("a line of it is no phrase") from error
+    return np.flatnonzero(seen.view(np.bool_)).astype(np.uint32)
 
 
 # ── ids ─────────────────────────────────────────────────────────────────────────────────────────

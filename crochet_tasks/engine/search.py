@@ -38,10 +38,10 @@ TRIED = 16
 """the same where it is not known yet how many boxes come of one"""
 CHILDREN = 500_000
 """boxes that a call should make, at the most"""
-CHUNK_ORTHOS = 60_000
+CHUNK_ORTHOS = 120_000
 """how many orthos a chunk of starts should yield: enough for calls to cost nothing, few enough for the cache"""
-PART_SQUARES = 60_000
-"""by which starts are cut into parts (estimated 2x2 orthos): a part takes about a second"""
+PART_SQUARES = 200_000
+"""by which starts are cut into parts (estimated 2x2 orthos): a part takes 0.05 to some seconds"""
 PART_PHRASES = 4_000
 """the same for due phrases"""
 ENUMERATE_FROM = 0.2
@@ -310,7 +310,7 @@ class Enumerating(Way):
 
     def _with_new_line(self, sides: Sides, rows: Ids) -> Ids:
         words = runs.words(self.tree, sides, rows)
-        verdict = kernel.walked(self.tree.ahead, words, *runs.line_tables(sides), None, self._new)[1]
+        verdict = kernel.walked(self.tree.ahead, words, *runs.line_tables(sides), self._new)[1]
         new: Ids = rows[verdict == 2]
         return new
 
@@ -398,7 +398,6 @@ class Outward(Way):
                 self.tree.ahead,
                 np.ascontiguousarray(turned).reshape(len(chosen), -1),
                 *runs.line_tables(canonical),
-                None,
                 self._due,
                 np.ascontiguousarray(boxes[chosen, 0]),
                 line,

@@ -146,6 +146,10 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         kernel.walked(tree.ahead, words, *runs.line_tables((2, 3)))
     with pytest.raises(ValueError, match="do not fit"):
         kernel.walked(tree.ahead, words, *runs.line_tables((2, 2)), np.zeros(tree.size - 1, np.uint8))
+    with pytest.raises(ValueError, match="do not fit"):
+        kernel.marked(tree.ahead, box - box, 2, *runs.line_tables((2, 3)))
+    with pytest.raises(ValueError, match="no phrase"):
+        kernel.marked(tree.ahead, box, 2, *runs.line_tables((2, 2)))
 
 
 # ── ids ──────────────────────────────────────────────────────────────────────────────────────────
