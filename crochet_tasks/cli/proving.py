@@ -130,9 +130,10 @@ def prove(settings: Settings, request: Request) -> Finished:
                 saved.keep()
                 raise NotEnoughMemory(what=str(error)) from None
         if state.done:
-            saved.remove()
+            certificate = best.certified(state, tree)
             if request.certificate is not None:
-                _write(request.certificate, certificates.of(state, tree))
+                _write(request.certificate, certificate)
+            saved.remove()
         else:
             saved.keep()
             if request.certificate is not None:
@@ -160,7 +161,7 @@ class _Saved:
         except (OSError, ValidationError) as error:
             note(f"the saved search {self._path} cannot be read, it begins anew: {type(error).__name__}")
             return fresh
-        if (found.context, found.scope, found.top) != (fresh.context, fresh.scope, fresh.top):
+        if any(getattr(found, name) != getattr(fresh, name) for name in ("format", "context", "scope", "top")):
             return fresh
         note(f"going on with the search that was saved: {self._path}")
         return found

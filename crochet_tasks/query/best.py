@@ -12,6 +12,8 @@ from crochet_tasks.db import Connection, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
+from crochet_tasks.engine.best import certificate
+from crochet_tasks.engine.best.certificate import Certificate
 from crochet_tasks.engine.best.faces import Faces
 from crochet_tasks.engine.best.shapes import Scope, key
 from crochet_tasks.engine.best.solve import Solver, begun
@@ -63,7 +65,19 @@ def within(tree: Tree, limits: Limits, seconds: float, stopped: Callable[[], boo
 
     with contextlib.suppress(MemoryError):  # then it is not proven
         Solver(Faces(tree, FEW_CELLS), state, threads()).run(stopped=enough)
+    if state.done:
+        certified(state, tree)
     return report(state, tree, time.monotonic() - began)
+
+
+def certified(state: State, tree: Tree) -> Certificate:
+    """The certificate of a search that is done, checked, so that nothing is claimed that it does not bear out.
+
+    Raises certificate.Refused, which is a bug.
+    """
+    made = certificate.of(state, tree)
+    certificate.check(made, tree)
+    return made
 
 
 def report(state: State, tree: Tree, seconds: float) -> BestReport:

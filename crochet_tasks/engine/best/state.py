@@ -28,6 +28,10 @@ MOST_LISTED = 1_000
 """orthos that are kept of those that share the largest volume and cells, where no other number is asked for"""
 
 
+FORMAT = 1
+"""of states; another number where what an older program has concluded must not be built upon"""
+
+
 class Ortho(NamedTuple):
     """An ortho in canonical form, its words as ids."""
 
@@ -114,6 +118,7 @@ class State:
     waiting: Current | None = None
     too_many: list[Sides] = field(default_factory=list)
     done: bool = False
+    format: int = FORMAT
 
     @property
     def keep(self) -> int:
