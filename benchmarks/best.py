@@ -81,6 +81,8 @@ def _rows(book: str, rows: list[tuple[str, Scope, int | None, float]]) -> Iterat
 
 def _report(*, with_bible: bool) -> Iterator[str]:
     yield from machine("The best, proven")
+    yield "Each row once, in a process of its own."
+    yield ""
     if texts.genesis():
         yield from _rows("genesis", GENESIS)
     if with_bible:
