@@ -1,6 +1,6 @@
 # Which checks are compiled in is set in hatch_build.py, not here: what is set here holds for the builds of tests too.
 # distutils: language = c++
-"""The compiled part of the engine: lengthening boxes, walking their lines, packing them.
+"""The compiled search: lengthening boxes, and walking their lines.
 
 Nothing here knows a shape: plans.py describes in tables how a box is lengthened and which lines it has. Arrays are
 uint32 unless it says otherwise; a box is a row of a matrix, given as the phrase ids of its lines along its last axis.
@@ -18,11 +18,9 @@ cdef extern from *:
     #include <cstdint>
     static inline int ones(uint64_t bits) { return __builtin_popcountll(bits); }
     static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
-    static inline int length(uint64_t bits) { return bits ? 64 - __builtin_clzll(bits) : 0; }
     """
     int ones(uint64_t) noexcept nogil
     int lowest(uint64_t) noexcept nogil
-    int length(uint64_t) noexcept nogil
 
 ctypedef uint32_t u32
 ctypedef uint64_t u64
@@ -32,7 +30,6 @@ cdef enum:
     HITS = 64          # words that are tried together
     MANY = 16          # ways to fill the cells that some boxes have in common, from which on they are not kept
     DENSE = 24         # from so many continuations on a phrase has a row of bits; below, its list is searched
-    DIGIT = 11         # bits by which numbers are sorted in one go
     ALL_DENSE = 1 << 25  # bytes of bits up to which every word has a row
 
 # ── the phrase tree ─────────────────────────────────────────────────────────────────────────────
@@ -746,178 +743,3 @@ def marked(Index index, const u32[:, ::1] boxes, int side, const int32_t[::1] li
     if wrong:
         raise ValueError("a line is no phrase")
     return flags
-
-# ── runs ────────────────────────────────────────────────────────────────────────────────────────
-
-def ascending(const u32[:, ::1] rows):
-    """The rows in ascending order: their columns, put together to numbers, are sorted by digits, the last ones first."""
-    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], i, column, first, last = width
-    found, keys, spare = np.empty((count, width), np.uint32), np.empty(count, np.uint64), np.empty(count, np.uint64)
-    cdef u32[:, ::1] result = found
-    cdef u64[::1] one = keys, two = spare
-    cdef int32_t[::1] bits = np.zeros(width, np.int32)
-    cdef u32[::1] least = np.zeros(width, np.uint32)
-    if not count * width:
-        return found
-    cdef const u32 *row
-    cdef u32 *to
-    cdef u64 *key = &one[0]
-    cdef u64 *other = &two[0]
-    cdef u64 mask
-    cdef u32 low, high
-    cdef int place, used, shift, total = 0
-    with nogil:
-        for column in range(width):
-            row, low, high = &rows[0, column], rows[0, column], rows[0, column]
-            for i in range(count):
-                low, high = min(low, row[i * width]), max(high, row[i * width])
-            least[column], bits[column] = low, length(high - low)
-            total += bits[column]
-        place = 0 if total <= 64 else length(<u64>count)  # where a row does not fit into a number, its place goes along
-        mask = ((<u64>1) << place) - 1
-        for i in range(count):
-            other[i] = i
-        while last:
-            used, first = place, last
-            while first and used + bits[first - 1] <= 64:
-                first -= 1
-                used += bits[first]
-            for i in range(count):
-                key[i] = 0
-            for column in range(first, last):
-                row, low, shift = &rows[0, column], least[column], bits[column]
-                if place:
-                    for i in range(count):
-                        key[i] = key[i] << shift | (row[(other[i] & mask) * width] - low)
-                else:
-                    for i in range(count):
-                        key[i] = key[i] << shift | (row[i * width] - low)
-            if place:
-                for i in range(count):
-                    key[i] = key[i] << place | (other[i] & mask)
-            shift = place
-            while shift < used:
-                by_digit(key, other, count, shift)
-                key, other = other, key
-                shift += DIGIT
-            key, other = other, key
-            last = first
-        for column in range(width - 1, -1, -1):
-            row, to, low, shift = &rows[0, column], &result[0, column], least[column], bits[column]
-            if place:
-                for i in range(count):
-                    to[i * width] = row[(other[i] & mask) * width]
-            else:
-                for i in range(count):
-                    to[i * width] = <u32>(other[i] & (((<u64>1) << shift) - 1)) + low
-                    other[i] >>= shift
-    return found
-
-def ordered(const u32[:, ::1] rows):
-    """The places of the rows in ascending order (uint32)."""
-    return ascending(np.column_stack([rows, np.arange(rows.shape[0], dtype=np.uint32)]))[:, rows.shape[1]]
-
-cdef void by_digit(const u64 *keys, u64 *to, Py_ssize_t count, int shift) noexcept nogil:
-    """Take numbers over in the order of one digit; those where it is equal stay in their order."""
-    cdef u32 starts[1 << DIGIT]
-    cdef u32 digit, before = 0, number
-    cdef Py_ssize_t i
-    for i in range(1 << DIGIT):
-        starts[i] = 0
-    for i in range(count):
-        starts[(keys[i] >> shift) & ((1 << DIGIT) - 1)] += 1
-    for i in range(1 << DIGIT):
-        number = starts[i]
-        starts[i] = before
-        before += number
-    for i in range(count):
-        digit = (keys[i] >> shift) & ((1 << DIGIT) - 1)
-        to[starts[digit]] = keys[i]
-        starts[digit] += 1
-
-cdef inline uint8_t *put(uint8_t *to, u64 number) noexcept nogil:
-    while number >= 128:
-        to[0] = <uint8_t>(number | 128)
-        number >>= 7
-        to += 1
-    to[0] = <uint8_t>number
-    return to + 1
-
-cdef inline const uint8_t *take(const uint8_t *at, const uint8_t *end, u64 *number) noexcept nogil:
-    """Read a number; NULL where the bytes end before it does or it has more than 63 bits."""
-    cdef int shift = 0
-    number[0] = 0
-    while at < end and shift < 63:
-        number[0] |= <u64>(at[0] & 127) << shift
-        if at[0] < 128:
-            return at + 1
-        shift += 7
-        at += 1
-    return NULL
-
-def encoded(const u32[:, ::1] rows, u32 base):
-    """Ascending rows of numbers >= base as bytes: of each row which column differs first and by how much, then the rest.
-
-    Raises ValueError where they are not ascending.
-    """
-    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], b, i, j
-    cdef uint8_t *room = <uint8_t *>malloc(10 * (count * width + 1))
-    cdef uint8_t *at = room
-    cdef bint wrong = False
-    if room == NULL:
-        raise MemoryError
-    try:
-        with nogil:
-            for b in range(count):
-                j = 0
-                if b:
-                    while j < width and rows[b, j] == rows[b - 1, j]:
-                        j += 1
-                if j == width or rows[b, j] < (rows[b - 1, j] if b else base):
-                    wrong = True
-                    break
-                at = put(at, <u64>(rows[b, j] - (rows[b - 1, j] + 1 if b else base)) * width + j)
-                for i in range(j + 1, width):
-                    if rows[b, i] < base:
-                        wrong = True
-                    at = put(at, <u64>rows[b, i] - base)
-        if wrong:
-            raise ValueError("the rows are not ascending")
-        return room[:at - room]
-    finally:
-        free(room)
-
-def decoded(const uint8_t[::1] data, Py_ssize_t count, Py_ssize_t width, u32 base, u32 limit):
-    """The inverse of `encoded`, all numbers < limit. Raises ValueError where the bytes are not such rows."""
-    rows = np.empty((count, width), np.uint32)
-    cdef u32[:, ::1] view = rows
-    cdef const uint8_t *at = &data[0] if data.shape[0] else NULL
-    cdef const uint8_t *end = at + data.shape[0]
-    cdef Py_ssize_t b, i, j
-    cdef u64 number = 0
-    cdef bint wrong = count > 0 and at == NULL
-    with nogil:
-        for b in range(count):
-            if wrong:
-                break
-            at = take(at, end, &number)
-            if at == NULL:
-                wrong = True
-                break
-            j = number % width
-            number = number // width + (<u64>view[b - 1, j] + 1 if b else base)
-            for i in range(j):
-                view[b, i] = view[b - 1, i] if b else base
-            wrong |= number >= limit or (not b and j > 0)
-            view[b, j] = <u32>number
-            for i in range(j + 1, width):
-                at = take(at, end, &number)
-                if at == NULL:
-                    wrong = True
-                    break
-                number += base
-                wrong |= number >= limit
-                view[b, i] = <u32>number
-    if wrong or at != end:
-        raise ValueError("the bytes are no rows of numbers")
-    return rows

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crochet_tasks.engine import kernel
+from crochet_tasks.engine import kernel, packing
 from crochet_tasks.engine.kernel import Index
 
 Ids = npt.NDArray[np.uint32]
@@ -88,7 +88,7 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
         level = np.empty(high - low, np.int64)
         level[known] = kernel.places(old.index, prefix[known].astype(np.uint32), following.astype(np.uint32))
         level[~known] = old.first[at[~prefix[~known]]]
-        order = kernel.ordered(np.stack([ids(prefix, low), ids(last, low)], axis=1).astype(np.uint32))
+        order = packing.ordered(np.stack([ids(prefix, low), ids(last, low)], axis=1).astype(np.uint32))
         place[low + order] = np.arange(low, high)
         at[low:high], passed[low:high] = level, level[order]
     size, words = len(old.parent), len(before)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from crochet_tasks.engine import kernel
+from crochet_tasks.engine import kernel, packing
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, lines
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import HASH_SEED, Hashes, Tree, stir, word_hash
@@ -50,7 +50,7 @@ def height(sides: Sides) -> int:
 
 def pack(rows: Ids, base: int) -> bytes:
     """A run as bytes; no phrase id is below `base`. Raises ValueError where it is not ascending or has duplicates."""
-    return _sealed(kernel.encoded(np.ascontiguousarray(rows), base), len(rows))
+    return _sealed(packing.encoded(np.ascontiguousarray(rows), base), len(rows))
 
 
 def unpack(packed: bytes, count: int, width: int, base: int, limit: int) -> Ids:
@@ -63,7 +63,7 @@ def unpack(packed: bytes, count: int, width: int, base: int, limit: int) -> Ids:
 
 def pack_set(ids: Ids) -> bytes:
     """Ascending phrase ids as bytes."""
-    return _sealed(kernel.encoded(ids.reshape(-1, 1), 0), len(ids))
+    return _sealed(packing.encoded(ids.reshape(-1, 1), 0), len(ids))
 
 
 def unpack_set(packed: bytes, limit: int) -> Ids:
@@ -105,7 +105,7 @@ def _opened(packed: bytes) -> tuple[bytes, int]:
 
 def _decoded(data: bytes, count: int, width: int, base: int, limit: int) -> Ids:
     try:
-        rows: Ids = kernel.decoded(data, count, width, base, limit)
+        rows: Ids = packing.decoded(data, count, width, base, limit)
     except ValueError as error:
         raise DamagedRun("its numbers are no ascending phrases") from error
     return rows
@@ -116,7 +116,7 @@ def _decoded(data: bytes, count: int, width: int, base: int, limit: int) -> Ids:
 
 def ascending(rows: Ids) -> Ids:
     """The same orthos in their order."""
-    return kernel.ascending(np.ascontiguousarray(rows)) if len(rows) > 1 else rows
+    return packing.ascending(np.ascontiguousarray(rows)) if len(rows) > 1 else rows
 
 
 def words(tree: Tree, sides: Sides, rows: Ids) -> Ids:

@@ -424,11 +424,3 @@ def _line_number(sides: Sides, axis: int, at: tuple[int, ...]) -> int:
         if line[0] == first and line[1] - line[0] == step:
             return number
     raise AssertionError((sides, axis, at))
-
-
-def union(sets: Iterable[npt.NDArray[np.integer]], size: int) -> npt.NDArray[np.bool_]:
-    """Sets of phrases, laid over each other as flags per phrase."""
-    marked = np.zeros(size, np.bool_)
-    for some in sets:
-        marked[some] = True
-    return marked

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crochet_tasks.engine import kernel
+from crochet_tasks.engine import kernel, packing
 from crochet_tasks.engine.kernel import Index
 from crochet_tasks.engine.order import EMPTY, Ids, Inserted, Order, Refs, each, insert
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
@@ -93,7 +93,7 @@ class Tree:
         words = len(self.words)
         low, high = self.levels[1:3] if len(self.levels) > 2 else (words, words)
         pairs = np.stack([self.word[low:high], self.parent[low:high]], axis=1)
-        pairs = pairs[kernel.ordered(pairs)]
+        pairs = pairs[packing.ordered(pairs)]
         alone = self.parent[:words]
         order = Order((0, words, high), np.concatenate([alone, pairs[:, 0]]), np.concatenate([alone, pairs[:, 1]]))
         return order.index

@@ -15,7 +15,7 @@ from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.engine.search import Bounds, Part, Window, due_phrases, parts, search, union, window
+from crochet_tasks.engine.search import Bounds, Part, Window, due_phrases, parts, search, window
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.engine.tree import Tree
 from tests.support.oracle import Ortho
@@ -68,7 +68,10 @@ class Closure:
         """Per node whether a stored ortho waits on it: the union of the remediations."""
         trees = {version: Tree.of(index, version) for version in self.windows}
         sets = [(trees[found.version], found.run) for found in self.found]
-        return union([tree.node[runs.line_set(tree, *run)] for tree, run in sets], index.nodes)
+        waited = np.zeros(index.nodes, np.bool_)
+        for tree, run in sets:
+            waited[tree.node[runs.line_set(tree, *run)]] = True
+        return waited
 
     def orthos(self, index: PhraseIndex) -> Counter[Ortho]:
         """How often each ortho was found."""

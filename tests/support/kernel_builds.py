@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 NAMES = ["checked", "sanitized"]
 ENGINE = ROOT / "crochet_tasks" / "engine"
-MODULES = ("kernel", "stacks")
+MODULES = ("kernel", "packing", "stacks")
 
 
 def stale() -> bool:

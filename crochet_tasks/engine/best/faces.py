@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crochet_tasks.engine import kernel, stacks
+from crochet_tasks.engine import packing, stacks
 from crochet_tasks.engine.geometry import SHAPES_KEPT, Sides, coordinates
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.stacks import Tables, Trie
@@ -246,4 +246,4 @@ def turned(boxes: Ids, sides: Sides) -> Ids:
 
 def ordered(rows: Ids) -> Ids:
     rows = np.ascontiguousarray(rows)
-    return np.ascontiguousarray(rows[kernel.ordered(rows)])
+    return np.ascontiguousarray(rows[packing.ordered(rows)])

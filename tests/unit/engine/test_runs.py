@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crochet_tasks.engine import kernel, runs
+from crochet_tasks.engine import kernel, packing, runs
 from crochet_tasks.engine.geometry import Limits, Sides, canonical
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import index_of
@@ -89,10 +89,10 @@ def test_what_is_not_ascending_is_not_packed(rows: list[list[int]]) -> None:
 def test_any_bytes_are_rows_or_an_error(data: bytes, count: int, width: int) -> None:
     """The decoder neither reads nor writes where it must not; what it takes, it would have made."""
     try:
-        rows = kernel.decoded(data, count, width, 3, 50)
+        rows = packing.decoded(data, count, width, 3, 50)
     except ValueError:
         return
-    assert kernel.encoded(rows, 3) == data or len(data) > len(kernel.encoded(rows, 3))
+    assert packing.encoded(rows, 3) == data or len(data) > len(packing.encoded(rows, 3))
     assert ((rows >= 3) & (rows < 50)).all()
 
 

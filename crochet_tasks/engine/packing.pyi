@@ -1,0 +1,13 @@
+# Types of the compiled module; packing.pyx has the documentation.
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Ids: TypeAlias = npt.NDArray[np.uint32]
+
+def ascending(rows: _Ids) -> _Ids: ...
+def ordered(rows: _Ids) -> _Ids: ...
+def encoded(rows: _Ids, base: int) -> bytes: ...
+def decoded(data: bytes, count: int, width: int, base: int, limit: int) -> _Ids: ...
