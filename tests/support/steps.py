@@ -17,7 +17,7 @@ from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
-from crochet_tasks.engine import search
+from crochet_tasks.engine import frontier, search
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.intake import admission
@@ -100,7 +100,7 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Have searches lengthen few boxes at once; and where a result has one ortho, parts have a few starts."""
     patch.setattr(search, "PART_SQUARES", 8 * search.Bounds().result_orthos)
     patch.setattr(search, "PART_PHRASES", 8 * search.Bounds().result_orthos)
-    patch.setattr(search, "SLICE", 3)
+    patch.setattr(frontier, "SLICE", 3)
 
 
 class Broker:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from crochet_tasks.engine import runs
+from crochet_tasks.engine import frontier, runs
 from crochet_tasks.engine import search as engine
 from crochet_tasks.engine.geometry import Limits, Sides, shape_name, shells
 from crochet_tasks.engine.phrases import PhraseIndex
@@ -73,7 +73,7 @@ def constants(**values: float) -> Iterator[None]:
     """The engine with other constants; none of them may change what is found."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
-            patch.setattr(engine, name, value)
+            patch.setattr(engine if hasattr(engine, name) else frontier, name, value)
         yield
 
 
