@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from crochet_tasks.db import batches, corpora, sessions, texts
+from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import runs
@@ -50,26 +49,25 @@ class Process:
 
     settings: Settings
     database: Database
-    indexes: LRUCache[int, PhraseIndex] = field(init=False)
+    indexes: Cache[int, PhraseIndex] = field(init=False)
     """by corpus"""
-    trees: LRUCache[tuple[int, int], Tree] = field(init=False)
+    trees: Cache[tuple[int, int], Tree] = field(init=False)
     """by corpus and version"""
+    waits: Cache[int, Waited] = field(init=False)
+    """by corpus"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     budget: int | None = None
     """of the one corpus that this process works on (`crochet run --budget`)"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
-    _waited: LRUCache[int, Waited] = field(init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _growing: threading.Lock = field(default_factory=threading.Lock)
-    """held while a tree is made: threads of one process need the same one"""
+    _growing: Locks = field(default_factory=Locks)
+    """of a corpus, held while a tree of it is made: threads of one process need the same one"""
 
     def __post_init__(self) -> None:
-        most = max(1, self.settings.worker_cache_bytes // 2)
-        self.indexes = LRUCache(most, getsizeof=lambda index: min(index.bytes, most))
-        self.trees = LRUCache(most, getsizeof=lambda tree: min(tree.bytes, most))
-        little = max(1, self.settings.worker_cache_bytes // WAITED_SHARE)
-        self._waited = LRUCache(little, getsizeof=lambda waited: min(len(waited.phrases), little))
+        most = self.settings.worker_cache_bytes
+        self.indexes = Cache("index", max(1, most // 2), keeps_last=True)
+        self.trees = Cache("tree", max(1, most // 2), keeps_last=True)
+        self.waits = Cache("waited", max(1, most // WAITED_SHARE), keeps_last=True)
 
     @property
     def bounds(self) -> Bounds:
@@ -98,35 +96,39 @@ class Process:
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
         """The corpus' phrase index, brought forward to `version` at least."""
-        with self._lock:
-            index = self.indexes.get(corpus) or PhraseIndex()
+        index = self.indexes.get(corpus) or PhraseIndex()
         metrics.LAG.set(max(0, version - index.version))
         metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
         if index.version < version:
             index = texts.bring_forward(connection, corpus, index)
-            there = corpora.existing(connection, [*self.indexes])
-            with self._lock:
-                self.indexes[corpus] = index
-                for deleted in {*self.indexes} - there - {corpus}:
-                    del self.indexes[deleted]
-                metrics.CACHE_BYTES.set(self.indexes.currsize, cache="index")
+            self.indexes.put(corpus, index, index.bytes)
+            self._forget_deleted(connection)
         return index
+
+    def _forget_deleted(self, connection: Connection) -> None:
+        """Drop what is cached of corpora that are gone."""
+        cached = {*self.indexes, *self.waits, *(corpus for corpus, _ in self.trees)}
+        for gone in cached - corpora.existing(connection, sorted(cached)):
+            self.indexes.forget(gone)
+            self.waits.forget(gone)
+            for corpus, version in self.trees:
+                if corpus == gone:
+                    self.trees.forget((corpus, version))
 
     def tree(self, connection: Connection, corpus: int, version: int) -> Tree:
         """The phrases of a version, numbered for searches and packed batches."""
-        with self._growing:
+        with self._growing.of(corpus):
             tree = self.trees.get((corpus, version))
             metrics.CACHE.add(cache="tree", outcome="hit" if tree else "miss")
             if tree is None:
                 tree = Tree.of(self.index(connection, corpus, version), version, self._older(corpus, version))
-                self.trees[corpus, version] = tree
-                metrics.CACHE_BYTES.set(self.trees.currsize, cache="tree")
+                self.trees.put((corpus, version), tree, tree.bytes)
             return tree
 
     def _older(self, corpus: int, version: int) -> Tree | None:
-        """The youngest tree of an older version."""
-        older = [number for of, number in self.trees if of == corpus and number < version]
-        return self.trees[corpus, max(older)] if older else None
+        """The youngest tree of an older version, if one is cached."""
+        older = max((number for of, number in self.trees if of == corpus and number < version), default=0)
+        return self.trees.get((corpus, older))
 
     def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
@@ -134,15 +136,14 @@ class Process:
         The caller holds the ORDER lock, and no search of the corpus is open: no batch with a lower id comes later, but
         of those that were merged, whose orthos it has.
         """
-        last, before = self._waited.get(corpus, Waited(0, np.zeros(0, np.bool_)))
+        last, before = self.waits.get(corpus) or Waited(0, np.zeros(0, np.bool_))
         waited = np.zeros(tree.size + 1, np.bool_)
         waited[: len(before)] = before
         numbering = functools.lru_cache(4)(tree.numbering)  # batches of one version follow on each other
         for batch, version, phrases in batches.waiting(connection, corpus, last):
             last, ids = batch, numbering(version)
             waited[tree.node[ids[runs.unpack_set(phrases, len(ids))]]] = True
-        self._waited[corpus] = Waited(last, waited)
-        metrics.CACHE_BYTES.set(self._waited.currsize, cache="waited")
+        self.waits.put(corpus, Waited(last, waited), len(waited))
         return waited
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:

@@ -1,1 +1,1 @@
-"""The search itself: pure computation on arrays, no database, no Celery, no clock."""
+"""The search itself: pure computation on arrays, no database, no Celery; clocks only measure its speed."""

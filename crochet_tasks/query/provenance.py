@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from crochet_tasks.db import Connection, texts
+from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import VersionText
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
-from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.query.store import OVERHEAD_BYTES, TEXTS_SHARE, Store
 from crochet_tasks.schemas.answers import LineSeen, Source
 from crochet_tasks.schemas.names import text_name

@@ -11,6 +11,7 @@ import numpy as np
 
 from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry, runs
@@ -20,7 +21,6 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query import ranges
-from crochet_tasks.query.cache import Cache, Locks
 from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from crochet_tasks.engine.geometry import shape_name, volume
 from crochet_tasks.terminal import numbers
-from crochet_tasks.terminal.drawing import LINE_SECONDS, STOPPING, text
+from crochet_tasks.terminal.drawing import LINE_SECONDS, STOPPING, InPlace, text
 from crochet_tasks.terminal.numbers import count, counted
 
 if TYPE_CHECKING:
@@ -48,31 +44,16 @@ def _shape(sides: tuple[int, ...]) -> str:
     return f"{shape_name(sides)}, volume {volume(sides)}"
 
 
-class BestMeter:
-    """Shows the progress: in its place in a terminal, else as a line every few seconds. A context manager."""
+class BestMeter(InPlace):
+    """How far the search for the best is, in one line."""
 
-    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._line_due = clock, clock() + LINE_SECONDS
-        self._console, self._line = to, ""
-        self._live: Live | None = None
-        self.stopping = False
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(self, console=self._console, transient=True, refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __init__(self, to: Console) -> None:
+        super().__init__(to, first_line=LINE_SECONDS)
+        self._line = ""
 
     def show(self, now: Progress) -> None:
         self._line = progress(now)
-        if self._live is None and self._clock() >= self._line_due:
-            self._line_due = self._clock() + LINE_SECONDS
+        if self._line_is_due():
             self._console.print(Text(self._line), soft_wrap=True)
 
     def __rich__(self) -> RenderableType:

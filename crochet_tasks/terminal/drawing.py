@@ -123,25 +123,24 @@ class Watch:
 # ── progress ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Meter:
-    """Shows how far a run is: a table that moves in a terminal, else a line every few seconds. A context manager."""
+class InPlace:
+    """What is shown in its place in a terminal, and elsewhere as a line every few seconds. A context manager.
 
-    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = to
-        self._clock = clock
-        self._began = self._line_due = clock()
+    A subclass says what by `__rich__`, and writes a line when `_line_is_due`.
+    """
+
+    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic, *, first_line: float = 0.0) -> None:
+        """`first_line`: seconds until the first line is due."""
+        self._console, self._clock = to, clock
+        self._began = clock()
+        self._next_line = self._began + first_line
         self._live: Live | None = None
-        self._first: tuple[float, RunProgress] | None = None
-        self._last: tuple[float, RunProgress] | None = None
-        self.goal: Goal | None = None
-        self.phase = "opening the store"
-        """shown until there is progress"""
         self.stopping = False
         """set when a signal came: the current work item may take a moment"""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(self, console=self._console, transient=True, refresh_per_second=4)
+            self._live = Live(get_renderable=self.__rich__, console=self._console, transient=True, refresh_per_second=4)
             self._live.start()
         return self
 
@@ -150,15 +149,40 @@ class Meter:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def _line_is_due(self) -> bool:
+        now = self._clock()
+        due = self._live is None and now >= self._next_line
+        if due:
+            self._next_line = now + LINE_SECONDS
+        return due
+
+    def __rich__(self) -> RenderableType:
+        raise NotImplementedError
+
+
+class Meter(InPlace):
+    """How far a run is: a table, or lines, and one line at the end."""
+
+    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(to, clock)
+        self._first: tuple[float, RunProgress] | None = None
+        self._last: tuple[float, RunProgress] | None = None
+        self.goal: Goal | None = None
+        self.phase = "opening the store"
+        """shown until there is progress"""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
         self._write_line()
 
     def show(self, progress: RunProgress) -> None:
         """Update the progress of the run."""
-        now = self._clock()
-        self._last = now, progress
+        self._last = self._clock(), progress
         self._first = self._first or self._last
-        if self._live is None and now >= self._line_due:
-            self._line_due = now + LINE_SECONDS
+        if self._line_is_due():
             self._write_line()
 
     def _write_line(self) -> None:

@@ -82,7 +82,7 @@ class Aim(enum.Enum):
     LIST = "list"
     """all orthos, because they are among the best"""
     FACES = "faces"
-    """all orthos, because larger shapes are stacks of them; whoever runs the parts keeps the orthos"""
+    """all orthos, because larger shapes are stacks of them; the caller that runs the parts keeps the orthos"""
 
 
 @dataclass

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from crochet_tasks.db import corpora, removal
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.db.process import WAITED_SHARE, Process, open_process
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 from tests.support import steps
+from tests.support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -18,6 +24,18 @@ def read(process: Process, *used: Corpus) -> None:
     for corpus in used:
         with process.database.transaction() as connection:
             process.index(connection, corpus.id, corpora.version(connection, corpus.id))
+
+
+def index_of(process: Process, corpus: Corpus) -> PhraseIndex:
+    index = process.indexes.get(corpus.id)
+    assert index is not None
+    return index
+
+
+def wait_for_phrases(process: Process, corpus: Corpus) -> None:
+    with process.database.transaction() as connection:
+        tree = process.tree(connection, corpus.id, corpora.version(connection, corpus.id))
+        process.waited(connection, corpus.id, tree)
 
 
 def made(process: Process, number: int) -> list[Corpus]:
@@ -30,11 +48,11 @@ def made(process: Process, number: int) -> list[Corpus]:
 def test_indexes_used_last_are_kept_within_the_bytes_of_the_setting(process: Process, database: str) -> None:
     """Half of them, as trees have the other half. Room for two of three: the one that was not used for longest goes."""
     three = made(process, 3)
-    size = process.indexes[three[0].id].bytes
+    size = index_of(process, three[0]).bytes
     with open_process(Settings(worker_cache_bytes=4 * size), database) as small:
         read(small, *three[:2], three[0], three[2])
         assert set(small.indexes) == {three[0].id, three[2].id}
-        assert small.indexes.currsize <= 2 * size
+        assert small.indexes.bytes <= 2 * size
 
 
 def test_trees_used_last_are_kept_within_the_bytes_of_the_setting(process: Process, database: str) -> None:
@@ -49,7 +67,7 @@ def test_trees_used_last_are_kept_within_the_bytes_of_the_setting(process: Proce
         assert trees[0] is trees[2]
         assert [tree.version for tree in trees] == [2, 1, 2, 3]
         assert set(small.trees) == {(corpus.id, 2), (corpus.id, 3)}
-        assert small.trees.currsize <= sum(sizes)
+        assert small.trees.bytes <= sum(sizes)
 
 
 def test_what_is_waited_on_is_read_once(process: Process) -> None:
@@ -74,10 +92,56 @@ def test_an_index_without_room_is_kept_alone(process: Process, database: str) ->
         assert set(small.indexes) == {two[1].id}
 
 
-def test_the_index_of_a_deleted_corpus_goes(process: Process) -> None:
-    """When the index of another one is next brought forward."""
+def test_what_is_waited_on_is_kept_within_its_share_of_the_setting(
+    process: Process, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte per phrase; the corpus that was not used for longest goes, and the metric says how much there is."""
+    three = made(process, 3)
+    size = index_of(process, three[0]).nodes
+    measured: dict[str, float] = {}
+    monkeypatch.setattr(metrics.CACHE_BYTES, "set", lambda value, cache: measured.update({cache: value}))
+    with open_process(Settings(worker_cache_bytes=2 * size * WAITED_SHARE), database) as small:
+        for corpus in (*three[:2], three[0], three[2]):
+            wait_for_phrases(small, corpus)
+        assert set(small.waits) == {three[0].id, three[2].id}
+        assert small.waits.bytes == 2 * size
+        assert measured["waited"] == 2 * size
+
+
+def test_what_is_cached_of_a_deleted_corpus_goes(process: Process) -> None:
+    """Index, trees, and what is waited on, when the index of another one is next brought forward."""
     gone, other = made(process, 2)
+    wait_for_phrases(process, gone)
     with process.database.transaction() as connection:
         removal.hide(connection, gone.id)
     steps.ingest_all(other, [steps.TEXTS[1]])
     assert set(process.indexes) == {other.id}
+    assert {corpus for corpus, _ in process.trees} == {other.id}
+    assert set(process.waits) == {other.id}
+
+
+def test_trees_of_different_corpora_are_made_at_the_same_time(process: Process, database: str) -> None:
+    """While one is read from the database, threads that need another one do not wait."""
+    slow, other = made(process, 2)
+    with (
+        open_process(Settings(), database) as fresh,
+        ThreadPoolExecutor(1) as pool,
+        fresh.database.transaction() as blocked,
+    ):
+        entered, going_on = threading.Event(), threading.Event()
+        read_index = fresh.index
+
+        def index(connection: Connection, corpus: int, version: int) -> PhraseIndex:
+            if corpus == slow.id:
+                entered.set()
+                assert going_on.wait(SECONDS)
+            return read_index(connection, corpus, version)
+
+        fresh.index = index  # type: ignore[method-assign]
+        first = pool.submit(fresh.tree, blocked, slow.id, 1)
+        assert entered.wait(SECONDS)
+        with fresh.database.transaction() as connection:
+            assert fresh.tree(connection, other.id, 1).version == 1
+        assert not first.done()
+        going_on.set()
+        assert first.result(SECONDS).version == 1

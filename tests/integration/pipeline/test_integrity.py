@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import threading
 from collections import Counter
@@ -255,11 +254,14 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
         steps.ingest_all(corpus, steps.TEXTS[:1])
         steps.accept(corpus, "new words here. then poison")
         publish.publish_next(corpus.id)
-        indexes, pending = copy.copy(process.indexes), dict(process.pending)
+        index, pending = process.indexes.get(corpus.id), dict(process.pending)
         assert pending
+        assert index is not None
         with pytest.raises(Poison):
             steps.run(corpus)
-        process.indexes, process.pending = indexes, pending  # this process is now a worker that did not see the failure
+        # This process is now a worker that did not see the failure.
+        process.indexes.put(corpus.id, index, index.bytes)
+        process.pending = pending
         steps.ingest_all(corpus, steps.TEXTS[1:])
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
 

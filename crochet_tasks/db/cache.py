@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -63,6 +63,17 @@ class Cache(Generic[K, V]):
     def forget(self, key: K) -> None:
         with self._lock:
             self._kept.pop(key, None)
+            self._measure()
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys that are there now."""
+        with self._lock:
+            keys = [*self._kept]
+        return iter(keys)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
             self._measure()
 
     def __len__(self) -> int:

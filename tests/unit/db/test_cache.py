@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crochet_tasks.query.cache import Cache
+from crochet_tasks.db.cache import Cache
 
 MOST = 100
 
