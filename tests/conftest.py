@@ -16,6 +16,7 @@ tests skip; in CI they fail.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -28,7 +29,7 @@ from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
@@ -189,16 +190,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield private.url
 
 
+def connect(server: str) -> Connection:
+    """A database is created and dropped outside of transactions."""
+    return create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect()
+
+
 @pytest.fixture(scope="session")
 def create(server: str) -> Callable[[str], str]:
     """Makes a database as a copy of another one (template1: an empty one) and returns its URL."""
 
     def new(template: str) -> str:
         name = f"test_{next(_numbers)}"
-        engine = create_engine(server, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
+        with contextlib.closing(connect(server)) as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-        engine.dispose()
         return make_url(server).set(database=name).render_as_string()
 
     return new
@@ -213,13 +217,20 @@ def migrated(create: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def empty(create: Callable[[str], str]) -> str:
-    return create("template1")
+def empty(server: str, create: Callable[[str], str]) -> Iterator[str]:
+    yield from dropped(server, create("template1"))
 
 
 @pytest.fixture
-def database(create: Callable[[str], str], migrated: str) -> str:
-    return create(migrated)
+def database(server: str, create: Callable[[str], str], migrated: str) -> Iterator[str]:
+    yield from dropped(server, create(migrated))
+
+
+def dropped(server: str, url: str) -> Iterator[str]:
+    """Each holds some 10 MB: a thousand tests would fill a small disk."""
+    yield url
+    with contextlib.closing(connect(server)) as connection:
+        connection.execute(text(f"DROP DATABASE {make_url(url).database} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
