@@ -13,7 +13,21 @@ import api
 from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
-from web import corpora, corpus, entry, errors, files, pages, session, words
+from web import (
+    corpora,
+    corpus,
+    corpus_settings,
+    entry,
+    errors,
+    files,
+    gallery,
+    ortho,
+    pages,
+    session,
+    text,
+    word,
+    words,
+)
 
 
 def create_app(settings: Settings | None = None, who: Callable[[], Caller] = session.caller) -> OpenAPI:
@@ -25,5 +39,5 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (corpora, corpus, entry)
+VIEWS = (corpora, corpus, corpus_settings, entry, gallery, ortho, text, word)
 """each registers its views when it is imported"""

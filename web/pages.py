@@ -28,9 +28,9 @@ def install(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
-def show(template: str, status: int = HTTPStatus.OK, **values: Any) -> Response:
+def show(template: str, code: int = HTTPStatus.OK, **values: Any) -> Response:
     """A page, which browsers keep for their back button only."""
-    response = make_response(render_template(template, **values), status)
+    response = make_response(render_template(template, **values), code)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 

@@ -6,6 +6,7 @@ from crochet_tasks.db import corpora
 from crochet_tasks.db.process import Process
 from crochet_tasks.intake import admission
 from tests.support import steps
+from tests.support.catalog import id_of
 from tests.support.paths import ROOT
 
 HARBOUR = "harbour"
@@ -19,6 +20,11 @@ HINDI = "समुद्र शांत। हवा ठंडी। समु�
 CHINESE = "海 静。 风 冷。 海 风。 静 冷"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 TITLES = (f"{SCRIPT}", "javascript:alert(3)", "{{ 7 * 7 }}", '"><svg onload=alert(4)>')
+
+
+WORDS = ("the", "wind", "and", "sea", "came", "to", "lay", "in", "the")
+"""an ortho of HARBOUR, 3x3, that of the README"""
+ORTHO = id_of(((3, 3), WORDS))
 
 
 def fill(process: Process) -> None:
