@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize, expect, sync_playwright
 
 from api.asgi import SESSION_COOKIE
 from tests.support.api import Api
 from tests.support.server import find_program
 from tests.support.waiting import SECONDS
 
-NARROW = {"width": 360, "height": 740}
+NARROW: ViewportSize = {"width": 360, "height": 740}
 EXPECTED = "Failed to load resource: the server responded with a status of"
 """what Chromium writes for an error page that a test asked for"""
 

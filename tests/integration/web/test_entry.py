@@ -39,6 +39,7 @@ def test_somebody_logs_in_and_out(at: Site) -> None:
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert at.api.keys["read"].rpartition("_")[2] not in cookie["value"]
     page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_title("Log in · crochet")
     page.goto("/corpora")
     expect(page).to_have_title("Log in · crochet")
 
