@@ -132,6 +132,7 @@ def test_the_theme_stays_chosen(at: Site) -> None:
     page.goto("/corpora/harbour")
     assert page.evaluate(ground) == dark != light
     page.get_by_role("button", name="Auto").click()
+    expect(page.get_by_role("button", name="Auto")).to_have_attribute("aria-pressed", "true")
     assert page.evaluate(ground) == light
 
 
