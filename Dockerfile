@@ -18,6 +18,7 @@ RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /
 # The project and its dependencies, from those files only. The packages of the extra `dev` are not installed.
 COPY pyproject.toml README.md LICENSE celeryconfig.py hatch_build.py ./
 COPY api/ api/
+COPY web/ web/
 COPY crochet_tasks/ crochet_tasks/
 RUN python -m venv --without-pip /opt/crochet \
  && pip --python /opt/crochet/bin/python install --no-index --find-links /wheels .

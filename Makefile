@@ -21,6 +21,7 @@ venv: $(STAMP) ## create .venv from the lock file (other targets do so when need
 .PHONY: demo
 demo: $(STAMP) ## find every ortho of a sample text, in a private Postgres in .state/demo
 	$(BIN)/crochet run examples/harbour.txt --state .state/demo
+	@echo 'Look at them in a browser: $(BIN)/crochet view --state .state/demo'
 
 .PHONY: services
 services: ## install the servers that tests start, unless they are installed

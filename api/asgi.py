@@ -44,6 +44,8 @@ LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
 """for which a client that was answered early may go on sending; cut off at once it might not see the answer"""
 
 RECEIVED_AT = "crochet.received_at"
+SESSION_COOKIE = "crochet_session"
+"""what pages send instead of a key"""
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -151,7 +153,8 @@ class Buffered:
             return
         headers = _headers(scope)
         announced = int(headers.get("CONTENT_LENGTH", 0))
-        limit = self._limits.body_bytes if "HTTP_AUTHORIZATION" in headers else ANONYMOUS_BYTES
+        known = "HTTP_AUTHORIZATION" in headers or f"{SESSION_COOKIE}=" in headers.get("HTTP_COOKIE", "")
+        limit = self._limits.body_bytes if known else ANONYMOUS_BYTES
         client = _Client(scope, receive, send, self._connections)
         body = Body(limit)
         try:

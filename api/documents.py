@@ -8,7 +8,7 @@ import importlib.resources
 import re
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
+from flask import Blueprint, Response, current_app, request, send_from_directory
 
 from api import openapi, problems, resources, responses
 from crochet_tasks.errors import NotFound, requests
@@ -73,11 +73,6 @@ def asset(name: str) -> Response:
     response = send_from_directory(str(folder), name)
     response.headers["Cache-Control"] = "public, max-age=86400"
     return response
-
-
-@docs.get("/")
-def home() -> Response:
-    return current_app.make_response(redirect("/docs"))
 
 
 @docs.get("/openapi.json")

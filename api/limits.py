@@ -69,12 +69,12 @@ def prefix(settings: Settings) -> str:
 
 
 def _free() -> bool:
-    """Health checks, the pages of the documentation and preflight requests are not counted.
+    """Health checks, the documentation, the files of pages and preflight requests are not counted.
 
     Nor are requests whose caller could not be identified because the database is down: it may have a valid key.
     """
     unknown = isinstance(g.get("refusal"), Unavailable)
-    return unknown or request.method == "OPTIONS" or request.blueprint in ("health", "docs")
+    return unknown or request.method == "OPTIONS" or request.blueprint in ("health", "docs", "files")
 
 
 def _who() -> str:

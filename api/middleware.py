@@ -26,7 +26,7 @@ ID = "[A-Za-z0-9._:-]{8,128}"
 COMPRESS_BYTES = 1400
 """a smaller answer is one packet anyway"""
 COMPRESS_LEVEL = 4
-COMPRESSED = ("application/json", "application/problem+json", "text/html", "text/plain")
+COMPRESSED = ("application/json", "application/problem+json", "text/html", "text/plain", "text/css", "text/javascript")
 READ = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", REQUEST_ID]
 READ += [DATE_HEADER, SIGNATURE_HEADER]
 EXPOSED = [

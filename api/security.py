@@ -97,6 +97,8 @@ def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 _SCOPE = "_crochet_scope"
+PAGES = "crochet.pages"
+"""extension: per blueprint of pages, what says who asks for them. They go by a cookie, which counts nowhere else."""
 
 
 def scope_of(view: Callable[..., Any] | None) -> Scope | None:
@@ -254,15 +256,35 @@ def _bearer() -> str | None:
 def _caller() -> Caller:
     if not process.settings().api_auth:
         return ANONYMOUS
+    pages: dict[str | None, Callable[[], Caller]] = current_app.extensions.get(PAGES, {})
+    if request.blueprint in pages:
+        return pages[request.blueprint]()
     credentials = _bearer()
     if not credentials:
         raise Unauthorized(reason="the request has no key")
+    return of_credentials(credentials)
+
+
+def of_credentials(credentials: str) -> Caller:
+    """The caller with this key or access token; raises Unauthorized and TooBusy."""
     parts = signing.split(credentials)
     claims = None if parts else tokens.read(process.settings(), credentials)
+    return _looked_up(
+        credentials,
+        lambda connection: _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b""))),
+    )
+
+
+def of_session(claims: tokens.Claims) -> Caller:
+    """The caller of a session that this server began: the claims come from something it has signed."""
+    return _looked_up(f"{claims.key} {claims.session}", lambda connection: _of_token(connection, claims))
+
+
+def _looked_up(credentials: str, look_up: Callable[[Connection], Caller]) -> Caller:
     recent: RecentlyValid = current_app.extensions["crochet.recently_valid"]
     try:
         with recent.turn(credentials), process.current().database.transaction() as connection:
-            found = _of_token(connection, claims) if claims else _of_key(connection, *(parts or ("", b"")))
+            found = look_up(connection)
     except Unauthorized:
         recent.record(credentials, good=False)
         raise

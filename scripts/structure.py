@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grimp
 
-PACKAGES = ("crochet_tasks", "api")
+PACKAGES = ("crochet_tasks", "api", "web")
 
 
 def files(folder: Path, *places: str) -> list[Path]:
@@ -84,7 +84,7 @@ def main() -> None:
     imports = {m: set(graph.find_modules_directly_imported_by(m)) & graph.modules for m in graph.modules}
     groups = circles(imports)
     # The same between packages and the modules of the root.
-    place = {m: ".".join(m.split(".")[:2]) if m.startswith("crochet_tasks") else "api" for m in graph.modules}
+    place = {m: ".".join(m.split(".")[:2]) if m.startswith("crochet_tasks") else m.split(".")[0] for m in graph.modules}
     rooms: dict[str, set[str]] = {room: set() for room in {*place.values()} - {"crochet_tasks"}}
     for module, others in imports.items():
         if place[module] in rooms:

@@ -50,6 +50,14 @@ def exchange(
     `entry` is written to the security log with the number of the session.
     """
     secret = _secret(settings)
+    claims, requested = begin(connection, key, scopes, entry)
+    return _tokens(connection, secret, claims, requested)
+
+
+def begin(
+    connection: Connection, key: KeyRow, scopes: Collection[Scope] | None, entry: Entry | None = None
+) -> tuple[Claims, frozenset[Scope]]:
+    """Begin a session as `exchange` does, without tokens: for who keeps its claims where nobody else can write them."""
     allowed = included(key.scopes)
     requested = allowed if scopes is None else included(scopes)
     if not requested <= allowed:
@@ -58,7 +66,7 @@ def exchange(
     access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), SESSION_SECONDS)
     if entry is not None:
         access.add_log_entry(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
-    return _tokens(connection, secret, Claims(key.prefix, session), requested)
+    return Claims(key.prefix, session), requested
 
 
 def refresh(database: Database, settings: Settings, token: str, entry: Entry) -> Tokens:

@@ -67,6 +67,7 @@ for command in (
 ):
     kind = None if command in (best.best, store.export, store.status, store.settings) else Local
     app.command(rich_help_panel="Store", cls=kind)(command)
+app.command(rich_help_panel="Store", cls=Local)(services.view)
 app.command(rich_help_panel="Operate")(operate.ingest)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)

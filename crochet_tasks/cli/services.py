@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Annotated
 
 import typer
@@ -41,6 +42,27 @@ def up(
 
     options = services.Options(search=search, api=not no_api, flower=not no_flower)
     raise typer.Exit(services.up(settings_of(state), options))
+
+
+def view(
+    state: State = None,
+    port: Annotated[
+        int | None, whole_number("PORT", "On which port of 127.0.0.1; any free one by default.", least=1, most=65_535)
+    ] = None,
+    *,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
+) -> None:
+    """Show a page over a store: read its orthos, hand in texts, and watch the work, which is done here as well.
+
+    It prints an address that lets in once; Ctrl-C ends it, and the next run goes on.
+    """
+    from crochet_tasks.services import view as services
+
+    def show(address: str) -> None:
+        print_line(f"The page is at {address} (good once). Ctrl-C ends it.")
+        sys.stdout.flush()
+
+    services.view(settings_of(state), port or 0, show, open_browser=open_browser)
 
 
 def worker(

@@ -53,23 +53,26 @@ def data_folder(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings) -> Iterator[Process]:
-    """Start the private server, unless the settings name one, and open this process' pool. The schema may be any."""
+def connected(settings: Settings, *, threads: int = 1) -> Iterator[Process]:
+    """Start the private server, unless the settings name one, and open this process' pool. The schema may be any.
+
+    `threads`: how many use it at the same time.
+    """
     with contextlib.ExitStack() as stack:
         if settings.database_url is None:
             url = stack.enter_context(EmbeddedPostgres(settings.state_dir)).url
         else:
             url = settings.database_url.get_secret_value()
-        yield stack.enter_context(open_process(settings, url))
+        yield stack.enter_context(open_process(settings, url, threads=threads))
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Process]:
+def opened(settings: Settings, *, threads: int = 1) -> Iterator[Process]:
     """As `connected`, on the schema this program works with: a private database is migrated, any other only checked.
 
     Raises SchemaUnknown, and what EmbeddedPostgres.start raises.
     """
-    with connected(settings) as process:
+    with connected(settings, threads=threads) as process:
         if settings.database_url is None:
             _bring_up_to_date(process.database)
         else:

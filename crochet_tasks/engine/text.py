@@ -53,7 +53,10 @@ _TYPOGRAPHY = str.maketrans(
 
 def sentences(text: str) -> list[list[str]]:
     """The words of each sentence of `text`, in reading order; sentences without words are left out."""
-    words_of_each = ([word for word in part.split() if is_word(word)] for part in plain(text).split(END))
+    one: dict[str, str] = {}  # a word that comes again is the same object: a book would hold a million of them
+    words_of_each = (
+        [one.setdefault(word, word) for word in part.split() if is_word(word)] for part in plain(text).split(END)
+    )
     return [words for words in words_of_each if words]
 
 

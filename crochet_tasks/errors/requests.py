@@ -20,6 +20,19 @@ class Unauthorized(UsageError):
     status = 401
 
 
+class NotLoggedIn(Unauthorized):
+    """{reason}; log in with an API key"""
+
+    code = "not_logged_in"
+
+
+class FormRefused(UsageError):
+    """this form is too old, or was sent from another site: {reason}; load the page again"""
+
+    code = "form_refused"
+    status = 403
+
+
 class Forbidden(UsageError):
     """this needs the scope '{needed}', which the key or token does not have"""
 
@@ -315,6 +328,8 @@ _EXAMPLES: dict[str, object] = {
     "work": "text-7",
 }
 _EXAMPLES_OF: dict[str, dict[str, object]] = {
+    "form_refused": {"reason": "the CSRF token is missing"},
+    "not_logged_in": {"reason": "the session has ended"},
     "foreign_page": {"reason": "its origin is 'https://other.example'"},
     "invalid_name": {"name": "my corpus"},
     "invalid_setting": {"variable": "CROCHET_API_PORT", "problem": "it must be a whole number"},

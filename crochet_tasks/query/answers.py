@@ -18,6 +18,14 @@ class CorpusView(NamedTuple):
     etag: str
 
 
+class Growth(NamedTuple):
+    """How many words, and how many phrases, a corpus had at a version."""
+
+    version: int
+    words: int
+    phrases: int
+
+
 class Page(NamedTuple):
     """A part of the orthos, best first. `next_cursor` is None at the end; before, a page may be short, even empty."""
 

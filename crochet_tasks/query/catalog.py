@@ -5,27 +5,31 @@ Every call reads from one snapshot, `connection`, and a `corpus` row that was re
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from cachetools import LRUCache
 
 from crochet_tasks.db import Connection, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.tree import Tree
-from crochet_tasks.query import checks, export, ranges
-from crochet_tasks.query.answers import Checked, Checks, CorpusView, OrthoDetail, Page
+from crochet_tasks.query import checks, export, holding, ranges, relatives
+from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
-from crochet_tasks.query.provenance import Line, Sources
+from crochet_tasks.query.provenance import Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
 
 MOST_AT_ONCE = 1000
 """orthos of a page, items of a check"""
+HOLDINGS = 4
+"""corpora of which is kept in how many orthos each word stands: 8 bytes per word"""
 
 
 class Catalog:
@@ -35,6 +39,8 @@ class Catalog:
         self.store = Store(process)
         self.sources = Sources(self.store)
         self._secret = secret
+        self._holding: LRUCache[tuple[int, int, int], holding.Holding] = LRUCache(HOLDINGS)
+        self._holding_lock = threading.Lock()
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 
@@ -105,6 +111,49 @@ class Catalog:
     def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSeen]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""
         return self.sources.of(connection, corpus, self.store.phrases(connection, corpus).index, lines)
+
+    def concordance(self, connection: Connection, corpus: Corpus, words: Sequence[str], most: int) -> Concordance:
+        """Where a phrase was read, `most` places; raises PhraseUnknown."""
+        phrases = self.store.phrases(connection, corpus)
+        phrase = phrase_of(phrases.tree, words)
+        if phrase is None:
+            return Concordance([], more=False)
+        line = Line(0, phrases.tree.phrase(phrase), born(phrases.tree, phrase))
+        return self.sources.concordance(connection, corpus, phrases.index, line, most)
+
+    # ── families and words ──────────────────────────────────────────────────────────────────
+
+    def parent(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail) -> Checked | None:
+        """The ortho that this one was lengthened from; None for a seed."""
+        before = relatives.parent(ortho.sides, ortho.words)
+        if before is None:
+            return None
+        sides, words = before
+        return self.check(connection, corpus, [np.array(words, object).reshape(sides).tolist()]).results[0]
+
+    def children(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Children:
+        """Up to `most` orthos that are this one, lengthened along their leading axis."""
+        return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
+
+    def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
+        """The words and phrases of each version, the first one first."""
+        phrases = self.store.phrases(connection, corpus)
+        tree, versions = phrases.tree, range(1, corpus.version + 1)
+        words = np.searchsorted(np.sort(tree.born[: len(tree.words)]), versions, side="right").tolist()
+        known = np.searchsorted(np.sort(tree.born[: tree.size]), versions, side="right").tolist()
+        return [Growth(*each) for each in zip(versions, words, known, strict=True)]
+
+    def holding(self, connection: Connection, corpus: Corpus) -> tuple[Tree, holding.Holding]:
+        """The phrases of the corpus, and in how many of its best orthos each of its words stands."""
+        reader = Reader(self.store, connection, corpus)
+        key = corpus.id, corpus.version, tally.total(connection, corpus.id)
+        with self._holding_lock:
+            found = self._holding.get(key)
+        if found is None:
+            found = holding.holding(reader)
+            with self._holding_lock:
+                self._holding[key] = found
+        return reader.tree, found
 
     # ── checks ──────────────────────────────────────────────────────────────────────────────
 

@@ -63,7 +63,16 @@ class Parsed:
         return self.word.nbytes + self.start.nbytes + self.order.nbytes + self.sorted.nbytes + OVERHEAD_BYTES
 
     def first(self, phrase: Sequence[int]) -> int | None:
-        """The first sentence, from 0, that contains a phrase. Searches around the places of its rarest word."""
+        """The first sentence, from 0, that contains a phrase."""
+        at = self.places(phrase)
+        return self.sentence_at(int(at[0])) if len(at) else None
+
+    def sentence_at(self, place: int) -> int:
+        """The sentence, from 0, that a place in `word` belongs to."""
+        return int(np.searchsorted(self.start, place, side="right")) - 1
+
+    def places(self, phrase: Sequence[int]) -> Longs:
+        """Where in `word` a phrase begins, in order. Searches around the places of its rarest word."""
         words = np.array(phrase, np.int32)
         begin, end = (np.searchsorted(self.sorted, words, side) for side in ("left", "right"))
         rarest = int(np.argmin(end - begin))
@@ -71,7 +80,7 @@ class Parsed:
         at = at[(at >= 0) & (at + len(phrase) <= len(self.word))]
         for place, number in enumerate(phrase):
             at = at[self.word[at + place] == number]
-        return int(np.searchsorted(self.start, at[0], side="right")) - 1 if len(at) else None
+        return at
 
     def sentence(self, number: int, index: PhraseIndex) -> tuple[str, ...]:
         begin = int(self.start[number])
@@ -90,6 +99,24 @@ def _numbers(piece: str, index: PhraseIndex) -> Ints:
     keep = np.ones(len(tokens), np.bool_)
     keep[unknown] = [tokens[place] == END for place in unknown.tolist()]  # the others are no words
     return number[keep]
+
+
+class Occurrence(NamedTuple):
+    """A place where a phrase was read: a text, the sentence (from 1), and its words before and after the phrase."""
+
+    text: str
+    title: str
+    version: int
+    sentence: int
+    before: list[str]
+    after: list[str]
+
+
+class Concordance(NamedTuple):
+    """Places where a phrase was read; `more`: whether there are others, or may be in texts that were not read."""
+
+    occurrences: list[Occurrence]
+    more: bool
 
 
 class _Budget:
@@ -130,6 +157,29 @@ class Sources:
         listed = texts.versions(connection, corpus.id, min(line.born for line in lines), corpus.version)
         budget = _Budget(BORN_BYTES, PARSED_BYTES)
         return [self._line(connection, index, line, listed, budget) for line in lines]
+
+    def concordance(
+        self, connection: Connection, corpus: Corpus, index: PhraseIndex, line: Line, most: int
+    ) -> Concordance:
+        """The first `most` places where a phrase was read, in the order of the texts; `line.axis` does not count."""
+        phrase = [index.number(word) for word in line.words]
+        budget, found = _Budget(BORN_BYTES, PARSED_BYTES), list[Occurrence]()
+        skipped = False
+        for text in texts.versions(connection, corpus.id, line.born, corpus.version):
+            parsed = self._parsed.get(text.id)
+            if parsed is None:
+                if not budget.allows(text.size, brought=text.version == line.born):
+                    skipped = True
+                    continue
+                parsed = self._parse(connection, index, text)
+            for place in parsed.places(phrase).tolist():
+                if len(found) == most:
+                    return Concordance(found, more=True)
+                number = parsed.sentence_at(place)
+                words, begin = parsed.sentence(number, index), place - int(parsed.start[number])
+                where = text_name(text.id), text.title, text.version, number + 1
+                found.append(Occurrence(*where, list(words[:begin]), list(words[begin + len(phrase) :])))
+        return Concordance(found, more=skipped)
 
     def _line(
         self, connection: Connection, index: PhraseIndex, line: Line, listed: list[VersionText], budget: _Budget

@@ -89,9 +89,10 @@ def api(host: str | None, port: int | None) -> None:
     settings = Settings.load(**given)
     begin("api", settings, given)
     metrics_endpoint.start("api", "api", settings)
-    from api import create_app, security, with_secret
+    from api import security, with_secret
     from crochet_tasks import readiness
     from crochet_tasks.services import http_server
+    from web import create_app
 
     security.check(settings)
     settings = with_secret(settings)  # before the fork: what one process signs the others must know

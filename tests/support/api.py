@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +92,10 @@ class Api:
         return body
 
 
-def made(process: Process, settings: Settings | None = None) -> Api:
-    """An API on the database of `process`, with a key of each scope."""
+def made(
+    process: Process, settings: Settings | None = None, create_app: Callable[[Settings], Flask] = create_app
+) -> Api:
+    """An API on the database of `process`, with a key of each scope; with another `create_app` it may have a page."""
     app = create_app(settings or Settings(**SETTINGS))
     app.extensions["crochet.process"] = process
     scopes: tuple[Scope, ...] = ("read", "write", "admin")

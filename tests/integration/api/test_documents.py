@@ -29,7 +29,6 @@ def test_docs_need_no_other_server(api: Api) -> None:
         with api.anonymous.get(part) as answer:
             assert answer.status_code == 200
     assert "://" not in page.text
-    assert api.anonymous.get("/").headers["Location"] == "/docs"
 
 
 def test_openapi_says_all_that_is_answered(api: Api) -> None:

@@ -29,7 +29,9 @@ def built(target: str, folder: Path) -> Path:
 
 def in_checkout() -> set[str]:
     """The files of the packages, without what was made of them."""
-    files = [file for package in ("crochet_tasks", "api") for file in (ROOT / package).rglob("*") if file.is_file()]
+    files = [
+        file for package in ("crochet_tasks", "api", "web") for file in (ROOT / package).rglob("*") if file.is_file()
+    ]
     kept = [file for file in files if "__pycache__" not in file.parts and file.suffix not in {".so", ".cpp"}]
     return {str(file.relative_to(ROOT)) for file in kept} | {"celeryconfig.py"}
 

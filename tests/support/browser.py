@@ -1,0 +1,109 @@
+"""A browser for tests of the page: Debian's Chromium, driven by Playwright.
+
+    def test_something(at: Site) -> None:
+        page = at.page()                        # logged in with a key of scope `read`, on the list of corpora
+        page = at.page("/corpora/x", scope="write", java_script_enabled=False, viewport={"width": 360, ...})
+
+Every test fails on an error in the console, a violation of the Content-Security-Policy or of Trusted Types, an
+exception in a script, and any request to another host: `Site.check` asks for that when the test is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
+
+from api.asgi import SESSION_COOKIE
+from tests.support.api import Api
+from tests.support.server import find_program
+from tests.support.waiting import SECONDS
+
+NARROW: ViewportSize = {"width": 360, "height": 740}
+EXPECTED = "Failed to load resource: the server responded with a status of"
+"""what Chromium writes for an error page that a test asked for"""
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """Raises Missing where there is no Chromium."""
+    program = find_program("chromium", "usr/bin/chromium")
+    expect.set_options(timeout=1000 * SECONDS)
+    with sync_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(
+            executable_path=str(program), args=[*sandbox, "--disable-dev-shm-usage", "--force-color-profile=srgb"]
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Site:
+    """The page on a server, and the browser that shows it."""
+
+    browser: Browser
+    api: Api
+    url: str
+    problems: list[str] = field(default_factory=list)
+    _contexts: list[BrowserContext] = field(default_factory=list)
+    _cookies: dict[str, Any] = field(default_factory=dict)
+
+    def page(self, path: str | None = "/corpora", scope: str | None = "read", **options: Any) -> Page:
+        """A new page of a new browser session, logged in with a key of this scope, or not at all."""
+        context = self.browser.new_context(base_url=self.url, **options)
+        context.set_default_timeout(1000 * SECONDS)
+        self._contexts.append(context)
+        if scope is not None:
+            context.add_cookies([self._session(scope)])  # type: ignore[list-item]
+        page = context.new_page()
+        self._watch(page)
+        if path is not None:
+            page.goto(path)
+        return page
+
+    def check(self) -> None:
+        """Close all pages, and fail where something was wrong in one of them."""
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+        problems, self.problems = self.problems, []
+        assert not problems, problems
+
+    def _session(self, scope: str) -> dict[str, str]:
+        """The cookie of a session, begun as the log-in does it: once, because each test needs one."""
+        if scope not in self._cookies:
+            client = self.api.app.test_client()
+            form = client.get("/log-in").text
+            token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+            client.post("/log-in", data={"key": self.api.keys[scope], "csrf_token": token})
+            cookie = client.get_cookie(SESSION_COOKIE)
+            assert cookie is not None
+            self._cookies[scope] = cookie.value
+        return {"name": SESSION_COOKIE, "value": self._cookies[scope], "url": self.url, "sameSite": "Strict"}
+
+    def _watch(self, page: Page) -> None:
+        def said(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
+                self.problems.append(f"{page.url}: {message.text}")
+
+        def asked(request: Request) -> None:
+            if not request.url.startswith((self.url, "blob:", "data:")):
+                self.problems.append(f"{page.url}: a request to {request.url}")
+
+        page.on("console", said)
+        page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
+        page.on("request", asked)

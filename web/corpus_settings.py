@@ -1,0 +1,130 @@
+"""Make a corpus, and change or delete one: the forms of what the API's routes of corpora do."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, request
+from pydantic import ValidationError
+
+from api import process, resources, security, security_log
+from api.parameters import CorpusPatch, NewCorpus
+from api.problems import faults
+from crochet_tasks.access import tenancy
+from crochet_tasks.access.tenancy import CorpusFields
+from crochet_tasks.db.corpora import RANGES
+from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.errors import CorpusExists, CrochetError, NotConfirmed, PreconditionFailed, TooManyCorpora
+from web.pages import blueprint, show, to
+
+WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed)
+"""what a form shows beside its fields; other errors are pages"""
+
+
+@blueprint.get("/corpora/new")
+@security.requires("write")
+def new_corpus() -> Response:
+    budget = process.settings().budget
+    given = {"max_axes": "3", "max_side": "8", "max_cells": "64", "budget": "" if budget is None else str(budget)}
+    return _form_of_new(given)
+
+
+def _form_of_new(given: dict[str, str], problem: str | None = None) -> Response:
+    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return show("corpus_new.html", status, given=given, problem=problem, ranges=RANGES)
+
+
+@blueprint.post("/corpora/new")
+@security.requires("write")
+def make_corpus() -> Response:
+    given = {key: value.strip() for key, value in request.form.items() if key != "csrf_token"}
+    try:
+        new = NewCorpus.model_validate(
+            {
+                "name": given.get("name", ""),
+                "description": given.get("description", ""),
+                "limits": {each: _number(given.get(each)) for each in RANGES},
+                "budget": _number(given.get("budget")),
+            }
+        )
+        fields = CorpusFields(new.name, new.description, new.budget)
+        entry = security_log.entry("corpus.created", {"corpus": new.name})
+        tenant = security.caller().tenant
+        made = tenancy.create(process.current(), tenant, fields, Limits(**new.limits.model_dump()), entry)
+    except (ValidationError, *WRONG) as error:
+        return _form_of_new(given, _in_words(error))
+    return to("corpus", name=made.name)
+
+
+def _number(value: str | None) -> int | str | None:
+    """As JSON would have it: a number, nothing, or what is wrong as it is."""
+    plain = (value or "").replace(" ", "").replace("\u202f", "")
+    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 17 else plain or None
+
+
+def _in_words(error: ValidationError | CrochetError) -> str:
+    if isinstance(error, ValidationError):
+        first = faults(error)[0]
+        return f"{first.where.rpartition('/')[2].replace('_', ' ').capitalize()} {first.message}."
+    return f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
+@blueprint.get("/corpora/<name>/settings")
+@security.requires("write")
+def settings(name: str) -> Response:
+    with resources.open_corpus(name) as (_, corpus):
+        pass
+    given = {
+        "name": corpus.name,
+        "description": corpus.description,
+        "budget": "" if corpus.budget is None else str(corpus.budget),
+        "tag": tenancy.tag(corpus),
+    }
+    return _form_of(name, given)
+
+
+def _form_of(name: str, given: dict[str, str], problem: str | None = None, about: str = "settings") -> Response:
+    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return show("corpus_settings.html", status, name=name, given=given, problem=problem, about=about)
+
+
+@blueprint.post("/corpora/<name>/settings")
+@security.requires("write")
+def change_corpus(name: str) -> Response:
+    """Change name, description or budget of the corpus as the form showed it: not one that has changed since."""
+    given = {key: value.strip() for key, value in request.form.items() if key != "csrf_token"}
+    try:
+        patch = CorpusPatch.model_validate(
+            {
+                "name": given.get("name", ""),
+                "description": given.get("description", ""),
+                "budget": _number(given.get("budget")),
+            }
+        )
+        changes: dict[str, Any] = patch.model_dump(exclude_unset=True)
+        entry = security_log.entry("corpus.changed", {"corpus": name, "changed": sorted(changes)})
+        tenant = security.caller().tenant
+        changed = tenancy.change(process.current(), tenant, name, [given.get("tag", "")], changes, entry)
+    except PreconditionFailed:
+        return _form_of(
+            name, given, "Somebody has changed it meanwhile: load the page again, and see what is different."
+        )
+    except (ValidationError, *WRONG) as error:
+        return _form_of(name, given, _in_words(error))
+    return to("corpus", name=changed.name)
+
+
+@blueprint.post("/corpora/<name>/delete")
+@security.requires("admin")
+def delete_corpus(name: str) -> Response:
+    """Delete it with all that is in it; who does that has typed its name."""
+    entry = security_log.entry("corpus.deleted", {"corpus": name})
+    try:
+        number = tenancy.remove(
+            process.current(), security.caller().tenant, name, request.form.get("confirm", "").strip(), entry
+        )
+    except NotConfirmed:
+        return _form_of(name, {}, f"Nothing was deleted: type {name} to confirm.", "delete")
+    resources.catalog().forget(number)
+    return to("corpora")

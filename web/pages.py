@@ -1,0 +1,94 @@
+"""The blueprint that all views belong to, and how they render."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request, url_for
+
+from api import process
+from crochet_tasks.access.keys import Scope
+
+blueprint = Blueprint("page", __name__, template_folder="templates")
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+THEMES = ("light", "dark")
+THEME_COOKIE = "crochet_theme"
+
+
+def install(app: Flask) -> None:
+    app.register_blueprint(blueprint)
+    app.after_request(_headers)
+    app.jinja_env.globals.update(may=may, theme=theme, here=here, takes_keys=takes_keys)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def show(template: str, code: int = HTTPStatus.OK, **values: Any) -> Response:
+    """A page, which browsers keep for their back button only."""
+    response = make_response(render_template(template, **values), code)
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def to(endpoint: str, **values: Any) -> Response:
+    """A redirect to another page after a form was taken: the browser reads it with GET."""
+    return make_response(redirect(url_for(f"{blueprint.name}.{endpoint}", **values), HTTPStatus.SEE_OTHER))
+
+
+def is_page() -> bool:
+    """Whether the request is for a page of ours, or for nothing at all from somebody who reads HTML."""
+    if request.blueprint == blueprint.name:
+        return True
+    return request.endpoint is None and not request.path.startswith(("/v1/", "/health", "/docs", "/problems"))
+
+
+def reads_html() -> bool:
+    """Whether the client wants HTML rather than JSON. What says nothing, or takes anything, is a program."""
+    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+DOOR = "crochet.door"
+"""extension: there where people come in another way than by a key, see local.py"""
+
+
+def takes_keys() -> bool:
+    return DOOR not in current_app.extensions
+
+
+def may(scope: Scope) -> bool:
+    """Whether the caller has a scope: what would be refused is not shown."""
+    found = g.get("caller")
+    unsigned = scope == "admin" and process.settings().signed_admin  # a page cannot sign
+    return found is not None and scope in found.scopes and not unsigned
+
+
+def theme() -> str:
+    """The theme that was chosen; empty: that of the system."""
+    chosen = request.cookies.get(THEME_COOKIE, "")
+    return chosen if chosen in THEMES else ""
+
+
+def here() -> str:
+    """The address of this page on this site, where a form may lead back to."""
+    return request.full_path.rstrip("?") if request.method == "GET" else "/"
+
+
+def local(address: str) -> str:
+    """An address of this site as it is; of any other that of the first page."""
+    parts = urlsplit(address.replace("\\", "/"))
+    plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if plain and not parts.scheme and not parts.netloc else "/"
+
+
+def _headers(response: Response) -> Response:
+    if is_page() and response.mimetype == "text/html":
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+        response.headers.setdefault("Referrer-Policy", "same-origin")  # over TLS, the CSRF check reads the referrer
+        response.vary.update(["Cookie", "Accept"])
+    return response

@@ -1,0 +1,114 @@
+"""Who looks at the page: a signed cookie names a session of a key, and every request looks both up in the database.
+
+The cookie holds no key and no token: the session's number and the key's prefix, signed by Flask with a secret that is
+made of CROCHET_JWT_SECRET. It counts for pages only, never for the API (api.security.PAGES).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+
+from flask import Flask, Response, request, session
+from flask.sessions import SecureCookieSessionInterface
+from flask_wtf.csrf import CSRFError, CSRFProtect
+
+from api import process, security, security_log
+from api.asgi import SESSION_COOKIE
+from api.security import Caller
+from crochet_tasks.access import tokens
+from crochet_tasks.access.tokens import Claims
+from crochet_tasks.db import access
+from crochet_tasks.errors import FormRefused, KeyNeeded, NotLoggedIn, TokensOff, Unauthorized
+from crochet_tasks.settings import Settings
+from web.pages import blueprint
+
+_CLAIMS = "claims"
+_csrf = CSRFProtect()
+
+
+class _Cookie(SecureCookieSessionInterface):
+    """Secure where the request came by TLS: `crochet view` has none on loopback."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask names it
+        return request.is_secure
+
+
+def install(app: Flask) -> None:
+    settings: Settings = app.extensions["crochet.settings"]
+    secret = settings.jwt_secret
+    app.secret_key = (
+        secrets.token_bytes(32)  # nobody can log in, see `log_in`
+        if secret is None
+        else hashlib.sha256(b"sessions of " + secret.get_secret_value().encode()).digest()
+    )
+    app.config.update(
+        SESSION_COOKIE_NAME=SESSION_COOKIE,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        WTF_CSRF_CHECK_DEFAULT=False,  # the API takes no cookies
+        WTF_CSRF_TIME_LIMIT=None,  # a form is good as long as its session
+    )
+    app.session_interface = _Cookie()
+    _csrf.init_app(app)
+    app.register_error_handler(CSRFError, _refused)
+
+
+@blueprint.before_request
+def _check_forms() -> None:
+    """Raise CSRFError where a form was not sent by a page of this session."""
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        _csrf.protect()
+
+
+def _refused(error: CSRFError) -> Response:
+    return security.refused(FormRefused(reason=(error.description or "").rstrip(".").lower()))
+
+
+def caller() -> Caller:
+    """Who asks for this page. Raises NotLoggedIn, and what a look into the database raises."""
+    claims = _claims()
+    if claims is None:
+        raise NotLoggedIn(reason="this page is for users")
+    try:
+        return security.of_session(claims)
+    except Unauthorized:
+        session.pop(_CLAIMS, None)
+        raise NotLoggedIn(reason="your session has ended") from None
+
+
+def _claims() -> Claims | None:
+    try:
+        key, number = session[_CLAIMS]
+        return Claims(str(key), uuid.UUID(number))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def log_in(key: str) -> None:
+    """Begin a session of a key. Raises Unauthorized, TooBusy, and TokensOff where nothing is set to sign it with."""
+    settings = process.settings()
+    if settings.jwt_secret is None:
+        raise TokensOff
+    found = security.of_credentials(key)
+    if found.session is not None or not found.hash:
+        raise KeyNeeded
+    entry = security_log.throttled("session.begun", found.key, {"page": True})
+    with process.current().database.transaction() as connection:
+        row = access.key(connection, found.key)
+        if row is None:
+            raise Unauthorized(reason="there is no such key")
+        entry = entry and entry._replace(tenant=found.tenant, key=found.key)
+        claims, _ = tokens.begin(connection, row, None, entry)
+    session.clear()  # and with it the CSRF token of who was here before
+    session[_CLAIMS] = [claims.key, str(claims.session)]
+
+
+def log_out() -> None:
+    """End the session, here and in the database."""
+    claims = _claims()
+    session.clear()
+    if claims is not None:
+        with process.current().database.transaction() as connection:
+            access.end_sessions(connection, number=claims.session)

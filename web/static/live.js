@@ -1,0 +1,71 @@
+// Follows the events of what is on the page, and then reads the page again: the server renders it, here parts are replaced.
+
+const PAUSE = 1500;
+
+// As a document, in which no script runs; no text becomes HTML here.
+function read(address) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", address);
+    request.responseType = "document";
+    request.onload = () => (request.status === 200 && request.response ? done(request.response) : failed(request.status));
+    request.onerror = () => failed(0);
+    request.send();
+  });
+}
+
+async function refresh() {
+  const fresh = await read(location.href);
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const now = fresh.getElementById(old.id);
+    if (!now || now.isEqualNode(old) || old.contains(document.activeElement)) continue;
+    const open = new Set([...old.querySelectorAll("details[open] > summary")].map((each) => each.textContent));
+    const adopted = document.adoptNode(now);
+    for (const each of adopted.querySelectorAll("details > summary")) each.parentNode.open = open.has(each.textContent);
+    old.replaceWith(adopted);
+  }
+}
+
+// The stream ends after a minute; then, and when the page is seen again, a new one begins with the state as it is.
+async function follow(address, changed) {
+  let seen = document.querySelector(".state .busy") ? "" : null; // what is busy may have changed before we listen
+  for (;;) {
+    await visible();
+    try {
+      const answer = await fetch(address, { headers: { Accept: "text/event-stream" } });
+      if (answer.status === 503 || answer.status === 429) throw answer.status;
+      if (!answer.ok) return;
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        const events = (rest + part.value).split("\n\n");
+        rest = events.pop();
+        const last = events.filter((each) => each.startsWith("event: progress")).pop();
+        if (last !== undefined && last !== seen) {
+          if (seen !== null) await changed();
+          seen = last;
+        }
+        if (document.hidden) { await reader.cancel(); break; }
+      }
+    } catch { /* it is away, or busy: try again later */ }
+    await new Promise((done) => setTimeout(done, 2 * PAUSE));
+  }
+}
+
+function visible() {
+  return new Promise((done) => {
+    if (!document.hidden) return done();
+    document.addEventListener("visibilitychange", () => done(), { once: true });
+  });
+}
+
+const live = document.querySelector("[data-events]");
+if (live) {
+  let last = 0;
+  const changed = async () => {
+    await new Promise((done) => setTimeout(done, Math.max(0, last + PAUSE - Date.now())));
+    last = Date.now();
+    await refresh().catch(() => {});
+  };
+  follow(live.dataset.events, changed);
+}
