@@ -124,7 +124,7 @@ def _unfinished(report: BestReport) -> list[str]:
     if report.empty:
         lines.append(f"proven to have no ortho, and none that contains them: {', '.join(report.empty)}")
     if report.too_large:
-        lines.append(f"too many for this machine's memory, so not stacked: {', '.join(report.too_large)}")
+        lines.append(f"too many for the memory, so not stacked: {', '.join(report.too_large)}")
     return lines
 
 
