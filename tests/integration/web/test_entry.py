@@ -142,7 +142,12 @@ def test_files_are_kept_by_the_browser_as_long_as_they_are_the_same(api: Api) ->
         assert (answer.status_code, "immutable" in answer.headers["Cache-Control"]) == (200, True)
     with api.anonymous.get(f"/static/older/{style.rpartition('/')[2]}") as answer:
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
-    assert api.anonymous.get("/static/older/../pages.py").status_code == 404
+    small = api.anonymous.get(style, headers={"Accept-Encoding": "gzip"})
+    assert (small.headers["Content-Encoding"], small.mimetype) == ("gzip", "text/css")
+    again = {"If-None-Match": small.headers["ETag"]}
+    assert api.anonymous.get(style, headers=again).status_code == 304
+    for outside in ("../pages.py", "..%2fpages.py", "nothing.css"):
+        assert api.anonymous.get(f"/static/older/{outside}").status_code == 404
 
 
 def test_the_page_of_one_person_lets_in_once(api: Api) -> None:
