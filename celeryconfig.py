@@ -72,6 +72,7 @@ imports = [
     "crochet_tasks.remediations",
     "crochet_tasks.search",
     "crochet_tasks.orthos",
+    "crochet_tasks.best",
     "crochet_tasks.merging",
     "crochet_tasks.publish",
 ]

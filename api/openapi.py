@@ -89,6 +89,8 @@ _OF_ANSWER: dict[tuple[str, int], dict[str, Any]] = {
     ("changeCorpus", 200): {"ETag": _TAG, "Content-Location": _LOCATION},
     ("postText", 200): {"Location": _LOCATION},
     ("postText", 202): {"Location": _LOCATION},
+    ("findBest", 200): {"Location": _LOCATION},
+    ("findBest", 202): {"Location": _LOCATION},
     ("getStartup", 503): {},  # it goes on by itself
 }
 
@@ -125,6 +127,10 @@ _LINKS: dict[tuple[str, str], dict[str, dict[str, str]]] = {
         "getText": {"corpus": _SAME, "text": "$response.body#/id"},
         "cancelText": {"corpus": _SAME, "text": "$response.body#/id"},
         "listWork": {"corpus": _SAME},
+    },
+    ("findBest", "202"): {
+        "getBest": {"corpus": _SAME, "job": "$response.body#/id"},
+        "cancelBest": {"corpus": _SAME, "job": "$response.body#/id"},
     },
 }
 """by operation and status: the operations that use the answer, and where their parameters are in it"""

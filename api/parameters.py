@@ -100,6 +100,10 @@ class TextPath(CorpusPath):
     text: str = Field(description="as `POST .../texts` answered", examples=["text-1"])
 
 
+class BestPath(CorpusPath):
+    job: str = Field(description="as `POST .../best` answered", examples=["best-1"])
+
+
 class OrthoPath(CorpusPath):
     ortho: str = Field(
         description="the ortho's id: 32 hexadecimal digits",
@@ -228,7 +232,7 @@ class WorkQuery(Query):
         description="`open` is all of ready, held, published, waiting and parked; `dead`: failed, because its messages "
         "died. Without one: what is open or failed",
     )
-    kind: Literal["ingest", "context", "remediations", "search"] | None = Field(
+    kind: Literal["ingest", "context", "remediations", "search", "best"] | None = Field(
         default=None, description="only work of this kind"
     )
     limit: Limit = 100
@@ -298,6 +302,20 @@ class CorpusPatch(Body):
     description: Description | None = None
     budget: Budget | None = None
     limits: dict[str, int] | None = None
+
+
+class NewBest(Body):
+    """What is left out is as the corpus has it. `max_side` is at most that of the corpus."""
+
+    top: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="so many, the best first; null: all that share the largest volume and cells",
+    )
+    max_axes: Annotated[int, Field(ge=2, le=8)] | Literal["any"] = Field(default=3, examples=["any"])
+    max_side: int = _limit("max_side", 8)
+    max_cells: Annotated[int, Field(ge=4, le=1024)] | Literal["any"] = Field(default=64, examples=["any"])
 
 
 class NewText(Body):

@@ -20,8 +20,9 @@ from benchmarks import texts
 from benchmarks.closure import machine, written
 from benchmarks.scale import bible
 from crochet_tasks.engine.best.faces import Faces
+from crochet_tasks.engine.best.plan import begun
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.engine.best.solve import Solver, begun
+from crochet_tasks.engine.best.solve import Solver
 from crochet_tasks.engine.geometry import shape_name, volume
 from crochet_tasks.query.best import threads, tree_of
 

@@ -29,6 +29,7 @@ TASKS = {
     "context": "context.version",
     "remediations": "remediations.due",
     "search": "search.part",
+    "best": "best.part",
 }
 """the task of each kind of work"""
 

@@ -65,8 +65,8 @@ def _number(value: str | None) -> int | str | None:
 
 def _in_words(error: ValidationError | CrochetError) -> str:
     if isinstance(error, ValidationError):
-        first = faults(error)[0]
-        return f"{first.where.rpartition('/')[2].replace('_', ' ').capitalize()} {first.message}."
+        field = str(error.errors(include_input=False, include_url=False)[0]["loc"][-1])
+        return f"{field.replace('_', ' ').capitalize()} {faults(error)[0].message}."
     return f"{str(error)[:1].upper()}{str(error)[1:]}."
 
 

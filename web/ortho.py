@@ -19,7 +19,7 @@ from web.corpus import shown
 from web.pages import blueprint, show
 from web.sentences import Part, marked
 
-CHILDREN = 6
+CHILDREN = 12
 
 
 class Read(NamedTuple):

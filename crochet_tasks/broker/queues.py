@@ -6,6 +6,7 @@
                               remediations  triggers: a version waits for its window (in order)
                               search        parts of windows
                               orthos        results to be stored, a few MB each
+                              best          parts of searches for the best orthos
                               maintenance   merges of batches, checks of a deployment
 
 A message that is rejected, or that exceeds the delivery limit because its workers died, is dead-lettered: the exchange
@@ -42,7 +43,7 @@ from crochet_tasks.settings import Settings
 
 ORDERED = ("ingest", "context")
 """Queues with a single active consumer: that saves triggers out of turn. The corpus' ORDER lock keeps the order."""
-WORK = (*ORDERED, "remediations", "search", "orthos", "maintenance")
+WORK = (*ORDERED, "remediations", "search", "orthos", "best", "maintenance")
 EXCHANGE = "crochet"
 DEAD_EXCHANGE = "crochet-dead"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from crochet_tasks.cli.common import Json, State, print_json, print_line, settings_of, whole_number
+from crochet_tasks.cli.common import Json, State, client_of, print_json, print_line, settings_of, whole_number
 from crochet_tasks.errors import WrongCall, values
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def _limit(about: str) -> Any:
 
 
 def best(
+    context: typer.Context,
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="UTF-8 texts; '-' is standard input.")
     ] = None,
@@ -54,6 +55,7 @@ def best(
     transposed: Annotated[
         bool, typer.Option("--transposed", help="With --check: search everything along another axis.")
     ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="With --url: only ask for it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find the best orthos of texts, and prove that none is better. Smaller ones are not listed.
@@ -61,6 +63,8 @@ def best(
     Best: the largest volume (the product of all sides less one), then the most cells.
 
     Ctrl-C shows what is proven so far; the same command goes on from there. Nothing else is stored.
+
+    With an API (--url) its workers search a corpus (--corpus), and this follows them; Ctrl-C stops only that.
     """
     from crochet_tasks.cli import proving
 
@@ -68,11 +72,22 @@ def best(
     limits = {name: most.number for name, most in given.items() if most is not None}
     if max_side is not None:
         limits["max_side"] = max_side
-    settings = settings_of(state)
+    client = client_of(context, state)
+    if client is not None and check is not None:
+        raise WrongCall(problem="a certificate is checked here, against the texts: --check is not for --url")
+    if client is None and no_wait:
+        raise WrongCall(problem="--no-wait goes with --url")
     if check is None:
         if full or transposed:
             raise WrongCall(problem="--full and --transposed go with --check")
-        finished = proving.prove(settings, proving.Request(files or [], corpus, limits, top, certificate))
+        request = proving.Request(files or [], corpus, limits, top, certificate)
+        if client is not None:
+            from crochet_tasks.cli import remote_best
+            from crochet_tasks.terminal.streams import note
+
+            finished = remote_best.prove(client, request, note, follow=not no_wait)
+        else:
+            finished = proving.prove(settings_of(state), request)
         if as_json:
             print_json(finished.report)
         else:
@@ -83,7 +98,7 @@ def best(
     if certificate is not None or as_json:
         raise WrongCall(problem="--certificate and --json do not go with --check")
     request = proving.Request(files or [], corpus, limits, top, check)
-    for line in proving.check(settings, request, full=full, transposed=transposed):
+    for line in proving.check(settings_of(state), request, full=full, transposed=transposed):
         print_line(line)
 
 

@@ -112,6 +112,7 @@ class Kind(enum.StrEnum):
     CONTEXT = "context"
     REMEDIATIONS = "remediations"
     SEARCH = "search"
+    BEST = "best"
 
 
 ID = "The beginning of a work id, 4 digits at least; or text-NUMBER, or dead-NUMBER."

@@ -65,7 +65,7 @@ for command in (
     *(store.run, best.best, store.estimate, store.export, store.verify, store.status, store.migrate, store.doctor),
     store.settings,
 ):
-    kind = None if command in (store.export, store.status, store.settings) else Local
+    kind = None if command in (best.best, store.export, store.status, store.settings) else Local
     app.command(rich_help_panel="Store", cls=kind)(command)
 app.command(rich_help_panel="Store", cls=Local)(services.view)
 app.command(rich_help_panel="Operate")(operate.ingest)

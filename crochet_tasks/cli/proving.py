@@ -19,8 +19,9 @@ from crochet_tasks.embedded import pipeline
 from crochet_tasks.engine.best import certificate as certificates
 from crochet_tasks.engine.best.certificate import Certificate, Refused
 from crochet_tasks.engine.best.faces import Faces
+from crochet_tasks.engine.best.plan import begun
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.engine.best.solve import Progress, Solver, begun
+from crochet_tasks.engine.best.solve import Progress, Solver
 from crochet_tasks.engine.best.state import State
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.tree import Tree
@@ -44,7 +45,6 @@ from crochet_tasks.terminal.streams import note
 SAVE_SECONDS = 30.0
 """between two times that the state is written, so that little is lost if the process is killed"""
 _STATES = TypeAdapter(State)
-_CERTIFICATES = TypeAdapter(Certificate)
 
 
 class Request(NamedTuple):
@@ -190,7 +190,7 @@ class _Saved:
 
 def _write(path: Path, certificate: Certificate) -> None:
     try:
-        path.write_bytes(_CERTIFICATES.dump_json(certificate) + b"\n")
+        path.write_bytes(best.CERTIFICATES.dump_json(certificate) + b"\n")
     except OSError as error:
         raise OutputFailed(reason=f"{path}: {error.strerror}") from None
 
@@ -236,7 +236,7 @@ def _repeat(certificate: Certificate, tree: Tree, stop: Stop, *, other: bool) ->
 
 def _certificate(path: Path) -> Certificate:
     try:
-        return _CERTIFICATES.validate_json(path.read_bytes())
+        return best.CERTIFICATES.validate_json(path.read_bytes())
     except OSError as error:
         raise CertificateUnreadable(file=path, problem=f"it cannot be read: {error.strerror}") from None
     except ValidationError as error:

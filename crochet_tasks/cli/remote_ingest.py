@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crochet_tasks.cli import accepting
 from crochet_tasks.cli.accepting import Ingested, Note, Request, WaitResult
 from crochet_tasks.client import Client
-from crochet_tasks.db.tally import OF_A_TEXT
+from crochet_tasks.db.tally import BESIDE, OF_A_TEXT
 from crochet_tasks.errors import CorpusExists, CorpusUnknown, CrochetError, LimitsFixed, TextFailed, WorkFailed
 from crochet_tasks.schemas.answers import StatusNow
 from crochet_tasks.schemas.progress import RunProgress, States
@@ -113,6 +113,8 @@ def moments(client: Client, corpus: str) -> Generator[None]:
 def _open(status: StatusNow) -> bool:
     """Whether work is open that can be done: as operators.unfinished, as far as the API shows."""
     for kind, states in status.by_kind.items():
+        if kind == BESIDE:
+            continue
         blocked = states.get("failed", 0) > 0 if kind == "remediations" else kind == "search" and status.spent
         if not blocked and any(number for state, number in states.items() if state != "failed"):
             return True
@@ -146,13 +148,17 @@ def _failure(client: Client, status: StatusNow, posted: Sequence[_Posted]) -> Cr
     number = _failed(status)
     if not number:
         return None
-    first = next((work for work in client.work(status.corpus, state="failed").work if work.kind not in OF_A_TEXT), None)
+    failed = client.work(status.corpus, state="failed").work
+    first = next(
+        (work for work in failed if work.kind not in (*OF_A_TEXT, BESIDE)),
+        None,
+    )
     return WorkFailed(failed=number, error=accepting.reason(_error(None if first is None else first.error)))
 
 
 def _failed(status: StatusNow) -> int:
     """As tally.failures: failed texts are reported by themselves."""
-    return sum(states.get("failed", 0) for kind, states in status.by_kind.items() if kind not in OF_A_TEXT)
+    return sum(states.get("failed", 0) for kind, states in status.by_kind.items() if kind not in (*OF_A_TEXT, BESIDE))
 
 
 def _error(error: TextError | None) -> dict[str, str] | None:

@@ -49,6 +49,7 @@ from crochet_tasks.schemas.answers import (
     WordSeen,
     WorkPage,
 )
+from crochet_tasks.schemas.best import BestJob
 from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens, WorkChanged
 from crochet_tasks.schemas.statistics import StatisticsNow
 
@@ -235,6 +236,29 @@ class Client(Requests):
 
     def best(self, corpus: str, limit: int = 10) -> BestOrthos:
         return self._get(BestOrthos, f"{corpus_path(corpus)}/orthos/best", limit=limit)
+
+    def find_best(
+        self, corpus: str, *, top: int | None = None, limits: Mapping[str, int | None] | None = None
+    ) -> BestJob:
+        """Have workers find the best orthos, with proof; what is proven already is answered at once.
+
+        `limits` that differ from those of the corpus; None: any number. Raises LimitOutOfRange, TooBusy.
+        """
+        body: dict[str, Any] = {name: "any" if most is None else most for name, most in (limits or {}).items()}
+        return self._read(BestJob, posted(f"{corpus_path(corpus)}/best", {**body, "top": top}, again=True))
+
+    def best_job(self, corpus: str, job: str | None = None) -> BestJob:
+        """How far that search is, by default the newest."""
+        return self._get(BestJob, f"{corpus_path(corpus)}/best" + ("" if job is None else f"/{quote(job, safe='')}"))
+
+    def best_certificate(self, corpus: str, job: str) -> bytes:
+        """The proof, as JSON. Raises NotFound where there is none yet."""
+        path = f"{corpus_path(corpus)}/best/{quote(job, safe='')}/certificate"
+        return self._caller.send(Call("GET", path, again=True)).content
+
+    def cancel_best(self, corpus: str, job: str) -> BestJob:
+        """Stop a search; `find_best` has it go on."""
+        return self._read(BestJob, Call("POST", f"{corpus_path(corpus)}/best/{quote(job, safe='')}/cancel", again=True))
 
     def ortho(self, corpus: str, ortho: str) -> OrthoWhole:
         """With its grid, and the sentences that its lines were read from."""

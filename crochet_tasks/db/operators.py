@@ -161,7 +161,10 @@ def audited(connection: Connection, subject: str) -> list[Audited]:
 
 
 def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> bool:
-    """Whether one of these texts is not a version yet, or work of the corpus is open that can be done."""
+    """Whether one of these texts is not a version yet, or work of the corpus is open that can be done.
+
+    Searches for the best orthos do not count.
+    """
     return bool(connection.execute(text(_UNFINISHED), {"corpus": corpus, "ids": list(ids)}).scalar_one())
 
 
@@ -172,7 +175,7 @@ SELECT EXISTS (
     SELECT FROM texts WHERE id = ANY(CAST(:ids AS bigint[])) AND state IN ('accepted', 'ingested')
 ) OR EXISTS (
     SELECT FROM work
-     WHERE corpus = :corpus AND state = 'open'
+     WHERE corpus = :corpus AND state = 'open' AND kind <> 'best'
        AND NOT (kind = 'remediations' AND EXISTS (
            SELECT FROM work AS failed
             WHERE failed.corpus = :corpus AND failed.state = 'failed' AND failed.kind = 'remediations'

@@ -23,6 +23,8 @@ CONTEXT, INGEST, REMEDIATIONS = 4_000_000, 3_000_000, 2_000_000
 """Priorities of the ordered stages. Searches come after them."""
 LEFT_OVER, START = 1, 0
 """Priorities of searches: what is left over first, so that little of it is kept."""
+BEST = -1
+"""Priority of searches for the best orthos: after all others."""
 
 
 class Item(NamedTuple):
@@ -70,6 +72,11 @@ def search(corpus: int, since: int, version: int, part: tuple[int, int] | bytes)
         identity = _id("search", corpus, version, hashlib.sha256(part).hexdigest(), since)
         return Item(identity, corpus, "search", version, None, since, version, LEFT_OVER, boxes=part)
     return Item(_id("search", corpus, version, part, since), corpus, "search", version, part, since, version, START)
+
+
+def best(corpus: int, job: int, version: int, shape: str = "", part: tuple[int, int] | None = None) -> Item:
+    """Plan a job that searches for the best orthos, or search a part of a shape; `shape` tells apart its searches."""
+    return Item(_id("best", corpus, job, f"{shape}:{part}", 0), corpus, "best", job, part, 0, version, BEST)
 
 
 def add(connection: Connection, items: Iterable[Item]) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
-from crochet_tasks.db import batches, corpora, sessions, texts
+from crochet_tasks.db import batches, best, corpora, sessions, texts
 from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine import runs
+from crochet_tasks.engine.best.faces import CELL_BYTES, MOST_CELLS, Faces
+from crochet_tasks.engine.best.plan import Planner
+from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.search import Bounds
 from crochet_tasks.engine.text import sentences
@@ -43,8 +46,8 @@ class Waited(NamedTuple):
 class Process:
     """Settings, connection pool, and caches of the phrases of the corpora used last.
 
-    CROCHET_WORKER_CACHE_BYTES is shared by indexes and trees, half and half, but for a little; the last one of each is
-    kept even where it alone is larger.
+    CROCHET_WORKER_CACHE_BYTES is shared by indexes and trees, half and half, but for a little; searches for the best
+    orthos may take half as much beside them. The last one of each is kept even where it alone is larger.
     """
 
     settings: Settings
@@ -55,6 +58,10 @@ class Process:
     """by corpus and version"""
     waits: Cache[int, Waited] = field(init=False)
     """by corpus"""
+    planners: Cache[tuple[int, int], Planner] = field(init=False)
+    """by corpus and job that searches for its best orthos"""
+    planning: Locks = field(default_factory=Locks)
+    """of a job, held while its planner is used"""
     parsed: dict[int, list[list[str]]] = field(default_factory=dict)
     pending: dict[tuple[int, int, int], PhraseIndex] = field(default_factory=dict)
     budget: int | None = None
@@ -68,6 +75,7 @@ class Process:
         self.indexes = Cache("index", max(1, most // 2), keeps_last=True)
         self.trees = Cache("tree", max(1, most // 2), keeps_last=True)
         self.waits = Cache("waited", max(1, most // WAITED_SHARE), keeps_last=True)
+        self.planners = Cache("best", max(1, most // 2), keeps_last=True)
 
     @property
     def bounds(self) -> Bounds:
@@ -107,13 +115,16 @@ class Process:
 
     def _forget_deleted(self, connection: Connection) -> None:
         """Drop what is cached of corpora that are gone."""
-        cached = {*self.indexes, *self.waits, *(corpus for corpus, _ in self.trees)}
+        cached = {*self.indexes, *self.waits, *(corpus for corpus, _ in (*self.trees, *self.planners))}
         for gone in cached - corpora.existing(connection, sorted(cached)):
             self.indexes.forget(gone)
             self.waits.forget(gone)
             for corpus, version in self.trees:
                 if corpus == gone:
                     self.trees.forget((corpus, version))
+            for corpus, job in self.planners:
+                if corpus == gone:
+                    self.planners.forget((corpus, job))
 
     def tree(self, connection: Connection, corpus: int, version: int) -> Tree:
         """The phrases of a version, numbered for searches and packed batches."""
@@ -129,6 +140,22 @@ class Process:
         """The youngest tree of an older version, if one is cached."""
         older = max((number for of, number in self.trees if of == corpus and number < version), default=0)
         return self.trees.get((corpus, older))
+
+    def planner(self, connection: Connection, corpus: int, job: int, version: int) -> Planner:
+        """What plans and does searches of a job, with what it has learned so far. The caller holds its lock."""
+        planner = self.planners.get((corpus, job))
+        metrics.CACHE.add(cache="best", outcome="hit" if planner else "miss")
+        if planner is None:
+            most = min(MOST_CELLS, self.planners.most // CELL_BYTES)
+            planner = Planner(Faces(self.tree(connection, corpus, version), most))
+        self.planners.put((corpus, job), planner, planner.faces.bytes)
+        return planner
+
+    def load_faces(self, connection: Connection, corpus: int, job: int, planner: Planner, sides: Sides) -> None:
+        """Have a planner hold the stored orthos of a shape, all of which were found."""
+        if not planner.faces.has(sides):
+            planner.faces.put(sides, best.faces(connection, job, sides, len(planner.faces.tree.words)))
+            self.planners.put((corpus, job), planner, planner.faces.bytes)
 
     def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.

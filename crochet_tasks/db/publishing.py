@@ -107,7 +107,7 @@ WITH spent AS MATERIALIZED (
     SELECT searches.id FROM spent CROSS JOIN LATERAL (
            SELECT id FROM work
             WHERE corpus = spent.id AND state = 'open' AND published_at IS NULL AND not_before IS NULL
-              AND priority < {REMEDIATIONS}
+              AND priority < {REMEDIATIONS} AND kind = 'search'
             LIMIT :most FOR UPDATE SKIP LOCKED
            ) AS searches
 )
@@ -137,8 +137,9 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
     """Stamp the most urgent open, unpublished work as published and return it.
 
-    With `published_limit`, no search is taken while so many are published; several relays may exceed it by a few. Nor
-    is one of a corpus whose budget is spent; its texts still become versions.
+    With `published_limit`, no search is taken while so many are published, and then no part of a search for the best
+    either, nor while so many of these are; several relays may exceed it by a few. Nor is a search of a corpus whose
+    budget is spent; its texts still become versions, and its best orthos are searched for: they are not stored.
     """
     row = connection.execute(text(_TAKE), {"corpus": corpus, "most": published_limit}).first()
     return None if row is None else read(row)
@@ -148,7 +149,10 @@ _TAKE = f"""
 WITH room AS MATERIALIZED (
     SELECT CAST(:most AS integer) IS NULL OR :most > (
            SELECT count(*) FROM work WHERE state = 'open' AND published_at IS NOT NULL AND kind = 'search'
-           ) AS is_left
+           ) AS is_left,
+           CAST(:most AS integer) IS NULL OR :most > (
+           SELECT count(*) FROM work WHERE state = 'open' AND published_at IS NOT NULL AND kind = 'best'
+           ) AS is_left_for_best
 ), spent AS MATERIALIZED (  -- evaluated only if there is a search to be taken
     SELECT id FROM corpora WHERE {SPENT}
 ), first AS MATERIALIZED (
@@ -156,7 +160,10 @@ WITH room AS MATERIALIZED (
      WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
        AND (not_before IS NULL OR not_before <= clock_timestamp())
        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
-       AND (priority >= {REMEDIATIONS} OR ((SELECT is_left FROM room) AND corpus NOT IN (SELECT id FROM spent)))
+       AND (priority >= {REMEDIATIONS}
+            OR ((SELECT is_left FROM room)
+                AND CASE kind WHEN 'best' THEN (SELECT is_left_for_best FROM room)
+                    ELSE corpus NOT IN (SELECT id FROM spent) END))
      ORDER BY priority DESC, created_at, id
      LIMIT 1 FOR UPDATE SKIP LOCKED
 )

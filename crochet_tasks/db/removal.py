@@ -15,6 +15,7 @@ _STEPS = (
     DELETE FROM work
      WHERE id IN (SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000)
     """,
+    "DELETE FROM best WHERE id IN (SELECT id FROM best WHERE corpus = :corpus LIMIT 10)",
     "DELETE FROM batches WHERE id IN (SELECT id FROM batches WHERE corpus = :corpus LIMIT 25)",
     # From the end: a chunk refers to the one before it.
     """

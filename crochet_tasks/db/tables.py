@@ -176,8 +176,13 @@ work = Table(
     Column("id", Uuid, primary_key=True, comment="uuid5 of kind, subject, part or boxes: the same work exists once"),
     Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
     Column("kind", Text, nullable=False),
-    Column("subject", BigInteger, nullable=False, comment="text or version"),
-    Column("part", INT4RANGE, comment="of a search: which starts of its window"),
+    Column("subject", BigInteger, nullable=False, comment="text, version, or row of best"),
+    Column(
+        "part",
+        INT4RANGE,
+        comment="of a search: which starts of its window; of best: which starts of the shape that is searched; none: "
+        "to plan",
+    ),
     Column("boxes", LargeBinary, comment="of a search: what another one left over; emptied when it is done"),
     Column("since", Integer, nullable=False, comment="of a search: where its window begins"),
     Column("version", Integer, nullable=False, comment="the version that made it due"),
@@ -192,11 +197,15 @@ work = Table(
     Column("reopened_at", MOMENT, comment="when an operator opened it again"),
     Column("finished_at", MOMENT),
     Column("origin", JSON, comment="the request that caused it, and the traceparent of who wrote it"),
-    CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'search')", name="kind"),
+    CheckConstraint("kind IN ('ingest', 'context', 'remediations', 'search', 'best')", name="kind"),
     CheckConstraint("state IN ('open', 'done', 'failed', 'cancelled')", name="state"),
     CheckConstraint("(state IN ('done', 'cancelled')) <= (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error"),
-    CheckConstraint("num_nonnulls(part, boxes) = (kind = 'search')::int", name="part"),
+    CheckConstraint(
+        "CASE kind WHEN 'search' THEN num_nonnulls(part, boxes) = 1 WHEN 'best' THEN boxes IS NULL "
+        "ELSE num_nonnulls(part, boxes) = 0 END",
+        name="part",
+    ),
     CheckConstraint("kind <> 'search' OR version > since", name="versions"),
     # The relay publishes in the order of the first; work_published_idx finds overdue work.
     Index(
@@ -221,6 +230,8 @@ work = Table(
         "subject",
         postgresql_where=text("kind = 'remediations' AND state <> 'done'"),
     ),
+    # How far a job is: what is left of it.
+    Index("work_best_idx", "corpus", "subject", postgresql_where=text("kind = 'best' AND state IN ('open', 'failed')")),
     # Operators ask for these, and every report counts them.
     Index("work_failed_idx", "corpus", "created_at", postgresql_where=text("state = 'failed'")),
     # Counting or deleting the work of one corpus reads no other's.
@@ -234,6 +245,61 @@ work = Table(
         postgresql_where=text("state IN ('done', 'cancelled')"),
     ),
     comment="What is to be done and what was: the outbox. Open rows are published after the commit and by the relay.",
+)
+
+best = Table(
+    "best",
+    metadata,
+    numbered(),
+    Column("corpus", Integer, ForeignKey("corpora.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("max_axes", SmallInteger, comment="none: any number"),
+    Column("max_side", SmallInteger, nullable=False),
+    Column("max_cells", Integer, comment="none: any number"),
+    Column("top", Integer, comment="how many are wanted; none: all that share the largest volume and cells"),
+    Column(
+        "revision", Integer, nullable=False, server_default="0", comment="of search: it grows with each change of it"
+    ),
+    Column("search", Text, comment="how far it is, as JSON (engine/best/state.py); none before the first step"),
+    Column("report", JSON, comment="the same in words"),
+    Column("expected", JSON, comment="about how many visits are left: low, high, all"),
+    Column("certificate", Text, comment="the proof, as JSON"),
+    Column("visits", BigInteger, nullable=False, server_default="0", comment="that were made since began_at"),
+    now("created_at"),
+    Column("began_at", MOMENT, comment="the first step since it was asked for, or asked for again"),
+    Column("changed_at", MOMENT),
+    Column("finished_at", MOMENT),
+    CheckConstraint("version >= 0", name="version"),
+    CheckConstraint("max_axes >= 2 AND max_side >= 2 AND max_cells >= 4", name="limits"),
+    CheckConstraint("top >= 1", name="top"),
+    CheckConstraint("(revision > 0) = (search IS NOT NULL) AND (search IS NULL) = (report IS NULL)", name="search"),
+    CheckConstraint("(certificate IS NULL) = (finished_at IS NULL)", name="finished"),
+    Index(
+        "best_question_key",
+        "corpus",
+        "version",
+        "max_axes",
+        "max_side",
+        "max_cells",
+        "top",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+    comment="Searches for the best orthos of a version: the same question exists once. Their parts are rows of work.",
+)
+
+best_faces = Table(
+    "best_faces",
+    metadata,
+    Column("job", BigInteger, ForeignKey("best.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("sides", ARRAY(SmallInteger, dimensions=1), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False, comment="the first start of the part"),
+    Column("count", Integer, nullable=False),
+    Column("boxes", LargeBinary, nullable=False, comment="packed ids of words, in the numbering of the version"),
+    CheckConstraint("count >= 1", name="count"),
+    CheckConstraint("box_cells(sides) >= 4", name="sides"),
+    comment="The orthos of a shape that larger shapes are stacked of, while a job needs them: a row per part that "
+    "found some.",
 )
 
 attempts = Table(

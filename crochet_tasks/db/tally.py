@@ -21,6 +21,9 @@ OF_A_TEXT = ("ingest", "context")
 SEARCHING = ("remediations", "search")
 """kinds of work that find orthos: where one is dropped orthos are missing"""
 
+BESIDE = "best"
+"""the kind of work that finds no orthos for the store: a corpus is closed whether it is done or not"""
+
 # ── where open work is ──────────────────────────────────────────────────────────────────────────
 
 OPEN = ("ready", "held", "published", "waiting", "parked")
@@ -125,15 +128,15 @@ SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :c
 
 
 def states(connection: Connection, corpus: int, most: int | None = None) -> States:
-    """How much work of a corpus is in which state; at most `most` of each are counted."""
+    """How much work of a corpus that finds orthos is in which state; at most `most` of each are counted."""
     return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
 
 
-_STATES = """
-SELECT (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'open' LIMIT :most) AS few),
-       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'done' LIMIT :most) AS few),
-       (SELECT count(*) FROM (SELECT FROM work WHERE corpus = :corpus AND state = 'failed' LIMIT :most) AS few)
-"""
+_STATES = "SELECT " + ", ".join(
+    "(SELECT count(*) FROM "
+    f"(SELECT FROM work WHERE corpus = :corpus AND state = '{state}' AND kind <> 'best' LIMIT :most) AS few)"
+    for state in ("open", "done", "failed")
+)
 
 
 def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
@@ -154,8 +157,10 @@ SELECT kind, open_state, count(*) FROM (
 
 
 def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] | None]:
-    """How much work failed, and the error of the oldest; that of texts is kept with them and not counted here."""
-    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT)
+    """How much work failed, and the error of the oldest; that of texts, and of searches for the best, is kept with
+    them and not counted here.
+    """
+    failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in((*OF_A_TEXT, BESIDE))
     number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
     return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()
 

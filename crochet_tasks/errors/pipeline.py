@@ -189,6 +189,16 @@ class NotEnoughMemory(CrochetError):
     """this takes more memory than a search may have: {what}. Lower the limits"""
 
     code = "not_enough_memory"
+    public = True
+
+
+class StartTooLong(CrochetError):
+    """one start of the search for a {shape} takes longer than a task may ({seconds:g} s): lower the limits, or search
+    in one process, by `crochet best` without --url
+    """
+
+    code = "start_too_long"
+    public = True
 
 
 class StoreCorrupt(CrochetError):

@@ -22,7 +22,7 @@ from crochet_tasks.db.access import Entry
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.tally import OF_A_TEXT
+from crochet_tasks.db.tally import BESIDE, OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import CorpusExists, NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
@@ -31,7 +31,7 @@ from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.schemas.names import TEXT, text_name
 from crochet_tasks.schemas.reports import WorkChanged
 
-DROPPABLE = ("search",)
+DROPPABLE = ("search", BESIDE)
 """Not `remediations`: the window of a later version would begin after it."""
 
 
@@ -197,7 +197,7 @@ def drop(process: Process, names: Iterable[str]) -> WorkChanged:
             if isinstance(target, DeadLetterRow):
                 dead_letters.drop(connection, target.id)
         changed = _changed(connection, items, chosen)
-        lacking = sorted({line.corpus or "" for line in changed.changed if line.kind in DROPPABLE})
+        lacking = sorted({line.corpus or "" for line in changed.changed if line.kind == "search"})
     notes = [
         f"corpus '{corpus}' is incomplete until it is retried: it lacks what dropped work would have found"
         for corpus in lacking

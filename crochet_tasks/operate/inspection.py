@@ -11,7 +11,7 @@ from crochet_tasks.db import Connection, corpora, dead_letters, operators, tally
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import WorkFilter, WorkRow
 from crochet_tasks.db.process import Process
-from crochet_tasks.db.tally import OF_A_TEXT, OPEN
+from crochet_tasks.db.tally import BESIDE, OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.errors import (
     MessageDied,
@@ -20,7 +20,7 @@ from crochet_tasks.errors import (
 from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
-from crochet_tasks.schemas.names import DEAD, TEXT, text_name
+from crochet_tasks.schemas.names import DEAD, TEXT, best_name, text_name
 from crochet_tasks.schemas.reports import Status, WorkDetail, WorkError, WorkLine, WorkList
 
 
@@ -109,6 +109,9 @@ def _error(facts: dict[str, Any] | None) -> WorkError | None:
 def _about(item: WorkRow) -> str:
     if item.kind in OF_A_TEXT:
         return f"{text_name(item.subject)}, '{item.title}'"
+    if item.kind == BESIDE:
+        what = "plan" if item.part is None else f"starts {item.part.lower} to {item.part.upper - 1}"
+        return f"{best_name(item.subject)} of version {item.version}, {what}"
     if item.part is not None:
         return f"version {item.subject}, starts {item.part.lower} to {item.part.upper - 1}"
     if item.kind == "search":

@@ -7,16 +7,20 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from crochet_tasks.db import Connection, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.engine import geometry
+from crochet_tasks.engine import geometry, runs
 from crochet_tasks.engine.best import certificate
 from crochet_tasks.engine.best.certificate import Certificate
 from crochet_tasks.engine.best.faces import Faces
+from crochet_tasks.engine.best.plan import begun
 from crochet_tasks.engine.best.shapes import Scope, key
-from crochet_tasks.engine.best.solve import Solver, begun
+from crochet_tasks.engine.best.solve import Solver
 from crochet_tasks.engine.best.state import Aim, Ortho, State
 from crochet_tasks.engine.geometry import Limits, Sides, best_first, shape_name, volume
 from crochet_tasks.engine.phrases import PhraseIndex
@@ -28,6 +32,7 @@ from crochet_tasks.query.vocabulary import born
 from crochet_tasks.schemas.answers import LineSeen
 from crochet_tasks.schemas.best import BestOrtho, BestReport, Bound
 
+CERTIFICATES = TypeAdapter(Certificate)
 SHOWN_WITH_SOURCES = 10
 """orthos whose lines are looked up in the texts"""
 FEW_CELLS = 8_000_000
@@ -103,10 +108,27 @@ def report(state: State, tree: Tree, seconds: float) -> BestReport:
     )
 
 
+def known_in(tree: Tree, scope: Scope, reports: Iterable[dict[str, Any]]) -> list[Ortho]:
+    """The orthos of reports about the same corpus, at this version or an older one, that a scope allows.
+
+    A corpus only grows, so what was an ortho is one; whether it is, is checked by the definition all the same.
+    """
+    numbers = {word: number for number, word in enumerate(tree.words)}
+    found: dict[Ortho, None] = {}
+    for every in reports:
+        for one in [*every["best"], *([every["incumbent"]] if every["incumbent"] else [])]:
+            sides, words = (*one["shape"],), (*one["words"],)
+            known = scope.allow(sides) and all(word in numbers for word in words)
+            if known and certificate.wrong(sides, words, tree) is None:
+                found[Ortho(sides, tuple(numbers[word] for word in words))] = None
+    return list(found)
+
+
 def _in_words(ortho: Ortho, tree: Tree) -> BestOrtho:
     sides = ortho.sides
     words = [tree.words[word] for word in ortho.words]
-    return BestOrtho(shape=list(sides), words=words, volume=volume(sides), cells=math.prod(sides))
+    number = "{:016x}{:016x}".format(*runs.ortho_id(sides, words))
+    return BestOrtho(id=number, shape=list(sides), words=words, volume=volume(sides), cells=math.prod(sides))
 
 
 def with_sources(report: BestReport, reader: Reader) -> BestReport:

@@ -54,7 +54,8 @@ def _texts(reader: Reader, row: list[int]) -> tuple[str, ...]:
 def _lengthened(sides: Sides, words: tuple[str, ...]) -> list[tuple[Sides, list[str]]]:
     """What children may look like: their sides, and the words that their first line begins with.
 
-    The axis that was lengthened leads the child: it is the longest, so it was one of the longest.
+    The axis that was lengthened leads the child, so it is one of the longest there. Among axes as long as it the unit
+    words decide: whether they do is seen by `parent`.
     """
     units = geometry.unit_cells(sides)
     return [
@@ -63,5 +64,5 @@ def _lengthened(sides: Sides, words: tuple[str, ...]) -> list[tuple[Sides, list[
             [words[step * units[axis]] for step in range(sides[axis])],
         )
         for axis in range(len(sides))
-        if sides[axis] == sides[-1]
+        if sides[axis] + 1 >= sides[-1]
     ]

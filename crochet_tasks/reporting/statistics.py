@@ -25,7 +25,7 @@ from typing import Literal
 from crochet_tasks.db import statistics
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.statistics import LONGEST, Counts, Failing
-from crochet_tasks.db.tally import OPEN
+from crochet_tasks.db.tally import BESIDE, OPEN
 from crochet_tasks.errors import public_message
 from crochet_tasks.reporting import worker_use
 from crochet_tasks.schemas.statistics import (
@@ -179,7 +179,7 @@ def _unknowable(counts: Counts) -> Unknown | None:
         "texts_waiting": counts.waiting_texts > 0,
         "budget_spent": counts.spent,
         "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,
-        "still_finding": any(kind != "search" for kind, state in counts.work if state != "failed"),
+        "still_finding": any(kind not in ("search", BESIDE) for kind, state in counts.work if state != "failed"),
     }
     return next((why for why, holds in conditions.items() if holds), None)
 

@@ -1,8 +1,11 @@
-"""How people name texts and dead letters: `text-7`, `dead-3`. Work items go by the beginning of their ids."""
+"""How people name texts, dead letters and searches for the best: `text-7`, `dead-3`, `best-2`.
+
+Work items go by the beginning of their ids.
+"""
 
 from __future__ import annotations
 
-DEAD, TEXT = "dead", "text"
+BEST, DEAD, TEXT = "best", "dead", "text"
 TITLE = r"^[^\x00-\x1f\x7f]*$"
 UNTITLED = "untitled"
 """the title of a text that is given none"""
@@ -12,3 +15,7 @@ TITLE_LENGTH = 200
 
 def text_name(number: int) -> str:
     return f"{TEXT}-{number}"
+
+
+def best_name(job: int) -> str:
+    return f"{BEST}-{job}"

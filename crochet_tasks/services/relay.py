@@ -47,6 +47,7 @@ QUEUES = {
     "context": ("context",),
     "remediations": ("remediations",),
     "search": ("search", "orthos"),
+    "best": ("best",),
 }
 """the queues of a kind of work"""
 

@@ -91,7 +91,7 @@ def services_of(options: Options) -> list[Service]:
     services = [
         Service("relay", ("relay",), ends_last=True),
         Service("stages", ("worker", "--queues", "ingest,context,remediations,maintenance")),
-        Service("search", ("worker", "--queues", "search", "--concurrency", search)),
+        Service("search", ("worker", "--queues", "search,best", "--concurrency", search)),
         Service("orthos", ("worker", "--queues", "orthos")),
     ]
     if options.api:

@@ -6,7 +6,7 @@ import sys
 
 CROCHET = (sys.executable, "-m", "crochet_tasks")
 STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
-SEARCH = ("worker", "--queues", "search")
+SEARCH = ("worker", "--queues", "search,best")
 STORE = ("worker", "--queues", "orthos")
 EVERYTHING = ("worker",)
 RELAY = ("relay",)

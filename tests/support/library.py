@@ -10,6 +10,8 @@ from tests.support.catalog import id_of
 from tests.support.paths import ROOT
 
 HARBOUR = "harbour"
+TEXTS = ("harbour", "harbour-evening")
+"""of HARBOUR, as they are called in examples/"""
 SCRIPTS = "scripts"
 HOSTILE = "hostile"
 EMPTY = "empty"
@@ -29,15 +31,14 @@ ORTHO = id_of(((3, 3), WORDS))
 
 def fill(process: Process) -> None:
     harbour = steps.new_corpus(process, name=HARBOUR)
-    for name in ("harbour.txt", "harbour-evening.txt"):
-        body = (ROOT / "examples" / name).read_text(encoding="utf-8")
-        admission.accept(harbour, name.removesuffix(".txt"), body)
+    for name in TEXTS:
+        admission.accept(harbour, name, (ROOT / "examples" / f"{name}.txt").read_text(encoding="utf-8"))
     scripts = steps.new_corpus(process, name=SCRIPTS)
     for title, body in (("بحر", ARABIC), ("समुद्र", HINDI), ("海", CHINESE), ("long", f"{LONG} b, c d, {LONG} c, b d")):
         admission.accept(scripts, title, body)
     hostile = steps.new_corpus(process, name=HOSTILE)
     for number, title in enumerate(TITLES):
-        admission.accept(hostile, title, f"{SCRIPT} a{'xyz'[number % 3]} b, c d, a{'xyz'[number % 3]} c, b d")
+        admission.accept(hostile, title, f"{SCRIPT} a{'wxyz'[number]} b, c d, a{'wxyz'[number]} c, b d")
     for corpus in (harbour, scripts, hostile):
         steps.run(corpus)
     steps.new_corpus(process, name=EMPTY)

@@ -18,8 +18,8 @@ import numpy as np
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.best import shapes
 from crochet_tasks.engine.best.faces import Faces, Flag, Outcome, Part, Way, ordered, other_way, way
+from crochet_tasks.engine.best.plan import digest
 from crochet_tasks.engine.best.shapes import NOTHING, Key, Scope, contains, key
-from crochet_tasks.engine.best.solve import digest
 from crochet_tasks.engine.best.state import MOST_LISTED, Record, State
 from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.tree import Tree

@@ -24,11 +24,11 @@ from crochet_tasks.engine.tree import Tree
 
 Flag = npt.NDArray[np.uint8]
 """one number: set to 1 it ends the parts that look at it"""
+CELL_BYTES = 12
+"""that a cell of a face takes in memory"""
 MOST_CELLS = 40_000_000
-"""of the faces that are held in memory at once (each takes 12 bytes)"""
+"""of the faces that are held in memory at once"""
 TRIES_KEPT = 6
-PARTS = 64
-"""into which the starts of a shape are cut, at the most"""
 
 
 class Way(NamedTuple):
@@ -143,6 +143,12 @@ class Faces:
         self.tree, self._most_cells = tree, most_cells
         self._listed: dict[Sides, Ids] = {}
         self._tries: dict[tuple[Sides, bool], Trie] = {}
+
+    @property
+    def bytes(self) -> int:
+        """About what it holds in memory, beside the tree."""
+        tries = sum(trie.bytes for trie in self._tries.values())
+        return tries + sum(boxes.nbytes for boxes in self._listed.values())
 
     def phrases(self, words: int) -> Ids:
         """All phrases of so many words, ascending; shape (phrases, words)."""

@@ -235,7 +235,7 @@ def ended_worker(up: Up) -> str:
     """The name of a second worker for searches, which Flower has seen and which has ended."""
     eventually(lambda: len(workers_in_flower(up)) == 3)
     before = workers_in_flower(up).keys()
-    with service("worker", "--queues", "search", **up.with_database) as second:
+    with service("worker", "--queues", "search,best", **up.with_database) as second:
         second.wait_for("ready_for_work")
         eventually(lambda: workers_in_flower(up).keys() - before)
         (name,) = workers_in_flower(up).keys() - before

@@ -54,6 +54,7 @@ NOT_OF_THE_FORM = {
     "precondition_failed",  # the ETag is not that of what is there
     "idempotency_key_reused",  # for another request
     "invalid_shape",  # its sides are not in order
+    "limit_out_of_range",  # longer than the phrases of the corpus are
     "text_has_nul",
     "text_without_words",  # what a word is cannot be expressed by a pattern
 }
@@ -71,6 +72,9 @@ def api(process: Process) -> Api:
     with process.database.transaction() as connection:
         corpus = corpora.named(connection, "genesis")
     steps.ingest_all(corpus, steps.TEXTS)
+    assert api.write.post("/v1/corpora/genesis/best", json={}).status_code == 202
+    steps.run(corpus)
+    assert api.write.post("/v1/corpora/genesis/best", json={"top": 7}).status_code == 202  # it waits
     steps.accept(corpus, "one that waits")
     return api
 
@@ -96,7 +100,13 @@ def url(api: Api, database: str, tmp_path: Path) -> Iterator[str]:
 def config(api: Api, examples: int, seed: int | None) -> SchemathesisConfig:
     best = api.read.get("/v1/corpora/genesis/orthos/best").get_json()["orthos"][0]["id"]
     done = api.read.get("/v1/corpora/genesis/work?state=done").get_json()["work"][0]["id"]
-    names = {"corpus": ["genesis"], "text": ["text-1", "text-4"], "ortho": [best], "work": [done, "text-4"]}
+    names = {
+        "corpus": ["genesis"],
+        "text": ["text-1", "text-4"],
+        "job": ["best-1", "best-2"],
+        "ortho": [best],
+        "work": [done, "text-4"],
+    }
     return SchemathesisConfig.from_dict(
         {
             "seed": 1 if seed is None else seed,

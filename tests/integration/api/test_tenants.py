@@ -22,11 +22,12 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", ""): {"json": {"description": "theirs"}, "headers": {"If-Match": "*"}},
     ("DELETE", ""): {"query_string": {"confirm": NAME}},
     ("POST", "/texts"): {"json": {"title": "theirs", "body": "the sea"}},
+    ("POST", "/best"): {"json": {}},
     ("POST", "/orthos/check"): {"json": {"ids": [ID]}},
     ("GET", "/remediations"): {"query_string": {"phrase": "a"}},
 }
 """what a request needs to be taken; the others need nothing"""
-PARTS = {"corpus": NAME, "text": "text-1", "ortho": ID, "work": "text-1"}
+PARTS = {"corpus": NAME, "text": "text-1", "job": "best-1", "ortho": ID, "work": "text-1"}
 OPEN_TO_ALL_TENANTS = {
     ("GET", "/v1/corpora"),
     ("POST", "/v1/corpora"),

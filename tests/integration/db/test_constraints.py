@@ -116,6 +116,8 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ),
     ("windows", {"corpus": 1, "version": 1, "since": 0, "starts": 9}),
     ("counts", {"corpus": 1, "sides": [2, 2], "orthos": 2, "batches": 2}),
+    ("best", {"corpus": 1, "version": 1, "max_side": 8}),
+    ("best_faces", {"job": 1, "sides": [2, 2], "first": 0, "count": 1, "boxes": b"boxes"}),
 ]
 
 # One more row of each table that is welcome there.
@@ -150,6 +152,8 @@ WELCOME: dict[str, dict[str, object]] = {
     "dead_letters": {"queue": "search", "reason": "rejected", "body": b"", "died_at": NOW},
     "windows": {"corpus": 1, "version": 2, "since": 1, "due": b"", "starts": 0},
     "counts": {"corpus": 1, "sides": [2, 3], "orthos": 0, "batches": 0},
+    "best": {"corpus": 1, "version": 1, "max_side": 7},
+    "best_faces": {"job": 1, "sides": [2, 3], "first": 0, "count": 1, "boxes": b"boxes"},
 }
 SEARCH: dict[str, object] = {"kind": "search", "part": PART, "version": 1}
 
@@ -239,6 +243,19 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("counts_pkey", {"sides": [2, 2]}),
     ("counts_numbers_check", {"orthos": -1}),
     ("counts_corpus_fkey", {"corpus": 99}),
+    ("best_corpus_fkey", {"corpus": 99}),
+    ("best_question_key", {"max_side": 8}),
+    ("best_version_check", {"version": -1}),
+    ("best_limits_check", {"max_axes": 1}),
+    ("best_top_check", {"top": 0}),
+    ("best_search_check", {"revision": 1}),
+    ("best_search_check", {"search": "{}"}),
+    ("best_finished_check", {"certificate": "{}"}),
+    ("best_faces_pkey", {"sides": [2, 2]}),
+    ("best_faces_job_fkey", {"job": 99}),
+    ("best_faces_count_check", {"count": 0}),
+    ("best_faces_sides_check", {"sides": [4]}),
+    ("work_part_check", {"kind": "best", "boxes": b""}),
 ]
 
 
@@ -289,6 +306,7 @@ GENERATED = (
     "attempts",
     "audit",
     "batches",
+    "best",
     "corpora",
     "dead_letters",
     "keys",

@@ -161,7 +161,7 @@ def test_search_workers_scale() -> None:
     """Nothing that only one container can have: no name, no port, no volume; and the search has a worker of its own."""
     search = WORKERS["search"]
     assert not {"container_name", "hostname", "ports", "volumes"} & search.keys()
-    assert search["command"] == ["worker", "--queues", "search"]
+    assert search["command"] == ["worker", "--queues", "search,best"]
     assert int(search["deploy"]["replicas"]) >= 1
 
 

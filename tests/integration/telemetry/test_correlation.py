@@ -66,6 +66,9 @@ def test_all_that_a_request_causes_names_it(api: Api, lines: Lines) -> None:
         assert get_contextvars() == {}  # nothing of it is left for the thread's next request
         steps.run(corpus)
         assert get_contextvars() == {}
+    sent = {"X-Request-ID": "request-one", "traceparent": TRACEPARENT}
+    assert api.write.post(f"/v1/corpora/{corpus.name}/best", json={}, headers=sent).status_code == 202
+    steps.run(corpus)
     assert requests_of(api.process, "texts") == requests_of(api.process, "work") == {"request-one"}
     traces = steps.sql(api.process, "SELECT DISTINCT origin->>'traceparent' FROM work")
     assert [tuple(row) for row in traces] == [(TRACEPARENT,)]

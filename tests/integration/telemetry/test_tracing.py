@@ -185,7 +185,15 @@ def check_statements(spans: list[Span]) -> None:
 def check_resource(spans: list[Span]) -> None:
     """Spans say which process of which service they are of."""
     of_worker = next(span.resource for span in spans if span.name == "run/search.part")
-    assert of_worker["crochet.queues"] == ["ingest", "context", "remediations", "search", "orthos", "maintenance"]
+    assert of_worker["crochet.queues"] == [
+        "ingest",
+        "context",
+        "remediations",
+        "search",
+        "orthos",
+        "best",
+        "maintenance",
+    ]
     instances = {(span.resource["service.name"], span.resource["service.instance.id"]) for span in spans}
     assert len({instance for _, instance in instances}) == len(instances) >= 3
     assert all(span.resource["service.version"] for span in spans)

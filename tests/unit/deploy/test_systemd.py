@@ -47,7 +47,7 @@ def test_a_service_gives_workers_the_time_to_drain(path: Path) -> None:
 def test_the_units_together_serve_every_queue() -> None:
     named = [unit(path)["Service"]["ExecStart"] for path in UNITS]
     queues = {queue for line in named for found in re.findall(r"--queues (\S+)", line) for queue in found.split(",")}
-    assert queues == {"ingest", "context", "remediations", "maintenance", "search", "orthos"}
+    assert queues == {"ingest", "context", "remediations", "maintenance", "search", "orthos", "best"}
 
 
 def test_the_example_of_the_environment_names_settings() -> None:

@@ -15,8 +15,9 @@ from crochet_tasks.engine.best import certificate as certificates
 from crochet_tasks.engine.best import shapes, solve
 from crochet_tasks.engine.best.certificate import Certificate, Refused
 from crochet_tasks.engine.best.faces import Faces, way
+from crochet_tasks.engine.best.plan import begun
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.engine.best.solve import Progress, Solver, begun
+from crochet_tasks.engine.best.solve import Progress, Solver
 from crochet_tasks.engine.best.state import Aim, State
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.tree import Tree

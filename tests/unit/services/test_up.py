@@ -17,7 +17,7 @@ def test_every_queue_has_a_worker() -> None:
     from crochet_tasks.broker.queues import WORK
 
     assert sorted(name for worker in workers for name in worker[2].split(",")) == sorted(WORK)
-    assert ("worker", "--queues", "search", "--concurrency", "3") in workers
+    assert ("worker", "--queues", "search,best", "--concurrency", "3") in workers
     assert [service.name for service in services if service.ends_last] == ["relay", "api"]
 
 

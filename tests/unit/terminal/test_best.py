@@ -9,7 +9,7 @@ from crochet_tasks.engine.best.state import Aim, Ortho
 from crochet_tasks.schemas.best import BestOrtho, BestReport, Bound
 from crochet_tasks.terminal import best
 
-ORTHO = BestOrtho(shape=[2, 3], words=["the", "seas", "and", "land", "and", "the"], volume=2, cells=6)
+ORTHO = BestOrtho(id="0" * 32, shape=[2, 3], words=["the", "seas", "and", "land", "and", "the"], volume=2, cells=6)
 BOUNDED = "best so far 2x3, volume 2 · at most volume 4 with 12 cells"
 INCUMBENT = Ortho((2, 3), (1, 2, 3, 4, 3, 1))
 
@@ -82,7 +82,7 @@ def test_the_conclusion_of_an_unfinished_search_has_its_bound_and_what_is_empty(
     lines = best.conclusion(unfinished.model_copy(update={"too_large": ["2x2x2"]}))
     assert "an ortho has at most volume 9 with 16 cells" in lines
     assert "proven to have no ortho, and none that contains them: 3x3" in lines
-    assert "too many for this machine's memory, so not stacked: 2x2x2" in lines
+    assert "too many for the memory, so not stacked: 2x2x2" in lines
 
 
 def test_headlines() -> None:

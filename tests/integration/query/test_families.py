@@ -1,0 +1,121 @@
+"""Families of orthos, places of phrases, and in how many orthos a word stands: each from its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crochet_tasks.engine import geometry
+from crochet_tasks.errors import PhraseUnknown
+from crochet_tasks.query import holding, relatives
+from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.store import Reader
+from tests.support import oracle
+from tests.support.catalog import ALL, Snapshot
+from tests.support.steps import TEXTS
+
+pytestmark = pytest.mark.integration
+SENTENCES = [(number, words) for number, text in enumerate(TEXTS, start=1) for words in oracle.sentences(text)]
+
+
+def without_last_slab(sides: tuple[int, ...], words: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]] | None:
+    """The canonical parent, by its definition: without the last slab of the leading axis, which is the last one."""
+    if sides[-1] == 2:
+        return None
+    kept = [word for at, word in zip(geometry.coordinates(sides), words, strict=True) if at[-1] < sides[-1] - 1]
+    return geometry.canonical((*sides[:-1], sides[-1] - 1), tuple(kept))
+
+
+def test_every_ortho_is_among_the_children_of_its_parent(catalog: Catalog, snapshot: Snapshot) -> None:
+    """And nothing else is: together, parents and children are one tree over all orthos."""
+    reader = Reader(catalog.store, *snapshot.args)
+    parents = {each[1:3]: without_last_slab(each.sides, each.words) for each in ALL}
+    for each in ALL:
+        assert relatives.parent(each.sides, each.words) == parents[each[1:3]]
+        found = relatives.children(reader, each.sides, each.words, len(ALL))
+        expected = {child for child, parent in parents.items() if parent == each[1:3]}
+        assert {child[1:3] for child in found.orthos} == expected
+        assert (len(found.orthos), found.more) == (len(expected), False)
+        parent = parents[each[1:3]]
+        detail = catalog.by_id(*snapshot.args, each.id)
+        assert detail is not None
+        shown = catalog.parent(*snapshot.args, detail)
+        assert (None if shown is None else (shown.sides, shown.words, shown.stored)) == (parent and (*parent, True))
+
+
+def test_some_children_are_as_good_as_all_if_it_says_so(catalog: Catalog, snapshot: Snapshot) -> None:
+    reader = Reader(catalog.store, *snapshot.args)
+    several = [each for each in ALL if len(relatives.children(reader, *each[1:3], len(ALL)).orthos) > 1]
+    for each in several:
+        found = relatives.children(reader, *each[1:3], 1)
+        assert (len(found.orthos), found.more) == (1, True)
+    assert several
+
+
+@pytest.mark.parametrize("phrase", ["a", "a d", "l m", "b c", "j k"])
+def test_a_concordance_has_every_place_in_order(catalog: Catalog, snapshot: Snapshot, phrase: str) -> None:
+    """With the words before and behind it in its sentence, which never come from another sentence."""
+    words = phrase.split()
+    expected = [
+        (number, sentence[:place], sentence[place + len(words) :])
+        for number, sentence in SENTENCES
+        for place in range(len(sentence) - len(words) + 1)
+        if sentence[place : place + len(words)] == words
+    ]
+    found = catalog.concordance(*snapshot.args, words, 1000)
+    assert [(each.version, each.before, each.after) for each in found.occurrences] == expected != []
+    assert not found.more
+    for each in found.occurrences:
+        sentence = [*each.before, *words, *each.after]
+        assert oracle.sentences(TEXTS[each.version - 1])[each.sentence - 1] == sentence
+    few = catalog.concordance(*snapshot.args, words, 1)
+    assert (len(few.occurrences), few.more) == (1, len(expected) > 1)
+
+
+def test_a_concordance_of_no_phrase(catalog: Catalog, snapshot: Snapshot) -> None:
+    with pytest.raises(PhraseUnknown):
+        catalog.concordance(*snapshot.args, ["nowhere"], 10)
+    assert catalog.concordance(*snapshot.args, [], 10).occurrences == []
+
+
+def test_a_word_counts_once_for_each_ortho_that_has_it(catalog: Catalog, snapshot: Snapshot) -> None:
+    tree, held = catalog.holding(*snapshot.args)
+    expected = [sum(word in each.words for each in ALL) for word in tree.words]
+    assert held.orthos.tolist() == expected
+    assert (held.counted, held.complete) == (len(ALL), True)
+    assert catalog.holding(*snapshot.args)[1] is held
+
+
+@pytest.mark.parametrize("most", [1, 5, len(ALL) - 1, len(ALL)])
+def test_of_many_orthos_the_best_are_counted(catalog: Catalog, snapshot: Snapshot, most: int) -> None:
+    reader = Reader(catalog.store, *snapshot.args)
+    held = holding.holding(reader, most)
+    expected = [sum(word in each.words for each in ALL[:most]) for word in reader.tree.words]
+    assert held.orthos.tolist() == expected
+    assert (held.counted, held.complete) == (most, most == len(ALL))
+
+
+def test_a_text_in_pieces_is_the_text(catalog: Catalog, snapshot: Snapshot) -> None:
+    """Each word as it was written, with the word of the vocabulary that it is."""
+    tree, held = catalog.holding(*snapshot.args)
+    body = "A b\u00ad, “C” - 12 d’x!\n\nnowhere\u200d"
+    found = list(holding.pieces(body, tree, held))
+    assert "".join(each.text for each in found) == body
+    assert [(each.text, each.word) for each in found if each.word] == [("A", "a"), ("b\u00ad", "b"), ("C", "c")]
+    assert all(each.orthos == held.orthos[tree.number(each.word)] for each in found if each.word)
+
+
+def test_growth_counts_what_each_version_brought(catalog: Catalog, snapshot: Snapshot) -> None:
+    found = catalog.growth(*snapshot.args)
+    assert [each.version for each in found] == [1, 2, 3]
+    for each in found:
+        read = [words for number, words in SENTENCES if number <= each.version]
+        assert each.words == len({word for words in read for word in words})
+        runs = {
+            tuple(words[begin:end])
+            for words in read
+            for begin in range(len(words))
+            for end in range(begin + 1, min(len(words), begin + snapshot.corpus.limits.max_side) + 1)
+        }
+        assert each.phrases == len(runs)
+    assert np.all(np.diff([each.phrases for each in found]) >= 0)

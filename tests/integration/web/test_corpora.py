@@ -1,0 +1,114 @@
+"""Making, changing and deleting corpora in a browser, and watching one grow."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from crochet_tasks.publish import publish_next
+from tests.support import steps
+from tests.support.browser import Site
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_corpus_is_made_changed_and_deleted(at: Site) -> None:
+    page = at.page(scope="admin")
+    page.get_by_role("link", name="New corpus").click()
+    page.get_by_label("Name").fill("garden")
+    page.get_by_label("Axes").fill("2")
+    page.get_by_label("Budget").fill("5000")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("garden")
+    expect(page.get_by_text("2 axes, side 8, 64 cells")).to_be_visible()
+    made = at.api.read.get("/v1/corpora/garden").get_json()
+    assert (made["limits"]["max_axes"], made["budget"]) == (2, 5000)
+    page.get_by_role("link", name="Settings").click()
+    page.get_by_label("Name").fill("orchard")
+    page.get_by_label("Description").fill("Apples & <b>pears</b>")
+    page.get_by_label("Budget").fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("orchard")
+    expect(page.get_by_text("Apples & <b>pears</b>")).to_be_visible()
+    assert at.api.read.get("/v1/corpora/orchard").get_json()["budget"] is None
+    page.get_by_role("link", name="Settings").click()
+    page.get_by_label(re.compile("confirm")).fill("garden")
+    page.get_by_role("button", name="Delete corpus").click()
+    expect(page.get_by_role("alert")).to_have_text("Nothing was deleted: type orchard to confirm.")
+    page.get_by_label(re.compile("confirm")).fill("orchard")
+    page.get_by_role("button", name="Delete corpus").click()
+    expect(page).to_have_title("Corpora · crochet")
+    expect(page.get_by_role("link", name="orchard")).to_have_count(0)
+
+
+def test_what_is_wrong_with_a_form_is_said_beside_it(at: Site) -> None:
+    page = at.page("/corpora/new", scope="write")
+    page.get_by_label("Name").fill("harbour")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("alert")).to_have_text("There is a corpus 'harbour' already.")
+    expect(page.get_by_label("Name")).to_have_value("harbour")
+    page.locator("form.stack").evaluate("form => form.noValidate = true")
+    page.get_by_label("Longest side").fill("99")
+    page.get_by_label("Name").fill("sides")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("alert")).to_have_text("Max side must be at most 64.")
+
+
+def test_a_change_of_what_somebody_else_has_changed_is_refused(at: Site) -> None:
+    steps.new_corpus(at.api.process, name="shared")
+    mine, other = (at.page("/corpora/shared/settings", scope="write") for _ in range(2))
+    other.get_by_label("Description").fill("theirs")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_text("theirs")).to_be_visible()
+    mine.get_by_label("Description").fill("mine")
+    mine.get_by_role("button", name="Save").click()
+    expect(mine.get_by_role("alert")).to_contain_text("Somebody has changed it meanwhile")
+    assert at.api.read.get("/v1/corpora/shared").get_json()["description"] == "theirs"
+
+
+def test_who_may_only_read_sees_nothing_to_change(at: Site) -> None:
+    page = at.page("/corpora/harbour")
+    for name in ("Settings", "New corpus"):
+        expect(page.get_by_role("link", name=name)).to_have_count(0)
+    page.goto("/corpora/harbour/settings")
+    expect(page.get_by_text("needs the scope 'write'")).to_be_visible()
+    writer = at.page("/corpora/harbour/settings", scope="write")
+    expect(writer.get_by_role("button", name="Save")).to_be_visible()
+    expect(writer.get_by_role("button", name="Delete corpus")).to_have_count(0)
+
+
+def test_other_tenants_see_nothing(at: Site) -> None:
+    page = at.page(scope="stranger")
+    expect(page.get_by_text("There is no corpus yet.")).to_be_visible()
+    page.goto("/corpora/harbour")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Corpus unknown")
+
+
+def test_a_page_follows_the_work(at: Site) -> None:
+    """What is found appears without loading the page again, and what is open stays open."""
+    corpus = steps.new_corpus(at.api.process, name="growing")
+    steps.accept(corpus, steps.TEXTS[0])
+    page = at.page("/corpora/growing")
+    expect(page.get_by_text("working")).to_be_visible()
+    page.evaluate("window.sameDocument = true")
+    steps.run(corpus)
+    expect(page.get_by_text("Every ortho within the limits is stored.")).to_be_visible()
+    found = at.api.read.get("/v1/corpora/growing/shapes").get_json()["total"]
+    expect(page.get_by_role("link", name=f"All {found}")).to_be_visible()
+    steps.accept(corpus, steps.TEXTS[1])
+    expect(page.get_by_text("working")).to_be_visible()
+    steps.run(corpus)
+    expect(page.get_by_role("heading", name="Growth")).to_be_visible()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_an_estimate_is_made_for_who_asks(at: Site) -> None:
+    corpus = steps.new_corpus(at.api.process, name="unfinished")
+    steps.accept(corpus, *steps.TEXTS[:2])
+    for _ in range(2):
+        publish_next(corpus.id)
+    page = at.page("/corpora/unfinished")
+    page.get_by_role("link", name="Estimate how many there are in all").click()
+    expect(page.get_by_text(re.compile("^The texts hold [0-9]+ orthos, counted"))).to_be_visible()

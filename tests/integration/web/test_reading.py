@@ -1,0 +1,220 @@
+"""Reading orthos in a browser, as somebody does who looks for something."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support import library, oracle
+from tests.support.browser import Site
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.integration
+GALLERY = "/corpora/harbour/orthos"
+
+
+def grids(page: Page) -> list[list[str]]:
+    """The words of the grids on a page, row by row."""
+    return [card.locator("td").all_inner_texts() for card in page.locator(".card").all()]
+
+
+def of_api(site: Site, query: str = "") -> list[list[str]]:
+    answer = site.api.read.get(f"/v1/corpora/harbour/orthos?{query}")
+    return [each["words"] for each in answer.get_json()["orthos"]]
+
+
+def test_the_gallery_shows_what_the_api_lists_page_by_page(at: Site) -> None:
+    """Best first; forward and back; and the address is the view: another browser shows the same."""
+    page = at.page(GALLERY)
+    assert grids(page) == of_api(at, "limit=48")
+    listed = of_api(at, "limit=144")
+    for begin in (48, 96):
+        page.get_by_role("link", name="Next").click()
+        expect(page.locator(".card").first.locator("td")).to_have_text(listed[begin])
+    assert grids(page) == listed[96:]
+    there = at.page(page.url.removeprefix(at.url))
+    assert grids(there) == grids(page)
+    for begin in (48, 0):
+        page.get_by_role("link", name="Previous").click()
+        expect(page.locator(".card").first.locator("td")).to_have_text(listed[begin])
+    expect(page.get_by_role("link", name="Previous")).to_have_count(0)
+
+
+def test_filters_are_in_the_address_and_can_be_cleared(at: Site) -> None:
+    page = at.page(GALLERY)
+    page.get_by_label("Word").fill("Wind")
+    page.get_by_label("Least volume").fill("2")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**/orthos?*")
+    query = parse_qs(urlsplit(page.url).query)
+    assert query == {"contains": ["Wind"], "min_volume": ["2"]}
+    assert grids(page) == of_api(at, "contains=wind&min_volume=2&limit=48") != []
+    page.get_by_label("Shape").select_option("3x3")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**shape=3x3**")
+    assert grids(page) == of_api(at, "contains=wind&min_volume=2&shape=3x3&limit=48")
+    page.get_by_role("link", name="Clear").click()
+    expect(page).to_have_url(f"{at.url}{GALLERY}")
+
+
+@pytest.mark.parametrize("query", ["shape=1x9", "min_volume=many", "cursor=made-up", "density=none"])
+def test_an_address_that_cannot_be_is_explained(at: Site, query: str) -> None:
+    page = at.page(f"{GALLERY}?{query}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Invalid"))
+    expect(page.get_by_role("link", name="All corpora")).to_be_visible()
+
+
+def test_words_are_completed_from_the_vocabulary(at: Site) -> None:
+    page = at.page(GALLERY)
+    page.get_by_label("Word").press_sequentially("har")
+    expect(page.locator("#contains-words option")).to_have_count(1)
+    assert page.locator("#contains-words option").get_attribute("value") == "harbour"
+    page.get_by_label("Begins with").press_sequentially("old h")
+    expect(page.locator("#starts_with-words option").first).to_have_attribute("value", "old harbour")
+
+
+def test_the_keyboard_is_enough(at: Site) -> None:
+    """/ to search, j and k to move, Enter to open, and letters in a field are letters."""
+    page = at.page(GALLERY)
+    page.keyboard.press("/")
+    expect(page.get_by_label("Word")).to_be_focused()
+    page.keyboard.type("jokj")
+    expect(page.get_by_label("Word")).to_have_value("jokj")
+    page.get_by_label("Word").fill("wind")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**contains=wind")
+    cards = page.locator(".card .open")
+    for key, place in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+        page.keyboard.press(key)
+        expect(cards.nth(place)).to_be_focused()
+    words = page.locator(".card").nth(1).locator("td").all_inner_texts()
+    page.keyboard.press("Enter")
+    expect(page.locator("#ortho td")).to_have_text(words)
+
+
+def test_an_ortho_says_where_each_line_was_read(at: Site) -> None:
+    """Each line is marked in a sentence that holds it, and leads to its places and its text."""
+    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
+    lines = page.locator(".lines > li")
+    rows = ["the wind and", "sea came to", "lay in the"]
+    columns = ["the sea lay", "wind came in", "and to the"]
+    assert lines.locator(".phrase").all_inner_texts() == rows + columns
+    for line, words in zip(lines.all(), rows + columns, strict=True):
+        assert line.locator("mark").first.inner_text() == words
+    lines.nth(4).hover()
+    assert page.locator("#ortho td.lit").all_inner_texts() == ["wind", "came", "in"]
+    lines.nth(0).locator(".phrase").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("the wind and")
+    page.go_back()
+    lines.nth(0).locator(".where").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("harbour")
+
+
+def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
+    """The parent is the ortho without the last slab of its longest axis; who has a parent is among its children."""
+    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    page.get_by_role("link", name=re.compile("^2×3")).first.click()
+    expect(page.locator("#ortho td")).to_have_count(6)
+    parent = page.locator("#ortho td").all_inner_texts()
+    assert set(parent) < set(library.WORDS)
+    page.locator(f"a[href$='{library.ORTHO}']").click()
+    expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
+
+
+def test_an_ortho_is_copied_and_downloaded(at: Site, tmp_path: Path) -> None:
+    page = at.page(f"{GALLERY}/{library.ORTHO}", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy as text").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    lines = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert [line.split() for line in lines[:3]] == [list(library.WORDS[row : row + 3]) for row in (0, 3, 6)]
+    saved = {}
+    for role, name in (("link", "SVG"), ("link", "JSON"), ("link", "Text"), ("button", "PNG")):
+        with page.expect_download() as download:
+            page.get_by_role(role, name=name, exact=True).click()  # type: ignore[arg-type]
+        assert download.value.suggested_filename.startswith(f"harbour-3x3-{library.ORTHO[:8]}.")
+        saved[name] = tmp_path / name
+        download.value.save_as(saved[name])
+    assert json.loads(saved["JSON"].read_text())["words"] == list(library.WORDS)
+    assert all(f">{word}</text>" in saved["SVG"].read_text() for word in library.WORDS)
+    assert saved["PNG"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_of_three_axes_can_be_turned(at: Site) -> None:
+    """Whichever axis runs across, the cells are the same."""
+    page = at.page(f"{GALLERY}?shape=2x2x2")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("#ortho caption").first).to_have_text("axis 1, 1 of 2")
+    words = page.locator("#ortho td").all_inner_texts()
+    page.get_by_role("link", name="axis 1").click()
+    expect(page.locator("#ortho caption").first).to_have_text("axis 2, 1 of 2")
+    turned = page.locator("#ortho td").all_inner_texts()
+    assert turned == [words[4 * one + 2 * two + three] for two in (0, 1) for three in (0, 1) for one in (0, 1)]
+    assert sorted(turned) == sorted(words)
+
+
+def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
+    """Sorted by what is before or behind it; it goes on with the words that follow it somewhere."""
+    page = at.page("/corpora/harbour/phrase?words=the+old")
+    places = page.locator(".concordance tr:has(.key)")
+    expect(places.first.locator(".key")).to_have_text("the old")
+    read = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
+    threes = [each for text in read for words in text for each in zip(words, words[1:], words[2:], strict=False)]
+    follows = {last for *before, last in threes if before == ["the", "old"]}
+    assert set(page.locator(".next li a").all_inner_texts()) == follows
+    number = places.count()
+    page.get_by_role("link", name="what comes after").click()
+    page.wait_for_url("**sort=right*")
+    after = page.locator(".concordance .after").all_inner_texts()
+    assert (after, len(after)) == (sorted(after), number)
+    page.get_by_role("link", name="harbour", exact=True).last.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("the old harbour")
+
+
+def test_a_text_is_shaded_by_orthos(at: Site) -> None:
+    """What stands in many orthos more than what stands in few; its words lead to their places."""
+    page = at.page("/corpora/harbour/texts")
+    page.get_by_role("link", name="harbour-evening").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("harbour-evening")
+    shades = {each.inner_text().lower(): each.get_attribute("class") for each in page.locator(".body a").all()}
+    assert shades["the"] == "s5"
+    assert len(set(shades.values())) > 2
+    page.locator(".body a", has_text="harbour").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("harbour")
+
+
+def test_scripts_stand_as_they_are_written(at: Site) -> None:
+    """Arabic from right to left, the grid too; a word of 60 letters breaks nothing; no cell hides a word."""
+    page = at.page("/corpora/scripts/orthos")
+    arabic = page.locator("table.ortho[dir=rtl]")
+    expect(arabic).to_have_count(1)
+    left, right = (arabic.locator("td").nth(place).bounding_box() for place in (1, 0))
+    assert left is not None
+    assert right is not None
+    assert left["x"] < right["x"]
+    assert {"समुद्र", "海", library.LONG} <= {word for words in grids(page) for word in words}
+    page.locator(".card", has_text=library.LONG).locator(".open").click()
+    expect(page.locator("#ortho td").first).to_have_text(library.LONG)
+    box = page.locator("#ortho td").first.bounding_box()
+    assert box is not None
+    assert box["width"] < 600
+
+
+@pytest.mark.parametrize("number", range(len(library.TITLES)))
+def test_what_somebody_wrote_into_a_text_runs_nowhere(at: Site, number: int) -> None:
+    """Scripts in titles and bodies are letters: `at` fails where one runs, or where the policy had to stop it."""
+    page = at.page("/corpora/hostile/texts")
+    title = library.TITLES[number]
+    page.get_by_role("link", name=title, exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    expect(page.locator(".body")).to_contain_text("alert(1)")
+    page.locator(".body a").first.click()
+    expect(page.locator(".concordance")).to_be_visible()
+    page.goto(f"/corpora/harbour/phrase?words={title.replace('#', '')}")
+    expect(page.locator("main")).not_to_contain_text("49")
