@@ -220,7 +220,8 @@ class Settings(BaseSettings):
         default=60, ge=1, description="requests in a minute without a good key, from one address, at the most"
     )
     jwt_secret: Annotated[SecretStr, AfterValidator(_long)] | None = Field(
-        default=None, description="what access tokens are signed with, 32 bytes at least; without it there are none"
+        default=None,
+        description="what access tokens and sessions of pages are signed with, 32 bytes at least; without, none",
     )
     max_waiting_texts: int = Field(
         default=1000, ge=1, le=100_000, description="texts of a corpus that may wait; the API takes no more then"
