@@ -150,9 +150,9 @@ class Settings(BaseSettings):
         description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )
     best_part_visits: int = Field(
-        default=20_000_000,
+        default=5_000_000,
         ge=1,
-        description="a search for the best orthos is cut into parts of about so many visits: some seconds",
+        description="a search for the best orthos is cut into parts of about so many visits: a second or so",
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
