@@ -21,6 +21,7 @@ from web import (
     errors,
     files,
     gallery,
+    hand_in,
     ortho,
     pages,
     session,
@@ -39,5 +40,5 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (corpora, corpus, corpus_settings, entry, gallery, ortho, text, word)
+VIEWS = (corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
 """each registers its views when it is imported"""

@@ -28,6 +28,8 @@ PAGES = {
     "phrase": "/corpora/harbour/phrase?words=the+wind&sort=left",
     "texts": "/corpora/harbour/texts",
     "text": "/corpora/harbour/texts/text-1",
+    "hand in": "/corpora/harbour/hand-in",
+    "handed in": "/corpora/harbour/handed-in?text=text-1&text=text-2",
     "hostile corpus": "/corpora/hostile",
     "hostile gallery": "/corpora/hostile/orthos",
     "missing": "/corpora/nowhere",
