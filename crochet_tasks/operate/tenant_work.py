@@ -13,8 +13,8 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.intake.admission import number_of
-from crochet_tasks.operate import actions
-from crochet_tasks.schemas.reports import WorkChanged
+from crochet_tasks.operate import actions, inspection
+from crochet_tasks.schemas.reports import WorkChanged, WorkDetail
 
 Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
 
@@ -31,6 +31,13 @@ def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry |
     check(process, tenant, corpus, name)
     with _found(name):
         return actions.cancel(process, [name], entry)
+
+
+def details(process: Process, tenant: int, corpus: str, name: str) -> WorkDetail:
+    """All details of work of this corpus, with errors as operators see them. Raises CorpusUnknown and NotFound."""
+    _check(process, tenant, corpus, name)
+    with _found(name):
+        return inspection.details(process, name)
 
 
 @contextlib.contextmanager
