@@ -35,7 +35,7 @@ def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry |
 
 def details(process: Process, tenant: int, corpus: str, name: str) -> WorkDetail:
     """All details of work of this corpus, with errors as operators see them. Raises CorpusUnknown and NotFound."""
-    _check(process, tenant, corpus, name)
+    check(process, tenant, corpus, name)
     with _found(name):
         return inspection.details(process, name)
 
