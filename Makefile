@@ -95,6 +95,10 @@ bench-finding: $(STAMP) services ## measure the reads of the API over millions o
 bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(STAMP) services ## write pictures of the page to docs/images
+	$(BIN)/python scripts/screenshots.py
+
 .PHONY: dashboards
 dashboards: $(STAMP) ## generate Grafana's dashboards from scripts/dashboards.py
 	$(BIN)/python scripts/dashboards.py

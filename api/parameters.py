@@ -310,7 +310,7 @@ class NewBest(Body):
     top: int | None = Field(
         default=None,
         ge=1,
-        le=10_000,
+        le=MOST_AT_ONCE,
         description="so many, the best first; null: all that share the largest volume and cells",
     )
     max_axes: Annotated[int, Field(ge=2, le=8)] | Literal["any"] = Field(default=3, examples=["any"])

@@ -24,6 +24,7 @@ def home() -> Response:
 def log_in() -> Response:
     if not takes_keys():
         return to("corpora")
+    session.check()
     return show("log_in.html", to=local(request.args.get("to", "/")), problem=None)
 
 

@@ -14,6 +14,7 @@ from web.pages import POLICY, blueprint, is_page, reads_html, takes_keys
 
 WHAT_TO_DO = {
     "not_logged_in": "Open the address that it printed, in one browser. To use another one, start it again.",
+    "tokens_off": "Whoever runs this server sets it; until then keys work with the API and the command line only.",
     "forbidden": "Log in with a key that has this scope, or ask whoever runs this server for one.",
     "not_found": "It may have been deleted or renamed, or the address is incomplete.",
     "corpus_unknown": "It may have been deleted or renamed. The list shows the corpora that your key can read.",

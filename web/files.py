@@ -6,9 +6,12 @@ import functools
 import hashlib
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, send_from_directory, url_for
+from flask import Blueprint, Flask, Response, request, url_for
+
+from crochet_tasks.errors import NotFound
 
 FOLDER = Path(__file__).parent / "static"
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 blueprint = Blueprint("files", __name__)
 
 
@@ -21,8 +24,8 @@ def install(app: Flask) -> None:
 def digest() -> str:
     """Changes with any of the files: scripts import each other by relative addresses, so they are one thing."""
     found = hashlib.sha256()
-    for path in sorted(FOLDER.iterdir()):
-        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name, content in sorted(_contents().items()):
+        found.update(name.encode() + b"\0" + content)
     return found.hexdigest()[:16]
 
 
@@ -33,7 +36,16 @@ def address(name: str) -> str:
 @blueprint.get("/static/<of>/<name>")
 def one(of: str, name: str) -> Response:
     """A file. One of another release is answered, too, as it is now, but not kept."""
-    response = send_from_directory(FOLDER, name)
-    kept = of == digest()
-    response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-cache"
+    content = _contents().get(name)
+    if content is None:
+        raise NotFound(what="file", name=name[:100])
+    response = Response(content, mimetype=TYPES[Path(name).suffix])
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if of == digest() else "no-cache"
+    response.set_etag(digest(), weak=True)  # what is compressed has no strong one
+    response.make_conditional(request)
     return response
+
+
+@functools.cache
+def _contents() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}

@@ -37,12 +37,10 @@ class _Cookie(SecureCookieSessionInterface):
 
 def install(app: Flask) -> None:
     settings: Settings = app.extensions["crochet.settings"]
-    secret = settings.jwt_secret
-    app.secret_key = (
-        secrets.token_bytes(32)  # nobody can log in, see `log_in`
-        if secret is None
-        else hashlib.sha256(b"sessions of " + secret.get_secret_value().encode()).digest()
-    )
+    # Without CROCHET_JWT_SECRET nobody logs in, but forms have to fit in all processes.
+    secret = settings.jwt_secret or settings.database_url
+    known = secrets.token_bytes(32) if secret is None else secret.get_secret_value().encode()
+    app.secret_key = hashlib.sha256(b"sessions of " + known).digest()
     app.config.update(
         SESSION_COOKIE_NAME=SESSION_COOKIE,
         SESSION_COOKIE_HTTPONLY=True,
@@ -86,11 +84,15 @@ def _claims() -> Claims | None:
         return None
 
 
-def log_in(key: str) -> None:
-    """Begin a session of a key. Raises Unauthorized, TooBusy, and TokensOff where nothing is set to sign it with."""
-    settings = process.settings()
-    if settings.jwt_secret is None:
+def check() -> None:
+    """Raise TokensOff where there are no sessions: nothing is set to sign them with."""
+    if process.settings().jwt_secret is None:
         raise TokensOff
+
+
+def log_in(key: str) -> None:
+    """Begin a session of a key. Raises Unauthorized, TooBusy, and what `check` does."""
+    check()
     found = security.of_credentials(key)
     if found.session is not None or not found.hash:
         raise KeyNeeded
@@ -109,6 +111,10 @@ def log_out() -> None:
     """End the session, here and in the database."""
     claims = _claims()
     session.clear()
-    if claims is not None:
-        with process.current().database.transaction() as connection:
-            access.end_sessions(connection, number=claims.session)
+    if claims is None:
+        return
+    entry = security_log.entry("session.ended", {"session": str(claims.session)})
+    with process.current().database.transaction() as connection:
+        row = access.key(connection, claims.key)
+        if access.end_sessions(connection, number=claims.session) and row is not None:
+            access.add_log_entry(connection, entry._replace(tenant=row.tenant, key=row.prefix))

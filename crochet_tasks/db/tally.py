@@ -180,13 +180,13 @@ def oldest_open(connection: Connection, corpus: int) -> float | None:
 
 
 def unpublished(connection: Connection, corpus: int, most: int) -> int:
-    """How much work of a corpus is still to be published; at most `most` are counted."""
+    """How much work of a corpus that finds orthos is still to be published; at most `most` are counted."""
     return int(connection.execute(text(_UNPUBLISHED), {"corpus": corpus, "most": most}).scalar_one())
 
 
 _UNPUBLISHED = """
 SELECT count(*) FROM (
-    SELECT FROM work WHERE state = 'open' AND published_at IS NULL AND corpus = :corpus LIMIT :most
+    SELECT FROM work WHERE state = 'open' AND published_at IS NULL AND corpus = :corpus AND kind <> 'best' LIMIT :most
 ) AS few
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import signal
 import threading
@@ -35,6 +36,7 @@ def view(settings: Settings, port: int, show: Callable[[str], None], *, open_bro
 
     Raises InvalidSetting where nothing can listen there, and what `pipeline.opened` does.
     """
+    logging.basicConfig(level=logging.ERROR, format="crochet: %(message)s")  # bugs, with their traceback
     stopped = threading.Event()
     settings = settings.model_copy(
         update={

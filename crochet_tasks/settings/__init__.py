@@ -150,9 +150,9 @@ class Settings(BaseSettings):
         description="orthos after which `crochet run`, and corpora made without a budget, search no more; or `all`",
     )
     best_part_visits: int = Field(
-        default=20_000_000,
+        default=5_000_000,
         ge=1,
-        description="a search for the best orthos is cut into parts of about so many visits: some seconds",
+        description="a search for the best orthos is cut into parts of about so many visits: a second or so",
     )
     part_words: int = Field(default=50_000, ge=1, description="a text is ingested in parts of about so many words")
     environment: Literal["development", "production"] = Field(
@@ -220,7 +220,8 @@ class Settings(BaseSettings):
         default=60, ge=1, description="requests in a minute without a good key, from one address, at the most"
     )
     jwt_secret: Annotated[SecretStr, AfterValidator(_long)] | None = Field(
-        default=None, description="what access tokens are signed with, 32 bytes at least; without it there are none"
+        default=None,
+        description="what access tokens and sessions of pages are signed with, 32 bytes at least; without, none",
     )
     max_waiting_texts: int = Field(
         default=1000, ge=1, le=100_000, description="texts of a corpus that may wait; the API takes no more then"

@@ -74,7 +74,7 @@ def conclusion(report: BestReport) -> list[str]:
         lines.append("proven: these texts have no ortho")
     elif report.complete and report.top is not None:
         shown = "this one" if len(report.best) == 1 else f"these {count(len(report.best))}"
-        which = "these are all orthos" if total <= len(report.best) else f"no ortho is better than {shown}"
+        which = "these are all orthos" if total < report.top else f"no ortho is better than {shown}"
         lines.append(f"proven: {which}")
     elif report.complete:
         first = report.best[0]

@@ -35,7 +35,7 @@ from tests.support.waiting import eventually
 
 POINTS = ("before commit", "after commit", "before publish", "after publish", "before ack")
 RELAY = "relay"
-STAGES = ("ingest.text", "context.version", "remediations.due", "search.part", "orthos.store")
+STAGES = ("ingest.text", "context.version", "remediations.due", "search.part", "orthos.store", "best.part")
 
 
 def faulty(fault: str, *arguments: str) -> tuple[str, ...]:

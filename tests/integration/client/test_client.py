@@ -18,6 +18,8 @@ from crochet_tasks.client import Client
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.engine.best import certificate
+from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.errors import (
     CorpusExists,
     CorpusUnknown,
@@ -32,13 +34,15 @@ from crochet_tasks.errors import (
 )
 from crochet_tasks.operate import actions
 from crochet_tasks.query import export
+from crochet_tasks.query.best import CERTIFICATES
 from crochet_tasks.query.export import Format
 from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.answers import Gone, Progress
+from crochet_tasks.schemas.best import BestReport
 from crochet_tasks.schemas.reports import IngestReport, Status, WorkChanged, WorkList
 from crochet_tasks.settings import Settings
 from tests.integration.api.test_work import with_failed
-from tests.support import steps
+from tests.support import best, steps
 from tests.support.api import SETTINGS, made
 
 pytestmark = pytest.mark.integration
@@ -182,7 +186,7 @@ def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -
     assert client.text("work", text.id).state == "cancelled"
 
 
-class CensusThread(httpx.HTTPTransport):
+class Counting(httpx.HTTPTransport):
     """Counts the requests."""
 
     requests = 0
@@ -194,7 +198,7 @@ class CensusThread(httpx.HTTPTransport):
 
 def test_events(served: Served) -> None:
     """From one stream to the next without a gap, until the corpus is gone; nothing comes twice."""
-    counted = CensusThread()
+    counted = Counting()
     client = Client(served.url, served.keys["admin"], transport=counted)
     client.create_corpus("followed")
     events = client.events("followed")
@@ -305,6 +309,54 @@ def worker(served: Served) -> Iterator[None]:
     yield
     ended.set()
     thread.join()
+
+
+def test_the_best(client: Client, crochet: Crochet, served: Served, tmp_path: Path) -> None:
+    """Asked, followed by a command in a thread's time, stopped and asked again; the certificate holds here."""
+    asked = client.find_best("whole", top=3, limits={"max_axes": None})
+    assert (asked.state, asked.limits["max_axes"], asked.top) == ("queued", None, 3)
+    assert client.best_job("whole") == client.best_job("whole", asked.id)
+    assert client.cancel_best("whole", asked.id).state == "stopped"
+    assert client.find_best("whole", top=3, limits={"max_axes": None}).id == asked.id
+    question = ("best", "--corpus", "whole", "--top", "3", "--max-axes", "any")
+    waiting = crochet(*question, "--no-wait", "--json")
+    assert (waiting.code, BestReport.model_validate_json(waiting.out).complete) == (0, False)
+    assert f"goes on as {asked.id}" in waiting.err
+    proof, ended = tmp_path / "proof.json", threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            steps.run(served.corpus("whole"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        ran = crochet(*question, "--json", "--certificate", str(proof))
+    finally:
+        ended.set()
+        thread.join()
+    report = BestReport.model_validate_json(ran.out)
+    wanted = best.expected(steps.TEXTS, Scope(None), 3)
+    assert (ran.code, report.complete) == (0, True), ran.err
+    assert [(tuple(one.shape), tuple(one.words)) for one in report.best] == wanted
+    assert proof.read_bytes() == client.best_certificate("whole", asked.id) + b"\n"
+    with served.process.database.snapshot() as connection:
+        tree = served.process.tree(connection, served.corpus("whole").id, 3)
+    certificate.check(CERTIFICATES.validate_json(proof.read_bytes()), tree)
+    shown = crochet(*question)
+    assert (shown.code, b"proven: no ortho is better than these 3" in shown.out) == (0, True)
+
+
+def test_what_best_refuses_with_an_api(crochet: Crochet, tmp_path: Path) -> None:
+    for arguments, code in (
+        (("best", "a.txt"), "usage"),
+        (("best",), "usage"),
+        (("best", "--corpus", "nowhere"), "corpus_unknown"),
+        (("best", "--corpus", "whole", "--max-side", "9"), "limit_out_of_range"),
+        (("best", "--corpus", "whole", "--check", str(tmp_path / "proof")), "usage"),
+    ):
+        ran = crochet(*arguments)
+        assert (ran.code != 0, f"[{code}]" in ran.err) == (True, True), ran.err
 
 
 def test_ingest_status_and_export(crochet: Crochet, served: Served, worker: None, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 from collections.abc import Iterator
 
@@ -25,16 +24,15 @@ from crochet_tasks.operate.best_jobs import Wanted
 from crochet_tasks.query.best import CERTIFICATES
 from crochet_tasks.schemas.best import BestJob
 from crochet_tasks.settings import Settings
-from tests.support import oracle, steps
+from tests.support import steps
+from tests.support.best import BUSY, BUSY_SCOPE, ask, done_parts, expected, orthos, read, stop
 from tests.support.dense import corpus as dense
-from tests.support.oracle import Ortho
 from tests.support.steps import Broker
 
 pytestmark = pytest.mark.integration
 
 SMALL = 1
 """visits of a part: all searches are cut, each start for itself"""
-ANY = Wanted({}, None)
 
 
 @pytest.fixture
@@ -56,34 +54,6 @@ def stored(process: Process, texts: list[str], scope: Scope) -> Corpus:
 def add(corpus: Corpus, texts: list[str]) -> None:
     steps.accept(corpus, *steps.usable(texts))
     steps.run(corpus)
-
-
-def ask(process: Process, corpus: Corpus, wanted: Wanted = ANY) -> BestJob:
-    answer, _ = best_jobs.ask(process, corpora.DEFAULT_TENANT, corpus.name, wanted, None)
-    return BestJob.model_validate(answer.answer)
-
-
-def read(process: Process, corpus: Corpus, job: str | None = None) -> BestJob:
-    with process.database.snapshot() as connection:
-        return best_jobs.read(connection, corpora.numbered(connection, corpus.id), job)
-
-
-def stop(process: Process, corpus: Corpus, job: str) -> BestJob:
-    return best_jobs.stop(process, corpora.DEFAULT_TENANT, corpus.name, job)
-
-
-def rank(ortho: Ortho) -> tuple[object, ...]:
-    sides, words = ortho
-    return -math.prod(side - 1 for side in sides), -math.prod(sides), sides, words
-
-
-def expected(texts: list[str], scope: Scope, top: int | None = None) -> list[Ortho]:
-    every = sorted(oracle.closure(texts, scope.max_axes or 6, scope.max_side, scope.max_cells or 10**9), key=rank)
-    return [one for one in every if rank(one)[:2] == rank(every[0])[:2]] if top is None else every[:top]
-
-
-def orthos(job: BestJob) -> list[Ortho]:
-    return [(tuple(one.shape), tuple(one.words)) for one in job.best]
 
 
 def check(process: Process, corpus: Corpus, texts: list[str], scope: Scope, job: BestJob) -> None:
@@ -120,22 +90,14 @@ def test_it_is_the_oracles_best(small: Process, number: int) -> None:
 
 # ── messages ────────────────────────────────────────────────────────────────────────────────────
 
-NUMBER = 24
-"""of a corpus whose search lists faces and has many parts; `test_a_search_has_many_parts` shows it"""
-
 
 @pytest.fixture
 def busy(small: Process) -> tuple[Process, Corpus, list[str], Scope]:
-    texts, scope = dense(NUMBER), Scope(3, 3, 64)
+    texts, scope = dense(BUSY), BUSY_SCOPE
     return small, stored(small, texts, scope), texts, scope
 
 
 Busy = tuple[Process, Corpus, list[str], Scope]
-
-
-def done_parts(process: Process, corpus: Corpus) -> int:
-    count = "SELECT count(*) FROM work WHERE corpus = :c AND kind = 'best' AND state = 'done' AND part IS NOT NULL"
-    return int(str(steps.sql(process, count, c=corpus.id)[0][0]))
 
 
 def test_a_search_has_many_parts(busy: Busy) -> None:
@@ -244,7 +206,7 @@ def test_it_stops_and_goes_on(busy: Busy) -> None:
 
 def test_a_new_version_begins_with_the_old_answer(small: Process) -> None:
     """It is an ortho of the new version, too; and what is best then is the oracle's."""
-    scope, texts = Scope(3, 3, 64), dense(NUMBER)
+    scope, texts = BUSY_SCOPE, dense(BUSY)
     corpus = stored(small, texts[:-1], scope)
     first = ask(small, corpus)
     steps.run(corpus)
@@ -313,7 +275,7 @@ def test_what_cannot_be_asked(busy: Busy) -> None:
 def test_faces_that_are_too_many(database: str) -> None:
     """Where a worker may hold few of them it stops with what is known: no proof, no certificate, and says why."""
     with open_process(Settings(best_part_visits=SMALL, worker_cache_bytes=1), database) as process:
-        corpus = stored(process, dense(NUMBER), Scope(3, 3, 64))
+        corpus = stored(process, dense(BUSY), BUSY_SCOPE)
         job = ask(process, corpus)
         steps.run(corpus)
         found = read(process, corpus, job.id)

@@ -20,8 +20,9 @@ from crochet_tasks import failures as retries
 from crochet_tasks.db import attempts, outbox
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
-from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.db.process import Process, here, open_process
 from crochet_tasks.embedded import pipeline
+from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import (
     DatabaseConflict,
@@ -33,11 +34,12 @@ from crochet_tasks.errors import (
     TextWithoutWords,
     WorkerLost,
 )
+from crochet_tasks.operate.best_jobs import Wanted
 from crochet_tasks.retry import Policy
 from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
-from tests.support import steps
+from tests.support import best, steps
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +49,7 @@ TEXTS = [
     "1 2 3",
     "a b c x, d e f y, x y, b d, e a",
 ]
-SIZES = Settings(batch_orthos=2, result_orthos=1, part_words=9)
+SIZES = Settings(batch_orthos=2, result_orthos=1, part_words=9, best_part_visits=1)
 STAGES = [
     "accept",
     "relay",
@@ -56,6 +58,7 @@ STAGES = [
     "remediations.due",
     "search.part",
     "orthos.store",
+    "best.part",
 ]
 
 
@@ -122,18 +125,27 @@ def saboteur(monkeypatch: pytest.MonkeyPatch) -> Saboteur:
 
 
 def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
-    """What a command does: take up what is left over, accept the texts, do the work, merge."""
+    """What a command does: take up what is left over, accept the texts, do the work, merge; then ask for the best."""
     saboteur.accepted = False
     publish.release_unfinished(corpus.id)
     steps.accept(corpus, *TEXTS)
     saboteur.accepted = True
+    work(corpus)
+    merging.merge_all(corpus.id)
+    best.ask(here(), corpus, FOUR)
+    work(corpus)
+
+
+FOUR = Wanted({}, 4)
+
+
+def work(corpus: Corpus) -> None:
     while True:
         try:
             if not publish.publish_next(corpus.id):
                 break
         except TextWithoutWords:
             pass  # that of the second text; the others go on
-    merging.merge_all(corpus.id)
 
 
 def places(seen: list[Place]) -> list[Place]:
@@ -178,6 +190,9 @@ def finish(process: Process, corpus: Corpus, saboteur: Saboteur, wanted: object)
     attempt(corpus, saboteur)
     assert steps.stored(process, corpus) == wanted
     assert verify(process, corpus, closure=True) == []
+    found = best.read(process, corpus)
+    assert (found.state, best.orthos(found)) == ("proven", best.expected([TEXTS[0], TEXTS[2]], Scope(), 4))
+    assert steps.sql(process, "SELECT FROM best_faces") == []
     # The one that fails may have been given again, and so stand at the end of the line.
     states = "SELECT state, error->>'code' FROM texts WHERE corpus = :corpus ORDER BY state, seq"
     assert steps.sql(process, states, corpus=corpus.id) == [

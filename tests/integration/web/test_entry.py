@@ -13,7 +13,7 @@ from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.settings import Settings
 from tests.support import library
-from tests.support.api import SETTINGS, Api
+from tests.support.api import SETTINGS, Api, security_log
 from tests.support.browser import Site
 from web import local
 
@@ -52,6 +52,29 @@ def test_a_session_ends_with_its_key(api: Api) -> None:
     assert client.get("/corpora", headers=HTML).status_code == 200
     keys.revoke(api.process.database, key)
     assert client.get("/corpora", headers=HTML).headers["Location"] == "/log-in?to=/corpora"
+
+
+def test_what_begins_and_ends_a_session_is_in_the_security_log(api: Api) -> None:
+    key = keys.create(api.process.database, KeySpec("logged", ("read",))).key
+    client = api.app.test_client()
+    form = {"csrf_token": token(client.get("/log-in").text)}
+    client.post("/log-in", data={"key": key, **form})
+    client.post("/log-out", data={"csrf_token": token(client.get("/corpora").text)})
+    prefix = key.split("_")[1]
+    logged = [(what, tenant) for what, name, tenant, _ in security_log(api) if name == prefix]
+    assert [what for what, _ in logged] == ["key.created", "key.first_used", "session.begun", "session.ended"]
+    assert len({tenant for _, tenant in logged}) == 1
+    wrong = {"key": f"{key[:-1]}!", "csrf_token": token(client.get("/log-in").text)}
+    client.post("/log-in", data=wrong, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})  # no other test did from there
+    assert security_log(api)[-1][:2] == ("refused.unauthorized", None)
+
+
+def test_without_a_secret_nobody_logs_in(api: Api) -> None:
+    """And is told so, not refused half of the time because each process has made up another one."""
+    app = web.create_app(Settings(**{**SETTINGS, "jwt_secret": None}))
+    app.extensions["crochet.process"] = api.process
+    answer = app.test_client().get("/corpora", headers=HTML, follow_redirects=True)
+    assert (answer.status_code, "CROCHET_JWT_SECRET is not set" in answer.text) == (501, True)
 
 
 def test_the_cookie_is_secure_behind_tls(api: Api) -> None:
@@ -142,7 +165,12 @@ def test_files_are_kept_by_the_browser_as_long_as_they_are_the_same(api: Api) ->
         assert (answer.status_code, "immutable" in answer.headers["Cache-Control"]) == (200, True)
     with api.anonymous.get(f"/static/older/{style.rpartition('/')[2]}") as answer:
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
-    assert api.anonymous.get("/static/older/../pages.py").status_code == 404
+    small = api.anonymous.get(style, headers={"Accept-Encoding": "gzip"})
+    assert (small.headers["Content-Encoding"], small.mimetype) == ("gzip", "text/css")
+    again = {"If-None-Match": small.headers["ETag"]}
+    assert api.anonymous.get(style, headers=again).status_code == 304
+    for outside in ("../pages.py", "..%2fpages.py", "nothing.css"):
+        assert api.anonymous.get(f"/static/older/{outside}").status_code == 404
 
 
 def test_the_page_of_one_person_lets_in_once(api: Api) -> None:

@@ -97,15 +97,16 @@ def test_the_application_reads_what_was_sent() -> None:
 
 
 def test_a_body_too_large_is_refused_and_not_read() -> None:
-    """Announced: at once; in chunks: at the limit. Without a key the limit is small."""
+    """Announced: at once; in chunks: at the limit. Without a key or a session the limit is small."""
     announced = post([b"x"], KEY, announced=LARGEST + 1)
     chunked = post([b"x" * 40_000] * 10, KEY)
     anonymous = post([b"x"], announced=asgi.ANONYMOUS_BYTES + 1)
     anonymous_chunked = post([b"x" * 3_000] * 10)
     fits = post([b"x" * asgi.ANONYMOUS_BYTES], announced=asgi.ANONYMOUS_BYTES)
-    answered(announced, chunked, anonymous, anonymous_chunked, fits)
+    session = post([b"x" * 40_000], (b"cookie", b"theme=dark; crochet_session=signed"))
+    answered(announced, chunked, anonymous, anonymous_chunked, fits, session)
     assert [each.status for each in (announced, chunked, anonymous, anonymous_chunked)] == [413] * 4
-    assert fits.status == 200
+    assert (fits.status, session.status) == (200, 200)
 
 
 def test_a_body_that_breaks_off_is_refused() -> None:
