@@ -57,9 +57,8 @@ def work(name: str) -> Response:
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
     lines = [public(line) for line in found.work]
-    return show(
-        "work.html", corpus=corpus, lines=lines, more=found.more, uncounted=uncounted, query=query, states=STATES
-    )
+    about = {"corpus": corpus, "query": query, "states": STATES, "kinds": KINDS, "uncounted": uncounted}
+    return show("work.html", lines=lines, more=found.more, **about)
 
 
 @blueprint.get("/corpora/<name>/work/<id>")
