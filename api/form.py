@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 JSON, PLAIN, MERGE_PATCH = "application/json", "text/plain", "application/merge-patch+json"
+MULTIPART = "multipart/form-data"
 MARGIN = 64 * 1024
 """bytes of a request around the largest text"""
 DEPTH = 32
@@ -140,6 +141,8 @@ def limit() -> None:
     found = accepted_by(current_app.view_functions.get(request.endpoint or ""))
     most = current_app.config["MAX_CONTENT_LENGTH"] if found.bytes is None else found.bytes
     request.max_content_length = most if g.get("caller") is not None else min(most, ANONYMOUS_BYTES)
+    if MULTIPART in found.types:  # a pasted text is a field, not a file
+        request.max_form_memory_size = request.max_content_length
 
 
 def _check_length() -> None:

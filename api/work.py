@@ -34,7 +34,7 @@ def every(path: CorpusPath, query: WorkQuery) -> Answered:
         found, uncounted = inspection.of_corpus(
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
-    work = [_public(line) for line in found.work]
+    work = [public(line) for line in found.work]
     page = WorkPage(version=corpus.version, work=work, more=found.more, at_least=uncounted)
     return responses.tagged(page, corpus.version)
 
@@ -64,7 +64,7 @@ def cancel(path: WorkPath) -> Answered:
 def _changed(path: WorkPath, change: tenant_work.Change, what: str) -> Response:
     entry = security_log.entry(what, {"corpus": path.corpus, "work": path.work})
     changed = change(process.current(), security.caller().tenant, path.corpus, path.work, entry)
-    return responses.json(WorkChanged(changed=[_public(line) for line in changed.changed]))
+    return responses.json(WorkChanged(changed=[public(line) for line in changed.changed]))
 
 
 @api.get("/status", responses={200: StatusNow, **NOT_MODIFIED, **errors()}, operation_id="getStatus")
@@ -99,7 +99,7 @@ def estimate(path: CorpusPath) -> Answered:
     return responses.tagged(body, corpus.version, tag)
 
 
-def _public(line: WorkLine) -> WorkLine:
+def public(line: WorkLine) -> WorkLine:
     """The item as a tenant may read it."""
     error = line.error and WorkError(code=line.error.code, message=public_message(line.error.code, line.error.message))
     return line.model_copy(update={"error": error})

@@ -14,6 +14,7 @@ from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
 from web import (
+    console,
     corpora,
     corpus,
     corpus_settings,
@@ -21,6 +22,7 @@ from web import (
     errors,
     files,
     gallery,
+    hand_in,
     ortho,
     pages,
     session,
@@ -39,5 +41,5 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (corpora, corpus, corpus_settings, entry, gallery, ortho, text, word)
+VIEWS = (console, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
 """each registers its views when it is imported"""

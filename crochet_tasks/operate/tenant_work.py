@@ -13,36 +13,43 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.intake.admission import number_of
-from crochet_tasks.operate import actions
-from crochet_tasks.schemas.reports import WorkChanged
+from crochet_tasks.operate import actions, inspection
+from crochet_tasks.schemas.reports import WorkChanged, WorkDetail
 
 Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
 
 
 def retry(process: Process, tenant: int, corpus: str, name: str, entry: Entry | None = None) -> WorkChanged:
     """Open failed work of this corpus again, or accept a text again. Raises NotFound and WorkNotFailed."""
-    _check(process, tenant, corpus, name)
+    check(process, tenant, corpus, name)
     with _found(name):
         return actions.retry(process, [name], entry)
 
 
 def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry | None = None) -> WorkChanged:
     """Cancel a text of this corpus, by its name or its work. Raises NotFound, TextStarted, WorkNotCancellable."""
-    _check(process, tenant, corpus, name)
+    check(process, tenant, corpus, name)
     with _found(name):
         return actions.cancel(process, [name], entry)
 
 
+def details(process: Process, tenant: int, corpus: str, name: str) -> WorkDetail:
+    """All details of work of this corpus, with errors as operators see them. Raises CorpusUnknown and NotFound."""
+    check(process, tenant, corpus, name)
+    with _found(name):
+        return inspection.details(process, name)
+
+
 @contextlib.contextmanager
 def _found(work: str) -> Iterator[None]:
-    """Raise NotFound for work that was deleted after `_check`."""
+    """Raise NotFound for work that was deleted after `check`."""
     try:
         yield
     except WorkUnknown as error:
         raise NotFound(what="work", name=work[:100]) from error
 
 
-def _check(process: Process, tenant: int, name: str, work: str) -> None:
+def check(process: Process, tenant: int, name: str, work: str) -> None:
     """Raise CorpusUnknown or NotFound unless that is a tenant's corpus, and work of it. Work never changes corpora."""
     with process.database.snapshot() as connection:
         corpus = corpora.named(connection, name, tenant)

@@ -6,9 +6,10 @@ The number comes from engine/estimate.py. The bytes and the time are products of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cachetools import LRUCache
 
@@ -38,11 +39,11 @@ def of_texts(bodies: Iterable[str], limits: Limits) -> Estimate:
     return _of_index(PhraseIndex(), bodies, limits)
 
 
-def of_corpus(process: Process, connection: Connection, corpus: Corpus) -> Estimate:
-    """The estimate of a corpus with all texts that it has accepted, also those that are no version yet."""
+def of_corpus(process: Process, connection: Connection, corpus: Corpus, more: Iterable[str] = ()) -> Estimate:
+    """The estimate of a corpus with all texts that it has accepted, also those that are no version yet, and `more`."""
     index = process.index(connection, corpus.id, corpus.version)
     waiting = [row.id for row in texts.all_of(connection, corpus.id) if row.state in ("accepted", "ingested")]
-    return _of_index(index, [texts.body(connection, text) for text in waiting], corpus.limits)
+    return _of_index(index, [*(texts.body(connection, text) for text in waiting), *more], corpus.limits)
 
 
 def _of_index(index: PhraseIndex, bodies: Iterable[str], limits: Limits) -> Estimate:
@@ -89,12 +90,22 @@ class Estimates:
 
     def of(self, corpus: Corpus, tree: Tree) -> Estimate:
         """The estimate of a corpus at its version; raises TooBusy while another one is made."""
-        if not self._making.acquire(blocking=False):
-            raise TooBusy(what="another estimate is being made", seconds=BUSY_SECONDS)
-        try:
+        with self._alone():
             found = self._kept.get((corpus.id, corpus.version))
             if found is None:
                 found = self._kept[corpus.id, corpus.version] = _of_tree(tree, corpus.limits)
             return found
+
+    def with_texts(self, process: Process, connection: Connection, corpus: Corpus, bodies: Iterable[str]) -> Estimate:
+        """The estimate of a corpus if these texts were accepted, too; raises TooBusy while another one is made."""
+        with self._alone():
+            return of_corpus(process, connection, corpus, bodies)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._making.acquire(blocking=False):
+            raise TooBusy(what="another estimate is being made", seconds=BUSY_SECONDS)
+        try:
+            yield
         finally:
             self._making.release()

@@ -45,7 +45,7 @@ class CensusThread:
         self._open_since: dict[int, float] = {}
         self._sized = -SIZE_SECONDS
         if instruments.recorded():
-            thread = threading.Thread(target=self._run, name="census", daemon=True)
+            thread = threading.Thread(target=self.run, name="census", daemon=True)
             process.at_end(lambda: self._end(thread))
             thread.start()
 
@@ -53,7 +53,8 @@ class CensusThread:
         self._stopped.set()
         thread.join(MOST_SECONDS)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Take one census after the other until the process ends, whatever happens to one of them."""
         logged = False
         while not self._stopped.is_set():
             began = time.monotonic()

@@ -127,7 +127,7 @@ class _Process:
         await receive()
         room.cancel()
         self._buffered.close()
-        await asyncio.to_thread(_end, self._flask)
+        await asyncio.to_thread(end_process, self._flask)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _keep_room(self) -> None:
@@ -143,7 +143,7 @@ def _begin(settings: Settings) -> None:
     telemetry.begin("api", settings)
 
 
-def _end(flask: Flask) -> None:
+def end_process(flask: Flask) -> None:
     """In each server process, when its last request is answered."""
     try:
         process.close(flask)

@@ -96,7 +96,7 @@ class Relay:
         self._repair.check()
         if time.monotonic() >= self._next_maintenance:
             self._next_maintenance = time.monotonic() + min(MAINTENANCE_SECONDS, self._process.settings.lease / 4)
-            self._delete_expired()
+            self.delete_expired()
             self.maintain()
         if time.monotonic() >= self._next_merges:
             self._next_merges = time.monotonic() + merging.EVERY_SECONDS
@@ -120,7 +120,7 @@ class Relay:
                     metrics.LETTERS.add(queue=letter.queue, reason=_known(letter.reason))
                     remove()
 
-    def _delete_expired(self) -> None:
+    def delete_expired(self) -> None:
         """Hold searches of spent budgets; delete rows of removed corpora and expired rows of the API."""
         tenancy.sweep(self._process.database, SWEEP_SECONDS)
         with self._process.database.transaction() as connection:

@@ -254,22 +254,23 @@ class Supervisor:
         note = time.monotonic() + NOTE_SECONDS / 5
         until = time.monotonic() + self._drain + EXTRA_SECONDS / 2
         for last in (False, True):
-            for child in self._alive(last=last):
+            for child in self.alive(last=last):
                 child.signal(signal.SIGTERM)
-            while (alive := self._alive(last=last)) and len(self.signals) == before and time.monotonic() < until:
+            while (alive := self.alive(last=last)) and len(self.signals) == before and time.monotonic() < until:
                 if time.monotonic() >= note:
                     left = until - time.monotonic()
                     self.log.note(f"waiting for {_names(alive)}; at the most {left:.0f} s more")
                     note = time.monotonic() + NOTE_SECONDS
                 self._step(min(until, note) - time.monotonic())
             until += EXTRA_SECONDS / 2
-        for child in self._alive():
+        for child in self.alive():
             self.log.note(f"{child.service.name} is killed")
             child.signal(signal.SIGKILL)
-        while self._alive():
+        while self.alive():
             self._step(CHECK_SECONDS)
 
-    def _alive(self, *, last: bool | None = None) -> list[Child]:
+    def alive(self, *, last: bool | None = None) -> list[Child]:
+        """Return the services with a process; `last`: only those that end last, or only the others."""
         return [
             child for child in self._children if child.process is not None and last in (None, child.service.ends_last)
         ]

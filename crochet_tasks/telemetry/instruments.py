@@ -103,12 +103,13 @@ class Metric:
     def _child(self, key: tuple[object, ...]) -> Any:
         with _Recording.creating:
             if self._metric is None:
-                self._metric = self._create()
+                self._metric = self.create()
             if key not in self._children:
                 self._children[key] = self._metric.labels(*key) if key else self._metric
             return self._children[key]
 
-    def _create(self) -> Any:
+    def create(self) -> Any:
+        """Return the library's metric of this name, which is in no registry."""
         import prometheus_client as library
 
         about = (self.name, self.says, self.labels)

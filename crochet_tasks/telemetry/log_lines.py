@@ -58,7 +58,7 @@ def logs(service: str, settings: Settings) -> None:
         structlog.processors.format_exc_info,
     ]
     render: list[Any] = (
-        [_ordered, _line] if for_people else [_named_event, _ordered, structlog.processors.JSONRenderer()]
+        [_ordered, line_for_people] if for_people else [_named_event, _ordered, structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -192,7 +192,7 @@ def _ordered(_logger: object, _name: str, event: Event) -> Event:
 _SHOWN = ("timestamp", "service", "level", "event", "logger", "exception")
 
 
-def _line(_logger: object, _name: str, event: Event) -> str:
+def line_for_people(_logger: object, _name: str, event: Event) -> str:
     """A line for people: when, who, how bad, what, and what it is about; a traceback below, indented.
 
     Control characters are escaped: input cannot forge a line or control the terminal.

@@ -123,7 +123,7 @@ def closure(
         # Part of an ortho is an ortho, so a shape can only have one if all its parts have.
         if shapes.issuperset(_parts(sides)):
             for words in _boxes(sides, follow, tries):
-                if _is_canonical(sides, words):
+                if is_canonical(sides, words):
                     shapes.add(sides)
                     orthos[sides, words] = max(born[line] for line in lines(sides, words))
     return orthos
@@ -186,7 +186,7 @@ def lines(sides: Sides, words: tuple[str, ...]) -> Iterator[Phrase]:
             yield tuple(box[(*start[:axis], i, *start[axis + 1 :])] for i in range(side))
 
 
-def _is_canonical(sides: Sides, words: tuple[str, ...]) -> bool:
+def is_canonical(sides: Sides, words: tuple[str, ...]) -> bool:
     """Whether the axes are sorted by (side, word at the unit cell); str compares by code point."""
     box = dict(zip(itertools.product(*map(range, sides)), words, strict=True))
     axes = range(len(sides))

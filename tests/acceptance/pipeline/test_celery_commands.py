@@ -47,7 +47,7 @@ WAYS: dict[str, list[tuple[str, ...]]] = {
     "autoscale": [("celery", "-A", "crochet_tasks", "worker", "-Q", ALL, "--autoscale", "3,1")],
     "solo": [("celery", "-A", "crochet_tasks", "worker", "-P", "solo")],
     "threads": [("celery", "-A", "crochet_tasks", "worker", "-P", "threads", "-c", "8")],
-    "crochet worker": [("crochet_tasks.cli", "worker", "--autoscale", "3,1", "--", "--max-tasks-per-child=50")],
+    "crochet worker": [("crochet_tasks", "worker", "--autoscale", "3,1", "--", "--max-tasks-per-child=50")],
 }
 
 

@@ -16,7 +16,7 @@ from tests.support.waiting import SECONDS, eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-MODULES = {".venv/bin/celery": "celery", ".venv/bin/crochet": "crochet_tasks.cli"}
+MODULES = {".venv/bin/celery": "celery", ".venv/bin/crochet": "crochet_tasks"}
 
 
 def blocks() -> list[str]:

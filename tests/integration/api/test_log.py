@@ -72,7 +72,7 @@ def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.Monk
     with_failed(corpus, monkeypatch, "search.part")
     ((failed,),) = steps.sql(api.process, "SELECT id::text FROM work WHERE state = 'failed'")
     steps.sql(api.process, "UPDATE corpora SET removed_at = clock_timestamp()")
-    monkeypatch.setattr("crochet_tasks.operate.tenant_work._check", lambda *_: None)  # as if it had come before
+    monkeypatch.setattr("crochet_tasks.operate.tenant_work.check", lambda *_: None)  # as if it had come before
     retry = f"/v1/corpora/genesis/work/{failed}/retry"
     api.problem(api.admin.post(retry), "not_found", 404)
     assert logged(api, "work.%") == []

@@ -203,7 +203,8 @@ def test_who_has_seen_it_is_told_so(api: Api, corpus: Corpus) -> None:  # noqa: 
     paths = ["/orthos?limit=2", "/orthos/best", "/shapes", "/vocabulary", "/phrases", "/version", "/texts", "/status"]
     paths += [f"/orthos/{best}", "/texts/text-1", "/remediations?phrase=a", "/work", "/estimate"]
     rules = [rule for rule in api.app.url_map.iter_rules() if rule.rule.startswith("/v1/corpora/<corpus>/")]
-    assert len(paths) == len({rule.rule for rule in rules if "GET" in (rule.methods or ())})
+    read = {rule.rule for rule in rules if "GET" in (rule.methods or ())}
+    assert len(paths) == len({rule for rule in read if "<corpus>/best" not in rule})  # there is no job to be read here
     tags = {}
     for path in paths:
         seen = api.read.get(URL + path)

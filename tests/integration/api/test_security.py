@@ -279,11 +279,10 @@ def test_what_is_kept_no_longer(guards: Api) -> None:
     steps.sql(process, "INSERT INTO signatures VALUES (sha256('old'), now() - interval '2 h'), (sha256('new'), now())")
     steps.sql(process, "INSERT INTO security_log (what, at) VALUES ('old', now() - interval '40 days')")
     before = steps.sql(process, "SELECT count(*) FROM security_log")
-    relay = Relay(process, threading.Event())
-    relay._delete_expired()
+    Relay(process, threading.Event()).delete_expired()
     assert steps.sql(process, "SELECT count(*) FROM security_log") == before
-    relay._process = dataclasses.replace(process, settings=Settings(security_log_days=31))
-    relay._delete_expired()
+    shorter = dataclasses.replace(process, settings=Settings(security_log_days=31))
+    Relay(shorter, threading.Event()).delete_expired()
     assert steps.sql(process, "SELECT count(*) FROM security_log WHERE what = 'old'") == [(0,)]
     assert steps.sql(process, "SELECT count(*) - :n + 1 FROM security_log", n=before[0][0]) == [(0,)]
     assert steps.sql(process, "SELECT signature = sha256('new') FROM signatures") == [(True,)]

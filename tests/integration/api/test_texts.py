@@ -352,7 +352,7 @@ def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pyte
 
     post(api)
     with monkeypatch.context() as broken:
-        broken.setattr("crochet_tasks.ingest._ingest", bug)
+        broken.setattr("crochet_tasks.db.texts.add", bug)
         with pytest.raises(ValueError, match="secret"):
             steps.run(corpus)
     seen = api.read.get(f"{URL}/text-1")
@@ -397,7 +397,7 @@ def test_a_text_that_goes_with_its_corpus(api: Api, corpus: Corpus, monkeypatch:
     api.admin.post(cancel)
     steps.sql(api.process, "UPDATE corpora SET removed_at = clock_timestamp()")
     with monkeypatch.context() as patch:
-        patch.setattr("crochet_tasks.operate.tenant_work._check", lambda *_: None)
+        patch.setattr("crochet_tasks.operate.tenant_work.check", lambda *_: None)
         api.problem(api.admin.post(retry), "not_found", 404)
         assert not tenancy.sweep(api.process.database, 60)
         api.problem(api.admin.post(retry), "not_found", 404)

@@ -186,7 +186,7 @@ def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -
     assert client.text("work", text.id).state == "cancelled"
 
 
-class CensusThread(httpx.HTTPTransport):
+class Counting(httpx.HTTPTransport):
     """Counts the requests."""
 
     requests = 0
@@ -198,7 +198,7 @@ class CensusThread(httpx.HTTPTransport):
 
 def test_events(served: Served) -> None:
     """From one stream to the next without a gap, until the corpus is gone; nothing comes twice."""
-    counted = CensusThread()
+    counted = Counting()
     client = Client(served.url, served.keys["admin"], transport=counted)
     client.create_corpus("followed")
     events = client.events("followed")

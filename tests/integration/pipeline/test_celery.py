@@ -15,6 +15,7 @@ from crochet_tasks.db import tally
 from crochet_tasks.db.process import here, open_process
 from crochet_tasks.settings import Settings
 from tests.support import steps
+from tests.support.celery_app import on_broker
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -23,15 +24,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def celery_app(vhost: str) -> Iterator[celery.Celery]:
     """Our app on a real broker instead of eager tasks, in the place of the plugin's empty one."""
-    changes = {"task_always_eager": False, "broker_url": vhost}
-    before = {name: app.conf[name] for name in changes}
-    app.conf.update(changes)
-    app._after_fork()  # forgets its pools, which an earlier test may have made for another address
-    queues.declare(Settings.load(broker_url=vhost), report=print)
-    yield app
-    app.pool.force_close_all()
-    app._after_fork()
-    app.conf.update(before)
+    with on_broker(vhost) as app:
+        queues.declare(Settings.load(broker_url=vhost), report=print)
+        yield app
 
 
 def test_a_worker_closes_what_the_relay_publishes(database: str, vhost: str, celery_app: celery.Celery) -> None:
@@ -65,6 +60,7 @@ def test_every_stage_is_a_task() -> None:
         "context.version": "json",
         "remediations.due": "json",
         "search.part": "json",
+        "best.part": "json",
         "orthos.store": "msgpack",
         "maintenance.merge": "json",
         "maintenance.probe": "json",

@@ -181,8 +181,7 @@ def test_what_never_starts_brings_the_rest_down(monkeypatch: pytest.MonkeyPatch)
         crowd.run(crowd.stop)
     assert (failed.value.service, failed.value.status, failed.value.message) == ("wrong", 2, "no such thing [usage]")
     assert sum("| crochet: no such thing" in line for line in crowd.lines) == supervisor.TRIES
-    alive = [child.service.name for child in crowd.supervisor._children if child.process is not None]
-    assert alive == []
+    assert crowd.supervisor.alive() == []
 
 
 def test_what_was_ready_once_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

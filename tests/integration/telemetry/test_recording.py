@@ -145,7 +145,7 @@ def test_time_limits_are_not_taken_for_trouble_with_records(folder: Path, monkey
     def interrupted() -> None:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(metrics.DONE, "_create", interrupted)
+    monkeypatch.setattr(metrics.DONE, "create", interrupted)
     with pytest.raises(SoftTimeLimitExceeded):
         metrics.DONE.add(kind="search")
     assert instruments.recorded()
@@ -154,7 +154,7 @@ def test_time_limits_are_not_taken_for_trouble_with_records(folder: Path, monkey
 
 def test_threads_that_record_first_share_what_they_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would have a sum of its own else, and write it over the other's."""
-    create, times, both = metrics.UNACKNOWLEDGED._create, [], threading.Barrier(2)
+    create, times, both = metrics.UNACKNOWLEDGED.create, [], threading.Barrier(2)
 
     def counted() -> Any:
         times.append(1)
@@ -164,7 +164,7 @@ def test_threads_that_record_first_share_what_they_record(folder: Path, monkeypa
         both.wait()
         metrics.UNACKNOWLEDGED.add(1, queue="search")
 
-    monkeypatch.setattr(metrics.UNACKNOWLEDGED, "_create", counted)
+    monkeypatch.setattr(metrics.UNACKNOWLEDGED, "create", counted)
     threads = [threading.Thread(target=record) for _ in range(2)]
     for thread in threads:
         thread.start()

@@ -16,7 +16,6 @@ import pytest
 from crochet_tasks import publish, telemetry
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.app import app
 from crochet_tasks.cli import running
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.process import open_process as opened
@@ -26,6 +25,7 @@ from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import setup
 from tests.acceptance.conftest import Deploy, deploy  # noqa: F401 - a fixture
 from tests.support import steps
+from tests.support.celery_app import on_broker
 from tests.support.cluster import Cluster, check, corpus_of, until, until_closed
 from tests.support.collectors import HOST, Hanging, Otlp, Profiles, Span, log_lines, unresolved
 from tests.support.commands import EVERYTHING, RELAY
@@ -234,9 +234,7 @@ def test_the_end_does_not_wait_for_a_collector(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_message_that_is_not_sent_leaves_nothing_open(process: Process) -> None:
     """What is done after it is no part of it: Celery's instrumentation waits for a signal that does not come."""
-    app.conf.update(task_always_eager=False, broker_url=f"amqp://guest:guest@{HOST}:{take_port()}//")
-    app._after_fork()  # forgets its pools
-    with Otlp() as collector:
+    with Otlp() as collector, on_broker(f"amqp://guest:guest@{HOST}:{take_port()}//"):
         telemetry.begin("test", Settings.load(otlp_url=collector.url, trace_ratio=1.0))
         try:
             corpus = steps.new_corpus(process)
@@ -248,8 +246,6 @@ def test_a_message_that_is_not_sent_leaves_nothing_open(process: Process) -> Non
                 assert telemetry.traceparent() == before
         finally:
             telemetry.end()
-            app.conf.update(task_always_eager=True, broker_url=None)
-            app._after_fork()
         spans = {span.name: span for span in collector.spans}
     assert spans["publish ingest.text"].failed
     assert spans["apply_async/ingest.text"].failed

@@ -121,9 +121,11 @@ def test_what_tenants_read_of_errors(error: CrochetError, is_public: bool) -> No
 def test_a_log_line_is_one_line() -> None:
     """Whatever others have given, for people in a terminal, too; tracebacks below it are indented."""
     event = {"timestamp": "now", "service": "api", "level": "info", "path": "/\x1b[2J", "key": "a\u2028b"}
-    written = log_lines._line(None, "", {**event, "event": "GET /a\r\nnow api ERROR forged"})
+    written = log_lines.line_for_people(None, "", {**event, "event": "GET /a\r\nnow api ERROR forged"})
     assert written == "now api INFO GET /a\\r\\nnow api ERROR forged path=/\\x1b[2J key=a\\u2028b"
-    written = log_lines._line(None, "", {**event, "event": "x", "exception": "Traceback:\nValueError: a\nnow api \x9b"})
+    written = log_lines.line_for_people(
+        None, "", {**event, "event": "x", "exception": "Traceback:\nValueError: a\nnow api \x9b"}
+    )
     assert written.splitlines()[1:] == ["  Traceback:", "  ValueError: a", "  now api \\x9b"]
 
 

@@ -17,8 +17,6 @@ from crochet_tasks import telemetry
 from crochet_tasks.db.process import here
 from crochet_tasks.services import http_server, worker
 from crochet_tasks.settings import Settings
-from crochet_tasks.telemetry import setup
-from crochet_tasks.telemetry.setup import _Running
 
 SETTINGS = Settings(
     otlp_url=SecretStr("http://127.0.0.1:4318"),
@@ -55,7 +53,7 @@ def test_a_worker_works_without_telemetry(broken: None, caplog: pytest.LogCaptur
 def test_traces_that_are_half_begun_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing stays instrumented."""
     connect = psycopg.Connection.connect
-    monkeypatch.setattr(RedisInstrumentor, "_instrument", fails)
+    monkeypatch.setattr(RedisInstrumentor, "instrument", fails)
     monkeypatch.setattr("pyroscope.configure", fails)
     telemetry.begin("test", SETTINGS)
     assert telemetry.traceparent() is None
@@ -75,18 +73,23 @@ def test_a_child_that_cannot_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == worker.NOT_STARTED
 
 
-class Broken:
-    """A part of telemetry that cannot end."""
-
-    def stop(self) -> NoReturn:
-        fails()
-
-
 def test_a_part_that_cannot_end_keeps_the_other_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends in order, and is neither traced nor profiled any more."""
-    monkeypatch.setattr(setup, "_running", _Running(Broken(), Broken()))  # type: ignore[arg-type]
+    ended: list[str] = []
+
+    class Broken:
+        def __init__(self, *_: object) -> None: ...
+
+        def stop(self) -> NoReturn:
+            ended.append("a part")
+            fails()
+
+    monkeypatch.setattr("crochet_tasks.telemetry.tracing.Tracing", Broken)
+    monkeypatch.setattr("crochet_tasks.telemetry.profiles.Profiles", Broken)
+    telemetry.begin("test", SETTINGS)
+    assert telemetry.traced()
     telemetry.end()
-    assert setup._running == setup._OFF
+    assert (len(ended), telemetry.traced()) == (2, False)
 
 
 def test_results_of_a_task_add_up_and_are_its_own() -> None:
@@ -106,5 +109,5 @@ def test_telemetry_ends_whatever_the_application_does(monkeypatch: pytest.Monkey
     monkeypatch.setattr(context, "close", fails)
     monkeypatch.setattr(telemetry, "end", lambda: ended.append(None))
     with pytest.raises(ValueError, match="as a library may"):
-        http_server._end(Flask("test"))
+        http_server.end_process(Flask("test"))
     assert ended == [None]

@@ -1,4 +1,4 @@
-"""For the tests of a project that calls our tasks: in its conftest.py, `pytest_plugins = ["crochet_tasks.testing"]`.
+"""For tests of a project that calls our tasks: in conftest.py, `pytest_plugins = ["crochet_tasks.embedded.testing"]`.
 
 crochet     an empty store of this test's own, on a private Postgres; tasks run eagerly, whatever CROCHET_BROKER_URL
 and CROCHET_DATABASE_URL say. `crochet_tasks.publish.publish_all()` does the open work.
