@@ -57,8 +57,16 @@ def work(name: str) -> Response:
             connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
         )
     lines = [public(line) for line in found.work]
-    about = {"corpus": corpus, "query": query, "states": STATES, "kinds": KINDS, "uncounted": uncounted}
-    return show("work.html", lines=lines, more=found.more, **about)
+    return show(
+        "work.html",
+        corpus=corpus,
+        lines=lines,
+        more=found.more,
+        uncounted=uncounted,
+        query=query,
+        states=STATES,
+        kinds=KINDS,
+    )
 
 
 @blueprint.get("/corpora/<name>/work/<id>")
