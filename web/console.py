@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import get_args
 
 from flask import Response, abort, request
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ from crochet_tasks.schemas.reports import WorkLine
 from web.pages import blueprint, show
 
 AT_ONCE = 100
+KINDS = get_args(get_args(WorkQuery.model_fields["kind"].annotation)[0])
 ACTS = {"retry": (tenant_work.retry, "work.retried"), "cancel": (tenant_work.cancel, "work.cancelled")}
 REFUSED = (NotFound, TextStarted, WorkNotCancellable, WorkNotFailed)
 """what may have become of work since it was chosen"""
@@ -56,7 +58,14 @@ def work(name: str) -> Response:
         )
     lines = [public(line) for line in found.work]
     return show(
-        "work.html", corpus=corpus, lines=lines, more=found.more, uncounted=uncounted, query=query, states=STATES
+        "work.html",
+        corpus=corpus,
+        lines=lines,
+        more=found.more,
+        uncounted=uncounted,
+        query=query,
+        states=STATES,
+        kinds=KINDS,
     )
 
 

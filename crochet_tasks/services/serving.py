@@ -43,7 +43,7 @@ def worker(queues: str | None, concurrency: int | None, autoscale: str | None, m
     from crochet_tasks.services import worker as service
     from crochet_tasks.services.heartbeat import free_name
 
-    name = free_name(settings, chosen[0] if len(chosen) == 1 else "stages")
+    name = free_name(settings, chosen[0] if len(chosen) == 1 or chosen[0] == "search" else "stages")
     size = f"--concurrency={concurrency or settings.concurrency}" if autoscale is None else f"--autoscale={autoscale}"
     # Workers need not know each other: no gossip, no mingle.
     own = ["--without-gossip", "--without-mingle", f"--queues={','.join(chosen)}", f"--hostname={name}@%h", size]

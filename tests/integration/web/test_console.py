@@ -20,8 +20,9 @@ def test_failed_work_is_found_and_retried(at: Site, monkeypatch: pytest.MonkeyPa
     expect(page.get_by_role("region", name="Errors")).to_contain_text("internal")
     page.get_by_role("link", name=corpus.name, exact=True).click()
     page.get_by_label("State").select_option("failed")
+    page.get_by_label("Kind").select_option("ingest")
     page.get_by_role("button", name="Show").click()
-    expect(page).to_have_url(f"{at.url}/corpora/{corpus.name}/work?state=failed")
+    expect(page).to_have_url(f"{at.url}/corpora/{corpus.name}/work?state=failed&kind=ingest")
     address = page.url
     page.get_by_role("region", name="Work").get_by_role("link").click()
     expect(page.get_by_role("listitem").filter(has_text="internal").first).to_be_visible()
