@@ -159,6 +159,8 @@ def deployed(
         deployment.corpus("shown")
         assert deployment.post("shown", 0, TEXTS[0]).status == 202
         deployment.is_closed("shown", TEXTS[:1])
+        deployment.ask("POST", "/v1/corpora/shown/best", {})
+        deployment.until(lambda: deployment.get("/v1/corpora/shown/best").json["state"] == "proven")
         yield deployment
     for server in (postgres, rabbitmq, redis_server):
         server.start()
@@ -198,6 +200,7 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
     """A request for each route under /v1, that changes nothing however often it is made."""
     of = "/v1/corpora/shown"
     best = deployed.get(f"{of}/orthos/best").json["orthos"][0]["id"]
+    job = deployed.get(f"{of}/best").json["id"]
     away = "00000000-0000-0000-0000-000000000000"
     asked: dict[str, tuple[str, str, object]] = {
         "listCorpora": ("GET", "/v1/corpora", None),
@@ -219,6 +222,11 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "listOrthos": ("GET", f"{of}/orthos", None),
         "bestOrthos": ("GET", f"{of}/orthos/best", None),
         "getOrtho": ("GET", f"{of}/orthos/{best}", None),
+        "findBest": ("POST", f"{of}/best", {}),
+        "getNewestBest": ("GET", f"{of}/best", None),
+        "getBest": ("GET", f"{of}/best/{job}", None),
+        "getBestCertificate": ("GET", f"{of}/best/{job}/certificate", None),
+        "cancelBest": ("POST", f"{of}/best/{job}/cancel", None),
         "listShapes": ("GET", f"{of}/shapes", None),
         "checkOrthos": ("POST", f"{of}/orthos/check", {"ids": [best, "0" * 32]}),
         "listWork": ("GET", f"{of}/work", None),
