@@ -14,6 +14,7 @@ from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
 from web import (
+    best,
     console,
     corpora,
     corpus,
@@ -41,5 +42,5 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (console, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
+VIEWS = (best, console, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
 """each registers its views when it is imported"""

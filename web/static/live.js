@@ -68,4 +68,7 @@ if (live) {
     await refresh().catch(() => {});
   };
   follow(live.dataset.events, changed);
+  // What goes on inside of a piece of work is no event.
+  const busy = () => !document.hidden && document.querySelector("[data-every] .busy");
+  if (live.dataset.every) setInterval(() => busy() && changed(), 1000 * live.dataset.every);
 }

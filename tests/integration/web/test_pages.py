@@ -28,6 +28,8 @@ PAGES = {
     "phrase": "/corpora/harbour/phrase?words=the+wind&sort=left",
     "texts": "/corpora/harbour/texts",
     "text": "/corpora/harbour/texts/text-1",
+    "best": "/corpora/harbour/best",
+    "best of nothing": "/corpora/empty/best",
     "console": "/console",
     "work": "/corpora/harbour/work?state=done",
     "hand in": "/corpora/harbour/hand-in",
