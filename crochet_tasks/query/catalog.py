@@ -67,7 +67,8 @@ class Catalog:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Orthos, best shape first and each shape in alphabetical order, from a cursor on. Raises InvalidCursor.
+        """Orthos, best shape first and each shape in alphabetical order, from a cursor on, or those before a previous
+        one. Raises InvalidCursor.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
         the first page come. A page compares about a million orthos with a word at the most: where those with the word
@@ -78,9 +79,12 @@ class Catalog:
         question: list[object] = ["orthos", corpus.id, *query]
         packed = None if cursor is None else opened(self._secret, question, cursor)
         reader = Reader(self.store, connection, corpus)
-        found, then = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
-        following = None if then is None else sealed(self._secret, question, then.packed(reader.tree))
-        return Page(found, following, corpus.version)
+        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
+        following, previous = (
+            None if then is None else sealed(self._secret, question, then.packed(reader.tree))
+            for then in (part.behind, part.before)
+        )
+        return Page(part.orthos, following, corpus.version, previous)
 
     def best(self, connection: Connection, corpus: Corpus, most: int) -> list[FoundOrtho]:
         return self.page(connection, corpus, limit=most).orthos

@@ -40,8 +40,11 @@ def test_the_gallery_shows_what_the_api_lists_page_by_page(at: Site) -> None:
     there = at.page(page.url.removeprefix(at.url))
     assert grids(there) == grids(page)
     for begin in (48, 0):
-        page.get_by_role("link", name="Previous").click()
-        expect(page.locator(".card").first.locator("td")).to_have_text(listed[begin])
+        there.get_by_role("link", name="Previous").click()
+        expect(there.locator(".card").first.locator("td")).to_have_text(listed[begin])
+        assert grids(there) == listed[begin : begin + 48]
+    page.get_by_role("link", name="First page").click()
+    expect(page.locator(".card").first.locator("td")).to_have_text(listed[0])
     expect(page.get_by_role("link", name="Previous")).to_have_count(0)
 
 
