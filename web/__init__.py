@@ -16,6 +16,7 @@ from crochet_tasks.settings import Settings
 from web import (
     best,
     console,
+    context,
     corpora,
     corpus,
     corpus_settings,
@@ -42,5 +43,5 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (best, console, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
+VIEWS = (best, console, context, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
 """each registers its views when it is imported"""

@@ -61,7 +61,7 @@ def _page(name: str, job: str | None, problem: str | None = None, code: int = HT
         shown = orthos if known is None else [*orthos, known]
         ids = [each.id for each in shown]
         stored = [each.stored for each in resources.catalog().check(connection, corpus, ids).results] if ids else []
-    cards = [_card(one, there) for one, there in zip(shown, stored, strict=True)]
+    cards = [_card(one, stored=there) for one, there in zip(shown, stored, strict=True)]
     limits = corpus.limits._asdict()
     given = {**limits, "top": None} if found is None else {**found.limits, "top": found.top}
     again = {each: _typed(each, given[each]) for each in FIELDS}
@@ -84,7 +84,7 @@ def _typed(field: str, value: int | None) -> str:
     return str(value) if value is not None else "" if field == "top" else "any"
 
 
-def _card(ortho: BestOrtho, stored: bool) -> Card:  # noqa: FBT001 - a fact of the ortho
+def _card(ortho: BestOrtho, *, stored: bool) -> Card:
     sides = tuple(ortho.shape)
     said = [" ".join(ortho.words[cell] for cell in cells) for cells in lines(sides)]
     return Card(ortho, grids.layers(sides, ortho.words), grids.right_to_left(ortho.words), said, stored)

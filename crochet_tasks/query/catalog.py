@@ -21,7 +21,7 @@ from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, Ort
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
-from crochet_tasks.query.provenance import Concordance, Line, Sources
+from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
@@ -125,6 +125,10 @@ class Catalog:
         line = Line(0, phrases.tree.phrase(phrase), born(phrases.tree, phrase))
         return self.sources.concordance(connection, corpus, phrases.index, line, most)
 
+    def around(self, connection: Connection, corpus: Corpus, text: int, sentence: int, wide: int) -> Around | None:
+        """A sentence of a text that is a version, from 1, with `wide` of those before and behind it; None: no such."""
+        return self.sources.around(connection, self.store.phrases(connection, corpus).index, text, sentence, wide)
+
     # ── families and words ──────────────────────────────────────────────────────────────────
 
     def parent(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail) -> Checked | None:
@@ -138,6 +142,10 @@ class Catalog:
     def children(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Children:
         """Up to `most` orthos that are this one, lengthened along their leading axis."""
         return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
+
+    def beginning(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Beginning:
+        """Up to `most` other orthos whose first line is one of this one's."""
+        return relatives.beginning(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
 
     def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
         """The words and phrases of each version, the first one first."""

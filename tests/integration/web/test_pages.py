@@ -28,6 +28,7 @@ PAGES = {
     "phrase": "/corpora/harbour/phrase?words=the+wind&sort=left",
     "texts": "/corpora/harbour/texts",
     "text": "/corpora/harbour/texts/text-1",
+    "sentence": "/corpora/harbour/texts/text-1/sentences/5?words=the+wind",
     "best": "/corpora/harbour/best",
     "best of nothing": "/corpora/empty/best",
     "console": "/console",
