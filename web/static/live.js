@@ -69,3 +69,15 @@ if (live) {
   };
   follow(live.dataset.events, changed);
 }
+
+// What no event tells of is read again every so many seconds, while somebody looks.
+async function again(pause) {
+  for (;;) {
+    await new Promise((done) => setTimeout(done, pause));
+    await visible();
+    await refresh().catch(() => {});
+  }
+}
+
+const regular = document.querySelector("[data-every]");
+if (regular) again(1000 * regular.dataset.every);
