@@ -25,12 +25,16 @@ from web import (
     files,
     gallery,
     hand_in,
+    keys,
+    log,
     ortho,
     pages,
+    queues,
     session,
     text,
     word,
     words,
+    work,
 )
 
 
@@ -43,5 +47,8 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (best, console, context, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
+VIEWS = (
+    *(best, console, context, corpora, corpus, corpus_settings, entry, gallery, hand_in, keys, log, ortho, queues),
+    *(text, word, work),
+)
 """each registers its views when it is imported"""

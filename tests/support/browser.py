@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from flask.testing import FlaskClient
 from playwright.sync_api import (
     Browser,
@@ -62,6 +63,19 @@ def session(api: Api, scope: str) -> tuple[FlaskClient, str]:
     client = api.app.test_client()
     client.post("/log-in", data={"key": api.keys[scope], "csrf_token": token(client.get("/log-in").text)})
     return client, token(client.get("/corpora").text)
+
+
+def check_access(page: Page) -> None:
+    """By the rules of axe-core, in both themes."""
+    page.emulate_media(color_scheme="light")
+    _axe(page)
+    page.emulate_media(color_scheme="dark")
+    _axe(page, {"runOnly": ["color-contrast"]})
+
+
+def _axe(page: Page, options: dict[str, list[str]] | None = None) -> None:
+    found = Axe().run(page, options={"resultTypes": ["violations"], **(options or {})})
+    assert found.violations_count == 0, found.generate_report()
 
 
 @dataclass

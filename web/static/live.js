@@ -75,3 +75,15 @@ if (live) {
   const busy = () => !document.hidden && document.querySelector("[data-every] .busy");
   if (live.dataset.every) setInterval(() => busy() && changed(), 1000 * live.dataset.every);
 }
+
+// What no event tells of is read again every so many seconds, while somebody looks.
+async function again(pause) {
+  for (;;) {
+    await new Promise((done) => setTimeout(done, pause));
+    await visible();
+    await refresh().catch(() => {});
+  }
+}
+
+const regular = document.querySelector("[data-every]");
+if (regular) again(1000 * regular.dataset.every);
