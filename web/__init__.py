@@ -48,7 +48,21 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
 
 
 VIEWS = (
-    *(best, console, context, corpora, corpus, corpus_settings, entry, gallery, hand_in, keys, log, ortho, queues),
-    *(text, word, work),
+    best,
+    console,
+    context,
+    corpora,
+    corpus,
+    corpus_settings,
+    entry,
+    gallery,
+    hand_in,
+    keys,
+    log,
+    ortho,
+    queues,
+    text,
+    word,
+    work,
 )
 """each registers its views when it is imported"""

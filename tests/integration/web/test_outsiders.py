@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ OPEN = {"page.home", "page.log_in", "page.log_in_with_key", "page.log_out", "pag
 FILLED: dict[str, Any] = {
     "name": library.HARBOUR,
     "id": {"page.ortho": library.ORTHO, "page.ortho_file": library.ORTHO, None: "text-1"},
-    "form": "json",
     "job": "best-1",
     "number": "1",
 }
@@ -78,7 +78,8 @@ def addresses(app: Flask, **instead: str) -> Iterator[Address]:
 
 
 def _value(rule: Rule, name: str) -> str:
-    value = FILLED.get(name, "1")
+    one_of = re.search(rf"<any\(([^,)]+)[^>]*:{name}>", rule.rule)
+    value = one_of[1] if one_of else FILLED.get(name, "1")
     return str(value.get(rule.endpoint, value[None]) if isinstance(value, dict) else value)
 
 
