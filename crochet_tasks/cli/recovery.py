@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crochet_tasks.cli.common import Json, State, number, print_json, print_line, settings_of, whole_number
-from crochet_tasks.errors import CrochetError, StoreUnknown
+from crochet_tasks.errors import BackupOld, BackupUnknown, CrochetError, StoreUnknown
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def backup(
     ] = None,
     *,
     shown: Annotated[bool, typer.Option("--list", help="Show the complete backups there; make none.")] = False,
+    max_age: Annotated[
+        float | None, number("SECONDS", "With --list: exit code 4 where the newest is older than that.", least=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a backup of everything in the database, as it is at one moment, while all services go on.
@@ -54,6 +58,8 @@ def backup(
     at = recovery.Place(place)
     if shown:
         found = recovery.read_backups(at)
+        if max_age is not None:
+            _check_age(at, found, max_age)
         if as_json:
             print_json(Backups(backups=found))
         for manifest in [] if as_json else found:
@@ -123,6 +129,16 @@ def _backup(at: Place, state: Path | None, to: Recipient | None, keep: int | Non
         print_line(_line(manifest))
     for name in [] if keep is None else recovery.remove_old(at, keep):
         note(f"removed backup {name}")
+
+
+def _check_age(at: Place, found: list[Manifest], most: float) -> None:
+    from crochet_tasks.terminal.numbers import seconds
+
+    if not found:
+        raise BackupUnknown(place=at.address, name="")
+    age = (dt.datetime.now(dt.UTC) - found[-1].began_at).total_seconds()
+    if age > most:
+        raise BackupOld(place=at.address, age=seconds(age), most=seconds(most))
 
 
 def _line(manifest: Manifest) -> str:

@@ -24,6 +24,14 @@ class BackupUnknown(BadInput):
     status = 404
 
 
+class BackupOld(Unavailable):
+    """the newest complete backup at {place} is {age} old, and at most {most} are allowed;
+    look why no newer one was made
+    """
+
+    code = "backup_old"
+
+
 class BackupDamaged(BadInput):
     """backup '{name}' is damaged: {reason}; nothing was restored, use another backup"""
 

@@ -50,7 +50,7 @@ def test_backups_again_and_again(ready_state: Path, tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM, err
     assert f"removed backup {first}" in err
     assert out.count("\n") >= 3
-    listed = crochet("backup", place, "--list", "--json")
+    listed = crochet("backup", place, "--list", "--max-age", "3600", "--json")
     assert 2 <= len(Backups.model_validate_json(listed.stdout).backups) <= 3
 
 
@@ -60,3 +60,11 @@ def test_where_there_is_nothing(tmp_path: Path) -> None:
     refused(crochet("restore", tmp_path / "b", "--state", nothing), 3, "backup_unknown", "--list")
     shown = crochet("backup", tmp_path / "b", "--list")
     assert (shown.returncode, shown.stdout) == (0, "")
+    refused(crochet("backup", tmp_path / "b", "--list", "--max-age", "9"), 3, "backup_unknown")
+
+
+def test_an_old_backup_is_found(ready_state: Path, tmp_path: Path) -> None:
+    assert crochet("backup", tmp_path / "b", "--state", ready_state).returncode == 0
+    (manifest,) = (tmp_path / "b").glob("*/backup.json")
+    manifest.write_text(manifest.read_text().replace('"began_at": "2', '"began_at": "1'))
+    refused(crochet("backup", tmp_path / "b", "--list", "--max-age", "90000"), 4, "backup_old", "25.0 h")
