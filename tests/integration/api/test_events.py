@@ -144,6 +144,7 @@ def test_everybody_is_told_only_of_their_own(api: Api, corpus: Corpus) -> None:
 
 def test_one_poll_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many listen; and there are no polls without listeners."""
+    eventually(lambda: not polling())  # of earlier tests
     polls: list[list[int]] = []
     progress = tally.progress
 
@@ -159,5 +160,9 @@ def test_one_poll_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     assert len(polls) == 1
     for stream in streams:
         stream.close()
-    eventually(lambda: "watch" not in {thread.name for thread in threading.enumerate()})
+    eventually(lambda: not polling())
     assert len(polls) == 1
+
+
+def polling() -> bool:
+    return "watch" in {thread.name for thread in threading.enumerate()}

@@ -133,7 +133,7 @@ def test_declaring_again_changes_nothing(settings: Settings, send: Callable[...,
     send("search.part")
     queues.declare(settings, report=never)
     with queues.connected(settings) as broker:
-        assert queues.depths(broker)["search"].ready == 1
+        eventually(lambda: queues.depths(broker)["search"].ready == 1)
 
 
 def test_what_is_missing_is_made_again(settings: Settings, broker: kombu.Connection) -> None:

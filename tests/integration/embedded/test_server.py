@@ -93,6 +93,12 @@ def remembered(url: str) -> bool:
         return connection.execute("SELECT phrase FROM kept").fetchall() == [("the seas and land",)]
 
 
+def computes(url: str, backend: int) -> bool:
+    with connect(url) as connection:
+        row = connection.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone()
+        return row == ("active",)
+
+
 def data_of(state: Path) -> Path:
     return state / "postgres" / "data"
 
@@ -237,6 +243,7 @@ def test_killed_server_and_owner_with_a_busy_backend(state: Path, spawn: Spawn) 
         backend = connection.info.backend_pid
         connection.pgconn.send_query(b"DO $$ BEGIN LOOP NULL; END LOOP; END $$")
         connection.pgconn.flush()
+        eventually(lambda: computes(url, backend))  # one that still waits for its query ends with the server
         os.kill(int(pid), signal.SIGKILL)
         owner.kill()
         owner.wait()
