@@ -17,21 +17,21 @@ from crochet_tasks.embedded.pipeline import close
 from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api, made, made_again  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, made, made_again
 
 pytestmark = pytest.mark.integration
 
 MERGE = "application/merge-patch+json"
 
 
-def make(api: Api, name: str = "genesis", **more: Any) -> Corpus:  # noqa: F811
+def make(api: Api, name: str = "genesis", **more: Any) -> Corpus:
     answer = api.write.post("/v1/corpora", json={"name": name, **more})
     assert answer.status_code == 201, answer.data
     with api.process.database.transaction() as connection:
         return corpora.named(connection, name)
 
 
-def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = MERGE) -> TestResponse:  # noqa: F811
+def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = MERGE) -> TestResponse:
     headers = {"Content-Type": kind} | ({} if match is None else {"If-Match": match})
     return api.write.patch(f"/v1/corpora/{name}", json=body, headers=headers)
 
@@ -39,7 +39,7 @@ def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = M
 # ── made, listed ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_corpus_is_made(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_made(api: Api) -> None:
     """201 says where it is and at which ETag; limits that were not given have their defaults."""
     given = {"name": "genesis", "limits": {"max_axes": 2}, "description": "the first book", "budget": 1000}
     answer = api.write.post("/v1/corpora", json=given)
@@ -73,14 +73,14 @@ def test_a_corpus_is_made(api: Api) -> None:  # noqa: F811
         ({"name": "a", "limits": {"max_axes": 2, "more": 1}}, "invalid_request", 422),
     ],
 )
-def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:  # noqa: F811
+def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:
     """Each is refused, also fields that cannot be set; and nothing was made."""
     make(api)
     api.problem(api.write.post("/v1/corpora", json=body), code, status)
     assert len(api.read.get("/v1/corpora").get_json()["corpora"]) == 1
 
 
-def test_a_tenant_has_so_many_corpora(api: Api) -> None:  # noqa: F811
+def test_a_tenant_has_so_many_corpora(api: Api) -> None:
     """One more is refused, also of those that are made at the same time; a deleted one makes room."""
     api.process.settings = Settings(max_corpora=2)
     with ThreadPoolExecutor(4) as pool:
@@ -95,7 +95,7 @@ def test_a_tenant_has_so_many_corpora(api: Api) -> None:  # noqa: F811
     assert api.write.post("/v1/corpora", json={"name": "another"}).status_code == 201
 
 
-def test_pages_of_corpora(api: Api) -> None:  # noqa: F811
+def test_pages_of_corpora(api: Api) -> None:
     """In the order of their names, each once; a cursor that was changed is refused."""
     names = ["b", "a", "e", "d", "c"]
     for name in names:
@@ -119,7 +119,7 @@ def test_pages_of_corpora(api: Api) -> None:  # noqa: F811
 # ── changed ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:
     """If-Match is needed and must fit; each change has a new ETag, none keeps it; null takes away."""
     make(api, description="old", budget=5)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
@@ -135,7 +135,7 @@ def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
     assert (gone["description"], gone["budget"], gone["revision"]) == ("", None, 3)
 
 
-def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
+def test_if_match_holds_for_reading(api: Api) -> None:
     """A corpus that is not at that ETag is not shown: the answer is the problem, before If-None-Match is checked."""
     make(api)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
@@ -147,7 +147,7 @@ def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
         api.problem(api.read.get(f"/v1/corpora/genesis{path}", headers=headers), "precondition_failed", 412)
 
 
-def test_a_corpus_is_renamed(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_renamed(api: Api) -> None:
     """It is at its new address, at the version that it had; a name that is taken is refused."""
     corpus = make(api)
     make(api, "exodus")
@@ -174,7 +174,7 @@ def test_a_corpus_is_renamed(api: Api) -> None:  # noqa: F811
         ([1], "invalid_request", 422),
     ],
 )
-def test_what_cannot_be_changed(api: Api, body: Any, code: str, status: int) -> None:  # noqa: F811
+def test_what_cannot_be_changed(api: Api, body: Any, code: str, status: int) -> None:
     """Limits have a code of their own; nothing unknown is taken."""
     make(api)
     before = api.read.get("/v1/corpora/genesis").data
@@ -182,7 +182,7 @@ def test_what_cannot_be_changed(api: Api, body: Any, code: str, status: int) -> 
     assert api.read.get("/v1/corpora/genesis").data == before
 
 
-def test_a_change_is_a_merge_patch(api: Api) -> None:  # noqa: F811
+def test_a_change_is_a_merge_patch(api: Api) -> None:
     """Other types are refused: they mean something else."""
     make(api)
     for kind in ("application/json", "application/json-patch+json", "text/plain", "application/x-www-form-urlencoded"):
@@ -208,7 +208,7 @@ def left(process: Process, corpus: Corpus) -> dict[str, object]:
     return {table: number for table, number in rows.items() if number}
 
 
-def test_deleting_asks_for_the_name(api: Api) -> None:  # noqa: F811
+def test_deleting_asks_for_the_name(api: Api) -> None:
     """And for the scope of an administrator."""
     make(api)
     for query in ("", "?confirm=", "?confirm=Genesis", "?confirm=other"):
@@ -217,7 +217,7 @@ def test_deleting_asks_for_the_name(api: Api) -> None:  # noqa: F811
     assert api.read.get("/v1/corpora/genesis").status_code == 200
 
 
-def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: F811
+def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:
     """At once for every request, and its name is free; its rows go in steps, and no other corpus loses any."""
     kept, corpus = make(api, "kept"), make(api)
     for each in (kept, corpus):
@@ -239,7 +239,7 @@ def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: 
     ]
 
 
-def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Little time is enough for one step; who is at work on the corpus is not waited for."""
     corpus = make(api)
     steps.ingest_all(corpus, steps.TEXTS)
@@ -254,7 +254,7 @@ def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest
     assert left(api.process, corpus) == {}
 
 
-def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every stage, before and after its rows are gone: they write nothing and raise nothing."""
     corpus = make(api)
     broker = steps.Broker(monkeypatch)
@@ -298,7 +298,7 @@ def test_a_corpus_without_a_budget_has_the_default(process: Process) -> None:
     assert every.read.get("/v1/corpora/default").get_json()["budget"] == 7
 
 
-def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
+def test_a_spent_budget_holds_searches_back(api: Api) -> None:
     """Texts still become versions; more budget lets the rest be found, and it is all there in the end."""
     corpus = make(api, budget=5)
     kinds = []
@@ -319,7 +319,7 @@ def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
     assert steps.stored(api.process, corpus) == steps.expected([*steps.TEXTS, "a text that comes later"])
 
 
-def test_one_corpus_budget_is_not_anothers(api: Api) -> None:  # noqa: F811
+def test_one_corpus_budget_is_not_anothers(api: Api) -> None:
     """Whatever is held back, others are searched."""
     spent, other = make(api, budget=1), make(api, "other")
     for body in steps.TEXTS:
@@ -332,7 +332,7 @@ def test_one_corpus_budget_is_not_anothers(api: Api) -> None:  # noqa: F811
 
 
 @pytest.mark.slow
-def test_what_is_held_back_is_passed_over(api: Api) -> None:  # noqa: F811
+def test_what_is_held_back_is_passed_over(api: Api) -> None:
     """Behind 20,000 searches that are held back the next one of another corpus is found."""
     spent, other = make(api, budget=1), make(api, "other")
     steps.ingest_all(spent, steps.TEXTS[:1])
