@@ -37,6 +37,8 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec, Scope
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -110,6 +112,14 @@ def made_again(process: Process, settings: Settings) -> Api:
     app = create_app(settings)
     app.extensions["crochet.process"] = process
     return Api(app, process, {})
+
+
+def corpus_of(api: Api, name: str = "genesis", **fields: Any) -> Corpus:
+    """A new corpus, made by a request."""
+    answer = api.write.post("/v1/corpora", json={"name": name, **fields})
+    assert answer.status_code == 201, answer.data
+    with api.process.database.transaction() as connection:
+        return corpora.named(connection, name)
 
 
 def guarded(app: Flask) -> None:

@@ -26,11 +26,6 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small pieces of work, so that there is time to interrupt them."""
     monkeypatch.setenv("CROCHET_BATCH_ORTHOS", "1")

@@ -29,13 +29,6 @@ pytestmark = pytest.mark.acceptance
 COMMAND = " ".join(CROCHET)
 
 
-@pytest.fixture(scope="module")
-def harbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = tmp_path_factory.mktemp("harbour") / "state"
-    assert in_shell(f"{COMMAND} run {HARBOUR} --state {state}").returncode == 0
-    return state
-
-
 def test_standard_input_that_is_closed_is_named(tmp_path: Path) -> None:
     done = in_shell(f"{COMMAND} run - --state {tmp_path / 'state'} <&-")
     refused(done, 3, "text_unreadable", "standard input", "it is closed")

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.best import certificate
 from crochet_tasks.operate.best_jobs import MOST_RUNNING
 from crochet_tasks.query.best import CERTIFICATES
 from tests.support import steps
-from tests.support.api import Api
+from tests.support.api import Api, corpus_of
 
 pytestmark = pytest.mark.integration
 
@@ -21,10 +20,7 @@ URL = "/v1/corpora/genesis/best"
 
 @pytest.fixture
 def corpus(api: Api) -> Corpus:
-    limits = {"max_axes": 3, "max_side": 5, "max_cells": 64}
-    assert api.write.post("/v1/corpora", json={"name": "genesis", "limits": limits}).status_code == 201
-    with api.process.database.transaction() as connection:
-        corpus = corpora.named(connection, "genesis")
+    corpus = corpus_of(api, limits={"max_axes": 3, "max_side": 5, "max_cells": 64})
     steps.ingest_all(corpus, steps.TEXTS)
     return corpus
 

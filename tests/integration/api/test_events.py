@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora, tally
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.query import events as following
@@ -35,13 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def api(process: Process) -> Api:
     return made(process, Settings(**SETTINGS, api_listeners=3, api_events_seconds=20))
-
-
-@pytest.fixture
-def corpus(api: Api) -> Corpus:
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
 
 
 def events(answer: Any) -> Iterator[Event]:

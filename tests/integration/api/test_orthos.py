@@ -12,12 +12,11 @@ import pytest
 
 from api.streaming import StreamAborted
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.schemas.answers import BestOrthos, OrthoPage
 from tests.support import oracle, steps
-from tests.support.api import Api
+from tests.support.api import Api, corpus_of
 from tests.support.packed import in_order
 
 pytestmark = pytest.mark.integration
@@ -30,9 +29,7 @@ CURSORS = ("", "A", "AAAA", "x" * 9000, "../..", "é", "'; DROP TABLE texts")
 @pytest.fixture
 def corpus(api: Api) -> Corpus:
     """With every ortho of the three texts."""
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        corpus = corpora.named(connection, "genesis")
+    corpus = corpus_of(api)
     steps.ingest_all(corpus, steps.TEXTS)
     return corpus
 

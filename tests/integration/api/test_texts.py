@@ -20,22 +20,11 @@ from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, made
+from tests.support.api import SETTINGS, Api, corpus_of, made
 
 pytestmark = pytest.mark.integration
 
 URL = "/v1/corpora/genesis/texts"
-
-
-@pytest.fixture
-def corpus(api: Api) -> Corpus:
-    return corpus_of(api)
-
-
-def corpus_of(api: Api) -> Corpus:
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
 
 
 def post(api: Api, body: str = "the sea", title: str = "a title", **headers: str) -> TestResponse:

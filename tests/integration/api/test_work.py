@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 import pytest
 
 from crochet_tasks import app
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.errors import MessageDied
 from crochet_tasks.failures import record
@@ -18,13 +17,6 @@ from tests.support.api import Api
 pytestmark = pytest.mark.integration
 
 URL = "/v1/corpora/genesis"
-
-
-@pytest.fixture
-def corpus(api: Api) -> Corpus:
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
 
 
 def work(api: Api, **query: Any) -> list[dict[str, Any]]:
