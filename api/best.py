@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_openapi import APIBlueprint, Tag
-
 from api import process, resources, responses, security
 from api.corpora import address
 from api.openapi import NOT_MODIFIED, errors
@@ -16,13 +14,7 @@ from crochet_tasks.operate import best_jobs
 from crochet_tasks.operate.best_jobs import Wanted
 from crochet_tasks.schemas.best import BestJob
 
-api = APIBlueprint(
-    "best",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>/best",
-    abp_tags=[Tag(name="best")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("best", "/v1/corpora/<corpus>/best")
 
 
 @api.post(

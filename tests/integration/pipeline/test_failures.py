@@ -14,7 +14,7 @@ from crochet_tasks.db import attempts, outbox
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
-from crochet_tasks.engine.phrases import Additions, PhraseIndex
+from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import (
     DatabaseRefused,
     StoreCorrupt,
@@ -25,29 +25,14 @@ from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
+from tests.support.failing_work import Poison, poison
 
 pytestmark = pytest.mark.integration
 
 
-class Poison(Exception):
-    pass
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on the word "poison" is a bug in the program."""
-    additions = PhraseIndex.additions
-
-    def spoiled(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
-        if any("poison" in sentence for sentence in sentences):
-            raise Poison("cannot be swallowed")
-        return additions(index, sentences, max_side)
-
-    monkeypatch.setattr(PhraseIndex, "additions", spoiled)
-
-
 def test_a_poisonous_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text that fails half-way is marked with its error, its phrases are gone, and the next one gets its turn."""
-    spoil(monkeypatch)
+    poison(monkeypatch)
     good = steps.TEXTS
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
@@ -90,7 +75,7 @@ def test_half_made_phrases_are_waited_for(database: str) -> None:
 
 def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has seen the phrases of a text that then failed elsewhere does not keep them."""
-    spoil(monkeypatch)
+    poison(monkeypatch)
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.ingest_all(corpus, steps.TEXTS[:1])
@@ -110,7 +95,7 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
-    spoil(monkeypatch)
+    poison(monkeypatch)
     record = retries.record
 
     def twice(*args: Any, **where: Any) -> list[Item]:
