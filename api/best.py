@@ -11,7 +11,7 @@ from api.parameters import BestPath, CorpusPath, NewBest, RequestKey
 from api.responses import Answered
 from crochet_tasks.errors import IdempotencyKeyReused, LimitOutOfRange, NotFound, TooBusy
 from crochet_tasks.operate import best_jobs
-from crochet_tasks.operate.best_jobs import Wanted
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.schemas.best import BestJob
 
 api = security.routes("best", "/v1/corpora/<corpus>/best")
@@ -31,8 +31,8 @@ def ask(path: CorpusPath, header: RequestKey, body: NewBest) -> Answered:
     """
     given = body.model_dump(exclude_unset=True, exclude={"top"})
     limits = {name: None if most == "any" else most for name, most in given.items()}
-    wanted = Wanted(limits, body.top)
-    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, wanted, header.key)
+    asked = JobSpec(limits, body.top)
+    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, asked, header.key)
     job = BestJob.model_validate(kept.answer)
     response = responses.json(job, kept.status, {"Location": f"{address(path.corpus)}/best/{job.id}"})
     if again:

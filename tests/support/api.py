@@ -171,7 +171,7 @@ def guards(api: Api) -> Api:
 
 @pytest.fixture
 def start_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are counted by the minute of the clock: a minute that ended amid a test would let more of them pass."""
+    """Requests are counted by the minute of the clock; if one ended during a test, more of them would pass."""
     real = time.time
     ahead = real() % 60 - 1
     monkeypatch.setattr(time, "time", lambda: real() - ahead)

@@ -69,7 +69,7 @@ def test_output_that_cannot_be_written_loses_no_work(tmp_path: Path) -> None:
     assert (json.loads(again.stdout)["total"], json.loads(again.stdout)["closed"]) == (570, True)
 
 
-def test_a_signal_handler_may_write_amid_a_write() -> None:
+def test_a_signal_handler_may_write_during_a_write() -> None:
     """To standard error: a buffer in between would refuse the second one with RuntimeError."""
     program = "import io, sys; from crochet_tasks.terminal import streams; streams.prepare(); streams.note('x' * 9)"
     check = "assert isinstance(sys.stderr.buffer, io.RawIOBase)"

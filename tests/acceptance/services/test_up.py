@@ -175,7 +175,7 @@ def test_flower_shows_tasks_by_what_they_do(up: Up, tmp_path: Path) -> None:
         "search.part": "",
         "orthos.store": "",
     }
-    assert set(subjects) == {*publish.TASKS.values(), "orthos.store"} - {"best.part"}  # nobody asks for the best here
+    assert set(subjects) == {*publish.TASKS.values(), "orthos.store"} - {"best.part"}  # no test here asks for the best
 
     def all_seen() -> bool:
         every = json.loads(flower(up, "/api/tasks")).values()

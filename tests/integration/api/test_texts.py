@@ -221,7 +221,7 @@ def test_a_request_that_comes_again(api: Api, corpus: Corpus) -> None:
         api.problem(post(api, Idempotency_Key=bad), "invalid_request", 422)
 
 
-def test_a_corpus_made_again_takes_a_text_anew(api: Api, corpus: Corpus) -> None:
+def test_a_corpus_made_again_takes_a_text_again(api: Api, corpus: Corpus) -> None:
     """What was done for the one before it, of the same name, was not done for it; nor is it in the way of deleting."""
     first = post(api, Idempotency_Key="k1")
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")

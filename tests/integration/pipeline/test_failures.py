@@ -127,7 +127,7 @@ def test_a_failure_is_that_texts_alone(database: str) -> None:
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
-def test_a_text_that_is_given_again_begins_anew(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_is_given_again_starts_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that ingested a part of a text before it failed goes by what others have made of the corpus since."""
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)

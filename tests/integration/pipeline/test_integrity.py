@@ -19,7 +19,7 @@ from crochet_tasks.errors import (
     DatabaseUnavailable,
     TextWithoutWords,
 )
-from crochet_tasks.operate.best_jobs import Wanted
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import best, steps
@@ -119,7 +119,7 @@ def attempt(corpus: Corpus, saboteur: Saboteur) -> None:
     work(corpus)
 
 
-FOUR = Wanted({}, 4)
+FOUR = JobSpec({}, 4)
 
 
 def work(corpus: Corpus) -> None:

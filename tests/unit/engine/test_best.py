@@ -177,7 +177,7 @@ def test_ended_anywhere_it_goes_on(number: int) -> None:
     state, ended = begun(tree, scope, top=20), 0
     while not state.done:
         calls = itertools.count()
-        last = dice.randint(2, 4) + 2 * ended  # a search's faces are listed anew each time
+        last = dice.randint(2, 4) + 2 * ended  # a search's faces are listed again each time
         Solver(Faces(tree), state, dice.randint(1, 2)).run(stopped=lambda calls=calls, last=last: next(calls) >= last)  # type: ignore[misc]
         state = STATES.validate_json(STATES.dump_json(state))
         ended += 1
