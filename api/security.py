@@ -56,7 +56,7 @@ NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
 
 def routes(name: str, prefix: str, tag: str | None = None) -> APIBlueprint:
     """A blueprint for routes under `prefix` that need a key; their tag in the OpenAPI document is by default `name`."""
-    tags = [Tag(name=tag or name)]
+    tags: list[Tag | dict[str, Any]] = [Tag(name=tag or name)]
     return APIBlueprint(name, __name__, url_prefix=prefix, abp_tags=tags, abp_security=NEEDS_KEY)
 
 
