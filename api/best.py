@@ -29,15 +29,17 @@ def ask(path: CorpusPath, header: RequestKey, body: NewBest) -> Answered:
     The same question about the same version is one job: 200 where it is proven; one that was stopped or has failed goes
     on. It begins with the best that is known of older versions. Smaller orthos are not listed, and none is stored.
     """
-    given = body.model_dump(exclude_unset=True, exclude={"top"})
-    limits = {name: None if most == "any" else most for name, most in given.items()}
-    asked = JobSpec(limits, body.top)
-    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, asked, header.key)
+    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, job_spec(body), header.key)
     job = BestJob.model_validate(kept.answer)
     response = responses.json(job, kept.status, {"Location": f"{address(path.corpus)}/best/{job.id}"})
     if again:
         response.headers["Idempotent-Replayed"] = "true"
     return response
+
+
+def job_spec(body: NewBest) -> JobSpec:
+    given = body.model_dump(exclude_unset=True, exclude={"top"})
+    return JobSpec({name: None if most == "any" else most for name, most in given.items()}, body.top)
 
 
 @api.get("", responses={200: BestJob, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getNewestBest")

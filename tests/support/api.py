@@ -107,7 +107,7 @@ def made(
     return Api(app, process, given)
 
 
-def made_again(process: Process, settings: Settings) -> Api:
+def made_again(process: Process, settings: Settings, create_app: Callable[[Settings], Flask] = create_app) -> Api:
     """Another application on the same database, with the keys that there are."""
     app = create_app(settings)
     app.extensions["crochet.process"] = process

@@ -41,13 +41,21 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
     assert settings.redis_url is not None
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
         (key,) = client.keys("crochet:use:*")
-        assert 0 < client.ttl(key) <= worker_use.KEPT_SECONDS
+        assert 0 < client.ttl(key) <= worker_use.FORGOTTEN_SECONDS
         for strange in ("[1,0.5,1,7]", "[1,0.5]", "7", "{}", '["a",1,1]', "[1,NaN,1]", "[", b"\xff"):
             client.hset(key, f"of another release: {strange!r}", strange)
         assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
         client.hdel(key, *[name for name in client.hkeys(key) if name.startswith(b"of another")])
         client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.KEPT_SECONDS - 2]))
         assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
+        every = worker_use.seen(settings, database) or []
+        assert [(each.name, each.processes, each.busy, each.reports) for each in every] == [
+            ("big", 4, 0.25, True),
+            ("small", 1, 1.0, False),
+        ]
+        assert every[1].seconds >= worker_use.KEPT_SECONDS + 2
+        client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.FORGOTTEN_SECONDS - 2]))
+        assert [each.name for each in worker_use.seen(settings, database) or []] == ["big"]
         big.sample()
         assert client.hkeys(key) == [b"big"]
         client.rename(key, "crochet:use:another")
@@ -67,3 +75,4 @@ def test_use_is_unknown_without_redis(
     without = Settings(database_url=settings.database_url)
     Reporter(without, "one", 1, lambda: 1).sample()
     assert worker_use.read(without, database) == worker_use.UNKNOWN
+    assert worker_use.seen(without, database) is worker_use.seen(settings, database) is None
