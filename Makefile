@@ -99,6 +99,10 @@ bench-finding: $(STAMP) services ## measure the reads of the API over millions o
 bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
+.PHONY: bench-page
+bench-page: $(STAMP) services ## measure how long one waits for the page of a corpus of 10 million orthos (ARGS='--orthos 100000' to try it)
+	$(BIN)/python -m benchmarks.page $(ARGS)
+
 .PHONY: screenshots
 screenshots: $(STAMP) services ## write pictures of the page to docs/images
 	$(BIN)/python scripts/screenshots.py

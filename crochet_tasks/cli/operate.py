@@ -27,6 +27,7 @@ from crochet_tasks.terminal.streams import note
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crochet_tasks.db.access import Entry
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
 
@@ -191,7 +192,8 @@ def cancel(context: typer.Context, names: Ids, *, as_json: Json = False) -> None
 
         _show_changed(remote.cancel(client, names), as_json=as_json)
         return
-    _change(lambda process: actions.cancel(process, names), names, as_json=as_json, publishes=True)
+    entry = _entry("work.cancelled", work=names)
+    _change(lambda process: actions.cancel(process, names, entry), names, as_json=as_json, publishes=True)
 
 
 @work.command()
@@ -222,7 +224,10 @@ def retry(
         return
 
     def again(process: Process) -> WorkChanged:
-        return actions.retry(process, names) if names else actions.retry_all(process, corpus, dropped=dropped)
+        if names:
+            return actions.retry(process, names, _entry("work.retried", work=names))
+        entry = _entry("work.retried", work="all", corpus=corpus, dropped=dropped)
+        return actions.retry_all(process, corpus, dropped=dropped, entry=entry)
 
     _change(again, names or [], as_json=as_json, publishes=True)
 
@@ -232,7 +237,15 @@ def drop(names: Ids, *, as_json: Json = False) -> None:
     """Drop failed work, or delete a dead letter. Without its searches a corpus is incomplete."""
     from crochet_tasks.operate import actions
 
-    _change(lambda process: actions.drop(process, names), names, as_json=as_json, publishes=False)
+    entry = _entry("work.dropped", work=names)
+    _change(lambda process: actions.drop(process, names, entry), names, as_json=as_json, publishes=False)
+
+
+def _entry(what: str, **details: object) -> Entry:
+    """A line of the security log; whose command it was is the user of the database."""
+    from crochet_tasks.db.access import Entry
+
+    return Entry(what, details={name: value for name, value in details.items() if value})
 
 
 def _change(step: Callable[[Process], WorkChanged], names: list[str], *, as_json: bool, publishes: bool) -> None:

@@ -40,6 +40,13 @@ class Forbidden(UsageError):
     status = 403
 
 
+class OperatorNeeded(UsageError):
+    """this is for operators: admins of the tenant that CROCHET_OPERATOR_TENANT names"""
+
+    code = "operator_needed"
+    status = 403
+
+
 class KeyNeeded(UsageError):
     """this takes an API key, not an access token: send the key that the token is for"""
 

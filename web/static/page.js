@@ -7,6 +7,18 @@ export function writes(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]");
 }
 
+// Another page as a document, in which no script runs; no text becomes HTML here.
+export function read(address) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", address);
+    request.responseType = "document";
+    request.onload = () => (request.status === 200 && request.response ? done(request.response) : failed(request.status));
+    request.onerror = () => failed(0);
+    request.send();
+  });
+}
+
 addEventListener("keydown", (event) => {
   const search = document.querySelector("[data-search]");
   if (event.key === "/" && search && !writes(event)) {
