@@ -10,7 +10,7 @@ from crochet_tasks.db import corpora, dead_letters, operators, publishing, remov
 from crochet_tasks.db.operators import WorkFilter
 from crochet_tasks.db.process import Process
 from tests.support import steps
-from tests.support.api import Api, api  # noqa: F401 - a fixture
+from tests.support.api import Api
 from tests.support.statements import Statements
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, state,
 """
 
 
-def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:  # noqa: F811
+def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:
     """Its state, its work, how far it is, a step of its deletion: no row of the work of another corpus is read."""
     api.write.post("/v1/corpora", json={"name": "mine"})
     api.stranger.post("/v1/corpora", json={"name": "theirs"})
