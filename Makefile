@@ -58,6 +58,10 @@ test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answ
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
 
+.PHONY: drill
+drill: $(STAMP) services ## practise recovery: back up under load, destroy the database, restore, compare
+	$(BIN)/python -m pytest -n 0 tests/acceptance/pipeline/test_recovery.py $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## check style, format, who imports whom, and that the lock file satisfies pyproject.toml
 	$(BIN)/ruff check .
@@ -101,6 +105,10 @@ bench-finding: $(STAMP) services ## measure the reads of the API over millions o
 .PHONY: bench-api
 bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.api $(ARGS)
+
+.PHONY: bench-page
+bench-page: $(STAMP) services ## measure how long one waits for the page of a corpus of 10 million orthos (ARGS='--orthos 100000' to try it)
+	$(BIN)/python -m benchmarks.page $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(STAMP) services ## write pictures of the page to docs/images

@@ -19,12 +19,12 @@ from pydantic_core import PydanticKnownError
 from typing_extensions import TypeAliasType
 
 from crochet_tasks.access.keys import Scope
-from crochet_tasks.db import metadata
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.operate.names import STATES
+from crochet_tasks.schemas import names
 from crochet_tasks.schemas.names import TITLE, TITLE_LENGTH, UNTITLED
 
-NAME = f"^{metadata.NAME}$"
+NAME = f"^{names.NAME}$"
 PLAIN = TITLE
 MOST_AT_ONCE = 1000
 LARGEST = 2**53 - 1

@@ -14,7 +14,9 @@ from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
 from web import (
+    best,
     console,
+    context,
     corpora,
     corpus,
     corpus_settings,
@@ -23,12 +25,16 @@ from web import (
     files,
     gallery,
     hand_in,
+    keys,
+    log,
     ortho,
     pages,
+    queues,
     session,
     text,
     word,
     words,
+    work,
 )
 
 
@@ -41,5 +47,22 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     return app
 
 
-VIEWS = (console, corpora, corpus, corpus_settings, entry, gallery, hand_in, ortho, text, word)
+VIEWS = (
+    best,
+    console,
+    context,
+    corpora,
+    corpus,
+    corpus_settings,
+    entry,
+    gallery,
+    hand_in,
+    keys,
+    log,
+    ortho,
+    queues,
+    text,
+    word,
+    work,
+)
 """each registers its views when it is imported"""

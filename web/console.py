@@ -1,118 +1,93 @@
-"""The console of who runs corpora: the work of all of them, of one, a piece of work; and retry and cancel."""
+"""The console's first page: the work of all corpora, its pace with plots, and why it fails."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import get_args
+import csv
+import datetime as dt
+import io
+from typing import NamedTuple
 
-from flask import Response, abort, request
-from pydantic import ValidationError
+from flask import Response
 
-from api import problems, process, resources, security, security_log
-from api.parameters import WorkQuery
-from api.work import public
-from crochet_tasks.db import corpora as rows
-from crochet_tasks.errors import (
-    CrochetError,
-    InvalidRequest,
-    NotFound,
-    TextStarted,
-    WorkNotCancellable,
-    WorkNotFailed,
-    public_message,
-)
-from crochet_tasks.operate import inspection, tenant_work
-from crochet_tasks.operate.names import STATES
+from api import process, security
+from crochet_tasks.db import statistics as finished
+from crochet_tasks.db.statistics import SLOT_SECONDS, Slot
+from crochet_tasks.errors import NotFound
 from crochet_tasks.reporting import statistics
-from crochet_tasks.schemas.reports import WorkLine
-from web.pages import blueprint, show
+from crochet_tasks.reporting.statistics import COUNTED
+from web import plots
+from web.pages import blueprint, operates, show
+from web.plots import Bars
 
-AT_ONCE = 100
-KINDS = get_args(get_args(WorkQuery.model_fields["kind"].annotation)[0])
-ACTS = {"retry": (tenant_work.retry, "work.retried"), "cancel": (tenant_work.cancel, "work.cancelled")}
-REFUSED = (NotFound, TextStarted, WorkNotCancellable, WorkNotFailed)
-"""what may have become of work since it was chosen"""
+PLOTS = {"work": "Work finished", "orthos": "Orthos stored"}
+
+
+class Plot(NamedTuple):
+    """Values per SLOT_SECONDS, the last of which is not over yet; None: unknown."""
+
+    name: str
+    title: str
+    values: list[int | None]
+    bars: Bars
+    begins_at: dt.datetime
+    ends_at: dt.datetime
+
+    @property
+    def last(self) -> int | None:
+        """Of the last whole span."""
+        return self.values[-2]
+
+    @property
+    def total(self) -> int:
+        return sum(value or 0 for value in self.values)
 
 
 @blueprint.get("/console")
 @security.requires("admin")
 def console() -> Response:
-    tenant = security.caller().tenant
-    now = statistics.everything(process.current(), statistics.for_tenants, tenant)
+    """Of the tenant; of operators, of all tenants."""
+    message = statistics.for_operators if operates() else statistics.for_tenants
+    now = statistics.everything(process.current(), message, _reach())
+    slots = _slots()
+    return show("console.html", now=now, plots=[_plot(name, slots) for name in PLOTS], seconds=SLOT_SECONDS)
+
+
+def _reach() -> int | None:
+    return None if operates() else security.caller().tenant
+
+
+def _slots() -> list[Slot]:
     with process.current().database.snapshot() as connection:
-        found = rows.page(connection, tenant, "", AT_ONCE)
-    return show("console.html", now=now, corpora=found)
+        return finished.slots(connection, _reach(), COUNTED)
 
 
-@blueprint.get("/corpora/<name>/work")
+def _plot(name: str, slots: list[Slot]) -> Plot:
+    values = [_value(name, slot) for slot in slots]
+    ends_at = slots[-1].begins_at + dt.timedelta(seconds=SLOT_SECONDS)
+    return Plot(name, PLOTS[name], values, plots.bars(values), slots[0].begins_at, ends_at)
+
+
+def _value(name: str, slot: Slot) -> int | None:
+    if not slot.known:
+        return None
+    return slot.orthos if name == "orthos" else slot.done.total()
+
+
+@blueprint.get("/console/<name>.csv")
 @security.requires("admin")
-def work(name: str) -> Response:
-    given = {key: value for key in ("state", "kind") if (value := request.args.get(key))}
-    try:
-        query = WorkQuery(**given, limit=AT_ONCE)  # type: ignore[arg-type]
-    except ValidationError as error:
-        abort(problems.invalid(error))
-    with resources.open_corpus(name) as (connection, corpus):
-        found, uncounted = inspection.of_corpus(
-            connection, corpus.id, query.state, query.kind, query.limit, statistics.COUNTED
-        )
-    lines = [public(line) for line in found.work]
-    return show(
-        "work.html",
-        corpus=corpus,
-        lines=lines,
-        more=found.more,
-        uncounted=uncounted,
-        query=query,
-        states=STATES,
-        kinds=KINDS,
-    )
-
-
-@blueprint.get("/corpora/<name>/work/<id>")
-@security.requires("admin")
-def piece(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
-    found = tenant_work.details(process.current(), security.caller().tenant, name, id)
-    tries = [(each, *_public_error(each.error)) for each in found.tries]
-    related = [public(line) for line in found.related]
-    return show("piece.html", name=name, detail=found, line=public(found.line), tries=tries, related=related)
-
-
-def _public_error(error: dict[str, object]) -> tuple[str, str]:
-    code = str(error.get("code", "internal"))
-    return code, public_message(code, str(error.get("message", "")))
-
-
-@blueprint.post("/corpora/<name>/work/confirm")
-@security.requires("admin")
-def confirm(name: str) -> Response:
-    """What an act would touch. Nothing is changed here."""
-    act, ids = _chosen()
-    tenant = security.caller().tenant
-    lines = [public(tenant_work.details(process.current(), tenant, name, each).line) for each in ids]
-    return show("work_confirm.html", name=name, act=act, lines=lines)
-
-
-@blueprint.post("/corpora/<name>/work/act")
-@security.requires("admin")
-def act(name: str) -> Response:
-    """Do it, one piece after the other; what cannot be done any more is said, and the rest is done."""
-    chosen, ids = _chosen()
-    change, what = ACTS[chosen]
-    done: list[WorkLine] = []
-    refused: list[CrochetError] = []
-    for each in ids:
-        entry = security_log.entry(what, {"corpus": name, "work": each})
-        try:
-            done += change(process.current(), security.caller().tenant, name, each, entry).changed
-        except REFUSED as error:
-            refused.append(error)
-    status = HTTPStatus.CONFLICT if refused and not done else HTTPStatus.OK
-    return show("work_done.html", status, name=name, act=chosen, lines=[public(line) for line in done], refused=refused)
-
-
-def _chosen() -> tuple[str, list[str]]:
-    act, ids = request.form.get("act", ""), list(dict.fromkeys(request.form.getlist("work")))
-    if act not in ACTS or not ids or len(ids) > AT_ONCE:
-        raise InvalidRequest(problem=f"choose 1 to {AT_ONCE} pieces of work, and what to do with them")
-    return act, ids
+def data(name: str) -> Response:
+    """The data of a plot: when a span began, and what was finished in it; empty where that is unknown."""
+    if name not in PLOTS:
+        raise NotFound(what="plot", name=name[:100])
+    slots = _slots()
+    kinds = sorted({kind for slot in slots for kind in slot.done}) if name == "work" else []
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["begins_at", name, *kinds])
+    for slot in slots:
+        parts = [slot.done[kind] if slot.known else None for kind in kinds]
+        rows.writerow([slot.begins_at.isoformat(), _value(name, slot), *parts])
+    response = Response(text.getvalue(), mimetype="text/csv")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response

@@ -17,6 +17,7 @@ from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.answers import ShapeLine
 from crochet_tasks.schemas.reports import Estimate
+from web import best as proofs
 from web import grids, plots
 from web.grids import Layer
 from web.pages import blueprint, show
@@ -58,6 +59,7 @@ def corpus(name: str) -> Response:
         spent = tally.spent(connection, found.id)
         shapes = catalog.shapes(connection, found)
         best = catalog.best(connection, found, BEST)
+        job = proofs.newest(connection, found)
         growth = catalog.growth(connection, found)
         latest = texts.page(connection, found.id, max(0, _last(status.texts) - TEXTS_AT_ONCE), None, TEXTS_AT_ONCE)
     most = max((each.orthos for each in shapes), default=0)
@@ -69,6 +71,7 @@ def corpus(name: str) -> Response:
         bars=[Bar(each, volume(tuple(each.shape)), plots.share(each.orthos, most)) for each in shapes],
         few=SHAPES_SHOWN,
         best=[shown(each) for each in best],
+        job=job,
         growth=[growth[place] for place in plots.sampled(growth, VERSIONS_SHOWN)],
         curve=plots.curve([each.phrases for each in growth]),
         texts=[admission.line(row) for row in reversed(latest)],

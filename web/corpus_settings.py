@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from api import process, resources, security, security_log
 from api.parameters import CorpusPatch, NewCorpus
-from api.problems import faults
 from crochet_tasks.access import tenancy
 from crochet_tasks.access.tenancy import CorpusFields
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusExists, CrochetError, NotConfirmed, PreconditionFailed, TooManyCorpora
+from crochet_tasks.errors import CorpusExists, NotConfirmed, PreconditionFailed, TooManyCorpora
+from web.forms import in_words, number
 from web.pages import blueprint, show, to
 
 WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed)
@@ -44,8 +44,8 @@ def make_corpus() -> Response:
             {
                 "name": given.get("name", ""),
                 "description": given.get("description", ""),
-                "limits": {each: _number(given.get(each)) for each in RANGES},
-                "budget": _number(given.get("budget")),
+                "limits": {each: number(given.get(each)) for each in RANGES},
+                "budget": number(given.get("budget")),
             }
         )
         fields = CorpusFields(new.name, new.description, new.budget)
@@ -53,21 +53,8 @@ def make_corpus() -> Response:
         tenant = security.caller().tenant
         made = tenancy.create(process.current(), tenant, fields, Limits(**new.limits.model_dump()), entry)
     except (ValidationError, *WRONG) as error:
-        return _form_of_new(given, _in_words(error))
+        return _form_of_new(given, in_words(error))
     return to("corpus", name=made.name)
-
-
-def _number(value: str | None) -> int | str | None:
-    """As JSON would have it: a number, nothing, or what is wrong as it is."""
-    plain = (value or "").replace(" ", "").replace("\u202f", "")
-    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 17 else plain or None
-
-
-def _in_words(error: ValidationError | CrochetError) -> str:
-    if isinstance(error, ValidationError):
-        field = str(error.errors(include_input=False, include_url=False)[0]["loc"][-1])
-        return f"{field.replace('_', ' ').capitalize()} {faults(error)[0].message}."
-    return f"{str(error)[:1].upper()}{str(error)[1:]}."
 
 
 @blueprint.get("/corpora/<name>/settings")
@@ -99,7 +86,7 @@ def change_corpus(name: str) -> Response:
             {
                 "name": given.get("name", ""),
                 "description": given.get("description", ""),
-                "budget": _number(given.get("budget")),
+                "budget": number(given.get("budget")),
             }
         )
         changes: dict[str, Any] = patch.model_dump(exclude_unset=True)
@@ -111,7 +98,7 @@ def change_corpus(name: str) -> Response:
             name, given, "Somebody has changed it meanwhile: load the page again, and see what is different."
         )
     except (ValidationError, *WRONG) as error:
-        return _form_of(name, given, _in_words(error))
+        return _form_of(name, given, in_words(error))
     return to("corpus", name=changed.name)
 
 
@@ -121,10 +108,10 @@ def delete_corpus(name: str) -> Response:
     """Delete it with all that is in it; who does that has typed its name."""
     entry = security_log.entry("corpus.deleted", {"corpus": name})
     try:
-        number = tenancy.remove(
+        removed = tenancy.remove(
             process.current(), security.caller().tenant, name, request.form.get("confirm", "").strip(), entry
         )
     except NotConfirmed:
         return _form_of(name, {}, f"Nothing was deleted: type {name} to confirm.", "delete")
-    resources.catalog().forget(number)
+    resources.catalog().forget(removed)
     return to("corpora")

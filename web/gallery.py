@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from flask import Response, abort, jsonify, request
 from pydantic import Field, ValidationError
 
 from api import problems, resources, security
-from api.parameters import NO_NUL, OrthosQuery, Whole
+from api.parameters import OrthosQuery, Whole
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.query.export import sides_of
@@ -19,8 +19,6 @@ from web.pages import blueprint, show
 
 AT_ONCE = 48
 COMPLETIONS, READ_AT_ONCE = 20, 1000
-TRAIL, TRAIL_CHARACTERS = 40, 4000
-"""cursors of the pages before this one, the first one first; the server takes no address of more than 8190 bytes"""
 
 
 class GalleryQuery(OrthosQuery):
@@ -28,7 +26,6 @@ class GalleryQuery(OrthosQuery):
 
     density: Literal["wide", "dense"] = "wide"
     across: Annotated[int, Field(ge=1, le=8), Whole] | None = None
-    trail: str = Field(default="", max_length=TRAIL_CHARACTERS, json_schema_extra=NO_NUL)
 
 
 class Group(NamedTuple):
@@ -57,6 +54,9 @@ def gallery(name: str) -> Response:
     with resources.open_corpus(name) as (connection, corpus):
         shapes = catalog.shapes(connection, corpus)
         page = catalog.page(connection, corpus, chosen, limit=AT_ONCE, cursor=query.cursor)
+        if query.cursor and page.previous_cursor is None and len(page.orthos) < AT_ONCE:
+            # Gone back to the beginning: as a whole page, with what was found meanwhile.
+            page = catalog.page(connection, corpus, chosen, limit=AT_ONCE)
     groups = [
         Group(sides, volume(sides), [shown(each, query.across) for each in some])
         for sides, some in itertools.groupby(page.orthos, lambda each: each.sides)
@@ -72,24 +72,9 @@ def gallery(name: str) -> Response:
         filters=filters,
         looks=looks,
         axes=max((len(each.shape) for each in shapes), default=2),
-        **_neighbours(query, page.next_cursor),
+        before=page.previous_cursor,
+        behind=page.next_cursor,
     )
-
-
-def _neighbours(query: GalleryQuery, following: str | None) -> dict[str, Any]:
-    """What leads to the pages before and behind: a cursor leads forward only, so the address keeps those before."""
-    trail = query.trail.split(".") if query.trail else []
-    behind = None
-    if following is not None:
-        longer = [*trail, query.cursor or "first"][-TRAIL:]
-        while len(".".join(longer)) > TRAIL_CHARACTERS:
-            longer.pop(0)
-        behind = {"cursor": following, "trail": ".".join(longer)}
-    before = None
-    if trail:
-        last = trail[-1]
-        before = {"cursor": None if last == "first" else last, "trail": ".".join(trail[:-1]) or None}
-    return {"before": before, "behind": behind}
 
 
 @blueprint.get("/corpora/<name>/complete")

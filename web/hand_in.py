@@ -18,6 +18,7 @@ from crochet_tasks.intake import admission, files
 from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.names import TITLE_LENGTH, UNTITLED
+from web.forms import in_words
 from web.pages import blueprint, show, to
 
 AT_ONCE = 100
@@ -52,7 +53,7 @@ def take(name: str) -> Response:
                 found = resources.estimates().with_texts(process.current(), connection, corpus, bodies)
                 return _form(corpus, estimate=found, texts=texts)
         except WRONG as error:
-            return _form(corpus, _in_words(error), error)
+            return _form(corpus, in_words(error), error)
     return _accepted(corpus, texts)
 
 
@@ -64,7 +65,7 @@ def _accepted(corpus: Corpus, texts: list[SubmittedText]) -> Response:
             kept, _ = resources.admission().post(security.caller().tenant, corpus.name, text, None)
         except TooBusy as error:
             rest = f" {len(done)} of {len(texts)} were accepted; hand in the others again later." if done else ""
-            return _form(corpus, f"{_in_words(error)}{rest}", error, accepted=done)
+            return _form(corpus, f"{in_words(error)}{rest}", error, accepted=done)
         done.append(str(kept.answer["id"]))
     return to("handed_in", name=corpus.name, text=done)
 
@@ -87,10 +88,6 @@ def _file(sent: FileStorage, limit: int) -> SubmittedText:
 
 def _title(given: str) -> str:
     return _CONTROL.sub(" ", given).strip()[-TITLE_LENGTH:] or UNTITLED
-
-
-def _in_words(error: CrochetError) -> str:
-    return f"{str(error)[:1].upper()}{str(error)[1:]}."
 
 
 def _form(corpus: Corpus, problem: str | None = None, error: CrochetError | None = None, **values: Any) -> Response:

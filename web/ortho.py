@@ -19,7 +19,7 @@ from web.corpus import shown
 from web.pages import blueprint, show
 from web.sentences import Part, marked
 
-CHILDREN = 12
+CHILDREN, SHARING = 12, 8
 
 
 class Read(NamedTuple):
@@ -55,6 +55,7 @@ def ortho(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
         seen = catalog.provenance(connection, corpus, detail.lines)
         parent = catalog.parent(connection, corpus, detail)
         children = catalog.children(connection, corpus, detail, CHILDREN)
+        sharing = catalog.beginning(connection, corpus, detail, SHARING)
         brought = texts.versions(connection, corpus.id, detail.born, detail.born)
     found = grids.layers(detail.sides, detail.words, across)
     return show(
@@ -70,6 +71,8 @@ def ortho(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
         parent_layers=None if parent is None else grids.layers(parent.sides or (), parent.words or ()),
         children=[shown(each) for each in children.orthos],
         more=children.more,
+        sharing=[shown(each) for each in sharing.orthos],
+        more_sharing=sharing.more,
         brought=[(text_name(each.id), each.title) for each in brought],
     )
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request, url_for
 
-from api import process
+from api import process, security
+from crochet_tasks.access import operators
 from crochet_tasks.access.keys import Scope
+from crochet_tasks.errors import OperatorNeeded
+
+P = ParamSpec("P")
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 
@@ -24,7 +30,9 @@ THEME_COOKIE = "crochet_theme"
 def install(app: Flask) -> None:
     app.register_blueprint(blueprint)
     app.after_request(_headers)
-    app.jinja_env.globals.update(may=may, theme=theme, here=here, takes_keys=takes_keys)
+    app.jinja_env.globals.update(
+        may=may, operates=operates, links=links, listed=listed, theme=theme, here=here, takes_keys=takes_keys
+    )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
@@ -65,6 +73,40 @@ def may(scope: Scope) -> bool:
     found = g.get("caller")
     unsigned = scope == "admin" and process.settings().signed_admin  # a page cannot sign
     return found is not None and scope in found.scopes and not unsigned
+
+
+def operates() -> bool:
+    """Whether the caller is an operator (docs/adr/0045): then what belongs to no tenant is theirs, too."""
+    if not may("admin"):
+        return False
+    if "operates" not in g:
+        with process.current().database.snapshot() as connection:
+            g.operates = operators.is_operator(connection, process.settings(), security.caller().tenant)
+    return bool(g.operates)
+
+
+def for_operators(view: Callable[P, Response]) -> Callable[P, Response]:
+    """Raise OperatorNeeded from a view unless the caller is one. It stands below `requires`."""
+
+    @functools.wraps(view)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Response:
+        if not operates():
+            raise OperatorNeeded
+        return view(*args, **kwargs)
+
+    return checked
+
+
+def links() -> list[tuple[str, str]]:
+    """What else operators look at, where settings name its address."""
+    known = process.settings()
+    named = (("Flower", known.flower_url), ("Grafana", known.grafana_url))
+    return [(name, address) for name, address in named if address is not None and operates()]
+
+
+def listed(filters: dict[str, Any], **cursor: str) -> str:
+    """The address of this list with these filters, from a cursor on."""
+    return url_for(request.endpoint or "", **{**(request.view_args or {}), **filters, **cursor})
 
 
 def theme() -> str:

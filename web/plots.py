@@ -39,6 +39,47 @@ def curve(values: Sequence[float]) -> Curve:
     return Curve(" ".join(points), most)
 
 
+class Bar(NamedTuple):
+    """A rectangle of a plot with bars; `value` is None where it is unknown, and then it has no height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    value: float | None
+
+
+class Bars(NamedTuple):
+    """Bars side by side, on a scale from 0 to `most`, a round number."""
+
+    bars: list[Bar]
+    most: float
+
+
+GAP = 0.25
+"""between two bars, as a share of their distance"""
+
+
+def bars(values: Sequence[float | None]) -> Bars:
+    """A bar for each value, from left to right; what is not 0 is at least a pixel high."""
+    most = _round(max((value for value in values if value is not None), default=0))
+    step = WIDTH / max(1, len(values))
+    found = []
+    for place, value in enumerate(values):
+        height = round(max(1.0, HEIGHT * value / most), 1) if value else 0.0
+        width = round(step * (1 - GAP), 1)
+        found.append(Bar(round(step * place, 1), round(HEIGHT - height, 1), width, height, value))
+    return Bars(found, most)
+
+
+def _round(value: float) -> float:
+    """The next of 1, 2, 5, 10, 20, 50, ... that is not smaller."""
+    if value <= 1:
+        return 1
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+
+
 def sampled(values: Sequence[object], most: int) -> list[int]:
     """The places of at most so many of the values, evenly spread, the last one among them."""
     last = len(values) - 1

@@ -16,12 +16,19 @@ _STEPS = ((60, "s", 1), (3600, "min", 60), (48 * 3600, "h", 3600))
 
 
 def install(app: Flask) -> None:
-    app.jinja_env.filters.update(number=number, size=size, ago=ago, spell=seconds, shape=shape, plural=plural)
+    app.jinja_env.filters.update(
+        number=number, size=size, ago=ago, moment=moment, rate=rate, spell=seconds, shape=shape, plural=plural
+    )
 
 
 def number(value: float) -> str:
     """With thin spaces: 12 345."""
     return f"{round(value):,}".replace(",", THIN)
+
+
+def rate(value: float) -> str:
+    """How often: with three digits, or whole."""
+    return number(value) if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def plural(value: int, one: str, many: str | None = None) -> str:
@@ -47,6 +54,11 @@ def seconds(value: float) -> str:
 def ago(moment: dt.datetime, now: dt.datetime | None = None) -> str:
     passed = ((now or dt.datetime.now(dt.UTC)) - moment).total_seconds()
     return "just now" if passed < 2 else f"{seconds(passed)} ago"
+
+
+def moment(at: dt.datetime) -> str:
+    """To the second."""
+    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def shape(sides: Sequence[int]) -> str:

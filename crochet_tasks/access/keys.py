@@ -11,7 +11,7 @@ import datetime as dt
 import hmac
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
@@ -25,6 +25,8 @@ Scope = Literal["read", "write", "admin"]
 Tier = Literal["standard", "high"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
+PREFIX_LENGTH = 10
+"""what is longer may be a secret in the wrong place: no error repeats it"""
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
@@ -56,8 +58,15 @@ class KeySpec(NamedTuple):
     days: float | None = None
 
 
-def create(database: Database, spec: KeySpec, *, new_tenant: bool = False) -> NewKey:
-    """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new."""
+UNASKED = Entry("")
+"""by a command, not by a request: the security log has the user of the database"""
+
+
+def create(database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED) -> NewKey:
+    """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new.
+
+    `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
+    """
     if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
@@ -66,7 +75,7 @@ def create(database: Database, spec: KeySpec, *, new_tenant: bool = False) -> Ne
         lives = None if spec.days is None else spec.days * 86_400
         row, key = _add(connection, values, lives)
         details = {"name": row.name, "scopes": row.scopes, "expires": _iso(row.expires_at)}
-        access.add_log_entry(connection, Entry("key.created", number, row.prefix, details=details))
+        access.add_log_entry(connection, _entry(by, "key.created", row, details))
     return NewKey(_line(row, spec.tenant), key)
 
 
@@ -75,7 +84,7 @@ def _sorted(scopes: Collection[Scope]) -> list[Scope]:
 
 
 def _add(connection: Connection, values: dict[str, object], lives: float | None) -> tuple[KeyRow, str]:
-    prefix = base64.b32encode(secrets.token_bytes(7)).decode().lower()[:10]
+    prefix = base64.b32encode(secrets.token_bytes(7)).decode().lower()[:PREFIX_LENGTH]
     secret = secrets.token_urlsafe(32)
     row = access.add_key(connection, {**values, "prefix": prefix, "hash": hashed(secret)}, lives)
     return row, f"crk_{prefix}_{secret}"
@@ -88,13 +97,42 @@ def listed(database: Database, tenant: str | None = None) -> list[KeyLine]:
         return [_line(row, of) for row, of in access.every_key(connection, number)]
 
 
-def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
+def page(
+    database: Database, tenant: int | None, begin: int | None, most: int, *, newer: bool = False
+) -> list[tuple[int, KeyLine]]:
+    """Keys and their numbers, of a tenant or of all, as db.access.keys_page."""
+    with database.snapshot() as connection:
+        found = access.keys_page(connection, tenant, begin, most, newer=newer)
+    return [(row.id, _line(row, of)) for row, of in found]
+
+
+def one(database: Database, name: str, tenant: int | None) -> KeyLine:
+    """A key of a tenant, or of any; raises KeyUnknown."""
+    prefix = _prefix(name)
+    with database.snapshot() as connection:
+        row = access.key(connection, prefix)
+        if row is None or tenant not in (None, row.tenant):
+            raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
+        return _line(row, access.tenant_name(connection, row.tenant))
+
+
+def _entry(by: Entry, what: str, of: KeyRow, details: Mapping[str, object]) -> Entry:
+    """The line of a key. Its tenant sees it, whoever did it; `by` in its details is the key that did, if one did."""
+    if by.key is not None:
+        details = {**details, "by": by.key}
+    return by._replace(what=what, tenant=of.tenant, key=of.prefix, details={**details} or None)
+
+
+def rotate(
+    database: Database, name: str, grace: float = 0.0, *, tenant: int | None = None, by: Entry = UNASKED
+) -> NewKey:
     """A key in place of another one, which ends `grace` seconds from now; it ends when the other would have ended.
 
-    Raises KeyUnknown, and KeyEnded where the other is not good any more or has a successor already.
+    Raises KeyUnknown, also for a key of another tenant where `tenant` is given, and KeyEnded where the other is not
+    good any more or has a successor already.
     """
     with database.transaction() as connection:
-        old, of = _good(connection, name)
+        old, of = _good(connection, name, tenant)
         if old.successor is not None:
             raise KeyEnded(key=old.prefix, state="rotated")
         kept = ("tenant", "name", "scopes", "tier", "expires_at")
@@ -103,20 +141,36 @@ def rotate(database: Database, name: str, grace: float = 0.0) -> NewKey:
         if grace <= 0:
             access.end_sessions(connection, key=old.id)
         details = {"successor": row.prefix, "grace": grace}
-        access.add_log_entry(connection, Entry("key.rotated", old.tenant, old.prefix, details=details))
+        access.add_log_entry(connection, _entry(by, "key.rotated", old, details))
     return NewKey(_line(row, of), key)
 
 
-def revoke(database: Database, name: str) -> KeyLine:
-    """End a key, now: the next request with it, or with a token got for it, is refused. Raises KeyUnknown, KeyEnded."""
+def revoke(database: Database, name: str, *, tenant: int | None = None, by: Entry = UNASKED) -> KeyLine:
+    """End a key, now: the next request with it, or with a token got for it, is refused. Raises as `rotate`."""
     with database.transaction() as connection:
-        row, of = _good(connection, name)
+        row, of = _good(connection, name, tenant)
         access.revoke(connection, row.id)
         access.end_sessions(connection, key=row.id)
-        access.add_log_entry(connection, Entry("key.revoked", row.tenant, row.prefix))
+        access.add_log_entry(connection, _entry(by, "key.revoked", row, {}))
         ended = access.key(connection, row.prefix)
         assert ended is not None
     return _line(ended, of)
+
+
+def log_page(
+    database: Database,
+    tenant: int | None,
+    begin: int | None,
+    most: int,
+    *,
+    newer: bool = False,
+    key: str | None = None,
+    what: str | None = None,
+) -> list[tuple[int, SecurityLine]]:
+    """Lines of the security log and their numbers, of a tenant or of all, as db.access.log_page."""
+    prefix = None if key is None else _prefix(key)
+    with database.snapshot() as connection:
+        return access.log_page(connection, begin, most, newer=newer, key=prefix, tenant=tenant, what=what)
 
 
 def log(
@@ -141,12 +195,12 @@ def _prefix(name: str) -> str:
     return parts[0] if parts else name.removeprefix("crk_")
 
 
-def _good(connection: Connection, name: str) -> tuple[KeyRow, str]:
+def _good(connection: Connection, name: str, tenant: int | None) -> tuple[KeyRow, str]:
     """The key of that prefix, locked, and its tenant's name."""
     prefix = _prefix(name)
     row = access.key(connection, prefix, lock=True)
-    if row is None:
-        raise KeyUnknown(key=prefix if len(prefix) <= 10 else "...")  # it may be a secret in the wrong place
+    if row is None or tenant not in (None, row.tenant):
+        raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
     if row.state != "good":
         raise KeyEnded(key=prefix, state=row.state)
     return row, access.tenant_name(connection, row.tenant)

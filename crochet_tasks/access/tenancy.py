@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -12,8 +13,16 @@ from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusExists, DatabaseConflict, NotConfirmed, PreconditionFailed, TooManyCorpora
+from crochet_tasks.errors import (
+    CorpusExists,
+    DatabaseConflict,
+    InvalidRequest,
+    NotConfirmed,
+    PreconditionFailed,
+    TooManyCorpora,
+)
 from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
+from crochet_tasks.schemas.names import NAME
 
 
 class CorpusFields(NamedTuple):
@@ -109,6 +118,18 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, entr
         removal.hide(connection, corpus.id)
         _log(connection, entry)
         return corpus.id
+
+
+def add_tenant(database: Database, name: str, entry: Entry) -> None:
+    """A new tenant, without corpora and keys. Raises InvalidRequest for a name that none can have, or one has."""
+    if not re.fullmatch(NAME, name):
+        of = "1 to 100 ASCII letters, digits, '.', '_', '-', and begins with a letter or digit"
+        raise InvalidRequest(problem=f"a tenant's name has {of}")
+    with database.transaction() as connection:
+        number = access.add_tenant(connection, name)
+        if number is None:
+            raise InvalidRequest(problem=f"there is a tenant '{name}' already")
+        access.add_log_entry(connection, entry)
 
 
 def sweep(database: Database, seconds: float) -> bool:

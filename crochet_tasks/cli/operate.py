@@ -17,6 +17,7 @@ from crochet_tasks.cli.common import (
     client_of,
     in_store,
     limits_of,
+    number,
     print_json,
     print_line,
     whole_number,
@@ -27,6 +28,7 @@ from crochet_tasks.terminal.streams import note
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crochet_tasks.db.access import Entry
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
 
@@ -86,6 +88,23 @@ def _print_report(report: IngestReport) -> None:
 
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def smoke(
+    context: typer.Context,
+    seconds: Annotated[float, number("SECONDS", "How long it may take.", least=1)] = 60.0,
+) -> None:
+    """Check that a deployment does its whole job: post texts to its API, wait for their orthos, compare, clean up.
+
+    Needs an API (--url) and a key that may read, write and delete corpora. Exit code 4 when something is wrong.
+    """
+    from crochet_tasks.cli import smoke as test
+
+    client = client_of(context)
+    if client is None:
+        raise WrongCall(problem="name the API to check with --url or CROCHET_URL")
+    test.smoke(client, seconds, print_line)
+
 
 work = typer.Typer(no_args_is_help=True, help="See and change work items: list, show, cancel, retry, drop.")
 
@@ -191,7 +210,8 @@ def cancel(context: typer.Context, names: Ids, *, as_json: Json = False) -> None
 
         _show_changed(remote.cancel(client, names), as_json=as_json)
         return
-    _change(lambda process: actions.cancel(process, names), names, as_json=as_json, publishes=True)
+    entry = _entry("work.cancelled", work=names)
+    _change(lambda process: actions.cancel(process, names, entry), names, as_json=as_json, publishes=True)
 
 
 @work.command()
@@ -222,7 +242,10 @@ def retry(
         return
 
     def again(process: Process) -> WorkChanged:
-        return actions.retry(process, names) if names else actions.retry_all(process, corpus, dropped=dropped)
+        if names:
+            return actions.retry(process, names, _entry("work.retried", work=names))
+        entry = _entry("work.retried", work="all", corpus=corpus, dropped=dropped)
+        return actions.retry_all(process, corpus, dropped=dropped, entry=entry)
 
     _change(again, names or [], as_json=as_json, publishes=True)
 
@@ -232,7 +255,15 @@ def drop(names: Ids, *, as_json: Json = False) -> None:
     """Drop failed work, or delete a dead letter. Without its searches a corpus is incomplete."""
     from crochet_tasks.operate import actions
 
-    _change(lambda process: actions.drop(process, names), names, as_json=as_json, publishes=False)
+    entry = _entry("work.dropped", work=names)
+    _change(lambda process: actions.drop(process, names, entry), names, as_json=as_json, publishes=False)
+
+
+def _entry(what: str, **details: object) -> Entry:
+    """A line of the security log; whose command it was is the user of the database."""
+    from crochet_tasks.db.access import Entry
+
+    return Entry(what, details={name: value for name, value in details.items() if value})
 
 
 def _change(step: Callable[[Process], WorkChanged], names: list[str], *, as_json: bool, publishes: bool) -> None:

@@ -79,9 +79,8 @@ def run(settings: Settings, request: Request) -> Finished:
         )
         with process.database.snapshot() as connection:
             # As of the snapshot, not of the outcome: another process may have made a version since.
-            orthos, _ = page(
-                Reader(Store(process), connection, corpora.numbered(connection, corpus.id)), EVERY, BEST, None
-            )
+            reader = Reader(Store(process), connection, corpora.numbered(connection, corpus.id))
+            orthos = page(reader, EVERY, BEST, None).orthos
             report = _report(connection, corpus, plan, outcome, orthos)
             report = report.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
             error = accepting.failure(connection, corpus, {each.text.id: each.source for each in accepted})

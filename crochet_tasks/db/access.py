@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, and_, bindparam, case, cast, func, or_, select, text, update
+from sqlalchemy import Connection, Interval, Select, and_, bindparam, case, cast, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
+from crochet_tasks.db.tables import corpora
 from crochet_tasks.errors import TenantUnknown
 from crochet_tasks.schemas.reports import SecurityLine
 
@@ -68,6 +69,34 @@ def tenant_name(connection: Connection, number: int) -> str:
     return str(connection.execute(select(tenants.c.name).where(tenants.c.id == number)).scalar_one())
 
 
+class TenantLine(NamedTuple):
+    """A tenant, with the number of its corpora that are not deleted, and of its keys that are good."""
+
+    id: int
+    name: str
+    created_at: dt.datetime
+    corpora: int
+    keys: int
+
+
+def add_tenant(connection: Connection, name: str) -> int | None:
+    """The number of a new tenant; None where there is one of that name."""
+    new = insert(tenants).values(name=name).on_conflict_do_nothing().returning(tenants.c.id)
+    number: int | None = connection.execute(new).scalar()
+    return number
+
+
+def tenants_page(connection: Connection, begin: int | None, most: int, *, newer: bool = False) -> list[TenantLine]:
+    """The newest tenants, or those next to one, by its number: older or newer ones."""
+    owned = select(func.count()).where(corpora.c.tenant == tenants.c.id, corpora.c.removed_at.is_(None))
+    good = select(func.count()).where(keys.c.tenant == tenants.c.id, _STATE.element == "good")
+    query = select(tenants.c.id, tenants.c.name, tenants.c.created_at, owned.scalar_subquery(), good.scalar_subquery())
+    if begin is not None:
+        query = query.where(tenants.c.id > begin if newer else tenants.c.id < begin)
+    rows = connection.execute(query.order_by(tenants.c.id if newer else tenants.c.id.desc()).limit(most))
+    return [TenantLine(*row) for row in rows]
+
+
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -88,7 +117,23 @@ _BY_PREFIX = select(*_KEY).where(keys.c.prefix == bindparam("prefix"))
 
 def every_key(connection: Connection, tenant: int | None) -> list[tuple[KeyRow, str]]:
     """Keys and the names of their tenants, oldest first."""
-    query = select(*_KEY, tenants.c.name.label("of")).join(tenants, tenants.c.id == keys.c.tenant).order_by(keys.c.id)
+    return _keys(connection, _EVERY_KEY.order_by(keys.c.id), tenant)
+
+
+def keys_page(
+    connection: Connection, tenant: int | None, begin: int | None, most: int, *, newer: bool = False
+) -> list[tuple[KeyRow, str]]:
+    """The newest keys and the names of their tenants, or those next to one, by its number: older or newer ones."""
+    query = _EVERY_KEY.order_by(keys.c.id if newer else keys.c.id.desc()).limit(most)
+    if begin is not None:
+        query = query.where(keys.c.id > begin if newer else keys.c.id < begin)
+    return _keys(connection, query, tenant)
+
+
+_EVERY_KEY = select(*_KEY, tenants.c.name.label("of")).join(tenants, tenants.c.id == keys.c.tenant)
+
+
+def _keys(connection: Connection, query: Select[Any], tenant: int | None) -> list[tuple[KeyRow, str]]:
     rows = connection.execute(query if tenant is None else query.where(keys.c.tenant == tenant))
     return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
 
@@ -270,14 +315,38 @@ def log_entries(
     since: dt.datetime | None = None,
 ) -> list[SecurityLine]:
     """The newest lines, newest first. Of a key's prefix also requests of strangers that claimed it."""
+    found = log_page(connection, None, most, key=key, tenant=tenant, since=since)
+    return [line for _, line in found]
+
+
+def log_page(
+    connection: Connection,
+    begin: int | None,
+    most: int,
+    *,
+    newer: bool = False,
+    key: str | None = None,
+    tenant: int | None = None,
+    since: dt.datetime | None = None,
+    what: str | None = None,
+) -> list[tuple[int, SecurityLine]]:
+    """The newest lines and their numbers, or those next to one: older or newer ones. `what`: all that begins so.
+
+    Lines of a key are also those of what was done to work or keys with it.
+    """
     own = (security_log.c[name] for name in SecurityLine.model_fields if name != "tenant")
-    query = select(*own, tenants.c.name.label("tenant"))
+    query = select(security_log.c.id, *own, tenants.c.name.label("tenant"))
     query = query.outerjoin_from(security_log, tenants, tenants.c.id == security_log.c.tenant)
     if key is not None:
-        query = query.where(or_(security_log.c.key == key, security_log.c.details["claimed"].astext == key))
+        said = (security_log.c.details[name].astext == key for name in ("claimed", "by"))
+        query = query.where(or_(security_log.c.key == key, *said))
     if tenant is not None:
         query = query.where(security_log.c.tenant == tenant)
     if since is not None:
         query = query.where(security_log.c.at >= since)
-    rows = connection.execute(query.order_by(security_log.c.id.desc()).limit(most))
-    return [SecurityLine.model_validate(row, from_attributes=True) for row in rows]
+    if what is not None:
+        query = query.where(security_log.c.what.startswith(what, autoescape=True))
+    if begin is not None:
+        query = query.where(security_log.c.id > begin if newer else security_log.c.id < begin)
+    rows = connection.execute(query.order_by(security_log.c.id if newer else security_log.c.id.desc()).limit(most))
+    return [(row.id, SecurityLine.model_validate(row, from_attributes=True)) for row in rows]

@@ -112,23 +112,27 @@ def covering(
     *,
     most: int | None = None,
     skip: int = 0,
+    back: bool = False,
 ) -> list[Stored]:
     """The batches of a shape whose ranges meet [low, high], ascending by their first ortho; None: without that end.
 
-    At most `most` of them, without the first `skip`.
+    At most `most` of them, without the first `skip`. With `back` they descend by their last ortho, which no index has:
+    the rows of all batches of the shape are looked at, some thousands of a large store.
     """
     values = {"corpus": corpus, "sides": list(sides), "low": low, "high": high, "most": most, "skip": skip}
-    return [_stored(row) for row in bulk.rows(connection, _COVERING, values)]
+    return [_stored(row) for row in bulk.rows(connection, _COVERING_BACK if back else _COVERING, values)]
 
 
 # The index has the beginnings of the first orthos only.
-_COVERING = """
+_MEETING = """
 SELECT id, sides, count, numbering, first, last, born FROM batches
  WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[]
    AND (%(high)s::text IS NULL OR left(first, 64) <= left(%(high)s COLLATE "C", 64) AND first <= %(high)s)
    AND (%(low)s::text IS NULL OR last >= %(low)s)
- ORDER BY left(first, 64), first, id LIMIT %(most)s OFFSET %(skip)s
+ ORDER BY {order} LIMIT %(most)s OFFSET %(skip)s
 """.replace("64", str(KEY_CHARACTERS))
+_COVERING = _MEETING.format(order=f"left(first, {KEY_CHARACTERS}), first, id")
+_COVERING_BACK = _MEETING.format(order="last DESC, id DESC")
 
 
 def packed(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:

@@ -10,11 +10,11 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, fun
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import tenants
-from crochet_tasks.db.metadata import NAME
 from crochet_tasks.db.tables import corpora, texts
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.text import READING
 from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed, ReadingRulesDiffer
+from crochet_tasks.schemas.names import NAME
 
 RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 1024)}
 

@@ -35,6 +35,14 @@ def first(connection: Connection, most: int) -> list[DeadLetterRow]:
     return [DeadLetterRow(*row) for row in connection.execute(query)]
 
 
+def page(connection: Connection, begin: int | None, most: int, *, newer: bool = False) -> list[DeadLetterRow]:
+    """The newest, or those next to one: older ones, or newer ones."""
+    query = select(*_COLUMNS).order_by(dead_letters.c.id if newer else dead_letters.c.id.desc()).limit(most)
+    if begin is not None:
+        query = query.where(dead_letters.c.id > begin if newer else dead_letters.c.id < begin)
+    return [DeadLetterRow(*row) for row in connection.execute(query)]
+
+
 def one(connection: Connection, number: int) -> DeadLetterRow | None:
     row = connection.execute(select(*_COLUMNS).where(dead_letters.c.id == number)).first()
     return None if row is None else DeadLetterRow(*row)

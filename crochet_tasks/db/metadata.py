@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, func
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crochet_tasks.schemas.names import NAME
+
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
@@ -17,8 +19,6 @@ metadata = MetaData(
 
 MOMENT = DateTime(timezone=True)
 JSON = JSONB(none_as_null=True)
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""what corpora and tenants may be called"""
 NAMED = f"name ~ '^{NAME}$'"
 
 

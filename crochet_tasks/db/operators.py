@@ -7,11 +7,26 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+    update,
+)
 
 from crochet_tasks.db import outbox
+from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
-from crochet_tasks.db.tally import SEARCHING, SPENT, open_state
+from crochet_tasks.db.tally import OPEN, SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.schemas.reports import Audited, Try
 
@@ -44,6 +59,7 @@ class WorkRow(NamedTuple):
     published_at: dt.datetime | None
     finished_at: dt.datetime | None
     title: str | None
+    tenant: str
 
 
 _OTHERS: dict[str, ColumnElement[Any]] = {
@@ -51,10 +67,12 @@ _OTHERS: dict[str, ColumnElement[Any]] = {
     "state": _STATE,
     "not_before": func.nullif(work.c.not_before, literal_column("'infinity'::timestamptz")),
     "title": texts.c.title,
+    "tenant": tenants.c.name,
 }
 _WORK: Select[Any] = (
     select(*((_OTHERS[name] if name in _OTHERS else work.c[name]).label(name) for name in WorkRow._fields))
     .join_from(work, corpora, work.c.corpus == corpora.c.id)
+    .join(tenants, corpora.c.tenant == tenants.c.id)
     .outerjoin(texts, work.c.kind.in_(["ingest", "context"]) & (work.c.subject == texts.c.id))
 )
 
@@ -63,12 +81,16 @@ _WORK: Select[Any] = (
 
 
 class WorkFilter(NamedTuple):
-    """Which work to list: in these states and, where they are given, of one corpus, of one kind, with some errors."""
+    """Which work to list: in these states and, where they are given, of one corpus, of one kind, with some errors.
+
+    `tenant` is for `page`: of the corpora of one tenant only.
+    """
 
     states: Collection[str]
     corpus: int | None = None
     kind: str | None = None
     errors: Collection[str] | None = None
+    tenant: int | None = None
 
     @property
     def condition(self) -> ColumnElement[bool]:
@@ -77,6 +99,18 @@ class WorkFilter(NamedTuple):
         found: ColumnElement[bool] = work.c.state.in_(states) & _STATE.in_(self.states)
         if self.corpus is not None:
             found &= work.c.corpus == self.corpus
+        return self._further(found)
+
+    def within(self, state: str) -> ColumnElement[bool]:
+        """As `condition`, but for corpora, of one state of the table. Nothing is said that follows from it: the planner
+        would take it for a rare case, and read all rows to sort the few.
+        """
+        found: ColumnElement[bool] = work.c.state == literal_column(f"'{state}'")
+        if state == "open" and not set(OPEN) <= set(self.states):
+            found &= _STATE.in_(self.states)
+        return self._further(found)
+
+    def _further(self, found: ColumnElement[bool]) -> ColumnElement[bool]:
         if self.errors is not None:
             found &= work.c.error["code"].astext.in_(self.errors)
         return found if self.kind is None else found & (work.c.kind == self.kind)
@@ -106,6 +140,64 @@ def listed(
     return [WorkRow(*row) for row in rows], int(number)
 
 
+class Place(NamedTuple):
+    """A row in the order of `page`, from which the next page goes on: to older rows, or to newer ones."""
+
+    at: dt.datetime
+    id: uuid.UUID
+    newer: bool
+
+
+def place(row: WorkRow, which: WorkFilter) -> Place:
+    """Where a row of `page` stands; the next page is that of older ones."""
+    at = row.finished_at if _only_ended(which) else row.created_at
+    assert at is not None
+    return Place(at, row.id, newer=False)
+
+
+def _only_ended(which: WorkFilter) -> bool:
+    return set(which.states) <= {"done", "cancelled"}
+
+
+def page(connection: Connection, which: WorkFilter, begin: Place | None, most: int) -> list[WorkRow]:
+    """Return at most `most` rows that match, nearest to `begin` first; without one the newest.
+
+    In the order in which they were written; what is done or cancelled, in that in which it ended. Corpus by corpus and
+    state by state by an index, so no more is read than is shown, but for what kind, error and open states leave out.
+    """
+    moment = work.c.finished_at if _only_ended(which) else work.c.created_at
+    newer = begin is not None and begin.newer
+    mine = select(corpora.c.id).where(_THERE)
+    if which.tenant is not None:
+        mine = mine.where(corpora.c.tenant == which.tenant)
+    if which.corpus is not None:
+        mine = mine.where(corpora.c.id == which.corpus)
+    states = sorted({state if state in ENDED else "open" for state in which.states})
+    found = union_all(*(_first(mine, which.within(state), moment, begin, most) for state in states)).subquery()
+    first = select(found.c.id, found.c.moment).order_by(*_ordered(found.c.moment, found.c.id, newer)).limit(most)
+    chosen = first.cte("chosen")
+    rows = _WORK.join(chosen, chosen.c.id == work.c.id).order_by(*_ordered(chosen.c.moment, chosen.c.id, newer))
+    return [WorkRow(*row) for row in connection.execute(rows)]
+
+
+def _first(
+    mine: Select[Any], condition: ColumnElement[bool], moment: ColumnElement[Any], begin: Place | None, most: int
+) -> Select[Any]:
+    """The first rows of each corpus that match, as (id, moment)."""
+    of = mine.subquery()
+    rows = select(work.c.id, moment.label("moment")).where(work.c.corpus == of.c.id, condition)
+    newer = begin is not None and begin.newer
+    if begin is not None:
+        here, there = tuple_(moment, work.c.id), tuple_(literal(begin.at), literal(begin.id))
+        rows = rows.where(here > there if newer else here < there)
+    few = rows.order_by(*_ordered(moment, work.c.id, newer)).limit(most).lateral()
+    return select(few.c.id, few.c.moment).select_from(of.join(few, true()))
+
+
+def _ordered(moment: ColumnElement[Any], item: ColumnElement[Any], newer: bool) -> tuple[ColumnElement[Any], ...]:  # noqa: FBT001
+    return (moment, item) if newer else (moment.desc(), item.desc())
+
+
 def with_ids_between(connection: Connection, low: uuid.UUID, high: uuid.UUID) -> list[WorkRow]:
     """Return at most two items of work whose ids lie in a range."""
     return [WorkRow(*row) for row in connection.execute(_WORK.where(work.c.id.between(low, high)).limit(2))]
@@ -123,6 +215,23 @@ def corpus_of(connection: Connection, item: uuid.UUID) -> int | None:
     """The corpus of a piece of work; None where there is no such work."""
     found: int | None = connection.execute(select(work.c.corpus).where(work.c.id == item)).scalar()
     return found
+
+
+def owner_of_work(connection: Connection, item: uuid.UUID) -> int | None:
+    """The tenant whose corpus a piece of work is of; None where there is no such work."""
+    query = select(corpora.c.tenant).join(work, work.c.corpus == corpora.c.id).where(work.c.id == item, _THERE)
+    found: int | None = connection.execute(query).scalar()
+    return found
+
+
+def owner_of_text(connection: Connection, number: int) -> int | None:
+    """As `owner_of_work`, of a text."""
+    query = select(corpora.c.tenant).join(texts, texts.c.corpus == corpora.c.id).where(texts.c.id == number, _THERE)
+    found: int | None = connection.execute(query).scalar()
+    return found
+
+
+_THERE = corpora.c.removed_at.is_(None)
 
 
 def text_row(connection: Connection, number: int, *, lock: bool = False) -> TextRow | None:

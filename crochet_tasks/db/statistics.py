@@ -97,10 +97,14 @@ def total(every: Iterable[Counts]) -> Counts:
 
 def of_tenant(connection: Connection, tenant: int | None, most: int) -> dict[int, Counts]:
     """Return the numbers of every corpus of a tenant, or of all tenants."""
+    return read(connection, _corpora(connection, tenant), most)
+
+
+def _corpora(connection: Connection, tenant: int | None) -> list[int]:
     query = select(corpora.c.id).where(corpora.c.removed_at.is_(None))
     if tenant is not None:
         query = query.where(corpora.c.tenant == tenant)
-    return read(connection, list(connection.execute(query).scalars()), most)
+    return list(connection.execute(query).scalars())
 
 
 def read(connection: Connection, ids: Sequence[int], most: int) -> dict[int, Counts]:
@@ -237,4 +241,60 @@ SELECT mine.corpus, code, max(at) AS last_at,
         ORDER BY at DESC LIMIT :most
        ) AS failed
  GROUP BY mine.corpus, code
+"""
+
+
+# ── what was finished when ──────────────────────────────────────────────────────────────────────
+
+SLOT_SECONDS = WINDOWS[0]
+SLOTS = LONGEST // SLOT_SECONDS
+
+
+class Slot(NamedTuple):
+    """A span of SLOT_SECONDS: work items that were finished in it, by kind, and the orthos that were stored."""
+
+    begins_at: dt.datetime
+    done: Counter[str]
+    orthos: int
+    known: bool
+    """whether all that was finished in it was counted"""
+
+
+def slots(connection: Connection, tenant: int | None, most: int) -> list[Slot]:
+    """The last SLOTS spans and the one that is not over yet, oldest first; of a tenant's corpora or of all.
+
+    Spans begin at multiples of their length since 1970, so they are the same for everybody who asks. Of each corpus at
+    most `most` rows are read, the newest.
+    """
+    values = {"corpora": _corpora(connection, tenant), "most": most}
+    last = int(connection.execute(text(f"SELECT {_SLOT.format(moment='now()')}")).scalar_one())
+    found = {number: Slot(_begin(number), Counter(), 0, known=True) for number in range(last - SLOTS, last + 1)}
+    read: Counter[int] = Counter()
+    oldest: dict[int, int] = {}
+    for corpus, kind, number, done, orthos in connection.execute(text(_SLOTS), values):
+        read[corpus] += done
+        oldest[corpus] = min(number, oldest.get(corpus, number))
+        if number in found:
+            slot = found[number]
+            slot.done[kind] += done
+            found[number] = slot._replace(orthos=slot.orthos + int(orthos))
+    unknown = max((oldest[corpus] for corpus, rows in read.items() if rows >= most), default=last - SLOTS - 1)
+    return [slot._replace(known=number > unknown) for number, slot in sorted(found.items())]
+
+
+def _begin(number: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(number * SLOT_SECONDS, dt.UTC)
+
+
+_SLOT = f"CAST(floor(extract(epoch FROM {{moment}}) / {SLOT_SECONDS}) AS bigint)"
+_SLOTS = f"""
+SELECT mine.corpus, kind, slot, count(*), sum(found)
+  {_OF_EACH} (
+       SELECT kind, found, {_SLOT.format(moment="finished_at")} AS slot
+         FROM work
+        WHERE work.corpus = mine.corpus AND state = 'done'
+          AND finished_at > now() - interval '{LONGEST + SLOT_SECONDS} seconds'
+        ORDER BY finished_at DESC LIMIT :most
+       ) AS done
+ GROUP BY mine.corpus, kind, slot
 """

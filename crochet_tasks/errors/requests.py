@@ -40,6 +40,13 @@ class Forbidden(UsageError):
     status = 403
 
 
+class OperatorNeeded(UsageError):
+    """this is for operators: admins of the tenant that CROCHET_OPERATOR_TENANT names"""
+
+    code = "operator_needed"
+    status = 403
+
+
 class KeyNeeded(UsageError):
     """this takes an API key, not an access token: send the key that the token is for"""
 
@@ -245,6 +252,12 @@ class NotRemote(UsageError):
     """'crochet {command}' works on this machine, not on an API: leave out --url and --key, and unset CROCHET_URL"""
 
     code = "not_remote"
+
+
+class SmokeFailed(Unavailable):
+    """the deployment does not do its job: {problem}"""
+
+    code = "smoke_failed"
 
 
 class RemoteProblem(CrochetError):

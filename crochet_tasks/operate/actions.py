@@ -137,12 +137,19 @@ def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> 
             raise NotFound(what="work", name=of[corpus])
 
 
-def retry_all(process: Process, corpus: str | None = None, *, dropped: bool = False) -> WorkChanged:
-    """Retry all failed work, with `dropped` also dropped work; cancelled texts stay so. Raises CorpusUnknown."""
+def retry_all(
+    process: Process, corpus: str | None = None, *, dropped: bool = False, entry: Entry | None = None
+) -> WorkChanged:
+    """Retry all failed work, with `dropped` also dropped work; cancelled texts stay so. Raises CorpusUnknown.
+
+    `entry` goes to the security log if there is any.
+    """
     with process.database.transaction() as connection:
         number = None if corpus is None else corpora.named(connection, corpus).id
         items, rows = operators.failed_work(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
+        if entry is not None and (items or rows):
+            access.add_log_entry(connection, entry)
     _accept_again(process, rows)  # but for those whose corpus is being deleted
     return _now(process, items, rows)
 
@@ -177,11 +184,11 @@ def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkC
         return _changed(connection, items, {row.id for row in rows})
 
 
-def drop(process: Process, names: Iterable[str]) -> WorkChanged:
+def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
     """Drop failed work, failed texts and dead letters, all of these or none.
 
-    Dropped work and texts can be retried; a dead letter is gone. Raises WorkNotFailed, WorkNotCancellable, and what
-    names raise.
+    Dropped work and texts can be retried; a dead letter is gone. `entry` goes to the security log with it. Raises
+    WorkNotFailed, WorkNotCancellable, and what names raise.
     """
     with process.database.transaction() as connection:
         operators.limit_lock_wait(connection)
@@ -196,6 +203,8 @@ def drop(process: Process, names: Iterable[str]) -> WorkChanged:
         for _, target in targets:
             if isinstance(target, DeadLetterRow):
                 dead_letters.drop(connection, target.id)
+        if entry is not None and targets:
+            access.add_log_entry(connection, entry)
         changed = _changed(connection, items, chosen)
         lacking = sorted({line.corpus or "" for line in changed.changed if line.kind == "search"})
     notes = [

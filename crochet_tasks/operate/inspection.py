@@ -5,23 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from crochet_tasks.db import Connection, corpora, dead_letters, operators, tally
 from crochet_tasks.db.dead_letters import DeadLetterRow
-from crochet_tasks.db.operators import WorkFilter, WorkRow
+from crochet_tasks.db.operators import Place, WorkFilter, WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import BESIDE, OF_A_TEXT, OPEN
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.errors import (
-    MessageDied,
-    WorkerLost,
-)
+from crochet_tasks.errors import MessageDied, WorkerLost
 from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.names import DEAD, TEXT, best_name, text_name
 from crochet_tasks.schemas.reports import Status, WorkDetail, WorkError, WorkLine, WorkList
+
+DIED = frozenset({MessageDied.code, WorkerLost.code})
+"""errors of work whose messages were dead-lettered"""
 
 
 def listed(
@@ -54,9 +54,45 @@ def of_corpus(
     """
     query = WorkFilter(_states(state), corpus, kind)
     if state == DEAD:
-        query = WorkFilter(("failed",), corpus, kind, (MessageDied.code, WorkerLost.code))
+        query = WorkFilter(("failed",), corpus, kind, DIED)
     rows, there = operators.listed(connection, query, most, counted)
     return WorkList(work=[line_of_work(row) for row in rows], more=there - len(rows)), there == counted
+
+
+class Placed(NamedTuple):
+    """A line of `page`: whose it is, and where the page goes on behind it."""
+
+    line: WorkLine
+    tenant: str
+    place: Place
+
+
+def chosen(
+    state: str | None,
+    kind: str | None,
+    error: str | None = None,
+    *,
+    corpus: int | None = None,
+    tenant: int | None = None,
+) -> WorkFilter:
+    """Which work `page` lists; `state` as in `of_corpus`, `error` is the code of its last error."""
+    errors = None if error is None else frozenset({error})
+    if state == DEAD:
+        died = DIED if errors is None else DIED & errors
+        return WorkFilter(("failed",), corpus, kind, died, tenant)
+    return WorkFilter(_states(state), corpus, kind, errors, tenant)
+
+
+def page(connection: Connection, which: WorkFilter, begin: Place | None, most: int) -> list[Placed]:
+    """As db.operators.page."""
+    rows = operators.page(connection, which, begin, most)
+    return [Placed(line_of_work(row), row.tenant, operators.place(row, which)) for row in rows]
+
+
+def letters(connection: Connection, begin: int | None, most: int, *, newer: bool) -> list[tuple[int, WorkLine]]:
+    """Dead letters and their numbers, as db.dead_letters.page."""
+    rows = dead_letters.page(connection, begin, most, newer=newer)
+    return [(row.id, _line_of_letter(row)) for row in rows]
 
 
 def details(process: Process, name: str) -> WorkDetail:

@@ -1,4 +1,4 @@
-"""What the owner of a corpus may do to its work: retry and cancel."""
+"""What the owner of a corpus may do to its work: retry and cancel; and in the console whose work somebody reaches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.intake.admission import number_of
 from crochet_tasks.operate import actions, inspection
+from crochet_tasks.operate.names import find
+from crochet_tasks.schemas.names import DEAD
 from crochet_tasks.schemas.reports import WorkChanged, WorkDetail
 
+Made: TypeAlias = Callable[[Process, list[str], Entry | None], WorkChanged]
 Change: TypeAlias = Callable[[Process, int, str, str, Entry | None], WorkChanged]
 
 
@@ -64,3 +67,44 @@ def _belongs(connection: Connection, corpus: Corpus, work: str) -> bool:
         row = operators.text_row(connection, number_of(work))
         return row is not None and row.corpus == corpus.id
     return str(item) == work and operators.corpus_of(connection, item) == corpus.id
+
+
+def owner(process: Process, reach: int | None, work: str) -> int | None:
+    """The tenant of work, of a text (`text-NUMBER`) or of nobody's dead letter; raises NotFound beyond the reach.
+
+    `reach` is the tenant of who asks, None that of operators: of all tenants, and dead letters. Whole names only.
+    """
+    with process.database.snapshot() as connection:
+        if work.startswith(f"{DEAD}-") and reach is None:
+            with _found(work):
+                find(connection, work)
+            return None
+        found = _owner(connection, work)
+    if found is None or reach not in (None, found):
+        raise NotFound(what="work", name=work[:100])
+    return found
+
+
+def _owner(connection: Connection, work: str) -> int | None:
+    try:
+        item = uuid.UUID(work)
+    except ValueError:
+        return operators.owner_of_text(connection, number_of(work))
+    return operators.owner_of_work(connection, item) if str(item) == work else None
+
+
+def change(process: Process, reach: int | None, work: str, made: Made, entry: Entry) -> WorkChanged:
+    """Retry, cancel or drop (of actions.py) work in somebody's reach; the entry goes to the log of whose it is.
+
+    Raises NotFound, and what that action does.
+    """
+    tenant = owner(process, reach, work)
+    with _found(work):
+        return made(process, [work], entry if tenant is None else entry._replace(tenant=tenant))
+
+
+def seen(process: Process, reach: int | None, work: str) -> WorkDetail:
+    """All details of work, a text or a dead letter in somebody's reach; raises NotFound."""
+    owner(process, reach, work)
+    with _found(work):
+        return inspection.details(process, work)

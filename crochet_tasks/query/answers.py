@@ -27,11 +27,15 @@ class Growth(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A part of the orthos, best first. `next_cursor` is None at the end; before, a page may be short, even empty."""
+    """A part of the orthos, best first. `next_cursor` is None at the end; before, a page may be short, even empty.
+
+    `previous_cursor`: of the page before, which ends where this one begins; None at the first one.
+    """
 
     orthos: list[FoundOrtho]
     next_cursor: str | None
     version: int
+    previous_cursor: str | None = None
 
 
 class OrthoDetail(NamedTuple):

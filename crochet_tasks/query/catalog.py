@@ -21,7 +21,7 @@ from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, Ort
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
-from crochet_tasks.query.provenance import Concordance, Line, Sources
+from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
@@ -67,7 +67,8 @@ class Catalog:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Orthos, best shape first and each shape in alphabetical order, from a cursor on. Raises InvalidCursor.
+        """Orthos, best shape first and each shape in alphabetical order, from a cursor on, or those before a previous
+        one. Raises InvalidCursor.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
         the first page come. A page compares about a million orthos with a word at the most: where those with the word
@@ -78,9 +79,12 @@ class Catalog:
         question: list[object] = ["orthos", corpus.id, *query]
         packed = None if cursor is None else opened(self._secret, question, cursor)
         reader = Reader(self.store, connection, corpus)
-        found, then = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
-        following = None if then is None else sealed(self._secret, question, then.packed(reader.tree))
-        return Page(found, following, corpus.version)
+        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
+        following, previous = (
+            None if then is None else sealed(self._secret, question, then.packed(reader.tree))
+            for then in (part.behind, part.before)
+        )
+        return Page(part.orthos, following, corpus.version, previous)
 
     def best(self, connection: Connection, corpus: Corpus, most: int) -> list[FoundOrtho]:
         return self.page(connection, corpus, limit=most).orthos
@@ -121,6 +125,10 @@ class Catalog:
         line = Line(0, phrases.tree.phrase(phrase), born(phrases.tree, phrase))
         return self.sources.concordance(connection, corpus, phrases.index, line, most)
 
+    def around(self, connection: Connection, corpus: Corpus, text: int, sentence: int, wide: int) -> Around | None:
+        """A sentence of a text that is a version, from 1, with `wide` of those before and behind it; None: no such."""
+        return self.sources.around(connection, self.store.phrases(connection, corpus).index, text, sentence, wide)
+
     # ── families and words ──────────────────────────────────────────────────────────────────
 
     def parent(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail) -> Checked | None:
@@ -134,6 +142,10 @@ class Catalog:
     def children(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Children:
         """Up to `most` orthos that are this one, lengthened along their leading axis."""
         return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
+
+    def beginning(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Beginning:
+        """Up to `most` other orthos whose first line is one of this one's."""
+        return relatives.beginning(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
 
     def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
         """The words and phrases of each version, the first one first."""

@@ -62,48 +62,75 @@ class OrthoQuery(NamedTuple):
 EVERY = OrthoQuery()
 
 
+_BEHIND, _BACK = 0x40, 0x80
+
+
 class Position(NamedTuple):
-    """Where a page begins: the ortho of a shape, or what would be one, whose words these are."""
+    """Where a page begins: at the ortho of a shape, or what would be one, whose words these are, or just `behind` it.
+
+    `back`: the page lies before that place, and is read backwards.
+    """
 
     sides: Sides
     words: str
+    behind: bool = False
+    back: bool = False
+
+    @property
+    def place(self) -> str:
+        """As ranges.py has it."""
+        return ranges.behind(self.words) if self.behind else self.words
 
     def packed(self, tree: Tree) -> bytes:
         """Lines as the database numbers them, alike in all versions: the words may be too long for an address."""
         words, side = self.words.split(" "), self.sides[-1]
         lines = [tree.find(words[first : first + side]) for first in range(0, len(words), side)]
-        return bytes([len(self.sides)]) + np.array([*self.sides, *tree.node[lines]], ">u4").tobytes()
+        head = len(self.sides) | _BEHIND * self.behind | _BACK * self.back
+        return bytes([head]) + np.array([*self.sides, *tree.node[lines]], ">u4").tobytes()
 
     @classmethod
     def unpacked(cls, tree: Tree, value: bytes) -> Position:
         """Raises InvalidCursor where the tree is older than the position."""
-        numbers = np.frombuffer(value, ">u4", offset=1)
-        sides, nodes = tuple(numbers[: value[0]].tolist()), numbers[value[0] :]
+        head, numbers = value[0], np.frombuffer(value, ">u4", offset=1)
+        axes = head & ~(_BEHIND | _BACK)
+        sides, nodes = tuple(numbers[:axes].tolist()), numbers[axes:]
         if nodes.max() > tree.node.max(initial=0):
             raise InvalidCursor
-        return cls(sides, ranges.key(tree, tree.id_of(nodes)))
+        return cls(sides, ranges.key(tree, tree.id_of(nodes)), bool(head & _BEHIND), bool(head & _BACK))
 
 
-def page(
-    reader: Reader, query: OrthoQuery, limit: int, position: Position | None
-) -> tuple[list[FoundOrtho], Position | None]:
-    """Up to `limit` orthos from a position on, and where the next page begins: None when nothing is left.
+class Part(NamedTuple):
+    """Orthos in their order, and where the pages before and behind them are read from; None where there is none."""
 
-    With a word the page may have fewer or none although more are left.
+    orthos: list[FoundOrtho]
+    before: Position | None
+    behind: Position | None
+
+
+def page(reader: Reader, query: OrthoQuery, limit: int, position: Position | None) -> Part:
+    """Up to `limit` orthos from a position on, or of those before it the last.
+
+    With a word the page may have fewer or none although there are more in that direction.
     """
+    back = position is not None and position.back
+    read = ranges.read_back if back else ranges.read
     found: list[FoundOrtho] = []
+    then: Position | None = None
     budget = SCANNED_AT_ONCE
     for selection in selected(reader, query, position):
-        part = ranges.read(reader, selection, limit - len(found), budget)
+        part = read(reader, selection, limit - len(found), budget)
         budget -= part.scanned
-        found += orthos(reader.tree, selection.sides, part.rows)
+        more = list(orthos(reader.tree, selection.sides, part.rows))
+        found = more + found if back else found + more
         if part.following is not None:
-            return found, Position(selection.sides, part.following)
-    return found, None
+            then = Position(selection.sides, part.following, behind=back, back=back)
+            break
+    turned = None if position is None else position._replace(back=not back)
+    return Part(found, then, turned) if back else Part(found, turned, then)
 
 
 def selected(reader: Reader, query: OrthoQuery, position: Position | None = None) -> Iterator[ranges.Selection]:
-    """What to read of each shape, best shape first, from a position on."""
+    """What to read of each shape from a position on, best shape first; the other way round where it goes back."""
     tree = reader.tree
     word = None if query.contains is None else tree.number(query.contains)
     if word == -1 or any(tree.number(each) == -1 for each in query.starts_with):
@@ -112,12 +139,15 @@ def selected(reader: Reader, query: OrthoQuery, position: Position | None = None
     shapes = reader.shapes()
     if position is not None:
         ranked = geometry.best_first({*shapes, position.sides})
-        shapes = ranked[ranked.index(position.sides) :]
+        place = ranked.index(position.sides)
+        shapes = ranked[place::-1] if position.back else ranked[place:]
     for sides in shapes:
         if query.shape in (None, sides) and volume(sides) >= (query.min_volume or 0):
-            low = position.words if position is not None and position.sides == sides else first
+            low, high = first, ranges.behind(first) if first else None
+            if position is not None and position.sides == sides:
+                low, high = (low, position.place) if position.back else (position.place, high)
             keep = None if word is None else ranges.Word(word, int(tree.born[word]))
-            yield ranges.Selection(sides, low, ranges.behind(first) if first else None, keep)
+            yield ranges.Selection(sides, low, high, keep)
 
 
 def orthos(tree: Tree, sides: Sides, rows: Ids) -> Iterator[FoundOrtho]:

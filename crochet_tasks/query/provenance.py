@@ -119,6 +119,14 @@ class Concordance(NamedTuple):
     more: bool
 
 
+class Around(NamedTuple):
+    """Sentences of a text that follow each other. `first`: the number of the first, from 1; `total`: of the text."""
+
+    first: int
+    sentences: list[list[str]]
+    total: int
+
+
 class _Budget:
     """Bytes that may still be parsed for an answer: of the texts that brought its lines, and of others."""
 
@@ -171,7 +179,7 @@ class Sources:
                 if not budget.allows(text.size, brought=text.version == line.born):
                     skipped = True
                     continue
-                parsed = self._parse(connection, index, text)
+                parsed = self._parse(connection, index, text.id)
             for place in parsed.places(phrase).tolist():
                 if len(found) == most:
                     return Concordance(found, more=True)
@@ -180,6 +188,15 @@ class Sources:
                 where = text_name(text.id), text.title, text.version, number + 1
                 found.append(Occurrence(*where, list(words[:begin]), list(words[begin + len(phrase) :])))
         return Concordance(found, more=skipped)
+
+    def around(self, connection: Connection, index: PhraseIndex, text: int, sentence: int, wide: int) -> Around | None:
+        """A sentence, from 1, with `wide` of those before and behind it. `index` knows all words of the text."""
+        parsed = self._parse(connection, index, text)
+        total = len(parsed.start)
+        if not 1 <= sentence <= total:
+            return None
+        numbers = range(max(0, sentence - 1 - wide), min(total, sentence + wide))
+        return Around(numbers[0] + 1, [list(parsed.sentence(number, index)) for number in numbers], total)
 
     def _line(
         self, connection: Connection, index: PhraseIndex, line: Line, listed: list[VersionText], budget: _Budget
@@ -197,7 +214,7 @@ class Sources:
                         return _seen(line, [], more=True)
                     skipped = True
                     continue
-                parsed = self._parse(connection, index, text)
+                parsed = self._parse(connection, index, text.id)
             sentence = parsed.first(phrase)
             if sentence is None:
                 continue
@@ -213,12 +230,12 @@ class Sources:
             found.append(source)
         return _seen(line, found, more=skipped)
 
-    def _parse(self, connection: Connection, index: PhraseIndex, text: VersionText) -> Parsed:
-        with self._parsing.of(text.id):
-            parsed = self._parsed.get(text.id)
+    def _parse(self, connection: Connection, index: PhraseIndex, text: int) -> Parsed:
+        with self._parsing.of(text):
+            parsed = self._parsed.get(text)
             if parsed is None:
-                parsed = Parsed.of(texts.body(connection, text.id), index)
-                self._parsed.put(text.id, parsed, parsed.bytes)
+                parsed = Parsed.of(texts.body(connection, text), index)
+                self._parsed.put(text, parsed, parsed.bytes)
         return parsed
 
 

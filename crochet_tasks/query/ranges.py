@@ -30,8 +30,11 @@ class Source(Protocol):
         """The phrases of the snapshot's version; all rows that are read have its numbering."""
         ...
 
-    def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
-        """The batches of a shape that have orthos from `low` up to `high` (None: to the end), by their first ortho."""
+    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
+        """The batches of a shape that have orthos from `low` up to `high` (None: to the end), by their first ortho.
+
+        With `back` by their last ortho, the last batch first.
+        """
         ...
 
     def rows(self, batch: Stored) -> Ids:
@@ -63,6 +66,7 @@ class Selection(NamedTuple):
 class Found(NamedTuple):
     """Orthos of one shape in alphabetical order; `following`: the position of the next one, None where there is none.
 
+    Read backwards, the next one is the last before them.
     `rows`: phrase ids of the lines along the leading axis, shape (orthos, lines), as engine/runs.py has them.
     """
 
@@ -109,6 +113,32 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
         rows = _merged(rows, part[: most + 1])[: most + 1]
     following = key(source.tree, rows[most]) if len(rows) > most else None
     return Found(rows[:most], following, scanned)
+
+
+def read_back(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
+    """The last `most` orthos of a selection, in alphabetical order all the same: `read`, backwards."""
+    sides, low, high, word = selection
+    rows = np.empty((0, runs.height(sides)), np.uint32)
+    scanned = 0
+    for batch in source.batches(sides, low, high, back=True):
+        if len(rows) > most and key(source.tree, rows[-most - 1]) > batch.last:
+            break
+        if word is not None:
+            if batch.numbering < word.born:
+                continue
+            if scanned >= budget and (high is None or behind(batch.last) < high):
+                # This batch and those before it are not read: what lies behind it is complete.
+                complete = rows[_place(source.tree, rows, behind(batch.last)) :]
+                if len(complete) <= most:
+                    return Found(complete, batch.last, scanned)
+                break
+        part = _part(source, batch, low, high)
+        if word is not None:
+            scanned += len(part)
+            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
+        rows = _merged(part[-most - 1 :], rows)[-most - 1 :]
+    following = key(source.tree, rows[-most - 1]) if len(rows) > most else None
+    return Found(rows[max(0, len(rows) - most) :], following, scanned)
 
 
 def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:

@@ -122,10 +122,12 @@ class Reader:
         counted = tally.counted(self.connection, self.corpus.id)
         return geometry.best_first(sides for sides, change in counted.items() if change.orthos)
 
-    def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
+    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
         at_once, skip = LISTED_AT_ONCE, 0
         while True:
-            listed = batches.covering(self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip)
+            listed = batches.covering(
+                self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip, back=back
+            )
             yield from listed
             if len(listed) < at_once:
                 return

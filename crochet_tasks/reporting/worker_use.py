@@ -1,7 +1,7 @@
 """How busy workers are: each reports it to Redis every few seconds. Without a Redis it is unknown.
 
 A worker samples in its event loop how many of its processes run a task, and writes the share into one Redis hash per
-database. A report expires after KEPT_SECONDS by Redis' own clock.
+database. A report counts for KEPT_SECONDS by Redis' own clock; for FORGOTTEN_SECONDS it says when the worker was seen.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SAMPLE_SECONDS = 1.0
 REPORT_SECONDS = 5.0
 KEPT_SECONDS = 20
 """after which a worker's report is ignored"""
+FORGOTTEN_SECONDS = 600
+"""after which it is deleted"""
 SAMPLES = 60
 """samples in one report"""
 ANSWER_SECONDS = 0.1
@@ -63,12 +65,12 @@ class Reporter:
         share = sum(self._samples) / len(self._samples) / self._processes
         try:
             now, others = _reports(self._redis, self._key)
-            gone = [name for name, report in others.items() if now - report.at > KEPT_SECONDS]
+            gone = [name for name, report in others.items() if now - report.at > FORGOTTEN_SECONDS]
             with self._redis.pipeline() as all_of_it:
                 all_of_it.hset(self._key, self._worker, json.dumps(_Report(self._processes, round(share, 4), now)))
                 for name in gone:
                     all_of_it.hdel(self._key, name)
-                all_of_it.expire(self._key, KEPT_SECONDS)
+                all_of_it.expire(self._key, FORGOTTEN_SECONDS)
                 all_of_it.execute()
         except redis.RedisError as error:
             self._due = time.monotonic() + REST_SECONDS
@@ -77,20 +79,43 @@ class Reporter:
 
 def read(settings: Settings, database: Database) -> WorkerUse:
     """The use of all workers on this database; unknown without Redis, and while none reports."""
+    fresh = [each for each in seen(settings, database) or () if each.reports]
+    processes = sum(each.processes for each in fresh)
+    if not processes:
+        return UNKNOWN
+    return WorkerUse(processes=processes, busy=round(sum(each.processes * each.busy for each in fresh) / processes, 3))
+
+
+class WorkerSeen(NamedTuple):
+    """The last report of a worker, so many seconds ago; `busy` is the share of its processes' time."""
+
+    name: str
+    processes: int
+    busy: float
+    seconds: int
+
+    @property
+    def reports(self) -> bool:
+        """Whether it still does."""
+        return self.seconds <= KEPT_SECONDS
+
+
+def seen(settings: Settings, database: Database) -> list[WorkerSeen] | None:
+    """Workers that reported within FORGOTTEN_SECONDS, by name; None where there is no Redis, or it does not answer."""
     client = _redis(settings)
     if client is None:
-        return UNKNOWN
+        return None
     key = _key(database)
     try:
         with client:
             now, reports = _reports(client, key)
     except redis.RedisError:
-        return UNKNOWN
-    fresh = [each for each in reports.values() if now - each.at <= KEPT_SECONDS]
-    processes = sum(each.processes for each in fresh)
-    if not processes:
-        return UNKNOWN
-    return WorkerUse(processes=processes, busy=round(sum(each.processes * each.busy for each in fresh) / processes, 3))
+        return None
+    return [
+        WorkerSeen(name, each.processes, each.busy, max(0, now - each.at))
+        for name, each in sorted(reports.items())
+        if now - each.at <= FORGOTTEN_SECONDS
+    ]
 
 
 class _Report(NamedTuple):

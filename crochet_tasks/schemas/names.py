@@ -6,6 +6,8 @@ Work items go by the beginning of their ids.
 from __future__ import annotations
 
 BEST, DEAD, TEXT = "best", "dead", "text"
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""what corpora and tenants may be called"""
 TITLE = r"^[^\x00-\x1f\x7f]*$"
 UNTITLED = "untitled"
 """the title of a text that is given none"""

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting, values
+from crochet_tasks.schemas.names import NAME
 from crochet_tasks.schemas.reports import SettingLine
 from crochet_tasks.settings import checks, source
 from crochet_tasks.settings.source import (
@@ -92,6 +93,24 @@ def _absolute(value: Path) -> Path:
 def _host(value: str) -> str:
     if not net.is_host(value):
         raise ValueError("must be a host name or an IP address, such as 127.0.0.1 or ::1")
+    return value
+
+
+NOBODY = "-"
+"""as the tenant of operators: there are none but who has a shell. No tenant can be called that."""
+
+
+def _tenant(value: str) -> str:
+    if value != NOBODY and not re.fullmatch(NAME, value):
+        raise ValueError(f"must be the name of a tenant, or {NOBODY} for none")
+    return value
+
+
+def _link(value: str) -> str:
+    """An address that pages show: of the web, and without a password."""
+    if "@" in value or not value.isprintable() or " " in value:
+        raise ValueError("must be an address such as https://grafana.example, without a login")
+    net.check_address(value, ("http", "https"), (), "https://grafana.example")
     return value
 
 
@@ -244,6 +263,11 @@ class Settings(BaseSettings):
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )
+    operator_tenant: Annotated[str, AfterValidator(_tenant)] = Field(
+        default="default",
+        description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
+        "`-`: nobody does, only the command line",
+    )
     signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
     url: str | None = Field(
         default=None, description="the API to ask (`--url`); without it, commands work on this machine"
@@ -256,6 +280,12 @@ class Settings(BaseSettings):
     )
     flower_host: Host = Field(default="127.0.0.1", description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
+    flower_url: Annotated[str, AfterValidator(_link)] | None = Field(
+        default=None, description="where operators find Flower: the console links to it"
+    )
+    grafana_url: Annotated[str, AfterValidator(_link)] | None = Field(
+        default=None, description="where operators find Grafana: the console links to it"
+    )
     flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
         default=None, description="Flower's login, user:password; needed outside development"
     )

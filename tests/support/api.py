@@ -37,6 +37,8 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec, Scope
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -105,11 +107,19 @@ def made(
     return Api(app, process, given)
 
 
-def made_again(process: Process, settings: Settings) -> Api:
+def made_again(process: Process, settings: Settings, create_app: Callable[[Settings], Flask] = create_app) -> Api:
     """Another application on the same database, with the keys that there are."""
     app = create_app(settings)
     app.extensions["crochet.process"] = process
     return Api(app, process, {})
+
+
+def corpus_of(api: Api, name: str = "genesis", **fields: Any) -> Corpus:
+    """A new corpus, made by a request."""
+    answer = api.write.post("/v1/corpora", json={"name": name, **fields})
+    assert answer.status_code == 201, answer.data
+    with api.process.database.transaction() as connection:
+        return corpora.named(connection, name)
 
 
 def guarded(app: Flask) -> None:
@@ -161,7 +171,7 @@ def guards(api: Api) -> Api:
 
 @pytest.fixture
 def start_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are counted by the minute of the clock: a minute that ended amid a test would let more of them pass."""
+    """Requests are counted by the minute of the clock; if one ended during a test, more of them would pass."""
     real = time.time
     ahead = real() % 60 - 1
     monkeypatch.setattr(time, "time", lambda: real() - ahead)

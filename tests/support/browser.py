@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
+from flask.testing import FlaskClient
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -49,6 +51,31 @@ def launched() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+def token(html: str) -> str:
+    """The CSRF token of a page's forms."""
+    return html.partition('name="csrf_token" value="')[2].partition('"')[0]
+
+
+def session(api: Api, scope: str) -> tuple[FlaskClient, str]:
+    """What a browser has that is logged in, without one; and the CSRF token of its forms."""
+    client = api.app.test_client()
+    client.post("/log-in", data={"key": api.keys[scope], "csrf_token": token(client.get("/log-in").text)})
+    return client, token(client.get("/corpora").text)
+
+
+def check_access(page: Page) -> None:
+    """By the rules of axe-core, in both themes."""
+    page.emulate_media(color_scheme="light")
+    _axe(page)
+    page.emulate_media(color_scheme="dark")
+    _axe(page, {"runOnly": ["color-contrast"]})
+
+
+def _axe(page: Page, options: dict[str, list[str]] | None = None) -> None:
+    found = Axe().run(page, options={"resultTypes": ["violations"], **(options or {})})
+    assert found.violations_count == 0, found.generate_report()
 
 
 @dataclass
@@ -86,11 +113,7 @@ class Site:
     def _session(self, scope: str) -> dict[str, str]:
         """The cookie of a session, begun as the log-in does it: once, because each test needs one."""
         if scope not in self._cookies:
-            client = self.api.app.test_client()
-            form = client.get("/log-in").text
-            token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
-            client.post("/log-in", data={"key": self.api.keys[scope], "csrf_token": token})
-            cookie = client.get_cookie(SESSION_COOKIE)
+            cookie = session(self.api, scope)[0].get_cookie(SESSION_COOKIE)
             assert cookie is not None
             self._cookies[scope] = cookie.value
         return {"name": SESSION_COOKIE, "value": self._cookies[scope], "url": self.url, "sameSite": "Strict"}

@@ -122,6 +122,15 @@ def pages(catalog: Catalog, snapshot: Snapshot, limit: int, query: OrthoQuery = 
     return read
 
 
+def pages_back(catalog: Catalog, snapshot: Snapshot, limit: int, query: OrthoQuery, cursor: str | None) -> list[Page]:
+    """The pages before a previous cursor, in order."""
+    read: list[Page] = []
+    while cursor is not None:
+        read.insert(0, catalog.page(*snapshot.args, query, limit=limit, cursor=cursor))
+        cursor = read[0].previous_cursor
+    return read
+
+
 def stored(result: Checks) -> list[bool]:
     return [checked.stored for checked in result.results]
 

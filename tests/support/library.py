@@ -5,7 +5,7 @@ from __future__ import annotations
 from crochet_tasks.db import corpora
 from crochet_tasks.db.process import Process
 from crochet_tasks.intake import admission
-from tests.support import steps
+from tests.support import best, steps
 from tests.support.catalog import id_of
 from tests.support.paths import ROOT
 
@@ -33,6 +33,8 @@ def fill(process: Process) -> None:
     harbour = steps.new_corpus(process, name=HARBOUR)
     for name in TEXTS:
         admission.accept(harbour, name, (ROOT / "examples" / f"{name}.txt").read_text(encoding="utf-8"))
+    steps.run(harbour)
+    best.ask(process, harbour)
     scripts = steps.new_corpus(process, name=SCRIPTS)
     for title, body in (("بحر", ARABIC), ("समुद्र", HINDI), ("海", CHINESE), ("long", f"{LONG} b, c d, {LONG} c, b d")):
         admission.accept(scripts, title, body)

@@ -70,9 +70,9 @@ class Batches:
             made.packed[number] = rows
         return made
 
-    def batches(self, sides: Sides, low: str, high: str | None) -> Iterator[Stored]:
+    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
         found = [b for b in self.stored if b.sides == sides and b.last >= low and (high is None or b.first <= high)]
-        yield from sorted(found, key=lambda batch: (batch.first, batch.id))
+        yield from sorted(found, key=lambda batch: (batch.last if back else batch.first, batch.id), reverse=back)
 
     def rows(self, batch: Stored) -> Ids:
         self.read.append(batch.id)

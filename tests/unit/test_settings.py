@@ -122,6 +122,35 @@ def test_another_default_budget_is_refused(monkeypatch: pytest.MonkeyPatch, give
     assert "'all'" in str(problem)
 
 
+# ── the console ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("given", ["default", "ops.team", "-"])
+def test_operators_are_of_a_tenant_or_there_are_none(given: str) -> None:
+    assert Settings.load(operator_tenant=given).operator_tenant == given
+
+
+@pytest.mark.parametrize("given", ["--", "a b", "../x", "é"])
+def test_what_no_tenant_is_called_is_refused(given: str) -> None:
+    with pytest.raises(InvalidSetting, match="CROCHET_OPERATOR_TENANT: must be the name of a tenant, or -"):
+        Settings.load(operator_tenant=given)
+
+
+@pytest.mark.parametrize("given", ["http://127.0.0.1:5555", "https://flower.example/under/here"])
+def test_links_are_addresses_of_the_web(given: str) -> None:
+    settings = Settings.load(flower_url=given, grafana_url=given)
+    assert (settings.flower_url, settings.grafana_url) == (given, given)
+
+
+@pytest.mark.parametrize(
+    "given", ["javascript:alert(1)", "ftp://x", "//x", "https://", "https://user:pass@x", "https://x/ y", "x\ny"]
+)
+def test_other_links_are_refused(given: str) -> None:
+    for name in ("flower_url", "grafana_url"):
+        with pytest.raises(InvalidSetting, match=f"CROCHET_{name.upper()}: must be an address"):
+            Settings.load(**{name: given})
+
+
 # ── words ───────────────────────────────────────────────────────────────────────────────────────
 
 NOT_OURS = ("Input should", "Value error", "String should", "is not valid", "pydantic")

@@ -2,9 +2,26 @@
 
 for (const each of document.querySelectorAll("[data-only-with-script]")) each.hidden = false;
 
+// Chooses all rows of a table, or none.
+for (const all of document.querySelectorAll("[data-all]")) all.addEventListener("change", () => {
+  for (const each of all.closest("table").querySelectorAll("input[name=work]")) each.checked = all.checked;
+});
+
 // "/" goes to the search, unless somebody writes.
 export function writes(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]");
+}
+
+// Another page as a document, in which no script runs; no text becomes HTML here.
+export function read(address) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", address);
+    request.responseType = "document";
+    request.onload = () => (request.status === 200 && request.response ? done(request.response) : failed(request.status));
+    request.onerror = () => failed(0);
+    request.send();
+  });
 }
 
 addEventListener("keydown", (event) => {

@@ -16,6 +16,8 @@ from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
+from crochet_tasks.db import access
+from crochet_tasks.db.access import Entry
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
 from crochet_tasks.services.relay import Relay
@@ -124,6 +126,31 @@ def test_rotated(guards: Api) -> None:
     guards.problem(get(guards, new.key), "unauthorized", 401)
     assert get(guards, newest.key, "write").status_code == 200
     assert [line.state for line in keys.listed(database) if line.name == "write"] == ["good", "rotated", "good"]
+
+
+def test_a_key_of_another_tenant_cannot_be_ended(api: Api) -> None:
+    """It is not there. What is done is recorded with the request that asked for it, in the log of the key's tenant."""
+    database = api.process.database
+    (theirs,) = keys.listed(database, "other")
+    with database.snapshot() as connection:
+        mine, other = (access.tenant(connection, name) for name in ("default", "other"))
+    for end in (keys.rotate, keys.revoke):
+        with pytest.raises(KeyUnknown):
+            end(database, theirs.key, tenant=mine)
+    asked = Entry("", mine, "aaaaaaaaaa", "192.0.2.7", "request-1")
+    new = keys.rotate(database, theirs.key, tenant=other, by=asked)
+    keys.revoke(database, new.line.key, tenant=other, by=asked)
+    made = keys.create(database, KeySpec("later", tenant="other"), by=asked)
+    logged = {line.what: line for line in keys.log(database, 3)}
+    assert {what: line.key for what, line in logged.items()} == {
+        "key.rotated": theirs.key,
+        "key.revoked": new.line.key,
+        "key.created": made.line.key,
+    }
+    for line in logged.values():
+        assert (line.tenant, line.address, line.request) == ("other", "192.0.2.7", "request-1")
+        assert line.details is not None
+        assert line.details["by"] == "aaaaaaaaaa"
 
 
 def test_last_used_is_noted_by_the_minute(guards: Api) -> None:

@@ -19,7 +19,7 @@ from crochet_tasks.query.checks import Reason
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery
 from crochet_tasks.settings import Settings
 from tests.support import oracle, steps
-from tests.support.catalog import ALL, MORE, SECRET, Snapshot, best_first, in_runs, joined, pages
+from tests.support.catalog import ALL, MORE, SECRET, Snapshot, best_first, in_runs, joined, pages, pages_back
 from tests.support.steps import TEXTS, ingest_all, new_corpus
 
 pytestmark = pytest.mark.integration
@@ -55,6 +55,47 @@ def test_filters_leave_what_they_say(catalog: Catalog, snapshot: Snapshot) -> No
     every = [o for o in ALL if o.words[0] == "a" and "b" in o.words and o.sides == (2, 3)]
     assert every
     assert joined(pages(catalog, snapshot, 1, OrthoQuery.of((2, 3), "A", " B ", 1))) == every
+
+
+QUERIES = [
+    EVERY,
+    OrthoQuery((2, 3)),
+    OrthoQuery(contains="a"),
+    OrthoQuery(contains="s"),
+    OrthoQuery(contains="none"),
+    OrthoQuery(min_volume=2),
+    OrthoQuery(starts_with=("a", "b")),
+    OrthoQuery((2, 3), ("a",), "b", 1),
+]
+
+
+@pytest.mark.parametrize("budget", [3, 1 << 19])
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_pages_read_backwards_are_the_same(
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, limit: int, budget: int
+) -> None:
+    """From wherever one turns round, whatever is filtered; and from there forwards again. Compared with the oracle."""
+    monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", budget)
+    for query in QUERIES:
+        forwards = pages(catalog, snapshot, limit, query)
+        expected = [
+            o
+            for o in ALL
+            if query.shape in (None, o.sides)
+            and o.words[: len(query.starts_with)] == query.starts_with
+            and (query.contains is None or query.contains in o.words)
+            and o.volume >= (query.min_volume or 0)
+        ]
+        assert forwards[0].previous_cursor is None
+        for place, page in enumerate(forwards):
+            before = pages_back(catalog, snapshot, limit, query, page.previous_cursor)
+            passed = joined(forwards[:place])
+            assert joined(before) == passed == expected[: len(passed)]
+            assert budget == 3 or all(len(each.orthos) == limit for each in before[1:])
+            for each in before[:: max(1, len(before) // 3)]:
+                again = catalog.page(*snapshot.args, query, limit=limit, cursor=each.next_cursor)
+                begin = expected.index(each.orthos[-1]) + 1 if each.orthos else None
+                assert begin is None or again.orthos == expected[begin : begin + len(again.orthos)]
 
 
 def test_words_that_begin_alike_are_told_apart(process: Process) -> None:

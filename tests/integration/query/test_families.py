@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crochet_tasks.db import texts
 from crochet_tasks.engine import geometry
 from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.query import holding, relatives
@@ -50,6 +51,41 @@ def test_some_children_are_as_good_as_all_if_it_says_so(catalog: Catalog, snapsh
         found = relatives.children(reader, *each[1:3], 1)
         assert (len(found.orthos), found.more) == (1, True)
     assert several
+
+
+def test_orthos_that_begin_with_a_line_of_another(
+    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, best shape first; or some, and it says so, also where there are more lines than are looked at."""
+    reader = Reader(catalog.store, *snapshot.args)
+    firsts = {each.id: each.words[: each.sides[-1]] for each in ALL}
+    several = 0
+    for each in ALL:
+        lines = {tuple(line) for line in oracle.lines(each.sides, each.words)}
+        expected = [other for other in ALL if firsts[other.id] in lines and other.id != each.id]
+        every = relatives.beginning(reader, each.sides, each.words, len(ALL))
+        assert sorted(found.id for found in every.orthos) == sorted(other.id for other in expected)
+        assert [found.sides for found in every.orthos] == [other.sides for other in expected]
+        assert not every.more
+        some = relatives.beginning(reader, each.sides, each.words, 1)
+        assert (some.orthos, some.more) == (every.orthos[:1], len(expected) > 1)
+        several += len(expected) > 1
+    assert several
+    monkeypatch.setattr(relatives, "RANGES", 1)
+    assert relatives.beginning(reader, *ALL[0][1:3], len(ALL)).more
+
+
+def test_a_sentence_with_those_around_it(catalog: Catalog, snapshot: Snapshot) -> None:
+    for text in texts.versions(snapshot.connection, snapshot.corpus.id, 1, len(TEXTS)):
+        said = oracle.sentences(TEXTS[text.version - 1])
+        for place in range(len(said)):
+            for wide in (0, 2, 100):
+                found = catalog.around(*snapshot.args, text.id, place + 1, wide)
+                assert found is not None
+                assert found.sentences == said[max(0, place - wide) : place + wide + 1]
+                assert (found.first, found.total) == (max(0, place - wide) + 1, len(said))
+        for outside in (0, len(said) + 1, 2**70):
+            assert catalog.around(*snapshot.args, text.id, outside, 1) is None
 
 
 @pytest.mark.parametrize("phrase", ["a", "a d", "l m", "b c", "j k"])

@@ -91,14 +91,15 @@ def test_a_page_follows_the_work(at: Site) -> None:
     corpus = steps.new_corpus(at.api.process, name="growing")
     steps.accept(corpus, steps.TEXTS[0])
     page = at.page("/corpora/growing")
-    expect(page.get_by_text("working")).to_be_visible()
+    shown = page.locator("main")  # beside it the change of state is told to screen readers
+    expect(shown.get_by_text("working")).to_be_visible()
     page.evaluate("window.sameDocument = true")
     steps.run(corpus)
-    expect(page.get_by_text("Every ortho within the limits is stored.")).to_be_visible()
+    expect(shown.get_by_text("Every ortho within the limits is stored.")).to_be_visible()
     found = at.api.read.get("/v1/corpora/growing/shapes").get_json()["total"]
     expect(page.get_by_role("link", name=f"All {found}")).to_be_visible()
     steps.accept(corpus, steps.TEXTS[1])
-    expect(page.get_by_text("working")).to_be_visible()
+    expect(shown.get_by_text("working")).to_be_visible()
     steps.run(corpus)
     expect(page.get_by_role("heading", name="Growth")).to_be_visible()
     assert page.evaluate("window.sameDocument")

@@ -14,15 +14,11 @@ from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.settings import Settings
 from tests.support import library
 from tests.support.api import SETTINGS, Api, security_log
-from tests.support.browser import Site
+from tests.support.browser import Site, token
 from web import local
 
 pytestmark = pytest.mark.integration
 HTML = {"Accept": "text/html"}
-
-
-def token(html: str) -> str:
-    return html.partition('name="csrf_token" value="')[2].partition('"')[0]
 
 
 def test_somebody_logs_in_and_out(at: Site) -> None:

@@ -6,13 +6,12 @@ import io
 import re
 
 import pytest
-from flask.testing import FlaskClient
 from playwright.sync_api import FilePayload, expect
 
 from crochet_tasks.db.corpora import Corpus
 from tests.support import steps
 from tests.support.api import Api
-from tests.support.browser import Site
+from tests.support.browser import Site, session
 
 pytestmark = pytest.mark.integration
 SQUARE = "a b, c d, a c, b d"
@@ -28,18 +27,6 @@ def corpus(api: Api) -> Corpus:
 def file(name: str, content: str | bytes) -> FilePayload:
     body = content.encode() if isinstance(content, str) else content
     return {"name": name, "mimeType": "text/plain", "buffer": body}
-
-
-def logged_in(api: Api, scope: str, corpus: Corpus) -> tuple[FlaskClient, str]:
-    """A client with a session, and the CSRF token of its forms."""
-    client = api.app.test_client()
-    form = client.get("/log-in").text
-    client.post("/log-in", data={"key": api.keys[scope], "csrf_token": _token(form)})
-    return client, _token(client.get(f"/corpora/{corpus.name}").text)
-
-
-def _token(html: str) -> str:
-    return html.partition('name="csrf_token" value="')[2].partition('"')[0]
 
 
 def test_a_pasted_text_becomes_a_version_while_one_looks_on(at: Site, corpus: Corpus) -> None:
@@ -124,7 +111,7 @@ def test_what_is_too_large_is_refused_as_by_the_api(api: Api, corpus: Corpus, mo
         "crochet.settings",
         api.app.extensions["crochet.settings"].model_copy(update={"max_text_bytes": limit}),
     )
-    client, token = logged_in(api, "write", corpus)
+    client, token = session(api, "write")
     address, whole = f"/corpora/{corpus.name}/hand-in", SQUARE + " e" * (limit // 2 - len(SQUARE))
     sent = {"csrf_token": token, "title": "large", "act": "accept"}
     multipart = "multipart/form-data"
@@ -166,7 +153,7 @@ def test_who_may_only_read_sees_no_way_in(at: Site, corpus: Corpus) -> None:
 
 
 def test_a_form_of_another_site_hands_nothing_in(api: Api, corpus: Corpus) -> None:
-    client, _ = logged_in(api, "write", corpus)
+    client, _ = session(api, "write")
     address = f"/corpora/{corpus.name}/hand-in"
     for sent in ({"body": SQUARE}, {"body": SQUARE, "csrf_token": "made up"}):
         answer = client.post(address, data=sent, content_type="multipart/form-data", headers=HTML)

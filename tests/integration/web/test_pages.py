@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.support import library
-from tests.support.browser import NARROW, Site
+from tests.support.browser import NARROW, Site, check_access
 
 pytestmark = pytest.mark.integration
 
@@ -28,8 +29,18 @@ PAGES = {
     "phrase": "/corpora/harbour/phrase?words=the+wind&sort=left",
     "texts": "/corpora/harbour/texts",
     "text": "/corpora/harbour/texts/text-1",
+    "sentence": "/corpora/harbour/texts/text-1/sentences/5?words=the+wind",
+    "best": "/corpora/harbour/best",
+    "best of nothing": "/corpora/empty/best",
     "console": "/console",
     "work": "/corpora/harbour/work?state=done",
+    "piece of work": "/console/work/text-1",
+    "confirm": "/console/confirm?act=drop&work=text-1&work=text-2",
+    "queues": "/console/queues",
+    "dead letters": "/console/dead",
+    "log": "/console/log",
+    "keys": "/console/keys",
+    "tenants": "/console/tenants",
     "hand in": "/corpora/harbour/hand-in",
     "handed in": "/corpora/harbour/handed-in?text=text-1&text=text-2",
     "hostile corpus": "/corpora/hostile",
@@ -37,6 +48,7 @@ PAGES = {
     "missing": "/corpora/nowhere",
 }
 """a page of each kind: add yours"""
+AGE = r"[0-9]+(\u202f(s|min|h)| days?) ago|just now"
 ROWS_OF_KEYS = 12
 """stops of the keyboard that are looked at on each page"""
 
@@ -46,22 +58,28 @@ def test_everybody_can_use_it(at: Site, path: str) -> None:
     """In both themes by the rules of axe-core, by keyboard, on a phone, and without script it says the same."""
     same = {"X-Request-ID": "that-of-a-test"}
     page = at.page(path, scope="admin", color_scheme="light", extra_http_headers=same)
-    _axe(page)
-    page.emulate_media(color_scheme="dark")
-    _axe(page, {"runOnly": ["color-contrast"]})
+    check_access(page)
     if path != "/log-in":  # there the key has the focus
         _keyboard(page)
     page.set_viewport_size(NARROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     plain = at.page(path, scope="admin", java_script_enabled=False, extra_http_headers=same, viewport=NARROW)
+    if not _same(page, plain):  # on the console something may have become too old to be shown between the two
+        page.reload()
+        plain.reload()
+        assert _same(page, plain)
+
+
+def _same(page: Page, plain: Page) -> bool:
+    """Whether they say the same, but for what is there for scripts only."""
     page.evaluate("[...document.querySelectorAll('main [data-only-with-script]')].forEach(each => each.remove())")
-    said, without = (" ".join(each.locator("main").inner_text().split()) for each in (page, plain))
-    assert without == said != ""
+    return _said(page) == _said(plain) != ""
 
 
-def _axe(page: Page, options: dict[str, list[str]] | None = None) -> None:
-    found = Axe().run(page, options={"resultTypes": ["violations"], **(options or {})})
-    assert found.violations_count == 0, found.generate_report()
+def _said(page: Page) -> str:
+    """Without numbers and ages, which change meanwhile."""
+    words = " ".join(page.locator("main").inner_text().split())
+    return re.sub(r"[0-9][0-9.:\u202f]*", "0", re.sub(AGE, "ago", words))
 
 
 def _keyboard(page: Page) -> None:

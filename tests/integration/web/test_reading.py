@@ -40,8 +40,11 @@ def test_the_gallery_shows_what_the_api_lists_page_by_page(at: Site) -> None:
     there = at.page(page.url.removeprefix(at.url))
     assert grids(there) == grids(page)
     for begin in (48, 0):
-        page.get_by_role("link", name="Previous").click()
-        expect(page.locator(".card").first.locator("td")).to_have_text(listed[begin])
+        there.get_by_role("link", name="Previous").click()
+        expect(there.locator(".card").first.locator("td")).to_have_text(listed[begin])
+        assert grids(there) == listed[begin : begin + 48]
+    page.get_by_role("link", name="First page").click()
+    expect(page.locator(".card").first.locator("td")).to_have_text(listed[0])
     expect(page.get_by_role("link", name="Previous")).to_have_count(0)
 
 
@@ -125,6 +128,40 @@ def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
     assert set(parent) < set(library.WORDS)
     page.locator(f"a[href$='{library.ORTHO}']").click()
     expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_sentence_is_widened(at: Site, script: bool) -> None:
+    """Where it stands, or on a page of its own without a script; as far as the text goes."""
+    page = at.page(f"{GALLERY}/{library.ORTHO}", java_script_enabled=script)
+    line = page.locator(".lines > li").nth(1)
+    said = line.locator(".read p").first.inner_text()
+    number = int(re.search(r"sentence (\d+)", line.locator(".where").first.inner_text())[1])  # type: ignore[index]
+    title = line.locator(".where bdi").first.inner_text()
+    text = oracle.sentences((ROOT / "examples" / f"{title}.txt").read_text())
+    line.locator(".wider").first.click()
+    around = page.locator(".around")
+    expect(around.locator(".here")).to_have_text(said)
+    expect(around.locator(".here mark").first).to_have_text("sea came to")
+    assert page.url.endswith(library.ORTHO) == script
+    shown = text[max(0, number - 4) : number + 3]
+    expect(around.locator("li")).to_have_text([" ".join(words) for words in shown])
+    around.get_by_role("link", name="Wider").click()
+    shown = text[max(0, number - 13) : number + 12]
+    expect(around.locator("li")).to_have_text([" ".join(words) for words in shown])
+    page.goto(f"/corpora/harbour/texts/text-1/sentences/{len(text) + 1000}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
+
+
+def test_an_ortho_leads_to_others_that_begin_with_one_of_its_lines(at: Site) -> None:
+    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    lines = set(page.locator(".lines .phrase").all_inner_texts())
+    section = page.locator("section", has=page.locator("#sharing"))
+    cards = [card.locator("tr").first.locator("td").all_inner_texts() for card in section.locator(".card").all()]
+    assert cards
+    assert {" ".join(words) for words in cards} <= lines
+    section.locator(".open").first.click()
+    expect(page.locator("#ortho tr").first).to_have_text(re.compile(r"\s*".join(cards[0])))
 
 
 def test_an_ortho_is_copied_and_downloaded(at: Site, tmp_path: Path) -> None:

@@ -79,6 +79,55 @@ def test_pages_with_a_word_hold_all_that_have_it(
 
 
 @examples(40)
+@given(corpora(), SEEDS, st.integers(1, 6), st.integers(0, 9), st.data())
+def test_pages_backwards_from_any_position_are_what_lies_before_it(
+    texts: list[str], seed: int, most: int, size: int, data: st.DataObject
+) -> None:
+    """Down to any beginning; each page ends with what the one behind it said, and no page is short but the last."""
+    source, every = cut(texts, seed, most)
+    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
+        of_shape = list(members)
+        low, high = "", None
+        if data.draw(st.booleans()):
+            low = " ".join(data.draw(st.sampled_from(of_shape))[1][: data.draw(st.integers(1, 3))])
+        if data.draw(st.booleans()):
+            high = " ".join(data.draw(st.sampled_from(of_shape))[1])
+            high = ranges.behind(high) if data.draw(st.booleans()) else high
+        expected = [one for one in of_shape if low <= " ".join(one[1]) and (high is None or " ".join(one[1]) < high)]
+        found: list[Ortho] = []
+        last: str | None = ""
+        while last is not None:
+            page = ranges.read_back(source, Selection(sides, low, high, None), max(size, 1))
+            assert len(page.rows) == max(size, 1) or page.following is None
+            found = words_of(source.tree, sides, page.rows) + found
+            last = page.following
+            high = None if last is None else ranges.behind(last)
+        assert found == expected
+
+
+@examples(20)
+@given(corpora(), SEEDS, st.integers(1, 6), st.integers(1, 9), st.sampled_from([1, 3, 1000]))
+def test_pages_backwards_with_a_word_hold_all_that_have_it(
+    texts: list[str], seed: int, most: int, size: int, budget: int
+) -> None:
+    source, every = cut(texts, seed, most)
+    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
+        of_shape = list(members)
+        for number, word in enumerate(source.tree.words):
+            selection = Selection(sides, "", None, Word(number, int(source.tree.born[number])))
+            found: list[Ortho] = []
+            while True:
+                page = ranges.read_back(source, selection, size, budget)
+                found = words_of(source.tree, sides, page.rows) + found
+                if page.following is None:
+                    break
+                high = ranges.behind(page.following)
+                assert selection.high is None or high < selection.high
+                selection = selection._replace(high=high)
+            assert found == [ortho for ortho in of_shape if word in ortho[1]]
+
+
+@examples(40)
 @given(corpora(), SEEDS, st.integers(1, 6))
 def test_every_ortho_is_found_by_its_first_line_or_all_of_its_lines(texts: list[str], seed: int, most: int) -> None:
     """And one that differs in either half of its id is not."""
@@ -110,6 +159,10 @@ def test_a_page_reads_only_the_batches_that_it_needs() -> None:
     for place, (sides, words) in enumerate(every):
         source.read.clear()
         page = ranges.read(source, Selection(sides, " ".join(words), None, None), 1)
+        assert words_of(source.tree, sides, page.rows) == [every[place]]
+        assert len(source.read) <= 2
+        source.read.clear()
+        page = ranges.read_back(source, Selection(sides, "", ranges.behind(" ".join(words)), None), 1)
         assert words_of(source.tree, sides, page.rows) == [every[place]]
         assert len(source.read) <= 2
     source.read.clear()

@@ -147,3 +147,37 @@ def test_an_address_of_another_site_is_none_of_ours(address: str) -> None:
     found = local(address)
     assert found.startswith("/")
     assert not re.match(r"/[/\\]", re.sub(r"[\x00-\x20]", "", found))
+
+
+# ── the console ─────────────────────────────────────────────────────────────────────────────────
+
+
+@given(some.lists(some.none() | some.integers(0, 10**12), max_size=60))
+def test_bars_stand_on_the_axis_and_are_as_high_as_their_values(values: list[int | None]) -> None:
+    found = plots.bars(values)
+    assert [bar.value for bar in found.bars] == values
+    power = 10 ** (len(str(int(found.most))) - 1)
+    assert found.most / power in (1, 2, 5)
+    largest = max((value for value in values if value), default=0)
+    assert found.most >= largest
+    smaller = {1: 5 * power / 10, 2: power, 5: 2 * power}[int(found.most // power)]
+    assert found.most == 1 or smaller < largest
+    for bar in found.bars:
+        exact = plots.HEIGHT * (bar.value or 0) / found.most
+        assert bar.height == pytest.approx(max(1, exact) if bar.value else 0, abs=0.06)
+        assert bar.y + bar.height == pytest.approx(plots.HEIGHT, abs=0.11)
+    ends = [bar.x + bar.width for bar in found.bars]
+    assert all(end < bar.x for end, bar in zip(ends, found.bars[1:], strict=False))
+    assert not ends or ends[-1] <= plots.WIDTH
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0"), (0.033, "0.033"), (12.345, "12.3"), (3.0, "3"), (1234.5, "1\u202f234")]
+)
+def test_rates_have_three_digits(value: float, said: str) -> None:
+    assert words.rate(value) == said
+
+
+def test_moments_are_in_utc() -> None:
+    there = dt.timezone(dt.timedelta(hours=2))
+    assert words.moment(dt.datetime(2026, 1, 1, 0, 30, 7, tzinfo=there)) == "2025-12-31 22:30:07 UTC"

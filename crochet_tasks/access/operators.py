@@ -1,0 +1,12 @@
+"""Who runs the place: admins of the tenant that CROCHET_OPERATOR_TENANT names."""
+
+from __future__ import annotations
+
+from crochet_tasks.db import Connection, access
+from crochet_tasks.settings import NOBODY, Settings
+
+
+def is_operator(connection: Connection, settings: Settings, tenant: int) -> bool:
+    """Whether admins of this tenant are operators."""
+    named = settings.operator_tenant
+    return named != NOBODY and access.tenant_name(connection, tenant) == named

@@ -1,0 +1,22 @@
+"""What forms have in common: numbers as people type them, and what is wrong in a sentence."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from api.problems import faults
+from crochet_tasks.errors import CrochetError
+
+
+def number(value: str | None) -> int | str | None:
+    """As JSON would have it: a number, nothing, or what is wrong as it is."""
+    plain = (value or "").replace(" ", "").replace("\u202f", "")
+    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 17 else plain or None
+
+
+def in_words(error: ValidationError | CrochetError) -> str:
+    if isinstance(error, ValidationError):
+        where = map(str, error.errors(include_input=False, include_url=False)[0]["loc"])
+        field = [each for each in where if each.isidentifier()][-1]  # behind it may be which of several types it is
+        return f"{field.replace('_', ' ').capitalize()} {faults(error)[0].message}."
+    return f"{str(error)[:1].upper()}{str(error)[1:]}."

@@ -1,0 +1,146 @@
+"""Keys: make, rotate, revoke; a new one is shown once. And tenants, for operators."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+from flask import Response, request
+
+from api import process, security, security_log
+from crochet_tasks.access import keys as service
+from crochet_tasks.access import tenancy
+from crochet_tasks.access.keys import SCOPES, KeySpec, NewKey, Tier
+from crochet_tasks.db import access
+from crochet_tasks.errors import InvalidRequest, TenantUnknown
+from web import paging
+from web.pages import blueprint, for_operators, operates, show, to
+
+MOST_DAYS = 36_500
+GRACES = {"0": "now", "3600": "in an hour", "86400": "in a day", "604800": "in a week"}
+"""seconds for which a key that is rotated is still good"""
+
+
+def _reach() -> int | None:
+    return None if operates() else security.caller().tenant
+
+
+@blueprint.get("/console/keys")
+@security.requires("admin")
+def keys() -> Response:
+    return _listed({"scope": "read"})
+
+
+def _listed(given: dict[str, str], problem: str | None = None) -> Response:
+    database, reach = process.current().database, _reach()
+    page = paging.numbered(lambda begin, most, newer: service.page(database, reach, begin, most, newer=newer))
+    with database.snapshot() as connection:
+        own = access.tenant_name(connection, security.caller().tenant)
+    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return show(
+        "keys.html",
+        status,
+        page=page,
+        filters={},
+        given={"tenant": own, **given},
+        problem=problem,
+        scopes=SCOPES,
+    )
+
+
+@blueprint.post("/console/keys")
+@security.requires("admin")
+def make_key() -> Response:
+    """Of the own tenant; operators choose the tenant, and the limit of requests."""
+    given = {name: value.strip() for name, value in request.form.items() if name != "csrf_token"}
+    database = process.current().database
+    try:
+        spec = _spec(given)
+        if not operates():
+            with database.snapshot() as connection:
+                own = access.tenant_name(connection, security.caller().tenant)
+            spec = spec._replace(tenant=own, tier="standard")
+        made = service.create(database, spec, by=security_log.entry("key.created"))
+    except (InvalidRequest, TenantUnknown) as error:
+        problem = str(error.context.get("problem", error))
+        return _listed(given, f"{problem[:1].upper()}{problem[1:]}.")
+    return _shown(made)
+
+
+def _spec(given: dict[str, str]) -> KeySpec:
+    """Raises InvalidRequest."""
+    scope, days = given.get("scope"), given.get("days") or "0"
+    if scope not in SCOPES:
+        raise InvalidRequest(problem="choose what the key may do")
+    if not re.fullmatch("[0-9]{1,5}", days, re.ASCII) or int(days) > MOST_DAYS:
+        raise InvalidRequest(problem=f"days are a whole number, at most {MOST_DAYS}")
+    tier: Tier = "high" if given.get("tier") == "high" else "standard"
+    return KeySpec(given.get("name", ""), (scope,), given.get("tenant", ""), tier, int(days) or None)
+
+
+def _shown(made: NewKey) -> Response:
+    """The only time that a key is shown: no cache keeps this page."""
+    response = show("key_made.html", made=made)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/console/keys/<key>/<any(rotate,revoke):act>")
+@security.requires("admin")
+def end_key(key: str, act: str) -> Response:
+    """What it touches. Nothing is changed here."""
+    line = service.one(process.current().database, key, _reach())
+    mine = line.key == security.caller().key
+    return show("key_end.html", line=line, act=act, mine=mine, graces=GRACES)
+
+
+@blueprint.post("/console/keys/<key>/rotate")
+@security.requires("admin")
+def rotate_key(key: str) -> Response:
+    grace = request.form.get("grace", "0")
+    if grace not in GRACES:
+        raise InvalidRequest(problem="choose when the old key ends")
+    entry = security_log.entry("key.rotated")
+    return _shown(service.rotate(process.current().database, key, float(grace), tenant=_reach(), by=entry))
+
+
+@blueprint.post("/console/keys/<key>/revoke")
+@security.requires("admin")
+def revoke_key(key: str) -> Response:
+    line = service.revoke(process.current().database, key, tenant=_reach(), by=security_log.entry("key.revoked"))
+    return show("key_ended.html", line=line)
+
+
+# ── tenants ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@blueprint.get("/console/tenants")
+@security.requires("admin")
+@for_operators
+def tenants() -> Response:
+    return _tenants()
+
+
+def _tenants(name: str = "", problem: str | None = None) -> Response:
+    with process.current().database.snapshot() as connection:
+        page = paging.numbered(
+            lambda begin, most, newer: [
+                (row.id, row) for row in access.tenants_page(connection, begin, most, newer=newer)
+            ]
+        )
+    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    named = process.settings().operator_tenant
+    return show("tenants.html", status, page=page, filters={}, name=name, problem=problem, operators=named)
+
+
+@blueprint.post("/console/tenants")
+@security.requires("admin")
+@for_operators
+def make_tenant() -> Response:
+    name = request.form.get("name", "").strip()
+    try:
+        tenancy.add_tenant(process.current().database, name, security_log.entry("tenant.created", {"name": name}))
+    except InvalidRequest as error:
+        problem = str(error.context["problem"])
+        return _tenants(name, f"{problem[:1].upper()}{problem[1:]}.")
+    return to("tenants")
