@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_openapi import APIBlueprint, Tag
-
 from api import process, resources, responses, security
 from api.corpora import address
 from api.openapi import NOT_MODIFIED, errors
@@ -13,16 +11,10 @@ from api.parameters import BestPath, CorpusPath, NewBest, RequestKey
 from api.responses import Answered
 from crochet_tasks.errors import IdempotencyKeyReused, LimitOutOfRange, NotFound, TooBusy
 from crochet_tasks.operate import best_jobs
-from crochet_tasks.operate.best_jobs import Wanted
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.schemas.best import BestJob
 
-api = APIBlueprint(
-    "best",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>/best",
-    abp_tags=[Tag(name="best")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("best", "/v1/corpora/<corpus>/best")
 
 
 @api.post(
@@ -37,7 +29,7 @@ def ask(path: CorpusPath, header: RequestKey, body: NewBest) -> Answered:
     The same question about the same version is one job: 200 where it is proven; one that was stopped or has failed goes
     on. It begins with the best that is known of older versions. Smaller orthos are not listed, and none is stored.
     """
-    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, wanted(body), header.key)
+    kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, job_spec(body), header.key)
     job = BestJob.model_validate(kept.answer)
     response = responses.json(job, kept.status, {"Location": f"{address(path.corpus)}/best/{job.id}"})
     if again:
@@ -45,9 +37,9 @@ def ask(path: CorpusPath, header: RequestKey, body: NewBest) -> Answered:
     return response
 
 
-def wanted(body: NewBest) -> Wanted:
+def job_spec(body: NewBest) -> JobSpec:
     given = body.model_dump(exclude_unset=True, exclude={"top"})
-    return Wanted({name: None if most == "any" else most for name, most in given.items()}, body.top)
+    return JobSpec({name: None if most == "any" else most for name, most in given.items()}, body.top)
 
 
 @api.get("", responses={200: BestJob, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getNewestBest")

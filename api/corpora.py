@@ -5,7 +5,6 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from flask import Response, request
-from flask_openapi import APIBlueprint, Tag
 from flask_openapi.models import RequestBody
 
 from api import form, process, resources, responses, security, security_log
@@ -33,13 +32,7 @@ from crochet_tasks.errors import (
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import CorpusLine, CorpusPage
 
-api = APIBlueprint(
-    "corpora",
-    __name__,
-    url_prefix="/v1/corpora",
-    abp_tags=[Tag(name="corpora")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("corpora", "/v1/corpora")
 
 
 @api.post(

@@ -37,7 +37,7 @@ START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: 
 """
 
 ALWAYS = (406, 500)
-"""of every route of version 1, besides openapi.ALWAYS"""
+"""of every route of version 1, in addition to openapi.ALWAYS"""
 WITH_BODY = (408, 413, 415, 422)
 OF_THE_SERVER = {
     414: "The address has more than 8190 bytes. It has no body.",

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from flask import Response
-from flask_openapi import APIBlueprint, Tag
 
 from api import process, resources, security
 from api.openapi import errors
@@ -22,9 +21,7 @@ HEARTBEAT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 RECONNECT_MILLISECONDS = 1000
 
-api = APIBlueprint(
-    "events", __name__, url_prefix="/v1/events", abp_tags=[Tag(name="events")], abp_security=security.NEEDS_KEY
-)
+api = security.routes("events", "/v1/events")
 _STREAM = {
     "description": "Events `progress` (how far a corpus is), `gone` (it was deleted) and, last, `end`.",
     "content": {

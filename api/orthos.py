@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from flask import Response, request
-from flask_openapi import APIBlueprint, Tag
 from pydantic_core import to_json
 from werkzeug.routing import BaseConverter
 
@@ -44,13 +43,7 @@ class Unreserved(BaseConverter):
     regex = "(?!(?:check|best)$)[^/]+"
 
 
-api = APIBlueprint(
-    "orthos",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>",
-    abp_tags=[Tag(name="orthos")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("orthos", "/v1/corpora/<corpus>")
 
 
 _ORTHOS: dict[str, Any] = {

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, g, request
-from flask_openapi import OpenAPI
+from flask_openapi import APIBlueprint, OpenAPI, Tag
 
 from api import problems, process, security_log
 from api.problems import RETRY_SECONDS
@@ -52,6 +52,13 @@ SCHEMES: dict[str, Any] = {
 }
 NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
 """`security=` of every route that is not open to all"""
+
+
+def routes(name: str, prefix: str, tag: str | None = None) -> APIBlueprint:
+    """A blueprint for routes under `prefix` that need a key; their tag in the OpenAPI document is by default `name`."""
+    tags: list[Tag | dict[str, Any]] = [Tag(name=tag or name)]
+    return APIBlueprint(name, __name__, url_prefix=prefix, abp_tags=tags, abp_security=NEEDS_KEY)
+
 
 SIGNED_SECONDS = 300.0
 """by how much the date of a signed request may differ from our clock"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import abort, request
-from flask_openapi import APIBlueprint, Tag
 from flask_openapi.models import RequestBody
 from pydantic import ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -39,13 +38,7 @@ from crochet_tasks.schemas.answers import TextPage
 from crochet_tasks.schemas.names import UNTITLED
 from crochet_tasks.schemas.reports import TextLine
 
-api = APIBlueprint(
-    "texts",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>/texts",
-    abp_tags=[Tag(name="texts")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("texts", "/v1/corpora/<corpus>/texts")
 _BODY: dict[str, Any] = {
     JSON: {"schema": NewText.model_json_schema()},
     PLAIN: {"schema": {"type": "string"}, "example": "The seas and the land."},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from flask_openapi import APIBlueprint, Tag
-
 from api import process, resources, responses, security
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, PhrasesQuery, WaitingQuery, WordsQuery
@@ -12,13 +10,7 @@ from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
 from crochet_tasks.schemas.answers import PhrasePage, VersionNow, Vocabulary, WaitingOn
 
-api = APIBlueprint(
-    "context",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>",
-    abp_tags=[Tag(name="context")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("context", "/v1/corpora/<corpus>")
 
 
 @api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **errors()}, operation_id="getVersion")

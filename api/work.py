@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi import APIBlueprint, Tag
 
 from api import process, resources, responses, security, security_log
 from api.openapi import NOT_MODIFIED, errors
@@ -17,13 +16,7 @@ from crochet_tasks.schemas.answers import CorpusEstimate, StatusNow, WorkPage
 from crochet_tasks.schemas.reports import WorkChanged, WorkError, WorkLine
 from crochet_tasks.schemas.statistics import StatisticsNow
 
-api = APIBlueprint(
-    "work",
-    __name__,
-    url_prefix="/v1/corpora/<corpus>",
-    abp_tags=[Tag(name="work")],
-    abp_security=security.NEEDS_KEY,
-)
+api = security.routes("work", "/v1/corpora/<corpus>")
 
 
 @api.get("/work", responses={200: WorkPage, **NOT_MODIFIED, **errors()}, operation_id="listWork")
@@ -107,9 +100,7 @@ def public(line: WorkLine) -> WorkLine:
 
 # ── all corpora ─────────────────────────────────────────────────────────────────────────────────
 
-of_tenant = APIBlueprint(
-    "statistics", __name__, url_prefix="/v1/status", abp_tags=[Tag(name="work")], abp_security=security.NEEDS_KEY
-)
+of_tenant = security.routes("statistics", "/v1/status", tag="work")
 
 
 @of_tenant.get("", responses={200: StatisticsNow, **errors(of_corpus=False)}, operation_id="getStatistics")

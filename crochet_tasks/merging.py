@@ -117,7 +117,7 @@ def neighbours(every: list[Stored], size: int) -> list[Stored]:
 
 
 def _rewrite(connection: Connection, corpus: int, sides: Sides, chosen: list[Stored]) -> None:
-    """Replace batches by new ones with the same orthos, cut anew."""
+    """Replace batches by new ones with the same orthos, cut again."""
     version = max(batch.numbering for batch in chosen)
     tree = here().tree(connection, corpus, version)
     by_id = {batch.id: batch for batch in chosen}

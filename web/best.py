@@ -9,7 +9,7 @@ from flask import Response, request
 from pydantic import ValidationError
 
 from api import process, resources, security
-from api.best import wanted
+from api.best import job_spec
 from api.parameters import NewBest
 from crochet_tasks.db import Connection
 from crochet_tasks.db.corpora import Corpus
@@ -97,7 +97,7 @@ def ask_best(name: str) -> Response:
     given = {each: number(request.form.get(each, "").strip()) for each in FIELDS}
     try:
         new = NewBest.model_validate({each: value for each, value in given.items() if value is not None})
-        kept, _ = best_jobs.ask(process.current(), security.caller().tenant, name, wanted(new), None)
+        kept, _ = best_jobs.ask(process.current(), security.caller().tenant, name, job_spec(new), None)
     except (ValidationError, *WRONG) as error:
         return _page(name, None, in_words(error), getattr(error, "status", None) or HTTPStatus.UNPROCESSABLE_ENTITY)
     return to("best_job", name=name, job=str(kept.answer["id"]))

@@ -57,7 +57,7 @@ def exchange(
 def begin(
     connection: Connection, key: KeyRow, scopes: Collection[Scope] | None, entry: Entry | None = None
 ) -> tuple[Claims, frozenset[Scope]]:
-    """Begin a session as `exchange` does, without tokens: for who keeps its claims where nobody else can write them."""
+    """Begin a session as `exchange` does, without tokens: for callers whose claims no one else can write."""
     allowed = included(key.scopes)
     requested = allowed if scopes is None else included(scopes)
     if not requested <= allowed:

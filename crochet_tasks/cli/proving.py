@@ -159,7 +159,7 @@ class _Saved:
         except FileNotFoundError:
             return fresh
         except (OSError, ValidationError) as error:
-            note(f"the saved search {self._path} cannot be read, it begins anew: {type(error).__name__}")
+            note(f"the saved search {self._path} cannot be read, the search starts again: {type(error).__name__}")
             return fresh
         if any(getattr(found, name) != getattr(fresh, name) for name in ("format", "context", "scope", "top")):
             return fresh

@@ -52,7 +52,7 @@ def view(
     *,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
 ) -> None:
-    """Show a page over a store: read its orthos, hand in texts, and watch the work, which is done here as well.
+    """Show a page over a store: read its orthos, post texts, and watch the work, which is done here as well.
 
     It prints an address that lets in once; Ctrl-C ends it, and the next run goes on.
     """

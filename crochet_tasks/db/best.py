@@ -83,7 +83,7 @@ def start(connection: Connection, job: Job) -> None:
     """Have a job go on that is neither proven nor being worked on."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id, work.c.state == "open"
     if connection.execute(select(work.c.id).where(*items).limit(1)).first() is None:
-        stop(connection, job)  # what has failed: it is planned anew
+        stop(connection, job)  # what has failed: it is planned again
         connection.execute(update(best).where(best.c.id == job.id).values(began_at=None, visits=0))
         add(connection, [outbox.best(job.corpus, job.id, job.question.version)])
 
@@ -166,8 +166,8 @@ def _less(place: int, visits: int) -> Any:
     return func.greatest(0, best.c.expected[place].as_float() - visits)
 
 
-class Seen(NamedTuple):
-    """A job as its owner sees it, without its search and its certificate."""
+class JobRow(NamedTuple):
+    """A job without its search and its certificate."""
 
     id: int
     version: int
@@ -194,19 +194,19 @@ class Seen(NamedTuple):
 
 
 _OF_JOB = work.c.kind == "best", work.c.corpus == best.c.corpus, work.c.subject == best.c.id
-_SEEN = select(
-    *(best.c[name] for name in Seen._fields[:-2]),
+_ROW = select(
+    *(best.c[name] for name in JobRow._fields[:-2]),
     select(func.count()).where(*_OF_JOB, work.c.state == "open").correlate(best).scalar_subquery(),
     select(work.c.error).where(*_OF_JOB, work.c.state == "failed").limit(1).correlate(best).scalar_subquery(),
 )
 
 
-def seen(connection: Connection, corpus: int, number: int | None = None) -> Seen | None:
+def row(connection: Connection, corpus: int, number: int | None = None) -> JobRow | None:
     """A job of a corpus, by default the newest; None where there is none."""
-    query = _SEEN.where(best.c.corpus == corpus)
+    query = _ROW.where(best.c.corpus == corpus)
     query = query.order_by(best.c.id.desc()).limit(1) if number is None else query.where(best.c.id == number)
-    row: Any = connection.execute(query).first()
-    return None if row is None else Seen(*row)
+    found: Any = connection.execute(query).first()
+    return None if found is None else JobRow(*found)
 
 
 def certificate(connection: Connection, corpus: int, number: int) -> str | None:

@@ -92,7 +92,7 @@ def portions(text: str, size: int) -> Iterator[str]:
 
 
 def normalised(word: str) -> str:
-    """A word that somebody typed, as it would stand in a sentence; it need not be one."""
+    """A word as a user typed it, as it would stand in a sentence; it need not be one."""
     return unicodedata.normalize("NFC", _lines(word).lower()).strip()
 
 

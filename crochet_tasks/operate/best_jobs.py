@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from crochet_tasks.db import Connection, best, corpora, idempotency
-from crochet_tasks.db.best import Question, Seen
+from crochet_tasks.db.best import JobRow, Question
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process
@@ -26,14 +26,14 @@ BUSY_SECONDS = 30
 WHAT = "search for the best orthos"
 
 
-class Wanted(NamedTuple):
+class JobSpec(NamedTuple):
     """Limits that differ from those of the corpus, None for any number; how many orthos, None: all of the best."""
 
     limits: dict[str, int | None]
     top: int | None
 
 
-def ask(process: Process, tenant: int, name: str, wanted: Wanted, key: str | None) -> tuple[StoredAnswer, bool]:
+def ask(process: Process, tenant: int, name: str, spec: JobSpec, key: str | None) -> tuple[StoredAnswer, bool]:
     """Have the best of a corpus' version searched for; (the job, whether it is the answer to an earlier request).
 
     The same question is one job: 200 where it is proven, else 202, and a job that was stopped or has failed goes on.
@@ -42,17 +42,17 @@ def ask(process: Process, tenant: int, name: str, wanted: Wanted, key: str | Non
     with process.database.transaction() as connection:
         corpus = corpora.named(connection, name, tenant)
         if key is None:
-            return _ask(connection, corpus, wanted), False
-        digest = hashlib.sha256(b"best " + json.dumps(wanted, sort_keys=True).encode()).digest()
-        kept, new = idempotency.once(connection, corpus.id, key, digest, lambda: _ask(connection, corpus, wanted))
+            return _ask(connection, corpus, spec), False
+        digest = hashlib.sha256(b"best " + json.dumps(spec, sort_keys=True).encode()).digest()
+        kept, new = idempotency.once(connection, corpus.id, key, digest, lambda: _ask(connection, corpus, spec))
         return kept, not new
 
 
-def _ask(connection: Connection, corpus: Corpus, wanted: Wanted) -> StoredAnswer:
+def _ask(connection: Connection, corpus: Corpus, spec: JobSpec) -> StoredAnswer:
     now = corpora.lock_for_acceptance(connection, corpus.id)
     if now is None:  # deleted while this waited for the lock
         raise corpora.unknown(connection, corpus.name, corpus.tenant)
-    question = Question(now.version, scope(now.limits, wanted.limits), wanted.top)
+    question = Question(now.version, scope(now.limits, spec.limits), spec.top)
     job = best.read(connection, best.ask(connection, corpus.id, question), lock=True)
     assert job is not None  # the corpus is locked
     found = read(connection, now, best_name(job.id))
@@ -66,12 +66,12 @@ def _ask(connection: Connection, corpus: Corpus, wanted: Wanted) -> StoredAnswer
     return StoredAnswer(PROVEN if found.state == "proven" else ASKED, found.model_dump(mode="json"))
 
 
-def scope(limits: Limits, wanted: dict[str, int | None]) -> Scope:
-    """The limits of a corpus with those that are wanted. It has no phrases longer than its max_side.
+def scope(limits: Limits, spec: dict[str, int | None]) -> Scope:
+    """The limits of a corpus with the given ones in their place. It has no phrases longer than its max_side.
 
     Raises LimitOutOfRange.
     """
-    chosen = Scope(*limits)._replace(**wanted)  # type: ignore[arg-type]
+    chosen = Scope(*limits)._replace(**spec)  # type: ignore[arg-type]
     for limit, value in chosen._asdict().items():
         low, high = corpora.RANGES[limit]
         high = limits.max_side if limit == "max_side" else high
@@ -95,7 +95,7 @@ def stop(process: Process, tenant: int, name: str, job: str) -> BestJob:
 
 def read(connection: Connection, corpus: Corpus, job: str | None = None) -> BestJob:
     """A job of a corpus, by default the newest; raises NotFound."""
-    found = best.seen(connection, corpus.id, None if job is None else _number_of(job))
+    found = best.row(connection, corpus.id, None if job is None else _number_of(job))
     if found is None:
         raise NotFound(what=WHAT, name=job or corpus.name)
     return _as_job(corpus, found)
@@ -116,8 +116,8 @@ def _number_of(job: str) -> int:
     return int(number)
 
 
-def _as_job(corpus: Corpus, seen: Seen) -> BestJob:
-    report, state, name = seen.report or {}, _state(seen), best_name(seen.id)
+def _as_job(corpus: Corpus, row: JobRow) -> BestJob:
+    report, state, name = row.report or {}, _state(row), best_name(row.id)
     upper, known = report.get("upper"), report.get("incumbent")
     gap = None if upper is None else upper["volume"] - (known["volume"] if known else 0)
     searching = None if state == "queued" else report.get("searching")
@@ -125,46 +125,46 @@ def _as_job(corpus: Corpus, seen: Seen) -> BestJob:
     return BestJob(
         id=name,
         corpus=corpus.name,
-        version=seen.version,
+        version=row.version,
         state=state,
-        limits={"max_axes": seen.max_axes, "max_side": seen.max_side, "max_cells": seen.max_cells},
-        top=seen.top,
+        limits={"max_axes": row.max_axes, "max_side": row.max_side, "max_cells": row.max_cells},
+        top=row.top,
         best=report.get("best", []),
         found=report.get("found", {}),
         incumbent=known,
         upper=None if upper is None else Bound(**upper),
         gap=0 if state == "proven" else gap,
         searching=searching,
-        parts=Parts(done=done, total=done + seen.parts) if searching else None,
-        estimated_seconds_left=_left(seen) if state == "running" else None,
+        parts=Parts(done=done, total=done + row.parts) if searching else None,
+        estimated_seconds_left=_left(row) if state == "running" else None,
         empty=report.get("empty", []),
         too_large=report.get("too_large", []),
         certificate=f"/v1/corpora/{quote(corpus.name)}/best/{name}/certificate" if state == "proven" else None,
-        error=_error(seen) if state == "failed" else None,
-        created_at=seen.created_at,
-        began_at=seen.began_at,
-        changed_at=seen.changed_at,
-        finished_at=seen.finished_at,
+        error=_error(row) if state == "failed" else None,
+        created_at=row.created_at,
+        began_at=row.began_at,
+        changed_at=row.changed_at,
+        finished_at=row.finished_at,
     )
 
 
-def _state(seen: Seen) -> Literal["queued", "running", "proven", "stopped", "failed"]:
-    if seen.finished_at is not None:
+def _state(row: JobRow) -> Literal["queued", "running", "proven", "stopped", "failed"]:
+    if row.finished_at is not None:
         return "proven"
-    if seen.parts:
-        return "queued" if seen.began_at is None else "running"
-    return "stopped" if seen.error is None else "failed"
+    if row.parts:
+        return "queued" if row.began_at is None else "running"
+    return "stopped" if row.error is None else "failed"
 
 
-def _error(seen: Seen) -> TextError:
-    error = seen.error or {}
+def _error(row: JobRow) -> TextError:
+    error = row.error or {}
     code = str(error.get("code"))
     return TextError(code=code, message=public_message(code, str(error.get("message"))))
 
 
-def _left(seen: Seen) -> SecondsLeft | None:
-    if seen.expected is None or not seen.visits or not seen.seconds:
+def _left(row: JobRow) -> SecondsLeft | None:
+    if row.expected is None or not row.visits or not row.seconds:
         return None
-    low, high, every = seen.expected
-    pace = seen.visits / seen.seconds
+    low, high, every = row.expected
+    pace = row.visits / row.seconds
     return SecondsLeft(low=round(low / pace, 1), high=round(high / pace, 1) if every else None)

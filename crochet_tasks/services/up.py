@@ -47,7 +47,7 @@ class Options(NamedTuple):
 def up(settings: Settings, options: Options) -> int:
     """Run everything until SIGTERM or SIGINT; the exit status.
 
-    Raises, besides what readiness.wait does, the errors of the private server and its folder.
+    Raises, in addition to what readiness.wait does, the errors of the private server and its folder.
     """
     if "environment" not in settings.model_fields_set:
         settings = settings.model_copy(update={"environment": "development"})

@@ -88,7 +88,7 @@ def conclusion(report: BestReport) -> list[str]:
 
 
 def headlines(report: BestReport, corpus: str) -> list[str]:
-    """The best orthos in a line each, for somebody who waits for something else."""
+    """The best orthos in a line each, for a command that waits for something else."""
     if not report.complete:
         best = report.best[0] if report.best else report.incumbent
         known = "" if best is None else f": {shape_name(tuple(best.shape))}, volume {best.volume}, is the best so far"

@@ -93,7 +93,19 @@ def shapes_table(orthos: Mapping[str, int]) -> Table:
     return table
 
 
-class Watch:
+class _Drawn:
+    """A context manager that ends the drawing."""
+
+    _live: Live | None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class Watch(_Drawn):
     """Shows a page that changes: in its place in a terminal, else one after the other. A context manager."""
 
     def __init__(self, to: Console) -> None:
@@ -104,12 +116,6 @@ class Watch:
         if self._live is not None:
             self._live.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, page: RenderableType) -> None:
         if self._live is not None:
@@ -123,7 +129,7 @@ class Watch:
 # ── progress ────────────────────────────────────────────────────────────────────────────────────
 
 
-class InPlace:
+class InPlace(_Drawn):
     """What is shown in its place in a terminal, and elsewhere as a line every few seconds. A context manager.
 
     A subclass says what by `__rich__`, and writes a line when `_line_is_due`.
@@ -134,7 +140,7 @@ class InPlace:
         self._console, self._clock = to, clock
         self._began = clock()
         self._next_line = self._began + first_line
-        self._live: Live | None = None
+        self._live = None
         self.stopping = False
         """set when a signal came: the current work item may take a moment"""
 
@@ -143,12 +149,6 @@ class InPlace:
             self._live = Live(get_renderable=self.__rich__, console=self._console, transient=True, refresh_per_second=4)
             self._live.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def _line_is_due(self) -> bool:
         now = self._clock()

@@ -42,7 +42,7 @@ BAR = 10
 NAME = 18
 """columns of a corpus' name, at the most"""
 _ROOM = 5
-"""lines besides those of corpora: the head of the table, two reasons, how many more, the cursor's"""
+"""lines other than those of corpora: the head of the table, two reasons, how many more, the cursor's"""
 
 
 def overview(status: Status, height: int) -> RenderableType:

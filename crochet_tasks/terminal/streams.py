@@ -65,7 +65,7 @@ def prepare() -> None:
     encodings = ["utf-8" if stream is None else stream.encoding for stream in (sys.stdout, sys.stderr)]
     buffered = io.BufferedWriter(output)
     sys.stdout = io.TextIOWrapper(buffered, encodings[0], "backslashreplace", line_buffering=output.isatty())
-    # Without a buffer: a buffer refuses a signal handler's note that comes amid another write.
+    # Without a buffer: a buffer refuses a signal handler's note that comes during another write.
     sys.stderr = io.TextIOWrapper(errors, encodings[1], "backslashreplace", write_through=True)
 
 

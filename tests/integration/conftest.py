@@ -3,6 +3,7 @@
     process     what tasks find with `here()`, opened on `database` with the default settings
     api         a client of the API for each scope, on `process`: see tests/support/api.py
     guards      `api` with a route of each scope, /v1/test/{scope}
+    start_of_a_window   the clock is set so that the minute of rate limits has just begun
     closed      a corpus of `process` in which steps.TEXTS are played; `snapshot` a snapshot of it, `catalog` reads it
 
 For other settings open the process yourself: `with open_process(Settings(batch_orthos=1), database) as process:`.
@@ -17,7 +18,7 @@ import pytest
 
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.settings import Settings
-from tests.support.api import api, guards  # noqa: F401 - fixtures
+from tests.support.api import api, guards, start_of_a_window  # noqa: F401 - fixtures
 from tests.support.catalog import catalog, closed, snapshot  # noqa: F401 - fixtures
 
 

@@ -37,6 +37,8 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec, Scope
+from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.support import steps
@@ -112,6 +114,14 @@ def made_again(process: Process, settings: Settings, create_app: Callable[[Setti
     return Api(app, process, {})
 
 
+def corpus_of(api: Api, name: str = "genesis", **fields: Any) -> Corpus:
+    """A new corpus, made by a request."""
+    answer = api.write.post("/v1/corpora", json={"name": name, **fields})
+    assert answer.status_code == 201, answer.data
+    with api.process.database.transaction() as connection:
+        return corpora.named(connection, name)
+
+
 def guarded(app: Flask) -> None:
     """A route of each scope: tests ask them, whatever the other routes do meanwhile. They take any parameters."""
     for scope in keys.SCOPES:
@@ -161,7 +171,7 @@ def guards(api: Api) -> Api:
 
 @pytest.fixture
 def start_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are counted by the minute of the clock: a minute that ended amid a test would let more of them pass."""
+    """Requests are counted by the minute of the clock; if one ended during a test, more of them would pass."""
     real = time.time
     ahead = real() % 60 - 1
     monkeypatch.setattr(time, "time", lambda: real() - ahead)

@@ -9,19 +9,19 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.operate import best_jobs
-from crochet_tasks.operate.best_jobs import Wanted
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.schemas.best import BestJob
 from tests.support import oracle, steps
 from tests.support.oracle import Ortho
 
-ANY = Wanted({}, None)
+ANY = JobSpec({}, None)
 BUSY = 24
 """the number of a corpus of tests/support/dense.py whose search lists faces and, with 1 visit a part, has 100 parts"""
 BUSY_SCOPE = Scope(3, 3, 64)
 
 
-def ask(process: Process, corpus: Corpus, wanted: Wanted = ANY) -> BestJob:
-    answer, _ = best_jobs.ask(process, corpora.DEFAULT_TENANT, corpus.name, wanted, None)
+def ask(process: Process, corpus: Corpus, asked: JobSpec = ANY) -> BestJob:
+    answer, _ = best_jobs.ask(process, corpora.DEFAULT_TENANT, corpus.name, asked, None)
     return BestJob.model_validate(answer.answer)
 
 

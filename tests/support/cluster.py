@@ -50,7 +50,8 @@ class Cluster:
         self.folder = folder
         self._forked = forked
         self.settings = Settings.load(**{name.lower().removeprefix("crochet_"): v for name, v in environment.items()})
-        own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}  # killed ones leave folders there
+        # Killed ones leave folders in TMPDIR. The names of workers are those that are free in the folder of heartbeats.
+        own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder), "CROCHET_HEALTH_DIR": str(folder / "health")}
         self.environment = {**os.environ, **own, **environment}  # noqa: TID251 - for our children
         self._numbers = itertools.count(1)
         self.processes: dict[str, subprocess.Popen[bytes] | forks.Forked] = {}

@@ -1,4 +1,4 @@
-"""Small corpora that are rich in large orthos, made by dice: for the search for the best."""
+"""Small corpora that are rich in large orthos, made by dice, and the search for the best of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import itertools
 import math
 import random
 
+from crochet_tasks.engine.best.faces import Faces
+from crochet_tasks.engine.best.plan import begun
+from crochet_tasks.engine.best.shapes import Scope
+from crochet_tasks.engine.best.solve import Solver
+from crochet_tasks.engine.best.state import State
 from crochet_tasks.engine.phrases import index_of
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.engine.tree import Tree
@@ -52,3 +57,10 @@ def _words(cells: int, dice: random.Random) -> tuple[str, ...]:
     words = [*names, *dice.choices(names, k=cells)][:cells]
     dice.shuffle(words)
     return (*words,)
+
+
+def solved(tree: Tree, scope: Scope, top: int | None = None, threads: int = 1) -> State:
+    state = begun(tree, scope, top)
+    Solver(Faces(tree), state, threads).run()
+    assert state.done
+    return state

@@ -1,4 +1,4 @@
-"""Work as operators find it: it fails as a test wants it to; and what is seen of it."""
+"""Work and texts that fail as a test wants them to, and what operators see of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from crochet_tasks import app, publish
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
+from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.intake import admission
 from crochet_tasks.operate import inspection
 from crochet_tasks.reporting import reports
@@ -22,7 +23,23 @@ from tests.support.waiting import SECONDS
 
 
 class Bug(Exception):
-    pass
+    """In a stage."""
+
+
+class Poison(Exception):
+    """A bug that texts with one word meet."""
+
+
+def poison(patch: pytest.MonkeyPatch) -> None:
+    """From now on the word "poison" is a bug in the program."""
+    additions = PhraseIndex.additions
+
+    def poisoned(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
+        if any("poison" in sentence for sentence in sentences):
+            raise Poison("cannot be swallowed")
+        return additions(index, sentences, max_side)
+
+    patch.setattr(PhraseIndex, "additions", poisoned)
 
 
 def accepted(corpus: Corpus, *texts: str) -> list[str]:

@@ -157,7 +157,7 @@ def deadly(word: str) -> None:
 
 
 def halt(word: str, marker: str, number: str) -> None:
-    """Amid the so-many-th part with this word, wait for the file MARKER-end; the marker says that it waits."""
+    """In the so-many-th part with this word, wait for the file MARKER-end; the marker says that it waits."""
     places = [*(Path(f"{marker}-{place}") for place in range(1, int(number))), Path(marker)]
 
     def act() -> None:

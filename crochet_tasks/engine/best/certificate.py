@@ -1,4 +1,4 @@
-"""The certificate of a search for the best: small enough to keep, and to be checked by somebody else.
+"""The certificate of a search for the best: small enough to keep, and to be checked elsewhere.
 
 It holds the orthos, and of each shape that had to be empty how it was searched: as layers of which face, and per part
 of the starts how many stacks of 2, 3, … layers fitted. `check` needs no search: the orthos are orthos, every better

@@ -63,7 +63,7 @@ class Solver:
     def run(
         self, progress: Callable[[Progress], None] = lambda _: None, stopped: Callable[[], bool] = lambda: False
     ) -> None:
-        """Search until all is done, or somebody wants to stop, or what is left needs faces that are too many.
+        """Search until all is done, `stopped` says so, or what is left needs faces that are too many.
 
         Raises MemoryError where a shape that is to be listed has far too many orthos.
         """
@@ -77,7 +77,7 @@ class Solver:
     # ── a search ────────────────────────────────────────────────────────────────────────────────
 
     def _search(self, pool: Executor, progress: Callable[[Progress], None], stopped: Callable[[], bool]) -> None:
-        """Do the parts of the current search; it is over when the state says so, or somebody wants to stop."""
+        """Do the parts of the current search; it is over when the state or `stopped` says so."""
         current = self.state.current
         assert current is not None
         aim, self._rows = current.aim, []

@@ -29,7 +29,7 @@ MOST_LISTED = 1_000
 
 
 FORMAT = 1
-"""of states; another number where what an older program has concluded must not be built upon"""
+"""of states; another number where what an older program has concluded must not be built on"""
 
 
 class Ortho(NamedTuple):

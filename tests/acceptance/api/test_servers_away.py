@@ -16,114 +16,34 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
 
-import psutil
 import pytest
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.guarded import GuardedDatabase
-from crochet_tasks.db.process import Process
-from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
 from tests.acceptance.telemetry.test_metrics import Scraped
-from tests.support import services, steps
+from tests.support import services
 from tests.support.bodies import pieces
-from tests.support.cluster import Cluster, check, cluster, corpus_of, until, until_closed
+from tests.support.cluster import cluster, until
 from tests.support.commands import EVERYTHING, RELAY
-from tests.support.server import HOST, Server, take_port
+from tests.support.deployed import SOON, Answer, Deployed, frozen
+from tests.support.server import HOST, take_port
 from tests.support.waiting import SECONDS
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 TEXTS = pieces("garden.txt", 6)
-SOON = 5.0
-"""for what should take milliseconds"""
 API_TIMEOUT = 1.0
 BOUND = 5 * (API_TIMEOUT + 1)
 """for what should take a statement's time-out and a second"""
 SLOW_CLIENTS = 40
 GUESTS = ["ant", "bat", "bee", "cat", "cow", "deer", "dog", "dove", "fox", "goat", "hare", "mole", "owl", "pig", "rat"]
-ASKING = 8
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-    seconds: float
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Deployed(NamedTuple):
-    """The deployment, the servers that it works on, and an administrator's key."""
-
-    cluster: Cluster
-    process: Process
-    postgres: services.Postgres
-    rabbitmq: services.RabbitMQ
-    redis: services.Redis
-    port: int
-    key: str
-    relay: Scraped
-    """its metrics"""
-
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        """One request on a connection of its own; raises OSError or HTTPException where no answer comes."""
-        began = time.monotonic()
-        with contextlib.closing(http.client.HTTPConnection(HOST, self.port, timeout=SECONDS)) as connection:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            if body is not None:
-                named.setdefault("Content-Type", "application/json")
-            content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Authorization": f"Bearer {self.key}", **named})
-            answer = connection.getresponse()
-            # A stream of events goes on; of that the first line is enough.
-            stream = answer.getheader("Content-Type", "").startswith("text/event-stream")
-            received = answer.readline() if stream else answer.read()
-            return Answer(answer.status, answer.headers, received, time.monotonic() - began)
-
-    def get(self, path: str) -> Answer:
-        return self.ask("GET", path)
-
-    def corpus(self, name: str) -> Corpus:
-        return corpus_of(self.process, Limits(), name)
-
-    def post(self, name: str, number: int, body: str, **headers: str) -> Answer:
-        return self.ask("POST", f"/v1/corpora/{name}/texts", {"title": f"text {number}", "body": body}, **headers)
-
-    def is_degraded(self, *away: str) -> bool:
-        """Whether it is ready, says so soon, and names just these services as away or not in order."""
-        try:
-            ready = self.get("/health/ready")
-        except OSError:
-            return False
-        return ready.seconds < SOON and (ready.status, ready.json["degraded"]) == (200, [*away])
-
-    def until(self, condition: Callable[[], object]) -> None:
-        until(condition, self.cluster)
-
-    def until_everywhere(self, condition: Callable[[], object]) -> None:
-        """Until it holds in each process of the API: so many ask at once that no one process answers all."""
-        with ThreadPoolExecutor(ASKING) as pool:
-            self.until(lambda: all(pool.map(lambda _: condition(), range(ASKING))))
-
-    def is_closed(self, name: str, expected: list[str]) -> None:
-        """Its work ends, and then it holds the closure of these texts, and each text once."""
-        corpus = self.corpus(name)
-        until_closed(self.process, corpus, self.cluster)
-        check(self.process, corpus, steps.expected(expected))
-        bodies = steps.sql(self.process, "SELECT body FROM texts WHERE corpus = :corpus", corpus=corpus.id)
-        assert sorted(str(body) for (body,) in bodies) == sorted(expected)
 
 
 @pytest.fixture(scope="module")
@@ -174,23 +94,6 @@ def well(deployed: Deployed) -> None:
     for server in (deployed.postgres, deployed.rabbitmq, deployed.redis):
         server.start()
     deployed.until_everywhere(deployed.is_degraded)
-
-
-@contextlib.contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    """A server that takes connections, as far as its kernel does that for it, and answers nothing."""
-    stopped: list[psutil.Process] = []
-    try:
-        while new := [process for process in server.processes()[1:] if process not in stopped]:  # forked meanwhile
-            for process in new:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.suspend()
-                stopped.append(process)
-        yield
-    finally:
-        for process in reversed(stopped):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
 
 
 # ── every route ─────────────────────────────────────────────────────────────────────────────────

@@ -17,11 +17,6 @@ from tests.support.cli import EVENING, HARBOUR, closure, crochet, refused, start
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
 def read(done: subprocess.CompletedProcess[str]) -> BestReport:
     assert done.returncode == 0, done.stderr
     return BestReport.model_validate_json(done.stdout)

@@ -63,7 +63,7 @@ def execute(database: Database, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def handed(*arguments: object) -> IngestReport:
+def ingested(*arguments: object) -> IngestReport:
     done = crochet("ingest", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
@@ -105,7 +105,7 @@ def test_ingest_accepts_and_does_no_work(shared: Database) -> None:
     assert "CROCHET_BROKER_URL is not set" in done.stderr
     assert [(line.kind, line.state) for line in listed()] == [("ingest", "ready")] * 2
     assert report_of(crochet("run", "--json")).orthos == shapes(closure(HARBOUR, EVENING))
-    again = handed(HARBOUR)
+    again = ingested(HARBOUR)
     assert [(each.id, each.state, each.new) for each in again.texts] == [("text-1", "current", False)]
     assert not again.published
 
@@ -190,18 +190,18 @@ def test_what_ingest_refuses_leaves_nothing(shared: Database, tmp_path: Path, mo
     refused(crochet("ingest", HARBOUR), 2, "setting_missing", "CROCHET_DATABASE_URL is not set", "'crochet run'")
 
 
-def test_a_deployment_does_what_is_handed_in(
+def test_a_deployment_does_what_is_ingested(
     distributed_database: str, vhost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its queues and consumers are in the status; waiting ends when its workers have found everything."""
     monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
     monkeypatch.setenv("CROCHET_BROKER_URL", vhost)
-    assert handed(HARBOUR).texts[0].state == "accepted"  # whether its message already finds a queue or not
+    assert ingested(HARBOUR).texts[0].state == "accepted"  # whether its message already finds a queue or not
     cluster = Cluster(tmp_path, QUICK, forked=True)
     try:
         names = [cluster.start(*command) for command in (RELAY, ("worker",))]
         until(lambda: all(map(cluster.ready, names)), cluster)  # before, the queues may not be declared
-        waited = handed(EVENING, "--wait")
+        waited = ingested(EVENING, "--wait")
         status = Status.model_validate_json(crochet("status", "--json").stdout)
     finally:
         cluster.close()
@@ -221,7 +221,7 @@ def test_a_deployment_does_what_is_handed_in(
 
 def test_work_is_listed_shown_cancelled_and_retried(shared: Database) -> None:
     """By text and by the beginning of an id; tables for people, one object for programs."""
-    handed(HARBOUR, EVENING)
+    ingested(HARBOUR, EVENING)
     first, second = (line.id for line in listed())
     shown = crochet("work", "list").stdout
     assert f"{first[:13]}   main     ingest   text-1, " in shown
@@ -291,7 +291,7 @@ def test_work_where_there_is_none(private: Path) -> None:
 
 def test_watching_says_the_status_again_and_again(shared: Database) -> None:
     """As one object per line, with how fast it goes; Ctrl-C is a good end."""
-    handed(HARBOUR)
+    ingested(HARBOUR)
     watching = started("status", "--watch", "--every", 0.1, "--json")
     assert watching.stdout is not None
     first = Status.model_validate_json(watching.stdout.readline())
@@ -308,7 +308,7 @@ def test_watching_says_the_status_again_and_again(shared: Database) -> None:
 
 def test_watching_without_a_terminal_repeats_the_page(shared: Database) -> None:
     """Into a pipe that closes, too."""
-    handed(HARBOUR)
+    ingested(HARBOUR)
     command = f"{' '.join(CROCHET)} status --watch --every 0.1"
     done = in_shell(f"set -o pipefail; {command} | grep -m 3 '^corpus '")
     assert (done.returncode, done.stdout.count("work done"), done.stderr) == (0, 3, "")
@@ -318,7 +318,7 @@ def test_watching_in_a_terminal_draws_over(shared: Database, monkeypatch: pytest
     terminal, theirs = os.openpty()
     wrapper = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
     monkeypatch.setenv("TERM", "xterm")
-    handed(HARBOUR)
+    ingested(HARBOUR)
     watching = subprocess.Popen(
         [sys.executable, "-c", wrapper, *CROCHET, "status", "--watch", "--every", "0.1"], stdin=theirs
     )

@@ -18,17 +18,11 @@ import pytest
 
 from crochet_tasks.schemas.reports import RunReport
 from tests.support.cli import EVENING, HARBOUR, closure, crochet, exported, report_of, started
-from tests.support.commands import CROCHET
 from tests.support.faulty import faulty
 from tests.support.paths import ROOT
 from tests.support.waiting import SECONDS, eventually
 
 pytestmark = pytest.mark.acceptance
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
 
 
 @pytest.fixture
@@ -71,14 +65,18 @@ def test_a_budget_stops_early_and_a_later_run_goes_on(
 
 def begun(state: Path, *arguments: object) -> subprocess.Popen[str]:
     """A run in the middle of its work: three results are stored, and the next one waits to be committed."""
+    running = started("run", HARBOUR, EVENING, "--state", state, *arguments, program=held(state))
+    eventually((gate(state).parent / "waits").exists)
+    return running
+
+
+def held(state: Path) -> tuple[str, ...]:
+    """The program, which commits three results and then none until the gate is gone."""
     folder = gate(state).parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     gate(state).touch()
-    program = faulty("hold", "orthos.store", str(folder), "3")
-    running = started("run", HARBOUR, EVENING, "--state", state, *arguments, program=program)
-    eventually((folder / "waits").exists)
-    return running
+    return faulty("hold", "orthos.store", str(folder), "3")
 
 
 def gate(state: Path) -> Path:
@@ -122,19 +120,25 @@ def test_killed_the_next_run_goes_on(state: Path, large: Callable[[], None]) -> 
 def test_a_terminal_shows_live_progress_and_ctrl_c_reaches_it(
     state: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a pseudo-terminal, with both streams on it: a table that is drawn over, a clean stop, then grids."""
+    """In a pseudo-terminal, with both streams on it: a table that is drawn over, a clean stop, then grids.
+
+    The run is held after three results, so that it cannot end before it is stopped.
+    """
     terminal, theirs = os.openpty()
     # The terminal must be its own, else Ctrl-C is but a character.
     wrapper = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     running = subprocess.Popen(
-        [sys.executable, "-c", wrapper, *CROCHET, "run", str(HARBOUR), "--state", str(state)], cwd=ROOT, stdin=theirs
+        [sys.executable, "-c", wrapper, *held(state), "run", str(HARBOUR), "--state", str(state)],
+        cwd=ROOT,
+        stdin=theirs,
     )
     os.close(theirs)
     shown = _read_until(terminal, lambda seen: re.search(r"done +[1-9]\d* orthos", _plain(seen)) is not None)
     assert "\x1b[?25l" in shown  # the cursor is hidden: something moves
     os.write(terminal, b"\x03")
+    gate(state).unlink()
     shown += _read_until(terminal, lambda _: False)
     os.close(terminal)
     assert running.wait(SECONDS) == 130

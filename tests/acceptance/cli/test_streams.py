@@ -29,13 +29,6 @@ pytestmark = pytest.mark.acceptance
 COMMAND = " ".join(CROCHET)
 
 
-@pytest.fixture(scope="module")
-def harbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = tmp_path_factory.mktemp("harbour") / "state"
-    assert in_shell(f"{COMMAND} run {HARBOUR} --state {state}").returncode == 0
-    return state
-
-
 def test_standard_input_that_is_closed_is_named(tmp_path: Path) -> None:
     done = in_shell(f"{COMMAND} run - --state {tmp_path / 'state'} <&-")
     refused(done, 3, "text_unreadable", "standard input", "it is closed")
@@ -76,7 +69,7 @@ def test_output_that_cannot_be_written_loses_no_work(tmp_path: Path) -> None:
     assert (json.loads(again.stdout)["total"], json.loads(again.stdout)["closed"]) == (570, True)
 
 
-def test_a_signal_handler_may_write_amid_a_write() -> None:
+def test_a_signal_handler_may_write_during_a_write() -> None:
     """To standard error: a buffer in between would refuse the second one with RuntimeError."""
     program = "import io, sys; from crochet_tasks.terminal import streams; streams.prepare(); streams.note('x' * 9)"
     check = "assert isinstance(sys.stderr.buffer, io.RawIOBase)"

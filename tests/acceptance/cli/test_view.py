@@ -35,7 +35,7 @@ def viewing(state: Path, *arguments: object) -> Iterator[str]:
 
 
 def test_it_goes_on_with_the_work_and_lets_in_once(ready_state: Path) -> None:
-    """What an earlier run left open is done while one looks; nobody else gets in with the same address."""
+    """What an earlier run left open is done while one looks; no one else gets in with the same address."""
     first = report_of(crochet("run", HARBOUR, "--state", ready_state, "--budget", 1, "--json"))
     assert not first.closed
     html = {"Accept": "text/html"}

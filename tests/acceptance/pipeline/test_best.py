@@ -25,7 +25,7 @@ DONE = 20
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_workers_are_killed_amid_their_parts(deploy: Deploy, tmp_path: Path, workers: int) -> None:
+def test_workers_are_killed_during_their_parts(deploy: Deploy, tmp_path: Path, workers: int) -> None:
     """All of them, by kill -9, while each has a part that is not committed: others go on, and the answer is exact."""
     texts, gate = steps.usable(dense(BUSY)), tmp_path / "gate"
     gate.mkdir()

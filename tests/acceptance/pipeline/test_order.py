@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 TEXTS = pieces("garden.txt", 10)
 HALT = "halt"
-"""in the last sentence of each of `HALTING`: a worker with that fault stops amid the third text, and once"""
+"""in the last sentence of each of `HALTING`: a worker with that fault stops during the third text, and once"""
 HALTING = [f"{body} Now we {HALT}." for body in TEXTS]
 READS = 200
 """while the ingestion stands still"""
@@ -86,7 +86,7 @@ def test_texts_at_once(deploy: Deploy, own: threading.local) -> None:
         check(process, corpus, steps.expected(TEXTS))
 
 
-def test_a_worker_dies_amid_a_text(deploy: Deploy, own: threading.local, tmp_path: Path) -> None:
+def test_a_worker_dies_during_a_text(deploy: Deploy, own: threading.local, tmp_path: Path) -> None:
     """The one that ingests is killed when a part of the third text is in: the other one goes on, in order."""
     marker = tmp_path / "marker"
     deployment = deploy(CROCHET_PART_WORDS="1", CROCHET_LEASE="2")
@@ -112,7 +112,7 @@ def test_a_worker_dies_amid_a_text(deploy: Deploy, own: threading.local, tmp_pat
 
 
 def big() -> str:
-    """A large text, in which no word comes twice, and one with orthos; amid it HALT."""
+    """A large text, in which no word comes twice, and one with orthos; in the middle of it HALT."""
     words = map("".join, itertools.product("bcdfghjklmnprstvw", "aeiou", "bcdfghjklmnprstvw", "aeiou", "lmnrs", "ae"))
     sentences = iter(lambda: " ".join(itertools.islice(words, 10)), "")
     rare = "".join(f"{sentence}. " for sentence in itertools.islice(sentences, WORDS // 10))

@@ -106,8 +106,8 @@ def test_trouble_in_the_middle(
 ) -> None:
     """Each of these happens while a text is being searched: no process ends by it, and the closure is exact.
 
-    But where the queues are gone a worker may end, and is started again. Results are held back amid being stored until
-    it has happened.
+    But where the queues are gone a worker may end, and is started again. No result is committed until it
+    has happened.
     """
     gate = tmp_path / "gate"
     deployment = deploy(**SIZES, CROCHET_LEASE="3")

@@ -1,4 +1,4 @@
-"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is log_lines to."""
+"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is told to."""
 
 from __future__ import annotations
 

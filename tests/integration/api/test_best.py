@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.best import certificate
 from crochet_tasks.operate.best_jobs import MOST_RUNNING
 from crochet_tasks.query.best import CERTIFICATES
 from tests.support import steps
-from tests.support.api import Api, api  # noqa: F401 - a fixture
+from tests.support.api import Api, corpus_of
 
 pytestmark = pytest.mark.integration
 
@@ -20,16 +19,13 @@ URL = "/v1/corpora/genesis/best"
 
 
 @pytest.fixture
-def corpus(api: Api) -> Corpus:  # noqa: F811
-    limits = {"max_axes": 3, "max_side": 5, "max_cells": 64}
-    assert api.write.post("/v1/corpora", json={"name": "genesis", "limits": limits}).status_code == 201
-    with api.process.database.transaction() as connection:
-        corpus = corpora.named(connection, "genesis")
+def corpus(api: Api) -> Corpus:
+    corpus = corpus_of(api, limits={"max_axes": 3, "max_side": 5, "max_cells": 64})
     steps.ingest_all(corpus, steps.TEXTS)
     return corpus
 
 
-def test_asked_and_followed_to_the_proof(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_asked_and_followed_to_the_proof(api: Api, corpus: Corpus) -> None:
     """202 says where to look; there is the answer, whose orthos are those of the store, and the certificate."""
     asked = api.write.post(URL, json={})
     assert (asked.status_code, asked.headers["Location"]) == (202, f"{URL}/best-1")
@@ -57,7 +53,7 @@ def test_asked_and_followed_to_the_proof(api: Api, corpus: Corpus) -> None:  # n
     assert (again.status_code, again.get_json()["id"], again.get_json()["state"]) == (200, "best-1", "proven")
 
 
-def test_another_question_is_another_job(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_another_question_is_another_job(api: Api, corpus: Corpus) -> None:
     """Other limits or another number; `any` is no limit. The newest is that of the corpus."""
     given = {"max_axes": "any", "max_cells": "any", "max_side": 3, "top": 4}
     first, second = api.write.post(URL, json={}).get_json(), api.write.post(URL, json=given).get_json()
@@ -69,7 +65,7 @@ def test_another_question_is_another_job(api: Api, corpus: Corpus) -> None:  # n
     assert all(max(one["shape"]) <= 3 for one in found["best"])
 
 
-def test_a_job_is_stopped_and_goes_on(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_job_is_stopped_and_goes_on(api: Api, corpus: Corpus) -> None:
     api.write.post(URL, json={})
     stopped = api.write.post(f"{URL}/best-1/cancel").get_json()
     assert (stopped["state"], api.write.post(f"{URL}/best-1/cancel").get_json()) == ("stopped", stopped)
@@ -79,7 +75,7 @@ def test_a_job_is_stopped_and_goes_on(api: Api, corpus: Corpus) -> None:  # noqa
     assert api.read.get(URL).get_json()["state"] == "proven"
 
 
-def test_a_request_with_a_key_is_done_once(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_request_with_a_key_is_done_once(api: Api, corpus: Corpus) -> None:
     """Also where the corpus has another version meanwhile; another question with the same key is refused."""
     headers = {"Idempotency-Key": "k1"}
     first = api.write.post(URL, json={"top": 2}, headers=headers)
@@ -108,12 +104,12 @@ def test_a_request_with_a_key_is_done_once(api: Api, corpus: Corpus) -> None:  #
         ([], "invalid_request"),
     ],
 )
-def test_what_cannot_be_asked(api: Api, corpus: Corpus, body: object, code: str) -> None:  # noqa: F811
+def test_what_cannot_be_asked(api: Api, corpus: Corpus, body: object, code: str) -> None:
     api.problem(api.write.post(URL, json=body), code, 422)
     api.problem(api.read.get(URL), "not_found", 404)
 
 
-def test_names_that_lead_nowhere(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_names_that_lead_nowhere(api: Api, corpus: Corpus) -> None:
     """Of no job, or of one of another corpus."""
     api.write.post(URL, json={})
     api.write.post("/v1/corpora", json={"name": "other"})
@@ -130,7 +126,7 @@ def test_names_that_lead_nowhere(api: Api, corpus: Corpus) -> None:  # noqa: F81
         api.problem(api.read.get(f"/v1/corpora/{path}/certificate"), "not_found", 404)
 
 
-def test_who_may_ask(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_who_may_ask(api: Api, corpus: Corpus) -> None:
     """Reading needs `read`; asking and stopping need `write`."""
     api.problem(api.read.post(URL, json={}), "forbidden", 403)
     api.write.post(URL, json={})
@@ -138,7 +134,7 @@ def test_who_may_ask(api: Api, corpus: Corpus) -> None:  # noqa: F811
     assert api.read.get(URL).status_code == 200
 
 
-def test_too_much_at_once(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_too_much_at_once(api: Api, corpus: Corpus) -> None:
     for top in range(1, MOST_RUNNING + 1):
         assert api.write.post(URL, json={"top": top}).status_code == 202
     refused = api.write.post(URL, json={})

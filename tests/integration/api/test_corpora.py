@@ -17,21 +17,14 @@ from crochet_tasks.embedded.pipeline import close
 from crochet_tasks.schemas.progress import EndReason
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api, made, made_again  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, corpus_of, made, made_again
 
 pytestmark = pytest.mark.integration
 
 MERGE = "application/merge-patch+json"
 
 
-def make(api: Api, name: str = "genesis", **more: Any) -> Corpus:  # noqa: F811
-    answer = api.write.post("/v1/corpora", json={"name": name, **more})
-    assert answer.status_code == 201, answer.data
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, name)
-
-
-def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = MERGE) -> TestResponse:  # noqa: F811
+def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = MERGE) -> TestResponse:
     headers = {"Content-Type": kind} | ({} if match is None else {"If-Match": match})
     return api.write.patch(f"/v1/corpora/{name}", json=body, headers=headers)
 
@@ -39,7 +32,7 @@ def patch(api: Api, name: str, body: Any, match: str | None = "*", kind: str = M
 # ── made, listed ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_corpus_is_made(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_made(api: Api) -> None:
     """201 says where it is and at which ETag; limits that were not given have their defaults."""
     given = {"name": "genesis", "limits": {"max_axes": 2}, "description": "the first book", "budget": 1000}
     answer = api.write.post("/v1/corpora", json=given)
@@ -73,14 +66,14 @@ def test_a_corpus_is_made(api: Api) -> None:  # noqa: F811
         ({"name": "a", "limits": {"max_axes": 2, "more": 1}}, "invalid_request", 422),
     ],
 )
-def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:  # noqa: F811
+def test_what_is_no_corpus(api: Api, body: Any, code: str, status: int) -> None:
     """Each is refused, also fields that cannot be set; and nothing was made."""
-    make(api)
+    corpus_of(api)
     api.problem(api.write.post("/v1/corpora", json=body), code, status)
     assert len(api.read.get("/v1/corpora").get_json()["corpora"]) == 1
 
 
-def test_a_tenant_has_so_many_corpora(api: Api) -> None:  # noqa: F811
+def test_a_tenant_has_so_many_corpora(api: Api) -> None:
     """One more is refused, also of those that are made at the same time; a deleted one makes room."""
     api.process.settings = Settings(max_corpora=2)
     with ThreadPoolExecutor(4) as pool:
@@ -95,11 +88,11 @@ def test_a_tenant_has_so_many_corpora(api: Api) -> None:  # noqa: F811
     assert api.write.post("/v1/corpora", json={"name": "another"}).status_code == 201
 
 
-def test_pages_of_corpora(api: Api) -> None:  # noqa: F811
+def test_pages_of_corpora(api: Api) -> None:
     """In the order of their names, each once; a cursor that was changed is refused."""
     names = ["b", "a", "e", "d", "c"]
     for name in names:
-        make(api, name)
+        corpus_of(api, name)
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -119,9 +112,9 @@ def test_pages_of_corpora(api: Api) -> None:  # noqa: F811
 # ── changed ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:
     """If-Match is needed and must fit; each change has a new ETag, none keeps it; null takes away."""
-    make(api, description="old", budget=5)
+    corpus_of(api, description="old", budget=5)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
     api.problem(patch(api, "genesis", {"description": "new"}, None), "precondition_required", 428)
     for wrong in ('"0-0"', f"W/{tag}", '"x", "y"', '"*"'):
@@ -135,9 +128,9 @@ def test_a_corpus_is_changed_by_who_has_seen_it(api: Api) -> None:  # noqa: F811
     assert (gone["description"], gone["budget"], gone["revision"]) == ("", None, 3)
 
 
-def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
+def test_if_match_holds_for_reading(api: Api) -> None:
     """A corpus that is not at that ETag is not shown: the answer is the problem, before If-None-Match is checked."""
-    make(api)
+    corpus_of(api)
     tag = api.read.get("/v1/corpora/genesis").headers["ETag"]
     for matches in (tag, "*", f'"zz", {tag}'):
         assert api.read.get("/v1/corpora/genesis", headers={"If-Match": matches}).status_code == 200
@@ -147,10 +140,10 @@ def test_if_match_holds_for_reading(api: Api) -> None:  # noqa: F811
         api.problem(api.read.get(f"/v1/corpora/genesis{path}", headers=headers), "precondition_failed", 412)
 
 
-def test_a_corpus_is_renamed(api: Api) -> None:  # noqa: F811
+def test_a_corpus_is_renamed(api: Api) -> None:
     """It is at its new address, at the version that it had; a name that is taken is refused."""
-    corpus = make(api)
-    make(api, "exodus")
+    corpus = corpus_of(api)
+    corpus_of(api, "exodus")
     steps.ingest_all(corpus, steps.TEXTS[:1])
     api.problem(patch(api, "genesis", {"name": "exodus"}), "corpus_exists", 409)
     renamed = patch(api, "genesis", {"name": "bereshit"})
@@ -174,17 +167,17 @@ def test_a_corpus_is_renamed(api: Api) -> None:  # noqa: F811
         ([1], "invalid_request", 422),
     ],
 )
-def test_what_cannot_be_changed(api: Api, body: Any, code: str, status: int) -> None:  # noqa: F811
+def test_what_cannot_be_changed(api: Api, body: Any, code: str, status: int) -> None:
     """Limits have a code of their own; nothing unknown is taken."""
-    make(api)
+    corpus_of(api)
     before = api.read.get("/v1/corpora/genesis").data
     api.problem(patch(api, "genesis", body), code, status)
     assert api.read.get("/v1/corpora/genesis").data == before
 
 
-def test_a_change_is_a_merge_patch(api: Api) -> None:  # noqa: F811
+def test_a_change_is_a_merge_patch(api: Api) -> None:
     """Other types are refused: they mean something else."""
-    make(api)
+    corpus_of(api)
     for kind in ("application/json", "application/json-patch+json", "text/plain", "application/x-www-form-urlencoded"):
         answer = api.write.patch("/v1/corpora/genesis", data="{}", headers={"Content-Type": kind, "If-Match": "*"})
         api.problem(answer, "wrong_content_type", 415)
@@ -208,18 +201,18 @@ def left(process: Process, corpus: Corpus) -> dict[str, object]:
     return {table: number for table, number in rows.items() if number}
 
 
-def test_deleting_asks_for_the_name(api: Api) -> None:  # noqa: F811
+def test_deleting_asks_for_the_name(api: Api) -> None:
     """And for the scope of an administrator."""
-    make(api)
+    corpus_of(api)
     for query in ("", "?confirm=", "?confirm=Genesis", "?confirm=other"):
         api.problem(api.admin.delete(f"/v1/corpora/genesis{query}"), "not_confirmed", 409)
     api.problem(api.write.delete("/v1/corpora/genesis?confirm=genesis"), "forbidden", 403)
     assert api.read.get("/v1/corpora/genesis").status_code == 200
 
 
-def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: F811
+def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:
     """At once for every request, and its name is free; its rows go in steps, and no other corpus loses any."""
-    kept, corpus = make(api, "kept"), make(api)
+    kept, corpus = corpus_of(api, "kept"), corpus_of(api)
     for each in (kept, corpus):
         steps.ingest_all(each, steps.TEXTS)
     steps.accept(corpus, "one that waits for ever")
@@ -227,7 +220,7 @@ def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: 
     assert api.admin.delete("/v1/corpora/genesis?confirm=genesis").status_code == 204
     api.problem(api.read.get("/v1/corpora/genesis"), "corpus_unknown", 404)
     api.problem(api.write.post("/v1/corpora/genesis/texts", json={"title": "t", "body": "a b"}), "corpus_unknown", 404)
-    again = make(api)
+    again = corpus_of(api)
     assert api.read.get("/v1/corpora/genesis/version").get_json()["version"] == 0
     assert tenancy.sweep(api.process.database, 60) is False
     assert left(api.process, corpus) == {}
@@ -239,9 +232,9 @@ def test_a_deleted_corpus_is_gone_with_all_its_rows(api: Api) -> None:  # noqa: 
     ]
 
 
-def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Little time is enough for one step; who is at work on the corpus is not waited for."""
-    corpus = make(api)
+    corpus = corpus_of(api)
     steps.ingest_all(corpus, steps.TEXTS)
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
     with api.process.database.transaction() as connection:
@@ -254,9 +247,9 @@ def test_deleting_goes_on_where_it_was_interrupted(api: Api, monkeypatch: pytest
     assert left(api.process, corpus) == {}
 
 
-def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_messages_of_a_deleted_corpus_find_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every stage, before and after its rows are gone: they write nothing and raise nothing."""
-    corpus = make(api)
+    corpus = corpus_of(api)
     broker = steps.Broker(monkeypatch)
     kept = []
     steps.accept(corpus, *steps.TEXTS)
@@ -298,9 +291,9 @@ def test_a_corpus_without_a_budget_has_the_default(process: Process) -> None:
     assert every.read.get("/v1/corpora/default").get_json()["budget"] == 7
 
 
-def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
+def test_a_spent_budget_holds_searches_back(api: Api) -> None:
     """Texts still become versions; more budget lets the rest be found, and it is all there in the end."""
-    corpus = make(api, budget=5)
+    corpus = corpus_of(api, budget=5)
     kinds = []
     for body in steps.TEXTS:  # one by one: texts that wait together are one window, and one search
         steps.accept(corpus, body)
@@ -319,9 +312,9 @@ def test_a_spent_budget_holds_searches_back(api: Api) -> None:  # noqa: F811
     assert steps.stored(api.process, corpus) == steps.expected([*steps.TEXTS, "a text that comes later"])
 
 
-def test_one_corpus_budget_is_not_anothers(api: Api) -> None:  # noqa: F811
+def test_one_corpus_budget_is_not_anothers(api: Api) -> None:
     """Whatever is held back, others are searched."""
-    spent, other = make(api, budget=1), make(api, "other")
+    spent, other = corpus_of(api, budget=1), corpus_of(api, "other")
     for body in steps.TEXTS:
         for corpus in (spent, other):
             steps.accept(corpus, body)
@@ -332,9 +325,9 @@ def test_one_corpus_budget_is_not_anothers(api: Api) -> None:  # noqa: F811
 
 
 @pytest.mark.slow
-def test_what_is_held_back_is_passed_over(api: Api) -> None:  # noqa: F811
+def test_what_is_held_back_is_passed_over(api: Api) -> None:
     """Behind 20,000 searches that are held back the next one of another corpus is found."""
-    spent, other = make(api, budget=1), make(api, "other")
+    spent, other = corpus_of(api, budget=1), corpus_of(api, "other")
     steps.ingest_all(spent, steps.TEXTS[:1])
     steps.sql(
         api.process,

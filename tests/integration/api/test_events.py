@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora, tally
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.query import events as following
@@ -35,13 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def api(process: Process) -> Api:
     return made(process, Settings(**SETTINGS, api_listeners=3, api_events_seconds=20))
-
-
-@pytest.fixture
-def corpus(api: Api) -> Corpus:
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
 
 
 def events(answer: Any) -> Iterator[Event]:
@@ -144,6 +137,7 @@ def test_everybody_is_told_only_of_their_own(api: Api, corpus: Corpus) -> None:
 
 def test_one_poll_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many listen; and there are no polls without listeners."""
+    eventually(lambda: not polling())  # of earlier tests
     polls: list[list[int]] = []
     progress = tally.progress
 
@@ -159,5 +153,9 @@ def test_one_poll_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     assert len(polls) == 1
     for stream in streams:
         stream.close()
-    eventually(lambda: "watch" not in {thread.name for thread in threading.enumerate()})
+    eventually(lambda: not polling())
     assert len(polls) == 1
+
+
+def polling() -> bool:
+    return "watch" in {thread.name for thread in threading.enumerate()}

@@ -18,7 +18,7 @@ from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
-from tests.support.api import SETTINGS, Api, get, guarded, made, start_of_a_window  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, get, guarded, made
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("start_of_a_window")]

@@ -12,19 +12,19 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
 from tests.integration.api.test_work import with_failed
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api, made, start_of_a_window  # noqa: F401 - fixtures
+from tests.support.api import SETTINGS, Api, made
 
 pytestmark = pytest.mark.integration
 
 MERGE = {"Content-Type": "application/merge-patch+json", "If-Match": "*"}
 
 
-def logged(api: Api, what: str) -> list[tuple[object, ...]]:  # noqa: F811
+def logged(api: Api, what: str) -> list[tuple[object, ...]]:
     about = "SELECT what, tenant, details->>'corpus', request, address FROM security_log WHERE what LIKE :what"
     return steps.sql(api.process, f"{about} ORDER BY id", what=what)
 
 
-def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written down is not done; what is done is written down once, and by whose request."""
 
     def full(*_: object) -> None:
@@ -66,7 +66,7 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
     assert len(logged(api, "corpus.%")) == 3
 
 
-def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of searches, too; of a corpus that is deleted meanwhile nothing is opened again."""
     corpus = steps.new_corpus(api.process, name="genesis")
     with_failed(corpus, monkeypatch, "search.part")
@@ -81,7 +81,7 @@ def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.Monk
     assert [row[:3] for row in logged(api, "work.%")] == [("work.retried", 1, "genesis")]
 
 
-def test_the_first_use_of_a_key(api: Api) -> None:  # noqa: F811
+def test_the_first_use_of_a_key(api: Api) -> None:
     """It is recorded, and no later one."""
     answers = [api.read.get("/v1/corpora") for _ in range(2)]
     steps.sql(api.process, "UPDATE keys SET last_used_at = last_used_at - interval '61 s'")
@@ -90,7 +90,7 @@ def test_the_first_use_of_a_key(api: Api) -> None:  # noqa: F811
     assert (tenant, request) == (1, answers[0].headers["X-Request-ID"])
 
 
-def test_every_refusal_is_noted(api: Api) -> None:  # noqa: F811
+def test_every_refusal_is_noted(api: Api) -> None:
     """Also what a route itself refuses: a scope too many, a token for a token, a refresh token that is none."""
     token = api.read.post("/v1/tokens", json={}).get_json()["access_token"]
     api.problem(api.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
@@ -117,7 +117,7 @@ def test_who_asks_too_often_is_noted(process: Process) -> None:
     ]
 
 
-def test_the_log_cannot_be_filled(api: Api) -> None:  # noqa: F811
+def test_the_log_cannot_be_filled(api: Api) -> None:
     """Neither with prefixes that are made up, nor with addresses of one network, nor with sessions begun and ended."""
     for number, letter in enumerate("abcdef"):
         made_up = {"Authorization": f"Bearer crk_{letter * 10}_{'A' * 43}"}

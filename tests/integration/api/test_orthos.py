@@ -12,12 +12,11 @@ import pytest
 
 from api.streaming import StreamAborted
 from crochet_tasks.access import keys
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.schemas.answers import BestOrthos, OrthoPage
 from tests.support import oracle, steps
-from tests.support.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
+from tests.support.api import Api, corpus_of
 from tests.support.packed import in_order
 
 pytestmark = pytest.mark.integration
@@ -28,11 +27,9 @@ CURSORS = ("", "A", "AAAA", "x" * 9000, "../..", "é", "'; DROP TABLE texts")
 
 
 @pytest.fixture
-def corpus(api: Api) -> Corpus:  # noqa: F811
+def corpus(api: Api) -> Corpus:
     """With every ortho of the three texts."""
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        corpus = corpora.named(connection, "genesis")
+    corpus = corpus_of(api)
     steps.ingest_all(corpus, steps.TEXTS)
     return corpus
 
@@ -41,13 +38,13 @@ def key(ortho: dict[str, Any]) -> oracle.Ortho:
     return tuple(ortho["shape"]), tuple(ortho["words"])
 
 
-def get(api: Api, path: str, **query: Any) -> Any:  # noqa: F811
+def get(api: Api, path: str, **query: Any) -> Any:
     answer = api.read.get(f"{URL}{path}", query_string=query)
     assert answer.status_code == 200, answer.data
     return answer.get_json()
 
 
-def test_all_pages_together_are_the_closure(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_all_pages_together_are_the_closure(api: Api, corpus: Corpus) -> None:
     """Best first, each once; and the export is the same."""
     seen: list[dict[str, Any]] = []
     query: dict[str, Any] = {"limit": 4}
@@ -66,7 +63,7 @@ def test_all_pages_together_are_the_closure(api: Api, corpus: Corpus) -> None:  
     assert get(api, "/orthos/best", limit=3)["orthos"] == seen[:3]
 
 
-def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:
     """Of a shape, with a word, of a volume; and only some fields."""
     every = get(api, "/orthos", limit=1000)["orthos"]
     for query, wanted in (
@@ -85,7 +82,7 @@ def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:  # noqa: F811
     assert [set(ortho) for ortho in get(api, "/orthos", fields="words,id", limit=2)["orthos"]] == [{"words", "id"}] * 2
 
 
-def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -> None:
     """To the byte, without making a model of each."""
     steps.ingest_all(corpus, ["it's été Ωmega, été zoë, it's naïve, naïve zoë, \"zoë 日本"])
     for path, model in (
@@ -127,13 +124,13 @@ def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -
         ("/work?state=lost", "invalid_request"),
     ],
 )
-def test_questions_that_are_none(api: Api, corpus: Corpus, path: str, code: str) -> None:  # noqa: F811
+def test_questions_that_are_none(api: Api, corpus: Corpus, path: str, code: str) -> None:
     """Nothing unknown is taken, and nothing guessed."""
     api.problem(api.read.get(URL + path), code, 422)
 
 
 @pytest.mark.parametrize("path", ["/orthos", "/vocabulary", "/phrases", "/texts"])
-def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) -> None:  # noqa: F811
+def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) -> None:
     """Cut, changed, made up, or of another question: refused, without details."""
     page = api.read.get(f"{URL}{path}?limit=1")
     cursor, seen = page.get_json()["next_cursor"], {"If-None-Match": page.headers["ETag"]}
@@ -147,7 +144,7 @@ def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) ->
     api.problem(api.read.get(URL + path, query_string={"cursor": cursor, other: value}), "invalid_cursor", 422)
 
 
-def test_one_ortho(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_one_ortho(api: Api, corpus: Corpus) -> None:
     """Its grid, and each line with the sentences that hold it."""
     best = get(api, "/orthos/best", limit=1)["orthos"][0]
     whole = get(api, f"/orthos/{best['id']}")
@@ -163,7 +160,7 @@ def test_one_ortho(api: Api, corpus: Corpus) -> None:  # noqa: F811
     api.problem(api.read.get(f"{URL}/orthos/{'0' * 32}"), "not_found", 404)
 
 
-def test_checks(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_checks(api: Api, corpus: Corpus) -> None:
     """By id or as boxes, mirrored or not; why something is none; answers that are exact say so."""
     best = get(api, "/orthos/best", limit=1)["orthos"][0]
     ids = api.read.post(f"{URL}/orthos/check", json={"ids": [best["id"], "0" * 32, "x"]}).get_json()
@@ -192,12 +189,12 @@ def test_checks(api: Api, corpus: Corpus) -> None:  # noqa: F811
         {"ids": ["0" * 32], "more": 1},
     ],
 )
-def test_checks_that_are_none(api: Api, corpus: Corpus, body: dict[str, Any]) -> None:  # noqa: F811
+def test_checks_that_are_none(api: Api, corpus: Corpus, body: dict[str, Any]) -> None:
     """At most a thousand, of one kind."""
     api.problem(api.read.post(f"{URL}/orthos/check", json=body), "invalid_request", 422)
 
 
-def test_who_has_seen_it_is_told_so(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_who_has_seen_it_is_told_so(api: Api, corpus: Corpus) -> None:
     """Whatever is read of a corpus names its version; 304 while nothing has changed; another text changes the tag."""
     best = get(api, "/orthos/best")["orthos"][0]["id"]
     paths = ["/orthos?limit=2", "/orthos/best", "/shapes", "/vocabulary", "/phrases", "/version", "/texts", "/status"]
@@ -217,7 +214,7 @@ def test_who_has_seen_it_is_told_so(api: Api, corpus: Corpus) -> None:  # noqa: 
         assert api.read.get(URL + path, headers={"If-None-Match": tags[path]}).status_code == 200, path
 
 
-def test_an_answer_is_one_snapshot(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_an_answer_is_one_snapshot(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is made while an answer is being read is in no part of it."""
     from crochet_tasks.query.catalog import Catalog
 
@@ -234,7 +231,7 @@ def test_an_answer_is_one_snapshot(api: Api, corpus: Corpus, monkeypatch: pytest
     assert get(api, "/shapes")["version"] == 4
 
 
-def test_what_is_accepted(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_what_is_accepted(api: Api, corpus: Corpus) -> None:
     """JSON without a wish, NDJSON where it is preferred, nothing else; an export is whole."""
     for accept, kind in (
         ("*/*", "application/json"),
@@ -248,7 +245,7 @@ def test_what_is_accepted(api: Api, corpus: Corpus) -> None:  # noqa: F811
         api.problem(api.read.get(f"{URL}/orthos?{query}", headers=NDJSON), "invalid_request", 422)
 
 
-def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:
     """One of a tenant, two in all; one that is not read to its end frees its slot and its connection."""
     api.stranger.post("/v1/corpora", json={"name": "genesis"})
     for _ in range(3):
@@ -261,7 +258,7 @@ def test_few_exports_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa
     assert api.process.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut, so that no client takes a part for the whole; its slot is free again."""
     monkeypatch.setattr("api.streaming.CHECK_SECONDS", 0.0)
     export = Catalog.export
@@ -280,7 +277,7 @@ def test_an_export_ends_with_its_key(api: Api, corpus: Corpus, monkeypatch: pyte
     assert api.write.get(f"{URL}/orthos", headers=NDJSON).data.count(b"\n") == sum(steps.expected(steps.TEXTS).values())
 
 
-def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:
     """The context as the texts made it."""
     words = get(api, "/vocabulary", limit=1000)["words"]
     expected = {word for body in steps.TEXTS for sentence in oracle.sentences(body) for word in sentence}
@@ -294,7 +291,7 @@ def test_words_phrases_and_what_waits(api: Api, corpus: Corpus) -> None:  # noqa
     assert waiting["batches"][0]["searched"] <= 3
 
 
-def test_boxes_of_too_many_cells_are_refused(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_boxes_of_too_many_cells_are_refused(api: Api, corpus: Corpus) -> None:
     """Together: a thousand of 64 cells are not too many."""
     box = [[f"w{row * 8 + place}" for place in range(8)] for row in range(8)]
     answer = api.read.post(f"{URL}/orthos/check", json={"grids": [box] * 1000})

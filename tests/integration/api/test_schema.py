@@ -21,10 +21,9 @@ from schemathesis.generation.case import Case
 from schemathesis.hooks import HookContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from crochet_tasks.db import corpora
 from crochet_tasks.db.process import Process
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, made
+from tests.support.api import SETTINGS, Api, corpus_of, made
 from tests.support.cluster import cluster, until
 from tests.support.server import take_port
 
@@ -59,7 +58,7 @@ NOT_OF_THE_FORM = {
     "text_without_words",  # what a word is cannot be expressed by a pattern
 }
 """Codes of requests that have the form they should have and are refused for what JSON Schema cannot say. Each has
-tests of its own: test_api_orthos.py, test_api_corpora.py, test_api_texts.py.
+tests of its own: test_orthos.py, test_corpora.py, test_texts.py.
 """
 POST_TEXT = "POST /v1/corpora/{corpus}/texts"
 
@@ -68,9 +67,7 @@ POST_TEXT = "POST /v1/corpora/{corpus}/texts"
 def api(process: Process) -> Api:
     """With a corpus that has versions, orthos, work that is done and a text that waits."""
     api = made(process)
-    assert api.write.post("/v1/corpora", json={"name": "genesis"}).status_code == 201
-    with process.database.transaction() as connection:
-        corpus = corpora.named(connection, "genesis")
+    corpus = corpus_of(api)
     steps.ingest_all(corpus, steps.TEXTS)
     assert api.write.post("/v1/corpora/genesis/best", json={}).status_code == 202
     steps.run(corpus)

@@ -9,10 +9,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api import create_app
-from crochet_tasks.db import corpora
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, corpus_of
 
 pytestmark = pytest.mark.integration
 
@@ -56,11 +55,9 @@ OF_A_CORPUS = [each for each in routes() if "<corpus>" in each[1]]
 
 
 @pytest.fixture
-def mine(api: Api) -> Api:  # noqa: F811
+def mine(api: Api) -> Api:
     """A corpus of ours, with texts that are versions and one that waits."""
-    assert api.write.post("/v1/corpora", json={"name": NAME}).status_code == 201
-    with api.process.database.transaction() as connection:
-        corpus = corpora.named(connection, NAME)
+    corpus = corpus_of(api, NAME)
     steps.ingest_all(corpus, steps.TEXTS[:1])
     steps.accept(corpus, steps.TEXTS[1])
     return api

@@ -20,25 +20,14 @@ from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import steps
-from tests.support.api import SETTINGS, Api, api, made  # noqa: F401 - a fixture
+from tests.support.api import SETTINGS, Api, corpus_of, made
 
 pytestmark = pytest.mark.integration
 
 URL = "/v1/corpora/genesis/texts"
 
 
-@pytest.fixture
-def corpus(api: Api) -> Corpus:  # noqa: F811
-    return corpus_of(api)
-
-
-def corpus_of(api: Api) -> Corpus:  # noqa: F811
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
-
-
-def post(api: Api, body: str = "the sea", title: str = "a title", **headers: str) -> TestResponse:  # noqa: F811
+def post(api: Api, body: str = "the sea", title: str = "a title", **headers: str) -> TestResponse:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return api.write.post(URL, json={"title": title, "body": body}, headers=given)
 
@@ -67,7 +56,7 @@ def at_once(*calls: Callable[[], TestResponse]) -> list[TestResponse]:
 # ── submitted ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_text_becomes_a_version(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_text_becomes_a_version(api: Api, corpus: Corpus) -> None:
     """202 says where to look; there is its place in the queue, and its version when it has one."""
     answer = post(api, steps.TEXTS[0])
     assert (answer.status_code, answer.headers["Location"]) == (202, f"{URL}/text-1")
@@ -81,7 +70,7 @@ def test_a_text_becomes_a_version(api: Api, corpus: Corpus) -> None:  # noqa: F8
     assert (again.status_code, again.headers["X-Crochet-Version"]) == (304, "2")
 
 
-def test_plain_text_is_taken_as_it_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_plain_text_is_taken_as_it_is(api: Api, corpus: Corpus) -> None:
     """As a stream, with its title in the address; a byte order mark is none of it."""
     answer = api.write.post(f"{URL}?title=a+title", data="\ufeffthé sea\r\n".encode(), content_type="text/plain")
     assert answer.status_code == 202
@@ -89,7 +78,7 @@ def test_plain_text_is_taken_as_it_is(api: Api, corpus: Corpus) -> None:  # noqa
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json"])
-def test_a_body_that_comes_in_chunks(api: Api, corpus: Corpus, kind: str) -> None:  # noqa: F811
+def test_a_body_that_comes_in_chunks(api: Api, corpus: Corpus, kind: str) -> None:
     """Without a Content-Length."""
     body = b"the sea" if kind == "text/plain" else b'{"title": "t", "body": "the sea"}'
     query = "?title=t" if kind == "text/plain" else ""
@@ -97,7 +86,7 @@ def test_a_body_that_comes_in_chunks(api: Api, corpus: Corpus, kind: str) -> Non
     assert rows(api.process) == [("t", "the sea")]
 
 
-def chunked(api: Api, body: bytes, kind: str, query: str = "?title=t") -> TestResponse:  # noqa: F811
+def chunked(api: Api, body: bytes, kind: str, query: str = "?title=t") -> TestResponse:
     return api.write.post(
         f"{URL}{query}",
         input_stream=io.BytesIO(body),
@@ -138,7 +127,7 @@ def chunked(api: Api, body: bytes, kind: str, query: str = "?title=t") -> TestRe
     ],
 )
 def test_what_is_no_text(
-    api: Api,  # noqa: F811
+    api: Api,
     corpus: Corpus,
     body: bytes,
     kind: str,
@@ -188,7 +177,7 @@ def test_a_body_that_is_too_large(process: Process, kind: str, known: bool) -> N
     assert rows(process) == []
 
 
-def test_the_broker_is_not_asked(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_broker_is_not_asked(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it answers or not: the text and its work are in the database, and are done when it is back."""
 
     def away(*_: object) -> NoReturn:
@@ -206,7 +195,7 @@ def test_the_broker_is_not_asked(api: Api, corpus: Corpus, monkeypatch: pytest.M
 # ── once ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_same_body_is_the_same_text(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_the_same_body_is_the_same_text(api: Api, corpus: Corpus) -> None:
     """200 and the first one's id, under whatever title; one that was cancelled is taken again."""
     first = post(api)
     again = post(api, title="another title")
@@ -217,7 +206,7 @@ def test_the_same_body_is_the_same_text(api: Api, corpus: Corpus) -> None:  # no
     assert (retried.status_code, retried.get_json()["id"], retried.get_json()["seq"]) == (202, "text-1", 2)
 
 
-def test_a_request_that_comes_again(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_request_that_comes_again(api: Api, corpus: Corpus) -> None:
     """With its key it gets the first answer, whatever has happened since; another request with that key is refused."""
     first = post(api, Idempotency_Key="k1")
     steps.run(corpus)
@@ -232,7 +221,7 @@ def test_a_request_that_comes_again(api: Api, corpus: Corpus) -> None:  # noqa: 
         api.problem(post(api, Idempotency_Key=bad), "invalid_request", 422)
 
 
-def test_a_corpus_made_again_takes_a_text_anew(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_corpus_made_again_takes_a_text_again(api: Api, corpus: Corpus) -> None:
     """What was done for the one before it, of the same name, was not done for it; nor is it in the way of deleting."""
     first = post(api, Idempotency_Key="k1")
     api.admin.delete("/v1/corpora/genesis?confirm=genesis")
@@ -245,7 +234,7 @@ def test_a_corpus_made_again_takes_a_text_anew(api: Api, corpus: Corpus) -> None
     assert steps.sql(api.process, "SELECT count(*) FROM idempotency") == [(1,)]
 
 
-def test_a_key_is_a_tenants_own(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_key_is_a_tenants_own(api: Api, corpus: Corpus) -> None:
     """Another tenant may use the same one."""
     post(api, Idempotency_Key="k1")
     api.stranger.post("/v1/corpora", json={"name": "genesis"})
@@ -253,13 +242,13 @@ def test_a_key_is_a_tenants_own(api: Api, corpus: Corpus) -> None:  # noqa: F811
     assert (theirs.status_code, theirs.get_json()["title"]) == (202, "t")
 
 
-def test_what_was_refused_is_not_kept(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_what_was_refused_is_not_kept(api: Api, corpus: Corpus) -> None:
     """The key is free for the request as it should have been."""
     api.problem(post(api, "1 2 3", Idempotency_Key="k1"), "text_without_words", 422)
     assert post(api, Idempotency_Key="k1").status_code == 202
 
 
-def test_the_same_request_twice_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_the_same_request_twice_at_the_same_time(api: Api, corpus: Corpus) -> None:
     """One is done, the other one gets its answer; of two others with one key, one is refused."""
     same = at_once(*[lambda: post(api, Idempotency_Key="k1")] * 4)
     assert {answer.status_code for answer in same} == {202}
@@ -270,7 +259,7 @@ def test_the_same_request_twice_at_the_same_time(api: Api, corpus: Corpus) -> No
     assert len(rows(api.process)) == 2
 
 
-def test_ten_texts_at_the_same_time(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_ten_texts_at_the_same_time(api: Api, corpus: Corpus) -> None:
     """All are accepted; they become versions in the order of acceptance."""
     answers = at_once(*[lambda n=n: post(api, f"{steps.TEXTS[0]}, word{'x' * n}") for n in range(10)])
     assert [answer.status_code for answer in answers] == [202] * 10
@@ -319,7 +308,7 @@ def test_so_much_work_may_be_open(process: Process, monkeypatch: pytest.MonkeyPa
 # ── read, cancelled ─────────────────────────────────────────────────────────────────────────────
 
 
-def test_pages_of_texts(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_pages_of_texts(api: Api, corpus: Corpus) -> None:
     """In the order of acceptance, each once; one state, if wanted, in which a cursor belongs."""
     for n in range(5):
         post(api, f"text {'x' * (n + 1)}", f"t{n}")
@@ -344,7 +333,7 @@ def test_pages_of_texts(api: Api, corpus: Corpus) -> None:  # noqa: F811
         api.problem(api.read.get(URL, query_string=query), "invalid_cursor", 422)
 
 
-def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The details of a bug are not public."""
 
     def bug(*_: object) -> NoReturn:
@@ -361,14 +350,14 @@ def test_a_text_that_failed_says_why(api: Api, corpus: Corpus, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", ["text-2", "text-0", "text-01", "text-", "1", "text--1", "text-" + "9" * 19, "text-١"])
-def test_texts_that_there_are_not(api: Api, corpus: Corpus, name: str) -> None:  # noqa: F811
+def test_texts_that_there_are_not(api: Api, corpus: Corpus, name: str) -> None:
     """Whatever they are called."""
     post(api)
     api.problem(api.read.get(f"{URL}/{name}"), "not_found", 404)
     api.problem(api.write.post(f"{URL}/{name}/cancel"), "not_found", 404)
 
 
-def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> None:
     """Twice is once; the next one moves up; one that is begun is not, and says so at once."""
     for body in steps.TEXTS:
         post(api, body)
@@ -386,7 +375,7 @@ def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> Non
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[1:])
 
 
-def test_a_text_that_goes_with_its_corpus(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_text_that_goes_with_its_corpus(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deleted in the middle of a request, it is not found: neither cancelled, nor tried again, nor accepted."""
     post(api)
     retry, cancel = (f"/v1/corpora/genesis/work/text-1/{verb}" for verb in ("retry", "cancel"))

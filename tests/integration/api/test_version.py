@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import open_process
 from crochet_tasks.settings import Settings
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.integration
 def api(database: str) -> Iterator[Api]:
     with open_process(Settings(), database) as process:
         yield made(process, Settings(**SETTINGS))
-
-
-@pytest.fixture
-def corpus(api: Api) -> Corpus:
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
 
 
 def test_the_version_grows_and_never_shrinks(api: Api, corpus: Corpus) -> None:

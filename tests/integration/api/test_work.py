@@ -8,26 +8,18 @@ from typing import Any, NoReturn
 import pytest
 
 from crochet_tasks import app
-from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.errors import MessageDied
 from crochet_tasks.failures import record
 from tests.support import steps
-from tests.support.api import Api, api  # noqa: F401 - a fixture
+from tests.support.api import Api
 
 pytestmark = pytest.mark.integration
 
 URL = "/v1/corpora/genesis"
 
 
-@pytest.fixture
-def corpus(api: Api) -> Corpus:  # noqa: F811
-    api.write.post("/v1/corpora", json={"name": "genesis"})
-    with api.process.database.transaction() as connection:
-        return corpora.named(connection, "genesis")
-
-
-def work(api: Api, **query: Any) -> list[dict[str, Any]]:  # noqa: F811
+def work(api: Api, **query: Any) -> list[dict[str, Any]]:
     answer = api.read.get(f"{URL}/work", query_string=query)
     assert answer.status_code == 200, answer.data
     found: list[dict[str, Any]] = answer.get_json()["work"]
@@ -45,7 +37,7 @@ def with_failed(corpus: Corpus, patch: pytest.MonkeyPatch, stage: str) -> None:
             steps.run(corpus)
 
 
-def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is open or failed, or of one state or kind; bounded, and it says how much more there is."""
     with_failed(corpus, monkeypatch, "search.part")
     steps.accept(corpus, "another text")
@@ -60,7 +52,7 @@ def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
 
 
 def test_work_is_not_counted_without_end(
-    api: Api,  # noqa: F811
+    api: Api,
     corpus: Corpus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,7 +68,7 @@ def test_work_is_not_counted_without_end(
     assert (status["work"], status["at_least"], status["closed"]) == ({"open": 0, "done": 5, "failed": 0}, True, True)
 
 
-def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is done; what has not failed cannot be. It takes an administrator, and is in the security log."""
     with_failed(corpus, monkeypatch, "search.part")
     (failed,) = work(api)
@@ -90,7 +82,7 @@ def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.Mo
     assert ("work.retried",) in steps.sql(api.process, "SELECT what FROM security_log")
 
 
-def test_a_text_is_cancelled_and_retried_by_its_work(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_a_text_is_cancelled_and_retried_by_its_work(api: Api, corpus: Corpus) -> None:
     """By either name."""
     steps.accept(corpus, *steps.TEXTS[:1])
     (line,) = work(api)
@@ -101,7 +93,7 @@ def test_a_text_is_cancelled_and_retried_by_its_work(api: Api, corpus: Corpus) -
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
-def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:
     """It is the `dead` among the failed."""
     steps.accept(corpus, *steps.TEXTS[:1])
     (line,) = work(api)
@@ -115,7 +107,7 @@ def test_work_whose_message_died(api: Api, corpus: Corpus) -> None:  # noqa: F81
 
 
 @pytest.mark.parametrize("name", ["text-9", "dead-1", "abcd", "0" * 32, "00000000-0000-0000-0000-000000000000", "x%00"])
-def test_work_that_there_is_not(api: Api, corpus: Corpus, name: str) -> None:  # noqa: F811
+def test_work_that_there_is_not(api: Api, corpus: Corpus, name: str) -> None:
     """Names are whole here: nothing is found by its beginning."""
     steps.accept(corpus, *steps.TEXTS[:1])
     for verb in ("retry", "cancel"):
@@ -123,7 +115,7 @@ def test_work_that_there_is_not(api: Api, corpus: Corpus, name: str) -> None:  #
         assert (answer.status_code, answer.get_json()["code"]) in [(404, "not_found"), (422, "invalid_request")]
 
 
-def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:
     """All there is, and how fast it grew in the last minute, in any process."""
     steps.accept(corpus, *steps.TEXTS)
     before = api.read.get(f"{URL}/status").get_json()
@@ -136,7 +128,7 @@ def test_how_far_a_corpus_is(api: Api, corpus: Corpus) -> None:  # noqa: F811
     assert after["spent"] is False
 
 
-def test_how_many_orthos_a_corpus_holds(api: Api, corpus: Corpus) -> None:  # noqa: F811
+def test_how_many_orthos_a_corpus_holds(api: Api, corpus: Corpus) -> None:
     """Of its version, stored or not; made once, and not sent again."""
     steps.sql(api.process, "UPDATE corpora SET budget = 5")
     nothing = api.read.get(f"{URL}/estimate").get_json()

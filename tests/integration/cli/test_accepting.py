@@ -31,7 +31,7 @@ def corpus(process: Process) -> Corpus:
     return steps.new_corpus(process)
 
 
-def test_handing_in_needs_a_shared_database() -> None:
+def test_ingesting_needs_a_shared_database() -> None:
     """A private one has no workers beside the command."""
     with pytest.raises(SettingMissing, match="CROCHET_DATABASE_URL"):
         accepting.ingest_texts(Settings(), accepting.Request([], "main", {}, wait=False), lambda _: None)

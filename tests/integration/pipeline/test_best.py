@@ -20,7 +20,7 @@ from crochet_tasks.engine.best.faces import Search
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.errors import DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TooBusy
 from crochet_tasks.operate import best_jobs
-from crochet_tasks.operate.best_jobs import Wanted
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.query.best import CERTIFICATES
 from crochet_tasks.schemas.best import BestJob
 from crochet_tasks.settings import Settings
@@ -82,7 +82,7 @@ def test_it_is_the_oracles_best(small: Process, number: int) -> None:
     texts, scope = dense(number), scope_of(number)
     corpus = stored(small, texts, scope)
     for top in (None, 20):
-        job = ask(small, corpus, Wanted(dict(scope._asdict()), top))
+        job = ask(small, corpus, JobSpec(dict(scope._asdict()), top))
         assert job.state == "queued"
         steps.run(corpus)
         check(small, corpus, texts, scope, job)
@@ -263,12 +263,12 @@ def test_what_cannot_be_asked(busy: Busy) -> None:
     process, corpus, _, _ = busy
     for limits in ({"max_side": 4}, {"max_axes": 9}, {"max_cells": 3}, {"max_axes": 1}):
         with pytest.raises(LimitOutOfRange):
-            ask(process, corpus, Wanted(dict(limits), None))
+            ask(process, corpus, JobSpec(dict(limits), None))
     for top in range(1, best_jobs.MOST_RUNNING + 1):
-        ask(process, corpus, Wanted({}, top))
+        ask(process, corpus, JobSpec({}, top))
     with pytest.raises(TooBusy):
         ask(process, corpus)
-    assert ask(process, corpus, Wanted({}, 1)).state == "queued"  # that one is known
+    assert ask(process, corpus, JobSpec({}, 1)).state == "queued"  # that one is known
     assert len(steps.sql(process, "SELECT FROM best WHERE corpus = :c", c=corpus.id)) == best_jobs.MOST_RUNNING
 
 

@@ -15,11 +15,11 @@ from crochet_tasks.app import Step
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
+from tests.support.failing_work import Poison, poison
 from tests.support.oracle import Ortho
 from tests.support.steps import TEXTS, Broker
 from tests.support.strategies import Limits, corpora, examples, limits
@@ -36,22 +36,11 @@ STALE = 6
 """old messages that are delivered once more when all is done"""
 
 
-class Poison(Exception):
-    """A bug that one text meets."""
-
-
 @pytest.fixture(autouse=True)
 def small_slices_and_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches are small; and one word is a bug."""
     steps.cut_small(monkeypatch)
-    additions = PhraseIndex.additions
-
-    def spoilt(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
-        if any("poison" in sentence for sentence in sentences):
-            raise Poison("cannot be swallowed")
-        return additions(index, sentences, max_side)
-
-    monkeypatch.setattr(PhraseIndex, "additions", spoilt)
+    poison(monkeypatch)
 
 
 class Copy(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 
 from crochet_tasks import publish
 from crochet_tasks.db import bulk
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
@@ -74,11 +75,17 @@ def test_what_is_no_ortho_is_refused_with_the_reason(catalog: Catalog, snapshot:
     assert not any(stored(result))
 
 
-def test_a_box_that_is_still_to_be_found_says_so(catalog: Catalog, process: Process) -> None:
+def not_searched(process: Process) -> Corpus:
+    """A corpus of one text, which is a version and whose searches are open."""
     corpus = new_corpus(process)
     steps.accept(corpus, TEXTS[0])
     while steps.version(process, corpus) == 0:
         publish.publish_next(corpus.id)
+    return corpus
+
+
+def test_a_box_that_is_still_to_be_found_says_so(catalog: Catalog, process: Process) -> None:
+    corpus = not_searched(process)
     with process.database.snapshot() as connection:
         snapshot = Snapshot(connection, corpus)
         here = best_first(TEXTS[:1])[0]
@@ -103,10 +110,7 @@ def test_probable_answers_miss_nothing_and_say_how_often_they_err(catalog: Catal
 
 
 def test_probable_answers_do_not_know_their_rate_while_searches_are_open(catalog: Catalog, process: Process) -> None:
-    corpus = new_corpus(process)
-    steps.accept(corpus, TEXTS[0])
-    while steps.version(process, corpus) == 0:
-        publish.publish_next(corpus.id)
+    corpus = not_searched(process)
     with process.database.snapshot() as connection:
         snapshot = Snapshot(connection, corpus)
         boxes = [grid(ortho.sides, ortho.words, (1, 0)) for ortho in best_first(TEXTS[:1]) if len(ortho.sides) == 2]

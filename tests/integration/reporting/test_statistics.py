@@ -2,96 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import errno
-import itertools
-import json
-import os
-import re
-import stat
-import threading
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any
 
 import pytest
-import redis
-from pydantic import SecretStr
 
 from crochet_tasks.db import attempts, corpora, tally
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
-from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import DatabaseUnavailable, kinds
 from crochet_tasks.intake import admission
 from crochet_tasks.reporting import reports, statistics, worker_use
-from crochet_tasks.reporting.worker_use import Reporter
-from crochet_tasks.schemas.statistics import Statistics, StatisticsNow, StatusFile, TimeLeft, Unknown, WorkerUse
-from crochet_tasks.services import status_file
-from crochet_tasks.services.census import CensusThread
-from crochet_tasks.services.status_file import Writing
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal import status as pages
-from tests.support import services, steps
+from tests.support import steps
 from tests.support.api import Api, made
-from tests.support.paths import ROOT
+from tests.support.past import TRIED, Past
 from tests.support.statements import Statements
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
-
-
-SEARCHED = """
-INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, state, found, created_at, finished_at)
-SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, 'done', :found,
-       now() - make_interval(secs => :came), now() - make_interval(secs => :ago)
-  FROM generate_series(1, :number) AS number
-"""
-OPEN = """
-INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, created_at)
-SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, now() - make_interval(secs => :came)
-  FROM generate_series(1, :number)
-"""
-TRIED = """
-INSERT INTO attempts (work, corpus, number, at, error)
-SELECT id, corpus, 1, now() - make_interval(secs => :ago),
-       jsonb_build_object('code', CAST(:code AS text), 'message', CAST(:message AS text))
-  FROM (SELECT id, corpus FROM work WHERE corpus = :corpus LIMIT 1) AS one, generate_series(1, :number)
-"""
-
-
-class Past:
-    """What happened to a corpus, and when, in seconds ago; nothing else happens to it."""
-
-    def __init__(self, process: Process, corpus: Corpus) -> None:
-        self.process, self.corpus = process, corpus
-
-    def searched(self, number: int, ago: float, *, found: int = 0, came: float = 5000) -> None:
-        values = {"number": number, "ago": ago, "found": found, "came": max(came, ago)}
-        steps.sql(self.process, SEARCHED, corpus=self.corpus.id, **values)
-
-    def opened(self, number: int, ago: int = 5000) -> None:
-        steps.sql(self.process, OPEN, corpus=self.corpus.id, number=number, came=ago)
-
-    def failed_tries(self, number: int, ago: float, code: str = "timed_out", message: str = "why") -> None:
-        values = {"number": number, "ago": ago, "code": code, "message": message}
-        steps.sql(self.process, TRIED, corpus=self.corpus.id, **values)
-
-    def seen(
-        self, message: statistics.Message = statistics.for_operators, most: int = statistics.COUNTED
-    ) -> Statistics:
-        with self.process.database.snapshot() as connection:
-            return statistics.report(store.read(connection, [self.corpus.id], most)[self.corpus.id], message)
-
-    def left(self) -> float | str | None:
-        left = self.seen().left
-        assert (left.seconds is None) != (left.unknown is None)
-        return left.seconds if left.unknown is None else left.unknown
 
 
 @pytest.fixture(scope="module")
@@ -415,201 +347,3 @@ def test_people_see_it(alone: Process) -> None:
     for words in ("orthos/s", "time left", "workers", "unknown", "timed_out", "a reason"):
         assert words in page
     assert "and where" not in page
-
-
-# ── the census ──────────────────────────────────────────────────────────────────────────────────
-
-
-def test_work_that_a_spent_budget_holds_back_is_held(past: Past) -> None:
-    """No worker is to do it, so nothing stalls by it; ready again when the budget is raised."""
-    past.opened(3)
-    steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
-    for budget, state in [(7, "held"), (8, "ready"), (None, "ready")]:
-        steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
-        with past.process.database.snapshot() as connection:
-            seen = tally.census(connection, 150, 5)
-        groups = [group for group in seen.work if group.corpus == past.corpus.id]
-        assert [(group.kind, group.state, group.number) for group in groups] == [("search", state, 3)]
-
-
-def test_a_bug_does_not_end_the_counting(
-    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is reported once, and the next census is tried."""
-    tried = itertools.count(1)
-
-    class Enough(BaseException):
-        """What ends the thread."""
-
-    def broken(_self: CensusThread) -> NoReturn:
-        raise KeyError("a bug") if next(tried) < 3 else Enough
-
-    monkeypatch.setattr(CensusThread, "count", broken)
-    monkeypatch.setattr("crochet_tasks.services.census.PAUSE_SECONDS", 0.0)
-    with pytest.raises(Enough):
-        CensusThread(process).run()
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["census_failed"]
-
-
-# ── the status file ─────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "folder" / "status.json"
-
-
-def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [str(vars(record)["why"]) for record in caplog.records if record.message == "status_file_failed"]
-
-
-def test_the_status_file_is_whole_and_says_when(process: Process, past: Past, path: Path) -> None:
-    """A reader that has the old one open reads that to its end; others may read it, and nothing is left beside it."""
-    past.searched(1, 30)
-    path.parent.mkdir()
-    path.write_text("an older one")
-    file = Writing(process, path)
-    before = dt.datetime.now(dt.UTC)
-    with path.open() as reading:
-        file.write()
-        assert reading.read() == "an older one"
-    seen = StatusFile.model_validate_json(path.read_text())
-    assert before <= seen.at <= dt.datetime.now(dt.UTC)
-    assert seen.every == process.settings.status_file_every
-    assert seen.statistics.paces[0].tries
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_status_file_that_cannot_be_written_harms_nothing(
-    process: Process, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No folder, a full disk, no database, a bug: each is reported once per outage; the old file stays."""
-    file = Writing(process, path)
-    file.write()
-    file.write()
-    assert complaints(caplog) == ["not_written"]
-    path.parent.mkdir()
-    file.write()
-    whole = path.read_bytes()
-
-    def full(*_: object) -> NoReturn:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def away(*_: object) -> NoReturn:
-        raise DatabaseUnavailable(reason="a test")
-
-    def broken(*_: object) -> NoReturn:
-        raise KeyError("a bug")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fchmod", full)
-        file.write()
-        file.write()
-        patch.setattr(statistics, "everything", away)
-        file.write()
-        file.write()
-        patch.setattr(statistics, "everything", broken)
-        file.write()
-        file.write()
-    assert complaints(caplog) == ["not_written", "not_written", "database_away", "internal"]
-    assert (path.read_bytes(), list(path.parent.iterdir())) == (whole, [path])
-    file.write()
-    assert path.read_bytes() != whole
-
-
-def test_a_relay_keeps_writing_the_status_file(process: Process, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every so often, until it ends."""
-    monkeypatch.setattr(status_file, "SHARE", 1.0)
-    path.parent.mkdir()
-    settings = Settings(status_file=path, status_file_every=0.01)
-    relay = Process(settings, Database(process.database.engine.url.render_as_string(hide_password=False), settings))
-    status_file.keep(relay)
-    times: set[dt.datetime] = set()
-
-    def written() -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            times.add(StatusFile.model_validate_json(path.read_text()).at)
-        return len(times) == 3
-
-    eventually(written)
-    relay.close()
-    assert "status_file" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_the_page_about_statistics_is_true() -> None:
-    """Its example is a status file, and it explains everything that can be unknown; so does the page in a terminal."""
-    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    file = StatusFile.model_validate_json(example)
-    assert set(json.loads(example)["statistics"]) == set(StatisticsNow.model_fields)
-    assert [pace.seconds for pace in file.statistics.paces] == list(statistics.PACES)
-    assert set(kinds()) >= {each.code for each in file.statistics.errors}
-    codes = re.findall(r"^\| `(\w+)` \| [a-z]", page.split("## Time left")[1], re.MULTILINE)
-    assert codes == [code for code in codes if code in get_args(Unknown)]
-    assert set(codes) == set(get_args(Unknown))
-    for code in get_args(Unknown):
-        assert code not in pages.time_left(TimeLeft(seconds=None, unknown=code))
-
-
-# ── workers ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def with_redis(process: Process, redis_url: str) -> Process:
-    url = process.database.engine.url.render_as_string(hide_password=False)
-    return Process(Settings(redis_url=SecretStr(redis_url), database_url=SecretStr(url)), process.database)
-
-
-def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them together, by their processes; not those of another database, nor who says nothing any more."""
-    monkeypatch.setattr(worker_use, "REPORT_SECONDS", 0.0)
-    settings, database = with_redis.settings, with_redis.database
-    assert worker_use.read(settings, database) == worker_use.UNKNOWN
-    counts = iter([1, 3, 0, 0, 0])
-    big, small = Reporter(settings, "big", 4, lambda: next(counts)), Reporter(settings, "small", 1, lambda: 1)
-    for _ in range(4):
-        big.sample()
-    assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-    small.sample()
-    assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
-    seen = statistics.everything(with_redis, statistics.for_operators)
-    assert seen.workers == WorkerUse(processes=5, busy=0.4)
-    assert settings.redis_url is not None
-    with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
-        (key,) = client.keys("crochet:use:*")
-        assert 0 < client.ttl(key) <= worker_use.FORGOTTEN_SECONDS
-        for strange in ("[1,0.5,1,7]", "[1,0.5]", "7", "{}", '["a",1,1]', "[1,NaN,1]", "[", b"\xff"):
-            client.hset(key, f"of another release: {strange!r}", strange)
-        assert worker_use.read(settings, database) == WorkerUse(processes=5, busy=0.4)
-        client.hdel(key, *[name for name in client.hkeys(key) if name.startswith(b"of another")])
-        client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.KEPT_SECONDS - 2]))
-        assert worker_use.read(settings, database) == WorkerUse(processes=4, busy=0.25)
-        every = worker_use.seen(settings, database) or []
-        assert [(each.name, each.processes, each.busy, each.reports) for each in every] == [
-            ("big", 4, 0.25, True),
-            ("small", 1, 1.0, False),
-        ]
-        assert every[1].seconds >= worker_use.KEPT_SECONDS + 2
-        client.hset(key, "small", json.dumps([1, 1.0, client.time()[0] - worker_use.FORGOTTEN_SECONDS - 2]))
-        assert [each.name for each in worker_use.seen(settings, database) or []] == ["big"]
-        big.sample()
-        assert client.hkeys(key) == [b"big"]
-        client.rename(key, "crochet:use:another")
-    assert worker_use.read(settings, database) == worker_use.UNKNOWN
-
-
-def test_use_is_unknown_without_redis(
-    with_redis: Process, redis_server: services.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or while it is away: neither workers nor who asks mind."""
-    monkeypatch.setattr(worker_use, "REPORT_SECONDS", 0.0)
-    settings, database = with_redis.settings, with_redis.database
-    worker = Reporter(settings, "one", 1, lambda: 1)
-    redis_server.kill()
-    worker.sample()
-    assert worker_use.read(settings, database) == worker_use.UNKNOWN
-    without = Settings(database_url=settings.database_url)
-    Reporter(without, "one", 1, lambda: 1).sample()
-    assert worker_use.read(without, database) == worker_use.UNKNOWN
-    assert worker_use.seen(without, database) is worker_use.seen(settings, database) is None

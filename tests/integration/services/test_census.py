@@ -1,14 +1,19 @@
-"""Which texts a relay's census counts as closed: all that were not at its last census, and none twice."""
+"""The relay's census: which texts it counts as closed, each once; what work there is; a bug does not end it."""
 
 from __future__ import annotations
+
+import itertools
+from typing import NoReturn
 
 import pytest
 
 from crochet_tasks import publish
+from crochet_tasks.db import tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.services.census import CensusThread
 from crochet_tasks.telemetry import metrics
 from tests.support import steps
+from tests.support.past import Past
 
 pytestmark = pytest.mark.integration
 
@@ -72,3 +77,35 @@ def test_work_is_counted_by_kind(process: Process, monkeypatch: pytest.MonkeyPat
     steps.sql(process, "DELETE FROM work")
     counting.count()
     assert set(observed.values()) == {0}
+
+
+def test_work_that_a_spent_budget_holds_back_is_held(process: Process) -> None:
+    """No worker is to do it, so nothing stalls by it; ready again when the budget is raised."""
+    past = Past(process, steps.new_corpus(process))
+    past.opened(3)
+    steps.sql(past.process, "INSERT INTO counts VALUES (:corpus, '{2,2}', 7, 1)", corpus=past.corpus.id)
+    for budget, state in [(7, "held"), (8, "ready"), (None, "ready")]:
+        steps.sql(past.process, "UPDATE corpora SET budget = :b WHERE id = :corpus", b=budget, corpus=past.corpus.id)
+        with past.process.database.snapshot() as connection:
+            seen = tally.census(connection, 150, 5)
+        groups = [group for group in seen.work if group.corpus == past.corpus.id]
+        assert [(group.kind, group.state, group.number) for group in groups] == [("search", state, 3)]
+
+
+def test_a_bug_does_not_end_the_counting(
+    process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reported once, and the next census is tried."""
+    tried = itertools.count(1)
+
+    class Enough(BaseException):
+        """What ends the thread."""
+
+    def broken(_self: CensusThread) -> NoReturn:
+        raise KeyError("a bug") if next(tried) < 3 else Enough
+
+    monkeypatch.setattr(CensusThread, "count", broken)
+    monkeypatch.setattr("crochet_tasks.services.census.PAUSE_SECONDS", 0.0)
+    with pytest.raises(Enough):
+        CensusThread(process).run()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["census_failed"]

@@ -108,7 +108,7 @@ def own_signals() -> Iterator[None]:
 
 PRELUDE = f"""
 import os, signal, sys, time
-def ends(*_): os.write(1, b"bye\\n"); os._exit(0)  # a signal may come amid a print
+def ends(*_): os.write(1, b"bye\\n"); os._exit(0)  # a signal may come during a print
 signal.signal(signal.SIGTERM, ends)
 def ready(): print({READY!r}, flush=True)
 """
