@@ -28,7 +28,8 @@ FROM python:3.11.15-slim-trixie
 
 # No package is installed at run time.
 RUN pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
- && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin crochet
+ && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin crochet \
+ && install --directory --owner crochet --mode 0700 /backups
 
 COPY --from=build /opt/crochet /opt/crochet
 ENV PATH=/opt/crochet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

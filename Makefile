@@ -51,6 +51,10 @@ test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answ
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
 
+.PHONY: drill
+drill: $(STAMP) services ## practise recovery: back up under load, destroy the database, restore, compare
+	$(BIN)/python -m pytest -n 0 tests/acceptance/pipeline/test_recovery.py $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## check style, format, who imports whom, and that the lock file satisfies pyproject.toml
 	$(BIN)/ruff check .

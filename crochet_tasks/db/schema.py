@@ -40,6 +40,11 @@ def server_version(connection: Connection) -> str:
     return str(connection.execute(text("SELECT current_setting('server_version')")).scalar_one()).split()[0]
 
 
+def server_major(connection: Connection) -> int:
+    """Such as 17."""
+    return int(server_version(connection).split(".")[0])
+
+
 def check(database: Database) -> None:
     """Raise SchemaUnknown unless the schema is the one this program was written for."""
     with database.transaction() as connection:

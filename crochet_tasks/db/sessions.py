@@ -99,6 +99,8 @@ class Database:
             max_overflow=bounds.overflow,
             pool_timeout=bounds.connect,
         )
+        self.address = address
+        """libpq's connection parameters, with the password"""
         _bind(self.engine, bounds, address)
         self._metrics = measured.count_connections(self.engine, bounds.pool_size + bounds.overflow)
 

@@ -16,9 +16,9 @@ from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
-from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.embedded.server import EmbeddedPostgres, running_url
 from crochet_tasks.engine import geometry
-from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted
+from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted, StateInUse
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
@@ -76,6 +76,18 @@ def opened(settings: Settings, *, threads: int = 1) -> Iterator[Process]:
         if settings.database_url is None:
             _bring_up_to_date(process.database)
         else:
+            schema.check(process.database)
+        yield process
+
+
+@contextlib.contextmanager
+def joined(settings: Settings) -> Iterator[Process]:
+    """As `opened`, beside a process that runs the private server already; then nothing is migrated, only checked."""
+    with contextlib.ExitStack() as stack:
+        try:
+            process = stack.enter_context(opened(settings))
+        except StateInUse:
+            process = stack.enter_context(open_process(settings, running_url(settings.state_dir)))
             schema.check(process.database)
         yield process
 

@@ -249,7 +249,7 @@ class EmbeddedPostgres:
             raise self._folder.unusable(str(error).splitlines()[0]) from error
         except psycopg.Error as error:
             raise ServerFailed(reason=str(error).splitlines()[0], log=self._log) from error
-        return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
+        return _url(host)
 
     def _failure(self, status: int) -> CrochetError:
         """The error for a program that ended with `status`, in its own last words."""
@@ -265,6 +265,15 @@ class EmbeddedPostgres:
         if free_bytes(self._folder.path) < WAL_SEGMENT_BYTES or any(problem in reason for problem in _FULL):
             return self._folder.full(reason)
         return ServerFailed(reason=reason, log=self._log)
+
+
+def running_url(state: Path) -> str:
+    """The URL of a server that another process runs; it may end at any time."""
+    return _url(StateFolder(state).socket_folder())
+
+
+def _url(host: str) -> str:
+    return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(host)}&port={PORT}"
 
 
 def find_binaries() -> Path:

@@ -3,5 +3,6 @@
 # ruff: noqa: F403 - the names of the package are those of its modules
 from crochet_tasks.errors.base import *
 from crochet_tasks.errors.pipeline import *
+from crochet_tasks.errors.recovery import *
 from crochet_tasks.errors.requests import *
 from crochet_tasks.errors.services import *

@@ -85,8 +85,8 @@ class Postgres(Server):
         return self._url(name)
 
     def drop_database(self, url: str) -> None:
-        """Remove a database, also from under those who are connected."""
-        self._run("DROP DATABASE {} WITH (FORCE)", str(make_url(url).database))
+        """Remove a database if it is there, also from under those who are connected."""
+        self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", str(make_url(url).database))
 
     def _url(self, database: str) -> str:
         return f"postgresql+psycopg://{USER}:{self._password}@{HOST}:{self.port}/{database}"
@@ -104,7 +104,9 @@ class Postgres(Server):
 
     def _run(
         self,
-        statement: Literal["CREATE DATABASE {}", "CREATE DATABASE {} TEMPLATE {}", "DROP DATABASE {} WITH (FORCE)"],
+        statement: Literal[
+            "CREATE DATABASE {}", "CREATE DATABASE {} TEMPLATE {}", "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+        ],
         *names: str,
     ) -> None:
         with closing(self._connect()) as connection:

@@ -86,7 +86,7 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 WORKERS = {name: service for name, service in OURS.items() if service["command"][0] == "worker"}
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
 PROBED = LASTING.keys() - WITHOUT_PROBE
-WATCHING = {name: service for name, service in SERVICES.items() if "profiles" in service}
+WATCHING = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["observability"]}
 
 every = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -184,7 +184,7 @@ def test_settings_accept_the_environment(name: str, settings_of: Callable[[str],
     found = settings_of(name)
     assert settings.misspelt() == []
     assert found.environment == "production"
-    needs_database, needs_broker = name != "flower", name != "migrate"
+    needs_database, needs_broker = name != "flower", name not in ("migrate", "backup")
     assert (found.database_url is not None, found.broker_url is not None) == (needs_database, needs_broker)
 
 

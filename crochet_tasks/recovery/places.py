@@ -1,0 +1,194 @@
+"""Where backups are kept: a folder, or an object store (S3 and what speaks like it, Google, Azure), by obstore.
+
+PLACE/20261129T101502Z/database.dump   or database.dump.age
+                       backup.json     written last: without it a backup is not complete
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
+
+from crochet_tasks.errors import BackupDamaged, BackupPlaceUnusable, BackupUnknown
+from crochet_tasks.schemas.recovery import Manifest
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+MANIFEST = "backup.json"
+NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
+PART_BYTES = 32 << 20
+"""of an upload; S3 takes at most 10,000 parts, so a dump of up to 320 GB"""
+
+
+class Writer(Protocol):
+    def write(self, value: bytes, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
+class Reader(Protocol):
+    def read(self, most: int = ..., /) -> bytes: ...
+
+
+class Place:
+    """A folder, which is made where there is none, or the address of an object store.
+
+    Credentials and options of an object store are those of its own tools, such as AWS_ACCESS_KEY_ID and
+    AWS_ENDPOINT_URL. What goes wrong is a BackupPlaceUnusable.
+    """
+
+    def __init__(self, address: str) -> None:
+        from obstore import store
+
+        self.address = address
+        self._folder = None if "://" in address else Path(address).absolute()
+        self._store: ObjectStore
+        with _usable(address):
+            if self._folder is None:
+                self._store = store.from_url(address)
+            else:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._store = store.LocalStore(self._folder)
+
+    @contextlib.contextmanager
+    def writer(self, path: str) -> Iterator[Writer]:
+        """Write a new file; it is deleted where the context ends with an error."""
+        import obstore
+
+        with _usable(self.address):
+            file = obstore.open_writer(self._store, path, buffer_size=PART_BYTES)
+        try:
+            yield _File(file, self.address)
+            with _usable(self.address):
+                file.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.close()
+            with contextlib.suppress(Exception):
+                obstore.delete(self._store, path)
+            self._tidy(path.rpartition("/")[0])
+            raise
+        if self._folder is not None:
+            for written in (self._folder / path, (self._folder / path).parent, self._folder):
+                _sync(written)
+
+    def reader(self, path: str) -> Reader:
+        """Read a file from its beginning."""
+        import obstore
+
+        with _usable(self.address):
+            return _File(obstore.open_reader(self._store, path, buffer_size=PART_BYTES), self.address)
+
+    def read(self, path: str) -> bytes | None:
+        """A small file; None where there is none."""
+        import obstore
+
+        with _usable(self.address):
+            try:
+                return bytes(obstore.get(self._store, path).bytes())
+            except FileNotFoundError:
+                return None
+
+    def folders(self) -> list[str]:
+        """The names of the folders in it, in alphabetical order."""
+        import obstore
+
+        with _usable(self.address):
+            return sorted(obstore.list_with_delimiter(self._store)["common_prefixes"])
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder; its manifest first, so that no part of a backup looks like one."""
+        import obstore
+
+        with _usable(self.address):
+            paths = [each["path"] for part in obstore.list(self._store, folder) for each in part]
+            for path in sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}")):
+                obstore.delete(self._store, path)
+        self._tidy(folder)
+
+    def _tidy(self, folder: str) -> None:
+        """Remove a folder on disk that is empty; an object store has none."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / folder).rmdir()
+
+
+class _File:
+    """An open file of an object store, whose errors are those of its place."""
+
+    def __init__(self, file: Any, address: str) -> None:
+        self._file, self._address = file, address
+
+    def write(self, value: bytes, /) -> int:
+        with _usable(self._address):
+            self._file.write(value)
+        return len(value)
+
+    def flush(self) -> None:
+        """Nothing: a part is uploaded when it is full."""
+
+    def read(self, most: int = -1, /) -> bytes:
+        with _usable(self._address):
+            return bytes(self._file.read(most))
+
+
+@contextlib.contextmanager
+def _usable(address: str) -> Iterator[None]:
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError, ValueError) as error:
+        words = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+        raise BackupPlaceUnusable(place=address, reason=" ".join(words.split())[:300]) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ── the backups of a place ──────────────────────────────────────────────────────────────────────
+
+
+def read_backups(place: Place) -> list[Manifest]:
+    """The complete backups, the oldest first. Raises BackupDamaged for a manifest that cannot be read."""
+    found = (_manifest(place, name) for name in place.folders() if NAME.fullmatch(name))
+    return [manifest for manifest in found if manifest is not None]
+
+
+def incomplete(place: Place) -> list[str]:
+    """The names of backups that were interrupted, or are being made."""
+    return [name for name in place.folders() if NAME.fullmatch(name) and place.read(f"{name}/{MANIFEST}") is None]
+
+
+def chosen(place: Place, name: str | None) -> Manifest:
+    """The backup of that name, by default the newest. Raises BackupUnknown."""
+    if name is not None:
+        found = _manifest(place, name) if NAME.fullmatch(name) else None
+    else:
+        newest = [each for each in reversed(place.folders()) if NAME.fullmatch(each)]
+        found = next(filter(None, (_manifest(place, each) for each in newest)), None)
+    if found is None:
+        raise BackupUnknown(place=place.address, name=f" named '{name}'" if name else "")
+    return found
+
+
+def _manifest(place: Place, name: str) -> Manifest | None:
+    value = place.read(f"{name}/{MANIFEST}")
+    try:
+        return None if value is None else Manifest.model_validate_json(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise BackupDamaged(name=name, reason=f"its {MANIFEST} is wrong at '{where}' ({first['type']})") from error

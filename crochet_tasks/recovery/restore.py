@@ -1,0 +1,72 @@
+"""Check a backup, and restore it into an empty database."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING
+
+from crochet_tasks.db import dump, schema
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import BackupDamaged, BackupKeyWrong, NotEmpty, SchemaUnknown
+from crochet_tasks.recovery import encryption, programs
+from crochet_tasks.recovery.backup import COPY_BYTES
+from crochet_tasks.recovery.places import Place, chosen
+from crochet_tasks.schemas.recovery import Manifest
+
+if TYPE_CHECKING:
+    from pyrage.x25519 import Identity
+
+
+def check(place: Place, name: str | None) -> Manifest:
+    """Read a whole backup, by default the newest, and compare it with its sum; raises BackupUnknown, BackupDamaged."""
+    manifest = chosen(place, name)
+    found = sum_of(place, manifest)
+    if found != (manifest.dump.bytes, manifest.dump.sha256):
+        reason = f"{manifest.dump.file} is not what was written ({found[0]} of {manifest.dump.bytes} bytes)"
+        raise BackupDamaged(name=manifest.name, reason=reason)
+    return manifest
+
+
+def sum_of(place: Place, manifest: Manifest) -> tuple[int, str]:
+    """The size and the SHA-256 of a dump, as it is stored now."""
+    source, summed, size = place.reader(f"{manifest.name}/{manifest.dump.file}"), hashlib.sha256(), 0
+    while part := source.read(COPY_BYTES):
+        summed.update(part)
+        size += len(part)
+    return size, summed.hexdigest()
+
+
+def restore(database: Database, place: Place, name: str | None = None, keys: list[Identity] | None = None) -> Manifest:
+    """Restore a backup, by default the newest, into an empty database: all of it or nothing.
+
+    Open work is published again. Nothing else may use the database meanwhile. Raises NotEmpty, BackupUnknown,
+    BackupDamaged, BackupKeyWrong, BackupFailed, SchemaUnknown (a newer program made it).
+    """
+    with database.transaction() as connection:
+        major = schema.server_major(connection)
+        if tables := dump.tables(connection):
+            shown = ", ".join(tables[:3]) + (f" and {len(tables) - 3} more tables" if len(tables) > 3 else "")
+            raise NotEmpty(
+                where="the database", found=shown, advice="name a new one with --state or CROCHET_DATABASE_URL"
+            )
+    manifest = check(place, name)
+    if manifest.schema_revision not in schema.revisions():
+        raise SchemaUnknown(found=manifest.schema_revision, needed=schema.HEAD, advice=schema.NEWER)
+    if manifest.dump.encrypted and not keys:
+        raise BackupKeyWrong(reason=f"backup '{manifest.name}' is encrypted: give the file of its key with --identity")
+    source = place.reader(f"{manifest.name}/{manifest.dump.file}")
+    # --clean: a schema that the address names (options=-csearch_path) is there already, and empty.
+    arguments = "--single-transaction", "--no-owner", "--no-privileges", "--clean", "--if-exists"
+    with programs.running("pg_restore", major, database.address, *arguments) as (target, _):
+        if manifest.dump.encrypted:
+            encryption.decrypt(source, target, keys or [])
+        else:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+    with database.transaction() as connection:
+        dump.republish_all(connection)
+        found = dump.counted(connection)
+    if found != manifest.corpora:
+        raise BackupDamaged(name=manifest.name, reason="what was restored is not what was counted when it was made")
+    programs.run("vacuumdb", major, database.address, "--analyze-only", "--quiet")
+    return manifest
