@@ -6,6 +6,7 @@ The store is a private one in a temporary folder, with the examples; so the pict
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main() -> None:
                 [*CROCHET, "run", f"examples/{name}.txt", "--state", folder, "--corpus", "harbour"],
                 cwd=ROOT,
                 check=True,
+                env={**os.environ, "CROCHET_RESULT_ORTHOS": "300"},  # noqa: TID251 - of another process
                 capture_output=True,
             )
         spread(Path(folder))

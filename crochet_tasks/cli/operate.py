@@ -17,6 +17,7 @@ from crochet_tasks.cli.common import (
     client_of,
     in_store,
     limits_of,
+    number,
     print_json,
     print_line,
     whole_number,
@@ -87,6 +88,23 @@ def _print_report(report: IngestReport) -> None:
 
 
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def smoke(
+    context: typer.Context,
+    seconds: Annotated[float, number("SECONDS", "How long it may take.", least=1)] = 60.0,
+) -> None:
+    """Check that a deployment does its whole job: post texts to its API, wait for their orthos, compare, clean up.
+
+    Needs an API (--url) and a key that may read, write and delete corpora. Exit code 4 when something is wrong.
+    """
+    from crochet_tasks.cli import smoke as test
+
+    client = client_of(context)
+    if client is None:
+        raise WrongCall(problem="name the API to check with --url or CROCHET_URL")
+    test.smoke(client, seconds, print_line)
+
 
 work = typer.Typer(no_args_is_help=True, help="See and change work items: list, show, cancel, retry, drop.")
 

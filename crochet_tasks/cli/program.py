@@ -69,6 +69,7 @@ for command in (
     app.command(rich_help_panel="Store", cls=kind)(command)
 app.command(rich_help_panel="Store", cls=Local)(services.view)
 app.command(rich_help_panel="Operate")(operate.ingest)
+app.command(rich_help_panel="Operate")(operate.smoke)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.backup)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.restore)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")

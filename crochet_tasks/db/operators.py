@@ -26,7 +26,7 @@ from sqlalchemy import (
 from crochet_tasks.db import outbox
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
-from crochet_tasks.db.tally import SEARCHING, SPENT, open_state
+from crochet_tasks.db.tally import OPEN, SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.schemas.reports import Audited, Try
 
@@ -99,6 +99,18 @@ class WorkFilter(NamedTuple):
         found: ColumnElement[bool] = work.c.state.in_(states) & _STATE.in_(self.states)
         if self.corpus is not None:
             found &= work.c.corpus == self.corpus
+        return self._further(found)
+
+    def within(self, state: str) -> ColumnElement[bool]:
+        """As `condition`, but for corpora, of one state of the table. Nothing is said that follows from it: the planner
+        would take it for a rare case, and read all rows to sort the few.
+        """
+        found: ColumnElement[bool] = work.c.state == literal_column(f"'{state}'")
+        if state == "open" and not set(OPEN) <= set(self.states):
+            found &= _STATE.in_(self.states)
+        return self._further(found)
+
+    def _further(self, found: ColumnElement[bool]) -> ColumnElement[bool]:
         if self.errors is not None:
             found &= work.c.error["code"].astext.in_(self.errors)
         return found if self.kind is None else found & (work.c.kind == self.kind)
@@ -155,17 +167,13 @@ def page(connection: Connection, which: WorkFilter, begin: Place | None, most: i
     """
     moment = work.c.finished_at if _only_ended(which) else work.c.created_at
     newer = begin is not None and begin.newer
-    condition = which.condition
-    if begin is not None:
-        here, there = tuple_(moment, work.c.id), tuple_(literal(begin.at), literal(begin.id))
-        condition &= here > there if newer else here < there
     mine = select(corpora.c.id).where(_THERE)
     if which.tenant is not None:
         mine = mine.where(corpora.c.tenant == which.tenant)
     if which.corpus is not None:
         mine = mine.where(corpora.c.id == which.corpus)
     states = sorted({state if state in ENDED else "open" for state in which.states})
-    found = union_all(*(_first(mine, state, condition, moment, newer, most) for state in states)).subquery()
+    found = union_all(*(_first(mine, which.within(state), moment, begin, most) for state in states)).subquery()
     first = select(found.c.id, found.c.moment).order_by(*_ordered(found.c.moment, found.c.id, newer)).limit(most)
     chosen = first.cte("chosen")
     rows = _WORK.join(chosen, chosen.c.id == work.c.id).order_by(*_ordered(chosen.c.moment, chosen.c.id, newer))
@@ -173,17 +181,15 @@ def page(connection: Connection, which: WorkFilter, begin: Place | None, most: i
 
 
 def _first(
-    mine: Select[Any],
-    state: str,
-    condition: ColumnElement[bool],
-    moment: ColumnElement[Any],
-    newer: bool,  # noqa: FBT001
-    most: int,
+    mine: Select[Any], condition: ColumnElement[bool], moment: ColumnElement[Any], begin: Place | None, most: int
 ) -> Select[Any]:
-    """The first rows of each corpus in one state, as (id, moment)."""
+    """The first rows of each corpus that match, as (id, moment)."""
     of = mine.subquery()
     rows = select(work.c.id, moment.label("moment")).where(work.c.corpus == of.c.id, condition)
-    rows = rows.where(work.c.state == literal_column(f"'{state}'"))
+    newer = begin is not None and begin.newer
+    if begin is not None:
+        here, there = tuple_(moment, work.c.id), tuple_(literal(begin.at), literal(begin.id))
+        rows = rows.where(here > there if newer else here < there)
     few = rows.order_by(*_ordered(moment, work.c.id, newer)).limit(most).lateral()
     return select(few.c.id, few.c.moment).select_from(of.join(few, true()))
 

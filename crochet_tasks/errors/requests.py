@@ -254,6 +254,12 @@ class NotRemote(UsageError):
     code = "not_remote"
 
 
+class SmokeFailed(Unavailable):
+    """the deployment does not do its job: {problem}"""
+
+    code = "smoke_failed"
+
+
 class RemoteProblem(CrochetError):
     """the API at {url} answered {status}: {detail}"""
 

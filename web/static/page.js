@@ -2,6 +2,11 @@
 
 for (const each of document.querySelectorAll("[data-only-with-script]")) each.hidden = false;
 
+// Chooses all rows of a table, or none.
+for (const all of document.querySelectorAll("[data-all]")) all.addEventListener("change", () => {
+  for (const each of all.closest("table").querySelectorAll("input[name=work]")) each.checked = all.checked;
+});
+
 // "/" goes to the search, unless somebody writes.
 export function writes(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]");

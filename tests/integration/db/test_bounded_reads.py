@@ -7,6 +7,7 @@ import pytest
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, tally
+from crochet_tasks.db.operators import WorkFilter
 from crochet_tasks.db.process import Process
 from tests.support import steps
 from tests.support.api import Api
@@ -58,6 +59,29 @@ def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:
     assert {statement: rows for statement, rows in read.items() if rows} == {}
 
 
+def test_a_page_of_work_reads_no_more_than_it_shows(process: Process) -> None:
+    """The first one and a later one, of a corpus and of all, however much there is."""
+    corpus = steps.new_corpus(process)
+    steps.new_corpus(process)
+    steps.sql(process, "ALTER TABLE work DISABLE TRIGGER USER")
+    steps.sql(process, WRITE, corpus=corpus.id, number=OTHERS)
+    steps.sql(process, "ANALYZE work")
+    statements = Statements(process)
+    with statements.noted(), process.database.snapshot() as connection:
+        for states in (tally.OPEN, ("failed", *tally.OPEN), ("done",), ("done", "cancelled")):
+            for number in (corpus.id, None):
+                which = WorkFilter(states, number)
+                rows = operators.page(connection, which, None, PAGE)
+                place = operators.place(rows[-1], which)
+                for newer in (False, True):
+                    operators.page(connection, which, place._replace(newer=newer), PAGE)
+    read = statements.rows()
+    assert len(read) >= 8
+    of_two_states = 2 * (PAGE + 2)  # with the row that the page goes on from, and one that is no tie any more
+    assert max(read.values()) <= of_two_states + PAGE
+
+
+PAGE = 10
 HELD = 50_000
 WRITE_OPEN = """
 INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, not_before)
