@@ -248,6 +248,34 @@ def test_a_tenant_is_made_once(api: Api) -> None:
     assert None not in (address, request)
 
 
+def has(page: str, word: str) -> bool:
+    return re.search(rf"\b{word}\b", page) is not None
+
+
+def test_operators_look_at_one_tenant(api: Api) -> None:
+    """Others see their own, whatever they ask for."""
+    api.stranger.post("/v1/corpora", json={"name": "theirs"})
+    api.stranger.post("/v1/corpora/theirs/texts", json={"body": "a b"})
+    api.admin.post("/v1/corpora", json={"name": "mine"})
+    api.admin.post("/v1/corpora/mine/texts", json={"body": "a b"})
+    prefixes = {name: api.keys[name].split("_")[1] for name in ("stranger", "admin")}
+    admin, stranger = Visitor(api, "admin"), Visitor(api, "stranger")
+    links = admin.links("/console/tenants")
+    for page, own, foreign in (
+        ("Work", "theirs", "mine"),
+        ("Keys", prefixes["stranger"], prefixes["admin"]),
+        ("Log", "theirs", "mine"),
+    ):
+        text = admin.get(links[f"{page} of other"]).text
+        assert f"{page} of tenant other" in text
+        assert [has(text, each) for each in (own, foreign)] == [True, False]
+        address = links[f"{page} of default"]
+        assert has(admin.get(address).text, foreign)
+        text = stranger.get(address).text
+        assert [has(text, each) for each in (own, foreign)] == [True, False]
+    assert admin.get("/console/work", tenant="nobody").status_code == 404
+
+
 def test_the_log_is_of_the_own_tenant_and_paged(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "AT_ONCE", 3)
     stranger, admin = Visitor(api, "stranger"), Visitor(api, "admin")
