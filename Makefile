@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-WORKERS ?= 2# test processes
+WORKERS ?= 3# test processes: half of the time they wait for servers and programs, so one more than two cores
 ARGS ?=# passed on, e.g. make test ARGS='-k closure'
 
 .DEFAULT_GOAL := help
