@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-WORKERS ?= 2# test processes
+WORKERS ?= 3# test processes: half of the time they wait for servers and programs, so one more than two cores
 ARGS ?=# passed on, e.g. make test ARGS='-k closure'
 
 .DEFAULT_GOAL := help
@@ -30,6 +30,13 @@ services: ## install the servers that tests start, unless they are installed
 .PHONY: test
 test: $(STAMP) services ## run all tests but the container tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+SEED ?= 0# of the first run of make simulate
+RUNS ?= 1000
+
+.PHONY: simulate
+simulate: $(STAMP) ## run the pipeline by seeds, with faults at every point: make simulate SEED=7 RUNS=1 (docs/simulation.md)
+	$(BIN)/python -m tests.simulation.campaign --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, those of the engine with sanitizers too, and send generated requests to the API (ARGS='--fuzz-examples 2000')

@@ -32,7 +32,7 @@ from crochet_tasks.access import keys
 from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import services
@@ -169,7 +169,7 @@ def bench(folder: Path, fill: Callable[[Process], str]) -> Iterator[tuple[Bench,
         url = servers.postgres.url
         settings = Settings(database_url=SecretStr(url), state_dir=folder / "state")
         _migrate(url, settings)
-        with pipeline.opened(settings) as process:
+        with store.opened(settings) as process:
             about = fill(process)
             key = keys.create(process.database, keys.KeySpec("bench", ("admin",), tier="high")).key
         servers.postgres.stop()  # what was written lately is in its files then, as in a store that has been there

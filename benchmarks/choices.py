@@ -16,7 +16,7 @@ from benchmarks import texts
 from benchmarks.closure import FLAT, machine, written
 from crochet_tasks.db import corpora
 from crochet_tasks.db.process import Process
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.engine.phrases import PhraseIndex, index_of
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.intake import admission
@@ -37,7 +37,7 @@ def report() -> Iterator[str]:
     yield from machine("Choices")
     paragraphs = texts.genesis() or texts.zipf()
     index = index_of([sentences("\n\n".join(paragraphs))], FLAT["max_side"])
-    with tempfile.TemporaryDirectory() as state, pipeline.opened(Settings(state_dir=Path(state))) as process:
+    with tempfile.TemporaryDirectory() as state, store.opened(Settings(state_dir=Path(state))) as process:
         yield from threads(process, paragraphs)
         yield from phrases(process, index)
 

@@ -65,7 +65,8 @@ def embedded(parts: list[list[str]], limits: dict[str, int]) -> Figures:
     from sqlalchemy import text
 
     from crochet_tasks.db import corpora, tally
-    from crochet_tasks.embedded.pipeline import close, opened
+    from crochet_tasks.embedded.pipeline import close
+    from crochet_tasks.embedded.store import opened
     from crochet_tasks.intake import admission
     from crochet_tasks.settings import Settings
 

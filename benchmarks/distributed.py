@@ -22,7 +22,7 @@ from benchmarks.closure import FLAT, machine, written
 from crochet_tasks.broker import queues
 from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.intake import admission
@@ -82,7 +82,7 @@ def _table(name: str, best: dict[str, Run]) -> Iterator[str]:
 
 
 def _embedded(folder: Path, body: str, limits: dict[str, int]) -> Run:
-    with pipeline.opened(Settings(state_dir=folder)) as process:
+    with store.opened(Settings(state_dir=folder)) as process:
         corpus = _corpus(process, limits)
         before = _cpu({})
         started = time.perf_counter()
@@ -100,7 +100,7 @@ def _distributed(
     searchers: int,
 ) -> Run:
     vhost = rabbitmq.new_vhost()
-    with pipeline.opened(Settings(state_dir=folder)) as process:
+    with store.opened(Settings(state_dir=folder)) as process:
         corpus = _corpus(process, limits)
     environment = {"CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis.url, "CROCHET_LEASE": "60"}
     with (

@@ -24,7 +24,8 @@ from benchmarks.closure import FLAT, machine, written
 from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.embedded.pipeline import close, opened
+from crochet_tasks.embedded.pipeline import close
+from crochet_tasks.embedded.store import opened
 from crochet_tasks.intake import admission
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.pages import OrthoQuery

@@ -17,7 +17,7 @@ from crochet_tasks.telemetry import metrics
 @app.task(base=Step, name="search.part", message=Trigger)
 def part(call: Trigger) -> None:
     """Find the new boxes of some starts of a window, or those that another search left over."""
-    with here().database.transaction() as connection:
+    with here().database.snapshot() as connection:  # its corpus may be deleted meanwhile, table by table
         items = outbox.opened(connection, call.items, runnable=True)
         if not items:  # done, or deleted with its corpus
             metrics.DUPLICATES.add(what="search")

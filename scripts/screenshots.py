@@ -16,7 +16,7 @@ from typing import Literal
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import store
 from crochet_tasks.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +73,7 @@ def spread(folder: Path) -> None:
     """What took seconds is spread over a quarter of an hour, and some of it has failed, as the console of a deployment
     shows it; the example texts alone are done at once.
     """
-    with pipeline.opened(Settings(state_dir=folder)) as process, process.database.transaction() as connection:
+    with store.opened(Settings(state_dir=folder)) as process, process.database.transaction() as connection:
         for statement in (SPREAD, FAIL, TRIES):
             connection.exec_driver_sql(statement)
 

@@ -16,7 +16,7 @@ from crochet_tasks.errors import NotFound
 from crochet_tasks.reporting import statistics
 from crochet_tasks.reporting.statistics import COUNTED
 from web import plots
-from web.pages import blueprint, operates, show
+from web.pages import blueprint, operates, reach, show
 from web.plots import Bars
 
 PLOTS = {"work": "Work finished", "orthos": "Orthos stored"}
@@ -47,18 +47,14 @@ class Plot(NamedTuple):
 def console() -> Response:
     """Of the tenant; of operators, of all tenants."""
     message = statistics.for_operators if operates() else statistics.for_tenants
-    now = statistics.everything(process.current(), message, _reach())
+    now = statistics.everything(process.current(), message, reach())
     slots = _slots()
     return show("console.html", now=now, plots=[_plot(name, slots) for name in PLOTS], seconds=SLOT_SECONDS)
 
 
-def _reach() -> int | None:
-    return None if operates() else security.caller().tenant
-
-
 def _slots() -> list[Slot]:
     with process.current().database.snapshot() as connection:
-        return finished.slots(connection, _reach(), COUNTED)
+        return finished.slots(connection, reach(), COUNTED)
 
 
 def _plot(name: str, slots: list[Slot]) -> Plot:

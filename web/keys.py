@@ -14,15 +14,11 @@ from crochet_tasks.access.keys import SCOPES, KeySpec, NewKey, Tier
 from crochet_tasks.db import access
 from crochet_tasks.errors import InvalidRequest, TenantUnknown
 from web import paging
-from web.pages import blueprint, for_operators, operates, show, to
+from web.pages import asked_tenant, blueprint, for_operators, operates, reach, show, to
 
 MOST_DAYS = 36_500
 GRACES = {"0": "now", "3600": "in an hour", "86400": "in a day", "604800": "in a week"}
 """seconds for which a key that is rotated is still good"""
-
-
-def _reach() -> int | None:
-    return None if operates() else security.caller().tenant
 
 
 @blueprint.get("/console/keys")
@@ -32,8 +28,9 @@ def keys() -> Response:
 
 
 def _listed(given: dict[str, str], problem: str | None = None) -> Response:
-    database, reach = process.current().database, _reach()
-    page = paging.numbered(lambda begin, most, newer: service.page(database, reach, begin, most, newer=newer))
+    database = process.current().database
+    tenant, filters = asked_tenant()
+    page = paging.numbered(lambda begin, most, newer: service.page(database, tenant, begin, most, newer=newer))
     with database.snapshot() as connection:
         own = access.tenant_name(connection, security.caller().tenant)
     status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
@@ -41,8 +38,8 @@ def _listed(given: dict[str, str], problem: str | None = None) -> Response:
         "keys.html",
         status,
         page=page,
-        filters={},
-        given={"tenant": own, **given},
+        filters=filters,
+        given={"tenant": filters.get("tenant", own), **given},
         problem=problem,
         scopes=SCOPES,
     )
@@ -89,7 +86,7 @@ def _shown(made: NewKey) -> Response:
 @security.requires("admin")
 def end_key(key: str, act: str) -> Response:
     """What it touches. Nothing is changed here."""
-    line = service.one(process.current().database, key, _reach())
+    line = service.one(process.current().database, key, reach())
     mine = line.key == security.caller().key
     return show("key_end.html", line=line, act=act, mine=mine, graces=GRACES)
 
@@ -101,13 +98,13 @@ def rotate_key(key: str) -> Response:
     if grace not in GRACES:
         raise InvalidRequest(problem="choose when the old key ends")
     entry = security_log.entry("key.rotated")
-    return _shown(service.rotate(process.current().database, key, float(grace), tenant=_reach(), by=entry))
+    return _shown(service.rotate(process.current().database, key, float(grace), tenant=reach(), by=entry))
 
 
 @blueprint.post("/console/keys/<key>/revoke")
 @security.requires("admin")
 def revoke_key(key: str) -> Response:
-    line = service.revoke(process.current().database, key, tenant=_reach(), by=security_log.entry("key.revoked"))
+    line = service.revoke(process.current().database, key, tenant=reach(), by=security_log.entry("key.revoked"))
     return show("key_ended.html", line=line)
 
 

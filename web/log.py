@@ -11,7 +11,7 @@ from api import process, security
 from crochet_tasks.access import keys
 from crochet_tasks.errors import InvalidRequest
 from web import paging
-from web.pages import blueprint, operates, show
+from web.pages import asked_tenant, blueprint, show
 
 ABOUT = ("corpus", "key", "refused", "session", "tenant", "work")
 """what lines begin with"""
@@ -24,14 +24,14 @@ def log() -> Response:
     given = {name: value for name in ("about", "key") if (value := request.args.get(name, "").strip())}
     if given.get("about", "key") not in ABOUT or not re.fullmatch(r"[\w-]{0,100}", given.get("key", "")):
         raise InvalidRequest(problem=f"a log is asked for by the prefix of a key, and about {', '.join(ABOUT)}")
-    tenant = None if operates() else security.caller().tenant
+    tenant, of = asked_tenant()
     what = f"{given['about']}." if "about" in given else None
     page = paging.numbered(
         lambda begin, most, newer: keys.log_page(
             process.current().database, tenant, begin, most, newer=newer, key=given.get("key"), what=what
         )
     )
-    return show("log.html", page=page, filters=given, about=ABOUT, told=told)
+    return show("log.html", page=page, filters={**given, **of}, about=ABOUT, told=told)
 
 
 def told(details: dict[str, object] | None) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from flask import Blueprint, Flask, Response, current_app, g, make_response, red
 from api import process, security
 from crochet_tasks.access import operators
 from crochet_tasks.access.keys import Scope
+from crochet_tasks.db import access
 from crochet_tasks.errors import OperatorNeeded
 
 P = ParamSpec("P")
@@ -83,6 +84,23 @@ def operates() -> bool:
         with process.current().database.snapshot() as connection:
             g.operates = operators.is_operator(connection, process.settings(), security.caller().tenant)
     return bool(g.operates)
+
+
+def reach() -> int | None:
+    """Whose work, keys and log the caller sees: their tenant's; of operators None, which is everybody's."""
+    return None if operates() else security.caller().tenant
+
+
+def asked_tenant() -> tuple[int | None, dict[str, str]]:
+    """Of whom a list is asked for, by operators with `?tenant=NAME`; and the filters of its address that say so.
+
+    Raises TenantUnknown.
+    """
+    name = request.args.get("tenant")
+    if not name or not operates():
+        return reach(), {}
+    with process.current().database.snapshot() as connection:
+        return access.tenant(connection, name), {"tenant": name}
 
 
 def for_operators(view: Callable[P, Response]) -> Callable[P, Response]:

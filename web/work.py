@@ -29,7 +29,7 @@ from crochet_tasks.operate.names import STATES
 from crochet_tasks.schemas.names import DEAD
 from crochet_tasks.schemas.reports import WorkDetail, WorkLine
 from web import paging
-from web.pages import blueprint, operates, show
+from web.pages import asked_tenant, blueprint, operates, reach, show
 from web.paging import Page, Turn
 
 KINDS = get_args(get_args(WorkQuery.model_fields["kind"].annotation)[0])
@@ -70,11 +70,6 @@ class ListQuery(WorkQuery):
     error: Annotated[str, Field(pattern="^[a-z_]{1,64}$", json_schema_extra=NO_NUL)] | None = None
 
 
-def reach() -> int | None:
-    """Whose work the caller sees: their tenant's; of operators None, which is everybody's."""
-    return None if operates() else security.caller().tenant
-
-
 def seen(line: WorkLine) -> WorkLine:
     """The line as the caller may read it."""
     return line if operates() else public(line)
@@ -95,8 +90,8 @@ def acts_on(line: WorkLine) -> list[str]:
 @security.requires("admin")
 def all_work() -> Response:
     query = _query()
-    which = inspection.chosen(query.state, query.kind, query.error, tenant=reach())
-    return _shown(query, which, None)
+    tenant, of = asked_tenant()
+    return _shown(query, inspection.chosen(query.state, query.kind, query.error, tenant=tenant), of)
 
 
 @blueprint.get("/corpora/<name>/work")
@@ -105,7 +100,7 @@ def work(name: str) -> Response:
     query = _query()
     with resources.open_corpus(name) as (_, corpus):
         pass
-    return _shown(query, inspection.chosen(query.state, query.kind, query.error, corpus=corpus.id), name)
+    return _shown(query, inspection.chosen(query.state, query.kind, query.error, corpus=corpus.id), {}, name)
 
 
 def _query() -> ListQuery:
@@ -116,13 +111,13 @@ def _query() -> ListQuery:
         abort(problems.invalid(error))
 
 
-def _shown(query: ListQuery, which: WorkFilter, name: str | None) -> Response:
+def _shown(query: ListQuery, which: WorkFilter, of: dict[str, str], name: str | None = None) -> Response:
     def load(turn: Turn, most: int) -> list[Placed]:
         with process.current().database.snapshot() as connection:
             return inspection.page(connection, which, paging.place(turn), most)
 
     page = paging.turned(load, lambda row: paging.of_place(row.place))
-    filters = {key: value for key in ("state", "kind", "error") if (value := getattr(query, key))}
+    filters = of | {key: value for key in ("state", "kind", "error") if (value := getattr(query, key))}
     found = Page([row._replace(line=seen(row.line)) for row in page.rows], page.newer, page.older)
     return show(
         "work.html",

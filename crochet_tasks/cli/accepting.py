@@ -15,7 +15,7 @@ from crochet_tasks.db import Connection, corpora, operators, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CrochetError, SettingMissing, TextFailed, Unavailable, WorkFailed
 from crochet_tasks.intake import admission
@@ -110,7 +110,7 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
             variable="CROCHET_DATABASE_URL", needed_for="services share one database; 'crochet run' is for one machine"
         )
     inputs = read(request.files, request.corpus, request.limits, settings)
-    with telemetry.running("cli", settings), pipeline.opened(settings) as process:
+    with telemetry.running("cli", settings), store.opened(settings) as process:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
                 corpus = corpora.get_or_create(connection, request.corpus, request.limits, budget=settings.budget)

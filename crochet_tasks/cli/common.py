@@ -103,14 +103,14 @@ def settings_of(state: Path | None) -> Settings:
 
 def in_store(state: Path | None, step: Callable[[Process], Answer], nothing: Answer | CrochetError) -> Answer:
     """Run a step on the store. Where there is none, none is made: `nothing` is returned, or raised."""
-    from crochet_tasks.embedded import pipeline
+    from crochet_tasks.embedded import store
 
     settings = settings_of(state)
-    if not pipeline.store_exists(settings):
+    if not store.exists(settings):
         if isinstance(nothing, CrochetError):
             raise nothing
         return nothing
-    with pipeline.opened(settings) as process:
+    with store.opened(settings) as process:
         return step(process)
 
 

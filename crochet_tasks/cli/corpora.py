@@ -83,13 +83,13 @@ def create(
         from crochet_tasks.access import tenancy
         from crochet_tasks.db.corpora import DEFAULT_TENANT
         from crochet_tasks.embedded import budget as budgets
-        from crochet_tasks.embedded import pipeline
+        from crochet_tasks.embedded import store
         from crochet_tasks.engine.geometry import Limits
 
         settings = settings_of(state)
         most = budgets.of_new_corpus(settings) if budget is None else budget.most
         fields = tenancy.CorpusFields(name, description or "", most)
-        with pipeline.opened(settings) as process:
+        with store.opened(settings) as process:
             made = tenancy.line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crochet_tasks.cli.running import Stop
 from crochet_tasks.db import corpora
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import store
 from crochet_tasks.engine.best import certificate as certificates
 from crochet_tasks.engine.best.certificate import Certificate, Refused
 from crochet_tasks.engine.best.faces import Faces
@@ -84,9 +84,9 @@ def _source(
         scope = _checked(Scope()._replace(**limits))  # type: ignore[arg-type]
         yield Source(best.tree_of(_read(settings, files), scope.max_side), scope, None)
         return
-    if not pipeline.store_exists(settings):
+    if not store.exists(settings):
         raise CorpusUnknown(corpus=corpus, known="none")
-    with pipeline.opened(settings) as process, process.database.snapshot() as connection:
+    with store.opened(settings) as process, process.database.snapshot() as connection:
         found = corpora.named(connection, corpus)
         scope = _checked(Scope(*found.limits)._replace(**limits))  # type: ignore[arg-type]
         if scope.max_side > found.limits.max_side:

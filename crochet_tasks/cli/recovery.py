@@ -98,7 +98,7 @@ def restore(
     No service may use the database meanwhile. Open work goes on when services start.
     """
     from crochet_tasks import recovery
-    from crochet_tasks.embedded import pipeline
+    from crochet_tasks.embedded import store
     from crochet_tasks.recovery import encryption
 
     at = recovery.Place(place)
@@ -106,7 +106,7 @@ def restore(
     if check:
         manifest = recovery.check(at, name)
     else:
-        with pipeline.connected(settings_of(state)) as process:
+        with store.connected(settings_of(state)) as process:
             manifest = recovery.restore(process.database, at, name, keys)
     if as_json:
         print_json(manifest)
@@ -116,12 +116,12 @@ def restore(
 
 def _backup(at: Place, state: Path | None, to: Recipient | None, keep: int | None, *, as_json: bool) -> None:
     from crochet_tasks import recovery
-    from crochet_tasks.embedded import pipeline
+    from crochet_tasks.embedded import store
 
     settings = settings_of(state)
-    if not pipeline.store_exists(settings):
+    if not store.exists(settings):
         raise StoreUnknown(folder=settings.state_dir)
-    with pipeline.joined(settings) as process:
+    with store.joined(settings) as process:
         manifest = recovery.backup(process.database, at, to)
     if as_json:
         print_json(manifest)

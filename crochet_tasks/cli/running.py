@@ -14,7 +14,7 @@ from crochet_tasks.db import Connection, attempts, corpora, tally, texts, window
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.embedded import budget as budgets
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.embedded.budget import Budget
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.errors import CrochetError, DiskNearlyFull, WrongCall
@@ -63,12 +63,12 @@ def run(settings: Settings, request: Request) -> Finished:
     """Accept the texts, all of them or none, and do the work. A bad request changes nothing."""
     began = time.perf_counter()
     read = accepting.read(request.files, request.corpus, request.limits, settings)
-    if not read and not pipeline.store_exists(settings):
+    if not read and not store.exists(settings):
         raise WrongCall(problem=NOTHING)
     meter = Meter(console(stderr=True))
-    with Stop(meter) as stop, meter, telemetry.running("cli", settings), pipeline.opened(settings) as process:
+    with Stop(meter) as stop, meter, telemetry.running("cli", settings), store.opened(settings) as process:
         with correlation.command("crochet run"):
-            pipeline.check_space(settings)
+            store.check_space(settings)
             corpus = _corpus(process, request, going_on=not read)
             accepted = accepting.accept(corpus, read, note)
         with process.database.snapshot() as connection:

@@ -176,9 +176,9 @@ def verify(
 def migrate(state: State = None) -> None:
     """Make the schema in the database, or bring it up to date."""
     from crochet_tasks.db import schema
-    from crochet_tasks.embedded import pipeline
+    from crochet_tasks.embedded import store
 
-    with pipeline.connected(settings_of(state)) as process:
+    with store.connected(settings_of(state)) as process:
         before, after = schema.migrate(process.database)
     print_line(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
 
@@ -206,18 +206,18 @@ def status(
         else:
             _show_status(_only(remote.status(client), corpus), as_json=as_json)
         return
-    from crochet_tasks.embedded import pipeline
+    from crochet_tasks.embedded import store
     from crochet_tasks.operate import inspection
     from crochet_tasks.reporting import reports
 
     settings = settings_of(state)
-    if not pipeline.store_exists(settings):
+    if not store.exists(settings):
         _show_status(_only(reports.nothing_yet(), corpus), as_json=as_json)
     elif watch:
-        with contextlib.suppress(KeyboardInterrupt), pipeline.opened(settings) as process:
+        with contextlib.suppress(KeyboardInterrupt), store.opened(settings) as process:
             _watch(inspection.poll_status(process, every, note), corpus, details=details, as_json=as_json)
     else:
-        with pipeline.opened(settings) as process:
+        with store.opened(settings) as process:
             found = reports.status(process)
         _show_status(_only(found, corpus), as_json=as_json)
 

@@ -209,11 +209,12 @@ def open_process(settings: Settings, where: str | Database, *, threads: int = 1)
         database = Database(where, settings, bounds._replace(overflow=max(bounds.overflow, threads)))
     else:
         database = where
+    outer = _process  # a test may open one within another
     _process = opened = Process(settings, database)
     try:
         yield opened
     finally:
-        _process = None
+        _process = outer
         opened.close()
 
 

@@ -14,7 +14,7 @@ from crochet_tasks import readiness, settings
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import Check, services, well, wrong
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import store
 from crochet_tasks.embedded.folder import NEW_DATA_BYTES
 from crochet_tasks.errors import CrochetError, DatabaseUnavailable, SchemaUnknown, ServerFailed
 from crochet_tasks.settings import Settings
@@ -53,7 +53,7 @@ def _database(configured: Settings) -> Iterator[Check]:
     yield from folder
     if not all(check.well for check in folder):
         return
-    if pipeline.data_folder(configured).exists():
+    if store.data_folder(configured).exists():
         yield from _server(configured, private=True)
     else:
         yield well("database", "none yet", "'crochet run FILE' makes it")
@@ -108,7 +108,7 @@ def _trial(configured: Settings) -> Iterator[Check]:
 def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
     with contextlib.ExitStack() as stack:
         try:
-            process = stack.enter_context(pipeline.connected(configured))
+            process = stack.enter_context(store.connected(configured))
             made = [_server_version(process), _schema(process, private=private)]
         except CrochetError as error:
             yield wrong("server", f"{error} [{error.code}]", _ADVICE.get(type(error), ""))

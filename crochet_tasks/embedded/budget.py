@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import store
 from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
 from crochet_tasks.settings import Settings
 
@@ -42,5 +42,5 @@ def room(settings: Settings, stored: int) -> int | None:
     """How many orthos the private server's disk has room for, with those that are stored; None for other servers."""
     if settings.database_url is not None:
         return None
-    free = free_bytes(pipeline.data_folder(settings))
+    free = free_bytes(store.data_folder(settings))
     return stored + max(0, free - LOW_BYTES) // PLANNED_BYTES

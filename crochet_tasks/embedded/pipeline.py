@@ -1,24 +1,21 @@
-"""The whole pipeline in one process: open its store, then do the work of a corpus until none is left."""
+"""The whole pipeline in one process: do the work of a corpus until none is left."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from crochet_tasks import app, merging, publish
-from crochet_tasks.db import Connection, corpora, publishing, schema, tally
+from crochet_tasks.db import Connection, corpora, publishing, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
-from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.embedded.folder import LOW_BYTES, free_bytes
-from crochet_tasks.embedded.server import EmbeddedPostgres, running_url
+from crochet_tasks.embedded import store
 from crochet_tasks.engine import geometry
-from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted, StateInUse
+from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
@@ -35,77 +32,6 @@ OUTAGE = Policy(attempts=6)
 """for temporary errors: they are retried for some 3 s, then raised"""
 ALIVE_SECONDS = 1.0
 """between two checks that the threads live, while pieces of work take longer"""
-
-
-# ── the store ───────────────────────────────────────────────────────────────────────────────────
-
-
-def store_exists(settings: Settings) -> bool:
-    """Whether there is a store. Creates none."""
-    try:
-        return settings.database_url is not None or data_folder(settings).exists()
-    except OSError:  # something is there, and starting the server says what is wrong with it
-        return True
-
-
-def data_folder(settings: Settings) -> Path:
-    return settings.state_dir / "postgres" / "data"
-
-
-@contextlib.contextmanager
-def connected(settings: Settings, *, threads: int = 1) -> Iterator[Process]:
-    """Start the private server, unless the settings name one, and open this process' pool. The schema may be any.
-
-    `threads`: how many use it at the same time.
-    """
-    with contextlib.ExitStack() as stack:
-        if settings.database_url is None:
-            url = stack.enter_context(EmbeddedPostgres(settings.state_dir)).url
-        else:
-            url = settings.database_url.get_secret_value()
-        yield stack.enter_context(open_process(settings, url, threads=threads))
-
-
-@contextlib.contextmanager
-def opened(settings: Settings, *, threads: int = 1) -> Iterator[Process]:
-    """As `connected`, on the schema this program works with: a private database is migrated, any other only checked.
-
-    Raises SchemaUnknown, and what EmbeddedPostgres.start raises.
-    """
-    with connected(settings, threads=threads) as process:
-        if settings.database_url is None:
-            _bring_up_to_date(process.database)
-        else:
-            schema.check(process.database)
-        yield process
-
-
-@contextlib.contextmanager
-def joined(settings: Settings) -> Iterator[Process]:
-    """As `opened`, beside a process that runs the private server already; then nothing is migrated, only checked."""
-    with contextlib.ExitStack() as stack:
-        try:
-            process = stack.enter_context(opened(settings))
-        except StateInUse:
-            process = stack.enter_context(open_process(settings, running_url(settings.state_dir)))
-            schema.check(process.database)
-        yield process
-
-
-def check_space(settings: Settings) -> None:
-    """Raise DiskNearlyFull where the private server's disk has too little room for more work."""
-    if settings.database_url is None and (folder := data_folder(settings)).exists():
-        free = free_bytes(folder)
-        if free < LOW_BYTES:
-            room, reserve = (f"{number >> 20} MB" for number in (free, LOW_BYTES))
-            raise DiskNearlyFull(free=room, reserve=reserve, folder=settings.state_dir)
-
-
-def _bring_up_to_date(database: Database) -> None:
-    with database.transaction() as connection:
-        found = schema.revision(connection)
-    if found != schema.HEAD:  # migrating loads Alembic
-        schema.migrate(database)
 
 
 # ── the work ────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +70,7 @@ def close(
 
 def _roomy(settings: Settings) -> bool:
     try:
-        check_space(settings)
+        store.check_space(settings)
     except DiskNearlyFull:
         return False
     return True
@@ -195,7 +121,7 @@ class _Crew:
 
     def _begin_as_many_as_allowed(self, pool: Executor) -> None:
         try:
-            check_space(self._settings)
+            store.check_space(self._settings)
         except DiskNearlyFull as full:
             self.ended, self.failure = EndReason.DISK, full
             return

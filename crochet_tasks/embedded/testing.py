@@ -13,7 +13,7 @@ import pytest
 
 from crochet_tasks.app import app
 from crochet_tasks.db.process import Process
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import store
 from crochet_tasks.settings import Settings
 
 
@@ -23,7 +23,7 @@ def crochet(tmp_path: Path) -> Iterator[Process]:
     before = app.conf.task_always_eager
     app.conf.task_always_eager = True
     try:
-        with pipeline.opened(settings) as process:
+        with store.opened(settings) as process:
             yield process
     finally:
         app.conf.task_always_eager = before

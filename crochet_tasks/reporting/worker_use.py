@@ -11,14 +11,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
-
-import redis
+from typing import TYPE_CHECKING, NamedTuple
 
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.schemas.statistics import WorkerUse
 from crochet_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Reporter:
         self._samples.append(min(self._busy(), self._processes))
         if self._redis is None or not self._key or time.monotonic() < self._due:
             return
+        from redis import RedisError
+
         self._due = time.monotonic() + REPORT_SECONDS
         share = sum(self._samples) / len(self._samples) / self._processes
         try:
@@ -72,7 +75,7 @@ class Reporter:
                     all_of_it.hdel(self._key, name)
                 all_of_it.expire(self._key, FORGOTTEN_SECONDS)
                 all_of_it.execute()
-        except redis.RedisError as error:
+        except RedisError as error:
             self._due = time.monotonic() + REST_SECONDS
             log.debug("use_not_reported", extra={"error": str(error)})
 
@@ -105,11 +108,13 @@ def seen(settings: Settings, database: Database) -> list[WorkerSeen] | None:
     client = _redis(settings)
     if client is None:
         return None
+    from redis import RedisError
+
     key = _key(database)
     try:
         with client:
             now, reports = _reports(client, key)
-    except redis.RedisError:
+    except RedisError:
         return None
     return [
         WorkerSeen(name, each.processes, each.busy, max(0, now - each.at))
@@ -153,6 +158,8 @@ def _key(database: Database) -> str:
 def _redis(settings: Settings) -> redis.Redis | None:
     if settings.redis_url is None:
         return None
+    import redis  # a command without one does not wait for it
+
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(), socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
     )

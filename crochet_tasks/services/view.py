@@ -18,7 +18,7 @@ from crochet_tasks import telemetry
 from crochet_tasks.db import corpora, tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.errors import CrochetError, ProcessExhausted
 from crochet_tasks.net import listening
 from crochet_tasks.settings import SECRET_BYTES, Settings
@@ -34,7 +34,7 @@ PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.3, 3.0
 def view(settings: Settings, port: int, show: Callable[[str], None], *, open_browser: bool) -> None:
     """Serve until SIGINT or SIGTERM; `show` is called with the address, which lets in once. `port` 0: any free one.
 
-    Raises InvalidSetting where nothing can listen there, and what `pipeline.opened` does.
+    Raises InvalidSetting where nothing can listen there, and what `store.opened` does.
     """
     logging.basicConfig(level=logging.ERROR, format="crochet: %(message)s")  # bugs, with their traceback
     stopped = threading.Event()
@@ -50,7 +50,7 @@ def view(settings: Settings, port: int, show: Callable[[str], None], *, open_bro
     with (
         _stopping(stopped),
         telemetry.running("cli", settings),
-        pipeline.opened(settings, threads=pipeline.WORKERS + THREADS) as process,
+        store.opened(settings, threads=pipeline.WORKERS + THREADS) as process,
     ):
         door = local.Door()
         app = local.create_app(settings, process, door)

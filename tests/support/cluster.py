@@ -24,7 +24,7 @@ from crochet_tasks.services.setup import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import forks, steps
-from tests.support.commands import CROCHET, SEARCH, WHOLE
+from tests.support.commands import CROCHET, PYTHON, SEARCH, WHOLE
 from tests.support.oracle import Ortho
 from tests.support.paths import ROOT
 from tests.support.waiting import SECONDS, eventually
@@ -43,7 +43,8 @@ class Started(NamedTuple):
 class Cluster:
     """Processes with one configuration. Each has a name and a log file; what is left is killed at the end.
 
-    `forked` ones start in no time (tests/support/forks.py) and share with each other what they have imported.
+    `forked` ones start in no time (tests/support/forks.py) and share with each other what they have imported; with
+    PYTHON as program they are started as a user starts them.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> None:
@@ -62,7 +63,7 @@ class Cluster:
         name = f"{next(self._numbers)}-{command[0]}"
         arguments, its = [*program, *command], {**self.environment, **environment}
         with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
-            if self._forked:
+            if self._forked and program != PYTHON:
                 self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
             else:
                 self.processes[name] = subprocess.Popen(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-CROCHET = (sys.executable, "-m", "crochet_tasks")
+PYTHON = (sys.executable, "-m")
+CROCHET = (*PYTHON, "crochet_tasks")
 STAGES = ("worker", "--queues", "ingest,context,remediations,maintenance")
 SEARCH = ("worker", "--queues", "search,best")
 STORE = ("worker", "--queues", "orthos")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from sqlalchemy import text
@@ -103,12 +103,21 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(frontier, "SLICE", 3)
 
 
+def intercept(patch: pytest.MonkeyPatch, sent: Callable[[Step, Message], object]) -> None:
+    """Have `sent` called with every message that is published, instead of a broker."""
+
+    def publish(task: Step, call: Message) -> None:
+        sent(task, call)
+
+    patch.setattr(Step, "publish", publish)
+
+
 class Broker:
     """Keeps the messages that are published until a test delivers them, in whatever order and as often as it likes."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.messages: list[tuple[Step, Message]] = []
-        patch.setattr(Step, "publish", lambda task, call: self.messages.append((task, call)))
+        intercept(patch, lambda task, call: self.messages.append((task, call)))
 
     def publish(self, corpus: Corpus) -> None:
         """Have the relay publish all that there is to publish."""

@@ -264,3 +264,10 @@ def test_help_and_version() -> None:
     loaded = in_shell(f"{sys.executable} -X importtime {' '.join(CROCHET[1:])} --help")
     heavy = {"numpy", "sqlalchemy", "celery", "pydantic_settings", "psycopg", "alembic"}
     assert not heavy & {line.rsplit("|", 1)[-1].strip() for line in loaded.stderr.splitlines()}
+
+
+def test_what_only_looks_at_a_store_does_not_wait_for_celery() -> None:
+    program = "import sys; from crochet_tasks.embedded import store; from crochet_tasks.operate import inspection"
+    check = "sys.exit(str({'celery', 'redis'} & set(sys.modules)))"
+    done = in_shell(f'{sys.executable} -c "{program}; {check}"')
+    assert done.stderr == "set()\n"

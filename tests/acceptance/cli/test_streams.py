@@ -60,6 +60,7 @@ def test_output_that_cannot_be_written_is_an_error(harbour: Path, command: str) 
     assert re.fullmatch(r"crochet: the output cannot be written: .+ \[output_failed\]", last[0])
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_output_that_cannot_be_written_loses_no_work(tmp_path: Path) -> None:
     state = tmp_path / "state"
     done = in_shell(f"{COMMAND} run {HARBOUR} --state {state} --json >&-")
@@ -119,6 +120,7 @@ def harmless(written: str) -> bool:
     return all(each.isprintable() or each in "\r\n" for each in rest)
 
 
+@pytest.mark.usefixtures("ready_state")
 def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     """A file's name, a title and a description: in messages, tables and JSON."""
     state, file = tmp_path / "state", tmp_path / f"{EVIL}.txt"

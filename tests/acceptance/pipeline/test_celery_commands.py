@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +15,13 @@ from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
 from tests.support.collectors import log_lines
-from tests.support.commands import RELAY
+from tests.support.commands import PYTHON, RELAY
 from tests.support.paths import ROOT
 from tests.support.server import take_port
 from tests.support.waiting import SECONDS
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-PYTHON = (sys.executable, "-m")
 STAGES = "ingest,context,remediations,orthos,maintenance"
 ALL = f"{STAGES},search"
 
@@ -35,7 +33,7 @@ def deployment(tmp_path: Path, distributed_database: str, vhost: str, redis_url:
         "CROCHET_BROKER_URL": vhost,
         "CROCHET_REDIS_URL": redis_url,
     }
-    with cluster(tmp_path, **servers) as made:
+    with cluster(tmp_path, True, **servers) as made:
         yield made
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from crochet_tasks.db import corpora, removal
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.process import WAITED_SHARE, Process, open_process
+from crochet_tasks.db.process import WAITED_SHARE, Process, here, open_process
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
@@ -53,6 +53,12 @@ def test_indexes_used_last_are_kept_within_the_bytes_of_the_setting(process: Pro
         read(small, *three[:2], three[0], three[2])
         assert set(small.indexes) == {three[0].id, three[2].id}
         assert small.indexes.bytes <= 2 * size
+
+
+def test_tasks_find_the_process_that_was_opened_last_and_is_still_open(process: Process, database: str) -> None:
+    with open_process(Settings(), database) as inner:
+        assert here() is inner
+    assert here() is process
 
 
 def test_trees_used_last_are_kept_within_the_bytes_of_the_setting(process: Process, database: str) -> None:

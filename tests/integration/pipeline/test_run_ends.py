@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from crochet_tasks.db.process import open_process
-from crochet_tasks.embedded import pipeline
+from crochet_tasks.embedded import pipeline, store
 from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.errors import (
     DatabaseConflict,
@@ -68,11 +68,11 @@ def test_a_disk_that_fills_stops_the_run_before_postgres_fails(state: Path, monk
     """What was found is kept and can be read; with room again the next run closes the corpus."""
     settings = Settings(state_dir=state)
     free = iter([1 << 40, 1 << 40])
-    with pipeline.opened(settings) as process:
+    with store.opened(settings) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, *steps.TEXTS)
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "free_bytes", lambda folder: next(free, 5 << 20))
+            patch.setattr(store, "free_bytes", lambda folder: next(free, 5 << 20))
             outcome = pipeline.close(process, corpus)
             assert outcome.ended is EndReason.DISK
             assert isinstance(outcome.failure, DiskNearlyFull)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from crochet_tasks.publish import publish_next
 from tests.support import steps
@@ -14,56 +14,50 @@ from tests.support.browser import Site
 pytestmark = pytest.mark.integration
 
 
+def send(page: Page, button: str, **fields: str) -> None:
+    """Fill the fields with these labels, and press the button."""
+    for label, value in fields.items():
+        page.get_by_label(label.replace("_", " ")).fill(value)
+    page.get_by_role("button", name=button).click()
+
+
 def test_a_corpus_is_made_changed_and_deleted(at: Site) -> None:
     page = at.page(scope="admin")
     page.get_by_role("link", name="New corpus").click()
-    page.get_by_label("Name").fill("garden")
-    page.get_by_label("Axes").fill("2")
-    page.get_by_label("Budget").fill("5000")
-    page.get_by_role("button", name="Make it").click()
+    send(page, "Make it", Name="garden", Axes="2", Budget="5000")
     expect(page.get_by_role("heading", level=1)).to_have_text("garden")
     expect(page.get_by_text("2 axes, side 8, 64 cells")).to_be_visible()
     made = at.api.read.get("/v1/corpora/garden").get_json()
     assert (made["limits"]["max_axes"], made["budget"]) == (2, 5000)
     page.get_by_role("link", name="Settings").click()
-    page.get_by_label("Name").fill("orchard")
-    page.get_by_label("Description").fill("Apples & <b>pears</b>")
-    page.get_by_label("Budget").fill("")
-    page.get_by_role("button", name="Save").click()
+    send(page, "Save", Name="orchard", Description="Apples & <b>pears</b>", Budget="")
     expect(page.get_by_role("heading", level=1)).to_have_text("orchard")
     expect(page.get_by_text("Apples & <b>pears</b>")).to_be_visible()
     assert at.api.read.get("/v1/corpora/orchard").get_json()["budget"] is None
     page.get_by_role("link", name="Settings").click()
-    page.get_by_label(re.compile("confirm")).fill("garden")
-    page.get_by_role("button", name="Delete corpus").click()
+    send(page, "Delete corpus", to_confirm="garden")
     expect(page.get_by_role("alert")).to_have_text("Nothing was deleted: type orchard to confirm.")
-    page.get_by_label(re.compile("confirm")).fill("orchard")
-    page.get_by_role("button", name="Delete corpus").click()
+    send(page, "Delete corpus", to_confirm="orchard")
     expect(page).to_have_title("Corpora · crochet")
     expect(page.get_by_role("link", name="orchard")).to_have_count(0)
 
 
 def test_what_is_wrong_with_a_form_is_said_beside_it(at: Site) -> None:
     page = at.page("/corpora/new", scope="write")
-    page.get_by_label("Name").fill("harbour")
-    page.get_by_role("button", name="Make it").click()
+    send(page, "Make it", Name="harbour")
     expect(page.get_by_role("alert")).to_have_text("There is a corpus 'harbour' already.")
     expect(page.get_by_label("Name")).to_have_value("harbour")
     page.locator("form.stack").evaluate("form => form.noValidate = true")
-    page.get_by_label("Longest side").fill("99")
-    page.get_by_label("Name").fill("sides")
-    page.get_by_role("button", name="Make it").click()
+    send(page, "Make it", Longest_side="99", Name="sides")
     expect(page.get_by_role("alert")).to_have_text("Max side must be at most 64.")
 
 
 def test_a_change_of_what_somebody_else_has_changed_is_refused(at: Site) -> None:
     steps.new_corpus(at.api.process, name="shared")
     mine, other = (at.page("/corpora/shared/settings", scope="write") for _ in range(2))
-    other.get_by_label("Description").fill("theirs")
-    other.get_by_role("button", name="Save").click()
+    send(other, "Save", Description="theirs")
     expect(other.get_by_text("theirs")).to_be_visible()
-    mine.get_by_label("Description").fill("mine")
-    mine.get_by_role("button", name="Save").click()
+    send(mine, "Save", Description="mine")
     expect(mine.get_by_role("alert")).to_contain_text("Somebody has changed it meanwhile")
     assert at.api.read.get("/v1/corpora/shared").get_json()["description"] == "theirs"
 

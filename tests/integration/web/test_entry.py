@@ -130,7 +130,7 @@ def test_no_page_can_be_framed_or_load_from_elsewhere(api: Api) -> None:
 
 @pytest.mark.parametrize("path", ["/corpora/nowhere", "/nothing", "/corpora/harbour/nothing"])
 def test_errors_are_pages_for_people_and_problems_for_programs(at: Site, path: str) -> None:
-    page = at.page(path)
+    page = at.lasting(path)
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Corpus unknown|Route unknown"))
     page.get_by_role("link", name="All corpora").click()
     expect(page).to_have_title("Corpora · crochet")

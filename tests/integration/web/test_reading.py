@@ -20,7 +20,9 @@ GALLERY = "/corpora/harbour/orthos"
 
 def grids(page: Page) -> list[list[str]]:
     """The words of the grids on a page, row by row."""
-    return [card.locator("td").all_inner_texts() for card in page.locator(".card").all()]
+    words = "cards => cards.map(card => [...card.querySelectorAll('td')].map(cell => cell.innerText))"
+    found: list[list[str]] = page.locator(".card").evaluate_all(words)
+    return found
 
 
 def of_api(site: Site, query: str = "") -> list[list[str]]:
@@ -30,7 +32,7 @@ def of_api(site: Site, query: str = "") -> list[list[str]]:
 
 def test_the_gallery_shows_what_the_api_lists_page_by_page(at: Site) -> None:
     """Best first; forward and back; and the address is the view: another browser shows the same."""
-    page = at.page(GALLERY)
+    page = at.lasting(GALLERY)
     assert grids(page) == of_api(at, "limit=48")
     listed = of_api(at, "limit=144")
     for begin in (48, 96):
@@ -49,7 +51,7 @@ def test_the_gallery_shows_what_the_api_lists_page_by_page(at: Site) -> None:
 
 
 def test_filters_are_in_the_address_and_can_be_cleared(at: Site) -> None:
-    page = at.page(GALLERY)
+    page = at.lasting(GALLERY)
     page.get_by_label("Word").fill("Wind")
     page.get_by_label("Least volume").fill("2")
     page.get_by_role("button", name="Show").click()
@@ -67,13 +69,13 @@ def test_filters_are_in_the_address_and_can_be_cleared(at: Site) -> None:
 
 @pytest.mark.parametrize("query", ["shape=1x9", "min_volume=many", "cursor=made-up", "density=none"])
 def test_an_address_that_cannot_be_is_explained(at: Site, query: str) -> None:
-    page = at.page(f"{GALLERY}?{query}")
+    page = at.lasting(f"{GALLERY}?{query}")
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Invalid"))
     expect(page.get_by_role("link", name="All corpora")).to_be_visible()
 
 
 def test_words_are_completed_from_the_vocabulary(at: Site) -> None:
-    page = at.page(GALLERY)
+    page = at.lasting(GALLERY)
     page.get_by_label("Word").press_sequentially("har")
     expect(page.locator("#contains-words option")).to_have_count(1)
     assert page.locator("#contains-words option").get_attribute("value") == "harbour"
@@ -83,7 +85,7 @@ def test_words_are_completed_from_the_vocabulary(at: Site) -> None:
 
 def test_the_keyboard_is_enough(at: Site) -> None:
     """/ to search, j and k to move, Enter to open, and letters in a field are letters."""
-    page = at.page(GALLERY)
+    page = at.lasting(GALLERY)
     page.keyboard.press("/")
     expect(page.get_by_label("Word")).to_be_focused()
     page.keyboard.type("jokj")
@@ -102,7 +104,7 @@ def test_the_keyboard_is_enough(at: Site) -> None:
 
 def test_an_ortho_says_where_each_line_was_read(at: Site) -> None:
     """Each line is marked in a sentence that holds it, and leads to its places and its text."""
-    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    page = at.lasting(f"{GALLERY}/{library.ORTHO}")
     expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
     lines = page.locator(".lines > li")
     rows = ["the wind and", "sea came to", "lay in the"]
@@ -121,7 +123,7 @@ def test_an_ortho_says_where_each_line_was_read(at: Site) -> None:
 
 def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
     """The parent is the ortho without the last slab of its longest axis; who has a parent is among its children."""
-    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    page = at.lasting(f"{GALLERY}/{library.ORTHO}")
     page.get_by_role("link", name=re.compile("^2×3")).first.click()
     expect(page.locator("#ortho td")).to_have_count(6)
     parent = page.locator("#ortho td").all_inner_texts()
@@ -133,7 +135,7 @@ def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
 @pytest.mark.parametrize("script", [True, False])
 def test_a_sentence_is_widened(at: Site, script: bool) -> None:
     """Where it stands, or on a page of its own without a script; as far as the text goes."""
-    page = at.page(f"{GALLERY}/{library.ORTHO}", java_script_enabled=script)
+    page = at.lasting(f"{GALLERY}/{library.ORTHO}", script=script)
     line = page.locator(".lines > li").nth(1)
     said = line.locator(".read p").first.inner_text()
     number = int(re.search(r"sentence (\d+)", line.locator(".where").first.inner_text())[1])  # type: ignore[index]
@@ -154,7 +156,7 @@ def test_a_sentence_is_widened(at: Site, script: bool) -> None:
 
 
 def test_an_ortho_leads_to_others_that_begin_with_one_of_its_lines(at: Site) -> None:
-    page = at.page(f"{GALLERY}/{library.ORTHO}")
+    page = at.lasting(f"{GALLERY}/{library.ORTHO}")
     lines = set(page.locator(".lines .phrase").all_inner_texts())
     section = page.locator("section", has=page.locator("#sharing"))
     cards = [card.locator("tr").first.locator("td").all_inner_texts() for card in section.locator(".card").all()]
@@ -184,7 +186,7 @@ def test_an_ortho_is_copied_and_downloaded(at: Site, tmp_path: Path) -> None:
 
 def test_layers_of_three_axes_can_be_turned(at: Site) -> None:
     """Whichever axis runs across, the cells are the same."""
-    page = at.page(f"{GALLERY}?shape=2x2x2")
+    page = at.lasting(f"{GALLERY}?shape=2x2x2")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.locator("#ortho caption").first).to_have_text("axis 1, 1 of 2")
@@ -198,7 +200,7 @@ def test_layers_of_three_axes_can_be_turned(at: Site) -> None:
 
 def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
     """Sorted by what is before or behind it; it goes on with the words that follow it somewhere."""
-    page = at.page("/corpora/harbour/phrase?words=the+old")
+    page = at.lasting("/corpora/harbour/phrase?words=the+old")
     places = page.locator(".concordance tr:has(.key)")
     expect(places.first.locator(".key")).to_have_text("the old")
     read = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
@@ -216,10 +218,11 @@ def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
 
 def test_a_text_is_shaded_by_orthos(at: Site) -> None:
     """What stands in many orthos more than what stands in few; its words lead to their places."""
-    page = at.page("/corpora/harbour/texts")
+    page = at.lasting("/corpora/harbour/texts")
     page.get_by_role("link", name="harbour-evening").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("harbour-evening")
-    shades = {each.inner_text().lower(): each.get_attribute("class") for each in page.locator(".body a").all()}
+    pairs = "words => words.map(each => [each.innerText.toLowerCase(), each.className])"
+    shades = dict(page.locator(".body a").evaluate_all(pairs))
     assert shades["the"] == "s5"
     assert len(set(shades.values())) > 2
     page.locator(".body a", has_text="harbour").first.click()
@@ -228,7 +231,7 @@ def test_a_text_is_shaded_by_orthos(at: Site) -> None:
 
 def test_scripts_stand_as_they_are_written(at: Site) -> None:
     """Arabic from right to left, the grid too; a word of 60 letters breaks nothing; no cell hides a word."""
-    page = at.page("/corpora/scripts/orthos")
+    page = at.lasting("/corpora/scripts/orthos")
     arabic = page.locator("table.ortho[dir=rtl]")
     expect(arabic).to_have_count(1)
     left, right = (arabic.locator("td").nth(place).bounding_box() for place in (1, 0))
@@ -246,8 +249,7 @@ def test_scripts_stand_as_they_are_written(at: Site) -> None:
 @pytest.mark.parametrize("number", range(len(library.TITLES)))
 def test_what_somebody_wrote_into_a_text_runs_nowhere(at: Site, number: int) -> None:
     """Scripts in titles and bodies are letters: `at` fails where one runs, or where the policy had to stop it."""
-    plain = {"X-Request-ID": "that-of-a-test"}  # an error page shows it, and a made-up one may hold 49
-    page = at.page("/corpora/hostile/texts", extra_http_headers=plain)
+    page = at.lasting("/corpora/hostile/texts")  # its request ids are no made-up ones, which might hold 49
     title = library.TITLES[number]
     page.get_by_role("link", name=title, exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(title)

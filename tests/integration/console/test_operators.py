@@ -13,7 +13,6 @@ import web
 from crochet_tasks.access import keys
 from crochet_tasks.broker import queues as broker
 from crochet_tasks.db import dead_letters
-from crochet_tasks.db.process import Process
 from crochet_tasks.reporting import reports, worker_use
 from crochet_tasks.reporting.reports import Queues
 from crochet_tasks.reporting.worker_use import WorkerSeen
@@ -28,12 +27,6 @@ from web import paging
 pytestmark = pytest.mark.integration
 FOR_OPERATORS = ("queues", "dead", "tenants")
 KEY = re.compile(r"crk_[a-z2-7]{10}_[A-Za-z0-9_-]{43}")
-
-
-@pytest.fixture
-def api(process: Process) -> Api:
-    """With a database of its own: lists of everything are compared."""
-    return apis.made(process, Settings(**apis.SETTINGS), web.create_app)
 
 
 def lines(api: Api, what: str) -> list[tuple[object, ...]]:
@@ -246,6 +239,34 @@ def test_a_tenant_is_made_once(api: Api) -> None:
     ((tenant, _, address, request, details),) = lines(api, "tenant.created")
     assert (tenant, details) == ("default", {"name": "new-one"})
     assert None not in (address, request)
+
+
+def has(page: str, word: str) -> bool:
+    return re.search(rf"\b{word}\b", page) is not None
+
+
+def test_operators_look_at_one_tenant(api: Api) -> None:
+    """Others see their own, whatever they ask for."""
+    api.stranger.post("/v1/corpora", json={"name": "theirs"})
+    api.stranger.post("/v1/corpora/theirs/texts", json={"body": "a b"})
+    api.admin.post("/v1/corpora", json={"name": "mine"})
+    api.admin.post("/v1/corpora/mine/texts", json={"body": "a b"})
+    prefixes = {name: api.keys[name].split("_")[1] for name in ("stranger", "admin")}
+    admin, stranger = Visitor(api, "admin"), Visitor(api, "stranger")
+    links = admin.links("/console/tenants")
+    for page, own, foreign in (
+        ("Work", "theirs", "mine"),
+        ("Keys", prefixes["stranger"], prefixes["admin"]),
+        ("Log", "theirs", "mine"),
+    ):
+        text = admin.get(links[f"{page} of other"]).text
+        assert f"{page} of tenant other" in text
+        assert [has(text, each) for each in (own, foreign)] == [True, False]
+        address = links[f"{page} of default"]
+        assert has(admin.get(address).text, foreign)
+        text = stranger.get(address).text
+        assert [has(text, each) for each in (own, foreign)] == [True, False]
+    assert admin.get("/console/work", tenant="nobody").status_code == 404
 
 
 def test_the_log_is_of_the_own_tenant_and_paged(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

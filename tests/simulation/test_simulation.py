@@ -1,0 +1,90 @@
+"""Some schedules by fixed seeds; docs/simulation.md says how to run more of them, and what one shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from crochet_tasks.db import outbox, publishing
+from tests.simulation import campaign
+from tests.simulation.bench import Bench
+from tests.simulation.campaign import Failed, once
+from tests.simulation.choices import Choices, shrunk
+from tests.simulation.ledger import Ledger
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+RUNS = 40
+FIRST = 1_000_000
+"""the seed of the first of them"""
+FOUND: dict[int, str] = {}
+"""seeds that have failed, and what that was"""
+
+
+@pytest.fixture
+def bench(database: str) -> Iterator[Bench]:
+    with campaign.opened(database) as opened:
+        yield opened
+
+
+def test_fixed_schedules(bench: Bench) -> None:
+    """After each, the store holds the closure, each ortho once, and nothing is open."""
+    campaign.campaign(bench, [*FOUND, *range(FIRST, FIRST + RUNS)], Ledger())
+
+
+def test_the_same_seed_is_the_same_run(bench: Bench) -> None:
+    """Whatever ran before it; and so are its decisions, replayed."""
+    seeds = range(FIRST, FIRST + 3)
+    first = [once(bench, seed, Ledger()) for seed in seeds]
+    again = [once(bench, seed, Ledger()) for seed in reversed(seeds)][::-1]
+    assert [outcome.digest for outcome in first] == [outcome.digest for outcome in again]
+    assert len({outcome.digest for outcome in first}) == len(seeds)
+    assert once(bench, first[0].made, Ledger()).digest == first[0].digest
+
+
+def never_overdue(patch: pytest.MonkeyPatch) -> None:
+    """What is lost is not published again."""
+    patch.setattr(publishing, "release_overdue", lambda *_: 0)
+
+
+def no_left_overs(patch: pytest.MonkeyPatch) -> None:
+    """Boxes that a search left over are forgotten."""
+    add = outbox.add
+    patch.setattr(
+        outbox, "add", lambda connection, items: add(connection, [item for item in items if item.boxes is None])
+    )
+
+
+@pytest.mark.parametrize("fault", [never_overdue, no_left_overs])
+def test_broken_programs_are_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """A fault in the program fails some run, soon; the report says how to see it again, also in a smaller run."""
+    monkeypatch.setattr(campaign, "SHRINKS", 5)
+    fault(monkeypatch)
+    with pytest.raises(Failed, match=r"seed \d+ fails: .*\nrepeat it:  make simulate SEED=\d+ RUNS=1\nsmaller: "):
+        campaign.campaign(bench, range(FIRST, FIRST + RUNS), Ledger())
+
+
+def test_a_list_of_decisions_is_made_smaller() -> None:
+    """What fails with a 7 somewhere and a 5 after it fails with these two alone."""
+
+    def fails(made: object) -> bool:
+        choices = Choices(made)  # type: ignore[arg-type]
+        drawn = [choices.below(10) for _ in range(40)]
+        return 7 in drawn and 5 in drawn[drawn.index(7) :]
+
+    made = [3, 1, 7, 7, 0, 9, 2, 5, 4, *range(10)]
+    assert fails(made)
+    assert shrunk(made, fails, 500) == [7, 5]
+
+
+def test_a_state_that_is_never_reached_is_named() -> None:
+    ledger = Ledger()
+    ledger.reached("a message was lost")
+    ledger.end_run()
+    assert "a message was lost" not in ledger.never()
+    assert "the clock went back" in ledger.never()
+    with pytest.raises(AssertionError, match="not in the ledger"):
+        ledger.reached("something else")
