@@ -78,7 +78,10 @@ class Planned(NamedTuple):
 def _plan(item: Item, job: Job) -> None:
     process = here()
     with process.planning.of(job.id):
-        with process.database.transaction() as connection:
+        with process.database.snapshot() as connection:  # its corpus may be deleted meanwhile, table by table
+            if best.read(connection, job.id) is None:
+                metrics.DUPLICATES.add(what="best")
+                return
             planner = process.planner(connection, job.corpus, job.id, job.question.version)
             tree = planner.faces.tree
             state = _begun(connection, job, tree) if job.search is None else _STATES.validate_json(job.search)
@@ -148,7 +151,10 @@ def _search(item: Item, job: Job) -> None:
     process = here()
     part, outcome = _part(item, job), None
     with process.planning.of(job.id):
-        with process.database.transaction() as connection:
+        with process.database.snapshot() as connection:
+            if best.read(connection, job.id) is None:
+                metrics.DUPLICATES.add(what="best")
+                return
             planner = process.planner(connection, job.corpus, job.id, job.question.version)
             if part is not None and len(part.way.face) > 1:
                 process.load_faces(connection, job.corpus, job.id, planner, part.way.face)

@@ -17,7 +17,7 @@ from crochet_tasks.telemetry import metrics
 @app.task(base=Step, name="search.part", message=Trigger)
 def part(call: Trigger) -> None:
     """Find the new boxes of some starts of a window, or those that another search left over."""
-    with here().database.transaction() as connection:
+    with here().database.snapshot() as connection:  # its corpus may be deleted meanwhile, table by table
         items = outbox.opened(connection, call.items, runnable=True)
         if not items:  # done, or deleted with its corpus
             metrics.DUPLICATES.add(what="search")
@@ -40,6 +40,7 @@ def part(call: Trigger) -> None:
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,
+        written=item.written,
         found=list(FoundBatch.cut(tree, outcome.found, bounds.batch_orthos)),
         left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )

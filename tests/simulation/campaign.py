@@ -152,7 +152,7 @@ def main() -> int:
                 print(explain(bench, seed, outcome), flush=True)
                 if not options.keep_going:
                     return 1
-            if runs % 100 == 0 or time.monotonic() - began > options.seconds:
+            if runs % 50 == 0 or time.monotonic() - began > options.seconds:
                 pace = 60 * runs / (time.monotonic() - began)
                 print(f"{runs} runs, {events} events, {failures} failed, {pace:.0f} a minute", flush=True)
                 if options.report:

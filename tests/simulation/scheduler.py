@@ -33,10 +33,10 @@ class Deadlocked(AssertionError):
 
 
 class Fault(NamedTuple):
-    """What happens at the `number`th point of a kind, from 1 (0: at every one): before or after what is done there."""
+    """What happens at the points of a kind with these numbers, from 1: before or after what is done there."""
 
     kind: str
-    number: int
+    numbers: tuple[int, ...]
     what: str
     """killed, error (of the server or broker)"""
     after: bool
@@ -97,7 +97,7 @@ class Activity:
             if self.dead:
                 raise Killed
         fault = self.fault
-        strikes = fault is not None and fault.kind == kind and fault.number in (0, self.passed[kind])
+        strikes = fault is not None and fault.kind == kind and self.passed[kind] in fault.numbers
         if strikes and fault is not None and not fault.after:
             self._strike(fault)
         result = act()

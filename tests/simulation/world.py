@@ -55,7 +55,7 @@ class World:
         self.posts = self._posts()
         self.steps = 30 + choices.below(80)
         self.stubborn = choices.of([None, None, *publish.TASKS.values(), "orthos.store"])
-        """a task that fails at every commit, until the end"""
+        """a task that always fails, until the end"""
         self.log(f"with {' '.join(sorted(self.on))}; sizes {size}, {self.steps} steps")
 
         self.scheduler = Scheduler.current = Scheduler(self.store.monitor, self.log)
@@ -153,12 +153,14 @@ class World:
         on, ready, runnable = self.on, self.network.ready, self.scheduler.runnable()
         free = {kind: self.free(names) for kind, names in (("w", WORKERS), ("r", RELAYS), ("c", CLIENTS))}
         live, old = self.scheduler.live, self.network.old
+        searching = any(str(each.about).startswith("search.part") for each in live)
+        storing = any(str(each.about).startswith("orthos.store") for each in live)
         idle = not (ready or live or self.posts)  # until a lease ends, or a pause
         busy = [each for each in live if each.machine.name in WORKERS and not each.about.taken]
         possible: list[tuple[bool, int, Callable[[], None]]] = [
             (bool(ready and free["w"]), 30, lambda: self._deliver(0)),
             (bool(runnable), 160, self._go_on),
-            (bool(self.posts and free["c"]), 8, self.clients.post),
+            (bool(self.posts and free["c"]), 8 if searching or not self.versions else 2, self.clients.post),
             (bool(free["r"]), 1 if ready or live else 8, lambda: self._relay("publishes", self._publish)),
             (bool(free["r"]), 8 if idle else 2, lambda: self._relay("maintains", self._maintain)),
             (idle, 12, lambda: self._jump(self.choices.of([LEASE + 10, 2.0]))),
@@ -172,16 +174,20 @@ class World:
             ("clocks" in on, 1, lambda: self._jump(self.choices.of([2.0, LEASE + 10, 11 * LEASE]))),
             ("clocks" in on, 1, lambda: self._jump(-100.0)),
             (self._waits() is not None, 1, self._time_out),
-            (bool(free["c"]) and "cancels" in on and bool(self.acknowledged), 2, self.clients.cancel),
+            (
+                bool(free["c"]) and "cancels" in on and bool(self.acknowledged),
+                6 if searching else 2,
+                self.clients.cancel,
+            ),
             (
                 bool(free["c"]) and "operators" in on,
                 1,
                 lambda: self.clients.operate(self.choices.of(["retry", "drop"])),
             ),
-            (bool(free["c"]) and "deletions" in on and bool(self.versions), 1, self.clients.delete),
+            (bool(free["c"]) and "deletions" in on and bool(self.versions), 3 if searching else 1, self.clients.delete),
             (bool(free["c"]) and "budgets" in on and bool(self.ids), 1, self.clients.budget),
             (bool(free["c"]) and "repeats" in on and bool(self.acknowledged), 1, self.clients.post_again),
-            (bool(free["w"]) and "merges" in on and bool(self.versions), 3, self._merge),
+            (bool(free["w"]) and "merges" in on and bool(self.versions), 6 if storing else 3, self._merge),
         ]
         return [(weight, event) for is_possible, weight, event in possible if is_possible] or [(1, lambda: None)]
 
@@ -216,22 +222,21 @@ class World:
     def _fault(self, activity: Activity) -> Fault | None:
         about = activity.about
         if "errors" in self.on and isinstance(about, Sent) and about.step.name == self.stubborn:
-            return Fault("commit", 0, "error", after=False)
+            return Fault("statement", (1, 2), "error", after=False)  # the second is that of the try in place
         if "deaths" in self.on and self.network.dead and activity.what == "maintains":
-            return Fault("ack", 1, "killed", after=False)
+            return Fault("ack", (1,), "killed", after=False)
         kinds = []
         if "deaths" in self.on:
-            kinds += [Fault(kind, 1, "killed", False) for kind in POINTS]
+            kinds += [("publish" if activity.what == "publishes" else kind, "killed") for kind in POINTS]
         if "errors" in self.on:
-            kinds += [Fault(kind, 1, "error", False) for kind in ("statement", "commit")]
+            kinds += [("statement", "error"), ("commit", "error")]
         if "refusals" in self.on:
-            kinds += [Fault("publish", 1, "error", False)]
+            kinds += [("publish", "error")]
         if not kinds or not self.choices.one_in(3):
             return None
-        fault = self.choices.of(kinds)
-        return fault._replace(
-            number=1 + self.choices.below(8 if fault.kind == "statement" else 3), after=bool(self.choices.below(2))
-        )
+        kind, what = self.choices.of(kinds)
+        number = 1 + self.choices.below(8 if kind == "statement" else 2)
+        return Fault(kind, (number,), what, after=bool(self.choices.below(2)))
 
     def _alone(self, name: str, what: str, step: Callable[[], object], about: Any = None) -> None:
         """An activity without a fault, to its end."""
@@ -337,8 +342,8 @@ class World:
         done = self.bench.tracer(sent.step)(sent.id, [sent.payload()], {}, request)
         if not activity.dead:
             state = "SUCCESS" if done.info is None else done.info.state
-            if state == "FAILURE":
-                checks.injected(done.info.retval)
+            if done.info is not None:
+                checks.injected(done.info.retval if state == "FAILURE" else done.info.retval.exc)
             activity.at("ack", lambda: self._acknowledge(sent, state))
 
     def _acknowledge(self, sent: Sent, state: str) -> None:
