@@ -18,10 +18,10 @@ from crochet_tasks.telemetry import metrics
 
 @app.task(base=Step, name="orthos.store", message=SearchResult, serializer="msgpack")
 def store(result: SearchResult) -> None:
-    """Store a result, all of it or nothing; a result whose work is done already is dropped."""
+    """Store a result, all of it or nothing. One whose work is done, or was another before a restore, is dropped."""
     with here().database.transaction() as connection:
         items = outbox.claim(connection, result.items)
-        if not items:
+        if not items or result.written not in (None, items[0].written):
             metrics.DUPLICATES.add(what="result")
             return
         (item,) = items

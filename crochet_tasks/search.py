@@ -40,6 +40,7 @@ def part(call: Trigger) -> None:
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,
+        written=item.written,
         found=list(FoundBatch.cut(tree, outcome.found, bounds.batch_orthos)),
         left_over=[(left.first, left.last) if left.boxes is None else left.boxes for left in outcome.left_over],
     )

@@ -85,6 +85,8 @@ class FoundBatch(BaseModel):
 class SearchResult(Trigger):
     """The result of a search, sent to `orthos` as one binary message."""
 
+    written: int | None = None
+    """when its work was written, in microseconds: a result of what a restored database does not know is dropped"""
     found: list[FoundBatch]
     left_over: list[tuple[int, int] | bytes]
     """what did not fit into this result: starts of the window, or boxes"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
@@ -42,8 +43,16 @@ class Item(NamedTuple):
     """how often it was tried without success"""
     origin: Origin | None = None
     """what caused it; not part of its identity"""
+    created_at: dt.datetime | None = None
+    """when its row was written. In a restored database another text may be that version, and its work has this id"""
     boxes: bytes | None = None
     """of a search: what another one left over. It may be large: only `boxes` reads it"""
+
+    @property
+    def written(self) -> int:
+        """`created_at` in microseconds."""
+        assert self.created_at is not None  # it was read
+        return round(self.created_at.timestamp() * 1_000_000)
 
 
 def _id(kind: str, corpus: int, subject: int, part: object, since: int) -> uuid.UUID:
@@ -89,7 +98,9 @@ def add(connection: Connection, items: Iterable[Item]) -> None:
 
 
 def _row(item: Item, cause: dict[str, str] | None) -> dict[str, Any]:
-    return item._asdict() | {"origin": cause, "part": None if item.part is None else Range(*item.part)}
+    values = item._asdict() | {"origin": cause, "part": None if item.part is None else Range(*item.part)}
+    del values["created_at"]
+    return values
 
 
 COLUMNS = [work.c[name] for name in Item._fields if name != "boxes"]

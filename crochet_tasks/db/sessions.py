@@ -24,6 +24,7 @@ from crochet_tasks.errors import (
     DatabaseConflict,
     DatabaseLoginFailed,
     DatabaseRefused,
+    DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnsuitable,
     DiskFull,
@@ -164,6 +165,8 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
     ours = {"connect_timeout": bounds.connect, **_probes(bounds), "application_name": "crochet"}
     connection_parameters: dict[str, Any] = {**ours, **address, "client_encoding": "UTF8"}
 
+    first: list[str] = []
+
     @event.listens_for(engine, "do_connect")
     def connect(*_: object) -> Bounded:
         opened = Bounded.connect(**connection_parameters, autocommit=True)
@@ -171,6 +174,7 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
         try:
             _check_encoding(opened)
             _set_for_session(opened, parameters)
+            _check_same(opened, first)
             opened.autocommit = False
         except BaseException:
             opened.close()
@@ -219,6 +223,21 @@ def _check_encoding(driver: Bounded) -> None:
     if found != "UTF8":
         advice = "make one with 'createdb --template=template0 --encoding=UTF8 NAME' and set CROCHET_DATABASE_URL to it"
         raise DatabaseUnsuitable(reason=f"its encoding is {found} and texts need UTF8; {advice}")
+
+
+def _check_same(driver: Bounded, first: list[str]) -> None:
+    """Raise DatabaseReplaced where it is another database than that of the pool's first connection: a restored one.
+
+    What this process has in memory of versions, batches and keys is not true of that one.
+    """
+    with psycopg.Cursor(driver) as cursor:
+        try:
+            found = str((cursor.execute(_IDENTITY).fetchone() or ("",))[0])
+        except psycopg.errors.InsufficientPrivilege:  # a provider's server may keep pg_control_system to itself
+            return
+    first[:] = first or [found]
+    if first != [found]:
+        raise DatabaseReplaced
 
 
 def _set_for_session(driver: Bounded, parameters: dict[str, str]) -> None:

@@ -17,6 +17,14 @@ class DatabaseLoginFailed(DatabaseUnavailable):
     code = "database_login_failed"
 
 
+class DatabaseReplaced(DatabaseUnavailable):
+    """the database is another one than when this process started, such as a restored one; restart this service: what it
+    has in memory is of the old one
+    """
+
+    code = "database_replaced"
+
+
 class DiskFull(DatabaseUnavailable):
     """the disk of the database is full ({reason});
     make room there (old files, corpora that are not needed) and try again: nothing is lost

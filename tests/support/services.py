@@ -78,9 +78,9 @@ class Postgres(Server):
         """Shut the server down: `smart` waits until all clients are gone, `immediate` is a crash that it announces."""
         self._end(self.modes[mode])
 
-    def new_database(self, template: str = "template1") -> str:
+    def new_database(self, template: str = "template1", name: str | None = None) -> str:
         """The URL of a new database, a copy of `template`, which has no connections."""
-        name = f"test_{next(self._numbers)}"
+        name = name or f"test_{next(self._numbers)}"
         self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self._url(name)
 

@@ -11,9 +11,10 @@ import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 from pyrage import x25519
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 
 from crochet_tasks import recovery
+from crochet_tasks.broker.messages import SearchResult
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
@@ -24,6 +25,7 @@ from crochet_tasks.errors import (
     BackupPlaceUnusable,
     BackupUnknown,
     CrochetError,
+    DatabaseReplaced,
     NotEmpty,
     SchemaUnknown,
 )
@@ -149,6 +151,56 @@ def test_postgres_15_and_a_password_of_every_character(
         assert recovery.restore(database, place) == made
         assert contents(database) == before
     postgres.drop_database(url)
+
+
+def test_results_of_a_lost_history_are_dropped(
+    process: Process, place: Place, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that came after the backup was being searched; another one is that version now, and its work has the same
+    ids: what the queue still holds must not be stored.
+    """
+    first, lost, _ = steps.TEXTS
+    instead = lost.translate(str.maketrans("ghijk", "zyxwv"))
+    corpus = steps.new_corpus(process)
+    steps.ingest_all(corpus, [first])
+    recovery.backup(process.database, place)
+    broker = steps.Broker(monkeypatch)
+    steps.accept(corpus, lost)
+    broker.deliver_all(corpus, "orthos.store")
+    old = len(broker.messages)
+    assert old > 0
+    recovery.restore(target, place)
+    with open_process(Settings(), target) as restored:
+        steps.accept(corpus, instead)
+        broker.publish(corpus)
+        while len(broker.messages) > old and broker.messages[-1][0].name != "orthos.store":
+            broker.deliver(old)
+            broker.publish(corpus)
+        works = [call.work for _, call in broker.messages if isinstance(call, SearchResult)]
+        assert set(works[:old]) & set(works[old:])  # the ids are the same
+        broker.deliver_all(corpus)  # the old ones come first
+        assert steps.stored(restored, corpus) == steps.expected([first, instead])
+
+
+def test_a_process_does_not_go_on_in_another_database(
+    distributed_database: str, postgres: services.Postgres, place: Place
+) -> None:
+    """It was forgotten to stop it: what it has in memory of version 2 is not true of what becomes version 2."""
+    with open_process(Settings(), distributed_database) as process:
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, steps.TEXTS[:1])
+        recovery.backup(process.database, place)
+        steps.ingest_all(corpus, steps.TEXTS[1:2])
+        postgres.drop_database(distributed_database)
+        postgres.new_database(name=str(make_url(distributed_database).database))
+        for database in opened(distributed_database):
+            recovery.restore(database, place)
+        for _ in range(2):
+            with pytest.raises(DatabaseReplaced, match="restart this service"):
+                steps.accept(corpus, steps.TEXTS[2])
+    with open_process(Settings(), distributed_database) as process:
+        steps.ingest_all(corpus, steps.TEXTS[2:])
+        assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[0], steps.TEXTS[2]])
 
 
 # ── where it is restored ────────────────────────────────────────────────────────────────────────

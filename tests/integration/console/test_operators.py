@@ -13,7 +13,6 @@ import web
 from crochet_tasks.access import keys
 from crochet_tasks.broker import queues as broker
 from crochet_tasks.db import dead_letters
-from crochet_tasks.db.process import Process
 from crochet_tasks.reporting import reports, worker_use
 from crochet_tasks.reporting.reports import Queues
 from crochet_tasks.reporting.worker_use import WorkerSeen
@@ -28,12 +27,6 @@ from web import paging
 pytestmark = pytest.mark.integration
 FOR_OPERATORS = ("queues", "dead", "tenants")
 KEY = re.compile(r"crk_[a-z2-7]{10}_[A-Za-z0-9_-]{43}")
-
-
-@pytest.fixture
-def api(process: Process) -> Api:
-    """With a database of its own: lists of everything are compared."""
-    return apis.made(process, Settings(**apis.SETTINGS), web.create_app)
 
 
 def lines(api: Api, what: str) -> list[tuple[object, ...]]:

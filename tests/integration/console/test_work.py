@@ -6,12 +6,9 @@ import re
 
 import pytest
 
-import web
 from crochet_tasks.access import keys
 from crochet_tasks.db import dead_letters
 from crochet_tasks.db.process import Process
-from crochet_tasks.settings import Settings
-from tests.support import api as apis
 from tests.support import failing_work, steps
 from tests.support.api import Api
 from tests.support.pages import Visitor, code
@@ -19,12 +16,6 @@ from web import paging
 
 pytestmark = pytest.mark.integration
 ROWS = re.compile(r'name="work" value="([^"]+)"')
-
-
-@pytest.fixture
-def api(process: Process) -> Api:
-    """With a database of its own: lists of everything are compared."""
-    return apis.made(process, Settings(**apis.SETTINGS), web.create_app)
 
 
 def in_order(process: Process, condition: str = "true", moment: str = "created_at") -> list[str]:
