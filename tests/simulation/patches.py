@@ -286,7 +286,5 @@ def _boxes(world: World, _activity: Activity, boxes: bytes | None, *_: Any) -> N
         world.reached("a left-over search was continued")
 
 
-def _merged(world: World, _activity: Activity, _: None, _connection: Any, corpus: int, *_args: Any) -> None:
+def _merged(world: World, *_: Any) -> None:
     world.reached("batches were merged")
-    if world.live("orthos.store", corpus):
-        world.reached("batches were merged while a result was stored")
