@@ -81,6 +81,8 @@ def _progress(listener: Listener, seconds: float, may: Callable[[], bool]) -> It
     began = sent = time.monotonic()
     while time.monotonic() - began < seconds:
         changed, gone = listener.news(min(POLL_SECONDS, seconds))
+        if not listener.open:
+            return
         try:
             if not may():
                 return

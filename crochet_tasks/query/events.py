@@ -15,6 +15,7 @@ from crochet_tasks.errors import TooBusy
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+CLOSING_SECONDS = 2.0
 BUSY_SECONDS = 10
 COUNTED = 100_000
 """rows of work that one poll reads, about: with more open work the events show a lower number"""
@@ -43,6 +44,11 @@ class Listener:
         self._sent = mine
         return changed, gone
 
+    @property
+    def open(self) -> bool:
+        """False once no more news come, because the process ends: whoever listens closes it, and uses it no more."""
+        return not self._watch.closed
+
     def close(self) -> None:
         """Unsubscribe; may be called again."""
         self._watch.leave(self)
@@ -58,12 +64,18 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._poll = 0
         self._found: dict[int, dict[int, Progress]] = {}
+        self.closed = False
         process.at_end(self.close)
 
     def close(self) -> None:
-        """Refuse new listeners, drop the present ones, and wait for the poll that is running."""
+        """Refuse new listeners, wait a moment until the present ones have closed, and for the poll that is running.
+
+        Streams use the database, too: it must not be closed under them.
+        """
         with self._changed:
-            self._most = 0
+            self._most, self.closed = 0, True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._listeners, CLOSING_SECONDS)
             self._listeners.clear()
             self._changed.notify_all()
             thread = self._thread
@@ -97,7 +109,7 @@ class Watch:
         with self._changed:
             while self._poll == poll or tenant not in self._found:
                 left = until - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
+                if self.closed or left <= 0 or not self._changed.wait(left):
                     return poll, None
             return self._poll, self._found[tenant]
 

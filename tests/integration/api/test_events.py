@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from api.events import events as sent
 from crochet_tasks.access import keys
 from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
@@ -155,6 +156,20 @@ def test_one_poll_is_for_all(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
         stream.close()
     eventually(lambda: not polling())
     assert len(polls) == 1
+
+
+def test_streams_end_before_the_process_does(process: Process) -> None:
+    """Where it closes its database, no stream asks any more who may read."""
+    watch = following.Watch(process, 5)
+    corpus = steps.new_corpus(process)
+    stream = sent(watch.join(corpus.tenant), 3600, lambda: not watch.closed or pytest.fail("it asks too late"))
+    assert [next(stream).partition(":")[0] for _ in range(2)] == ["retry", "event"]
+    closing = threading.Thread(target=watch.close)
+    closing.start()
+    eventually(lambda: watch.closed)
+    assert list(stream)[-1:] == ["event: end\ndata: {}\n\n"]
+    closing.join()
+    assert not polling()
 
 
 def polling() -> bool:

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support import library
 from tests.support.browser import NARROW, Site, check_access
+from web import gallery, paging, text, word
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +52,14 @@ PAGES = {
 AGE = r"[0-9]+(\u202f(s|min|h)| days?) ago|just now"
 ROWS_OF_KEYS = 12
 """stops of the keyboard that are looked at on each page"""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages hold little, so most of them lead on, and they are quickly looked at."""
+    for module, name, value in ((gallery, "AT_ONCE", 6), (word, "PLACES", 6), (text, "SHOWN", 300)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(paging, "AT_ONCE", 6)
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=list(PAGES))
