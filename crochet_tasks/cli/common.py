@@ -110,7 +110,7 @@ def in_store(state: Path | None, step: Callable[[Process], Answer], nothing: Ans
         if isinstance(nothing, CrochetError):
             raise nothing
         return nothing
-    with store.opened(settings) as process:
+    with store.joined(settings) as process:
         return step(process)
 
 

@@ -89,7 +89,7 @@ def create(
         settings = settings_of(state)
         most = budgets.of_new_corpus(settings) if budget is None else budget.most
         fields = tenancy.CorpusFields(name, description or "", most)
-        with store.opened(settings) as process:
+        with store.joined(settings) as process:
             made = tenancy.line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
 

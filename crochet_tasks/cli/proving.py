@@ -86,7 +86,7 @@ def _source(
         return
     if not store.exists(settings):
         raise CorpusUnknown(corpus=corpus, known="none")
-    with store.opened(settings) as process, process.database.snapshot() as connection:
+    with store.joined(settings) as process, process.database.snapshot() as connection:
         found = corpora.named(connection, corpus)
         scope = _checked(Scope(*found.limits)._replace(**limits))  # type: ignore[arg-type]
         if scope.max_side > found.limits.max_side:

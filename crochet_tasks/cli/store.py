@@ -214,10 +214,10 @@ def status(
     if not store.exists(settings):
         _show_status(_only(reports.nothing_yet(), corpus), as_json=as_json)
     elif watch:
-        with contextlib.suppress(KeyboardInterrupt), store.opened(settings) as process:
+        with contextlib.suppress(KeyboardInterrupt), store.joined(settings) as process:
             _watch(inspection.poll_status(process, every, note), corpus, details=details, as_json=as_json)
     else:
-        with store.opened(settings) as process:
+        with store.joined(settings) as process:
             found = reports.status(process)
         _show_status(_only(found, corpus), as_json=as_json)
 

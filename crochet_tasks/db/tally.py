@@ -139,6 +139,12 @@ _STATES = "SELECT " + ", ".join(
 )
 
 
+def any_open(connection: Connection, corpus: int) -> bool:
+    """Whether a corpus has open work of any kind, also such as finds no orthos."""
+    is_open = work.c.corpus == corpus, work.c.state == "open"
+    return connection.execute(select(work.c.id).where(*is_open).limit(1)).first() is not None
+
+
 def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
     """Per kind, how much work is in which of OPEN or has failed; `most` pieces of work are counted."""
     found: dict[str, dict[str, int]] = {}

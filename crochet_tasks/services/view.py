@@ -114,16 +114,17 @@ def _work(process: Process, stopped: threading.Event) -> None:
 
 def _with_work(process: Process) -> list[Corpus]:
     with process.database.transaction() as connection:
-        return [each for each in corpora.every(connection) if tally.states(connection, each.id, 1).open]
+        return [each for each in corpora.every(connection) if tally.any_open(connection, each.id)]
 
 
 def _closed(process: Process, corpus: Corpus, stopped: Callable[[], bool]) -> bool:
     """Whether the corpus has no open work any more; what went wrong is in the store, or is said here."""
     try:
-        outcome = pipeline.close(process, corpus, stopped=stopped)
+        pipeline.close(process, corpus, stopped=stopped)
     except ProcessExhausted:
         raise
     except CrochetError as error:
         note(f"{corpus.name}: {error} [{error.code}]")
         return False
-    return outcome.progress.work.open == 0
+    with process.database.transaction() as connection:
+        return not tally.any_open(connection, corpus.id)

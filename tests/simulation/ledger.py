@@ -71,7 +71,6 @@ STATES = (
     "searches were held by a spent budget",
     "held searches were released",
     "batches were merged",
-    "batches were merged while a result was stored",
     # corpora
     "a corpus was deleted",
     "a corpus was deleted while a search ran",

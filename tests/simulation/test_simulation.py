@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from crochet_tasks.db import outbox, publishing
+from crochet_tasks.db import publishing
 from tests.simulation import campaign
 from tests.simulation.bench import Bench
 from tests.simulation.campaign import Failed, once
@@ -15,10 +15,10 @@ from tests.simulation.ledger import Ledger
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-RUNS = 40
+RUNS = 30
 FIRST = 1_000_000
 """the seed of the first of them"""
-FOUND: dict[int, str] = {}
+FOUND = {514: "a search read a corpus that was being deleted, table by table, and failed with a ValueError"}
 """seeds that have failed, and what that was"""
 
 
@@ -48,15 +48,12 @@ def never_overdue(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publishing, "release_overdue", lambda *_: 0)
 
 
-def no_left_overs(patch: pytest.MonkeyPatch) -> None:
-    """Boxes that a search left over are forgotten."""
-    add = outbox.add
-    patch.setattr(
-        outbox, "add", lambda connection, items: add(connection, [item for item in items if item.boxes is None])
-    )
+def no_turn(patch: pytest.MonkeyPatch) -> None:
+    """A text that waits for the one before it is forgotten."""
+    patch.setattr(publishing, "release_next_text", lambda *_: None)
 
 
-@pytest.mark.parametrize("fault", [never_overdue, no_left_overs])
+@pytest.mark.parametrize("fault", [never_overdue, no_turn])
 def test_broken_programs_are_found(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
 ) -> None:

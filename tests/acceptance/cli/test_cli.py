@@ -187,7 +187,12 @@ def test_services_that_do_not_answer(state: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_state_folder_in_use(harbour: Path) -> None:
+    """One command works on it at a time; others look at it, and change its work, beside that."""
     with EmbeddedPostgres(harbour):
+        assert exported(harbour) == closure(HARBOUR)
+        for command in (["status"], ["corpora", "list"], ["work", "list"], ["verify"]):
+            done = crochet(*command, CROCHET_STATE_DIR=str(harbour))
+            assert (done.returncode, done.stdout != "") == (0, True), done.stderr
         refused(crochet("run", HARBOUR, "--state", harbour), 4, "state_in_use", f"process {os.getpid()}")
         checked = crochet("doctor", "--state", harbour)
     assert checked.returncode == 4

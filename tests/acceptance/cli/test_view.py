@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.browser import token
 from tests.support.cli import HARBOUR, closure, crochet, exported, refused, report_of, started
 from tests.support.server import take_port
 from tests.support.waiting import SECONDS, eventually
@@ -35,7 +36,7 @@ def viewing(state: Path, *arguments: object) -> Iterator[str]:
 
 
 def test_it_goes_on_with_the_work_and_lets_in_once(ready_state: Path) -> None:
-    """What an earlier run left open is done while one looks; no one else gets in with the same address."""
+    """What an earlier run left open is done while one looks, and then what is asked for there; no one else gets in."""
     first = report_of(crochet("run", HARBOUR, "--state", ready_state, "--budget", 1, "--json"))
     assert not first.closed
     html = {"Accept": "text/html"}
@@ -43,6 +44,9 @@ def test_it_goes_on_with_the_work_and_lets_in_once(ready_state: Path) -> None:
         assert "main" in browser.get(address).text
         root = address.partition("/enter")[0]
         eventually(lambda: "Every ortho within the limits is stored" in browser.get(f"{root}/corpora/main").text)
+        form = f"{root}/corpora/main/best"
+        assert browser.post(form, data={"csrf_token": token(browser.get(form).text)}).status_code == 200
+        eventually(lambda: ">proven</span>" in browser.get(form).text)
         with httpx.Client(follow_redirects=True, headers=html) as other:
             assert other.get(address).status_code == 401
             assert other.get(f"{root}/v1/corpora").status_code == 401

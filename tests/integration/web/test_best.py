@@ -23,7 +23,7 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture
 def busy(api: Api, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """A corpus whose best takes many parts."""
-    monkeypatch.setattr(api.process, "settings", api.process.settings.model_copy(update={"best_part_visits": 1}))
+    monkeypatch.setattr(api.process, "settings", api.process.settings.model_copy(update={"best_part_visits": 10}))
     corpus = steps.new_corpus(api.process, [limit or 8 for limit in best.BUSY_SCOPE])
     steps.sql(api.process, "UPDATE corpora SET budget = 1 WHERE id = :c", c=corpus.id)
     steps.accept(corpus, *steps.usable(dense(best.BUSY)))
