@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crochet_tasks.cli.common import Json, State, number, print_json, print_line, settings_of, whole_number
-from crochet_tasks.errors import BackupOld, BackupUnknown, CrochetError, StoreUnknown
+from crochet_tasks.errors import BackupOld, CrochetError, StoreUnknown, WrongCall
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
@@ -24,7 +24,14 @@ RETRY_SECONDS = 300.0
 """after which a backup that failed is tried again, with --every"""
 PLACE = "A folder, or an address such as s3://BUCKET/FOLDER."
 
-_Place = Annotated[str, typer.Argument(metavar="PLACE", help=PLACE)]
+
+def _place(value: str) -> str:
+    if not value.strip():
+        raise typer.BadParameter("it is empty; name a folder or an address")
+    return value
+
+
+_Place = Annotated[str, typer.Argument(metavar="PLACE", parser=_place, help=PLACE)]
 
 
 def backup(
@@ -52,29 +59,29 @@ def backup(
     """
     from crochet_tasks import recovery
     from crochet_tasks.recovery import encryption
-    from crochet_tasks.schemas.recovery import Backups
 
+    if shown and (recipient, keep, every) != (None, None, None):
+        raise WrongCall(problem="--list makes no backup: --recipient, --keep and --every have no meaning with it")
     os.umask(0o077)  # it holds what the database holds: only its owner may read it
     at = recovery.Place(place)
     if shown:
-        found = recovery.read_backups(at)
-        if max_age is not None:
-            _check_age(at, found, max_age)
-        if as_json:
-            print_json(Backups(backups=found))
-        for manifest in [] if as_json else found:
-            print_line(_line(manifest))
+        _list(at, max_age, as_json=as_json)
         return
+    if max_age is not None:
+        raise WrongCall(problem="--max-age goes with --list")
     to = None if recipient is None else encryption.recipient(recipient)
     while True:
         pause = every
         try:
-            _backup(at, state, to, keep, as_json=as_json)
+            manifest = _backup(at, state, to)
         except CrochetError as error:
             if every is None:
                 raise
             note(f"no backup was made: {error}")
             pause = min(every, RETRY_SECONDS)
+        else:
+            _show(manifest, as_json=as_json)
+            _remove_old(at, keep, go_on=every is not None)
         if pause is None:
             return
         threading.Event().wait(pause)
@@ -106,6 +113,7 @@ def restore(
     if check:
         manifest = recovery.check(at, name)
     else:
+        recovery.chosen(at, name)  # before a server is started, or a state folder made
         with store.connected(settings_of(state)) as process:
             manifest = recovery.restore(process.database, at, name, keys)
     if as_json:
@@ -114,7 +122,22 @@ def restore(
         print_line(f"{'intact' if check else 'restored'}: {_line(manifest)}")
 
 
-def _backup(at: Place, state: Path | None, to: Recipient | None, keep: int | None, *, as_json: bool) -> None:
+def _list(at: Place, max_age: float | None, *, as_json: bool) -> None:
+    from crochet_tasks import recovery
+    from crochet_tasks.schemas.recovery import Backups
+
+    found, damaged = recovery.read_all(at)
+    for error in damaged:
+        note(str(error))
+    if max_age is not None:
+        _check_age(at, found, max_age)
+    if as_json:
+        print_json(Backups(backups=found))
+    for manifest in [] if as_json else found:
+        print_line(_line(manifest))
+
+
+def _backup(at: Place, state: Path | None, to: Recipient | None) -> Manifest:
     from crochet_tasks import recovery
     from crochet_tasks.embedded import store
 
@@ -122,20 +145,35 @@ def _backup(at: Place, state: Path | None, to: Recipient | None, keep: int | Non
     if not store.exists(settings):
         raise StoreUnknown(folder=settings.state_dir)
     with store.joined(settings) as process:
-        manifest = recovery.backup(process.database, at, to)
+        return recovery.backup(process.database, at, to)
+
+
+def _show(manifest: Manifest, *, as_json: bool) -> None:
     if as_json:
         print_json(manifest)
     else:
         print_line(_line(manifest))
-    for name in [] if keep is None else recovery.remove_old(at, keep):
-        note(f"removed backup {name}")
+
+
+def _remove_old(at: Place, keep: int | None, *, go_on: bool) -> None:
+    """`go_on`: say an error and go on. The backup was made: making another one at once would only fill the disk."""
+    from crochet_tasks import recovery
+
+    try:
+        for name in [] if keep is None else recovery.remove_old(at, keep):
+            note(f"removed backup {name}")
+    except CrochetError as error:
+        if not go_on:
+            raise
+        note(f"old backups were not removed: {error}")
 
 
 def _check_age(at: Place, found: list[Manifest], most: float) -> None:
+    from crochet_tasks import recovery
     from crochet_tasks.terminal.numbers import seconds
 
     if not found:
-        raise BackupUnknown(place=at.address, name="")
+        raise recovery.unknown(at)
     age = (dt.datetime.now(dt.UTC) - found[-1].began_at).total_seconds()
     if age > most:
         raise BackupOld(place=at.address, age=seconds(age), most=seconds(most))

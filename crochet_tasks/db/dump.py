@@ -7,13 +7,27 @@ from collections.abc import Mapping
 from psycopg import conninfo
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db.sessions import may_idle
+from crochet_tasks.db.sessions import Bounded, may_idle
+from crochet_tasks.errors import DatabaseUnsuitable
 from crochet_tasks.schemas.recovery import CorpusCount
 
 
 def place(address: Mapping[str, str]) -> str:
     """Connection parameters for a program, as libpq reads them, without the password."""
     return conninfo.make_conninfo("", **{name: value for name, value in address.items() if name != "password"})
+
+
+def check_direct(connection: Connection) -> None:
+    """Raise DatabaseUnsuitable behind a pooler: pg_dump, pg_restore and vacuumdb empty search_path in their session.
+
+    PgBouncer gives that session to others, who then find no table.
+    """
+    driver = connection.connection.driver_connection
+    if isinstance(driver, Bounded) and driver.pooled:
+        reason = "a pooler such as PgBouncer is before it, whose sessions pg_dump and pg_restore would leave changed"
+        raise DatabaseUnsuitable(
+            reason=f"{reason}; for this command set CROCHET_DATABASE_URL to the server's own address"
+        )
 
 
 def exported(connection: Connection) -> str:

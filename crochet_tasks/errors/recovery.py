@@ -18,7 +18,7 @@ class BackupFailed(Unavailable):
 
 
 class BackupUnknown(BadInput):
-    """{place} holds no complete backup{name}; 'crochet backup --list {place}' shows what there is"""
+    """{place} holds no complete backup{name}; 'crochet backup --list {argument}' shows what there is"""
 
     code = "backup_unknown"
     status = 404
@@ -33,9 +33,17 @@ class BackupOld(Unavailable):
 
 
 class BackupDamaged(BadInput):
-    """backup '{name}' is damaged: {reason}; nothing was restored, use another backup"""
+    """backup '{name}' is damaged: {reason}; use another backup"""
 
     code = "backup_damaged"
+
+
+class RestoreUnfinished(Unavailable):
+    """backup '{name}' was restored, but is not ready for use: {reason};
+    start no service on it, and restore into another empty database or state folder
+    """
+
+    code = "restore_unfinished"
 
 
 class BackupKeyWrong(UsageError):

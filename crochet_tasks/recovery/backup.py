@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Recipient
 
 COPY_BYTES = 1 << 20
+UTF8 = "--encoding=UTF8"
+"""whatever PGCLIENTENCODING says: others lack characters"""
 ABANDONED_HOURS = 24
 """after which a backup that is not complete is one that was interrupted"""
 
@@ -25,18 +27,22 @@ ABANDONED_HOURS = 24
 def backup(database: Database, place: Place, recipient: Recipient | None = None) -> Manifest:
     """Dump the whole database as it is at one moment, encrypted for `recipient`. Nothing else has to wait for it.
 
-    Raises BackupFailed, BackupPlaceUnusable, and what a database raises.
+    Raises BackupFailed, BackupPlaceUnusable, DatabaseUnsuitable (behind a pooler), and what a database raises.
     """
     began = dt.datetime.now(dt.UTC)
     name = _name(began)
     file = "database.dump" if recipient is None else "database.dump.age"
     with database.snapshot() as connection:
+        dump.check_direct(connection)
         snapshot, corpora = dump.exported(connection), dump.counted(connection)
         revision, server = schema.revision(connection), schema.server_version(connection)
-        arguments = "--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges", "--compress=1"
+        arguments = "--format=custom", "--compress=1", f"--snapshot={snapshot}", "--no-owner", "--no-privileges", UTF8
         with (
             place.writer(f"{name}/{file}") as target,
-            programs.running("pg_dump", schema.server_major(connection), database.address, *arguments) as (_, source),
+            programs.running("pg_dump", schema.server_major(connection), database.address, *arguments) as (
+                _,
+                source,
+            ),
         ):
             summed = _Summed(target)
             if recipient is None:
@@ -80,7 +86,10 @@ class _Summed:
 
 
 def remove_old(place: Place, keep: int) -> list[str]:
-    """Remove all but the newest complete backups, and those that were interrupted a day ago. Returns their names."""
+    """Remove all but the newest complete backups, and those that were interrupted a day ago. Returns their names.
+
+    One whose manifest cannot be read is left for somebody to look at, and does not count.
+    """
     old = [each.name for each in read_backups(place)[:-keep]]
     oldest = _name(dt.datetime.now(dt.UTC) - dt.timedelta(hours=ABANDONED_HOURS))
     old += [name for name in incomplete(place) if name < oldest]

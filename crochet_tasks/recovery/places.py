@@ -7,8 +7,11 @@ PLACE/20261129T101502Z/database.dump   or database.dump.age
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 MANIFEST = "backup.json"
+STORES = "s3://", "gs://", "az://"
 NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 PART_BYTES = 32 << 20
 """of an upload; S3 takes at most 10,000 parts, so a dump of up to 320 GB"""
@@ -38,7 +42,7 @@ class Reader(Protocol):
 
 
 class Place:
-    """A folder, which is made where there is none, or the address of an object store.
+    """A folder, which is made when something is written, or the address of an object store.
 
     Credentials and options of an object store are those of its own tools, such as AWS_ACCESS_KEY_ID and
     AWS_ENDPOINT_URL. What goes wrong is a BackupPlaceUnusable.
@@ -49,13 +53,33 @@ class Place:
 
         self.address = address
         self._folder = None if "://" in address else Path(address).absolute()
-        self._store: ObjectStore
+        self._opened: ObjectStore | None = None
         with _usable(address):
-            if self._folder is None:
-                self._store = store.from_url(address)
-            else:
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._store = store.LocalStore(self._folder)
+            if self._folder is not None:
+                self._exists()
+            elif address.startswith(STORES):
+                self._opened = store.from_url(address)
+            else:  # the library knows more, such as memory://, where a backup is lost at once
+                raise ValueError(f"it is neither a folder nor an address with one of {', '.join(STORES)}")
+
+    @property
+    def _store(self) -> ObjectStore:
+        from obstore import store
+
+        if self._opened is None:
+            with _usable(self.address):
+                self._opened = store.LocalStore(self._folder)
+        return self._opened
+
+    def _exists(self) -> bool:
+        """Whether the folder is there. What is no folder, or cannot be read, raises an OSError."""
+        if self._folder is not None:
+            try:
+                with os.scandir(self._folder):
+                    pass
+            except FileNotFoundError:
+                return False
+        return True
 
     @contextlib.contextmanager
     def writer(self, path: str) -> Iterator[Writer]:
@@ -63,11 +87,14 @@ class Place:
         import obstore
 
         with _usable(self.address):
+            if self._folder is not None and not self._exists():
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = obstore.open_writer(self._store, path, buffer_size=PART_BYTES)
         try:
             yield _File(file, self.address)
             with _usable(self.address):
                 file.close()
+                self._sync(path)
         except BaseException:
             with contextlib.suppress(Exception):
                 file.close()
@@ -75,6 +102,9 @@ class Place:
                 obstore.delete(self._store, path)
             self._tidy(path.rpartition("/")[0])
             raise
+
+    def _sync(self, path: str) -> None:
+        """Have a file on disk, and its name; an object store answers when it has it."""
         if self._folder is not None:
             for written in (self._folder / path, (self._folder / path).parent, self._folder):
                 _sync(written)
@@ -91,6 +121,8 @@ class Place:
         import obstore
 
         with _usable(self.address):
+            if not self._exists():
+                return None
             try:
                 return bytes(obstore.get(self._store, path).bytes())
             except FileNotFoundError:
@@ -101,6 +133,8 @@ class Place:
         import obstore
 
         with _usable(self.address):
+            if not self._exists():
+                return []
             return sorted(obstore.list_with_delimiter(self._store)["common_prefixes"])
 
     def remove(self, folder: str) -> None:
@@ -108,10 +142,13 @@ class Place:
         import obstore
 
         with _usable(self.address):
+            if self._folder is not None:
+                _remove(self._folder / folder)
+                return
             paths = [each["path"] for part in obstore.list(self._store, folder) for each in part]
             for path in sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}")):
-                obstore.delete(self._store, path)
-        self._tidy(folder)
+                with contextlib.suppress(FileNotFoundError):  # another process removes old backups, too
+                    obstore.delete(self._store, path)
 
     def _tidy(self, folder: str) -> None:
         """Remove a folder on disk that is empty; an object store has none."""
@@ -147,6 +184,7 @@ def _usable(address: str) -> Iterator[None]:
         yield
     except (BaseError, OSError, ValueError) as error:
         words = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+        words = words.partition("Debug source:")[0]
         raise BackupPlaceUnusable(place=address, reason=" ".join(words.split())[:300]) from error
 
 
@@ -154,17 +192,43 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems of a network cannot do it for a folder
+            raise
     finally:
         os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that is in it: of a backup that was killed, the library does not list the file."""
+    with contextlib.suppress(FileNotFoundError):  # another process removes old backups, too
+        if folder.is_symlink():
+            folder.unlink()
+            return
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 # ── the backups of a place ──────────────────────────────────────────────────────────────────────
 
 
 def read_backups(place: Place) -> list[Manifest]:
-    """The complete backups, the oldest first. Raises BackupDamaged for a manifest that cannot be read."""
-    found = (_manifest(place, name) for name in place.folders() if NAME.fullmatch(name))
-    return [manifest for manifest in found if manifest is not None]
+    """The complete backups whose manifest can be read, the oldest first."""
+    return read_all(place)[0]
+
+
+def read_all(place: Place) -> tuple[list[Manifest], list[BackupDamaged]]:
+    """The complete backups, the oldest first, and what is wrong with those whose manifest cannot be read."""
+    found: list[Manifest] = []
+    damaged: list[BackupDamaged] = []
+    for name in filter(NAME.fullmatch, place.folders()):
+        try:
+            manifest = _manifest(place, name)
+        except BackupDamaged as error:  # it must not hide the others
+            damaged.append(error)
+        else:
+            found += [] if manifest is None else [manifest]
+    return found, damaged
 
 
 def incomplete(place: Place) -> list[str]:
@@ -180,8 +244,13 @@ def chosen(place: Place, name: str | None) -> Manifest:
         newest = [each for each in reversed(place.folders()) if NAME.fullmatch(each)]
         found = next(filter(None, (_manifest(place, each) for each in newest)), None)
     if found is None:
-        raise BackupUnknown(place=place.address, name=f" named '{name}'" if name else "")
+        raise unknown(place, name)
     return found
+
+
+def unknown(place: Place, name: str | None = None) -> BackupUnknown:
+    named = f" named '{name}'" if name else ""
+    return BackupUnknown(place=place.address, name=named, argument=shlex.quote(place.address))
 
 
 def _manifest(place: Place, name: str) -> Manifest | None:

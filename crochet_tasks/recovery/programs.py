@@ -91,4 +91,7 @@ def _last_words(messages: IO[bytes]) -> str:
     messages.seek(max(0, messages.seek(0, 2) - LAST_WORDS))
     lines = [line for line in messages.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line or "ERROR:" in line]
-    return " ".join((errors or lines)[-1:]).strip()
+    words = " ".join((errors or lines)[-1:]).strip()
+    if "unsupported version" in words:  # pg_restore names the version of the format only
+        words += "; a newer pg_dump made it: restore it into that version of Postgres (it is in backup.json) or newer"
+    return words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crochet_tasks.db import dump, schema
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import BackupDamaged, BackupKeyWrong, NotEmpty, SchemaUnknown
+from crochet_tasks.errors import BackupDamaged, BackupKeyWrong, CrochetError, NotEmpty, RestoreUnfinished, SchemaUnknown
 from crochet_tasks.recovery import encryption, programs
 from crochet_tasks.recovery.backup import COPY_BYTES
 from crochet_tasks.recovery.places import Place, chosen
@@ -41,9 +41,11 @@ def restore(database: Database, place: Place, name: str | None = None, keys: lis
     """Restore a backup, by default the newest, into an empty database: all of it or nothing.
 
     Open work is published again. Nothing else may use the database meanwhile. Raises NotEmpty, BackupUnknown,
-    BackupDamaged, BackupKeyWrong, BackupFailed, SchemaUnknown (a newer program made it).
+    BackupDamaged, BackupKeyWrong, BackupFailed, SchemaUnknown (a newer program made it), DatabaseUnsuitable (behind a
+    pooler), and RestoreUnfinished where the database holds it all and still cannot be used.
     """
     with database.transaction() as connection:
+        dump.check_direct(connection)
         major = schema.server_major(connection)
         if tables := dump.tables(connection):
             shown = ", ".join(tables[:3]) + (f" and {len(tables) - 3} more tables" if len(tables) > 3 else "")
@@ -63,10 +65,22 @@ def restore(database: Database, place: Place, name: str | None = None, keys: lis
             encryption.decrypt(source, target, keys or [])
         else:
             shutil.copyfileobj(source, target, COPY_BYTES)
+    try:
+        _finish(database, manifest)
+        programs.run("vacuumdb", major, database.address, "--analyze-only", "--quiet")
+    except RestoreUnfinished:
+        raise
+    except CrochetError as error:
+        raise RestoreUnfinished(name=manifest.name, reason=str(error)) from error
+    return manifest
+
+
+def _finish(database: Database, manifest: Manifest) -> None:
     with database.transaction() as connection:
+        if schema.revision(connection) != manifest.schema_revision:
+            reason = "its tables are in a schema that search_path does not name; give CROCHET_DATABASE_URL the one that"
+            raise RestoreUnfinished(name=manifest.name, reason=f"{reason} it was made with (options=-csearch_path)")
         dump.republish_all(connection)
         found = dump.counted(connection)
     if found != manifest.corpora:
         raise BackupDamaged(name=manifest.name, reason="what was restored is not what was counted when it was made")
-    programs.run("vacuumdb", major, database.address, "--analyze-only", "--quiet")
-    return manifest

@@ -36,12 +36,14 @@ def test_a_store_in_use_is_backed_up_and_restored(tmp_path: Path) -> None:
 
 
 def test_backups_again_and_again(ready_state: Path, tmp_path: Path) -> None:
-    """Until it is stopped; old ones are removed."""
-    place = tmp_path / "backups"
+    """Until it is stopped; old ones are removed. One that is damaged changes nothing of that."""
+    place, damaged = tmp_path / "backups", "20200101T000000.000Z"
+    (place / damaged).mkdir(parents=True)
+    (place / damaged / "backup.json").write_text("{}")
     process = started("backup", place, "--state", ready_state, "--every", "1", "--keep", "2")
     try:
-        eventually(lambda: place.exists() and len({each.name for each in place.iterdir()}) >= 2)
-        first = min(each.name for each in place.iterdir())
+        eventually(lambda: len({each.name for each in place.iterdir()}) >= 3)
+        first = sorted(each.name for each in place.iterdir())[1]
         eventually(lambda: not (place / first).exists())
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate()
@@ -52,12 +54,16 @@ def test_backups_again_and_again(ready_state: Path, tmp_path: Path) -> None:
     assert out.count("\n") >= 3
     listed = crochet("backup", place, "--list", "--max-age", "3600", "--json")
     assert 2 <= len(Backups.model_validate_json(listed.stdout).backups) <= 3
+    assert f"backup '{damaged}' is damaged" in listed.stderr
+    for wrong in (["--max-age", "9"], ["--list", "--keep", "1"]):  # neither is what was meant
+        refused(crochet("backup", place, "--state", ready_state, *wrong), 2, "usage", "--list")
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     refused(crochet("backup", tmp_path / "b", "--state", nothing), 3, "store_unknown", str(nothing))
     refused(crochet("restore", tmp_path / "b", "--state", nothing), 3, "backup_unknown", "--list")
+    assert not nothing.exists()
     shown = crochet("backup", tmp_path / "b", "--list")
     assert (shown.returncode, shown.stdout) == (0, "")
     refused(crochet("backup", tmp_path / "b", "--list", "--max-age", "9"), 3, "backup_unknown")

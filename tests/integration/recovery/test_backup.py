@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,9 @@ from crochet_tasks.errors import (
     BackupUnknown,
     CrochetError,
     DatabaseReplaced,
+    DatabaseUnsuitable,
     NotEmpty,
+    RestoreUnfinished,
     SchemaUnknown,
 )
 from crochet_tasks.recovery import Place, encryption, programs
@@ -98,16 +101,20 @@ def test_a_restored_backup_is_the_same_in_every_table_and_goes_on(
             assert steps.stored(restored, corpus) == steps.expected(steps.TEXTS)
 
 
-def test_open_work_is_published_again(process: Process, place: Place, target: Database) -> None:
-    """What was published when the backup was made has no message any more."""
+def test_open_work_is_published_again(
+    process: Process, place: Place, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was published when the backup was made has no message any more. And every character is kept."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     corpus = steps.new_corpus(process)
-    steps.accept(corpus, *steps.TEXTS)
+    texts = [*steps.TEXTS, "море и небо, небо и море"]
+    steps.accept(corpus, *texts)
     steps.sql(process, "UPDATE work SET published_at = now() WHERE state = 'open'")
     recovery.backup(process.database, place)
     recovery.restore(target, place)
     with open_process(Settings(), target) as restored:
         steps.run(corpus)
-        assert steps.stored(restored, corpus) == steps.expected(steps.TEXTS)
+        assert steps.stored(restored, corpus) == steps.expected(texts)
 
 
 def test_a_backup_is_of_one_moment(process: Process, place: Place, target: Database) -> None:
@@ -225,6 +232,27 @@ def test_the_backup_of_a_newer_program_is_refused(process: Process, place: Place
     assert is_empty(target)
 
 
+def test_nothing_is_done_through_a_pooler(pooled_database: str, place: Place) -> None:
+    """PgBouncer would give the sessions of Postgres' programs, whose search_path is empty, to other clients."""
+    for database in opened(pooled_database):
+        with pytest.raises(DatabaseUnsuitable, match="the server's own address"):
+            recovery.backup(database, place)
+        with pytest.raises(DatabaseUnsuitable, match="the server's own address"):
+            recovery.restore(database, place)
+    assert not Path(place.address).exists()
+
+
+def test_a_restore_into_a_schema_that_is_not_looked_at_is_not_called_one(
+    process: Process, place: Place, empty: str
+) -> None:
+    """It is committed by then. Here search_path is another one than where the backup was made."""
+    recovery.backup(process.database, place)
+    url = make_url(empty).update_query_dict({"options": "-csearch_path=elsewhere"})
+    for database in opened(url.render_as_string(hide_password=False)):
+        with pytest.raises(RestoreUnfinished, match="search_path"):
+            recovery.restore(database, place)
+
+
 # ── damage ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -284,6 +312,28 @@ def test_a_backup_that_fails_leaves_nothing(process: Process, place: Place, monk
         recovery.check(place, None)
 
 
+def test_a_damaged_backup_does_not_hide_the_others(process: Process, place: Place) -> None:
+    """Nor does it keep old ones from being removed; it is left for somebody to look at."""
+    made = [recovery.backup(process.database, place) for _ in range(3)]
+    misread(file_of(place, made[0]))
+    found, damaged = recovery.read_all(place)
+    assert (found, [error.context["name"] for error in damaged]) == (made[1:], [made[0].name])
+    assert recovery.remove_old(place, 1) == [made[1].name]
+    assert place.folders() == [made[0].name, made[2].name]
+
+
+def test_what_is_not_known_to_be_on_disk_is_no_backup(
+    process: Process, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(BackupPlaceUnusable, match="Input/output error"):
+        recovery.backup(process.database, place)
+    assert list(Path(place.address).iterdir()) == []
+
+
 # ── encryption ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -332,7 +382,7 @@ def test_old_and_abandoned_backups_are_removed(process: Process, place: Place) -
     young = f"{made[0][:9]}999999.999Z"
     for name in ("20200101T000000.000Z", young, "notes"):
         (folder / name).mkdir()
-        (folder / name / "database.dump").write_bytes(b"half")
+        (folder / name / "database.dump#1").write_bytes(b"half")  # as the library calls it until it is whole
     assert set(recovery.remove_old(place, 2)) == {made[0], "20200101T000000.000Z"}
     assert [each.name for each in recovery.read_backups(place)] == made[1:]
     assert {each.name for each in folder.iterdir()} == {*made[1:], young, "notes"}
@@ -380,7 +430,14 @@ def test_backups_in_s3(s3: str, process: Process, target: Database, monkeypatch:
         recovery.read_backups(Place("s3://nowhere/x"))
 
 
-@pytest.mark.parametrize("address", ["ftp://x/y", "s3:///", "/dev/null/x"])
+@pytest.mark.parametrize("address", ["ftp://x/y", "memory:///x", "s3:///", "/dev/null", "/dev/null/x"])
 def test_a_place_that_cannot_be_used_is_named(address: str) -> None:
     with pytest.raises(BackupPlaceUnusable, match=address):
         Place(address).folders()
+
+
+def test_looking_for_backups_makes_no_folder(place: Place) -> None:
+    assert recovery.read_backups(place) == []
+    with pytest.raises(BackupUnknown):
+        recovery.check(place, None)
+    assert not Path(place.address).exists()
