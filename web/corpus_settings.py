@@ -22,7 +22,7 @@ WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed)
 """what a form shows beside its fields; other errors are pages"""
 
 
-@blueprint.get("/corpora/new")
+@blueprint.get("/new-corpus")
 @security.requires("write")
 def new_corpus() -> Response:
     budget = process.settings().budget
@@ -35,7 +35,7 @@ def _form_of_new(given: dict[str, str], problem: str | None = None) -> Response:
     return show("corpus_new.html", status, given=given, problem=problem, ranges=RANGES)
 
 
-@blueprint.post("/corpora/new")
+@blueprint.post("/new-corpus")
 @security.requires("write")
 def make_corpus() -> Response:
     given = {key: value.strip() for key, value in request.form.items() if key != "csrf_token"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from typing import NamedTuple
 
@@ -28,13 +29,14 @@ class Shaded(NamedTuple):
 @blueprint.get("/corpora/<name>/texts/<id>")
 @security.requires("read")
 def text(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
-    begin = max(0, request.args.get("from", 0, type=int))
     catalog = resources.catalog()
     with resources.open_corpus(name) as (connection, corpus):
         line = admission.text(connection, corpus, id)
         body = texts.body(connection, admission.number_of(id))
         tree, held = catalog.holding(connection, corpus)
-    end = _end(body, begin)
+    begins = beginnings(body)
+    page = max(0, bisect.bisect(begins, request.args.get("from", 0, type=int)) - 1)
+    begin, end = begins[page], begins[page + 1] if page + 1 < len(begins) else len(body)
     most = int(held.orthos.max(initial=0))
     return show(
         "text.html",
@@ -42,12 +44,20 @@ def text(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
         text=line,
         begin=begin,
         end=end,
+        back=begins[page - 1] if page else None,
         length=len(body),
-        step=SHOWN,
         words=[Shaded(each, shade(each.orthos, most)) for each in pieces(body[begin:end], tree, held)],
         held=held,
         most=most,
     )
+
+
+def beginnings(body: str) -> list[int]:
+    """Where the pages of a body begin: none in a word, and the same on the way back."""
+    found = [0]
+    while (end := _end(body, found[-1])) < len(body):
+        found.append(end)
+    return found
 
 
 def _end(body: str, begin: int) -> int:

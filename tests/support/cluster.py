@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -163,9 +164,29 @@ def accept(process: Process, corpus: Corpus, texts: Sequence[str]) -> None:
         admission.accept(corpus, f"text {number}", body)
 
 
-def until_closed(process: Process, corpus: Corpus, cluster: Cluster) -> None:
-    """Wait until no work of the corpus is open; also where the database is away meanwhile."""
-    until(lambda: closed(process, corpus), cluster)
+def until_closed(
+    process: Process, corpus: Corpus, cluster: Cluster, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Wait until no work of the corpus is open; also where the database is away meanwhile.
+
+    However long that takes: it is an error when nothing more is done for as long as others wait for a condition.
+    """
+    done, since = -1, time.monotonic()
+    while not closed(process, corpus):
+        meanwhile()
+        if (now := _done(process, corpus)) > done:
+            done, since = now, time.monotonic()
+        assert time.monotonic() < since + SECONDS, f"nothing more is done than {done} pieces\n{cluster.logs()}"
+        time.sleep(0.05)
+
+
+def _done(process: Process, corpus: Corpus) -> int:
+    """How much work is done; -1 while the database does not answer."""
+    try:
+        with process.database.transaction() as connection:
+            return tally.states(connection, corpus.id).done
+    except Unavailable:
+        return -1
 
 
 def closed(process: Process, corpus: Corpus) -> bool:

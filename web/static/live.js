@@ -85,5 +85,5 @@ async function again(pause) {
   }
 }
 
-const regular = document.querySelector("[data-every]");
+const regular = document.querySelector("[data-every]:not([data-events])");
 if (regular) again(1000 * regular.dataset.every);

@@ -19,7 +19,7 @@ from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
 from tests.support import steps
 from tests.support.bodies import pieces
-from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until, until_closed
 from tests.support.server import take_port
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -75,6 +75,7 @@ def searches(process: Process, corpus: Corpus) -> bool:
     return bool(steps.sql(process, rows, corpus=corpus.id))
 
 
+@pytest.mark.timeout(900)  # some 60 s of work on two quiet cores
 def test_random_kills(deploy: Deploy) -> None:
     """Workers, their children, relay and API are killed during ingestion and search, over and over: nothing is lost."""
     deployment = deploy(**SIZES, CROCHET_LEASE="3")
@@ -94,7 +95,7 @@ def test_random_kills(deploy: Deploy) -> None:
             deployment.start_dead()
             time.sleep(PAUSE_SECONDS * chance.uniform(0.5, 1.0))  # the pace of the kills: in between they get on
         accept(process, corpus, waiting)
-        until(lambda: not deployment.start_dead() and closed(process, corpus), deployment)
+        until_closed(process, corpus, deployment, deployment.start_dead)
         check(process, corpus, steps.expected(TEXTS))
     log.info("%s", "\n".join(map(str, killer.kills)))
     assert sum(1 for struck in killer.kills if struck.open) >= 30  # there was work, but for a text that just ended

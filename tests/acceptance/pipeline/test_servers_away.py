@@ -18,7 +18,7 @@ from tests.acceptance.conftest import Deploy
 from tests.support import services, steps
 from tests.support.bodies import pieces
 from tests.support.broken import break_queues
-from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until
+from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until, until_closed
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.faulty import faulty
 
@@ -154,7 +154,7 @@ def test_a_broken_queue_stops_no_worker_for_ever(deploy: Deploy, rabbitmq: servi
         relay = deployment.start(*RELAY)
         until(lambda: "queue_broken" in deployment.log(relay), deployment)
         worker = deployment.start(*EVERYTHING)  # while the queue is deleted and declared
-        until(lambda: closed(process, corpus), deployment)
+        until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS))
         deployment.terminate(worker)
         assert deployment.ended(worker) == 0

@@ -101,3 +101,16 @@ def test_who_may_not_sees_no_way_and_finds_none(api: Api) -> None:
         assert stranger.get(address, headers=HTML).status_code == 404
     asked = stranger.post(f"/corpora/{library.HARBOUR}/best", data={"csrf_token": token}, headers=HTML)
     assert asked.status_code == 404
+
+
+def test_the_page_of_what_is_proven_is_not_read_again(at: Site) -> None:
+    """Only what is busy changes without an event. The time is the browser's, which the test moves."""
+    page = at.page(None)
+    page.clock.install()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.resource_type))
+    page.goto(f"/corpora/{library.HARBOUR}/best")
+    expect(page.get_by_role("status")).to_contain_text("proven")
+    page.clock.run_for(30_000)
+    assert "document" in asked
+    assert "xhr" not in asked

@@ -18,7 +18,7 @@ PAGES = {
     "corpora": "/corpora",
     "corpus": "/corpora/harbour",
     "empty corpus": "/corpora/empty",
-    "new corpus": "/corpora/new",
+    "new corpus": "/new-corpus",
     "settings": "/corpora/harbour/settings",
     "gallery": "/corpora/harbour/orthos?contains=sky&min_volume=3",
     "dense gallery": "/corpora/harbour/orthos?shape=2x2x2&contains=tide&density=dense&across=1",

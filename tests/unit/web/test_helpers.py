@@ -16,7 +16,7 @@ from crochet_tasks.engine import geometry
 from web import grids, plots, words
 from web.pages import local
 from web.sentences import marked
-from web.text import STEPS, shade
+from web.text import SHOWN, STEPS, beginnings, shade
 
 SIDES = [(2, 2), (2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 4), (2, 2, 2, 2)]
 
@@ -181,3 +181,15 @@ def test_rates_have_three_digits(value: float, said: str) -> None:
 def test_moments_are_in_utc() -> None:
     there = dt.timezone(dt.timedelta(hours=2))
     assert words.moment(dt.datetime(2026, 1, 1, 0, 30, 7, tzinfo=there)) == "2025-12-31 22:30:07 UTC"
+
+
+def test_the_pages_of_a_text_begin_at_words_and_hold_all_of_it() -> None:
+    body = " ".join(f"word{number}\n" * 3 for number in range(7000))
+    begins = beginnings(body)
+    assert len(begins) > 3
+    assert begins[0] == 0
+    assert all(body[begin - 1].isspace() for begin in begins[1:])
+    assert all(0 < next_ - begin <= SHOWN for begin, next_ in itertools.pairwise([*begins, len(body)]))
+    assert beginnings("") == [0]
+    assert beginnings("x" * SHOWN) == [0]
+    assert beginnings("x" * (SHOWN + 1)) == [0, SHOWN]
