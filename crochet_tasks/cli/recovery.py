@@ -44,7 +44,7 @@ def backup(
         int | None, whole_number("N", "Afterwards remove all complete backups but the newest N.", least=1)
     ] = None,
     every: Annotated[
-        float | None, number("SECONDS", "Make one again and again, so many seconds apart, until stopped.", least=1)
+        float | None, number("SECONDS", "Make one whenever the newest is so old, until stopped.", least=1)
     ] = None,
     *,
     shown: Annotated[bool, typer.Option("--list", help="Show the complete backups there; make none.")] = False,
@@ -70,6 +70,8 @@ def backup(
     if max_age is not None:
         raise WrongCall(problem="--max-age goes with --list")
     to = None if recipient is None else encryption.recipient(recipient)
+    if every is not None:
+        _wait_until_due(at, every)
     while True:
         pause = every
         try:
@@ -120,6 +122,19 @@ def restore(
         print_json(manifest)
     else:
         print_line(f"{'intact' if check else 'restored'}: {_line(manifest)}")
+
+
+def _wait_until_due(at: Place, every: float) -> None:
+    from crochet_tasks import recovery
+    from crochet_tasks.terminal.numbers import seconds
+
+    try:
+        pause = recovery.due_in(at, every)
+    except CrochetError:  # making one says what is wrong there, and is tried again
+        return
+    if pause > 0:
+        note(f"the newest backup is young enough: the next is made in {seconds(pause)}")
+        threading.Event().wait(pause)
 
 
 def _list(at: Place, max_age: float | None, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -33,8 +32,10 @@ def smoke(client: Client, seconds: float, report: Callable[[str], None]) -> None
     """
     name, until = f"smoke-{uuid.uuid4().hex[:12]}", time.monotonic() + seconds
     report(f"the API at {client.url} is {client.ready().status}")
-    client.create_corpus(name, description="crochet smoke: it is deleted when the test ends", budget=1000)
-    try:
+    made = False
+    try:  # also around this call: what is not answered may have been done
+        client.create_corpus(name, description="crochet smoke: it is deleted when the test ends", budget=1000)
+        made = True
         for number, body in enumerate(TEXTS, 1):
             began = time.monotonic()
             client.post_text(name, f"text {number}", body)
@@ -43,8 +44,11 @@ def smoke(client: Client, seconds: float, report: Callable[[str], None]) -> None
         _compare([_words(line) for line in client.export(name)])
         report(f"all {len(ORTHOS)} orthos are right")
     except BaseException:
-        with contextlib.suppress(CrochetError):
+        try:
             client.delete_corpus(name, confirm=name)
+        except CrochetError as error:
+            if made:
+                report(f"corpus '{name}' is left, because it could not be deleted ({error}): delete it")
         raise
     client.delete_corpus(name, confirm=name)
     report("its corpus is deleted")

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Recipient
 
 COPY_BYTES = 1 << 20
-UTF8 = "--encoding=UTF8"
-"""whatever PGCLIENTENCODING says: others lack characters"""
+ARGUMENTS = "--format=custom", "--compress=1", "--no-owner", "--no-privileges", "--encoding=UTF8"
+"""of pg_dump. The encoding: PGCLIENTENCODING may name one that lacks characters"""
+LOCK_SECONDS = 60
+"""that pg_dump waits for a table which a migration, or somebody, has for itself; its snapshot is open meanwhile"""
 ABANDONED_HOURS = 24
 """after which a backup that is not complete is one that was interrupted"""
 
@@ -36,7 +38,7 @@ def backup(database: Database, place: Place, recipient: Recipient | None = None)
         dump.check_direct(connection)
         snapshot, corpora = dump.exported(connection), dump.counted(connection)
         revision, server = schema.revision(connection), schema.server_version(connection)
-        arguments = "--format=custom", "--compress=1", f"--snapshot={snapshot}", "--no-owner", "--no-privileges", UTF8
+        arguments = [f"--snapshot={snapshot}", f"--lock-wait-timeout={round(1000 * LOCK_SECONDS)}", *ARGUMENTS]
         with (
             place.writer(f"{name}/{file}") as target,
             programs.running("pg_dump", schema.server_major(connection), database.address, *arguments) as (
@@ -83,6 +85,13 @@ class _Summed:
 
     def flush(self) -> None:
         self._file.flush()
+
+
+def due_in(place: Place, every: float) -> float:
+    """Seconds until the newest backup is so old: a service that is restarted must not fill a place with new ones."""
+    newest = read_backups(place)[-1:]
+    ages = [(dt.datetime.now(dt.UTC) - each.began_at).total_seconds() for each in newest]
+    return max(0.0, min([every, *(every - age for age in ages)])) if ages else 0.0
 
 
 def remove_old(place: Place, keep: int) -> list[str]:

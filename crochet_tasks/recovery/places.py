@@ -176,6 +176,13 @@ class _File:
             return bytes(self._file.read(most))
 
 
+_ADVICE = {
+    "169.254.169.254": "outside Amazon's machines set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "builder error": "an AWS_ENDPOINT_URL that begins with http:// needs AWS_ALLOW_HTTP=true",
+}
+"""by a part of the library's words"""
+
+
 @contextlib.contextmanager
 def _usable(address: str) -> Iterator[None]:
     from obstore.exceptions import BaseError
@@ -185,7 +192,8 @@ def _usable(address: str) -> Iterator[None]:
     except (BaseError, OSError, ValueError) as error:
         words = str(error.strerror or error) if isinstance(error, OSError) else str(error)
         words = words.partition("Debug source:")[0]
-        raise BackupPlaceUnusable(place=address, reason=" ".join(words.split())[:300]) from error
+        advice = "".join(f"; {advice}" for part, advice in _ADVICE.items() if part in words)
+        raise BackupPlaceUnusable(place=address, reason=" ".join(words.split())[:300] + advice) from error
 
 
 def _sync(path: Path) -> None:

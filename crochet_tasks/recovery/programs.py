@@ -92,6 +92,13 @@ def _last_words(messages: IO[bytes]) -> str:
     lines = [line for line in messages.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line or "ERROR:" in line]
     words = " ".join((errors or lines)[-1:]).strip()
-    if "unsupported version" in words:  # pg_restore names the version of the format only
-        words += "; a newer pg_dump made it: restore it into that version of Postgres (it is in backup.json) or newer"
-    return words
+    return words + "".join(f"; {advice}" for part, advice in _ADVICE.items() if part in words)
+
+
+_ADVICE = {
+    "unsupported version": (
+        "a newer pg_dump made it: restore it into that version of Postgres (it is in backup.json) or newer"
+    ),
+    "due to statement timeout": "another transaction keeps a table locked, such as a migration: try again after it",
+}
+"""by a part of the last words; pg_dump bounds its wait for locks by that time-out, and by nothing else"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,33 @@ def test_a_wrong_answer_is_named(client: Client, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_not_done_in_time_is_said(client: Client) -> None:
     with pytest.raises(SmokeFailed, match="version 0 of 1, 1 pieces of work open"):
+        smoke.smoke(client, 0.1, lambda _: None)
+    assert left(client) == []
+
+
+def test_what_could_not_be_deleted_is_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise SmokeFailed(problem="no answer")
+
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "delete_corpus", fails)
+        with pytest.raises(SmokeFailed, match="not done in time"):
+            smoke.smoke(client, 0.1, said.append)
+    (name,) = left(client)
+    assert f"corpus '{name}' is left" in said[-1]
+    client.delete_corpus(name, confirm=name)
+
+
+def test_what_is_made_without_an_answer_is_deleted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = client.create_corpus
+
+    def lost(*arguments: Any, **options: Any) -> None:
+        create(*arguments, **options)
+        raise SmokeFailed(problem="no answer")
+
+    monkeypatch.setattr(client, "create_corpus", lost)
+    with pytest.raises(SmokeFailed, match="no answer"):
         smoke.smoke(client, 0.1, lambda _: None)
     assert left(client) == []
 

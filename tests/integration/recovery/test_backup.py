@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
+import importlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -190,9 +192,10 @@ def test_results_of_a_lost_history_are_dropped(
 
 
 def test_a_process_does_not_go_on_in_another_database(
-    distributed_database: str, postgres: services.Postgres, place: Place
+    distributed_database: str, postgres: services.Postgres, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was forgotten to stop it: what it has in memory of version 2 is not true of what becomes version 2."""
+    monkeypatch.setattr("crochet_tasks.db.sessions.PING_AFTER_SECONDS", 0.0)  # however quick all this is
     with open_process(Settings(), distributed_database) as process:
         corpus = steps.new_corpus(process)
         steps.ingest_all(corpus, steps.TEXTS[:1])
@@ -208,6 +211,17 @@ def test_a_process_does_not_go_on_in_another_database(
     with open_process(Settings(), distributed_database) as process:
         steps.ingest_all(corpus, steps.TEXTS[2:])
         assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[0], steps.TEXTS[2]])
+
+
+def test_a_table_that_somebody_keeps_to_himself_is_not_waited_for(
+    process: Process, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("crochet_tasks.recovery.backup"), "LOCK_SECONDS", 0.05)
+    with process.database.transaction() as connection:
+        connection.execute(text("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(BackupFailed, match="keeps a table locked"):
+            recovery.backup(process.database, place)
+    assert list(Path(place.address).iterdir()) == []
 
 
 # ── where it is restored ────────────────────────────────────────────────────────────────────────
@@ -388,6 +402,17 @@ def test_old_and_abandoned_backups_are_removed(process: Process, place: Place) -
     assert {each.name for each in folder.iterdir()} == {*made[1:], young, "notes"}
 
 
+def test_one_is_due_when_the_newest_is_old(process: Process, place: Place) -> None:
+    """Also after a restart of the service: --keep would replace all that is old by what is new."""
+    assert recovery.due_in(place, 60) == 0
+    made = recovery.backup(process.database, place)
+    assert 3600 < recovery.due_in(place, 7200) < 7200
+    manifest = Path(place.address, made.name, "backup.json")
+    for began, least in ((made.began_at - dt.timedelta(hours=2), 0), (made.began_at + dt.timedelta(days=9), 7200)):
+        manifest.write_text(made.model_copy(update={"began_at": began}).model_dump_json())
+        assert recovery.due_in(place, 7200) == least  # a clock that was wrong stops nothing for longer than that
+
+
 # ── object stores ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -428,6 +453,9 @@ def test_backups_in_s3(s3: str, process: Process, target: Database, monkeypatch:
     assert contents(target) == contents(process.database)
     with pytest.raises(BackupPlaceUnusable, match="s3://nowhere"):
         recovery.read_backups(Place("s3://nowhere/x"))
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    with pytest.raises(BackupPlaceUnusable, match="AWS_ALLOW_HTTP"):
+        recovery.read_backups(Place("s3://kept/crochet"))
 
 
 @pytest.mark.parametrize("address", ["ftp://x/y", "memory:///x", "s3:///", "/dev/null", "/dev/null/x"])
