@@ -293,9 +293,7 @@ def test_what_a_version_makes_due_cannot_be_dropped(
 ) -> None:
     """Later versions would search through a window that leaves it out, and no retry would bring that back."""
     (line, *_) = with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
-    with pytest.raises(
-        WorkNotCancellable, match="cannot be dropped, its kind is remediations: later"
-    ):
+    with pytest.raises(WorkNotCancellable, match="cannot be dropped, its kind is remediations: later"):
         actions.drop(process, [line.id])
     assert inspection.details(process, line.id).line.state == "failed"
 
