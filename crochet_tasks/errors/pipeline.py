@@ -81,7 +81,7 @@ class WorkAmbiguous(UsageError):
 
 
 class WorkNotCancellable(UsageError):
-    """{work} is a {kind}: without it orthos would be missing; only a text that has not been started can be cancelled"""
+    """{work} cannot be {wanted}, its kind is {kind}: {why}"""
 
     code = "work_not_cancellable"
     status = 409

@@ -33,6 +33,9 @@ from crochet_tasks.schemas.reports import WorkChanged
 
 DROPPABLE = ("search", BESIDE)
 """Not `remediations`: the window of a later version would begin after it."""
+_ONLY_TEXTS = "only a text that has not been started can be"
+_LACKING = "later versions would lack orthos without it; retry it"
+_INSTEAD = {BESIDE: "stop the search for the best that it is a part of"}
 
 
 def cancel(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
@@ -63,7 +66,7 @@ def _cancellable(connection: Connection, name: str) -> TextRow:
     row = text_of(connection, target)
     if row is None:
         kind = target.kind if isinstance(target, WorkRow) else "dead letter"
-        raise WorkNotCancellable(work=name, kind=kind)
+        raise WorkNotCancellable(work=name, kind=kind, wanted="cancelled", why=_INSTEAD.get(kind, _ONLY_TEXTS))
     return row
 
 
@@ -229,7 +232,7 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
         if item.state != "failed":
             raise WorkNotFailed(work=names[item.id], state=item.state, wanted="dropped")
         if item.kind not in DROPPABLE:
-            raise WorkNotCancellable(work=names[item.id], kind=item.kind)
+            raise WorkNotCancellable(work=names[item.id], kind=item.kind, wanted="dropped", why=_LACKING)
     dropped = operators.drop(connection, sorted(names))
     for item in rows:
         if item.id not in dropped:  # it has just been retried

@@ -18,7 +18,7 @@ from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
-from tests.support import steps
+from tests.support import best, steps
 from tests.support.failing_work import accepted, running, states, status, texts, with_failed
 from tests.support.waiting import SECONDS
 
@@ -174,9 +174,18 @@ def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypat
     """Without other work orthos would be missing; nothing is changed, also not the text asked for beside it."""
     (line, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     (name,) = accepted(corpus, "the sea")
-    with pytest.raises(WorkNotCancellable, match="search"):
+    with pytest.raises(WorkNotCancellable, match="its kind is search: only a text that has not been started can be"):
         actions.cancel(process, [name, line.id])
     assert inspection.details(process, name).line.state == "accepted"
+
+
+def test_a_search_for_the_best_is_not_cancelled_part_by_part(process: Process, corpus: Corpus) -> None:
+    accepted(corpus, steps.TEXTS[0])
+    steps.run(corpus)
+    best.ask(process, corpus)
+    (line,) = inspection.listed(process, corpus=corpus.name, kind="best", state="open").work
+    with pytest.raises(WorkNotCancellable, match="its kind is best: stop the search"):
+        actions.cancel(process, [line.id])
 
 
 # ── retry ───────────────────────────────────────────────────────────────────────────────────────
@@ -284,7 +293,7 @@ def test_what_a_version_makes_due_cannot_be_dropped(
 ) -> None:
     """Later versions would search through a window that leaves it out, and no retry would bring that back."""
     (line, *_) = with_failed(process, corpus, monkeypatch, "remediations.due", steps.TEXTS[0])
-    with pytest.raises(WorkNotCancellable, match="remediations"):
+    with pytest.raises(WorkNotCancellable, match="cannot be dropped, its kind is remediations: later"):
         actions.drop(process, [line.id])
     assert inspection.details(process, line.id).line.state == "failed"
 
