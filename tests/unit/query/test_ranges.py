@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from itertools import groupby
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crochet_tasks.engine import runs
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.query import ranges
-from crochet_tasks.query.ranges import Range, Selection, Word
-from tests.support import packed
+from crochet_tasks.query.filters import Lines, phrases_with
+from crochet_tasks.query.ranges import Range, Selection
+from tests.support import oracle, packed
 from tests.support.oracle import Ortho
 from tests.support.packed import Batches, words_of
 from tests.support.strategies import brute_force, corpora, examples
@@ -48,12 +51,12 @@ def test_pages_of_a_shape_from_any_position_are_what_lies_behind_it(
         found: list[Ortho] = []
         position: str | None = low
         while position is not None:
-            page = ranges.read(source, Selection(sides, position, high, None), max(size, 1))
+            page = ranges.read(source, Selection(sides, position, high), max(size, 1))
             assert len(page.rows) == max(size, 1) or page.following is None
             found += words_of(source.tree, sides, page.rows)
             position = page.following
         assert found == expected
-        none = ranges.read(source, Selection(sides, low, high, None), 0)
+        none = ranges.read(source, Selection(sides, low, high), 0)
         assert (len(none.rows), none.following) == (0, " ".join(expected[0][1]) if expected else None)
 
 
@@ -67,7 +70,7 @@ def test_pages_with_a_word_hold_all_that_have_it(
     for sides, members in groupby(every, key=lambda ortho: ortho[0]):
         of_shape = list(members)
         for number, word in enumerate(source.tree.words):
-            selection = Selection(sides, "", None, Word(number, int(source.tree.born[number])))
+            selection = Selection(sides, "", None, (Lines.with_phrase(source.tree, number),))
             found: list[Ortho] = []
             position: str | None = ""
             while position is not None:
@@ -97,7 +100,7 @@ def test_pages_backwards_from_any_position_are_what_lies_before_it(
         found: list[Ortho] = []
         last: str | None = ""
         while last is not None:
-            page = ranges.read_back(source, Selection(sides, low, high, None), max(size, 1))
+            page = ranges.read_back(source, Selection(sides, low, high), max(size, 1))
             assert len(page.rows) == max(size, 1) or page.following is None
             found = words_of(source.tree, sides, page.rows) + found
             last = page.following
@@ -114,7 +117,7 @@ def test_pages_backwards_with_a_word_hold_all_that_have_it(
     for sides, members in groupby(every, key=lambda ortho: ortho[0]):
         of_shape = list(members)
         for number, word in enumerate(source.tree.words):
-            selection = Selection(sides, "", None, Word(number, int(source.tree.born[number])))
+            selection = Selection(sides, "", None, (Lines.with_phrase(source.tree, number),))
             found: list[Ortho] = []
             while True:
                 page = ranges.read_back(source, selection, size, budget)
@@ -158,11 +161,11 @@ def test_a_page_reads_only_the_batches_that_it_needs() -> None:
     source = Batches.of(packed.index(texts), orthos, {ortho: (place, 0) for place, ortho in enumerate(every)})
     for place, (sides, words) in enumerate(every):
         source.read.clear()
-        page = ranges.read(source, Selection(sides, " ".join(words), None, None), 1)
+        page = ranges.read(source, Selection(sides, " ".join(words), None), 1)
         assert words_of(source.tree, sides, page.rows) == [every[place]]
         assert len(source.read) <= 2
         source.read.clear()
-        page = ranges.read_back(source, Selection(sides, "", ranges.behind(" ".join(words)), None), 1)
+        page = ranges.read_back(source, Selection(sides, "", ranges.behind(" ".join(words))), 1)
         assert words_of(source.tree, sides, page.rows) == [every[place]]
         assert len(source.read) <= 2
     source.read.clear()
@@ -180,3 +183,49 @@ def test_an_ortho_is_born_with_its_youngest_line(texts: list[str]) -> None:
         rows = source.numbering(batch.numbering).take(source.packed[batch.id])
         born = ranges.born(source.tree, batch.sides, rows)
         assert born.tolist() == [orthos[ortho] for ortho in words_of(source.tree, batch.sides, rows)]
+
+
+@examples(15)
+@given(corpora(), SEEDS, st.integers(1, 4), st.integers(1, 9), st.sampled_from([1, 5, 1000]), st.data())
+def test_pages_of_orthos_with_one_of_some_lines_hold_each_once(
+    texts: list[str], seed: int, most: int, size: int, budget: int, data: st.DataObject
+) -> None:
+    """Forwards and backwards, along any axis, and without the ortho whose lines they are."""
+    source, every = cut(texts, seed, most)
+    if not every:
+        return
+    other = data.draw(st.sampled_from(every))
+    lines = set(oracle.lines(*other))
+    rows = packed.rows_of(source.tree, [other])
+    phrases = np.array(sorted(source.tree.find(line) for line in lines), np.uint32)
+    filters = (Lines.of(source.tree, phrases, besides=(other[0], rows[0])),)
+    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
+        expected = [one for one in members if one != other and lines & set(oracle.lines(*one))]
+        assert not expected or filters[0].fits(sides)
+        selection, found = Selection(sides, "", None, filters), []
+        position: str | None = ""
+        while position is not None:
+            page = ranges.read(source, selection._replace(low=position), size, budget)
+            found += words_of(source.tree, sides, page.rows)
+            position = page.following
+        assert found == expected
+        found = []
+        while True:
+            page = ranges.read_back(source, selection, size, budget)
+            found = words_of(source.tree, sides, page.rows) + found
+            if page.following is None:
+                break
+            selection = selection._replace(high=ranges.behind(page.following))
+        assert found == expected
+
+
+@examples(15)
+@given(corpora(), st.data())
+def test_phrases_with_the_words_of_one_after_another(texts: list[str], data: st.DataObject) -> None:
+    tree = Tree.of(packed.index(texts), len(texts))
+    if not tree.size:
+        return
+    phrase = data.draw(st.integers(0, tree.size - 1))
+    wanted = f" {' '.join(tree.phrase(phrase))} "
+    expected = [one for one in range(tree.size) if wanted in f" {' '.join(tree.phrase(one))} "]
+    assert phrases_with(tree, phrase).tolist() == expected
