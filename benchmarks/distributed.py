@@ -2,8 +2,8 @@
 
 Both work on the same kind of private Postgres. The distributed run has a RabbitMQ and a Redis of its own, a relay, one
 worker for the ordered stages, one for `orthos`, and one or more for `search`, all of one process each. The clock runs
-from the acceptance of the text until no work is open; servers and workers are up before. Then the proof of the best as a
-job of so many workers against one process. Nothing is asserted here.
+from the acceptance of the text until no work is open; servers and workers are up before. Then the proof of the best as
+a job of so many workers, against one process. Nothing is asserted here.
 """
 
 from __future__ import annotations
