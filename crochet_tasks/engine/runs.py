@@ -185,13 +185,8 @@ def ids(tree: Tree, sides: Sides, rows: Ids) -> Hashes:
     return np.stack([tree.hashes.take(rows[:, 0]), state], axis=1)
 
 
-def id_text(halves: Hashes) -> str:
-    """One id as people see it: 32 hexadecimal digits."""
-    return id_texts(halves[None])[0]
-
-
 def id_texts(ids: Hashes) -> list[str]:
-    """Ids, shape (orthos, 2), as people see them."""
+    """Ids, shape (orthos, 2), as people see them: 32 hexadecimal digits."""
     digits = ids.astype(">u8").tobytes().hex()
     return [digits[first : first + 32] for first in range(0, len(digits), 32)]
 
