@@ -162,7 +162,7 @@ def _chunks(rows: Sequence[PhraseChunk], limits: tuple[int, ...], problem: Probl
     try:
         parent, word = texts.unpacked((chunk.first, chunk.size, chunk.parent, chunk.word) for chunk in rows)
     except StoreCorrupt as error:
-        problem(str(error))
+        problem(str(error.context["problem"]))
         return None
     return _Chunks(parent, word, versions)
 

@@ -63,7 +63,7 @@ class Orthos:
         try:
             rows = batches.unpacked(stored, batch.packed, self.tree)
         except StoreCorrupt as error:
-            self.problem(str(error))
+            self.problem(str(error.context["problem"]))
             return None
         return self.tree.numbering(stored.numbering)[rows]
 
