@@ -1,11 +1,26 @@
-"""An object store that speaks S3, in this process."""
+"""A place for backups, an empty database that one is restored into, and an object store that speaks S3."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
+
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.recovery import Place
+from tests.support.backups import opened
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(str(tmp_path / "backups"))
+
+
+@pytest.fixture
+def target(empty: str) -> Iterator[Database]:
+    yield from opened(empty)
 
 
 @pytest.fixture
