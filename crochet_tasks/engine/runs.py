@@ -97,6 +97,8 @@ def _opened(packed: bytes) -> tuple[bytes, int]:
     if zlib.crc32(packed[5:]) != int.from_bytes(packed[1:5], "little"):
         raise DamagedRun("its checksum differs")
     try:
+        if zstandard.frame_content_size(packed[9:]) > LARGEST:  # of what names its size, the library checks nothing
+            raise DamagedRun(f"it claims to unpack to more than {LARGEST} bytes")
         data = zstandard.ZstdDecompressor().decompress(packed[9:], max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise DamagedRun(f"it cannot be decompressed ({error})") from error

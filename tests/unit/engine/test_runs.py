@@ -97,7 +97,12 @@ def test_any_bytes_are_rows_or_an_error(data: bytes, count: int, width: int) -> 
 
 
 @some
-@given(st.integers(1, 7), st.sampled_from([1, 40, 2**32 - 1]), st.integers(0, 2**32), st.integers(0, 300))
+@given(
+    st.integers(1, 7),
+    st.sampled_from([1, 40, 2**32 - 1]),
+    st.integers(0, 2**32),
+    st.sampled_from([0, 1, 2, 300, 512, 513, 1100]),
+)
 def test_ascending(width: int, largest: int, seed: int, count: int) -> None:
     """Rows in any order come out in theirs, duplicates too, also where a row takes more than 64 bits."""
     rows = np.random.default_rng(seed).integers(0, largest, (count, width), np.uint32, endpoint=True)
