@@ -31,10 +31,7 @@ def ask(path: CorpusPath, header: RequestKey, body: NewBest) -> Answered:
     """
     kept, again = best_jobs.ask(process.current(), security.caller().tenant, path.corpus, job_spec(body), header.key)
     job = BestJob.model_validate(kept.answer)
-    response = responses.json(job, kept.status, {"Location": f"{address(path.corpus)}/best/{job.id}"})
-    if again:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+    return responses.accepted(job, kept.status, f"{address(path.corpus)}/best/{job.id}", again=again)
 
 
 def job_spec(body: NewBest) -> JobSpec:

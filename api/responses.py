@@ -25,6 +25,14 @@ def json(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None =
     return response
 
 
+def accepted(body: BaseModel, status: int, address: str, *, again: bool) -> Response:
+    """The answer to a request that made something at this address; `again`: an earlier one with the same key did."""
+    response = json(body, status, {"Location": address})
+    if again:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
 def tagged(
     body: BaseModel | bytes, version: int | None = None, tag: str | None = None, *, strong: bool = False
 ) -> Response:

@@ -75,10 +75,7 @@ def post(path: CorpusPath, query: TitleQuery, header: RequestKey) -> Answered:
     submitted = _submitted(query)
     kept, again = resources.admission().post(security.caller().tenant, path.corpus, submitted, header.key)
     line = TextLine.model_validate(kept.answer)
-    response = responses.json(line, kept.status, {"Location": f"{address(path.corpus)}/texts/{line.id}"})
-    if again:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+    return responses.accepted(line, kept.status, f"{address(path.corpus)}/texts/{line.id}", again=again)
 
 
 def _submitted(query: TitleQuery) -> SubmittedText:

@@ -19,10 +19,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.utils.imports import symbol_by_name
 from structlog.contextvars import get_contextvars
 
-from crochet_tasks import failures, telemetry
+from crochet_tasks import telemetry
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
-from crochet_tasks.db import schema
+from crochet_tasks.db import failures, schema
 from crochet_tasks.db.process import here
 from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
@@ -71,8 +71,8 @@ class Checked(celery.Task):
 class Step(celery.Task):
     """The base class of the pipeline's tasks. A step is one idempotent task: one message, one transaction.
 
-    Its payload is one `message`. An error is recorded with its work items (failures.py): in a worker the work is then
-    retried later or the message is dead-lettered; in eager mode the error is raised in the caller.
+    Its payload is one `message`. An error is recorded with its work items (db/failures.py): in a worker the work is
+    then retried later or the message is dead-lettered; in eager mode the error is raised in the caller.
     """
 
     abstract = True

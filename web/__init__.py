@@ -13,7 +13,7 @@ import api
 from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
-from web import (
+from web import (  # noqa: F401 - views register themselves when they are imported
     best,
     console,
     context,
@@ -45,24 +45,3 @@ def create_app(settings: Settings | None = None, who: Callable[[], Caller] = ses
     for part in (session, pages, errors, files, words):
         part.install(app)
     return app
-
-
-VIEWS = (
-    best,
-    console,
-    context,
-    corpora,
-    corpus,
-    corpus_settings,
-    entry,
-    gallery,
-    hand_in,
-    keys,
-    log,
-    ortho,
-    queues,
-    text,
-    word,
-    work,
-)
-"""each registers its views when it is imported"""

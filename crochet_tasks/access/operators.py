@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from crochet_tasks.db import Connection, access
-from crochet_tasks.settings import NOBODY, Settings
+from crochet_tasks.settings import NO_TENANT, Settings
 
 
 def is_operator(connection: Connection, settings: Settings, tenant: int) -> bool:
     """Whether admins of this tenant are operators."""
     named = settings.operator_tenant
-    return named != NOBODY and access.tenant_name(connection, tenant) == named
+    return named != NO_TENANT and access.tenant_name(connection, tenant) == named

@@ -10,7 +10,8 @@ from crochet_tasks.cli.accepting import Note
 from crochet_tasks.cli.proving import Finished, Request
 from crochet_tasks.cli.running import Stop
 from crochet_tasks.client import Client
-from crochet_tasks.engine.best.solve import Left, Progress
+from crochet_tasks.engine.best.plan import Left
+from crochet_tasks.engine.best.solve import Progress
 from crochet_tasks.engine.best.state import Aim, Ortho
 from crochet_tasks.errors import OutputFailed, WorkFailed, WrongCall
 from crochet_tasks.retry import Outage

@@ -12,6 +12,7 @@ from crochet_tasks.db.best import JobRow, Question
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process
+from crochet_tasks.engine.best.plan import Visits, seconds_left
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import LimitOutOfRange, NotFound, TooBusy, public_message
@@ -165,6 +166,5 @@ def _error(row: JobRow) -> TextError:
 def _left(row: JobRow) -> SecondsLeft | None:
     if row.expected is None or not row.visits or not row.seconds:
         return None
-    low, high, every = row.expected
-    pace = row.visits / row.seconds
-    return SecondsLeft(low=round(low / pace, 1), high=round(high / pace, 1) if every else None)
+    left = seconds_left(Visits(*row.expected), row.visits / row.seconds)
+    return left and SecondsLeft(low=round(left.low, 1), high=round(left.high, 1) if left.all else None)

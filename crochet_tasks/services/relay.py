@@ -13,14 +13,14 @@ import time
 
 from pydantic import ValidationError
 
-from crochet_tasks import failures, merging, publish, readiness
+from crochet_tasks import merging, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.broker.repair import Repair
-from crochet_tasks.db import access, attempts, corpora, dead_letters, idempotency, publishing
+from crochet_tasks.db import access, attempts, corpora, dead_letters, failures, idempotency, publishing
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.retry import Policy

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from crochet_tasks import net
 from crochet_tasks.errors import InvalidSetting, values
-from crochet_tasks.schemas.names import NAME
 from crochet_tasks.schemas.reports import SettingLine
 from crochet_tasks.settings import checks, source
+from crochet_tasks.settings.field_types import (
+    NO_HOME,
+    NO_TENANT,
+    NUMBERS,
+    SECRET_BYTES,
+    AbsolutePath,
+    BrokerApiUrl,
+    BrokerUrl,
+    CollectorUrl,
+    Host,
+    Link,
+    Login,
+    Origins,
+    PostgresUrl,
+    PyroscopeUrl,
+    RedisUrl,
+    Seconds,
+    SigningSecret,
+    Tenant,
+    state_dir,
+)
 from crochet_tasks.settings.source import (
     PREFIX,
     environment,
@@ -31,7 +47,10 @@ from crochet_tasks.settings.source import (
 )
 
 __all__ = [
+    "NO_HOME",
+    "NO_TENANT",
     "PREFIX",
+    "SECRET_BYTES",
     "Settings",
     "environment",
     "forget",
@@ -45,115 +64,16 @@ __all__ = [
 ]
 
 
-def _postgres_url(value: SecretStr) -> SecretStr:
-    net.postgres_parameters(value.get_secret_value())
-    return value
-
-
-def _address(*schemes: str, example: str | None = None, parameters: tuple[str, ...] = ()) -> AfterValidator:
-    """A check that a value is one address with one of these schemes, and no parameter but these."""
-
-    def checked(value: SecretStr) -> SecretStr:
-        net.check_address(value.get_secret_value(), schemes, parameters, example or _EXAMPLES[schemes[0]])
-        return value
-
-    return AfterValidator(checked)
-
-
-_REDIS_PARAMETERS = (
-    *("db", "client_name", "protocol", "timeout", "max_connections", "health_check_interval", "retry_on_timeout"),
-    *("socket_timeout", "socket_connect_timeout", "socket_keepalive"),
-    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
-)
-_EXAMPLES = {
-    "amqp": "amqp://user:password@host:5672/vhost",
-    "redis": "redis://host:6379/0",
-    "http": "http://user:password@host:15672/api/",
-}
-
-
-NO_HOME = Path("/dev/null/crochet-tasks")
-"""the default state folder of a user without a home folder: nothing can be made there"""
-
-
-def _state_dir() -> Path:
-    try:
-        return Path(platformdirs.user_data_dir("crochet-tasks", appauthor=False))
-    except RuntimeError:  # no HOME, and no entry in /etc/passwd: a random user id of OpenShift
-        return NO_HOME
-
-
-def _absolute(value: Path) -> Path:
-    try:
-        return value.absolute()
-    except FileNotFoundError:
-        raise ValueError("it is relative, and the working directory no longer exists") from None
-
-
-def _host(value: str) -> str:
-    if not net.is_host(value):
-        raise ValueError("must be a host name or an IP address, such as 127.0.0.1 or ::1")
-    return value
-
-
-NOBODY = "-"
-"""as the tenant of operators: there are none but who has a shell. No tenant can be called that."""
-
-
-def _tenant(value: str) -> str:
-    if value != NOBODY and not re.fullmatch(NAME, value):
-        raise ValueError(f"must be the name of a tenant, or {NOBODY} for none")
-    return value
-
-
-def _link(value: str) -> str:
-    """An address that pages show: of the web, and without a password."""
-    if "@" in value or not value.isprintable() or " " in value:
-        raise ValueError("must be an address such as https://grafana.example, without a login")
-    net.check_address(value, ("http", "https"), (), "https://grafana.example")
-    return value
-
-
-def _login(value: SecretStr) -> SecretStr:
-    user, colon, password = value.get_secret_value().partition(":")
-    if not (user and colon and password):
-        raise ValueError("must be user:password")
-    return value
-
-
-def _long(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value().encode()) < SECRET_BYTES:
-        raise ValueError(f"must be {SECRET_BYTES} bytes at least")
-    return value
-
-
-SECRET_BYTES = 32
-
-
-def _origins(value: str) -> str:
-    for origin in filter(None, value.split(",")):
-        url = urlsplit(origin)
-        whole = url.scheme in ("http", "https") and url.hostname and origin == f"{url.scheme}://{url.netloc}"
-        if not whole or not re.fullmatch(r"[A-Za-z0-9.:/-]+", origin):  # else Flask-CORS takes it for a pattern
-            raise ValueError("must be origins such as https://pages.example, separated by commas")
-    return value
-
-
-_NUMBERS: dict[Any, Callable[[str], float]] = {int: values.whole, int | None: values.whole, float: values.decimal}
-Host = Annotated[str, AfterValidator(_host)]
-Seconds = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
-
-
 class Settings(BaseSettings):
     """Everything that can be set from outside; `Settings.load()` names the variable when a value is wrong."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = Field(
+    database_url: PostgresUrl | None = Field(
         default=None, description="the Postgres to use; without it a private server runs in the state folder"
     )
-    state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
-        default_factory=_state_dir,
+    state_dir: AbsolutePath = Field(
+        default_factory=state_dir,
         description="where the private server keeps its data (`--state`)",
     )
     max_text_bytes: int = Field(default=16_000_000, ge=1, le=256_000_000, description="a larger text is refused")
@@ -183,13 +103,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="what is less important is not logged"
     )
-    broker_url: Annotated[SecretStr, _address("amqp", "amqps")] | None = Field(
+    broker_url: BrokerUrl | None = Field(
         default=None, description="the RabbitMQ to use; without it everything runs in one process"
     )
-    broker_api_url: Annotated[SecretStr, _address("http", "https")] | None = Field(
+    broker_api_url: BrokerApiUrl | None = Field(
         default=None, description="RabbitMQ's management address, for Flower to show the lengths of queues"
     )
-    redis_url: Annotated[SecretStr, _address("redis", "rediss", "unix", parameters=_REDIS_PARAMETERS)] | None = Field(
+    redis_url: RedisUrl | None = Field(
         default=None, description="the Redis to use, for what may be lost; without it nothing is kept there"
     )
     startup_wait: Seconds = Field(
@@ -230,7 +150,7 @@ class Settings(BaseSettings):
     api_proxies: int = Field(
         default=0, ge=0, le=8, description="how many proxies before the API say who asks (X-Forwarded-For)"
     )
-    api_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+    api_origins: Origins | None = Field(
         default=None, description="pages of these origins may ask the API, e.g. `https://pages.example`"
     )
     api_rate: int = Field(default=600, ge=1, description="requests in a minute with one key, at the most")
@@ -238,7 +158,7 @@ class Settings(BaseSettings):
     api_rate_anonymous: int = Field(
         default=60, ge=1, description="requests in a minute without a good key, from one address, at the most"
     )
-    jwt_secret: Annotated[SecretStr, AfterValidator(_long)] | None = Field(
+    jwt_secret: SigningSecret | None = Field(
         default=None,
         description="what access tokens and sessions of pages are signed with, 32 bytes at least; without, none",
     )
@@ -263,7 +183,7 @@ class Settings(BaseSettings):
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )
-    operator_tenant: Annotated[str, AfterValidator(_tenant)] = Field(
+    operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
         "`-`: nobody does, only the command line",
@@ -280,22 +200,18 @@ class Settings(BaseSettings):
     )
     flower_host: Host = Field(default="127.0.0.1", description="where Flower listens")
     flower_port: int = Field(default=5555, ge=1, le=65_535, description="Flower's port")
-    flower_url: Annotated[str, AfterValidator(_link)] | None = Field(
-        default=None, description="where operators find Flower: the console links to it"
-    )
-    grafana_url: Annotated[str, AfterValidator(_link)] | None = Field(
-        default=None, description="where operators find Grafana: the console links to it"
-    )
-    flower_auth: Annotated[SecretStr, AfterValidator(_login)] | None = Field(
+    flower_url: Link | None = Field(default=None, description="where operators find Flower: the console links to it")
+    grafana_url: Link | None = Field(default=None, description="where operators find Grafana: the console links to it")
+    flower_auth: Login | None = Field(
         default=None, description="Flower's login, user:password; needed outside development"
     )
-    otlp_url: Annotated[SecretStr, _address("http", "https", example="http://collector:4318")] | None = Field(
+    otlp_url: CollectorUrl | None = Field(
         default=None, description="where traces go, OTLP/HTTP without `/v1/traces`; without it there are none"
     )
     trace_ratio: float = Field(
         default=0.1, ge=0.0, le=1.0, description="share of the traces that are recorded and sent, from 0 to 1"
     )
-    pyroscope_url: Annotated[SecretStr, _address("http", "https", example="http://pyroscope:4040")] | None = Field(
+    pyroscope_url: PyroscopeUrl | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
     )
     profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
@@ -324,8 +240,8 @@ class Settings(BaseSettings):
     def _plain_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse numbers that Python reads and other programs do not, or as another number: 1_000, +5, 1.0 for 1."""
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, str) and kind in _NUMBERS:
-            return _NUMBERS[kind](value)
+        if isinstance(value, str) and kind in NUMBERS:
+            return NUMBERS[kind](value)
         return value
 
     @classmethod

@@ -110,7 +110,7 @@ def _broker(patch: pytest.MonkeyPatch) -> None:
 
 
 def _publish(step: Step, call: Message) -> None:
-    _world().publish(step, call)
+    _world().messages.publish(step, call)
 
 
 def _connected(_settings: Settings) -> contextlib.AbstractContextManager[Network]:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from crochet_tasks import merging, publish
-from crochet_tasks.app import Step
-from crochet_tasks.broker.messages import Message
 from crochet_tasks.db import corpora
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import search
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.operate import actions
-from crochet_tasks.services.relay import Relay
 from tests.simulation import checks, patches
 from tests.simulation.bench import CLIENTS, LEASE, RELAYS, SIZES, WORKERS, Bench
 from tests.simulation.choices import Choices
 from tests.simulation.clients import Clients, Planned, Post
 from tests.simulation.corpora import GOOD, LIMITS, POISONED, WORDLESS
 from tests.simulation.ledger import STRUCK, Ledger
+from tests.simulation.messages import Messages
 from tests.simulation.network import Network, Sent
+from tests.simulation.relays import Relays
 from tests.simulation.scheduler import POINTS, Activity, Fault, Machine, Scheduler
 
 FAMILIES = (
@@ -65,7 +63,7 @@ class World:
         self.machines = {machine.name: machine for machine in machines}
         self.settings = machines[0].process.settings
         self.network = Network(self.settings.delivery_limit, lambda: self.store.now)
-        self.network.point = lambda act: self._current().at("ack", act)
+        self.network.point = lambda act: self.current().at("ack", act)
 
         self.ids: dict[int, Planned] = {}
         self.versions: dict[int, int] = {}
@@ -76,8 +74,7 @@ class World:
         self.withdrawn: set[str] = set()
         """texts that somebody has asked to cancel or drop"""
         self.held = 0
-        self.clients = Clients(self)
-        self._newest: dict[str, int] = {}
+        self.clients, self.messages, self.relays = Clients(self), Messages(self), Relays(self)
         self._idle = 0
         self._reader = checks.Reader()
 
@@ -110,7 +107,7 @@ class World:
         patches.Seams.world = self
         try:
             for corpus in self.planned:
-                self._alone("c0", f"makes {corpus.name}", lambda corpus=corpus: self._make(corpus))  # type: ignore[misc]
+                self.alone("c0", f"makes {corpus.name}", lambda corpus=corpus: self._make(corpus))  # type: ignore[misc]
             while self.steps:
                 self._step()
             self._end()
@@ -158,18 +155,18 @@ class World:
         idle = not (ready or live or self.posts)  # until a lease ends, or a pause
         busy = [each for each in live if each.machine.name in WORKERS and not each.about.taken]
         possible: list[tuple[bool, int, Callable[[], None]]] = [
-            (bool(ready and free["w"]), 30, lambda: self._deliver(0)),
+            (bool(ready and free["w"]), 30, lambda: self.messages.deliver(0)),
             (bool(runnable), 160, self._go_on),
             (bool(self.posts and free["c"]), 8 if searching or not self.versions else 2, self.clients.post),
-            (bool(free["r"]), 1 if ready or live else 8, lambda: self._relay("publishes", self._publish)),
-            (bool(free["r"]), 8 if idle else 2, lambda: self._relay("maintains", self._maintain)),
+            (bool(free["r"]), 1 if ready or live else 8, lambda: self.relays.begin("publishes", self.relays.publish)),
+            (bool(free["r"]), 8 if idle else 2, lambda: self.relays.begin("maintains", self.relays.maintain)),
             (idle, 12, lambda: self._jump(self.choices.of([LEASE + 10, 2.0]))),
-            (bool(free["r"]) and "deletions" in on, 2, lambda: self._relay("sweeps", self._sweep)),
-            (len(ready) > 1 and bool(free["w"]), 15, lambda: self._deliver(self.choices.below(len(ready)))),
-            ("copies" in on and bool(busy), 3, lambda: self._disown(self.choices.of(busy))),
-            ("copies" in on and bool(old), 2, lambda: self._copy(self.choices.of(old))),
-            ("losses" in on and bool(ready), 3, lambda: self._lose(self.choices.below(len(ready)))),
-            ("losses" in on and len(ready) > 1, 1, self._lose_all),
+            (bool(free["r"]) and "deletions" in on, 2, lambda: self.relays.begin("sweeps", self.relays.sweep)),
+            (len(ready) > 1 and bool(free["w"]), 15, lambda: self.messages.deliver(self.choices.below(len(ready)))),
+            ("copies" in on and bool(busy), 3, lambda: self.messages.disown(self.choices.of(busy))),
+            ("copies" in on and bool(old), 2, lambda: self.messages.copy(self.choices.of(old))),
+            ("losses" in on and bool(ready), 3, lambda: self.messages.lose(self.choices.below(len(ready)))),
+            ("losses" in on and len(ready) > 1, 1, self.messages.lose_all),
             ("deaths" in on and bool(live), 2, lambda: self._kill(self.choices.of(live))),
             ("clocks" in on, 1, lambda: self._jump(self.choices.of([2.0, LEASE + 10, 11 * LEASE]))),
             ("clocks" in on, 1, lambda: self._jump(-100.0)),
@@ -202,7 +199,7 @@ class World:
             if isinstance(each.about, Sent) and each.about.step.name == what and each.about.call.corpus == corpus
         ]
 
-    def _current(self) -> Activity:
+    def current(self) -> Activity:
         assert self.scheduler.running is not None
         return self.scheduler.running
 
@@ -238,7 +235,7 @@ class World:
         number = 1 + self.choices.below(8 if kind == "statement" else 2)
         return Fault(kind, (number,), what, after=bool(self.choices.below(2)))
 
-    def _alone(self, name: str, what: str, step: Callable[[], object], about: Any = None) -> None:
+    def alone(self, name: str, what: str, step: Callable[[], object], about: Any = None) -> None:
         """An activity without a fault, to its end."""
         activity = Activity(self.scheduler, self.machines[name], what, step)
         activity.about = about
@@ -265,14 +262,10 @@ class World:
         activity.machine.restart()
         about = activity.about
         if isinstance(about, Sent) and not about.taken:
-            self._return(about)
+            self.messages.give_back(about)
         if isinstance(about, Post) and about.key not in {post.key for post in self.acknowledged.values()}:
             self.posts.insert(0, about._replace(repeated=True))
             self.reached("a client died before it had its answer")
-
-    def _return(self, sent: Sent) -> None:
-        if self.network.return_to_queue(sent):
-            self.reached("a message's deliveries were used up")
 
     def _kill(self, activity: Activity) -> None:
         self.log(f"{activity.machine.name} {activity.what} is killed")
@@ -301,84 +294,7 @@ class World:
             if state := STRUCK.get((whom, fault.kind, fault.what, fault.after)):
                 self.reached(state)
 
-    # ── messages ────────────────────────────────────────────────────────────────────────────
-
-    def publish(self, step: Step, call: Message) -> None:
-        """A task is sent a message, by whatever activity runs."""
-        activity = self._current()
-        activity.at("publish", lambda: self._send(activity.machine.name, step, call))
-
-    def _send(self, sender: str, step: Step, call: Message) -> None:
-        items = set(call.items)
-        for other in self.scheduler.live:
-            about = other.about
-            if isinstance(about, Sent) and other.machine.name != sender and items & set(about.call.items):
-                other.overtaken = True
-                self.reached("work was published again while a worker had it")
-        for sent in self.network.ready:
-            if sent.step.name == step.name and items & set(sent.call.items) and {sender, sent.sender} == {*RELAYS}:
-                self.reached("two relays published the same work")
-        sent = self.network.send(step, call, sender, self.versions.get(call.corpus, 0))
-        self.log(f"{sender} sends {sent}: {sent.call}")
-
-    def _deliver(self, place: int) -> None:
-        sent = self.network.ready.pop(place)
-        machine = self.choices.of(self.free(WORKERS))
-        if sent.number < self._newest.get(sent.queue, 0):
-            self.reached("a message was overtaken by a later one")
-        self._newest[sent.queue] = max(sent.number, self._newest.get(sent.queue, 0))
-        if sent.step.name == "orthos.store":
-            if self.live("orthos.store", sent.call.corpus):
-                self.reached("two searches stored at the same time")
-            if self.versions.get(sent.call.corpus, 0) > sent.version:
-                self.reached("a version came between search and store")
-        sent.taken = False
-        self.begin(machine, str(sent), lambda: self._work(sent), sent)
-
-    def _work(self, sent: Sent) -> None:
-        """As a Celery worker does it: run the task, then acknowledge the message or reject it."""
-        activity = self._current()
-        request = {"id": sent.id, "hostname": activity.machine.name, "delivery_info": {}}
-        done = self.bench.tracer(sent.step)(sent.id, [sent.payload()], {}, request)
-        if not activity.dead:
-            state = "SUCCESS" if done.info is None else done.info.state
-            if done.info is not None:
-                checks.injected(done.info.retval if state == "FAILURE" else done.info.retval.exc)
-            activity.at("ack", lambda: self._acknowledge(sent, state))
-
-    def _acknowledge(self, sent: Sent, state: str) -> None:
-        self.log(f"{sent} ends as {state}")
-        if sent.taken:
-            return  # it went to another worker when this one's connection was lost
-        sent.taken = True
-        if state == "FAILURE":
-            self.network.reject(sent, "rejected")
-        else:
-            self.network.acknowledge(sent)
-
-    def _disown(self, activity: Activity) -> None:
-        """A worker loses its connection to the broker, and goes on."""
-        sent: Sent = activity.about
-        self.log(f"{activity.machine.name} loses {sent}")
-        self.reached("a message was delivered again while its first worker lived")
-        sent.taken = True
-        again = Sent(sent.number, sent.step, sent.call, sent.body, sent.sender, sent.version, sent.returned)
-        activity.overtaken = True
-        self._return(again)
-
-    def _copy(self, sent: Sent) -> None:
-        self.log(f"{sent} comes once more")
-        self.reached("a message of work that was done came once more")
-        self.network.ready.append(Sent(sent.number, sent.step, sent.call, sent.body, sent.sender, sent.version))
-
-    def _lose(self, place: int) -> None:
-        self.log(f"{self.network.ready.pop(place)} is lost")
-        self.reached("a message was lost")
-
-    def _lose_all(self) -> None:
-        self.log("the broker loses everything")
-        self.reached("all messages were lost")
-        self.network.ready.clear()
+    # ── clocks and merges ───────────────────────────────────────────────────────────────────
 
     def _jump(self, seconds: float) -> None:
         self.log(f"the clock goes by {seconds:g} s")
@@ -387,35 +303,6 @@ class World:
         elif seconds > LEASE:
             self.reached("the clock jumped beyond the leases")
         self.store.set_clock(self.store.now + seconds)
-
-    # ── relays ──────────────────────────────────────────────────────────────────────────────
-
-    def _relay(self, what: str, step: Callable[[Relay], object]) -> None:
-        machine = self.choices.of(self.free(RELAYS))
-        self.begin(machine, what, lambda: self._polls(machine, step))
-
-    def _polls(self, machine: Machine, step: Callable[[Relay], object]) -> None:
-        """As Relay.run: an error ends this poll only."""
-        try:
-            step(Relay(machine.process, threading.Event()))
-        except CrochetError as error:
-            self.log(f"{machine.name}: {error.code}")
-
-    def _publish(self, _relay: Relay) -> None:
-        publish.publish_all()
-        if self.settings.published_limit == 1 and not self._current().dead:
-            waiting = "SELECT count(*) FROM work WHERE state = 'open' AND kind = 'search' AND published_at IS {}"
-            left, out = (self.store.rows(waiting.format(how))[0][0] for how in ("NULL", "NOT NULL"))
-            if left and out:
-                self.reached("no more searches were published than may be")
-
-    def _maintain(self, relay: Relay) -> None:
-        if self.network.dead:
-            self.reached("a dead letter was recorded")
-        relay.maintain()
-
-    def _sweep(self, relay: Relay) -> None:
-        relay.delete_expired()
 
     def _merge(self) -> None:
         number = self.choices.of(sorted(self.ids))
@@ -441,17 +328,17 @@ class World:
         for _ in range(ROUNDS):
             while self.posts:
                 post = self.posts.pop(0)
-                self._alone("c0", f"posts {post.key}", lambda post=post: self._last_post(post))  # type: ignore[misc]
+                self.alone("c0", f"posts {post.key}", lambda post=post: self._last_post(post))  # type: ignore[misc]
             self.store.set_clock(self.store.now + 20 * LEASE)
-            self._relay_alone(self._maintain, self._publish)
+            self.relays.alone(self.relays.maintain, self.relays.publish)
             while self.network.ready:
                 self._deliver_alone(self.network.ready.pop(0))
-            self._relay_alone(self._maintain, self._sweep)
+            self.relays.alone(self.relays.maintain, self.relays.sweep)
             if self._at_rest():
                 for number in self.versions:
-                    self._alone("w0", f"merges {number}", lambda number=number: merging.merge_all(number))  # type: ignore[misc]
+                    self.alone("w0", f"merges {number}", lambda number=number: merging.merge_all(number))  # type: ignore[misc]
                 return
-            self._alone("c0", "repairs", self._repair)
+            self.alone("c0", "repairs", self._repair)
         left = self.store.rows(
             "SELECT corpus, kind, state, attempts, error->>'message' FROM work WHERE state <> 'done'"
         )
@@ -466,14 +353,9 @@ class World:
         if ready[0].over:
             self._over(ready[0])
 
-    def _relay_alone(self, *steps: Callable[[Relay], object]) -> None:
-        for step in steps:
-            what = f"{step.__name__}s".lstrip("_")
-            self._alone("r0", what, lambda step=step: step(Relay(here(), threading.Event())))  # type: ignore[misc]
-
     def _deliver_alone(self, sent: Sent) -> None:
         sent.taken = False
-        self._alone("w0", str(sent), lambda: self._work(sent), sent)
+        self.alone("w0", str(sent), lambda: self.messages.work(sent), sent)
 
     def _last_post(self, post: Post) -> None:
         with contextlib.suppress(CrochetError):  # its corpus was deleted

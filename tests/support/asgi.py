@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from flask import Flask, request
+
 from api.asgi import Buffered, Limits, Wsgi
 from api.connections import Client, Connections
+from crochet_tasks.errors import CrochetError
 
 CLIENT = ("127.0.0.1", 50000)
 GENEROUS = 60.0
 """seconds for what takes none, so that a fault does not hang"""
 Message = dict[str, Any]
+
+
+def digesting(largest: int) -> Flask:
+    """An application that reads bodies of up to so many bytes; tests add what else it does."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = largest
+    app.register_error_handler(CrochetError, lambda error: (error.code, error.status))
+
+    @app.post("/digest")
+    def digest() -> str:
+        return hashlib.sha256(request.get_data()).hexdigest()
+
+    return app
 
 
 class NoConnections(Connections):

@@ -6,16 +6,15 @@ SECONDS.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
-from crochet_tasks.errors import CrochetError
 from crochet_tasks.services import http_server
 from crochet_tasks.settings import Settings
+from tests.support.asgi import digesting
 from tests.support.waiting import eventually
 
 LARGEST = 1_000_000
@@ -26,13 +25,7 @@ READY = "serves"
 
 
 def application(folder: Path) -> Flask:
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST
-    app.register_error_handler(CrochetError, lambda error: (error.code, error.status))
-
-    @app.post("/digest")
-    def digest() -> str:
-        return hashlib.sha256(request.get_data()).hexdigest()
+    app = digesting(LARGEST)
 
     @app.get("/huge")
     def huge() -> bytes:

@@ -48,6 +48,23 @@ class Visits(NamedTuple):
     all: bool
 
 
+class Left(NamedTuple):
+    """Seconds that are left for the shapes that are still to be searched, as estimated: of an interval, the ends.
+
+    `all`: False where there are shapes for which there is no estimate yet, so that it may take longer.
+    """
+
+    low: float
+    high: float
+    all: bool
+
+
+def seconds_left(visits: Visits, pace: float) -> Left | None:
+    """What is left, at so many visits a second; None where nothing is known: "at least a moment" says nothing."""
+    left = Left(visits.low / pace, visits.high / pace, visits.all)
+    return left if left.all or left.low >= 1 else None
+
+
 class Planner:
     """Plans the searches of one context, of which `faces` has the layers. For one thread at a time."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from crochet_tasks.engine.best.estimate import Guess
 from crochet_tasks.engine.best.faces import Faces, Flag, Outcome, Part, ordered
-from crochet_tasks.engine.best.plan import Planner
+from crochet_tasks.engine.best.plan import Left, Planner, seconds_left
 from crochet_tasks.engine.best.shapes import Key
 from crochet_tasks.engine.best.state import Aim, Ortho, State
 from crochet_tasks.engine.geometry import Sides
@@ -23,17 +23,6 @@ PART_VISITS = 2_000_000
 """about how much of a search is one part: some tenths of a second"""
 MOST_PARTS = 64
 POLL_SECONDS = 0.2
-
-
-class Left(NamedTuple):
-    """Seconds that are left for the shapes that are still to be searched, as estimated: of an interval, the ends.
-
-    `all`: False where there are shapes for which there is no estimate yet, so that it may take longer.
-    """
-
-    low: float
-    high: float
-    all: bool
 
 
 class Progress(NamedTuple):
@@ -150,5 +139,4 @@ class Solver:
         pace = self._visits / max(1e-3, self._seconds + seconds)
         if current is None or guess is None or not pace:
             return None
-        low, high, every = self._planner.left(self.state)
-        return Left(low / pace, high / pace, every)
+        return seconds_left(self._planner.left(self.state), pace)

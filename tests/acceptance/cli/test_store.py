@@ -14,17 +14,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.schemas.reports import Status
 from tests.support import oracle
-from tests.support.cli import (
-    HARBOUR,
-    closure,
-    crochet,
-    database,
-    execute,
-    in_shell,
-    refused,
-    report_of,
-    shapes,
-)
+from tests.support.cli import HARBOUR, closure, crochet, database, execute, in_shell, refused, report_of, shapes
 from tests.support.commands import CROCHET
 from tests.support.packed import in_order
 

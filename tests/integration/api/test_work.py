@@ -9,8 +9,8 @@ import pytest
 
 from crochet_tasks import app
 from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.failures import record
 from crochet_tasks.errors import MessageDied
-from crochet_tasks.failures import record
 from tests.support import steps
 from tests.support.api import Api
 

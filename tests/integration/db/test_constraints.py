@@ -24,6 +24,19 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KNOWN, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 PART = Range(0, 1)
 
+BATCH: dict[str, object] = {
+    "key": KNOWN,
+    "corpus": 1,
+    "sides": [2, 2],
+    "count": 1,
+    "numbering": 1,
+    "first": "a b c d",
+    "last": "a b c d",
+    "packed": bytes(8),
+    "found_by": OTHER,
+    "born": 1,
+}
+
 # A small store: corpus 1 with a text, a word, two phrases, two batches (one searched) and work for the other one.
 STORE: list[tuple[str, dict[str, object]]] = [
     ("keys", {"tenant": 1, "prefix": "a" * 10, "hash": bytes(32), "name": "known", "scopes": ["read"]}),
@@ -70,36 +83,8 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ),
     ("words", {"corpus": 1, "id": 0, "born": 1, "word": "a"}),
     ("phrases", {"corpus": 1, "first": 1, "count": 2, "born": 1, "parent": bytes(8), "word": bytes(8)}),
-    (
-        "batches",
-        {
-            "key": KNOWN,
-            "corpus": 1,
-            "sides": [2, 2],
-            "count": 1,
-            "numbering": 1,
-            "first": "a b c d",
-            "last": "a b c d",
-            "packed": bytes(8),
-            "found_by": OTHER,
-            "born": 1,
-        },
-    ),
-    (
-        "batches",
-        {
-            "key": uuid.UUID(int=3),
-            "corpus": 1,
-            "sides": [2, 2],
-            "count": 1,
-            "numbering": 1,
-            "first": "a b c d",
-            "last": "a b c d",
-            "packed": bytes(8),
-            "found_by": OTHER,
-            "born": 1,
-        },
-    ),
+    ("batches", BATCH),
+    ("batches", {**BATCH, "key": uuid.UUID(int=3)}),
     ("remediations", {"batch": 1, "phrases": bytes(4)}),
     (
         "work",
@@ -134,18 +119,7 @@ WELCOME: dict[str, dict[str, object]] = {
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
     "words": {"corpus": 1, "id": 1, "born": 1, "word": "b"},
     "phrases": {"corpus": 1, "first": 3, "count": 1, "born": 1, "parent": bytes(4), "word": bytes(4)},
-    "batches": {
-        "key": OTHER,
-        "corpus": 1,
-        "sides": [2, 3],
-        "count": 1,
-        "numbering": 1,
-        "first": "a b c d",
-        "last": "a b c d",
-        "packed": bytes(8),
-        "found_by": OTHER,
-        "born": 1,
-    },
+    "batches": {**BATCH, "key": OTHER, "sides": [2, 3]},
     "remediations": {"batch": 2, "phrases": b""},
     "work": {"id": OTHER, "corpus": 1, "kind": "ingest", "subject": 1, "since": 0, "version": 0, "priority": 1},
     "attempts": {"work": KNOWN, "corpus": 1, "number": 1, "error": {"code": "why"}},

@@ -25,11 +25,6 @@ from tests.support.waiting import SECONDS
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def corpus(process: Process) -> Corpus:
-    return steps.new_corpus(process)
-
-
 @contextlib.contextmanager
 def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
     """A transaction that locks the first text in line and its work, as an ingestion does."""

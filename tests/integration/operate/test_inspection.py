@@ -25,11 +25,6 @@ from tests.support.failing_work import accepted, states, status, with_failed
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def corpus(process: Process) -> Corpus:
-    return steps.new_corpus(process)
-
-
 # ── names ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from crochet_tasks import app, publish
-from crochet_tasks import failures as retries
-from crochet_tasks.db import attempts, outbox
+from crochet_tasks.db import attempts, failures, outbox
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
@@ -37,19 +36,19 @@ def test_a_poisonous_text(database: str, monkeypatch: pytest.MonkeyPatch) -> Non
     with open_process(Settings(part_words=3), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, good[0], "new words here. and old a b c. then poison", good[1])
-        failures = []
+        raised = []
         for _ in range(1000):
             try:
                 if not publish.publish_next(corpus.id):
                     break
             except Poison as error:
-                failures.append(error)
+                raised.append(error)
                 assert steps.sql(process, "SELECT state, error->>'message' FROM texts WHERE seq = 2") == [
                     ("failed", "cannot be swallowed")
                 ]
                 assert steps.sql(process, "SELECT FROM words WHERE word = 'here'") == []
                 assert verify(process, corpus, closure=False) == []
-        assert len(failures) == 1
+        assert len(raised) == 1
         assert steps.version(process, corpus) == 2
         steps.ingest_all(corpus, good[2:])
         assert steps.stored(process, corpus) == steps.expected(good)
@@ -96,13 +95,13 @@ def test_others_forget_a_failed_text(database: str, monkeypatch: pytest.MonkeyPa
 def test_a_text_fails_for_two_workers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers that fail on one text, the second after the first gave it up, leave the next text alone."""
     poison(monkeypatch)
-    record = retries.record
+    record = failures.record
 
     def twice(*args: Any, **where: Any) -> list[Item]:
         record(*args, **where)
         return record(*args, **where)
 
-    monkeypatch.setattr(retries, "record", twice)
+    monkeypatch.setattr(failures, "record", twice)
     with open_process(Settings(), database) as process:
         corpus = steps.new_corpus(process)
         steps.accept(corpus, "words and then poison", steps.TEXTS[0])
@@ -136,7 +135,7 @@ def test_a_text_that_is_given_again_starts_again(database: str, monkeypatch: pyt
         kept = dict(process.pending)
         assert kept
         first = outbox.ingest(corpus.id, 1)
-        assert retries.record(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
+        assert failures.record(process.database, process.settings, corpus.id, [first.id], ValueError("a bug"))
         process.pending = {}
         steps.ingest_all(corpus, steps.TEXTS[1:])
         steps.accept(corpus, steps.TEXTS[0])
@@ -167,7 +166,7 @@ def test_an_error_of_a_later_text_is_not_the_first_ones(database: str, monkeypat
         early = broker.messages[broker.named("ingest.text")[1]][1]
         broker.deliver(broker.named("ingest.text")[0])  # one part of the first text
         for error in (WorkerLost(times=4), ValueError("a bug")):
-            assert retries.record(process.database, process.settings, corpus.id, early.items, error) == []
+            assert failures.record(process.database, process.settings, corpus.id, early.items, error) == []
         broker.deliver_all(corpus)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 

@@ -15,7 +15,6 @@ from flask import Flask, Response, request
 from api import asgi
 from api.asgi import Buffered, Limits, received_at
 from api.connections import Client
-from crochet_tasks.errors import CrochetError
 from tests.support import asgi as support
 from tests.support.asgi import CLIENT, GENEROUS, Exchange, Message
 
@@ -25,13 +24,7 @@ KEY = (b"authorization", b"Bearer a-key")
 
 
 def application() -> Flask:
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST
-    app.register_error_handler(CrochetError, lambda error: (error.code, error.status))
-
-    @app.post("/digest")
-    def digest() -> str:
-        return hashlib.sha256(request.get_data()).hexdigest()
+    app = support.digesting(LARGEST)
 
     @app.get("/environ")
     def environ() -> dict[str, str]:

@@ -13,7 +13,7 @@ from crochet_tasks.engine.best import certificate as certificates
 from crochet_tasks.engine.best import shapes, solve
 from crochet_tasks.engine.best.certificate import Certificate, Refused
 from crochet_tasks.engine.best.faces import Faces, way
-from crochet_tasks.engine.best.plan import begun
+from crochet_tasks.engine.best.plan import Left, Visits, begun, seconds_left
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.engine.best.solve import Progress, Solver
 from crochet_tasks.engine.best.state import Aim, State
@@ -242,6 +242,12 @@ def test_progress_never_claims_too_much() -> None:
         assert 0 <= moment.share <= 1
         assert moment.left is None or 0 <= moment.left.low <= moment.left.high
     assert state.upper() == best
+
+
+def test_a_time_left_that_says_nothing_is_not_given() -> None:
+    assert seconds_left(Visits(50, 900, all=False), pace=100.0) is None
+    assert seconds_left(Visits(500, 900, all=False), pace=100.0) == Left(5.0, 9.0, all=False)
+    assert seconds_left(Visits(0, 90, all=True), pace=100.0) == Left(0.0, 0.9, all=True)
 
 
 def test_faces_that_are_too_many_are_no_proof() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import groupby
 
 import numpy as np
@@ -30,15 +31,46 @@ def cut(texts: list[str], seed: int, most: int) -> tuple[Batches, list[Ortho]]:
     return Batches.of(packed.index(texts), orthos, assigned), packed.in_order(orthos)
 
 
+def by_shape(orthos: list[Ortho]) -> Iterator[tuple[tuple[int, ...], list[Ortho]]]:
+    for sides, members in groupby(orthos, key=lambda ortho: ortho[0]):
+        yield sides, list(members)
+
+
+def forwards(source: Batches, selection: Selection, size: int, budget: int | None = None) -> list[Ortho]:
+    """All pages, each from where the one before it ended. None is short but the last, unless there is a budget."""
+    found: list[Ortho] = []
+    position: str | None = selection.low
+    while position is not None:
+        page = ranges.read(source, selection._replace(low=position), size, *([] if budget is None else [budget]))
+        assert budget is not None or len(page.rows) == size or page.following is None
+        assert page.following is None or page.following > position
+        found += words_of(source.tree, selection.sides, page.rows)
+        position = page.following
+    return found
+
+
+def backwards(source: Batches, selection: Selection, size: int, budget: int | None = None) -> list[Ortho]:
+    """The same from the end to the beginning."""
+    found: list[Ortho] = []
+    while True:
+        page = ranges.read_back(source, selection, size, *([] if budget is None else [budget]))
+        assert budget is not None or len(page.rows) == size or page.following is None
+        found = words_of(source.tree, selection.sides, page.rows) + found
+        if page.following is None:
+            return found
+        high = ranges.behind(page.following)
+        assert selection.high is None or high < selection.high
+        selection = selection._replace(high=high)
+
+
 @examples(40)
 @given(corpora(), SEEDS, st.integers(1, 6), st.integers(0, 9), st.data())
 def test_pages_of_a_shape_from_any_position_are_what_lies_behind_it(
     texts: list[str], seed: int, most: int, size: int, data: st.DataObject
 ) -> None:
-    """Up to any end; each page begins where the one before said."""
+    """Up to any end."""
     source, every = cut(texts, seed, most)
-    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
-        of_shape = list(members)
+    for sides, of_shape in by_shape(every):
         low, high = "", None
         if data.draw(st.booleans()):
             begins = data.draw(st.sampled_from(of_shape))[1]
@@ -48,48 +80,19 @@ def test_pages_of_a_shape_from_any_position_are_what_lies_behind_it(
         expected = [
             ortho for ortho in of_shape if " ".join(ortho[1]) >= low and (not high or ortho[1][: len(prefix)] == prefix)
         ]
-        found: list[Ortho] = []
-        position: str | None = low
-        while position is not None:
-            page = ranges.read(source, Selection(sides, position, high), max(size, 1))
-            assert len(page.rows) == max(size, 1) or page.following is None
-            found += words_of(source.tree, sides, page.rows)
-            position = page.following
-        assert found == expected
+        assert forwards(source, Selection(sides, low, high), max(size, 1)) == expected
         none = ranges.read(source, Selection(sides, low, high), 0)
         assert (len(none.rows), none.following) == (0, " ".join(expected[0][1]) if expected else None)
 
 
-@examples(20)
-@given(corpora(), SEEDS, st.integers(1, 6), st.integers(1, 9), st.sampled_from([1, 3, 1000]))
-def test_pages_with_a_word_hold_all_that_have_it(
-    texts: list[str], seed: int, most: int, size: int, budget: int
-) -> None:
-    """Also where each page compares few orthos: it may be short then, and goes on."""
-    source, every = cut(texts, seed, most)
-    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
-        of_shape = list(members)
-        for number, word in enumerate(source.tree.words):
-            selection = Selection(sides, "", None, (Lines.with_phrase(source.tree, number),))
-            found: list[Ortho] = []
-            position: str | None = ""
-            while position is not None:
-                page = ranges.read(source, selection._replace(low=position), size, budget)
-                assert page.following is None or page.following > position
-                found += words_of(source.tree, sides, page.rows)
-                position = page.following
-            assert found == [ortho for ortho in of_shape if word in ortho[1]]
-
-
 @examples(40)
-@given(corpora(), SEEDS, st.integers(1, 6), st.integers(0, 9), st.data())
+@given(corpora(), SEEDS, st.integers(1, 6), st.integers(1, 9), st.data())
 def test_pages_backwards_from_any_position_are_what_lies_before_it(
     texts: list[str], seed: int, most: int, size: int, data: st.DataObject
 ) -> None:
-    """Down to any beginning; each page ends with what the one behind it said, and no page is short but the last."""
+    """Down to any beginning."""
     source, every = cut(texts, seed, most)
-    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
-        of_shape = list(members)
+    for sides, of_shape in by_shape(every):
         low, high = "", None
         if data.draw(st.booleans()):
             low = " ".join(data.draw(st.sampled_from(of_shape))[1][: data.draw(st.integers(1, 3))])
@@ -97,37 +100,56 @@ def test_pages_backwards_from_any_position_are_what_lies_before_it(
             high = " ".join(data.draw(st.sampled_from(of_shape))[1])
             high = ranges.behind(high) if data.draw(st.booleans()) else high
         expected = [one for one in of_shape if low <= " ".join(one[1]) and (high is None or " ".join(one[1]) < high)]
-        found: list[Ortho] = []
-        last: str | None = ""
-        while last is not None:
-            page = ranges.read_back(source, Selection(sides, low, high), max(size, 1))
-            assert len(page.rows) == max(size, 1) or page.following is None
-            found = words_of(source.tree, sides, page.rows) + found
-            last = page.following
-            high = None if last is None else ranges.behind(last)
-        assert found == expected
+        assert backwards(source, Selection(sides, low, high), size) == expected
 
 
 @examples(20)
 @given(corpora(), SEEDS, st.integers(1, 6), st.integers(1, 9), st.sampled_from([1, 3, 1000]))
-def test_pages_backwards_with_a_word_hold_all_that_have_it(
+def test_pages_with_a_word_hold_all_that_have_it_in_either_direction(
     texts: list[str], seed: int, most: int, size: int, budget: int
 ) -> None:
+    """Also where each page compares few orthos: it may be short then, and the next one goes on."""
     source, every = cut(texts, seed, most)
-    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
-        of_shape = list(members)
+    for sides, of_shape in by_shape(every):
         for number, word in enumerate(source.tree.words):
             selection = Selection(sides, "", None, (Lines.with_phrase(source.tree, number),))
-            found: list[Ortho] = []
-            while True:
-                page = ranges.read_back(source, selection, size, budget)
-                found = words_of(source.tree, sides, page.rows) + found
-                if page.following is None:
-                    break
-                high = ranges.behind(page.following)
-                assert selection.high is None or high < selection.high
-                selection = selection._replace(high=high)
-            assert found == [ortho for ortho in of_shape if word in ortho[1]]
+            expected = [ortho for ortho in of_shape if word in ortho[1]]
+            assert forwards(source, selection, size, budget) == expected
+            assert backwards(source, selection, size, budget) == expected
+
+
+@examples(15)
+@given(corpora(), SEEDS, st.integers(1, 4), st.integers(1, 9), st.sampled_from([1, 5, 1000]), st.data())
+def test_pages_of_orthos_with_one_of_some_lines_hold_each_once(
+    texts: list[str], seed: int, most: int, size: int, budget: int, data: st.DataObject
+) -> None:
+    """In either direction, along any axis, and without the ortho whose lines they are."""
+    source, every = cut(texts, seed, most)
+    if not every:
+        return
+    other = data.draw(st.sampled_from(every))
+    lines = set(oracle.lines(*other))
+    rows = packed.rows_of(source.tree, [other])
+    phrases = np.array(sorted(source.tree.find(line) for line in lines), np.uint32)
+    filters = (Lines.of(source.tree, phrases, besides=(other[0], rows[0])),)
+    for sides, of_shape in by_shape(every):
+        expected = [one for one in of_shape if one != other and lines & set(oracle.lines(*one))]
+        assert not expected or filters[0].fits(sides)
+        selection = Selection(sides, "", None, filters)
+        assert forwards(source, selection, size, budget) == expected
+        assert backwards(source, selection, size, budget) == expected
+
+
+@examples(15)
+@given(corpora(), st.data())
+def test_phrases_with_the_words_of_one_after_another(texts: list[str], data: st.DataObject) -> None:
+    tree = Tree.of(packed.index(texts), len(texts))
+    if not tree.size:
+        return
+    phrase = data.draw(st.integers(0, tree.size - 1))
+    wanted = f" {' '.join(tree.phrase(phrase))} "
+    expected = [one for one in range(tree.size) if wanted in f" {' '.join(tree.phrase(one))} "]
+    assert phrases_with(tree, phrase).tolist() == expected
 
 
 @examples(40)
@@ -183,49 +205,3 @@ def test_an_ortho_is_born_with_its_youngest_line(texts: list[str]) -> None:
         rows = source.numbering(batch.numbering).take(source.packed[batch.id])
         born = ranges.born(source.tree, batch.sides, rows)
         assert born.tolist() == [orthos[ortho] for ortho in words_of(source.tree, batch.sides, rows)]
-
-
-@examples(15)
-@given(corpora(), SEEDS, st.integers(1, 4), st.integers(1, 9), st.sampled_from([1, 5, 1000]), st.data())
-def test_pages_of_orthos_with_one_of_some_lines_hold_each_once(
-    texts: list[str], seed: int, most: int, size: int, budget: int, data: st.DataObject
-) -> None:
-    """Forwards and backwards, along any axis, and without the ortho whose lines they are."""
-    source, every = cut(texts, seed, most)
-    if not every:
-        return
-    other = data.draw(st.sampled_from(every))
-    lines = set(oracle.lines(*other))
-    rows = packed.rows_of(source.tree, [other])
-    phrases = np.array(sorted(source.tree.find(line) for line in lines), np.uint32)
-    filters = (Lines.of(source.tree, phrases, besides=(other[0], rows[0])),)
-    for sides, members in groupby(every, key=lambda ortho: ortho[0]):
-        expected = [one for one in members if one != other and lines & set(oracle.lines(*one))]
-        assert not expected or filters[0].fits(sides)
-        selection, found = Selection(sides, "", None, filters), []
-        position: str | None = ""
-        while position is not None:
-            page = ranges.read(source, selection._replace(low=position), size, budget)
-            found += words_of(source.tree, sides, page.rows)
-            position = page.following
-        assert found == expected
-        found = []
-        while True:
-            page = ranges.read_back(source, selection, size, budget)
-            found = words_of(source.tree, sides, page.rows) + found
-            if page.following is None:
-                break
-            selection = selection._replace(high=ranges.behind(page.following))
-        assert found == expected
-
-
-@examples(15)
-@given(corpora(), st.data())
-def test_phrases_with_the_words_of_one_after_another(texts: list[str], data: st.DataObject) -> None:
-    tree = Tree.of(packed.index(texts), len(texts))
-    if not tree.size:
-        return
-    phrase = data.draw(st.integers(0, tree.size - 1))
-    wanted = f" {' '.join(tree.phrase(phrase))} "
-    expected = [one for one in range(tree.size) if wanted in f" {' '.join(tree.phrase(one))} "]
-    assert phrases_with(tree, phrase).tolist() == expected

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crochet_tasks.engine.best.solve import Left, Progress
+from crochet_tasks.engine.best.plan import Left
+from crochet_tasks.engine.best.solve import Progress
 from crochet_tasks.engine.best.state import Aim, Ortho
 from crochet_tasks.schemas.best import BestOrtho, BestReport, Bound
 from crochet_tasks.terminal import best
