@@ -19,10 +19,11 @@ ctypedef uint64_t u64
 
 cdef enum:
     DIGIT = 11         # bits by which numbers are sorted in one go
+    CACHED = 512       # rows that are taken apart or put together while they are in the cache
 
 def ascending(const u32[:, ::1] rows):
     """The rows in ascending order: their columns, put together to numbers, are sorted by digits, the last ones first."""
-    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], i, column, first, last = width
+    cdef Py_ssize_t count = rows.shape[0], width = rows.shape[1], i, column, first, last = width, start, end
     found, keys, spare = np.empty((count, width), np.uint32), np.empty(count, np.uint64), np.empty(count, np.uint64)
     cdef u32[:, ::1] result = found
     cdef u64[::1] one = keys, two = spare
@@ -30,19 +31,27 @@ def ascending(const u32[:, ::1] rows):
     cdef u32[::1] least = np.zeros(width, np.uint32)
     if not count * width:
         return found
+    cdef u32[::1] most = np.zeros(width, np.uint32)
     cdef const u32 *row
     cdef u32 *to
     cdef u64 *key = &one[0]
     cdef u64 *other = &two[0]
     cdef u64 mask
     cdef u32 low, high
-    cdef int place, used, shift, total = 0
+    cdef int place, used, shift, digits, total = 0
     with nogil:
         for column in range(width):
-            row, low, high = &rows[0, column], rows[0, column], rows[0, column]
-            for i in range(count):
-                low, high = min(low, row[i * width]), max(high, row[i * width])
-            least[column], bits[column] = low, length(high - low)
+            least[column] = most[column] = rows[0, column]
+        end = 0
+        while end < count:  # block by block and column by column, while the rows are in the cache; so below
+            start, end = end, min(count, end + CACHED)
+            for column in range(width):
+                row, low, high = &rows[0, column], least[column], most[column]
+                for i in range(start, end):
+                    low, high = min(low, row[i * width]), max(high, row[i * width])
+                least[column], most[column] = low, high
+        for column in range(width):
+            bits[column] = length(most[column] - least[column])
             total += bits[column]
         place = 0 if total <= 64 else length(<u64>count)  # where a row does not fit into a number, its place goes along
         mask = ((<u64>1) << place) - 1
@@ -53,56 +62,63 @@ def ascending(const u32[:, ::1] rows):
             while first and used + bits[first - 1] <= 64:
                 first -= 1
                 used += bits[first]
-            for i in range(count):
-                key[i] = 0
-            for column in range(first, last):
-                row, low, shift = &rows[0, column], least[column], bits[column]
+            end = 0
+            while end < count:
+                start, end = end, min(count, end + CACHED)
+                for i in range(start, end):
+                    key[i] = 0
+                for column in range(first, last):
+                    row, low, shift = &rows[0, column], least[column], bits[column]
+                    if place:
+                        for i in range(start, end):
+                            key[i] = key[i] << shift | (row[(other[i] & mask) * width] - low)
+                    else:
+                        for i in range(start, end):
+                            key[i] = key[i] << shift | (row[i * width] - low)
                 if place:
-                    for i in range(count):
-                        key[i] = key[i] << shift | (row[(other[i] & mask) * width] - low)
-                else:
-                    for i in range(count):
-                        key[i] = key[i] << shift | (row[i * width] - low)
-            if place:
-                for i in range(count):
-                    key[i] = key[i] << place | (other[i] & mask)
-            shift = place
+                    for i in range(start, end):
+                        key[i] = key[i] << place | (other[i] & mask)
+            shift, digits = place, (used - place + DIGIT - 1) // DIGIT
             while shift < used:
-                by_digit(key, other, count, shift)
+                by_digit(key, other, count, shift, (used - shift + digits - 1) // digits)
                 key, other = other, key
-                shift += DIGIT
+                shift += (used - shift + digits - 1) // digits
+                digits -= 1
             key, other = other, key
             last = first
-        for column in range(width - 1, -1, -1):
-            row, to, low, shift = &rows[0, column], &result[0, column], least[column], bits[column]
-            if place:
-                for i in range(count):
-                    to[i * width] = row[(other[i] & mask) * width]
-            else:
-                for i in range(count):
-                    to[i * width] = <u32>(other[i] & (((<u64>1) << shift) - 1)) + low
-                    other[i] >>= shift
+        end = 0
+        while end < count:
+            start, end = end, min(count, end + CACHED)
+            for column in range(width - 1, -1, -1):
+                row, to, low, shift = &rows[0, column], &result[0, column], least[column], bits[column]
+                if place:
+                    for i in range(start, end):
+                        to[i * width] = row[(other[i] & mask) * width]
+                else:
+                    for i in range(start, end):
+                        to[i * width] = <u32>(other[i] & (((<u64>1) << shift) - 1)) + low
+                        other[i] >>= shift
     return found
 
 def ordered(const u32[:, ::1] rows):
     """The places of the rows in ascending order (uint32)."""
     return ascending(np.column_stack([rows, np.arange(rows.shape[0], dtype=np.uint32)]))[:, rows.shape[1]]
 
-cdef void by_digit(const u64 *keys, u64 *to, Py_ssize_t count, int shift) noexcept nogil:
+cdef void by_digit(const u64 *keys, u64 *to, Py_ssize_t count, int shift, int bits) noexcept nogil:
     """Take numbers over in the order of one digit; those where it is equal stay in their order."""
     cdef u32 starts[1 << DIGIT]
     cdef u32 digit, before = 0, number
     cdef Py_ssize_t i
-    for i in range(1 << DIGIT):
+    for i in range(1 << bits):
         starts[i] = 0
     for i in range(count):
-        starts[(keys[i] >> shift) & ((1 << DIGIT) - 1)] += 1
-    for i in range(1 << DIGIT):
+        starts[(keys[i] >> shift) & ((1 << bits) - 1)] += 1
+    for i in range(1 << bits):
         number = starts[i]
         starts[i] = before
         before += number
     for i in range(count):
-        digit = (keys[i] >> shift) & ((1 << DIGIT) - 1)
+        digit = (keys[i] >> shift) & ((1 << bits) - 1)
         to[starts[digit]] = keys[i]
         starts[digit] += 1
 

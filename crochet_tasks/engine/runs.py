@@ -97,6 +97,8 @@ def _opened(packed: bytes) -> tuple[bytes, int]:
     if zlib.crc32(packed[5:]) != int.from_bytes(packed[1:5], "little"):
         raise DamagedRun("its checksum differs")
     try:
+        if zstandard.frame_content_size(packed[9:]) > LARGEST:  # of what names its size, the library checks nothing
+            raise DamagedRun(f"it claims to unpack to more than {LARGEST} bytes")
         data = zstandard.ZstdDecompressor().decompress(packed[9:], max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise DamagedRun(f"it cannot be decompressed ({error})") from error
@@ -189,13 +191,8 @@ def ids(tree: Tree, sides: Sides, rows: Ids) -> Hashes:
     return np.stack([tree.hashes.take(rows[:, 0]), state], axis=1)
 
 
-def id_text(halves: Hashes) -> str:
-    """One id as people see it: 32 hexadecimal digits."""
-    return id_texts(halves[None])[0]
-
-
 def id_texts(ids: Hashes) -> list[str]:
-    """Ids, shape (orthos, 2), as people see them."""
+    """Ids, shape (orthos, 2), as people see them: 32 hexadecimal digits."""
     digits = ids.astype(">u8").tobytes().hex()
     return [digits[first : first + 32] for first in range(0, len(digits), 32)]
 

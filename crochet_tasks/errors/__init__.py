@@ -1,6 +1,7 @@
 """Every error that is raised on purpose: one tree, stable codes."""
 
 # ruff: noqa: F403 - the names of the package are those of its modules
+from crochet_tasks.errors.archives import *
 from crochet_tasks.errors.base import *
 from crochet_tasks.errors.pipeline import *
 from crochet_tasks.errors.recovery import *

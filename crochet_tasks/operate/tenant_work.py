@@ -36,13 +36,6 @@ def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry |
         return actions.cancel(process, [name], entry)
 
 
-def details(process: Process, tenant: int, corpus: str, name: str) -> WorkDetail:
-    """All details of work of this corpus, with errors as operators see them. Raises CorpusUnknown and NotFound."""
-    check(process, tenant, corpus, name)
-    with _found(name):
-        return inspection.details(process, name)
-
-
 @contextlib.contextmanager
 def _found(work: str) -> Iterator[None]:
     """Raise NotFound for work that was deleted after `check`."""
