@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
+import contextlib
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Stored
@@ -40,17 +41,17 @@ class Phrases:
     @property
     def bytes(self) -> int:
         """About what it takes."""
-        return self.index.bytes + self.tree.bytes + 12 * self.tree.size
+        return self.index.bytes + self.tree.bytes + 16 * self.tree.size
 
     @functools.cached_property
-    def _by_hash(self) -> Ids:
+    def _by_hash(self) -> npt.NDArray[np.intp]:
         """All phrases, ascending by their hashes."""
-        return np.argsort(self.tree.hashes).astype(np.uint32)
+        return np.argsort(self.tree.hashes)
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
         hashes, phrases = self.tree.hashes, self._by_hash
-        begin = bisect.bisect_left(phrases, half, key=lambda phrase: int(hashes[phrase]))
+        begin = int(hashes.searchsorted(np.uint64(half), sorter=phrases))
         same = itertools.takewhile(lambda phrase: int(hashes[phrase]) == half, phrases[begin:])
         return list(map(int, same))
 
@@ -87,21 +88,27 @@ class Store:
                 self._phrases.put(corpus.id, phrases, phrases.bytes)
             return phrases
 
-    def rows(self, reader: Reader, batch: Stored) -> Ids:
-        """The orthos of a batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
+    def rows(self, reader: Reader, wanted: Sequence[Stored]) -> list[Ids]:
+        """The orthos of each batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
 
-        A batch never changes under its id.
+        A batch never changes under its id. Those that are not cached are read at once.
         """
-        cached = self.batches.get(batch.id)
-        metrics.CACHE.add(cache="batches", outcome="miss" if cached is None else "hit")
-        if cached is not None:
-            return cached
-        with self._reading.of(batch.id):  # one thread reads a batch; others that need it find it cached
-            cached = self.batches.get(batch.id)
-            if cached is None:
-                cached = _read(reader, batch)
-                self.batches.put(batch.id, cached, cached.nbytes + OVERHEAD_BYTES)
-        return cached
+        found = {batch.id: self.batches.get(batch.id) for batch in wanted}
+        missing = sorted(number for number, rows in found.items() if rows is None)
+        for outcome, number in (("miss", len(missing)), ("hit", len(found) - len(missing))):
+            if number:
+                metrics.CACHE.add(number, cache="batches", outcome=outcome)
+        with contextlib.ExitStack() as stack:  # one thread reads a batch; others that need it find it cached
+            for number in missing:  # ascending: no two threads wait for each other
+                stack.enter_context(self._reading.of(number))
+            found |= {number: self.batches.get(number) for number in missing}
+            left = {batch.id: batch for batch in wanted if found[batch.id] is None}
+            if left:
+                packed = dict(batches.packed(reader.connection, left))
+                for number, batch in left.items():
+                    rows = found[number] = _read(reader, batch, packed[number])
+                    self.batches.put(number, rows, rows.nbytes + OVERHEAD_BYTES)
+        return [cached for batch in wanted if (cached := found[batch.id]) is not None]
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""
@@ -134,8 +141,8 @@ class Reader:
             skip += at_once
             at_once *= 4
 
-    def rows(self, batch: Stored) -> Ids:
-        return self.store.rows(self, batch)
+    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
+        return self.store.rows(self, batches)
 
     def numbering(self, version: int) -> Ids:
         ids = self._numberings.get(version)
@@ -150,7 +157,7 @@ NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 
 
-def _read(reader: Reader, batch: Stored) -> Ids:
+def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
     tree = reader.tree
     levels = [*tree.levels]
     numbering = None
@@ -158,7 +165,6 @@ def _read(reader: Reader, batch: Stored) -> Ids:
         numbering = reader.numbering(batch.numbering)
         levels = numbering.searchsorted(np.array(levels, np.uint32)).tolist()
     base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
-    ((_, packed),) = batches.packed(reader.connection, [batch.id])
     try:
         rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
     except runs.DamagedRun as error:

@@ -74,9 +74,9 @@ class Batches:
         found = [b for b in self.stored if b.sides == sides and b.last >= low and (high is None or b.first <= high)]
         yield from sorted(found, key=lambda batch: (batch.last if back else batch.first, batch.id), reverse=back)
 
-    def rows(self, batch: Stored) -> Ids:
-        self.read.append(batch.id)
-        return self.packed[batch.id]
+    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
+        self.read += [batch.id for batch in batches]
+        return [self.packed[batch.id] for batch in batches]
 
     def numbering(self, version: int) -> Ids:
         return self.tree.numbering(version)
