@@ -21,6 +21,10 @@ from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.query.filters import Lines, all_kept
+
+PASSED_OVER = 32
+"""to read the lines of a batch takes about this part of what its orthos take"""
 
 READ_AT_ONCE = 8
 """batches in which ids are looked for at once"""
@@ -46,26 +50,22 @@ class Source(Protocol):
         """The orthos of each batch: lines along the leading axis, in its own numbering."""
         ...
 
+    def lines(self, batch: Stored) -> Ids:
+        """All lines of its orthos, in its own numbering: its remediation, which takes less to read than the orthos."""
+        ...
+
     def numbering(self, version: int) -> Ids:
         """As Tree.numbering, of an older version."""
         ...
 
 
-class Word(NamedTuple):
-    """A word that orthos are to have."""
-
-    number: int
-    born: int
-    """the version that brought it"""
-
-
 class Selection(NamedTuple):
-    """Orthos of a shape from position `low` up to `high` (None: to the end); with `word`, only those that have it."""
+    """Orthos of a shape from position `low` up to `high` (None: to the end), those that all `filters` keep."""
 
     sides: Sides
     low: str
     high: str | None
-    word: Word | None
+    filters: tuple[Lines, ...] = ()
 
 
 class Found(NamedTuple):
@@ -78,7 +78,7 @@ class Found(NamedTuple):
     rows: Ids
     following: str | None
     scanned: int
-    """orthos that were compared with the word"""
+    """what it took: orthos that were filtered, and a few for each batch that was passed over"""
 
 
 def key(tree: Tree, lines: Iterable[int]) -> str:
@@ -94,16 +94,17 @@ def behind(words: str) -> str:
 def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
     """The first `most` orthos of a selection.
 
-    About `budget` orthos are compared with a word at the most, so there may be fewer although there are more.
+    About `budget` orthos are filtered at the most, so there may be fewer although there are more.
     """
-    sides, low, high, word = selection
+    sides, low, high, filters = selection
+    since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
     for batch in source.batches(sides, low, high):
         if len(rows) > most and key(source.tree, rows[most]) < batch.first:
             break
-        if word is not None:
-            if batch.numbering < word.born:
+        if filters:
+            if batch.numbering < since:
                 continue
             if scanned >= budget and batch.first > low:
                 # This batch and those behind it are not read: what lies before it is complete.
@@ -111,10 +112,13 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
                 if complete <= most:
                     return Found(rows[:complete], batch.first, scanned)
                 break
+            if not _may_hold(source, batch, filters):
+                scanned += 1 + batch.count // PASSED_OVER
+                continue
         part = _part(source, batch, low, high)
-        if word is not None:
+        if filters:
             scanned += len(part)
-            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
+            part = all_kept(filters, source.tree, sides, part)
         rows = _merged(rows, part[: most + 1])[: most + 1]
     following = key(source.tree, rows[most]) if len(rows) > most else None
     return Found(rows[:most], following, scanned)
@@ -122,14 +126,15 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
 
 def read_back(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
     """The last `most` orthos of a selection, in alphabetical order all the same: `read`, backwards."""
-    sides, low, high, word = selection
+    sides, low, high, filters = selection
+    since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
     for batch in source.batches(sides, low, high, back=True):
         if len(rows) > most and key(source.tree, rows[-most - 1]) > batch.last:
             break
-        if word is not None:
-            if batch.numbering < word.born:
+        if filters:
+            if batch.numbering < since:
                 continue
             if scanned >= budget and (high is None or behind(batch.last) < high):
                 # This batch and those before it are not read: what lies behind it is complete.
@@ -137,13 +142,24 @@ def read_back(source: Source, selection: Selection, most: int, budget: int = 1 <
                 if len(complete) <= most:
                     return Found(complete, batch.last, scanned)
                 break
+            if not _may_hold(source, batch, filters):
+                scanned += 1 + batch.count // PASSED_OVER
+                continue
         part = _part(source, batch, low, high)
-        if word is not None:
+        if filters:
             scanned += len(part)
-            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
+            part = all_kept(filters, source.tree, sides, part)
         rows = _merged(part[-most - 1 :], rows)[-most - 1 :]
     following = key(source.tree, rows[-most - 1]) if len(rows) > most else None
     return Found(rows[max(0, len(rows) - most) :], following, scanned)
+
+
+def _may_hold(source: Source, batch: Stored, filters: tuple[Lines, ...]) -> bool:
+    """Whether a batch may hold orthos that all filters keep."""
+    lines = source.lines(batch)
+    if batch.numbering != source.tree.version:
+        lines = source.numbering(batch.numbering).take(lines)
+    return all(each.may_hold(lines) for each in filters)
 
 
 def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:

@@ -124,6 +124,8 @@ class Reader:
         self.phrases = store.phrases(connection, corpus)
         self.tree = self.phrases.tree
         self._numberings: dict[int, Ids] = {}
+        self._listed: list[Stored] = []
+        self._lines: dict[int, bytes] = {}
 
     def shapes(self) -> list[Sides]:
         """The shapes that there are orthos of, best first."""
@@ -136,6 +138,7 @@ class Reader:
             listed = batches.covering(
                 self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip, back=back
             )
+            self._listed = listed
             yield from listed
             if len(listed) < at_once:
                 return
@@ -144,6 +147,21 @@ class Reader:
 
     def rows(self, batches: Sequence[Stored]) -> list[Ids]:
         return self.store.rows(self, batches)
+
+    def lines(self, batch: Stored) -> Ids:
+        """Raises StoreCorrupt where its remediation is missing or damaged."""
+        if batch.id not in self._lines:  # of some of those that are asked for next, too
+            begin = next((at for at, each in enumerate(self._listed) if each.id == batch.id), 0)
+            following = [each.id for each in self._listed[begin : begin + LINES_AT_ONCE]]
+            self._lines = dict(batches.lines(self.connection, {batch.id, *following}))
+        try:
+            size = len(self.numbering(batch.numbering))
+            return runs.unpack_set(self._lines.pop(batch.id), size)
+        except (KeyError, runs.DamagedRun) as error:
+            raise StoreCorrupt(
+                problem=f"the remediation of batch {batch.id} of corpus '{self.corpus.name}' is "
+                f"{'missing' if isinstance(error, KeyError) else 'damaged'}; see 'crochet verify'"
+            ) from error
 
     def numbering(self, version: int) -> Ids:
         ids = self._numberings.get(version)
@@ -154,6 +172,8 @@ class Reader:
         return ids
 
 
+LINES_AT_ONCE = 16
+"""remediations that are read together: some kilobytes each, as they are packed"""
 NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 
