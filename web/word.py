@@ -35,7 +35,7 @@ def phrase(name: str) -> Response:
     sort = request.args.get("sort", SORTS[0])
     every = "every" in request.args
     catalog = resources.catalog()
-    query = OrthoQuery.of(contains=words[0]) if len(words) == 1 else OrthoQuery.of(starts_with=" ".join(words))
+    query = OrthoQuery.of(contains=" ".join(words))
     with resources.open_corpus(name) as (connection, corpus):
         continued = catalog.phrases(connection, corpus, words, CONTINUATIONS)
         waiting = catalog.waiting_on(connection, corpus, words, 1) if len(words) > 1 else None
@@ -59,7 +59,8 @@ def phrase(name: str) -> Response:
         every=every,
         sort=sort if sort in SORTS else SORTS[0],
         orthos=[shown(each) for each in page.orthos],
-        more_orthos=page.next_cursor is not None,
+        more_orthos=page.next_cursor,
+        looked=page.looked,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.query.checks import Reason
-from crochet_tasks.query.pages import FoundOrtho
+from crochet_tasks.query.pages import FoundOrtho, Looked
 from crochet_tasks.query.provenance import Line
 
 
@@ -36,6 +36,8 @@ class Page(NamedTuple):
     next_cursor: str | None
     version: int
     previous_cursor: str | None = None
+    looked: Looked | None = None
+    """where the page is short, but not the last one"""
 
 
 class OrthoDetail(NamedTuple):

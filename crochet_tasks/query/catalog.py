@@ -20,7 +20,7 @@ from crochet_tasks.query import checks, export, holding, ranges, relatives
 from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
+from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, looked_through, orthos, page
 from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
@@ -66,25 +66,27 @@ class Catalog:
         *,
         limit: int = 100,
         cursor: str | None = None,
+        budget: int | None = None,
     ) -> Page:
         """Orthos, best shape first and each shape in alphabetical order, from a cursor on, or those before a previous
-        one. Raises InvalidCursor.
+        one. Raises InvalidCursor, InvalidOrthoId and NotFound.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
-        the first page come. A page compares about a million orthos with a word at the most: where those with the word
-        are rare, it is short or empty and still has a cursor.
+        the first page come. For a page about `budget` orthos are filtered (by default half a million): where those that
+        fit are rare, it is short or empty, still has a cursor, and says how far it came.
         """
         if not 1 <= limit <= MOST_AT_ONCE:
             raise ValueError(f"a page has 1 to {MOST_AT_ONCE} orthos, not {limit}")
-        question: list[object] = ["orthos", corpus.id, *query]
+        question = ["orthos", corpus.id, *query.question]
         packed = None if cursor is None else opened(self._secret, question, cursor)
         reader = Reader(self.store, connection, corpus)
-        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
+        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed), budget)
         following, previous = (
             None if then is None else sealed(self._secret, question, then.packed(reader.tree))
             for then in (part.behind, part.before)
         )
-        return Page(part.orthos, following, corpus.version, previous)
+        looked = looked_through(reader, query, part.behind) if part.cut and part.behind is not None else None
+        return Page(part.orthos, following, corpus.version, previous, looked)
 
     def best(self, connection: Connection, corpus: Corpus, most: int) -> list[FoundOrtho]:
         return self.page(connection, corpus, limit=most).orthos
@@ -142,10 +144,6 @@ class Catalog:
     def children(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Children:
         """Up to `most` orthos that are this one, lengthened along their leading axis."""
         return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
-
-    def beginning(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Beginning:
-        """Up to `most` other orthos whose first line is one of this one's."""
-        return relatives.beginning(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
 
     def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
         """The words and phrases of each version, the first one first."""

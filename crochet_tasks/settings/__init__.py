@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
-        "`-`: nobody does, only the command line",
+        "`-`: no tenant, only the command line",
     )
     signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
     url: str | None = Field(

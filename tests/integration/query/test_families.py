@@ -53,28 +53,6 @@ def test_some_children_are_as_good_as_all_if_it_says_so(catalog: Catalog, snapsh
     assert several
 
 
-def test_orthos_that_begin_with_a_line_of_another(
-    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of them, best shape first; or some, and it says so, also where there are more lines than are looked at."""
-    reader = Reader(catalog.store, *snapshot.args)
-    firsts = {each.id: each.words[: each.sides[-1]] for each in ALL}
-    several = 0
-    for each in ALL:
-        lines = {tuple(line) for line in oracle.lines(each.sides, each.words)}
-        expected = [other for other in ALL if firsts[other.id] in lines and other.id != each.id]
-        every = relatives.beginning(reader, each.sides, each.words, len(ALL))
-        assert sorted(found.id for found in every.orthos) == sorted(other.id for other in expected)
-        assert [found.sides for found in every.orthos] == [other.sides for other in expected]
-        assert not every.more
-        some = relatives.beginning(reader, each.sides, each.words, 1)
-        assert (some.orthos, some.more) == (every.orthos[:1], len(expected) > 1)
-        several += len(expected) > 1
-    assert several
-    monkeypatch.setattr(relatives, "RANGES", 1)
-    assert relatives.beginning(reader, *ALL[0][1:3], len(ALL)).more
-
-
 def test_a_sentence_with_those_around_it(catalog: Catalog, snapshot: Snapshot) -> None:
     for text in texts.versions(snapshot.connection, snapshot.corpus.id, 1, len(TEXTS)):
         said = oracle.sentences(TEXTS[text.version - 1])

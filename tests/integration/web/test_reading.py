@@ -128,7 +128,7 @@ def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
     expect(page.locator("#ortho td")).to_have_count(6)
     parent = page.locator("#ortho td").all_inner_texts()
     assert set(parent) < set(library.WORDS)
-    page.locator(f"a[href$='{library.ORTHO}']").click()
+    page.locator("section", has=page.locator("#family")).locator(f"a[href$='{library.ORTHO}']").click()
     expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
 
 
@@ -155,15 +155,34 @@ def test_a_sentence_is_widened(at: Site, script: bool) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
 
 
-def test_an_ortho_leads_to_others_that_begin_with_one_of_its_lines(at: Site) -> None:
+def test_an_ortho_leads_to_others_that_share_a_line(at: Site) -> None:
+    """Wherever the line stands in them; then to all of them in the gallery, which other filters narrow."""
     page = at.lasting(f"{GALLERY}/{library.ORTHO}")
-    lines = set(page.locator(".lines .phrase").all_inner_texts())
     section = page.locator("section", has=page.locator("#sharing"))
-    cards = [card.locator("tr").first.locator("td").all_inner_texts() for card in section.locator(".card").all()]
-    assert cards
-    assert {" ".join(words) for words in cards} <= lines
-    section.locator(".open").first.click()
-    expect(page.locator("#ortho tr").first).to_have_text(re.compile(r"\s*".join(cards[0])))
+    listed = of_api(at, f"shares_line_with={library.ORTHO}&limit=48")
+    shown = section.locator(".card")
+    cards = [card.locator("td").all_inner_texts() for card in shown.all()]
+    assert [sorted(words) for words in cards] == [sorted(words) for words in listed[: len(cards)]] != []
+    section.get_by_role("link", name="All of them").click()
+    expect(page.locator(".chosen")).to_contain_text("the wind and")
+    assert grids(page) == listed
+    page.get_by_label("Shape").select_option("2x3")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**shape=2x3**")
+    assert grids(page) == of_api(at, f"shares_line_with={library.ORTHO}&shape=2x3&limit=48") != []
+    page.locator(".chosen").get_by_role("link", name="All orthos").click()
+    page.wait_for_url(lambda url: "shares" not in url)
+    assert grids(page) == of_api(at, "shape=2x3&limit=48")
+
+
+def test_what_is_rare_says_how_far_was_looked(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", 1)
+    every = at.api.read.get("/v1/corpora/harbour/shapes").get_json()["total"]
+    page = at.lasting(f"{GALLERY}?contains=old")
+    note = page.locator(".looked").inner_text()
+    looked, of = (int(re.sub(r"\D", "", part)) for part in note.partition(";")[0].split(" of ", 1))
+    assert 0 <= looked < of == every
+    expect(page.get_by_role("link", name="Next")).to_be_visible()
 
 
 def test_an_ortho_is_copied_and_downloaded(at: Site, tmp_path: Path) -> None:
