@@ -90,8 +90,9 @@ class Admission:
             if key is None:
                 return self._accept(connection, corpus, submitted), False
             digest = hashlib.sha256(repr(submitted.title).encode() + submitted.body.encode()).digest()
+            hours = self._process.settings.idempotency_hours
             kept, new = idempotency.once(
-                connection, corpus.id, key, digest, lambda: self._accept(connection, corpus, submitted)
+                connection, corpus.id, key, digest, hours, lambda: self._accept(connection, corpus, submitted)
             )
         if not new:
             metrics.DUPLICATES.add(what="request")

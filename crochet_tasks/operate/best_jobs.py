@@ -45,7 +45,8 @@ def ask(process: Process, tenant: int, name: str, spec: JobSpec, key: str | None
         if key is None:
             return _ask(connection, corpus, spec), False
         digest = hashlib.sha256(b"best " + json.dumps(spec, sort_keys=True).encode()).digest()
-        kept, new = idempotency.once(connection, corpus.id, key, digest, lambda: _ask(connection, corpus, spec))
+        hours = process.settings.idempotency_hours
+        kept, new = idempotency.once(connection, corpus.id, key, digest, hours, lambda: _ask(connection, corpus, spec))
         return kept, not new
 
 
