@@ -12,7 +12,7 @@ from api import problems, resources, security
 from api.parameters import EventsQuery
 from crochet_tasks.db import tally, texts
 from crochet_tasks.engine.geometry import volume
-from crochet_tasks.intake import admission
+from crochet_tasks.intake import posted
 from crochet_tasks.query.answers import Growth
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.reporting import reports, statistics
@@ -75,7 +75,7 @@ def corpus(name: str) -> Response:
         job=job,
         growth=[growth[place] for place in plots.sampled(growth, VERSIONS_SHOWN)],
         curves=_curves(growth),
-        texts=[admission.line(row) for row in reversed(latest)],
+        texts=[posted.line(row) for row in reversed(latest)],
         estimate=_estimate(name) if "estimate" in request.args else None,
     )
 
@@ -130,7 +130,7 @@ def texts_of(name: str) -> Response:
     after = request.args.get("after", 0, type=int)
     with resources.open_corpus(name) as (connection, found):
         rows = texts.page(connection, found.id, max(0, min(after, 2**31 - 1)), None, TEXTS_AT_ONCE + 1)
-    lines = [admission.line(row) for row in rows[:TEXTS_AT_ONCE]]
+    lines = [posted.line(row) for row in rows[:TEXTS_AT_ONCE]]
     following = lines[-1].seq if len(rows) > TEXTS_AT_ONCE else None
     return show("texts.html", corpus=found, texts=lines, after=after, following=following)
 
