@@ -99,8 +99,12 @@ PROGRAMS = (
     END $$
     """,
     """
-    CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    CREATE TRIGGER audit_append_only BEFORE UPDATE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+    """
+    CREATE TRIGGER audit_kept BEFORE DELETE ON audit
+    FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
     """,
     """
     CREATE TRIGGER security_log_append_only BEFORE UPDATE OR TRUNCATE ON security_log

@@ -180,6 +180,21 @@ class Settings(BaseSettings):
     api_events_seconds: Seconds = Field(
         default=60.0, description="seconds that one may follow the events with one request, at the most"
     )
+    work_days: int = Field(
+        default=30, ge=1, le=36_500, description="days that finished work is kept, with the tries that it took"
+    )
+    audit_days: int = Field(
+        default=90, ge=31, le=36_500, description="days that a change of state of work and texts is kept"
+    )
+    dead_letter_days: int = Field(
+        default=90, ge=1, le=36_500, description="days that a dead letter which names no work is kept"
+    )
+    idempotency_hours: int = Field(
+        default=24,
+        ge=1,
+        le=8760,
+        description="hours in which a request with the same Idempotency-Key is answered again",
+    )
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )

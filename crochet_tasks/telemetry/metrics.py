@@ -105,6 +105,13 @@ FAILED = counter(
 RELEASED = counter(
     "crochet_work_overdue_released_total", "items", "", RELAY, "Overdue work that the relay has published again."
 )
+REMOVED = counter(
+    "crochet_rows_removed_total",
+    "rows",
+    "what",
+    RELAY,
+    "Rows that were deleted because they were older than the settings say (docs/retention.md), by what they are.",
+)
 LETTERS = counter(
     "crochet_dead_letters_buried_total",
     "messages",
