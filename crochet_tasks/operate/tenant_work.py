@@ -12,7 +12,7 @@ from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
-from crochet_tasks.intake.admission import number_of
+from crochet_tasks.intake.posted import number_of
 from crochet_tasks.operate import actions, inspection
 from crochet_tasks.operate.names import find
 from crochet_tasks.schemas.names import DEAD

@@ -19,11 +19,15 @@ class CorpusView(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """How many words, and how many phrases, a corpus had at a version."""
+    """How many words, phrases and orthos a corpus had at a version.
+
+    `orthos`: of those that are stored now; None where it is unknown, or the version was searched with later ones.
+    """
 
     version: int
     words: int
     phrases: int
+    orthos: int | None
 
 
 class Page(NamedTuple):

@@ -6,12 +6,12 @@ Every call reads from one snapshot, `connection`, and a `corpus` row that was re
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from cachetools import LRUCache
 
-from crochet_tasks.db import Connection, tally
+from crochet_tasks.db import Connection, tally, windows
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
@@ -23,7 +23,7 @@ from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, looked_through, orthos, page
 from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
-from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
+from crochet_tasks.query.vocabulary import Branch, born, branch, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
 
 MOST_AT_ONCE = 1000
@@ -146,12 +146,13 @@ class Catalog:
         return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
 
     def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
-        """The words and phrases of each version, the first one first."""
+        """The words, phrases and orthos of each version, the first one first."""
         phrases = self.store.phrases(connection, corpus)
         tree, versions = phrases.tree, range(1, corpus.version + 1)
         words = np.searchsorted(np.sort(tree.born[: len(tree.words)]), versions, side="right").tolist()
         known = np.searchsorted(np.sort(tree.born[: tree.size]), versions, side="right").tolist()
-        return [Growth(*each) for each in zip(versions, words, known, strict=True)]
+        orthos = windows.growth(connection, corpus.id, tally.total(connection, corpus.id))
+        return [Growth(*each, orthos.get(each[0])) for each in zip(versions, words, known, strict=True)]
 
     def holding(self, connection: Connection, corpus: Corpus) -> tuple[Tree, holding.Holding]:
         """The phrases of the corpus, and in how many of its best orthos each of its words stands."""
@@ -232,6 +233,16 @@ class Catalog:
             phrases=found,
             next_cursor=following,
         )
+
+    def branches(
+        self, connection: Connection, corpus: Corpus, every: Iterable[Sequence[str]], widths: Sequence[int]
+    ) -> list[Branch]:
+        """How each of these phrases goes on, `widths[0]` words each, of each of them `widths[1]`, and so on; raises
+        PhraseUnknown.
+        """
+        tree = self.store.phrases(connection, corpus).tree
+        numbers = [phrase_of(tree, words) for words in every]
+        return [branch(tree, number, widths) for number in numbers if number is not None]
 
     def forget(self, corpus: int) -> None:
         """Drop a deleted corpus from the caches at once, before it is evicted."""

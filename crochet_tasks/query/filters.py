@@ -37,8 +37,9 @@ class Lines(NamedTuple):
         """`phrases`: one at least."""
         among = np.zeros(tree.size, np.bool_)
         among[phrases] = True
-        lengths = np.searchsorted(np.array(tree.levels), phrases, side="right")
-        return cls(among, frozenset(lengths.tolist()), int(tree.born[phrases].min()), across, besides)
+        spans = zip(tree.levels, tree.levels[1:], strict=False)
+        lengths = frozenset(length for length, span in enumerate(spans, start=1) if among[slice(*span)].any())
+        return cls(among, lengths, int(tree.born[phrases].min()), across, besides)
 
     @classmethod
     def with_phrase(cls, tree: Tree, phrase: int) -> Lines:

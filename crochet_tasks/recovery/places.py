@@ -1,6 +1,6 @@
 """Where backups are kept: a folder, or an object store (S3 and what speaks like it, Google, Azure), by obstore.
 
-PLACE/20261129T101502Z/database.dump   or database.dump.age
+PLACE/20261129T101502.125Z/database.dump   or database.dump.age
                        backup.json     written last: without it a backup is not complete
 """
 

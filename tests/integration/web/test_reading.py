@@ -225,7 +225,7 @@ def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
     read = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
     threes = [each for text in read for words in text for each in zip(words, words[1:], words[2:], strict=False)]
     follows = {last for *before, last in threes if before == ["the", "old"]}
-    assert set(page.locator(".next li a").all_inner_texts()) == follows
+    assert set(page.locator(".tree > li > a").all_inner_texts()) == follows
     number = places.count()
     page.get_by_role("link", name="what comes after").click()
     page.wait_for_url("**sort=right*")
@@ -233,6 +233,63 @@ def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
     assert (after, len(after)) == (sorted(after), number)
     page.get_by_role("link", name="harbour", exact=True).last.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("the old harbour")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_word_goes_on_as_a_tree(at: Site, script: bool) -> None:
+    """Level by level, with the keyboard, and without a script; each phrase leads to its own page."""
+    page = at.lasting("/corpora/harbour/phrase?words=the", script=script)
+    texts = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
+    said = [f" {' '.join(words)} " for text in texts for words in text]
+    first = page.locator(".tree > li", has=page.locator("details")).first
+    phrase = f"the {first.locator('> a').inner_text()}"
+    for _ in range(2):
+        first.locator("> details > summary").focus()
+        page.keyboard.press("Enter")
+        below = first.locator("> details > ul > li")
+        expect(below.first).to_be_visible()
+        for word in below.locator("> a:not(.note)").all_inner_texts():
+            assert any(f" {phrase} {word} " in each for each in said)
+        if not below.locator("> details").count():
+            break
+        first = below.filter(has=page.locator("details")).first
+        phrase += f" {first.locator('> a').inner_text()}"
+    link = below.locator("> a").first
+    word = link.inner_text()
+    link.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{phrase} {word}")
+
+
+def test_all_words_that_go_on_can_be_reached(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.word.CONTINUATIONS", 10)
+    page = at.lasting("/corpora/harbour/phrase?words=the")
+    every = at.api.read.get("/v1/corpora/harbour/phrases?prefix=the&limit=1000").get_json()["phrases"]
+    found = page.locator(".tree > li > a").all_inner_texts()
+    while page.get_by_role("link", name="More words").count():
+        page.get_by_role("link", name="More words").click()
+        expect(page.locator(".tree > li > a").first).to_have_text(every[len(found)]["words"][-1])
+        found += page.locator(".tree > li > a").all_inner_texts()
+    assert found == [each["words"][-1] for each in every]
+    page.get_by_role("link", name="First words").click()
+    expect(page.locator(".tree > li > a").first).to_have_text(found[0])
+
+
+def test_a_corpus_shows_how_it_grew(at: Site) -> None:
+    """Words, phrases and orthos by version, as lines, as a table and as data."""
+    page = at.lasting("/corpora/harbour")
+    expect(page.get_by_role("img", name=re.compile("^Orthos by version"))).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Growth as CSV").click()
+    rows = [line.split(",") for line in download.value.path().read_text().splitlines()]
+    assert rows[0] == ["version", "words", "phrases", "orthos"]
+    texts = [(ROOT / "examples" / f"{name}.txt").read_text() for name in library.TEXTS]
+    total = at.api.read.get("/v1/corpora/harbour/shapes").get_json()["total"]
+    assert [row[0] for row in rows[1:]] == ["1", "2"]
+    assert 0 < int(rows[1][3]) < int(rows[2][3]) == total
+    assert [int(row[1]) for row in rows[1:]] == [
+        len({word for text in texts[:version] for words in oracle.sentences(text) for word in words})
+        for version in (1, 2)
+    ]
 
 
 def test_a_text_is_shaded_by_orthos(at: Site) -> None:
