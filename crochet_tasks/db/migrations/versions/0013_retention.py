@@ -1,4 +1,4 @@
-"""Autovacuum comes sooner to the tables that change most."""
+"""Old rows of the audit may be deleted."""
 
 from pathlib import Path
 
