@@ -1,4 +1,4 @@
-"""Autovacuum comes sooner to the tables that change most."""
+"""How many orthos each window has: what a corpus grew by."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""How many orthos each window has: what a corpus grew by."""
+"""Old rows of the audit may be deleted."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""Old rows of the audit may be deleted."""
+"""Autovacuum comes sooner to the tables that change most."""
 
 from pathlib import Path
 
