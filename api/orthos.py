@@ -58,18 +58,24 @@ _ORTHOS: dict[str, Any] = {
 
 @api.get(
     "/orthos",
-    responses={200: _ORTHOS, **NOT_MODIFIED, **errors(InvalidCursor, InvalidShape, NotAcceptable, TooBusy)},
+    responses={200: _ORTHOS, **NOT_MODIFIED, **errors(InvalidCursor, InvalidShape, NotAcceptable, NotFound, TooBusy)},
     operation_id="listOrthos",
 )
 @security.requires("read")
 def every(path: CorpusPath, query: OrthosQuery) -> Answered:
     """The orthos: larger volume first, then more cells, then by sides; those of a shape in alphabetical order.
 
-    What is found between two pages is on a later one or left out; nothing comes twice. With `Accept:
-    application/x-ndjson` all of them, from one snapshot, as a stream without pages.
+    What is found between two pages is on a later one or left out; nothing comes twice. Where few fit, a page may be
+    short or empty: `looked` says how far it came, and `next_cursor` goes on.
+
+    With `Accept: application/x-ndjson` all of them, from one snapshot, as a stream without pages.
     """
     chosen = OrthoQuery.of(
-        None if query.shape is None else sides_of(query.shape), query.starts_with, query.contains, query.min_volume
+        None if query.shape is None else sides_of(query.shape),
+        query.starts_with,
+        query.contains,
+        query.min_volume,
+        query.shares_line_with,
     )
     best = request.accept_mimetypes.best_match([JSON, NDJSON]) if request.accept_mimetypes else JSON
     if best is None:
@@ -91,7 +97,14 @@ def every(path: CorpusPath, query: OrthosQuery) -> Answered:
         page = catalog.page(connection, corpus, chosen, limit=query.limit, cursor=query.cursor)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
-    body = to_json({"version": page.version, "orthos": orthos, "next_cursor": page.next_cursor})
+    body = to_json(
+        {
+            "version": page.version,
+            "orthos": orthos,
+            "next_cursor": page.next_cursor,
+            "looked": page.looked and page.looked._asdict(),
+        }
+    )
     return _varied(responses.tagged(body, corpus.version, tag))
 
 

@@ -198,7 +198,19 @@ class OrthosQuery(PageQuery):
         examples=["the sea"],
         json_schema_extra=NO_NUL,
     )
-    contains: Word | None = Field(default=None, description="only those with this word", examples=["sea"])
+    contains: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="only those with this word, or with these words one after another in a line",
+        examples=["sea"],
+        json_schema_extra=NO_NUL,
+    )
+    shares_line_with: str | None = Field(
+        default=None,
+        pattern=ORTHO_ID,
+        description="only others that have a line in common with the ortho of this id, along any axis",
+    )
     min_volume: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
         default=None, description="only those of at least this volume"
     )

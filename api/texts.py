@@ -30,7 +30,7 @@ from crochet_tasks.errors import (
     TooBusy,
     WrongContentType,
 )
-from crochet_tasks.intake import admission, files
+from crochet_tasks.intake import files, posted
 from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.operate import actions
 from crochet_tasks.query.cursor import opened, sealed
@@ -107,7 +107,7 @@ def every(path: CorpusPath, query: TextsQuery) -> Answered:
         found = texts.page(connection, corpus.id, after, query.state, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, str(page[-1].seq).encode()) if more else None
-    lines = [admission.line(row) for row in page]
+    lines = [posted.line(row) for row in page]
     return responses.tagged(TextPage(version=corpus.version, texts=lines, next_cursor=following), corpus.version)
 
 
@@ -116,7 +116,7 @@ def every(path: CorpusPath, query: TextsQuery) -> Answered:
 def one(path: TextPath) -> Answered:
     """A text: its state, its place in the queue, the version that it made, or why it failed."""
     with resources.open_corpus(path.corpus) as (connection, corpus):
-        return responses.tagged(admission.text(connection, corpus, path.text), corpus.version)
+        return responses.tagged(posted.text(connection, corpus, path.text), corpus.version)
 
 
 @api.post("/<text>/cancel", responses={200: TextLine, **errors(NotFound, TextStarted)}, operation_id="cancelText")
@@ -124,7 +124,7 @@ def one(path: TextPath) -> Answered:
 def cancel(path: TextPath) -> Answered:
     """Cancel a text before its ingestion begins. Idempotent; if it is posted again, it is accepted at the end."""
     with resources.open_corpus(path.corpus) as (connection, corpus):
-        admission.text(connection, corpus, path.text)
+        posted.text(connection, corpus, path.text)
     actions.cancel(process.current(), [path.text])
     with resources.open_corpus(path.corpus) as (connection, corpus):
-        return responses.json(admission.text(connection, corpus, path.text))
+        return responses.json(posted.text(connection, corpus, path.text))

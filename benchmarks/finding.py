@@ -65,10 +65,10 @@ def reads(process: Process, corpus: Corpus) -> dict[str, Read]:
             s, n, OrthoQuery(starts_with=(words[i % len(words)],)), limit=100
         ),
         "page, 100 that hold a word": lambda c, s, n, i: c.page(
-            s, n, OrthoQuery(contains=words[i % len(words)]), limit=100
+            s, n, OrthoQuery.of(contains=words[i % len(words)]), limit=100
         ),
         "page, 100 that hold a rare word, of the commonest shape": lambda c, s, n, i: c.page(
-            s, n, OrthoQuery(largest, contains=rare), limit=100
+            s, n, OrthoQuery.of(largest, contains=rare), limit=100
         ),
         "one by its id": lambda c, s, n, i: c.by_id(s, n, present[i]),
         "provenance of one": lambda c, s, n, i: c.provenance(s, n, everyday.lines),

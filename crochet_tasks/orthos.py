@@ -1,4 +1,8 @@
-"""Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done."""
+"""Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done.
+
+A worker that dies while it stores loses the transaction; the broker redelivers the message, and the work is still open.
+One that dies after the commit leaves a message whose work is done: it is dropped.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections import Counter
 from crochet_tasks import telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import SearchResult
-from crochet_tasks.db import batches, outbox, sessions, tally
+from crochet_tasks.db import batches, outbox, sessions, tally, windows
 from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import Change
@@ -39,6 +43,7 @@ def store(result: SearchResult) -> None:
         outbox.done(connection, [item.id], orthos.total())
         number = Counter(batch.sides for batch in new)
         tally.count(connection, item.corpus, {sides: Change(orthos[sides], number[sides]) for sides in orthos})
+        windows.stored(connection, item.corpus, item.version, orthos.total())
         sessions.once_committed(connection, lambda: _measure(new))
 
 

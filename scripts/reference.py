@@ -1,4 +1,4 @@
-"""Write docs/settings.md and docs/cli.md from the code; with --check, say which of them is not what it would be.
+"""Write docs/settings.md, docs/cli.md and docs/retention.md from the code; with --check, say which of them is not what it would be.
 
 python scripts/reference.py [--check]
 """
@@ -15,6 +15,7 @@ from typing import Any
 import typer.main
 
 from crochet_tasks.cli import app
+from crochet_tasks.db.retention import RULES
 from crochet_tasks.settings import Settings, variable
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -52,6 +53,37 @@ answer, 130 and 143 stopped by Ctrl-C or SIGTERM. Output goes to standard output
 what cannot be written there is dropped. Output that cannot be written is an error (1, `output_failed`); a reader that has gone is none.
 
 """
+
+
+RETENTION = """# What is kept how long
+
+Made from `crochet_tasks/db/retention.py` by `make reference`; a test compares them.
+
+Texts, phrases, orthos and what they wait on are kept until their corpus is deleted. What comes with the work is deleted when it is older than the settings say:
+by the relay, in transactions of at most 1,000 rows, for at most a tenth of its time, and at the end of `crochet run`. `crochet_rows_removed_total` counts it ([metrics.md](metrics.md)).
+
+| rows | kept for | set by | what stays however old it is |
+|---|---|---|---|
+"""
+
+MORE_RETENTION = """
+`work` is the outbox, too: what is published is the open rows, and a finished row has no further use but to be looked at. With it go its `attempts`. Counts of finished work in `crochet status`, in the console and in the API are those of the rows that there are.
+
+Three kinds of rows are bounded without a clock: of the searches for the best a corpus keeps the newest 50; a deleted corpus is out of sight at once and its rows go within minutes, so that what somebody asks to have deleted is deleted (an [archive](archive.md) or a [backup](recovery.md) before that brings it back);
+a text that failed or was cancelled has a row until its corpus is deleted, because it can be accepted again.
+"""
+
+
+def retention() -> str:
+    return RETENTION + "".join(map(_rule, RULES)) + MORE_RETENTION
+
+
+def _rule(rule: Any) -> str:
+    if rule.setting is not None:
+        kept, by = f"{_default(rule.setting)} {rule.setting.rpartition('_')[2]}", f"`{variable(rule.setting)}`"
+    else:
+        kept, by = "an hour" if rule.seconds else "until it ends", "fixed"
+    return f"| {rule.what} | {kept} | {by} | {rule.kept} |\n"
 
 
 def settings() -> str:
@@ -112,7 +144,7 @@ def _meaning(parameter: Any) -> str:
 
 
 def main() -> int:
-    made = {DOCS / "settings.md": settings(), DOCS / "cli.md": commands()}
+    made = {DOCS / "settings.md": settings(), DOCS / "cli.md": commands(), DOCS / "retention.md": retention()}
     if "--check" not in sys.argv:
         for path, text in made.items():
             path.write_text(text)

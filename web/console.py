@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 from typing import NamedTuple
 
 from flask import Response
@@ -16,7 +14,7 @@ from crochet_tasks.errors import NotFound
 from crochet_tasks.reporting import statistics
 from crochet_tasks.reporting.statistics import COUNTED
 from web import plots
-from web.pages import blueprint, operates, reach, show
+from web.pages import as_csv, blueprint, operates, reach, show
 from web.plots import Bars
 
 PLOTS = {"work": "Work finished", "orthos": "Orthos stored"}
@@ -77,13 +75,8 @@ def data(name: str) -> Response:
         raise NotFound(what="plot", name=name[:100])
     slots = _slots()
     kinds = sorted({kind for slot in slots for kind in slot.done}) if name == "work" else []
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(["begins_at", name, *kinds])
+    rows: list[list[object]] = [["begins_at", name, *kinds]]
     for slot in slots:
         parts = [slot.done[kind] if slot.known else None for kind in kinds]
-        rows.writerow([slot.begins_at.isoformat(), _value(name, slot), *parts])
-    response = Response(text.getvalue(), mimetype="text/csv")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
+        rows.append([slot.begins_at.isoformat(), _value(name, slot), *parts])
+    return as_csv(name, rows)

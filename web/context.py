@@ -8,7 +8,7 @@ from flask import Response, request
 
 from api import resources, security
 from crochet_tasks.errors import NotFound
-from crochet_tasks.intake import admission
+from crochet_tasks.intake import posted
 from web.pages import blueprint, show
 from web.sentences import Part, marked
 
@@ -27,11 +27,11 @@ def context(name: str, id: str, number: str) -> Response:  # noqa: A002 - as the
     phrase = request.args.get("words", "")[:2000].split()
     wide = max(1, min(request.args.get("around", FIRST, type=int), MOST))
     with resources.open_corpus(name) as (connection, corpus):
-        text = admission.text(connection, corpus, id)
+        text = posted.text(connection, corpus, id)
         found = None
         place = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
         if text.version is not None:
-            found = resources.catalog().around(connection, corpus, admission.number_of(id), place, wide)
+            found = resources.catalog().around(connection, corpus, posted.number_of(id), place, wide)
     if found is None:
         raise NotFound(what="sentence", name=number[:20])
     return show(

@@ -12,7 +12,8 @@ from api import problems, resources, security
 from api.parameters import EventsQuery
 from crochet_tasks.db import tally, texts
 from crochet_tasks.engine.geometry import volume
-from crochet_tasks.intake import admission
+from crochet_tasks.intake import posted
+from crochet_tasks.query.answers import Growth
 from crochet_tasks.query.pages import FoundOrtho
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.answers import ShapeLine
@@ -20,7 +21,7 @@ from crochet_tasks.schemas.reports import Estimate
 from web import best as proofs
 from web import grids, plots
 from web.grids import Layer
-from web.pages import blueprint, show
+from web.pages import as_csv, blueprint, show
 
 BEST, TEXTS_AT_ONCE, SHAPES_SHOWN, VERSIONS_SHOWN = 6, 50, 12, 30
 
@@ -73,10 +74,42 @@ def corpus(name: str) -> Response:
         best=[shown(each) for each in best],
         job=job,
         growth=[growth[place] for place in plots.sampled(growth, VERSIONS_SHOWN)],
-        curve=plots.curve([each.phrases for each in growth]),
-        texts=[admission.line(row) for row in reversed(latest)],
+        curves=_curves(growth),
+        texts=[posted.line(row) for row in reversed(latest)],
         estimate=_estimate(name) if "estimate" in request.args else None,
     )
+
+
+class Grown(NamedTuple):
+    """What a corpus had of something by version, as a line; `begin` and `end` of it."""
+
+    what: str
+    curve: plots.Curve
+    begin: int
+    end: int
+
+
+def _curves(growth: list[Growth]) -> list[Grown]:
+    """A line needs two versions of which it is known."""
+    values: dict[str, list[int | None]] = {
+        "orthos": [each.orthos for each in growth],
+        "phrases": [each.phrases for each in growth],
+    }
+    found = []
+    for what, line in values.items():
+        known = [value for value in line if value is not None]
+        if len(known) > 1:
+            found.append(Grown(what, plots.curve(line), known[0], known[-1]))
+    return found
+
+
+@blueprint.get("/corpora/<name>/growth.csv")
+@security.requires("read")
+def growth_data(name: str) -> Response:
+    """Every version; orthos are left out where it is unknown how many of them it had."""
+    with resources.open_corpus(name) as (connection, found):
+        growth = resources.catalog().growth(connection, found)
+    return as_csv(f"{found.name}-growth", [Growth._fields, *growth])
 
 
 def _last(states: dict[str, int]) -> int:
@@ -97,7 +130,7 @@ def texts_of(name: str) -> Response:
     after = request.args.get("after", 0, type=int)
     with resources.open_corpus(name) as (connection, found):
         rows = texts.page(connection, found.id, max(0, min(after, 2**31 - 1)), None, TEXTS_AT_ONCE + 1)
-    lines = [admission.line(row) for row in rows[:TEXTS_AT_ONCE]]
+    lines = [posted.line(row) for row in rows[:TEXTS_AT_ONCE]]
     following = lines[-1].seq if len(rows) > TEXTS_AT_ONCE else None
     return show("texts.html", corpus=found, texts=lines, after=after, following=following)
 

@@ -14,9 +14,9 @@ from web.pages import POLICY, blueprint, is_page, reads_html, takes_keys
 
 WHAT_TO_DO = {
     "not_logged_in": "Open the address that it printed, in one browser. To use another one, start it again.",
-    "tokens_off": "Whoever runs this server sets it; until then keys work with the API and the command line only.",
-    "forbidden": "Log in with a key that has this scope, or ask whoever runs this server for one.",
-    "operator_needed": "Your key manages its own tenant. Ask whoever runs this server for the rest.",
+    "tokens_off": "The operator of this server sets it; until then keys work with the API and the command line only.",
+    "forbidden": "Log in with a key that has this scope, or ask the operator of this server for one.",
+    "operator_needed": "Your key manages its own tenant. Ask the operator of this server for the rest.",
     "not_found": "It may have been deleted or renamed, or the address is incomplete.",
     "corpus_unknown": "It may have been deleted or renamed. The list shows the corpora that your key can read.",
     "route_unknown": "The address may be incomplete. Start from the list of corpora.",
@@ -32,7 +32,7 @@ BY_STATUS = {
     HTTPStatus.NOT_FOUND: WHAT_TO_DO["not_found"],
     HTTPStatus.TOO_MANY_REQUESTS: WHAT_TO_DO["rate_limited"],
     HTTPStatus.SERVICE_UNAVAILABLE: "Wait a little, then load the page again. What was stored is still there.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "Whoever runs this server finds the reason in its log, under the id below.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The operator of this server finds the reason in its log, under the id below.",
 }
 
 
@@ -43,7 +43,7 @@ def install(app: Flask) -> None:
 
 
 def _to_log_in(error: NotLoggedIn) -> Response:
-    """The log-in, which leads back. Nothing is recorded: nobody tried a key."""
+    """The log-in, which leads back. Nothing is recorded: no key was tried."""
     if not reads_html() or not takes_keys():
         return problems.problem(error)
     back = request.full_path.rstrip("?") if request.method == "GET" else "/"

@@ -19,6 +19,7 @@ from web.pages import blueprint, show
 
 AT_ONCE = 48
 COMPLETIONS, READ_AT_ONCE = 20, 1000
+FILTERS = ("shape", "starts_with", "contains", "min_volume", "shares_line_with")
 
 
 class GalleryQuery(OrthosQuery):
@@ -49,6 +50,7 @@ def gallery(name: str) -> Response:
         query.starts_with,
         query.contains,
         query.min_volume,
+        query.shares_line_with,
     )
     catalog = resources.catalog()
     with resources.open_corpus(name) as (connection, corpus):
@@ -57,11 +59,13 @@ def gallery(name: str) -> Response:
         if query.cursor and page.previous_cursor is None and len(page.orthos) < AT_ONCE:
             # Gone back to the beginning: as a whole page, with what was found meanwhile.
             page = catalog.page(connection, corpus, chosen, limit=AT_ONCE)
+        shared = query.shares_line_with
+        other = None if shared is None else catalog.by_id(connection, corpus, shared)
     groups = [
         Group(sides, volume(sides), [shown(each, query.across) for each in some])
         for sides, some in itertools.groupby(page.orthos, lambda each: each.sides)
     ]
-    filters = {key: given[key] for key in ("shape", "starts_with", "contains", "min_volume") if key in given}
+    filters = {key: given[key] for key in FILTERS if key in given}
     looks = {key: given[key] for key in ("density", "across") if key in given}
     return show(
         "gallery.html",
@@ -69,6 +73,8 @@ def gallery(name: str) -> Response:
         query=query,
         shapes=shapes,
         groups=groups,
+        other=other,
+        looked=page.looked,
         filters=filters,
         looks=looks,
         axes=max((len(each.shape) for each in shapes), default=2),

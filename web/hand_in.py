@@ -14,7 +14,7 @@ from api.form import MULTIPART
 from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.errors import CrochetError, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy
-from crochet_tasks.intake import admission, files
+from crochet_tasks.intake import files, posted
 from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.names import TITLE_LENGTH, UNTITLED
@@ -114,7 +114,7 @@ def handed_in(name: str) -> Response:
     """What became of some texts, as far as it is now; a script reads it again with each change."""
     ids = request.args.getlist("text")[:AT_ONCE]
     with resources.open_corpus(name) as (connection, corpus):
-        texts = [admission.text(connection, corpus, each) for each in ids]
+        texts = [posted.text(connection, corpus, each) for each in ids]
         status = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
         spent = tally.spent(connection, corpus.id)
     return show("handed_in.html", corpus=corpus, texts=texts, status=status, spent=spent)

@@ -31,10 +31,10 @@ def log() -> Response:
             process.current().database, tenant, begin, most, newer=newer, key=given.get("key"), what=what
         )
     )
-    return show("log.html", page=page, filters={**given, **of}, about=ABOUT, told=told)
+    return show("log.html", page=page, filters={**given, **of}, about=ABOUT, details=named)
 
 
-def told(details: dict[str, object] | None) -> list[tuple[str, str]]:
+def named(details: dict[str, object] | None) -> list[tuple[str, str]]:
     """Details in words: a text as it is, other values as JSON."""
     return [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

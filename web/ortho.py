@@ -12,6 +12,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import lines, shape_name
 from crochet_tasks.errors import NotFound
 from crochet_tasks.query.answers import OrthoDetail
+from crochet_tasks.query.pages import OrthoQuery
 from crochet_tasks.schemas.answers import LineSeen, OrthoWhole, Source
 from crochet_tasks.schemas.names import text_name
 from web import grids
@@ -20,6 +21,8 @@ from web.pages import blueprint, show
 from web.sentences import Part, marked
 
 CHILDREN, SHARING = 12, 8
+FILTERED = 1 << 16
+"""orthos, for those that share a line: the gallery looks on"""
 
 
 class Read(NamedTuple):
@@ -55,7 +58,9 @@ def ortho(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
         seen = catalog.provenance(connection, corpus, detail.lines)
         parent = catalog.parent(connection, corpus, detail)
         children = catalog.children(connection, corpus, detail, CHILDREN)
-        sharing = catalog.beginning(connection, corpus, detail, SHARING)
+        sharing = catalog.page(
+            connection, corpus, OrthoQuery(shares_line_with=detail.id), limit=SHARING, budget=FILTERED
+        )
         brought = texts.versions(connection, corpus.id, detail.born, detail.born)
     found = grids.layers(detail.sides, detail.words, across)
     return show(
@@ -72,7 +77,8 @@ def ortho(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
         children=[shown(each) for each in children.orthos],
         more=children.more,
         sharing=[shown(each) for each in sharing.orthos],
-        more_sharing=sharing.more,
+        more_sharing=sharing.next_cursor,
+        looked=sharing.looked,
         brought=[(text_name(each.id), each.title) for each in brought],
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import functools
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, ParamSpec
 from urllib.parse import urlsplit
@@ -151,4 +153,14 @@ def _headers(response: Response) -> Response:
         response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
         response.headers.setdefault("Referrer-Policy", "same-origin")  # over TLS, the CSRF check reads the referrer
         response.vary.update(["Cookie", "Accept"])
+    return response
+
+
+def as_csv(name: str, rows: Iterable[Sequence[object]]) -> Response:
+    """A table as a file; None is an empty field."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    response = Response(text.getvalue(), mimetype="text/csv")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    response.headers["Cache-Control"] = "private, no-cache"
     return response

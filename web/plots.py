@@ -26,15 +26,16 @@ class Curve(NamedTuple):
     most: float
 
 
-def curve(values: Sequence[float]) -> Curve:
-    """Values from 0 to their largest, from left to right; of many, some that are evenly spread and the last."""
-    most = max(values, default=0)
-    last = len(values) - 1
-    chosen = (
-        sorted({round(step * last / (POINTS - 1)) for step in range(POINTS)}) if last >= POINTS else range(last + 1)
-    )
+def curve(values: Sequence[float | None]) -> Curve:
+    """Values from 0 to their largest, from left to right; of many, some that are evenly spread and the last.
+
+    Values that are unknown are passed over.
+    """
+    known = [(place, value) for place, value in enumerate(values) if value is not None]
+    most = max((value for _, value in known), default=0)
     points = [
-        f"{WIDTH * place / max(1, last):.1f},{HEIGHT - HEIGHT * values[place] / (most or 1):.1f}" for place in chosen
+        f"{WIDTH * place / max(1, len(values) - 1):.1f},{HEIGHT - HEIGHT * value / (most or 1):.1f}"
+        for place, value in (known[each] for each in sampled(known, POINTS))
     ]
     return Curve(" ".join(points), most)
 

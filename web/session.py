@@ -37,7 +37,7 @@ class _Cookie(SecureCookieSessionInterface):
 
 def install(app: Flask) -> None:
     settings: Settings = app.extensions["crochet.settings"]
-    # Without CROCHET_JWT_SECRET nobody logs in, but forms have to fit in all processes.
+    # Without CROCHET_JWT_SECRET there is no log-in, but forms have to fit in all processes.
     secret = settings.jwt_secret or settings.database_url
     known = secrets.token_bytes(32) if secret is None else secret.get_secret_value().encode()
     app.secret_key = hashlib.sha256(b"sessions of " + known).digest()

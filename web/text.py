@@ -10,7 +10,7 @@ from flask import Response, request
 
 from api import resources, security
 from crochet_tasks.db import texts
-from crochet_tasks.intake import admission
+from crochet_tasks.intake import posted
 from crochet_tasks.query.holding import Piece, pieces
 from web.pages import blueprint, show
 
@@ -31,8 +31,8 @@ class Shaded(NamedTuple):
 def text(name: str, id: str) -> Response:  # noqa: A002 - as the address has it
     catalog = resources.catalog()
     with resources.open_corpus(name) as (connection, corpus):
-        line = admission.text(connection, corpus, id)
-        body = texts.body(connection, admission.number_of(id))
+        line = posted.text(connection, corpus, id)
+        body = texts.body(connection, posted.number_of(id))
         tree, held = catalog.holding(connection, corpus)
     begins = beginnings(body)
     page = max(0, bisect.bisect(begins, request.args.get("from", 0, type=int)) - 1)

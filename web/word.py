@@ -12,7 +12,9 @@ from crochet_tasks.query.provenance import Occurrence
 from web.corpus import shown
 from web.pages import blueprint, show, to
 
-PLACES, MOST_PLACES, CONTINUATIONS, ORTHOS = 50, 1000, 60, 6
+PLACES, MOST_PLACES, ORTHOS = 50, 1000, 6
+CONTINUATIONS, BRANCHES = 30, (6, 3)
+"""words that go on, and of each the next two levels of the tree: some 600 links at the most"""
 AROUND = 9
 """words of the sentence on each side"""
 SORTS = ("text", "left", "right")
@@ -35,9 +37,10 @@ def phrase(name: str) -> Response:
     sort = request.args.get("sort", SORTS[0])
     every = "every" in request.args
     catalog = resources.catalog()
-    query = OrthoQuery.of(contains=words[0]) if len(words) == 1 else OrthoQuery.of(starts_with=" ".join(words))
+    query = OrthoQuery.of(contains=" ".join(words))
     with resources.open_corpus(name) as (connection, corpus):
-        continued = catalog.phrases(connection, corpus, words, CONTINUATIONS)
+        continued = catalog.phrases(connection, corpus, words, CONTINUATIONS, request.args.get("on"))
+        tree = catalog.branches(connection, corpus, [each.words for each in continued.phrases], BRANCHES)
         waiting = catalog.waiting_on(connection, corpus, words, 1) if len(words) > 1 else None
         concordance = catalog.concordance(connection, corpus, words, MOST_PLACES if every else PLACES)
         page = catalog.page(connection, corpus, query, limit=ORTHOS)
@@ -51,15 +54,17 @@ def phrase(name: str) -> Response:
         corpus=corpus,
         words=continued.prefix,
         born=continued.born,
-        continued=continued.phrases,
-        more_continued=continued.next_cursor is not None,
+        tree=tree,
+        on=request.args.get("on"),
+        more_on=continued.next_cursor,
         waiting=waiting,
         places=places,
         more=concordance.more,
         every=every,
         sort=sort if sort in SORTS else SORTS[0],
         orthos=[shown(each) for each in page.orthos],
-        more_orthos=page.next_cursor is not None,
+        more_orthos=page.next_cursor,
+        looked=page.looked,
     )
 
 

@@ -70,7 +70,7 @@ class ListQuery(WorkQuery):
     error: Annotated[str, Field(pattern="^[a-z_]{1,64}$", json_schema_extra=NO_NUL)] | None = None
 
 
-def seen(line: WorkLine) -> WorkLine:
+def readable(line: WorkLine) -> WorkLine:
     """The line as the caller may read it."""
     return line if operates() else public(line)
 
@@ -118,7 +118,7 @@ def _shown(query: ListQuery, which: WorkFilter, of: dict[str, str], name: str | 
 
     page = paging.turned(load, lambda row: paging.of_place(row.place))
     filters = of | {key: value for key in ("state", "kind", "error") if (value := getattr(query, key))}
-    found = Page([row._replace(line=seen(row.line)) for row in page.rows], page.newer, page.older)
+    found = Page([row._replace(line=readable(row.line)) for row in page.rows], page.newer, page.older)
     return show(
         "work.html",
         name=name,
@@ -139,13 +139,13 @@ def _possible(lines: Iterable[WorkLine]) -> list[str]:
 @blueprint.get("/console/work/<id>")
 @security.requires("admin")
 def piece(id: str) -> Response:  # noqa: A002 - as the address has it
-    found = tenant_work.seen(process.current(), reach(), id)
+    found = tenant_work.details(process.current(), reach(), id)
     return show(
         "piece.html",
         detail=found,
-        line=seen(found.line),
+        line=readable(found.line),
         timeline=_timeline(found),
-        related=[seen(line) for line in found.related],
+        related=[readable(line) for line in found.related],
         acts=acts_on(found.line),
     )
 
@@ -179,7 +179,7 @@ def _in_words(what: str) -> str:
 def confirm() -> Response:
     """What an act would touch. Nothing is changed here."""
     act, ids = _chosen(request.args.getlist("work"), request.args.get("act", ""))
-    lines = [seen(tenant_work.seen(process.current(), reach(), each).line) for each in ids]
+    lines = [readable(tenant_work.details(process.current(), reach(), each).line) for each in ids]
     return show("work_confirm.html", act=act, touches=ACTS[act].touches, lines=lines)
 
 
@@ -200,12 +200,12 @@ def act() -> Response:
             done += made[0]
             notes |= dict.fromkeys(made[1])
     status = HTTPStatus.CONFLICT if refused and not done else HTTPStatus.OK
-    lines = [seen(line) for line in done]
+    lines = [readable(line) for line in done]
     return show("work_done.html", status, act=chosen, lines=lines, refused=refused, notes=list(notes))
 
 
 def _do(what: Act, work: str) -> tuple[list[WorkLine], list[str]]:
-    before = tenant_work.seen(process.current(), reach(), work).line
+    before = tenant_work.details(process.current(), reach(), work).line
     entry = security_log.entry(what.logged, {"corpus": before.corpus, "work": work})
     made = tenant_work.change(process.current(), reach(), work, what.made, entry)
     gone = [] if made.changed else [before.model_copy(update={"state": "deleted"})]  # a dead letter

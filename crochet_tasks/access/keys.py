@@ -117,7 +117,7 @@ def one(database: Database, name: str, tenant: int | None) -> KeyLine:
 
 
 def _entry(by: Entry, what: str, of: KeyRow, details: Mapping[str, object]) -> Entry:
-    """The line of a key. Its tenant sees it, whoever did it; `by` in its details is the key that did, if one did."""
+    """The log line about a key. Its tenant sees it; `by` in its details is the key that acted, if one did."""
     if by.key is not None:
         details = {**details, "by": by.key}
     return by._replace(what=what, tenant=of.tenant, key=of.prefix, details={**details} or None)

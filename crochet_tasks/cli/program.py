@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli import best, corpora, keys, operate, recovery, services, store
+from crochet_tasks.cli import archives, best, corpora, keys, operate, recovery, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.terminal import streams
@@ -72,6 +72,9 @@ app.command(rich_help_panel="Operate")(operate.ingest)
 app.command(rich_help_panel="Operate")(operate.smoke)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.backup)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.restore)
+app.command(rich_help_panel="Operate", cls=Local)(archives.archive)
+app.command("import", rich_help_panel="Operate", cls=Local)(archives.import_archive)
+app.command(rich_help_panel="Operate", cls=Local)(archives.merge)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
 app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")

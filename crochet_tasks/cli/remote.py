@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from crochet_tasks.client import MOST, Client
+from crochet_tasks.client.client import Which
 from crochet_tasks.engine.geometry import tiles
 from crochet_tasks.errors import CorpusUnknown, NotFound
 from crochet_tasks.retry import Outage
@@ -58,15 +59,15 @@ def polled(client: Client, every: float, note: Callable[[str], None]) -> Iterato
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def export(client: Client, corpus: str, form: str, *, shape: str | None, starts_with: str | None) -> Iterator[bytes]:
+def export(client: Client, corpus: str, form: str, which: Which) -> Iterator[bytes]:
     """As `query.export.export`, a line or an ortho at a time."""
     if form == "jsonl":
-        for line in client.export_lines(corpus, shape=shape, starts_with=starts_with):
+        for line in client.export_lines(corpus, **which):
             yield line + b"\n"
         return
     if form == "csv":
         yield b"id,shape,born,words\n"
-    for ortho in client.export(corpus, shape=shape, starts_with=starts_with):
+    for ortho in client.export(corpus, **which):
         yield (_as_csv(ortho) if form == "csv" else _as_text(ortho)).encode()
 
 

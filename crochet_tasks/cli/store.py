@@ -33,6 +33,7 @@ from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
     from crochet_tasks.cli.running import Finished
+    from crochet_tasks.client.client import Which
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.reports import Status
 
@@ -122,19 +123,32 @@ def export(
     starts_with: Annotated[
         str | None, typer.Option("--starts-with", metavar="WORDS", help="Only those that begin with these words.")
     ] = None,
+    contains: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Only those with these words in a row of a line.")
+    ] = None,
+    shares_line_with: Annotated[
+        str | None, typer.Option("--shares-line-with", metavar="ID", help="Only others with a line of this ortho.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
 ) -> None:
     """Write every ortho of a corpus to standard output: largest volume first, each shape in alphabetical order."""
     if (client := client_of(context, state)) is not None:
         from crochet_tasks.cli import remote
 
-        print_bytes(remote.export(client, corpus, form, shape=shape, starts_with=starts_with))
+        which: Which = {
+            "shape": shape,
+            "starts_with": starts_with,
+            "contains": contains,
+            "shares_line_with": shares_line_with,
+        }
+        print_bytes(remote.export(client, corpus, form, which))
         return
     from crochet_tasks.query import export as orthos
     from crochet_tasks.query.pages import OrthoQuery
     from crochet_tasks.terminal.drawing import cell_width
 
-    query = OrthoQuery.of(None if shape is None else orthos.sides_of(shape), starts_with)
+    sides = None if shape is None else orthos.sides_of(shape)
+    query = OrthoQuery.of(sides, starts_with, contains, shares_line_with=shares_line_with)
 
     def write(process: Process) -> None:
         print_bytes(orthos.export(process, corpus, orthos.Format(form), query, cell_width))

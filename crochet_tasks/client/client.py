@@ -81,6 +81,7 @@ class Which(TypedDict, total=False):
     starts_with: str | None
     contains: str | None
     min_volume: int | None
+    shares_line_with: str | None
 
 
 class Client(Requests):

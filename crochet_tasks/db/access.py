@@ -242,52 +242,6 @@ _COUNT = """
     """
 
 
-# ── expired rows ─────────────────────────────────────────────────────────────────────────────────
-
-
-SIGNATURES_KEPT = 3600.0
-"""seconds; longer than one of them could come a second time"""
-COUNTS_KEPT = 3600.0
-"""seconds; longer than two windows of a rate limit"""
-AT_ONCE = 1000
-
-
-def delete_expired(connection: Connection, log_kept: float) -> int:
-    """Delete some of the sessions that ended, with their tokens, of the signatures that are too old to be used, and
-    of the lines of the security log that are older than so many seconds; how many. A line is kept for 30 days at least.
-    """
-    values = {"signatures": SIGNATURES_KEPT, "log": log_kept, "counts": COUNTS_KEPT, "most": AT_ONCE}
-    return sum(connection.execute(text(statement), values).rowcount for statement in _DELETE_EXPIRED)
-
-
-_DELETE_EXPIRED = (
-    """
-    DELETE FROM sessions WHERE id IN (
-        SELECT id FROM sessions WHERE expires_at < clock_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED
-    )
-    """,
-    """
-    DELETE FROM signatures WHERE signature IN (
-        SELECT signature FROM signatures WHERE seen_at < clock_timestamp() - make_interval(secs => :signatures)
-         LIMIT :most FOR UPDATE SKIP LOCKED
-    )
-    """,
-    """
-    DELETE FROM request_counts WHERE (client, slot) IN (
-        SELECT client, slot FROM request_counts
-         WHERE slot < (extract(epoch FROM clock_timestamp()) - :counts) / 60
-         LIMIT :most FOR UPDATE SKIP LOCKED
-    )
-    """,
-    """
-    DELETE FROM security_log WHERE id IN (
-        SELECT id FROM security_log WHERE at < clock_timestamp() - make_interval(secs => :log)
-         ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED
-    )
-    """,
-)
-
-
 # ── the security log ────────────────────────────────────────────────────────────────────────────
 
 

@@ -135,6 +135,22 @@ _COVERING = _MEETING.format(order=f"left(first, {KEY_CHARACTERS}), first, id")
 _COVERING_BACK = _MEETING.format(order="last DESC, id DESC")
 
 
+def orthos_before(connection: Connection, corpus: int, sides: Sides, place: str) -> int:
+    """How many orthos the batches of a shape hold that end before this place."""
+    query = """
+SELECT coalesce(sum(count), 0) FROM batches
+ WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[] AND last < %(place)s
+"""
+    ((found,),) = bulk.rows(connection, query, {"corpus": corpus, "sides": list(sides), "place": place})
+    return int(found)
+
+
+def lines(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Of each of these batches its id and its remediation, packed; those that have none are left out."""
+    query = "SELECT batch, phrases FROM remediations WHERE batch = ANY(%(ids)s)"
+    yield from bulk.rows(connection, query, {"ids": list(ids)})
+
+
 def packed(connection: Connection, ids: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """Of each of these batches its id and its packed orthos; those that are gone are left out."""
     query = "SELECT id, packed FROM batches WHERE id = ANY(%(ids)s)"

@@ -51,7 +51,7 @@ SELECT tenants.name AS tenant, corpora.name AS corpus, corpora.version,
 
 
 def tables(connection: Connection) -> list[str]:
-    """The tables and the like in a database, whoever made them, but for those of Postgres and its extensions."""
+    """The tables and the like in a database, of all owners, but for those of Postgres and its extensions."""
     return list(connection.execute(text(_TABLES)).scalars())
 
 

@@ -12,9 +12,6 @@ from sqlalchemy.dialects.postgresql import insert
 from crochet_tasks.db.access_tables import idempotency
 from crochet_tasks.errors import IdempotencyKeyReused
 
-KEPT_FOR = dt.timedelta(hours=24)
-AT_ONCE = 1000
-
 
 class StoredAnswer(NamedTuple):
     """The response to a request when it was first processed."""
@@ -24,20 +21,20 @@ class StoredAnswer(NamedTuple):
 
 
 def once(
-    connection: Connection, corpus: int, key: str, request: bytes, do: Callable[[], StoredAnswer]
+    connection: Connection, corpus: int, key: str, request: bytes, hours: int, do: Callable[[], StoredAnswer]
 ) -> tuple[StoredAnswer, bool]:
     """Process a request, or return the stored answer; (answer, whether it was processed now).
 
-    `request` is the SHA-256 of the request. Keys are those of a corpus: a later corpus of the same name has none of
-    them. Of two concurrent requests the second waits for the first. Where `do` raises nothing is stored.
-    Raises IdempotencyKeyReused where the key came with another request.
+    `request` is the SHA-256 of the request; an answer counts for so many `hours`. Keys are those of a corpus: a later
+    corpus of the same name has none of them. Of two concurrent requests the second waits for the first. Where `do`
+    raises nothing is stored. Raises IdempotencyKeyReused where the key came with another request.
     """
     connection.execute(text(_LOCK), {"corpus": corpus, "key": f"idempotency {key}"})
     known = connection.execute(
         select(idempotency.c.request, idempotency.c.status, idempotency.c.answer).where(
             idempotency.c.corpus == corpus,
             idempotency.c.key == key,
-            idempotency.c.created_at > func.clock_timestamp() - KEPT_FOR,
+            idempotency.c.created_at > func.clock_timestamp() - dt.timedelta(hours=hours),
         )
     ).first()
     if known is not None:
@@ -54,16 +51,3 @@ def once(
 
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:key, :corpus))"
-
-
-def delete_expired(connection: Connection) -> int:
-    """Delete some of the expired answers; return how many."""
-    return connection.execute(text(_DELETE_EXPIRED), {"kept": KEPT_FOR, "most": AT_ONCE}).rowcount
-
-
-_DELETE_EXPIRED = """
-DELETE FROM idempotency WHERE (corpus, key) IN (
-    SELECT corpus, key FROM idempotency WHERE created_at < clock_timestamp() - CAST(:kept AS interval) LIMIT :most
-) AND created_at < clock_timestamp() - CAST(:kept AS interval)
-"""
-"""The second condition spares an answer that is stored again meanwhile."""

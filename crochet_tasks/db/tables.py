@@ -135,6 +135,7 @@ windows = Table(
     Column("since", Integer, nullable=False, comment="the version up to which the windows before it reach"),
     Column("due", LargeBinary, comment="packed ids of the due phrases; none: all boxes are enumerated by origin word"),
     Column("starts", Integer, nullable=False, comment="how many starts its searches share out"),
+    Column("orthos", BigInteger, comment="how many its searches stored so far; none: unknown"),
     CheckConstraint("since >= 0 AND version > since AND starts >= 0", name="numbers"),
     comment="What is searched because of a version: the boxes that hold a line born in (since, version].",
 )

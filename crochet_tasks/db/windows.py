@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import windows, work
@@ -24,7 +24,7 @@ class Window(NamedTuple):
 
 
 def add(connection: Connection, corpus: int, window: Window) -> None:
-    connection.execute(windows.insert().values(corpus=corpus, **window._asdict()))
+    connection.execute(windows.insert().values(corpus=corpus, orthos=0, **window._asdict()))
 
 
 def read(connection: Connection, corpus: int, version: int) -> Window:
@@ -43,6 +43,30 @@ def last(connection: Connection, corpus: int) -> int:
     """The version up to which the windows reach; 0 where there is none."""
     query = select(func.coalesce(func.max(windows.c.version), 0)).where(windows.c.corpus == corpus)
     return int(connection.execute(query).scalar_one())
+
+
+def stored(connection: Connection, corpus: int, version: int, orthos: int) -> None:
+    """Count what a search of a window stored. Call it behind tally.count, whose lock keeps it short."""
+    mine = windows.c.corpus == corpus, windows.c.version == version
+    connection.execute(update(windows).where(*mine).values(orthos=windows.c.orthos + orthos))
+
+
+def growth(connection: Connection, corpus: int, total: int) -> dict[int, int]:
+    """By the last version of each window: how many orthos of the corpus all lines of which are as old were stored.
+
+    `total` are stored in all. Counted back from it, as far as it is known what each window brought.
+    """
+    query = select(windows.c.version, windows.c.orthos).where(windows.c.corpus == corpus)
+    rows = [(version, brought) for version, brought in connection.execute(query.order_by(windows.c.version.desc()))]
+    if all(brought is not None for _, brought in rows) and sum(brought for _, brought in rows) != total:
+        rows = [(version, None) for version, _ in rows]  # a program that does not count stored some
+    found: dict[int, int] = {}
+    for version, brought in rows:
+        found[version] = total
+        if brought is None:
+            break
+        total -= brought
+    return found
 
 
 class Left(NamedTuple):

@@ -16,6 +16,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import store
 from crochet_tasks.engine import geometry
 from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted
+from crochet_tasks.operate.retention import Retention
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
@@ -30,6 +31,8 @@ WITHOUT_EFFECT = 2 * WORKERS
 """give up after more consecutive errors than these that changed no work item (two may be of the same item)"""
 OUTAGE = Policy(attempts=6)
 """for temporary errors: they are retried for some 3 s, then raised"""
+RETENTION_SECONDS = 1.0
+"""for how long the end of a run deletes old rows"""
 ALIVE_SECONDS = 1.0
 """between two checks that the threads live, while pieces of work take longer"""
 
@@ -63,6 +66,7 @@ def close(
     process.budget = None
     if crew.ended is not EndReason.DISK:
         merging.merge_all(corpus.id, lambda: stopped() or not _roomy(process.settings))
+        Retention(process.database, process.settings).sweep(RETENTION_SECONDS)
     last = poll()
     ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)

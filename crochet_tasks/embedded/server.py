@@ -53,6 +53,10 @@ SETTINGS = {
     "shared_buffers": "128MB",
     "wal_compression": "off",  # pglz triples the CPU time and saves nothing on packed cells
     "checkpoint_timeout": "30min",  # seldom: a checkpoint makes every page touched after it be logged whole
+    # the space of merged batches is used again at once; else it is half of a large store
+    "autovacuum_naptime": "5s",
+    "autovacuum_vacuum_scale_factor": "0.05",
+    "autovacuum_vacuum_cost_delay": "0",
     "jit": "off",  # compiling takes longer than our statements
     # the same answers everywhere
     "timezone": "UTC",

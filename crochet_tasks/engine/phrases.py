@@ -8,6 +8,7 @@ new one that shares what it can, and who holds the old one goes on undisturbed.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -129,6 +130,10 @@ class PhraseIndex:
     def number(self, word: str) -> int:
         """The id of a word; -1 where it is none of the vocabulary."""
         return self._ids.get(word, _FREE)
+
+    def numbers(self, words: Sequence[str]) -> Ints:
+        """The ids of many words; -1 as above."""
+        return np.fromiter(map(self._ids.get, words, itertools.repeat(_FREE)), np.int32, len(words))
 
     def find(self, node: npt.NDArray[np.integer], word: npt.NDArray[np.integer]) -> Ints:
         """The phrase made of the phrase `node` and then `word`, elementwise; -1 where there is none."""

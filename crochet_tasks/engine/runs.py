@@ -97,6 +97,8 @@ def _opened(packed: bytes) -> tuple[bytes, int]:
     if zlib.crc32(packed[5:]) != int.from_bytes(packed[1:5], "little"):
         raise DamagedRun("its checksum differs")
     try:
+        if zstandard.frame_content_size(packed[9:]) > LARGEST:  # of what names its size, the library checks nothing
+            raise DamagedRun(f"it claims to unpack to more than {LARGEST} bytes")
         data = zstandard.ZstdDecompressor().decompress(packed[9:], max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise DamagedRun(f"it cannot be decompressed ({error})") from error
@@ -176,22 +178,21 @@ def ids(tree: Tree, sides: Sides, rows: Ids) -> Hashes:
 
     The first half is a hash of the first line, the second one of the sides and all words; both depend on nothing else.
     """
-    cells = words(tree, sides, rows)
-    state = np.full(len(rows), HASH_SEED)
+    first, begin = rows[:, 0], np.ones(len(rows), np.bool_)
+    np.not_equal(first[1:], first[:-1], out=begin[1:])  # rows with the same first line mostly follow on each other
+    state = np.full(np.count_nonzero(begin), HASH_SEED)
     for side in (len(sides), *sides):
         state = stir(state, np.uint64(side))
-    for column in cells.T:
+    for column in words(tree, sides, rows[begin, :1]).T:
+        state = stir(state, tree.word_hashes[1].take(column))
+    state = np.repeat(state, np.diff(np.append(np.flatnonzero(begin), len(rows))))
+    for column in words(tree, sides, rows[:, 1:]).T:
         state = stir(state, tree.word_hashes[1].take(column))
     return np.stack([tree.hashes.take(rows[:, 0]), state], axis=1)
 
 
-def id_text(halves: Hashes) -> str:
-    """One id as people see it: 32 hexadecimal digits."""
-    return id_texts(halves[None])[0]
-
-
 def id_texts(ids: Hashes) -> list[str]:
-    """Ids, shape (orthos, 2), as people see them."""
+    """Ids, shape (orthos, 2), as people see them: 32 hexadecimal digits."""
     digits = ids.astype(">u8").tobytes().hex()
     return [digits[first : first + 32] for first in range(0, len(digits), 32)]
 

@@ -62,18 +62,16 @@ def sentences(text: str) -> list[list[str]]:
 
 def plain(text: str) -> str:
     """The words in lower case, with white space between them; END is a word of its own, too."""
-    text = _lines(text)
-    end = f" {END} "
-    text = _BLANK_LINE.sub(end, text)
-    # One table for the text's own alphabet: translate() then works at C speed whatever the script.
+    text = _BLANK_LINE.sub(END, _lines(text))
+    # One table for the text's own alphabet, a character for a character: translate() is fast then whatever the script.
     table = {}
     for char in set(text) - {END}:
         if _END_OF_SENTENCE.match(char):
-            table[ord(char)] = end
+            table[ord(char)] = END
         elif not _PART_OF_WORD.match(char):
             table[ord(char)] = " "
     # Lower-casing can take letters apart, so NFC comes once more.
-    return unicodedata.normalize("NFC", text.translate(table).lower())
+    return unicodedata.normalize("NFC", text.translate(table).replace(END, f" {END} ").lower())
 
 
 def is_word(token: str) -> bool:
@@ -98,5 +96,8 @@ def normalised(word: str) -> str:
 
 def _lines(text: str) -> str:
     """Rule 1: NFC, one kind of line break and apostrophe, nothing invisible, words broken at a soft hyphen joined."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").translate(_TYPOGRAPHY)
+    text = text.replace("\r\n", "\n")
+    if text.isascii():  # the same, quicker
+        return text.replace("\r", "\n").replace(END, " ")
+    text = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY)
     return _BROKEN_WORD.sub("", text).replace("\u00ad", "") if "\u00ad" in text else text

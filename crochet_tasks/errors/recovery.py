@@ -6,7 +6,7 @@ from crochet_tasks.errors.base import BadInput, Unavailable, UsageError
 
 
 class BackupPlaceUnusable(Unavailable):
-    """the backups at {place} cannot be read or written: {reason}"""
+    """{place} cannot be read or written: {reason}"""
 
     code = "backup_place_unusable"
 

@@ -17,10 +17,10 @@ from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox,
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process, here
-from crochet_tasks.db.texts import TextRow, TextSummary
-from crochet_tasks.errors import NotFound, TooBusy, public_message
+from crochet_tasks.db.texts import TextRow
+from crochet_tasks.errors import TooBusy
+from crochet_tasks.intake import posted
 from crochet_tasks.schemas.names import text_name
-from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
 
 BACKLOG_SECONDS = 1.0
@@ -28,9 +28,6 @@ BACKLOG_SECONDS = 1.0
 BUSY_SECONDS = 10
 """Retry-After of a refusal"""
 ACCEPTED, KNOWN = 202, 200
-
-
-# ── accepting ───────────────────────────────────────────────────────────────────────────────────
 
 
 def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
@@ -93,8 +90,9 @@ class Admission:
             if key is None:
                 return self._accept(connection, corpus, submitted), False
             digest = hashlib.sha256(repr(submitted.title).encode() + submitted.body.encode()).digest()
+            hours = self._process.settings.idempotency_hours
             kept, new = idempotency.once(
-                connection, corpus.id, key, digest, lambda: self._accept(connection, corpus, submitted)
+                connection, corpus.id, key, digest, hours, lambda: self._accept(connection, corpus, submitted)
             )
         if not new:
             metrics.DUPLICATES.add(what="request")
@@ -105,9 +103,8 @@ class Admission:
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
         row, new = accepted(connection, corpus.id, submitted.title, submitted.body, room)
-        return StoredAnswer(
-            ACCEPTED if new else KNOWN, text(connection, corpus, text_name(row.id)).model_dump(mode="json")
-        )
+        answer = posted.text(connection, corpus, text_name(row.id))
+        return StoredAnswer(ACCEPTED if new else KNOWN, answer.model_dump(mode="json"))
 
     def _check_room(self, connection: Connection, corpus: Corpus) -> None:
         """Raise TooBusy where the corpus has too large a backlog."""
@@ -138,37 +135,3 @@ class _Backlog:
             self._checked = {each: check for each, check in self._checked.items() if now - check[0] < BACKLOG_SECONDS}
             self._checked[corpus] = (now, high)
         return high
-
-
-# ── reading ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def number_of(name: str) -> int:
-    """The number of a text called so; raises NotFound."""
-    number = name.removeprefix("text-")
-    if number == name or not number.isascii() or not number.isdigit() or number[0] == "0" or len(number) > 18:
-        raise NotFound(what="text", name=name)
-    return int(number)
-
-
-def text(connection: Connection, corpus: Corpus, name: str) -> TextLine:
-    """A text of this corpus; raises NotFound."""
-    row = texts.one(connection, corpus.id, number_of(name))
-    if row is None:
-        raise NotFound(what="text", name=name)
-    return line(row)
-
-
-def line(row: TextSummary) -> TextLine:
-    values = {
-        **row._asdict(),
-        "id": text_name(row.id),
-        "error": None if row.error is None else public_error(row.error),
-    }
-    return TextLine(**values)
-
-
-def public_error(error: dict[str, object]) -> TextError:
-    """The error of a text as its owner may read it."""
-    code = str(error.get("code"))
-    return TextError(code=code, message=public_message(code, str(error.get("message"))))

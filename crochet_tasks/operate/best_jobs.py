@@ -15,10 +15,10 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.engine.best.plan import Visits, seconds_left
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import LimitOutOfRange, NotFound, TooBusy, public_message
+from crochet_tasks.errors import LimitOutOfRange, NotFound, TooBusy
+from crochet_tasks.intake.posted import public_error
 from crochet_tasks.schemas.best import BestJob, Bound, Parts, SecondsLeft
-from crochet_tasks.schemas.names import BEST, best_name
-from crochet_tasks.schemas.reports import TextError
+from crochet_tasks.schemas.names import BEST, best_name, number_in
 
 ASKED, PROVEN = 202, 200
 MOST_RUNNING = 8
@@ -45,7 +45,8 @@ def ask(process: Process, tenant: int, name: str, spec: JobSpec, key: str | None
         if key is None:
             return _ask(connection, corpus, spec), False
         digest = hashlib.sha256(b"best " + json.dumps(spec, sort_keys=True).encode()).digest()
-        kept, new = idempotency.once(connection, corpus.id, key, digest, lambda: _ask(connection, corpus, spec))
+        hours = process.settings.idempotency_hours
+        kept, new = idempotency.once(connection, corpus.id, key, digest, hours, lambda: _ask(connection, corpus, spec))
         return kept, not new
 
 
@@ -111,10 +112,10 @@ def certificate(connection: Connection, corpus: Corpus, job: str) -> str:
 
 
 def _number_of(job: str) -> int:
-    number = job.removeprefix(f"{BEST}-")
-    if number == job or not number.isascii() or not number.isdigit() or number[0] == "0" or len(number) > 18:
+    number = number_in(job, BEST)
+    if number is None:
         raise NotFound(what=WHAT, name=job[:100])
-    return int(number)
+    return number
 
 
 def _as_job(corpus: Corpus, row: JobRow) -> BestJob:
@@ -141,7 +142,7 @@ def _as_job(corpus: Corpus, row: JobRow) -> BestJob:
         empty=report.get("empty", []),
         too_large=report.get("too_large", []),
         certificate=f"/v1/corpora/{quote(corpus.name)}/best/{name}/certificate" if state == "proven" else None,
-        error=_error(row) if state == "failed" else None,
+        error=public_error(row.error or {}) if state == "failed" else None,
         created_at=row.created_at,
         began_at=row.began_at,
         changed_at=row.changed_at,
@@ -155,12 +156,6 @@ def _state(row: JobRow) -> Literal["queued", "running", "proven", "stopped", "fa
     if row.parts:
         return "queued" if row.began_at is None else "running"
     return "stopped" if row.error is None else "failed"
-
-
-def _error(row: JobRow) -> TextError:
-    error = row.error or {}
-    code = str(error.get("code"))
-    return TextError(code=code, message=public_message(code, str(error.get("message"))))
 
 
 def _left(row: JobRow) -> SecondsLeft | None:

@@ -15,7 +15,7 @@ from crochet_tasks.errors import (
     WorkUnknown,
     WrongCall,
 )
-from crochet_tasks.schemas.names import DEAD, TEXT
+from crochet_tasks.schemas.names import DEAD, TEXT, number_in
 
 STATES = ("open", *OPEN, *ENDED, DEAD)
 """states to list work by; `open` is every state of open work, `dead` the dead letters"""
@@ -25,11 +25,13 @@ Target = WorkRow | TextRow | DeadLetterRow
 
 def find(connection: Connection, name: str) -> Target:
     """The work, text or dead letter of that name; raises WorkUnknown, WorkAmbiguous, or WrongCall (too short)."""
-    numbered = re.fullmatch(rf"({TEXT}|{DEAD})-([1-9][0-9]{{0,17}})", name)
-    if numbered is None:
+    found: Target | None
+    if (number := number_in(name, TEXT)) is not None:
+        found = operators.text_row(connection, number)
+    elif (number := number_in(name, DEAD)) is not None:
+        found = dead_letters.one(connection, number)
+    else:
         return _by_beginning(connection, name)
-    number = int(numbered[2])
-    found = operators.text_row(connection, number) if numbered[1] == TEXT else dead_letters.one(connection, number)
     if found is None:
         raise WorkUnknown(work=name)
     return found

@@ -1,4 +1,4 @@
-"""What the owner of a corpus may do to its work: retry and cancel; and in the console whose work somebody reaches."""
+"""What the owner of a corpus may do to its work: retry and cancel; and in the console whose work a caller reaches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
-from crochet_tasks.intake.admission import number_of
+from crochet_tasks.intake.posted import number_of
 from crochet_tasks.operate import actions, inspection
 from crochet_tasks.operate.names import find
 from crochet_tasks.schemas.names import DEAD
@@ -34,13 +34,6 @@ def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry |
     check(process, tenant, corpus, name)
     with _found(name):
         return actions.cancel(process, [name], entry)
-
-
-def details(process: Process, tenant: int, corpus: str, name: str) -> WorkDetail:
-    """All details of work of this corpus, with errors as operators see them. Raises CorpusUnknown and NotFound."""
-    check(process, tenant, corpus, name)
-    with _found(name):
-        return inspection.details(process, name)
 
 
 @contextlib.contextmanager
@@ -70,7 +63,7 @@ def _belongs(connection: Connection, corpus: Corpus, work: str) -> bool:
 
 
 def owner(process: Process, reach: int | None, work: str) -> int | None:
-    """The tenant of work, of a text (`text-NUMBER`) or of nobody's dead letter; raises NotFound beyond the reach.
+    """The tenant of work, of a text (`text-NUMBER`) or of a dead letter, which has none. Raises NotFound.
 
     `reach` is the tenant of who asks, None that of operators: of all tenants, and dead letters. Whole names only.
     """
@@ -94,7 +87,7 @@ def _owner(connection: Connection, work: str) -> int | None:
 
 
 def change(process: Process, reach: int | None, work: str, made: Made, entry: Entry) -> WorkChanged:
-    """Retry, cancel or drop (of actions.py) work in somebody's reach; the entry goes to the log of whose it is.
+    """Retry, cancel or drop (of actions.py) work in the caller's reach; the entry goes to the log of whose it is.
 
     Raises NotFound, and what that action does.
     """
@@ -103,8 +96,8 @@ def change(process: Process, reach: int | None, work: str, made: Made, entry: En
         return made(process, [work], entry if tenant is None else entry._replace(tenant=tenant))
 
 
-def seen(process: Process, reach: int | None, work: str) -> WorkDetail:
-    """All details of work, a text or a dead letter in somebody's reach; raises NotFound."""
+def details(process: Process, reach: int | None, work: str) -> WorkDetail:
+    """All details of work, a text or a dead letter in the caller's reach; raises NotFound."""
     owner(process, reach, work)
     with _found(work):
         return inspection.details(process, work)

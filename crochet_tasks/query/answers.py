@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from crochet_tasks.engine.geometry import Sides, volume
 from crochet_tasks.query.checks import Reason
-from crochet_tasks.query.pages import FoundOrtho
+from crochet_tasks.query.pages import FoundOrtho, Looked
 from crochet_tasks.query.provenance import Line
 
 
@@ -19,11 +19,15 @@ class CorpusView(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """How many words, and how many phrases, a corpus had at a version."""
+    """How many words, phrases and orthos a corpus had at a version.
+
+    `orthos`: of those that are stored now; None where it is unknown, or the version was searched with later ones.
+    """
 
     version: int
     words: int
     phrases: int
+    orthos: int | None
 
 
 class Page(NamedTuple):
@@ -36,6 +40,8 @@ class Page(NamedTuple):
     next_cursor: str | None
     version: int
     previous_cursor: str | None = None
+    looked: Looked | None = None
+    """where the page is short, but not the last one"""
 
 
 class OrthoDetail(NamedTuple):

@@ -6,12 +6,12 @@ Every call reads from one snapshot, `connection`, and a `corpus` row that was re
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from cachetools import LRUCache
 
-from crochet_tasks.db import Connection, tally
+from crochet_tasks.db import Connection, tally, windows
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
@@ -20,10 +20,10 @@ from crochet_tasks.query import checks, export, holding, ranges, relatives
 from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, orthos, page
+from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, looked_through, orthos, page
 from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
-from crochet_tasks.query.vocabulary import born, phrase_of, phrases, vocabulary, waiting_on
+from crochet_tasks.query.vocabulary import Branch, born, branch, phrase_of, phrases, vocabulary, waiting_on
 from crochet_tasks.schemas.answers import LineSeen, PhrasePage, ShapeLine, Vocabulary, WaitingOn
 
 MOST_AT_ONCE = 1000
@@ -66,25 +66,27 @@ class Catalog:
         *,
         limit: int = 100,
         cursor: str | None = None,
+        budget: int | None = None,
     ) -> Page:
         """Orthos, best shape first and each shape in alphabetical order, from a cursor on, or those before a previous
-        one. Raises InvalidCursor.
+        one. Raises InvalidCursor, InvalidOrthoId and NotFound.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
-        the first page come. A page compares about a million orthos with a word at the most: where those with the word
-        are rare, it is short or empty and still has a cursor.
+        the first page come. For a page about `budget` orthos are filtered (by default half a million): where those that
+        fit are rare, it is short or empty, still has a cursor, and says how far it came.
         """
         if not 1 <= limit <= MOST_AT_ONCE:
             raise ValueError(f"a page has 1 to {MOST_AT_ONCE} orthos, not {limit}")
-        question: list[object] = ["orthos", corpus.id, *query]
+        question = ["orthos", corpus.id, *query.question]
         packed = None if cursor is None else opened(self._secret, question, cursor)
         reader = Reader(self.store, connection, corpus)
-        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed))
+        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed), budget)
         following, previous = (
             None if then is None else sealed(self._secret, question, then.packed(reader.tree))
             for then in (part.behind, part.before)
         )
-        return Page(part.orthos, following, corpus.version, previous)
+        looked = looked_through(reader, query, part.behind) if part.cut and part.behind is not None else None
+        return Page(part.orthos, following, corpus.version, previous, looked)
 
     def best(self, connection: Connection, corpus: Corpus, most: int) -> list[FoundOrtho]:
         return self.page(connection, corpus, limit=most).orthos
@@ -143,17 +145,14 @@ class Catalog:
         """Up to `most` orthos that are this one, lengthened along their leading axis."""
         return relatives.children(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
 
-    def beginning(self, connection: Connection, corpus: Corpus, ortho: OrthoDetail, most: int) -> relatives.Beginning:
-        """Up to `most` other orthos whose first line is one of this one's."""
-        return relatives.beginning(Reader(self.store, connection, corpus), ortho.sides, ortho.words, most)
-
     def growth(self, connection: Connection, corpus: Corpus) -> list[Growth]:
-        """The words and phrases of each version, the first one first."""
+        """The words, phrases and orthos of each version, the first one first."""
         phrases = self.store.phrases(connection, corpus)
         tree, versions = phrases.tree, range(1, corpus.version + 1)
         words = np.searchsorted(np.sort(tree.born[: len(tree.words)]), versions, side="right").tolist()
         known = np.searchsorted(np.sort(tree.born[: tree.size]), versions, side="right").tolist()
-        return [Growth(*each) for each in zip(versions, words, known, strict=True)]
+        orthos = windows.growth(connection, corpus.id, tally.total(connection, corpus.id))
+        return [Growth(*each, orthos.get(each[0])) for each in zip(versions, words, known, strict=True)]
 
     def holding(self, connection: Connection, corpus: Corpus) -> tuple[Tree, holding.Holding]:
         """The phrases of the corpus, and in how many of its best orthos each of its words stands."""
@@ -234,6 +233,16 @@ class Catalog:
             phrases=found,
             next_cursor=following,
         )
+
+    def branches(
+        self, connection: Connection, corpus: Corpus, every: Iterable[Sequence[str]], widths: Sequence[int]
+    ) -> list[Branch]:
+        """How each of these phrases goes on, `widths[0]` words each, of each of them `widths[1]`, and so on; raises
+        PhraseUnknown.
+        """
+        tree = self.store.phrases(connection, corpus).tree
+        numbers = [phrase_of(tree, words) for words in every]
+        return [branch(tree, number, widths) for number in numbers if number is not None]
 
     def forget(self, corpus: int) -> None:
         """Drop a deleted corpus from the caches at once, before it is evicted."""

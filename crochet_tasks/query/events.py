@@ -46,7 +46,7 @@ class Listener:
 
     @property
     def open(self) -> bool:
-        """False once no more news come, because the process ends: whoever listens closes it, and uses it no more."""
+        """False once no more news come, because the process ends: the listener closes it, and uses it no more."""
         return not self._watch.closed
 
     def close(self) -> None:

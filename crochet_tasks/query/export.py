@@ -63,10 +63,13 @@ def export(
 def written(
     reader: Reader, form: Format, query: OrthoQuery = EVERY, width: Callable[[str], int] = len
 ) -> Iterator[bytes]:
-    """As `export`, from an open snapshot."""
-    writer = _WRITERS[form](reader.tree, width)
+    """As `export`, from an open snapshot. Raises InvalidOrthoId and NotFound before the first byte."""
+    return _written(reader, selected(reader, query), _WRITERS[form](reader.tree, width))
+
+
+def _written(reader: Reader, selections: list[ranges.Selection], writer: _Writer) -> Iterator[bytes]:
     yield writer.head.encode()
-    for selection in selected(reader, query):
+    for selection in selections:
         low: str | None = selection.low
         while low is not None:
             found = ranges.read(reader, selection._replace(low=low), AT_ONCE)

@@ -34,7 +34,7 @@ def holding(reader: Reader, most: int = COUNTED) -> Holding:
     found = np.zeros(len(tree.words), np.int64)
     left, complete = most, True
     for sides in reader.shapes():
-        part = ranges.read(reader, ranges.Selection(sides, "", None, None), left)
+        part = ranges.read(reader, ranges.Selection(sides, "", None), left)
         words = np.sort(runs.words(tree, sides, part.rows), axis=1)
         once = np.ones(words.shape, np.bool_)
         once[:, 1:] = words[:, 1:] != words[:, :-1]  # a word may stand in several shells

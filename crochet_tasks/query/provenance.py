@@ -12,6 +12,7 @@ from crochet_tasks.db import Connection, texts
 from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import VersionText
+from crochet_tasks.engine import packing
 from crochet_tasks.engine.phrases import Ints, Longs, PhraseIndex
 from crochet_tasks.engine.text import END, plain, portions
 from crochet_tasks.query.store import OVERHEAD_BYTES, TEXTS_SHARE, Store
@@ -55,7 +56,7 @@ class Parsed:
         ends = word < 0
         word = word[~ends | ~np.concatenate([[True], ends[:-1]])]  # sentences without words are left out
         start = np.concatenate([[0], np.flatnonzero(word < 0) + 1])[:-1]
-        order = np.argsort(word, kind="stable").astype(np.int32)
+        order = packing.ordered((word + 1).astype(np.uint32)[:, None]).astype(np.int32)
         return cls(word, start, order, word[order])
 
     @property
@@ -94,7 +95,7 @@ _END = np.array([-1], np.int32)
 def _numbers(piece: str, index: PhraseIndex) -> Ints:
     """The words of a piece of a text, and -1 where a sentence ends."""
     tokens = plain(piece).split()
-    number = np.fromiter(map(index.number, tokens), np.int32, len(tokens))
+    number = index.numbers(tokens)
     unknown = np.flatnonzero(number < 0)
     keep = np.ones(len(tokens), np.bool_)
     keep[unknown] = [tokens[place] == END for place in unknown.tolist()]  # the others are no words

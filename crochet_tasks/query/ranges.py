@@ -8,7 +8,8 @@ lie from "the king" up to, not including, "the king!" (`behind`).
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,14 @@ from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
+from crochet_tasks.query.filters import Lines, all_kept
+
+PASSED_OVER = 32
+"""to read the lines of a batch takes about this part of what its orthos take"""
+
+READ_AT_ONCE = 8
+"""batches in which ids are looked for at once"""
+END_BITS = 16
 
 
 class Source(Protocol):
@@ -37,8 +46,12 @@ class Source(Protocol):
         """
         ...
 
-    def rows(self, batch: Stored) -> Ids:
-        """The orthos of a batch: lines along the leading axis, in its own numbering."""
+    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
+        """The orthos of each batch: lines along the leading axis, in its own numbering."""
+        ...
+
+    def lines(self, batch: Stored) -> Ids:
+        """All lines of its orthos, in its own numbering: its remediation, which takes less to read than the orthos."""
         ...
 
     def numbering(self, version: int) -> Ids:
@@ -46,21 +59,13 @@ class Source(Protocol):
         ...
 
 
-class Word(NamedTuple):
-    """A word that orthos are to have."""
-
-    number: int
-    born: int
-    """the version that brought it"""
-
-
 class Selection(NamedTuple):
-    """Orthos of a shape from position `low` up to `high` (None: to the end); with `word`, only those that have it."""
+    """Orthos of a shape from position `low` up to `high` (None: to the end), those that all `filters` keep."""
 
     sides: Sides
     low: str
     high: str | None
-    word: Word | None
+    filters: tuple[Lines, ...] = ()
 
 
 class Found(NamedTuple):
@@ -73,7 +78,7 @@ class Found(NamedTuple):
     rows: Ids
     following: str | None
     scanned: int
-    """orthos that were compared with the word"""
+    """what it took: orthos that were filtered, and a few for each batch that was passed over"""
 
 
 def key(tree: Tree, lines: Iterable[int]) -> str:
@@ -89,16 +94,17 @@ def behind(words: str) -> str:
 def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
     """The first `most` orthos of a selection.
 
-    About `budget` orthos are compared with a word at the most, so there may be fewer although there are more.
+    About `budget` orthos are filtered at the most, so there may be fewer although there are more.
     """
-    sides, low, high, word = selection
+    sides, low, high, filters = selection
+    since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
     for batch in source.batches(sides, low, high):
         if len(rows) > most and key(source.tree, rows[most]) < batch.first:
             break
-        if word is not None:
-            if batch.numbering < word.born:
+        if filters:
+            if batch.numbering < since:
                 continue
             if scanned >= budget and batch.first > low:
                 # This batch and those behind it are not read: what lies before it is complete.
@@ -106,10 +112,13 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
                 if complete <= most:
                     return Found(rows[:complete], batch.first, scanned)
                 break
+            if not _may_hold(source, batch, filters):
+                scanned += 1 + batch.count // PASSED_OVER
+                continue
         part = _part(source, batch, low, high)
-        if word is not None:
+        if filters:
             scanned += len(part)
-            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
+            part = all_kept(filters, source.tree, sides, part)
         rows = _merged(rows, part[: most + 1])[: most + 1]
     following = key(source.tree, rows[most]) if len(rows) > most else None
     return Found(rows[:most], following, scanned)
@@ -117,14 +126,15 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
 
 def read_back(source: Source, selection: Selection, most: int, budget: int = 1 << 62) -> Found:
     """The last `most` orthos of a selection, in alphabetical order all the same: `read`, backwards."""
-    sides, low, high, word = selection
+    sides, low, high, filters = selection
+    since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
     for batch in source.batches(sides, low, high, back=True):
         if len(rows) > most and key(source.tree, rows[-most - 1]) > batch.last:
             break
-        if word is not None:
-            if batch.numbering < word.born:
+        if filters:
+            if batch.numbering < since:
                 continue
             if scanned >= budget and (high is None or behind(batch.last) < high):
                 # This batch and those before it are not read: what lies behind it is complete.
@@ -132,18 +142,29 @@ def read_back(source: Source, selection: Selection, most: int, budget: int = 1 <
                 if len(complete) <= most:
                     return Found(complete, batch.last, scanned)
                 break
+            if not _may_hold(source, batch, filters):
+                scanned += 1 + batch.count // PASSED_OVER
+                continue
         part = _part(source, batch, low, high)
-        if word is not None:
+        if filters:
             scanned += len(part)
-            part = part[(runs.words(source.tree, sides, part) == word.number).any(axis=1)]
+            part = all_kept(filters, source.tree, sides, part)
         rows = _merged(part[-most - 1 :], rows)[-most - 1 :]
     following = key(source.tree, rows[-most - 1]) if len(rows) > most else None
     return Found(rows[max(0, len(rows) - most) :], following, scanned)
 
 
+def _may_hold(source: Source, batch: Stored, filters: tuple[Lines, ...]) -> bool:
+    """Whether a batch may hold orthos that all filters keep."""
+    lines = source.lines(batch)
+    if batch.numbering != source.tree.version:
+        lines = source.numbering(batch.numbering).take(lines)
+    return all(each.may_hold(lines) for each in filters)
+
+
 def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:
     """The rows of a batch from `low` up to `high`, numbered as the source's tree."""
-    rows = source.rows(batch)
+    (rows,) = source.rows([batch])
     ids = None if batch.numbering == source.tree.version else source.numbering(batch.numbering)
     begin = 0 if low <= batch.first else _place(source.tree, rows, low, ids)
     end = len(rows) if high is None or batch.last < high else _place(source.tree, rows, high, ids)
@@ -179,50 +200,52 @@ class Range(NamedTuple):
 
 
 def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tuple[int, int], tuple[Sides, Ids]]:
-    """Of the ids that are searched for in each range those that are stored there, with their shape and row.
-
-    Where a range names all lines of an ortho, what is there has its id.
-    """
+    """Of the ids that are searched for in each range those that are stored there, with their shape and row."""
     found: dict[tuple[int, int], tuple[Sides, Ids]] = {}
+    ids = {halves for each in wanted.values() for halves in each}
+    ends = np.zeros(1 << END_BITS, np.bool_)  # most others differ from all that are searched for in these bits
+    ends[[half & (len(ends) - 1) for _, half in ids]] = True
     for sides in {each.sides for each in wanted}:
-        ranges = sorted((key(source.tree, each.lines), each) for each in wanted if each.sides == sides)
-        lows = [low for low, _ in ranges]
-        for batch in source.batches(sides, lows[0], behind(lows[-1])):
-            begin = bisect.bisect_right(lows, batch.first, key=behind)
-            for _, one in ranges[begin : bisect.bisect_right(lows, batch.last)]:
-                for halves, row in _with_ids(source, batch, one, wanted[one]):
-                    found[halves] = sides, row
+        where = _batches_of(source, sides, [each for each in wanted if each.sides == sides])
+        while few := [*itertools.islice(where, READ_AT_ONCE)]:
+            every = source.rows([batch for batch, _ in few])
+            parts = [
+                _that_begin(source, batch, rows, np.array(one.lines, np.uint32))
+                for (batch, ranges), rows in zip(few, every, strict=True)
+                for one in ranges
+            ]
+            rows = np.concatenate(parts)
+            there = runs.ids(source.tree, sides, rows)
+            for place in np.flatnonzero(ends[there[:, 1] & np.uint64(len(ends) - 1)]).tolist():
+                if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
+                    found[halves] = sides, rows[place]
     return found
 
 
-def _with_ids(
-    source: Source, batch: Stored, one: Range, ids: set[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], Ids]]:
-    """The orthos in a range of a batch that have one of these ids."""
-    rows = source.rows(batch)
-    lines = np.array(one.lines, np.uint32)
+def _batches_of(source: Source, sides: Sides, ranges: list[Range]) -> Iterator[tuple[Stored, list[Range]]]:
+    """The batches that may have orthos of some of these ranges of a shape, and of which."""
+    ordered = sorted((key(source.tree, each.lines), each) for each in ranges)
+    lows = [low for low, _ in ordered]
+    for batch in source.batches(sides, lows[0], behind(lows[-1])):
+        begin = bisect.bisect_right(lows, batch.first, key=behind)
+        if here := ordered[begin : bisect.bisect_right(lows, batch.last)]:
+            yield batch, [one for _, one in here]
+
+
+def _that_begin(source: Source, batch: Stored, rows: Ids, lines: Ids) -> Ids:
+    """The rows of a batch that begin with these lines, numbered as the source's tree."""
     numbering = None
     if batch.numbering != source.tree.version:
         numbering = source.numbering(batch.numbering)
         older = np.minimum(numbering.searchsorted(lines), len(numbering) - 1).astype(np.uint32)
         if (numbering[older] != lines).any():  # a phrase that came later
-            return
+            return rows[:0]
         lines = older
     begin, end = 0, len(rows)
     for column, line in enumerate(lines):
         lines_there = rows[begin:end, column]
         begin, end = begin + int(lines_there.searchsorted(line)), begin + int(lines_there.searchsorted(line, "right"))
-    if begin == end:
-        return
-    part = rows[begin:end] if numbering is None else numbering.take(rows[begin:end])
-    if len(lines) == part.shape[1]:  # all lines: there is one such ortho
-        yield from ((halves, part[0]) for halves in ids)
-        return
-    there = runs.ids(source.tree, one.sides, part)
-    second = np.array([half for _, half in ids], np.uint64)
-    for place in np.flatnonzero(np.isin(there[:, 1], second)).tolist():
-        if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
-            yield halves, part[place]
+    return rows[begin:end] if numbering is None else numbering.take(rows[begin:end])
 
 
 # ── many at once ────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The family of an ortho: what it was lengthened from, what is it, lengthened; and others with a line of it."""
+"""The family of an ortho: what it was lengthened from, and what is it, lengthened."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from crochet_tasks.query.store import Reader
 
 READ_AT_ONCE = 20_000
 """orthos that begin as a child would; of more, some children may be missing"""
-
-
-RANGES = 64
-"""shapes times lines that are looked at for orthos that begin with a line"""
 
 
 class Children(NamedTuple):
@@ -43,7 +39,7 @@ def children(reader: Reader, sides: Sides, words: tuple[str, ...], most: int) ->
         if lengthened not in reader.shapes():
             continue
         low = runs.key(first)
-        part = ranges.read(reader, ranges.Selection(lengthened, low, ranges.behind(low), None), READ_AT_ONCE)
+        part = ranges.read(reader, ranges.Selection(lengthened, low, ranges.behind(low)), READ_AT_ONCE)
         more |= part.following is not None
         ids = runs.words(reader.tree, lengthened, part.rows)
         mine = np.array([parent(lengthened, _texts(reader, row)) == (sides, words) for row in ids.tolist()], bool)
@@ -70,32 +66,3 @@ def _lengthened(sides: Sides, words: tuple[str, ...]) -> list[tuple[Sides, list[
         for axis in range(len(sides))
         if sides[axis] + 1 >= sides[-1]
     ]
-
-
-class Beginning(NamedTuple):
-    """Other orthos whose first line is a line of one ortho. `more`: whether there are others, or may be."""
-
-    orthos: list[FoundOrtho]
-    more: bool
-
-
-def beginning(reader: Reader, sides: Sides, words: tuple[str, ...], most: int) -> Beginning:
-    """Up to `most` of them, best shape first, and of a shape in the order of the lines.
-
-    Orthos are sorted by their first line, along the leading axis, so each line of each shape is a range. Those that
-    have a line further inside are not found so.
-    """
-    lines = dict.fromkeys(tuple(words[cell] for cell in cells) for cells in geometry.lines(sides))
-    found: list[FoundOrtho] = []
-    left = RANGES
-    for shape in reader.shapes():
-        for line in (line for line in lines if len(line) == shape[-1]):
-            if left == 0 or len(found) > most:
-                return Beginning(found[:most], more=True)
-            left -= 1
-            low = runs.key(line)
-            selection = ranges.Selection(shape, low, ranges.behind(low), None)
-            part = ranges.read(reader, selection, most + 2 - len(found))  # one of them may be the ortho itself
-            every = orthos(reader.tree, shape, part.rows)
-            found += [each for each in every if (each.sides, each.words) != (sides, words)]
-    return Beginning(found[:most], more=len(found) > most)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
+import contextlib
 import functools
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Stored
@@ -43,16 +43,18 @@ class Phrases:
         return self.index.bytes + self.tree.bytes + 12 * self.tree.size
 
     @functools.cached_property
-    def _by_hash(self) -> Ids:
-        """All phrases, ascending by their hashes."""
-        return np.argsort(self.tree.hashes).astype(np.uint32)
+    def _by_hash(self) -> tuple[Ids, npt.NDArray[np.intp]]:
+        """All phrases by the first 16 bits of their hashes, and per such bits where those that have them begin."""
+        tops = (self.tree.hashes >> np.uint64(48)).astype(np.uint16)  # a radix sort: ten times as fast as of the whole
+        order = np.argsort(tops, kind="stable").astype(np.uint32)
+        return order, np.concatenate([[0], np.cumsum(np.bincount(tops, minlength=1 << 16))])
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
-        hashes, phrases = self.tree.hashes, self._by_hash
-        begin = bisect.bisect_left(phrases, half, key=lambda phrase: int(hashes[phrase]))
-        same = itertools.takewhile(lambda phrase: int(hashes[phrase]) == half, phrases[begin:])
-        return list(map(int, same))
+        order, begin = self._by_hash
+        alike = order[begin[half >> 48] : begin[(half >> 48) + 1]]
+        found: list[int] = alike[self.tree.hashes[alike] == np.uint64(half)].tolist()
+        return found
 
 
 class Store:
@@ -87,21 +89,27 @@ class Store:
                 self._phrases.put(corpus.id, phrases, phrases.bytes)
             return phrases
 
-    def rows(self, reader: Reader, batch: Stored) -> Ids:
-        """The orthos of a batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
+    def rows(self, reader: Reader, wanted: Sequence[Stored]) -> list[Ids]:
+        """The orthos of each batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
 
-        A batch never changes under its id.
+        A batch never changes under its id. Those that are not cached are read at once.
         """
-        cached = self.batches.get(batch.id)
-        metrics.CACHE.add(cache="batches", outcome="miss" if cached is None else "hit")
-        if cached is not None:
-            return cached
-        with self._reading.of(batch.id):  # one thread reads a batch; others that need it find it cached
-            cached = self.batches.get(batch.id)
-            if cached is None:
-                cached = _read(reader, batch)
-                self.batches.put(batch.id, cached, cached.nbytes + OVERHEAD_BYTES)
-        return cached
+        found = {batch.id: self.batches.get(batch.id) for batch in wanted}
+        missing = sorted(number for number, rows in found.items() if rows is None)
+        for outcome, number in (("miss", len(missing)), ("hit", len(found) - len(missing))):
+            if number:
+                metrics.CACHE.add(number, cache="batches", outcome=outcome)
+        with contextlib.ExitStack() as stack:  # one thread reads a batch; others that need it find it cached
+            for number in missing:  # ascending: no two threads wait for each other
+                stack.enter_context(self._reading.of(number))
+            found |= {number: self.batches.get(number) for number in missing}
+            left = {batch.id: batch for batch in wanted if found[batch.id] is None}
+            if left:
+                packed = dict(batches.packed(reader.connection, left))
+                for number, batch in left.items():
+                    rows = found[number] = _read(reader, batch, packed[number])
+                    self.batches.put(number, rows, rows.nbytes + OVERHEAD_BYTES)
+        return [cached for batch in wanted if (cached := found[batch.id]) is not None]
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""
@@ -116,6 +124,8 @@ class Reader:
         self.phrases = store.phrases(connection, corpus)
         self.tree = self.phrases.tree
         self._numberings: dict[int, Ids] = {}
+        self._listed: list[Stored] = []
+        self._lines: dict[int, bytes] = {}
 
     def shapes(self) -> list[Sides]:
         """The shapes that there are orthos of, best first."""
@@ -128,14 +138,30 @@ class Reader:
             listed = batches.covering(
                 self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip, back=back
             )
+            self._listed = listed
             yield from listed
             if len(listed) < at_once:
                 return
             skip += at_once
             at_once *= 4
 
-    def rows(self, batch: Stored) -> Ids:
-        return self.store.rows(self, batch)
+    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
+        return self.store.rows(self, batches)
+
+    def lines(self, batch: Stored) -> Ids:
+        """Raises StoreCorrupt where its remediation is missing or damaged."""
+        if batch.id not in self._lines:  # of some of those that are asked for next, too
+            begin = next((at for at, each in enumerate(self._listed) if each.id == batch.id), 0)
+            following = [each.id for each in self._listed[begin : begin + LINES_AT_ONCE]]
+            self._lines = dict(batches.lines(self.connection, {batch.id, *following}))
+        try:
+            size = len(self.numbering(batch.numbering))
+            return runs.unpack_set(self._lines.pop(batch.id), size)
+        except (KeyError, runs.DamagedRun) as error:
+            raise StoreCorrupt(
+                problem=f"the remediation of batch {batch.id} of corpus '{self.corpus.name}' is "
+                f"{'missing' if isinstance(error, KeyError) else 'damaged'}; see 'crochet verify'"
+            ) from error
 
     def numbering(self, version: int) -> Ids:
         ids = self._numberings.get(version)
@@ -146,11 +172,13 @@ class Reader:
         return ids
 
 
+LINES_AT_ONCE = 16
+"""remediations that are read together: some kilobytes each, as they are packed"""
 NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 
 
-def _read(reader: Reader, batch: Stored) -> Ids:
+def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
     tree = reader.tree
     levels = [*tree.levels]
     numbering = None
@@ -158,7 +186,6 @@ def _read(reader: Reader, batch: Stored) -> Ids:
         numbering = reader.numbering(batch.numbering)
         levels = numbering.searchsorted(np.array(levels, np.uint32)).tolist()
     base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
-    ((_, packed),) = batches.packed(reader.connection, [batch.id])
     try:
         rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
     except runs.DamagedRun as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from crochet_tasks.db import batches
 from crochet_tasks.db.batches import Stored
@@ -112,3 +113,22 @@ def phrases(tree: Tree, phrase: int | None, after: str | None, limit: int) -> tu
         for child in range(begin, min(last, begin + limit))
     ]
     return found, last > begin + limit
+
+
+class Branch(NamedTuple):
+    """A phrase as it goes on: how many phrases are one word longer, and the first of them."""
+
+    words: tuple[str, ...]
+    continuations: int
+    branches: list[Branch]
+
+    @property
+    def others(self) -> int:
+        return self.continuations - len(self.branches)
+
+
+def branch(tree: Tree, phrase: int, widths: Sequence[int]) -> Branch:
+    """A phrase with its first `widths[0]` continuations, each of them with its first `widths[1]`, and so on."""
+    first, last = tree.first[phrase : phrase + 2].tolist()
+    shown = range(first, min(last, first + widths[0])) if widths else range(0)
+    return Branch(tree.phrase(phrase), last - first, [branch(tree, each, widths[1:]) for each in shown])

@@ -21,7 +21,7 @@ COPY_BYTES = 1 << 20
 ARGUMENTS = "--format=custom", "--compress=1", "--no-owner", "--no-privileges", "--encoding=UTF8"
 """of pg_dump. The encoding: PGCLIENTENCODING may name one that lacks characters"""
 LOCK_SECONDS = 60
-"""that pg_dump waits for a table which a migration, or somebody, has for itself; its snapshot is open meanwhile"""
+"""that pg_dump waits for a table which a migration, or another client, has locked; its snapshot is open meanwhile"""
 ABANDONED_HOURS = 24
 """after which a backup that is not complete is one that was interrupted"""
 
@@ -97,7 +97,7 @@ def due_in(place: Place, every: float) -> float:
 def remove_old(place: Place, keep: int) -> list[str]:
     """Remove all but the newest complete backups, and those that were interrupted a day ago. Returns their names.
 
-    One whose manifest cannot be read is left for somebody to look at, and does not count.
+    One whose manifest cannot be read is left for an operator to look at, and does not count.
     """
     old = [each.name for each in read_backups(place)[:-keep]]
     oldest = _name(dt.datetime.now(dt.UTC) - dt.timedelta(hours=ABANDONED_HOURS))

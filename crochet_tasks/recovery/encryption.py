@@ -1,4 +1,4 @@
-"""Encryption of dumps by age (age-encryption.org): whoever makes a backup needs only the public key."""
+"""Encryption of dumps by age (age-encryption.org): making a backup needs only the public key."""
 
 from __future__ import annotations
 

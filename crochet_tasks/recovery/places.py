@@ -1,6 +1,6 @@
 """Where backups are kept: a folder, or an object store (S3 and what speaks like it, Google, Azure), by obstore.
 
-PLACE/20261129T101502Z/database.dump   or database.dump.age
+PLACE/20261129T101502.125Z/database.dump   or database.dump.age
                        backup.json     written last: without it a backup is not complete
 """
 
@@ -39,6 +39,12 @@ class Writer(Protocol):
 
 class Reader(Protocol):
     def read(self, most: int = ..., /) -> bytes: ...
+
+
+class SeekableReader(Reader, Protocol):
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+
+    def tell(self) -> int: ...
 
 
 class Place:
@@ -109,8 +115,8 @@ class Place:
             for written in (self._folder / path, (self._folder / path).parent, self._folder):
                 _sync(written)
 
-    def reader(self, path: str) -> Reader:
-        """Read a file from its beginning."""
+    def reader(self, path: str) -> SeekableReader:
+        """Read a file, from its beginning or from wherever is wanted."""
         import obstore
 
         with _usable(self.address):
@@ -127,6 +133,16 @@ class Place:
                 return bytes(obstore.get(self._store, path).bytes())
             except FileNotFoundError:
                 return None
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        import obstore
+
+        with _usable(self.address):
+            try:
+                return self._exists() and bool(obstore.head(self._store, path))
+            except FileNotFoundError:
+                return False
 
     def folders(self) -> list[str]:
         """The names of the folders in it, in alphabetical order."""
@@ -152,7 +168,7 @@ class Place:
 
     def _tidy(self, folder: str) -> None:
         """Remove a folder on disk that is empty; an object store has none."""
-        if self._folder is not None:
+        if self._folder is not None and folder:
             with contextlib.suppress(OSError):
                 (self._folder / folder).rmdir()
 
@@ -173,7 +189,20 @@ class _File:
 
     def read(self, most: int = -1, /) -> bytes:
         with _usable(self._address):
-            return bytes(self._file.read(most))
+            return bytes(self._file.read(*([most] if most >= 0 else [])))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with _usable(self._address):
+            place = offset + (0, self._file.tell(), self._file.size)[whence]  # the library takes none that is negative
+            if place != self._file.tell():  # it would drop what it has read ahead
+                self._file.seek(place)
+            return place
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
 
 
 _ADVICE = {

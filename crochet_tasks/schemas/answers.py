@@ -62,11 +62,20 @@ class OrthoSeen(Answer):
     volume: int | None = None
 
 
+class LookedThrough(Answer):
+    """How many orthos were looked through, from the first one on, `of` those whose shapes may fit."""
+
+    orthos: int
+    of: int
+
+
 class OrthoPage(Answer):
     version: int
     orthos: list[OrthoSeen]
     next_cursor: str | None
     """the next page begins there, also where this one is short or empty; null: that was all"""
+    looked: LookedThrough | None = None
+    """where the page is short, but not the last one"""
 
 
 class BestOrthos(Answer):

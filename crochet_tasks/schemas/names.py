@@ -5,6 +5,8 @@ Work items go by the beginning of their ids.
 
 from __future__ import annotations
 
+import re
+
 BEST, DEAD, TEXT = "best", "dead", "text"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """what corpora and tenants may be called"""
@@ -13,6 +15,12 @@ UNTITLED = "untitled"
 """the title of a text that is given none"""
 TITLE_LENGTH = 200
 """a title of a text that comes by the API or a task: so many characters at the most, and none a control character"""
+
+
+def number_in(name: str, kind: str) -> int | None:
+    """The number in the name of a text, dead letter or search; None where it is no such name."""
+    found = re.fullmatch(rf"{kind}-([1-9][0-9]{{0,17}})", name)
+    return None if found is None else int(found[1])
 
 
 def text_name(number: int) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import logging
 import multiprocessing
 import os
 import resource
@@ -26,8 +25,6 @@ from api.asgi import Buffered, Limits, Receive, Scope, Send
 from api.connections import Connections
 from crochet_tasks import net, telemetry
 from crochet_tasks.settings import Settings
-
-log = logging.getLogger(__name__)
 
 WORKERS = 2
 HEAD_SECONDS = 5

@@ -20,9 +20,11 @@ from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.broker.repair import Repair
-from crochet_tasks.db import access, attempts, corpora, dead_letters, failures, idempotency, publishing
+from crochet_tasks.db import attempts, corpora, dead_letters, failures, publishing
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
+from crochet_tasks.operate.retention import Retention
+from crochet_tasks.reporting.queue_depths import Notes
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file
 from crochet_tasks.services.census import CensusThread
@@ -37,6 +39,8 @@ MAINTENANCE_SECONDS = 2.0
 """at most this often the relay handles overdue work and dead letters"""
 SWEEP_SECONDS = 1.0
 """for how long one poll deletes rows of removed corpora"""
+RETENTION_SECONDS = 0.2
+"""for how long one poll deletes old rows: at most a tenth of the time"""
 LONG_OVERDUE = 10
 """leases after which work is published again even where messages wait; it may then be delivered twice"""
 DEAD_LETTERS_AT_ONCE = 100
@@ -58,6 +62,8 @@ class Relay:
     def __init__(self, process: Process, stopped: threading.Event) -> None:
         self._process, self._stopped = process, stopped
         self._repair = Repair(process.settings)
+        self._retention = Retention(process.database, process.settings)
+        self._notes = Notes(process.settings, process.database)
         self._next_maintenance = self._next_merges = 0.0
         self._beat_at = -EVERY_SECONDS
         self._idle: set[str] = set()
@@ -112,6 +118,7 @@ class Relay:
                 queues.declare(self._process.settings, wait=0, report=readiness.warn)
                 return
             _measure(depths)
+            self._notes.note({name: depths[name].ready for name in queues.WORK})
             self._warn_of_idle_queues(depths)
             self._release_overdue(depths)
             with queues.dead_letters(broker, DEAD_LETTERS_AT_ONCE) as letters:
@@ -121,12 +128,11 @@ class Relay:
                     remove()
 
     def delete_expired(self) -> None:
-        """Hold searches of spent budgets; delete rows of removed corpora and expired rows of the API."""
+        """Hold searches of spent budgets; delete rows of removed corpora, and what is older than the settings say."""
         tenancy.sweep(self._process.database, SWEEP_SECONDS)
         with self._process.database.transaction() as connection:
             publishing.hold_searches(connection)
-            idempotency.delete_expired(connection)
-            access.delete_expired(connection, 86_400.0 * self._process.settings.security_log_days)
+        self._retention.sweep(RETENTION_SECONDS)
 
     def _warn_of_idle_queues(self, depths: dict[str, Depth]) -> None:
         """Warn once of each queue that has messages and no consumers."""

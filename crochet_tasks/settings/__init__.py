@@ -1,4 +1,7 @@
-"""The settings: one frozen object, read from the environment and a file, and checked when a process starts."""
+"""The settings: one frozen object, read from the environment and a file, and checked when a process starts.
+
+To add one: a field of Settings with its description; `make reference` writes docs/settings.md from it.
+"""
 
 from __future__ import annotations
 
@@ -180,13 +183,28 @@ class Settings(BaseSettings):
     api_events_seconds: Seconds = Field(
         default=60.0, description="seconds that one may follow the events with one request, at the most"
     )
+    work_days: int = Field(
+        default=30, ge=1, le=36_500, description="days that finished work is kept, with the tries that it took"
+    )
+    audit_days: int = Field(
+        default=90, ge=31, le=36_500, description="days that a change of state of work and texts is kept"
+    )
+    dead_letter_days: int = Field(
+        default=90, ge=1, le=36_500, description="days that a dead letter which names no work is kept"
+    )
+    idempotency_hours: int = Field(
+        default=24,
+        ge=1,
+        le=8760,
+        description="hours in which a request with the same Idempotency-Key is answered again",
+    )
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )
     operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
-        "`-`: nobody does, only the command line",
+        "`-`: no tenant, only the command line",
     )
     signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
     url: str | None = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,9 +13,11 @@ import numpy as np
 from crochet_tasks.db import Connection, corpora, outbox, texts, verification
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.db.verification import PhraseChunk, WordRow
+from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
-from crochet_tasks.engine.text import READING, sentences
+from crochet_tasks.engine.text import sentences
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 
@@ -24,18 +26,13 @@ Problem = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Context:
-    """The sound context of a corpus. `born`: per phrase of `index`; `words_born`: per word."""
+    """The sound context of a corpus with these `bounds`. `born`: per phrase of `index`; `words_born`: per word."""
 
-    corpus: Corpus
+    bounds: Limits
     version: int
     index: PhraseIndex
     born: Ints
     words_born: Ints
-    texts: list[TextRow]
-
-    @property
-    def waiting_texts(self) -> int:
-        return sum(row.state in ("accepted", "ingested") for row in self.texts)
 
     @functools.cached_property
     def tree(self) -> Tree:
@@ -59,19 +56,16 @@ class Context:
             before = index
 
     def compare_text(
-        self, connection: Connection, problem: Problem, version: int, before: PhraseIndex, index: PhraseIndex
+        self, problem: Problem, name: str, body: str, version: int, before: PhraseIndex, index: PhraseIndex
     ) -> None:
         """Whether a version brought the words and phrases of its text, all of them and no others."""
-        if self.corpus.reading != READING:  # read by other rules: its words cannot be compared with today's
-            return
-        row = next(row for row in self.texts if row.version == version)
-        parsed = sentences(texts.body(connection, row.id))
-        brings = before.additions(parsed, self.corpus.limits.max_side)
-        lacks = index.additions(parsed, self.corpus.limits.max_side)
+        parsed = sentences(body)
+        brings = before.additions(parsed, self.bounds.max_side)
+        lacks = index.additions(parsed, self.bounds.max_side)
         there = index.nodes - before.nodes
         if len(lacks.parent) or len(brings.parent) != there:
             problem(
-                f"text {row.id} ({row.title}) brings {len(brings.parent)} phrases; "
+                f"{name} brings {len(brings.parent)} phrases; "
                 f"version {version} has {there} and lacks {len(lacks.parent)} of them"
             )
 
@@ -84,31 +78,41 @@ class _Chunks(NamedTuple):
     born: Ints
 
 
-def read_context(connection: Connection, corpus: Corpus, problem: Problem) -> Context | None:
-    """The context of a corpus, or None where it is too damaged to go on."""
-    rows = texts.all_of(connection, corpus.id)
+def read_context(connection: Connection, corpus: Corpus, rows: list[TextRow], problem: Problem) -> Context | None:
+    """The context of a corpus with these texts, or None where it is too damaged to go on."""
     version = corpora.version(connection, corpus.id)
-    limits = _limits(connection, corpus, version, problem)
+    limits = version_limits(version, verification.limits(connection, corpus.id), problem)
     _texts(connection, corpus, rows, problem)
     words = verification.vocabulary(connection, corpus.id)
-    words_born = np.array([word.born for word in words], np.int32)
-    if limits is None or [word.id for word in words] != list(range(len(words))):
-        if limits is not None:
-            problem("the ids of the words have a gap")
+    if limits is None:
         return None
-    chunks = _chunks(connection, corpus, limits, problem)
+    chunks = verification.phrases(connection, corpus.id)
+    context = context_of(corpus.limits, limits, words, chunks, problem)
+    if context is not None:
+        youngest = max(int(part.max(initial=0)) for part in (context.born, context.words_born))
+        _half_made(rows, version, youngest, problem)
+    return context
+
+
+def context_of(
+    bounds: Limits, limits: tuple[int, ...], words: list[WordRow], rows: Sequence[PhraseChunk], problem: Problem
+) -> Context | None:
+    """The context that words and phrases make; `limits`: the number of phrases per version. None where none is made."""
+    if [word.id for word in words] != list(range(len(words))):
+        problem("the ids of the words have a gap")
+        return None
+    words_born = np.array([word.born for word in words], np.int32)
+    chunks = _chunks(rows, limits, problem)
     if chunks is None or not _tree(chunks, words_born, problem):
         return None
-    _half_made(rows, version, max(int(part.max(initial=0)) for part in (chunks.born, words_born)), problem)
     index = PhraseIndex().extended(Additions([each.word for each in words], chunks.parent, chunks.word), limits)
     born = np.concatenate([np.zeros(1, np.int32), chunks.born])
-    _suffixes(index, born, corpus, problem)
-    return Context(corpus, version, index, born, words_born, rows)
+    _suffixes(index, born, bounds, problem)
+    return Context(bounds, len(limits) - 1, index, born, words_born)
 
 
-def _limits(connection: Connection, corpus: Corpus, version: int, problem: Problem) -> tuple[int, ...] | None:
-    """The number of phrases per version; None if the versions are not 1, 2, 3, ..."""
-    made = verification.limits(connection, corpus.id)
+def version_limits(version: int, made: list[tuple[int, int]], problem: Problem) -> tuple[int, ...] | None:
+    """The number of phrases per version, `made` by texts: (version, number); None if they are not 1, 2, 3, ..."""
     if [number for number, _ in made] != list(range(1, version + 1)):
         problem(f"the corpus is at version {version}, but its texts made versions {[number for number, _ in made]}")
         return None
@@ -135,9 +139,8 @@ def _texts(connection: Connection, corpus: Corpus, rows: list[TextRow], problem:
                 problem(f"text {row.id} is {row.state} and has no open work")
 
 
-def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], problem: Problem) -> _Chunks | None:
+def _chunks(rows: Sequence[PhraseChunk], limits: tuple[int, ...], problem: Problem) -> _Chunks | None:
     """The phrases, if they are consecutive and each version has its own."""
-    rows = verification.phrases(connection, corpus.id)
     upto, sound = 1, True
     for first, count, born, _, _ in rows:
         if first != upto:
@@ -159,7 +162,7 @@ def _chunks(connection: Connection, corpus: Corpus, limits: tuple[int, ...], pro
     try:
         parent, word = texts.unpacked((chunk.first, chunk.size, chunk.parent, chunk.word) for chunk in rows)
     except StoreCorrupt as error:
-        problem(str(error))
+        problem(str(error.context["problem"]))
         return None
     return _Chunks(parent, word, versions)
 
@@ -206,10 +209,10 @@ def _half_made(rows: list[TextRow], version: int, youngest: int, problem: Proble
         problem(f"there are half-made phrases or words of version {youngest}, and no text is being ingested as that")
 
 
-def _suffixes(index: PhraseIndex, born: Ints, corpus: Corpus, problem: Problem) -> None:
+def _suffixes(index: PhraseIndex, born: Ints, bounds: Limits, problem: Problem) -> None:
     """Whether every phrase's own suffix (all but its first word) is a phrase, and not a younger one."""
     length = index.length
-    if int(length.max()) > corpus.limits.max_side:
+    if int(length.max()) > bounds.max_side:
         problem(f"phrase {int(np.argmax(length))} has {int(length.max())} words, more than max_side")
     suffix = np.zeros(index.nodes, np.int32)
     for words in range(2, int(length.max()) + 1):

@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 
 
 def test_the_reference_is_as_made_from_the_code() -> None:
-    """docs/settings.md and docs/cli.md: `make reference` writes them again."""
+    """docs/settings.md, docs/cli.md and docs/retention.md: `make reference` writes them again."""
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "reference.py", "--check"], capture_output=True, text=True, check=False
     )

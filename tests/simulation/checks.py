@@ -1,6 +1,6 @@
 """What must hold at the end of a run, when nothing is open, and what a reader must see on the way.
 
-The expected values come from the oracle and from what clients were told, never from the program.
+The expected values come from the oracle and from the answers that clients received, never from the program.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ INJECTED = {
 def injected(error: BaseException) -> None:
     """Raise AssertionError where a task failed with an error that the run did not inject."""
     known = isinstance(error, CrochetError) and error.code in INJECTED
-    assert known or type(error).__name__ == "Poison", f"an error that nobody injected: {error!r}"
+    assert known or type(error).__name__ == "Poison", f"an error that was not injected: {error!r}"
 
 
 class Reader:
@@ -87,7 +87,7 @@ def everything(world: World) -> None:
     """Raise AssertionError where something is not as it must be."""
     process = world.bench.machine("c0", 0).process
     there = {number for (number,) in world.store.rows("SELECT id FROM corpora")}
-    assert set(world.ids) - world.deleted <= there, "a corpus is gone that nobody deleted"
+    assert set(world.ids) - world.deleted <= there, "a corpus is gone that was not deleted"
     for number, planned in world.ids.items():
         if number in there:
             _corpus(world, process, number, planned)
@@ -100,9 +100,9 @@ def everything(world: World) -> None:
 
 def _corpus(world: World, process: Process, number: int, planned: Planned) -> None:
     texts = world.store.rows("SELECT id, body, state, version FROM texts WHERE corpus = %s ORDER BY seq", number)
-    told = {name: post for name, post in world.acknowledged.items() if post.corpus == planned}
+    accepted = {name: post for name, post in world.acknowledged.items() if post.corpus == planned}
     states = {f"text-{text}": (body, state) for text, body, state, _ in texts}
-    for name, post in told.items():
+    for name, post in accepted.items():
         assert states[name][0] == post.body, f"{name} was accepted and is lost"
     for name, (body, state) in states.items():
         wanted = {"failed"} if body in (WORDLESS, POISONED) else {"current"}
@@ -186,7 +186,7 @@ def _attempts(world: World) -> None:
     """Attempts are numbered without a gap, up to the most; their errors are those that the run injected."""
     most, last = world.settings.max_attempts, Counter[str]()
     for item, number, error in world.store.rows("SELECT work::text, number, error FROM attempts ORDER BY id"):
-        assert error["code"] in INJECTED or error["type"] == "Poison", f"an error that nobody injected: {error}"
+        assert error["code"] in INJECTED or error["type"] == "Poison", f"an error that was not injected: {error}"
         assert number in (last[item] + 1, 1), f"attempt {number} of {item} follows on {last[item]}"
         assert number <= most, f"attempt {number} of {item}, and {most} are the most"
         last[item] = number

@@ -24,7 +24,7 @@ STATES = (
     "a stale lease's late commit was refused",
     "no more searches were published than may be",
     # deaths and errors
-    "a worker died amid a transaction",
+    "a worker died in a transaction",
     "a worker died before its commit",
     "a worker died after its commit, before it acknowledged",
     "a worker died before it published",
@@ -53,7 +53,7 @@ STATES = (
     # texts
     "a text was posted twice",
     "a request was repeated after its answer was lost",
-    "a text failed amid its parts",
+    "a text failed between its parts",
     "a failed text was accepted again",
     "a text was cancelled",
     "a text could not be cancelled any more",
@@ -80,8 +80,8 @@ STATES = (
 )
 
 STRUCK = {
-    ("worker", "statement", "killed", False): "a worker died amid a transaction",
-    ("worker", "statement", "killed", True): "a worker died amid a transaction",
+    ("worker", "statement", "killed", False): "a worker died in a transaction",
+    ("worker", "statement", "killed", True): "a worker died in a transaction",
     ("worker", "commit", "killed", False): "a worker died before its commit",
     ("worker", "commit", "killed", True): "a worker died after its commit, before it acknowledged",
     ("worker", "publish", "killed", False): "a worker died before it published",

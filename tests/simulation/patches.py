@@ -264,7 +264,7 @@ def _again(world: World, _activity: Activity, _row: Any, _connection: Any, row: 
 
 def _fails(world: World, _activity: Activity, _: None, connection: Any, _corpus: int, number: int, *_args: Any) -> None:
     if world.ingested_by.get(number):
-        world.reached("a text failed amid its parts")
+        world.reached("a text failed between its parts")
 
 
 def _window(world: World, _activity: Activity, _: None, _connection: Any, _corpus: int, window: Any) -> None:

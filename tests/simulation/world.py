@@ -70,9 +70,9 @@ class World:
         self.deleted: set[int] = set()
         self.ingested_by: dict[int, set[str]] = {}
         self.acknowledged: dict[str, Post] = {}
-        """texts of which a client was told that they are accepted, by name"""
+        """texts whose acceptance a client has received, by name"""
         self.withdrawn: set[str] = set()
-        """texts that somebody has asked to cancel or drop"""
+        """texts that a client or an operator has asked to cancel or drop"""
         self.held = 0
         self.clients, self.messages, self.relays = Clients(self), Messages(self), Relays(self)
         self._idle = 0
@@ -242,7 +242,7 @@ class World:
         self.log(f"{name} begins: {what}")
         self.scheduler.start(activity)
         while not activity.over:
-            assert activity.waits is None, f"{what} waits for a lock of nobody"
+            assert activity.waits is None, f"{what} waits for a lock that no activity holds"
             self.scheduler.resume(activity)
         self._over(activity)
 
@@ -271,7 +271,7 @@ class World:
         self.log(f"{activity.machine.name} {activity.what} is killed")
         if activity.machine.name in WORKERS:
             waits = activity.waits is not None
-            self.reached(f"a worker died {'while it waited for a lock' if waits else 'amid a transaction'}")
+            self.reached(f"a worker died {'while it waited for a lock' if waits else 'in a transaction'}")
         self.scheduler.kill(activity)
         self._over(activity)
 

@@ -33,7 +33,7 @@ def fill(process: Process) -> None:
     harbour = steps.new_corpus(process, name=HARBOUR)
     for name in TEXTS:
         admission.accept(harbour, name, (ROOT / "examples" / f"{name}.txt").read_text(encoding="utf-8"))
-    steps.run(harbour)
+        steps.run(harbour)
     best.ask(process, harbour)
     scripts = steps.new_corpus(process, name=SCRIPTS)
     for title, body in (("بحر", ARABIC), ("समुद्र", HINDI), ("海", CHINESE), ("long", f"{LONG} b, c d, {LONG} c, b d")):

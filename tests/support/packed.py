@@ -50,6 +50,7 @@ class Batches:
     stored: list[Stored]
     packed: dict[int, Ids]
     read: list[int] = dataclasses.field(default_factory=list)
+    waits: dict[int, Ids] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -74,9 +75,17 @@ class Batches:
         found = [b for b in self.stored if b.sides == sides and b.last >= low and (high is None or b.first <= high)]
         yield from sorted(found, key=lambda batch: (batch.last if back else batch.first, batch.id), reverse=back)
 
-    def rows(self, batch: Stored) -> Ids:
-        self.read.append(batch.id)
-        return self.packed[batch.id]
+    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
+        self.read += [batch.id for batch in batches]
+        return [self.packed[batch.id] for batch in batches]
+
+    def lines(self, batch: Stored) -> Ids:
+        if batch.id not in self.waits:
+            numbering = self.numbering(batch.numbering)
+            orthos = words_of(self.tree, batch.sides, numbering[self.packed[batch.id]])
+            found = {self.tree.find(line) for ortho in orthos for line in oracle.lines(*ortho)}
+            self.waits[batch.id] = numbering.searchsorted(sorted(found)).astype(np.uint32)
+        return self.waits[batch.id]
 
     def numbering(self, version: int) -> Ids:
         return self.tree.numbering(version)

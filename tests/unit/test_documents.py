@@ -18,8 +18,8 @@ PAGES = [
 CURRENT = [page for page in PAGES if page.parent.name != "adr" and page.name != "CHANGELOG.md"]
 """pages that tell how things are, not how they were"""
 SOURCES = ("crochet_tasks", "api", "web", "tests", "docs", "deploy", "benchmarks", "scripts", "examples")
-NOT_OURS = {"docker-compose.override.yml", "backup.json", "crochet-tasks/config.toml"}
-"""files of users"""
+NOT_OURS = {"docker-compose.override.yml", "backup.json", "crochet-tasks/config.toml", "archive.json", "best.json"}
+"""files of users, and members of archives"""
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 

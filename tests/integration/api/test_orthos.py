@@ -66,6 +66,8 @@ def test_all_pages_together_are_the_closure(api: Api, corpus: Corpus) -> None:
 def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:
     """Of a shape, with a word, of a volume; and only some fields."""
     every = get(api, "/orthos", limit=1000)["orthos"]
+    lines = {each["id"]: set(oracle.lines(tuple(each["shape"]), tuple(each["words"]))) for each in every}
+    some = every[len(every) // 2]["id"]
     for query, wanted in (
         ({"shape": "2x3"}, lambda ortho: ortho["shape"] == [2, 3]),
         ({"contains": "j"}, lambda ortho: "j" in ortho["words"]),
@@ -74,12 +76,29 @@ def test_only_what_is_wanted(api: Api, corpus: Corpus) -> None:
         ({"starts_with": " A b"}, lambda ortho: ortho["words"][:2] == ["a", "b"]),
         ({"starts_with": "a unknown"}, lambda _: False),
         ({"contains": "unknown"}, lambda _: False),
+        ({"contains": "b C"}, lambda ortho: any(" b c " in f" {' '.join(line)} " for line in lines[ortho["id"]])),
+        ({"shares_line_with": some}, lambda ortho: ortho["id"] != some and lines[ortho["id"]] & lines[some]),
     ):
         found = get(api, "/orthos", limit=1000, **query)["orthos"]
         assert found == list(filter(wanted, every)), query
         export = api.read.get(f"{URL}/orthos", query_string=query, headers=NDJSON).data.splitlines()
         assert [json.loads(line)["id"] for line in export] == [ortho["id"] for ortho in found], query
     assert [set(ortho) for ortho in get(api, "/orthos", fields="words,id", limit=2)["orthos"]] == [{"words", "id"}] * 2
+
+
+def test_no_line_is_shared_with_an_ortho_that_is_not_there(api: Api, corpus: Corpus) -> None:
+    api.problem(api.read.get(f"{URL}/orthos?shares_line_with={'0' * 32}"), "not_found", 404)
+    answer = api.read.get(f"{URL}/orthos?shares_line_with={'0' * 32}", headers=NDJSON)
+    api.problem(answer, "not_found", 404)
+
+
+def test_a_page_that_is_short_says_how_far_it_came(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", 1)
+    total = get(api, "/shapes")["total"]
+    page = get(api, "/orthos", contains="s", limit=1000)
+    assert page["looked"]["of"] == total
+    assert 0 <= page["looked"]["orthos"] < total
+    assert page["next_cursor"] is not None
 
 
 def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -> None:
@@ -115,6 +134,7 @@ def test_orthos_are_written_as_their_models_would_be(api: Api, corpus: Corpus) -
         ("/orthos?min_volume=0", "invalid_request"),
         ("/orthos?starts_with=", "invalid_request"),
         ("/orthos?fields=id,secret", "invalid_request"),
+        ("/orthos?shares_line_with=1", "invalid_request"),
         ("/orthos?shapes=2x2", "invalid_request"),
         ("/orthos/best?limit=2000", "invalid_request"),
         ("/orthos/xyz", "invalid_ortho_id"),

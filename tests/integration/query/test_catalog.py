@@ -12,7 +12,7 @@ import pytest
 from crochet_tasks import merging
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
-from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, StoreCorrupt
+from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, NotFound, StoreCorrupt
 from crochet_tasks.query.answers import Page
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
@@ -41,7 +41,7 @@ def test_filters_leave_what_they_say(catalog: Catalog, snapshot: Snapshot) -> No
         assert joined(pages(catalog, snapshot, 2, OrthoQuery(shape))) == [o for o in ALL if o.sides == shape]
     for word in {word for ortho in ALL for word in ortho.words} | {"none", "x"}:
         for limit in (1, 3, 1000):
-            assert joined(pages(catalog, snapshot, limit, OrthoQuery(contains=word))) == [
+            assert joined(pages(catalog, snapshot, limit, OrthoQuery.of(contains=word))) == [
                 o for o in ALL if word in o.words
             ]
     for least in range(6):
@@ -57,15 +57,56 @@ def test_filters_leave_what_they_say(catalog: Catalog, snapshot: Snapshot) -> No
     assert joined(pages(catalog, snapshot, 1, OrthoQuery.of((2, 3), "A", " B ", 1))) == every
 
 
+def holds(ortho: FoundOrtho, words: tuple[str, ...]) -> bool:
+    """Whether these words stand one after another in a line."""
+    text = f" {' '.join(words)} "
+    return not words or any(text in f" {' '.join(line)} " for line in oracle.lines(ortho.sides, ortho.words))
+
+
+def shares(ortho: FoundOrtho, other: str) -> bool:
+    """Whether it is not the ortho of that id, and one of their lines is the same."""
+    mine, its = (
+        {line for each in ALL if each.id == id_ for line in oracle.lines(each.sides, each.words)}
+        for id_ in (ortho.id, other)
+    )
+    return ortho.id != other and bool(mine & its)
+
+
+def test_others_that_share_a_line(catalog: Catalog, snapshot: Snapshot) -> None:
+    """Of every ortho, by brute force; all pages together, each once."""
+    for each in ALL:
+        found = joined(pages(catalog, snapshot, 3, OrthoQuery(shares_line_with=each.id)))
+        assert found == [other for other in ALL if shares(other, each.id)]
+
+
+def test_an_ortho_to_share_a_line_with_that_is_not_there(catalog: Catalog, snapshot: Snapshot) -> None:
+    with pytest.raises(NotFound):
+        catalog.page(*snapshot.args, OrthoQuery(shares_line_with="0" * 32))
+    with pytest.raises(InvalidOrthoId):
+        catalog.page(*snapshot.args, OrthoQuery(shares_line_with="0"))
+
+
+def test_orthos_with_a_phrase(catalog: Catalog, snapshot: Snapshot) -> None:
+    """In one of their lines, along any axis, wherever in it."""
+    lines = {line for each in ALL for line in oracle.lines(each.sides, each.words)}
+    parts = {line[low:high] for line in lines for low in range(len(line)) for high in range(low + 1, len(line) + 1)}
+    for words in sorted({*parts, ("a", "none"), ("d", "a")}):
+        found = joined(pages(catalog, snapshot, 1000, OrthoQuery.of(contains=" ".join(words).upper())))
+        assert found == [each for each in ALL if holds(each, words)]
+
+
 QUERIES = [
     EVERY,
     OrthoQuery((2, 3)),
-    OrthoQuery(contains="a"),
-    OrthoQuery(contains="s"),
-    OrthoQuery(contains="none"),
+    OrthoQuery.of(contains="a"),
+    OrthoQuery.of(contains="s"),
+    OrthoQuery.of(contains="none"),
+    OrthoQuery.of(contains="b c"),
     OrthoQuery(min_volume=2),
     OrthoQuery(starts_with=("a", "b")),
-    OrthoQuery((2, 3), ("a",), "b", 1),
+    OrthoQuery(shares_line_with=ALL[0].id),
+    OrthoQuery(shares_line_with=ALL[-1].id, min_volume=2),
+    OrthoQuery.of((2, 3), "a", "b", 1),
 ]
 
 
@@ -83,7 +124,8 @@ def test_pages_read_backwards_are_the_same(
             for o in ALL
             if query.shape in (None, o.sides)
             and o.words[: len(query.starts_with)] == query.starts_with
-            and (query.contains is None or query.contains in o.words)
+            and holds(o, query.contains)
+            and (query.shares_line_with is None or shares(o, query.shares_line_with))
             and o.volume >= (query.min_volume or 0)
         ]
         assert forwards[0].previous_cursor is None
@@ -114,10 +156,16 @@ def test_a_page_that_compared_enough_is_short_and_goes_on(
     catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", 3)
-    every = {word: pages(catalog, snapshot, 5, OrthoQuery(contains=word)) for word in ("a", "e", "m", "s")}
+    every = {word: pages(catalog, snapshot, 5, OrthoQuery.of(contains=word)) for word in ("a", "e", "m", "s")}
     for word, read in every.items():
         assert joined(read) == [o for o in ALL if word in o.words]
     assert any(not page.orthos for page in every["s"])
+    for page in itertools.chain(*every.values()):
+        assert (page.looked is not None) == (page.next_cursor is not None and len(page.orthos) < 5)
+    for read in every.values():
+        passed = [page.looked.orthos for page in read if page.looked is not None]
+        assert passed == sorted(passed)
+        assert all(page.looked.of == len(ALL) for page in read if page.looked is not None)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -183,7 +231,7 @@ def test_a_cursor_is_good_for_its_own_question_only(catalog: Catalog, snapshot: 
     questions: list[tuple[Catalog, Corpus, OrthoQuery]] = [
         (catalog, snapshot.corpus, OrthoQuery(shape=(2, 2))),
         (catalog, snapshot.corpus, OrthoQuery(starts_with=("a",))),
-        (catalog, snapshot.corpus, OrthoQuery(contains="a")),
+        (catalog, snapshot.corpus, OrthoQuery.of(contains="a")),
         (catalog, snapshot.corpus, OrthoQuery(min_volume=1)),
         (catalog, other, EVERY),
         (Catalog(process, b"t" * 32), snapshot.corpus, EVERY),
@@ -225,7 +273,7 @@ def test_an_empty_corpus_has_nothing(catalog: Catalog, process: Process) -> None
     with process.database.snapshot() as connection:
         snapshot = Snapshot(connection, corpus)
         assert catalog.page(*snapshot.args) == Page([], None, 0)
-        assert catalog.page(*snapshot.args, OrthoQuery(contains="a", starts_with=("a",))).orthos == []
+        assert catalog.page(*snapshot.args, OrthoQuery.of(contains="a", starts_with="a")).orthos == []
         assert catalog.by_id(*snapshot.args, "0" * 32) is None
         assert catalog.vocabulary(*snapshot.args).words == []
         assert catalog.phrases(*snapshot.args).phrases == []
@@ -244,8 +292,8 @@ def test_export_gives_the_orthos_of_the_pages_in_their_order(
             EVERY,
             OrthoQuery((2, 3)),
             OrthoQuery(starts_with=("a",)),
-            OrthoQuery(contains="a"),
-            OrthoQuery(contains="none"),
+            OrthoQuery.of(contains="a"),
+            OrthoQuery.of(contains="none"),
             OrthoQuery(min_volume=2),
         ):
             lines = [json.loads(line) for line in b"".join(catalog.export(*snapshot.args, query=query)).splitlines()]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from crochet_tasks.db import texts
+from crochet_tasks import merging
+from crochet_tasks.db import schema, texts
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
 from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.query import holding, relatives
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.store import Reader
 from tests.support import oracle
-from tests.support.catalog import ALL, Snapshot
-from tests.support.steps import TEXTS
+from tests.support.catalog import ALL, MORE, SECRET, Snapshot
+from tests.support.steps import TEXTS, ingest_all, new_corpus, sql
 
 pytestmark = pytest.mark.integration
 SENTENCES = [(number, words) for number, text in enumerate(TEXTS, start=1) for words in oracle.sentences(text)]
@@ -51,28 +56,6 @@ def test_some_children_are_as_good_as_all_if_it_says_so(catalog: Catalog, snapsh
         found = relatives.children(reader, *each[1:3], 1)
         assert (len(found.orthos), found.more) == (1, True)
     assert several
-
-
-def test_orthos_that_begin_with_a_line_of_another(
-    catalog: Catalog, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of them, best shape first; or some, and it says so, also where there are more lines than are looked at."""
-    reader = Reader(catalog.store, *snapshot.args)
-    firsts = {each.id: each.words[: each.sides[-1]] for each in ALL}
-    several = 0
-    for each in ALL:
-        lines = {tuple(line) for line in oracle.lines(each.sides, each.words)}
-        expected = [other for other in ALL if firsts[other.id] in lines and other.id != each.id]
-        every = relatives.beginning(reader, each.sides, each.words, len(ALL))
-        assert sorted(found.id for found in every.orthos) == sorted(other.id for other in expected)
-        assert [found.sides for found in every.orthos] == [other.sides for other in expected]
-        assert not every.more
-        some = relatives.beginning(reader, each.sides, each.words, 1)
-        assert (some.orthos, some.more) == (every.orthos[:1], len(expected) > 1)
-        several += len(expected) > 1
-    assert several
-    monkeypatch.setattr(relatives, "RANGES", 1)
-    assert relatives.beginning(reader, *ALL[0][1:3], len(ALL)).more
 
 
 def test_a_sentence_with_those_around_it(catalog: Catalog, snapshot: Snapshot) -> None:
@@ -154,4 +137,55 @@ def test_growth_counts_what_each_version_brought(catalog: Catalog, snapshot: Sna
             for end in range(begin + 1, min(len(words), begin + snapshot.corpus.limits.max_side) + 1)
         }
         assert each.phrases == len(runs)
+        assert each.orthos == (len(ALL) if each.version == 3 else None)  # nothing counted what these windows brought
     assert np.all(np.diff([each.phrases for each in found]) >= 0)
+
+
+def orthos_of(process: Process, corpus: Corpus) -> list[int | None]:
+    with process.database.snapshot() as connection:
+        snapshot = Snapshot(connection, corpus)
+        return [each.orthos for each in Catalog(process, SECRET).growth(*snapshot.args)]
+
+
+def test_growth_counts_the_orthos_of_each_version(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it is known: from the newest version back to one that was searched by a program that did not count."""
+    said = [*TEXTS, MORE]
+    expected = [len(oracle.closure(said[:version])) for version in range(1, len(said) + 1)]
+    corpus = new_corpus(process)
+    ingest_all(corpus, said)
+    assert orthos_of(process, corpus) == expected
+    monkeypatch.setattr(merging, "MOST", 2)
+    merging.merge_all(corpus.id)
+    assert orthos_of(process, corpus) == expected
+    sql(process, "UPDATE windows SET orthos = orthos - 1 WHERE corpus = :corpus AND version = 2", corpus=corpus.id)
+    assert orthos_of(process, corpus) == [None, None, None, expected[-1]]
+    sql(process, "UPDATE windows SET orthos = NULL WHERE corpus = :corpus AND version = 2", corpus=corpus.id)
+    assert orthos_of(process, corpus) == [None, *expected[1:]]
+
+
+def test_the_migration_counts_what_the_work_tells(process: Process) -> None:
+    """Only of a corpus of which it tells all."""
+    script = (Path(schema.__file__).parent / "migrations/versions/0014_growth.sql").read_text(encoding="utf-8")
+    backfill = script[script.index("WITH found") :].rstrip().rstrip(";")
+    told, untold = new_corpus(process), new_corpus(process)
+    for corpus in (told, untold):
+        ingest_all(corpus, TEXTS)
+    expected = orthos_of(process, told)
+    sql(process, "UPDATE work SET found = 0 WHERE corpus = :corpus AND version = 1", corpus=untold.id)
+    for corpus in (told, untold):
+        sql(process, "UPDATE windows SET orthos = NULL WHERE corpus = :corpus", corpus=corpus.id)
+    sql(process, backfill)
+    assert orthos_of(process, told) == expected
+    assert None not in expected
+    assert orthos_of(process, untold) == [None, None, expected[-1]]
+
+
+def test_versions_that_are_searched_together_grow_together(process: Process) -> None:
+    said = [*TEXTS, MORE]
+    corpus = new_corpus(process)
+    ingest_all(corpus, said[:1])
+    ingest_all(corpus, said[1:], at_once=True)
+    found = orthos_of(process, corpus)
+    expected = [len(oracle.closure(said[:version])) for version in range(1, len(said) + 1)]
+    assert (found[0], found[-1]) == (expected[0], expected[-1])
+    assert all(one in (None, other) for one, other in zip(found, expected, strict=True))

@@ -10,6 +10,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
 from crochet_tasks.query.catalog import Catalog
+from crochet_tasks.query.vocabulary import Branch
 from tests.support import oracle, steps
 from tests.support.catalog import ALL, MORE, SECRET, Snapshot, all_waiting, best_first, in_runs, joined, pages
 from tests.support.steps import TEXTS, ingest_all
@@ -103,3 +104,18 @@ def test_a_damaged_remediation_is_an_error_that_names_its_batch(catalog: Catalog
     with process.database.snapshot() as connection, pytest.raises(StoreCorrupt) as raised:
         catalog.waiting_on(*Snapshot(connection, corpus).args, ["a", "b"])
     assert any(f"the remediation of batch {number} is damaged" in str(raised.value) for number in numbers)
+
+
+def test_a_phrase_goes_on_as_a_tree(catalog: Catalog, snapshot: Snapshot) -> None:
+    """The first words of each level in order, and how many there are; compared with all runs of words of the texts."""
+    runs = set(oracle.phrases(TEXTS, 8))
+
+    def expected(phrase: tuple[str, ...], widths: tuple[int, ...]) -> Branch:
+        longer = sorted(run for run in runs if len(run) == len(phrase) + 1 and run[:-1] == phrase)
+        return Branch(phrase, len(longer), [expected(run, widths[1:]) for run in longer[: (*widths, 0)[0]]])
+
+    some = sorted(runs)
+    for widths in ((), (2,), (2, 1), (100, 100, 100)):
+        found = catalog.branches(*snapshot.args, some, widths)
+        assert found == [expected(run, widths) for run in some]
+    assert any(each.others for each in catalog.branches(*snapshot.args, some, (1,)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pyrage import x25519
 
 from crochet_tasks import recovery
@@ -177,23 +176,6 @@ def test_one_is_due_when_the_newest_is_old(process: Process, place: Place) -> No
 
 
 # ── object stores ───────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def test_backups_in_s3(s3: str, process: Process, target: Database, monkeypatch: pytest.MonkeyPatch) -> None:

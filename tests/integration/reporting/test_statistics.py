@@ -13,7 +13,7 @@ from crochet_tasks.db import attempts, corpora, tally
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.intake import admission
+from crochet_tasks.intake import posted
 from crochet_tasks.reporting import reports, statistics, worker_use
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal import drawing
@@ -133,7 +133,7 @@ def test_tenants_do_not_read_of_the_inside(past: Past) -> None:
     past.failed_tries(1, 60, "text_too_large", "it is too large")
     messages = {each.code: each.message for each in past.seen(statistics.for_tenants).errors}
     assert messages == {
-        "internal": admission.public_error({"code": "internal"}).message,
+        "internal": posted.public_error({"code": "internal"}).message,
         "text_too_large": "it is too large",
     }
     assert "inside" not in messages["internal"]

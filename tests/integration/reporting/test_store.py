@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from crochet_tasks.db import attempts, idempotency, outbox, publishing, tally
+from crochet_tasks.db import attempts, outbox, publishing, retention, tally
 from crochet_tasks.db.attempts import Pauses
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
@@ -274,8 +274,9 @@ def test_an_answer_that_is_kept_anew_is_not_forgotten(process: Process) -> None:
 
 
 def _forget(process: Process) -> int:
+    (rule,) = (rule for rule in retention.RULES if rule.what == "idempotency")
     with process.database.transaction() as connection:
-        return idempotency.delete_expired(connection)
+        return retention.remove_some(connection, rule, rule.kept_for(process.settings)).rows
 
 
 def test_a_connection_is_tried_after_a_rest_only(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_an_ortho_leads_to_its_parent_and_children(at: Site) -> None:
     expect(page.locator("#ortho td")).to_have_count(6)
     parent = page.locator("#ortho td").all_inner_texts()
     assert set(parent) < set(library.WORDS)
-    page.locator(f"a[href$='{library.ORTHO}']").click()
+    page.locator("section", has=page.locator("#family")).locator(f"a[href$='{library.ORTHO}']").click()
     expect(page.locator("#ortho td")).to_have_text(list(library.WORDS))
 
 
@@ -155,15 +155,34 @@ def test_a_sentence_is_widened(at: Site, script: bool) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
 
 
-def test_an_ortho_leads_to_others_that_begin_with_one_of_its_lines(at: Site) -> None:
+def test_an_ortho_leads_to_others_that_share_a_line(at: Site) -> None:
+    """Wherever the line stands in them; then to all of them in the gallery, which other filters narrow."""
     page = at.lasting(f"{GALLERY}/{library.ORTHO}")
-    lines = set(page.locator(".lines .phrase").all_inner_texts())
     section = page.locator("section", has=page.locator("#sharing"))
-    cards = [card.locator("tr").first.locator("td").all_inner_texts() for card in section.locator(".card").all()]
-    assert cards
-    assert {" ".join(words) for words in cards} <= lines
-    section.locator(".open").first.click()
-    expect(page.locator("#ortho tr").first).to_have_text(re.compile(r"\s*".join(cards[0])))
+    listed = of_api(at, f"shares_line_with={library.ORTHO}&limit=48")
+    shown = section.locator(".card")
+    cards = [card.locator("td").all_inner_texts() for card in shown.all()]
+    assert [sorted(words) for words in cards] == [sorted(words) for words in listed[: len(cards)]] != []
+    section.get_by_role("link", name="All of them").click()
+    expect(page.locator(".chosen")).to_contain_text("the wind and")
+    assert grids(page) == listed
+    page.get_by_label("Shape").select_option("2x3")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**shape=2x3**")
+    assert grids(page) == of_api(at, f"shares_line_with={library.ORTHO}&shape=2x3&limit=48") != []
+    page.locator(".chosen").get_by_role("link", name="All orthos").click()
+    page.wait_for_url(lambda url: "shares" not in url)
+    assert grids(page) == of_api(at, "shape=2x3&limit=48")
+
+
+def test_what_is_rare_says_how_far_was_looked(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crochet_tasks.query.pages.SCANNED_AT_ONCE", 1)
+    every = at.api.read.get("/v1/corpora/harbour/shapes").get_json()["total"]
+    page = at.lasting(f"{GALLERY}?contains=old")
+    note = page.locator(".looked").inner_text()
+    looked, of = (int(re.sub(r"\D", "", part)) for part in note.partition(";")[0].split(" of ", 1))
+    assert 0 <= looked < of == every
+    expect(page.get_by_role("link", name="Next")).to_be_visible()
 
 
 def test_an_ortho_is_copied_and_downloaded(at: Site, tmp_path: Path) -> None:
@@ -206,7 +225,7 @@ def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
     read = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
     threes = [each for text in read for words in text for each in zip(words, words[1:], words[2:], strict=False)]
     follows = {last for *before, last in threes if before == ["the", "old"]}
-    assert set(page.locator(".next li a").all_inner_texts()) == follows
+    assert set(page.locator(".tree > li > a").all_inner_texts()) == follows
     number = places.count()
     page.get_by_role("link", name="what comes after").click()
     page.wait_for_url("**sort=right*")
@@ -214,6 +233,63 @@ def test_a_phrase_is_shown_in_its_places(at: Site) -> None:
     assert (after, len(after)) == (sorted(after), number)
     page.get_by_role("link", name="harbour", exact=True).last.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("the old harbour")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_word_goes_on_as_a_tree(at: Site, script: bool) -> None:
+    """Level by level, with the keyboard, and without a script; each phrase leads to its own page."""
+    page = at.lasting("/corpora/harbour/phrase?words=the", script=script)
+    texts = [oracle.sentences((ROOT / "examples" / f"{name}.txt").read_text()) for name in library.TEXTS]
+    said = [f" {' '.join(words)} " for text in texts for words in text]
+    first = page.locator(".tree > li", has=page.locator("details")).first
+    phrase = f"the {first.locator('> a').inner_text()}"
+    for _ in range(2):
+        first.locator("> details > summary").focus()
+        page.keyboard.press("Enter")
+        below = first.locator("> details > ul > li")
+        expect(below.first).to_be_visible()
+        for word in below.locator("> a:not(.note)").all_inner_texts():
+            assert any(f" {phrase} {word} " in each for each in said)
+        if not below.locator("> details").count():
+            break
+        first = below.filter(has=page.locator("details")).first
+        phrase += f" {first.locator('> a').inner_text()}"
+    link = below.locator("> a").first
+    word = link.inner_text()
+    link.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{phrase} {word}")
+
+
+def test_all_words_that_go_on_can_be_reached(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.word.CONTINUATIONS", 10)
+    page = at.lasting("/corpora/harbour/phrase?words=the")
+    every = at.api.read.get("/v1/corpora/harbour/phrases?prefix=the&limit=1000").get_json()["phrases"]
+    found = page.locator(".tree > li > a").all_inner_texts()
+    while page.get_by_role("link", name="More words").count():
+        page.get_by_role("link", name="More words").click()
+        expect(page.locator(".tree > li > a").first).to_have_text(every[len(found)]["words"][-1])
+        found += page.locator(".tree > li > a").all_inner_texts()
+    assert found == [each["words"][-1] for each in every]
+    page.get_by_role("link", name="First words").click()
+    expect(page.locator(".tree > li > a").first).to_have_text(found[0])
+
+
+def test_a_corpus_shows_how_it_grew(at: Site) -> None:
+    """Words, phrases and orthos by version, as lines, as a table and as data."""
+    page = at.lasting("/corpora/harbour")
+    expect(page.get_by_role("img", name=re.compile("^Orthos by version"))).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Growth as CSV").click()
+    rows = [line.split(",") for line in download.value.path().read_text().splitlines()]
+    assert rows[0] == ["version", "words", "phrases", "orthos"]
+    texts = [(ROOT / "examples" / f"{name}.txt").read_text() for name in library.TEXTS]
+    total = at.api.read.get("/v1/corpora/harbour/shapes").get_json()["total"]
+    assert [row[0] for row in rows[1:]] == ["1", "2"]
+    assert 0 < int(rows[1][3]) < int(rows[2][3]) == total
+    assert [int(row[1]) for row in rows[1:]] == [
+        len({word for text in texts[:version] for words in oracle.sentences(text) for word in words})
+        for version in (1, 2)
+    ]
 
 
 def test_a_text_is_shaded_by_orthos(at: Site) -> None:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the data folder as the POSTGRES_ variables say where there is none yet, then becomes the server.
+# Makes the data folder as the POSTGRES_ variables say where there is none yet, then becomes the server:
+# `postgres` and options for it may be given, as to the upstream image.
 set -eu
 data=/var/lib/postgresql/18/docker
 as_postgres() { setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"; }
@@ -16,4 +17,5 @@ if [ ! -s "$data/PG_VERSION" ]; then
     printf 'CREATE DATABASE %s\n' "$POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres
   fi
 fi
-exec setpriv --reuid=postgres --regid=postgres --clear-groups -- postgres -D "$data" -c 'listen_addresses=*'
+[ "${1:-}" != postgres ] || shift
+exec setpriv --reuid=postgres --regid=postgres --clear-groups -- postgres -D "$data" -c 'listen_addresses=*' "$@"

@@ -161,7 +161,7 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
 
 
 def text_of(sides: Sides, words: tuple[str, ...]) -> str:
-    return runs.id_text(np.array(runs.ortho_id(sides, words), np.uint64))
+    return runs.id_texts(np.array([runs.ortho_id(sides, words)], np.uint64))[0]
 
 
 @given(boxes(), st.data())
@@ -226,7 +226,7 @@ def test_no_collisions() -> None:
 
 def test_id_text() -> None:
     """An id is written as 32 hexadecimal digits, leading zeros included."""
-    assert runs.id_text(np.array([1, 2**64 - 1], np.uint64)) == "0000000000000001ffffffffffffffff"
+    assert runs.id_texts(np.array([[1, 2**64 - 1]], np.uint64)) == ["0000000000000001ffffffffffffffff"]
 
 
 @some

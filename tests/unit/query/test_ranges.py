@@ -6,13 +6,16 @@ import random
 from collections.abc import Iterator
 from itertools import groupby
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crochet_tasks.engine import runs
+from crochet_tasks.engine.tree import Tree
 from crochet_tasks.query import ranges
-from crochet_tasks.query.ranges import Range, Selection, Word
-from tests.support import packed
+from crochet_tasks.query.filters import Lines, phrases_with
+from crochet_tasks.query.ranges import Range, Selection
+from tests.support import oracle, packed
 from tests.support.oracle import Ortho
 from tests.support.packed import Batches, words_of
 from tests.support.strategies import brute_force, corpora, examples
@@ -77,8 +80,8 @@ def test_pages_of_a_shape_from_any_position_are_what_lies_behind_it(
         expected = [
             ortho for ortho in of_shape if " ".join(ortho[1]) >= low and (not high or ortho[1][: len(prefix)] == prefix)
         ]
-        assert forwards(source, Selection(sides, low, high, None), max(size, 1)) == expected
-        none = ranges.read(source, Selection(sides, low, high, None), 0)
+        assert forwards(source, Selection(sides, low, high), max(size, 1)) == expected
+        none = ranges.read(source, Selection(sides, low, high), 0)
         assert (len(none.rows), none.following) == (0, " ".join(expected[0][1]) if expected else None)
 
 
@@ -97,7 +100,7 @@ def test_pages_backwards_from_any_position_are_what_lies_before_it(
             high = " ".join(data.draw(st.sampled_from(of_shape))[1])
             high = ranges.behind(high) if data.draw(st.booleans()) else high
         expected = [one for one in of_shape if low <= " ".join(one[1]) and (high is None or " ".join(one[1]) < high)]
-        assert backwards(source, Selection(sides, low, high, None), size) == expected
+        assert backwards(source, Selection(sides, low, high), size) == expected
 
 
 @examples(20)
@@ -108,11 +111,45 @@ def test_pages_with_a_word_hold_all_that_have_it_in_either_direction(
     """Also where each page compares few orthos: it may be short then, and the next one goes on."""
     source, every = cut(texts, seed, most)
     for sides, of_shape in by_shape(every):
-        for number, word in enumerate(source.tree.words):
-            selection = Selection(sides, "", None, Word(number, int(source.tree.born[number])))
+        for word in random.Random(seed).sample(source.tree.words, min(4, len(source.tree.words))):
+            selection = Selection(sides, "", None, (Lines.with_phrase(source.tree, source.tree.number(word)),))
             expected = [ortho for ortho in of_shape if word in ortho[1]]
             assert forwards(source, selection, size, budget) == expected
             assert backwards(source, selection, size, budget) == expected
+
+
+@examples(15)
+@given(corpora(), SEEDS, st.integers(1, 4), st.integers(1, 9), st.sampled_from([1, 5, 1000]), st.data())
+def test_pages_of_orthos_with_one_of_some_lines_hold_each_once(
+    texts: list[str], seed: int, most: int, size: int, budget: int, data: st.DataObject
+) -> None:
+    """In either direction, along any axis, and without the ortho whose lines they are."""
+    source, every = cut(texts, seed, most)
+    if not every:
+        return
+    other = data.draw(st.sampled_from(every))
+    lines = set(oracle.lines(*other))
+    rows = packed.rows_of(source.tree, [other])
+    phrases = np.array(sorted(source.tree.find(line) for line in lines), np.uint32)
+    filters = (Lines.of(source.tree, phrases, besides=(other[0], rows[0])),)
+    for sides, of_shape in by_shape(every):
+        expected = [one for one in of_shape if one != other and lines & set(oracle.lines(*one))]
+        assert not expected or filters[0].fits(sides)
+        selection = Selection(sides, "", None, filters)
+        assert forwards(source, selection, size, budget) == expected
+        assert backwards(source, selection, size, budget) == expected
+
+
+@examples(15)
+@given(corpora(), st.data())
+def test_phrases_with_the_words_of_one_after_another(texts: list[str], data: st.DataObject) -> None:
+    tree = Tree.of(packed.index(texts), len(texts))
+    if not tree.size:
+        return
+    phrase = data.draw(st.integers(0, tree.size - 1))
+    wanted = f" {' '.join(tree.phrase(phrase))} "
+    expected = [one for one in range(tree.size) if wanted in f" {' '.join(tree.phrase(one))} "]
+    assert phrases_with(tree, phrase).tolist() == expected
 
 
 @examples(40)
@@ -146,11 +183,11 @@ def test_a_page_reads_only_the_batches_that_it_needs() -> None:
     source = Batches.of(packed.index(texts), orthos, {ortho: (place, 0) for place, ortho in enumerate(every)})
     for place, (sides, words) in enumerate(every):
         source.read.clear()
-        page = ranges.read(source, Selection(sides, " ".join(words), None, None), 1)
+        page = ranges.read(source, Selection(sides, " ".join(words), None), 1)
         assert words_of(source.tree, sides, page.rows) == [every[place]]
         assert len(source.read) <= 2
         source.read.clear()
-        page = ranges.read_back(source, Selection(sides, "", ranges.behind(" ".join(words)), None), 1)
+        page = ranges.read_back(source, Selection(sides, "", ranges.behind(" ".join(words))), 1)
         assert words_of(source.tree, sides, page.rows) == [every[place]]
         assert len(source.read) <= 2
     source.read.clear()
