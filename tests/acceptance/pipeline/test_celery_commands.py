@@ -73,7 +73,7 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
 
 
 def test_searches_run_in_the_background(deployment: Cluster) -> None:
-    """The API and the servers on their machine come first; other stages hold locks, and wait for nobody."""
+    """The API and the servers on their machine come first; other stages hold locks, and wait for no search."""
     search, stages = (deployment.start(*command, program=PYTHON) for command in WAYS["two workers"])
     until(lambda: deployment.ready(search) and deployment.ready(stages), deployment)
     ours = psutil.Process().nice()
@@ -86,7 +86,7 @@ def test_searches_run_in_the_background(deployment: Cluster) -> None:
     assert psutil.Process(deployment.processes[search].pid).nice() == ours
 
 
-def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
+def test_workers_of_celery_multi_close_a_corpus(deployment: Cluster, tmp_path: Path) -> None:
     """Workers that Celery keeps in the background close a corpus, too."""
     own = [f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n%I.log"]
 
@@ -106,7 +106,7 @@ def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.pid"))
 
 
-def test_operators_commands(deployment: Cluster) -> None:
+def test_what_operators_type_in_celery_works(deployment: Cluster) -> None:
     """What Celery's users type to look at and steer workers works with `-A crochet_tasks`."""
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "-c", "1", "-n", "it@%h", program=PYTHON)
     until(lambda: deployment.ready(worker), deployment)
