@@ -70,7 +70,7 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
         assert "Traceback" not in logs
 
 
-def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
+def test_workers_of_celery_multi_close_a_corpus(deployment: Cluster, tmp_path: Path) -> None:
     """Workers that Celery keeps in the background close a corpus, too."""
     own = [f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n%I.log"]
 
@@ -90,7 +90,7 @@ def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.pid"))
 
 
-def test_operators_commands(deployment: Cluster) -> None:
+def test_what_operators_type_in_celery_works(deployment: Cluster) -> None:
     """What Celery's users type to look at and steer workers works with `-A crochet_tasks`."""
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "-c", "1", "-n", "it@%h", program=PYTHON)
     until(lambda: deployment.ready(worker), deployment)
