@@ -1,6 +1,7 @@
 """Every error that is raised on purpose: one tree, stable codes.
 
-To add one: a class in the module of its subject (base.py says what its attributes mean). Nothing lists it elsewhere.
+To add one: a class in the module of its subject (base.py says what its attributes mean), and its name
+in the routes of the API that raise it.
 """
 
 # ruff: noqa: F403 - the names of the package are those of its modules
