@@ -14,6 +14,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.engine.text import READING
+from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.verify.context import Context, read_context
 from crochet_tasks.verify.orthos import Orthos
 
@@ -112,7 +113,11 @@ class _Store:
         of = {row.version: row for row in rows}
         for version, before, index in self.context.versions() if self.corpus.reading == READING else ():
             row = of[version]
-            name, body = f"text {row.id} ({row.title})", texts.body(self.connection, row.id)
+            try:
+                body = texts.body(self.connection, row.id)
+            except StoreCorrupt:  # reported with the texts
+                continue
+            name = f"text {row.id} ({row.title})"
             self.context.compare_text(self.problem, name, body, version, before, index)
 
     def closure(self, waiting_texts: int) -> None:
