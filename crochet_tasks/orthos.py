@@ -1,4 +1,8 @@
-"""Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done."""
+"""Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done.
+
+A worker that dies while it stores loses the transaction; the broker redelivers the message, and the work is still open.
+One that dies after the commit leaves a message whose work is done: it is dropped.
+"""
 
 from __future__ import annotations
 

@@ -49,6 +49,8 @@ _numbers = itertools.count()
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of the user
+SERVERS = {"postgres", "rabbitmq", "redis_server", "server"}
+"""fixtures"""
 POOLED = 3
 """connections that PgBouncer has to a database: fewer than its clients"""
 
@@ -76,7 +78,14 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: with several processes none waits long for another at the end."""
+    """Files with slow tests come first: with several processes none waits long for another at the end.
+
+    Raises UsageError for a test that needs a server and is not marked so: `make test-fast` would run it.
+    """
+    for item in items:
+        needed = SERVERS & {*getattr(item, "fixturenames", ())}
+        if needed and not any(map(item.get_closest_marker, ("integration", "acceptance", "deploy"))):
+            raise pytest.UsageError(f"{item.nodeid} needs {', '.join(sorted(needed))}: mark it `integration`")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -16,7 +16,7 @@ import msgpack
 from pydantic import BaseModel
 
 from crochet_tasks.archive.contents import About, Contents
-from crochet_tasks.db import Connection, archives, batches, corpora, sessions
+from crochet_tasks.db import Connection, archives, batches, corpora, sessions, tally
 from crochet_tasks.db.archives import Proof, TextBody, Unfinished
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.corpora import Corpus
@@ -57,6 +57,10 @@ class StoredCorpus:
         self.about = About(
             source, corpus.name, corpus.description, corpus.budget, limits, corpus.reading, corpus.version
         )
+
+    @property
+    def orthos(self) -> int:
+        return tally.total(self._connection, self._corpus.id)
 
     def texts(self) -> Iterator[TextBody]:
         return archives.versions(self._connection, self._corpus.id)

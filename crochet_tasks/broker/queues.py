@@ -11,7 +11,7 @@
 
 A message that is rejected, or that exceeds the delivery limit because its workers died, is dead-lettered: the exchange
 `crochet-dead` routes it to `<name>-dead`. That is at least once: the broker keeps it until the other queue has it.
-Every message belongs to a row of `work`, so a lost message costs a delay and no work.
+Every message belongs to a row of `work`, so a lost message costs a delay and no work. To add a queue: CONTRIBUTING.md.
 """
 
 from __future__ import annotations

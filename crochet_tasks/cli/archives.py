@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crochet_tasks.cli.common import Json, State, in_store, number, print_json, print_line, settings_of
+from crochet_tasks.cli.common import Budget, Json, State, in_store, number, print_json, print_line, settings_of
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
-    from crochet_tasks.archive import Archive
+    from crochet_tasks.archive import Archive, Source
     from crochet_tasks.db.corpora import Corpus
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.archive import ArchiveManifest
 
+SUFFIX = ".crochet"
+SOURCE = f"what has a slash in it or ends with {SUFFIX}"
 _Identity = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The file of `age-keygen` with the key it is encrypted for.")
 ]
@@ -101,6 +103,50 @@ def import_archive(
         with store.joined(settings_of(state)) as process:
             made = archives.load(process, source, checked.context.tree, name or source.about.name, tenant=tenant)
         _show(source.manifest, as_json=as_json, corpus=made)
+
+
+def merge(
+    one: Annotated[str, typer.Argument(metavar="A", help=f"A corpus, or an archive: {SOURCE}.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    into: Annotated[str, typer.Option(metavar="NAME", help="The new corpus.")],
+    state: State = None,
+    budget: Budget = None,
+) -> None:
+    """Make a corpus of the texts of two, with the orthos of the larger one. Both must be complete; they stay.
+
+    The texts of the smaller one are then read and searched, by `crochet run --corpus NAME` or the workers. See
+    docs/archive.md.
+    """
+    from crochet_tasks import archive as archives
+    from crochet_tasks.embedded import budget as budgets
+    from crochet_tasks.embedded import store
+    from crochet_tasks.terminal.numbers import counted
+
+    settings = settings_of(state)
+    most = budgets.of_new_corpus(settings) if budget is None else budget.most
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(store.joined(settings))
+        first, second = (stack.enter_context(_source(process, each)) for each in (one, other))
+        made = archives.merge(process, first, second, into, budget=most)
+    kept = f"{counted(made.orthos, 'ortho')} of {made.kept.source}"
+    print_line(
+        f"merged into corpus '{into}': {kept}; {counted(made.texts, 'text')} of {made.accepted.source} to be read"
+    )
+    if made.texts:
+        print_line(f"without workers, 'crochet run --corpus {into}' finds the orthos that are missing")
+
+
+@contextlib.contextmanager
+def _source(process: Process, name: str) -> Iterator[Source]:
+    from crochet_tasks import archive as archives
+
+    if "/" not in name and not name.endswith(SUFFIX):
+        with archives.opened(process, name, done="merged") as contents:
+            yield archives.Source(contents, contents.orthos)
+        return
+    with _opened(name, None) as file:
+        checked = archives.check(file, progress=note)
+        yield archives.Source(file, file.manifest.total, checked.context.tree)
 
 
 def _check(file: str, identity: Path | None, *, full: bool, as_json: bool) -> None:

@@ -47,6 +47,17 @@ PROGRAMS = (
     "ALTER TABLE phrases ALTER COLUMN parent SET STORAGE EXTERNAL",
     "ALTER TABLE phrases ALTER COLUMN word SET STORAGE EXTERNAL",
     "ALTER TABLE best_faces ALTER COLUMN boxes SET STORAGE EXTERNAL",
+    # By default a fifth of a table may be dead before it is vacuumed; the queue's index is read for each message.
+    """
+    ALTER TABLE work SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+                          autovacuum_analyze_scale_factor = 0.05)
+    """,
+    # A few rows that every result changes: with room beside them a change needs no new entry in the index.
+    "ALTER TABLE counts SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200)",
+    "ALTER TABLE audit SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000)",
+    # Merges rewrite batches; nearly all their bytes are in the TOAST table, which has an autovacuum of its own.
+    "ALTER TABLE batches SET (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_scale_factor = 0.05)",
+    "ALTER TABLE remediations SET (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_scale_factor = 0.05)",
     """
     CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crochet_tasks import readiness, settings
-from crochet_tasks.db import schema
+from crochet_tasks.db import schema, upkeep
 from crochet_tasks.db.process import Process
 from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import store
@@ -22,6 +22,9 @@ from crochet_tasks.terminal import numbers
 
 OLDEST, NEWEST = 15, 18
 """versions of Postgres that the schema was tested on"""
+
+OLD_SECONDS, IDLE_SECONDS = 3600.0, 600.0
+"""from when on an open transaction is worth a word, and one in which nothing is done is wrong; as the alerts"""
 
 
 def checks(**given: object) -> Iterator[Check]:
@@ -109,7 +112,7 @@ def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
     with contextlib.ExitStack() as stack:
         try:
             process = stack.enter_context(store.connected(configured))
-            made = [_server_version(process), _schema(process, private=private)]
+            made = [_server_version(process), _schema(process, private=private), _transactions(process)]
         except CrochetError as error:
             yield wrong("server", f"{error} [{error.code}]", _ADVICE.get(type(error), ""))
             return
@@ -131,6 +134,25 @@ def _server_version(process: Process) -> Check:
         return wrong("server", found, f"use Postgres {OLDEST} or newer")
     hint = f"crochet was tried with {OLDEST} to {NEWEST}" if major > NEWEST else ""
     return well("server", found, hint)
+
+
+def _transactions(process: Process) -> Check:
+    """Whether somebody has a transaction open for so long that vacuum cannot do its work."""
+    with process.database.transaction() as connection:
+        found = upkeep.transactions(connection)
+    idle = max(found, key=lambda each: each.idle, default=None)
+    if idle is not None and idle.idle >= IDLE_SECONDS:
+        how = (
+            f"SELECT pg_terminate_backend({idle.pid})"
+            if idle.pid is not None
+            else "COMMIT PREPARED or ROLLBACK PREPARED"
+        )
+        advice = f"until it ends, nothing that is deleted makes room; end it with '{how}', or in its program"
+        return wrong("transactions", f"{idle.who} has done nothing in one for {numbers.seconds(idle.idle)}", advice)
+    if found and found[0].age >= OLD_SECONDS:
+        hint = "until it ends, nothing that is deleted makes room; a backup or an archive may take so long"
+        return well("transactions", f"{found[0].who} has had one open for {numbers.seconds(found[0].age)}", hint)
+    return well("transactions", "none is old")
 
 
 def _schema(process: Process, *, private: bool) -> Check:

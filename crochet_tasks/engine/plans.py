@@ -98,7 +98,7 @@ def plan(sides: Sides, axis: int, *, back: bool = False, canonical: bool = True)
         places.append(len(pool))
         pool += line
     filling = functools.partial(_filling, how, places=places, pool=pool, ranked=bool(rivals))
-    if canonical:
+    if canonical or len(sides) > 1:
         steps = [step for first in cells for step in filling(first, cells)]
     else:
         steps = [*filling(None, cells)] * len(cells)

@@ -35,8 +35,8 @@ CHUNK_ORTHOS = 120_000
 """how many orthos a chunk of starts should yield: enough for calls to cost nothing, few enough for the cache"""
 PART_SQUARES = 200_000
 """by which starts are cut into parts (estimated 2x2 orthos): a part takes 0.05 to some seconds"""
-PART_PHRASES = 1_000
-"""the same for due phrases: a small text should use all cores (of 4,000, 1,000, 500 and 250 the quickest)"""
+PART_PHRASES = 200
+"""the same for due phrases, in pairs: of phrases, one with a word more costs about half as much"""
 ENUMERATE_FROM = 0.2
 """share of new pairs from which on enumerating is quicker (docs/adr/0038)"""
 
@@ -111,15 +111,15 @@ def window(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None = None) 
 
 def parts(window: Window, bounds: Bounds = Bounds()) -> list[Part]:
     """All starts, cut so that each part costs about the same; smaller bounds of a result make smaller parts."""
-    tree, due = window.tree, window.due
-    share = bounds.result_orthos / Bounds().result_orthos
-    if due is not None:
-        step = max(1, round(PART_PHRASES * share))
-        return [Part(first, min(first + step, len(due))) for first in range(0, len(due), step)]
     if not window.starts:
         return []
-    cost = np.cumsum(squares(tree))
-    number = max(1, int(cost[-1] / max(1.0, PART_SQUARES * share)))
+    if window.due is None:
+        cost, most = np.cumsum(squares(window.tree)), PART_SQUARES
+    else:
+        lengths = np.searchsorted(window.tree.levels, window.due, side="right")
+        cost, most = np.cumsum(0.5 ** (lengths - 2.0)), PART_PHRASES
+    share = bounds.result_orthos / Bounds().result_orthos
+    number = max(1, int(cost[-1] / max(1.0, most * share)))
     cuts = np.searchsorted(cost, cost[-1] * np.arange(1, number) / number).tolist()
     edges = sorted({0, *cuts, window.starts})
     return [Part(first, last) for first, last in itertools.pairwise(edges)]
@@ -252,6 +252,7 @@ class Outward(Way):
         sides, back, ahead, _ = stage
         if len(sides) == 1:
             phrases = boxes[:, 0]
+            self._alone[phrases] = True
             boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.backward.suffix(phrases)])]
         forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
         if len(sides) > 1:
@@ -264,7 +265,6 @@ class Outward(Way):
             *self._children(stage, forward, Stage((*sides, 2), (*back, 0))),
         ]
         if len(sides) == 1:
-            self._alone[boxes[:, 0]] = True
             for _, found in wider:
                 self._alone[found[:, 0]] = False
         yield from wider
@@ -279,12 +279,56 @@ class Outward(Way):
         falling = len(child.sides) < 3 or child.sides[-1] <= child.sides[-2]
         if not (falling and self.limits.allow(child.sides)):
             return
-        axis = len(child.sides) - 1
-        grow = self.kernel(stage.sides, axis, back=not child.ahead, canonical=False)
-        found = grow.children(np.ascontiguousarray(boxes[:, 1:]), track=True)
-        found[:, 0] = boxes[found[:, 0], 0]
+        found = self._beside(stage, boxes, child) if len(stage.sides) == 1 else self._filled(stage, boxes, child)
         self._keep_owned(child, found)
         yield child, found
+
+    def _filled(self, stage: Stage, boxes: Ids, child: Stage) -> Ids:
+        grow = self.kernel(stage.sides, len(child.sides) - 1, back=not child.ahead, canonical=False)
+        found: Ids = grow.children(np.ascontiguousarray(boxes[:, 1:]), track=True)
+        found[:, 0] = boxes[found[:, 0], 0]
+        return found
+
+    def _beside(self, stage: Stage, boxes: Ids, child: Stage) -> Ids:
+        """The boxes of a due phrase and one line beside it: those of its prefix, lengthened, where these are known.
+
+        Word by word finds the same and takes longer, and a text brings long phrases together with their prefixes.
+        """
+        (length, _), (before,) = child.sides, child.back
+        known = self._starts[before][self.tree.parent[boxes[:, 0]]]
+        found = self._filled(stage, boxes[~known], child)
+        both = self._turned((length, 2), found[:, 1:] if child.ahead else self.tree.backward.phrases[found[:, 1:]])
+        if known.any():
+            shorter = np.concatenate(self._two_lines[length - 1, before])
+            prefixes = np.unique(self.tree.parent[boxes[known, 0]])
+            shorter = shorter[np.isin(shorter[:, before], prefixes)]
+            longer = self.kernel((2, length - 1), 1, canonical=False).children(shorter)
+            longer = longer[np.isin(longer[:, before], boxes[:, 0])]
+            rows = self._turned((2, length), longer)
+            rows = rows if child.ahead else self.tree.backward.ids[rows]
+            found = np.concatenate([found, np.column_stack([longer[:, before], rows])])
+            both = np.concatenate([both, longer])
+        self._two_lines.setdefault((length, before), []).append(both)
+        self._starts[before][boxes[:, 0]] = True
+        return found
+
+    def _turned(self, sides: Sides, rows: Ids) -> Ids:
+        """The lines of boxes along the first of their two axes, given those along the last one."""
+        words = runs.words(self.tree, sides, rows).reshape(-1, *sides).transpose(0, 2, 1)
+        cells, lengths = np.arange(math.prod(sides), dtype=np.int32), np.full(sides[1], sides[0], np.int32)
+        words = np.ascontiguousarray(words).reshape(-1, math.prod(sides))
+        found: Ids = kernel.walked(self.tree.ahead, words, cells, lengths)[0]
+        return found
+
+    @functools.cached_property
+    def _two_lines(self) -> dict[tuple[int, int], list[Ids]]:
+        """By length, and by how many lines lie before the due one: the two lines of the boxes made so far."""
+        return {}
+
+    @functools.cached_property
+    def _starts(self) -> npt.NDArray[np.bool_]:
+        """The same two ways: per phrase whether all of its boxes of two lines are made."""
+        return np.zeros((2, self.tree.size), np.bool_)
 
     def _keep_owned(self, stage: Stage, boxes: Ids) -> None:
         """Keep the boxes that belong to the phrase they were found from, in their canonical form."""

@@ -1,4 +1,7 @@
-"""Every error that is raised on purpose: one tree, stable codes."""
+"""Every error that is raised on purpose: one tree, stable codes.
+
+To add one: a class in the module of its subject (base.py says what its attributes mean). Nothing lists it elsewhere.
+"""
 
 # ruff: noqa: F403 - the names of the package are those of its modules
 from crochet_tasks.errors.archives import *

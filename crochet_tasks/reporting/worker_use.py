@@ -45,7 +45,7 @@ class Reporter:
         self._worker, self._processes, self._busy = worker, processes, busy
         self._samples: deque[int] = deque(maxlen=SAMPLES)
         self._due = time.monotonic() + REPORT_SECONDS
-        self._redis = _redis(settings)
+        self._redis = redis_of(settings)
         self._key = ""
         if self._redis is None or settings.database_url is None:
             return
@@ -105,7 +105,7 @@ class WorkerSeen(NamedTuple):
 
 def seen(settings: Settings, database: Database) -> list[WorkerSeen] | None:
     """Workers that reported within FORGOTTEN_SECONDS, by name; None where there is no Redis, or it does not answer."""
-    client = _redis(settings)
+    client = redis_of(settings)
     if client is None:
         return None
     from redis import RedisError
@@ -155,7 +155,8 @@ def _key(database: Database) -> str:
     return f"crochet:use:{database.identity()}"
 
 
-def _redis(settings: Settings) -> redis.Redis | None:
+def redis_of(settings: Settings) -> redis.Redis | None:
+    """A client that does not wait long; None where no Redis is set."""
     if settings.redis_url is None:
         return None
     import redis  # a command without one does not wait for it

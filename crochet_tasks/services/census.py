@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from crochet_tasks import publish
-from crochet_tasks.db import SQLAlchemyError, tally
+from crochet_tasks.db import Connection, SQLAlchemyError, tally, upkeep
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import Census
 from crochet_tasks.errors import CrochetError
@@ -27,7 +27,7 @@ SHARE = 0.05
 MOST_SECONDS = 5.0
 """that one of its statements may take"""
 SIZE_SECONDS = 60.0
-"""between two readings of the database's size, which walks through its files"""
+"""between two readings of sizes, which walk through the files of the database"""
 
 Labels = tuple[str, ...]
 
@@ -78,8 +78,9 @@ class CensusThread:
             closed = self._newly_closed(counted)
             ages = [age for corpus, since, upto in closed for age in tally.ages(connection, corpus, since, upto)]
             if began - self._sized >= SIZE_SECONDS:
-                metrics.DATABASE_BYTES.set(tally.database_bytes(connection))
+                self._show_sizes(connection)
                 self._sized = began
+            self._show_transactions(connection)
         metrics.CENSUS_SECONDS.observe(time.monotonic() - began)
         self._show_work(counted)
         self._show_store(counted)
@@ -97,6 +98,19 @@ class CensusThread:
         for labels in {*shown, *values}:
             gauge.set(values.get(labels, 0), **dict(zip(names, labels, strict=True)))
         shown.update(values)
+
+    def _show_sizes(self, connection: Connection) -> None:
+        metrics.DATABASE_BYTES.set(tally.database_bytes(connection))
+        sizes = upkeep.table_sizes(connection)
+        parts: dict[Labels, float] = {(size.name, "table"): size.table for size in sizes}
+        parts |= {(size.name, "indexes"): size.indexes for size in sizes}
+        self._show(metrics.TABLE_BYTES, parts)
+        self._show(metrics.TABLE_DEAD_ROWS, {(size.name,): size.dead for size in sizes})
+
+    def _show_transactions(self, connection: Connection) -> None:
+        transactions = upkeep.transactions(connection)
+        metrics.TRANSACTION_AGE.set(max((each.age for each in transactions), default=0.0))
+        metrics.TRANSACTION_IDLE.set(max((each.idle for each in transactions), default=0.0))
 
     def _show_work(self, counted: Census) -> None:
         # Zeros, so that a dashboard shows no work as 0 and not as nothing.

@@ -24,6 +24,7 @@ from crochet_tasks.db import attempts, corpora, dead_letters, failures, publishi
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.operate.retention import Retention
+from crochet_tasks.reporting.queue_depths import Notes
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file
 from crochet_tasks.services.census import CensusThread
@@ -62,6 +63,7 @@ class Relay:
         self._process, self._stopped = process, stopped
         self._repair = Repair(process.settings)
         self._retention = Retention(process.database, process.settings)
+        self._notes = Notes(process.settings, process.database)
         self._next_maintenance = self._next_merges = 0.0
         self._beat_at = -EVERY_SECONDS
         self._idle: set[str] = set()
@@ -116,6 +118,7 @@ class Relay:
                 queues.declare(self._process.settings, wait=0, report=readiness.warn)
                 return
             _measure(depths)
+            self._notes.note({name: depths[name].ready for name in queues.WORK})
             self._warn_of_idle_queues(depths)
             self._release_overdue(depths)
             with queues.dead_letters(broker, DEAD_LETTERS_AT_ONCE) as letters:

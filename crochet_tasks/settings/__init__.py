@@ -1,4 +1,7 @@
-"""The settings: one frozen object, read from the environment and a file, and checked when a process starts."""
+"""The settings: one frozen object, read from the environment and a file, and checked when a process starts.
+
+To add one: a field of Settings with its description; `make reference` writes docs/settings.md from it.
+"""
 
 from __future__ import annotations
 

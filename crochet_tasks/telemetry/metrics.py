@@ -290,6 +290,32 @@ CLOSURE_LAG = gauge(
 VERSIONS = gauge("crochet_versions", "versions", "", RELAY, "Versions of all corpora together.")
 DEAD_LETTERS = gauge("crochet_dead_letters", "messages", "", RELAY, "Dead letters that name no work, kept for people.")
 DATABASE_BYTES = gauge("crochet_database_bytes", "bytes", "", RELAY, "Size of the database on disk.")
+TABLE_BYTES = gauge(
+    "crochet_table_bytes",
+    "bytes",
+    "table part",
+    RELAY,
+    "Size of a table on disk: its rows with what is stored apart from them (table), and its indexes.",
+)
+TABLE_DEAD_ROWS = gauge(
+    "crochet_table_dead_rows", "rows", "table", RELAY, "Rows that were changed or deleted and not yet vacuumed, about."
+)
+TRANSACTION_AGE = gauge(
+    "crochet_db_oldest_transaction_age_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "Age of the oldest open transaction in the database, whoever has it: vacuum removes nothing that it can see.",
+    across="livemax",
+)
+TRANSACTION_IDLE = gauge(
+    "crochet_db_idle_transaction_age_seconds",
+    "seconds",
+    "",
+    RELAY,
+    "For how long the open transaction that was forgotten for longest has done nothing.",
+    across="livemax",
+)
 QUEUE = gauge("crochet_queue_messages_ready", "messages", "queue", RELAY, "Messages that wait in a queue; also -dead.")
 CONSUMERS = gauge("crochet_queue_consumers", "consumers", "queue", RELAY, "Consumers of a queue.")
 QUEUES_READ_AT = gauge(

@@ -30,3 +30,15 @@ def test_a_corpus_moves_and_goes_on(tmp_path: Path) -> None:
     assert exported(new, "moved") == closure(HARBOUR, EVENING)
     file.write_bytes(file.read_bytes()[:-100])
     refused(crochet("import", file, "--state", new, "--name", "again"), 3, "archive_foreign", "cut off")
+
+
+def test_an_archive_and_a_corpus_become_one(tmp_path: Path) -> None:
+    """With the orthos of the larger; a run finds what is missing."""
+    state, other, file = tmp_path / "state", tmp_path / "other", tmp_path / "evening.crochet"
+    report_of(crochet("run", HARBOUR, "--state", state, "--json"))
+    report_of(crochet("run", EVENING, "--state", other, "--json"))
+    crochet("archive", "main", file, "--state", other)
+    made = crochet("merge", "main", file, "--into", "both", "--state", state)
+    assert (made.returncode, "merged into corpus 'both': " in made.stdout) == (0, True), made.stderr
+    report_of(crochet("run", "--corpus", "both", "--state", state, "--json"))
+    assert exported(state, "both") == closure(HARBOUR, EVENING)

@@ -17,6 +17,8 @@ from crochet_tasks.db.access import Entry
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 Typed = Callable[..., tuple[int, str, str]]
 
 

@@ -15,6 +15,8 @@ from crochet_tasks.db.process import here
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 
 def test_it_is_open_until_its_worker_ends(database: str) -> None:
     """Then what uses it is stopped first, and its pool closed; and there are connections for all that ask at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import re
 from html import unescape
 from typing import Any
@@ -13,7 +14,8 @@ import web
 from crochet_tasks.access import keys
 from crochet_tasks.broker import queues as broker
 from crochet_tasks.db import dead_letters
-from crochet_tasks.reporting import reports, worker_use
+from crochet_tasks.reporting import queue_depths, reports, worker_use
+from crochet_tasks.reporting.queue_depths import Depths
 from crochet_tasks.reporting.reports import Queues
 from crochet_tasks.reporting.worker_use import WorkerSeen
 from crochet_tasks.schemas.reports import QueueStatus
@@ -83,6 +85,30 @@ def test_queues_and_workers_are_shown(api: Api, monkeypatch: pytest.MonkeyPatch)
     assert rows["search"][3] == "42"
     assert rows["one@<host>"] == ["4", "50 %", "3\u202fs ago"]
     assert rows["two@host"] == ["1", "0 %", "5\u202fmin ago"]
+
+
+def test_how_many_messages_waited_lately(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plot of all queues, a line for each, and data; only for operators."""
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    waited: list[dict[str, int] | None] = [None, {"search": 3, "orthos": 1}, {"search": 0, "orthos": 15}]
+    history = [Depths(at + dt.timedelta(seconds=30 * place), each) for place, each in enumerate(waited)]
+    monkeypatch.setattr(queue_depths, "read", lambda *_: history)
+    operator = Visitor(api, "admin")
+    page = unescape(operator.get("/console/queues").text)
+    assert "Messages waiting in all queues in the last 15 minutes, up to 20; now 15" in page
+    assert 'aria-label="up to 3"' in page
+    assert 'href="/console/depths.csv"' in page
+    rows = list(csv.DictReader(operator.get("/console/depths.csv").text.splitlines()))
+    assert [(row["search"], row["orthos"], row["context"]) for row in rows] == [
+        ("", "", ""),
+        ("3", "1", ""),
+        ("0", "15", ""),
+    ]
+    assert [dt.datetime.fromisoformat(row["begins_at"]) for row in rows] == [each.begins_at for each in history]
+    assert Visitor(api, "stranger").get("/console/depths.csv").status_code == 403
+    monkeypatch.setattr(queue_depths, "read", lambda *_: None)
+    assert "CROCHET_REDIS_URL" in operator.get("/console/queues").text
+    assert operator.get("/console/depths.csv").text.splitlines() == [",".join(["begins_at", *broker.WORK])]
 
 
 def table(page: str) -> list[list[str]]:

@@ -13,6 +13,8 @@ from crochet_tasks.operate import actions
 from crochet_tasks.verify import verify
 from tests.support import steps
 
+pytestmark = pytest.mark.integration
+
 OLD = "UPDATE corpora SET reading = '1'"
 
 

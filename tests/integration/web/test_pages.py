@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from crochet_tasks.reporting import queue_depths
+from crochet_tasks.reporting.queue_depths import Depths
 from tests.support import library
 from tests.support.browser import NARROW, Site, check_access
 from web import gallery, paging, text, word
@@ -27,6 +30,7 @@ PAGES = {
     "scripts": "/corpora/scripts/orthos",
     "ortho": f"/corpora/harbour/orthos/{library.ORTHO}",
     "word": "/corpora/harbour/phrase?words=tide",
+    "orthos that share a line": f"/corpora/harbour/orthos?shares_line_with={library.ORTHO}",
     "phrase": "/corpora/harbour/phrase?words=the+wind&sort=left",
     "texts": "/corpora/harbour/texts",
     "text": "/corpora/harbour/texts/text-1",
@@ -60,6 +64,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in ((gallery, "AT_ONCE", 6), (word, "PLACES", 6), (text, "SHOWN", 300)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(paging, "AT_ONCE", 6)
+    monkeypatch.setattr(word, "CONTINUATIONS", 6)
+    begun = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    history = [Depths(begun + dt.timedelta(seconds=30 * place), {"search": place}) for place in range(31)]
+    monkeypatch.setattr(queue_depths, "read", lambda *_: history)
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=list(PAGES))

@@ -1,0 +1,72 @@
+"""How large tables are, and who keeps vacuum from its work, is found and said."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from crochet_tasks.db import upkeep
+from crochet_tasks.db.process import Process
+from crochet_tasks.db.upkeep import OldTransaction
+from crochet_tasks.doctor import Check, checks
+from tests.support import steps
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+
+@contextlib.contextmanager
+def forgotten(process: Process) -> Iterator[int]:
+    """A psql, say, in which somebody has begun a transaction and gone for lunch."""
+    url = process.database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, application_name="lunch") as connection:
+        connection.execute("SELECT count(*) FROM work")
+        yield connection.info.backend_pid
+
+
+def found(process: Process) -> list[OldTransaction]:
+    with process.database.transaction() as connection:
+        return upkeep.transactions(connection)
+
+
+def test_a_transaction_that_was_forgotten_is_found(process: Process) -> None:
+    """With its process and program, and for how long nothing was done; not what it ran."""
+    with forgotten(process) as pid:
+        eventually(lambda: [each.idle > 0 for each in found(process)] == [True])
+        (one,) = found(process)
+        assert (one.pid, one.age >= one.idle) == (pid, True)
+        assert one.who.startswith(f"process {pid} of ")
+        assert one.who.endswith(" (lunch)")
+    eventually(lambda: found(process) == [])
+
+
+def transactions(database: str) -> Check:
+    (check,) = (check for check in checks.checks(database_url=database) if check.name == "transactions")
+    return check
+
+
+def test_the_doctor_says_who_it_is_and_how_to_end_it(
+    process: Process, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert transactions(database) == Check("transactions", well=True, found="none is old")
+    with forgotten(process) as pid:
+        assert transactions(database).found == "none is old", "it is forgotten after ten minutes only"
+        monkeypatch.setattr(checks, "OLD_SECONDS", 0.0)
+        hint = transactions(database)
+        assert (hint.well, f"process {pid}" in hint.found, "a backup" in hint.advice) == (True, True, True)
+        monkeypatch.setattr(checks, "IDLE_SECONDS", 1e-9)
+        check = transactions(database)
+        assert (check.well, f"process {pid} of " in check.found) == (False, True)
+        assert f"SELECT pg_terminate_backend({pid})" in check.advice
+
+
+def test_sizes_are_those_of_our_tables(process: Process) -> None:
+    steps.ingest_all(steps.new_corpus(process), steps.TEXTS)
+    with process.database.transaction() as connection:
+        sizes = {each.name: each for each in upkeep.table_sizes(connection)}
+    assert {"work", "batches", "audit", "phrases", "request_counts"} <= set(sizes)
+    assert all(each.table >= 0 <= each.dead for each in sizes.values())
+    assert min(sizes["work"].table, sizes["work"].indexes) >= 8192
