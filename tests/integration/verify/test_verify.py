@@ -40,6 +40,7 @@ def phrases_with(version: int, places: slice, parent: int | None = None, word: i
 
 
 ZERO, ONE = (literal(np.full(1, number, np.int32)) for number in (0, 1))
+TWO = runs.pack_set(np.arange(2, dtype=np.uint32)).hex()
 # The damage, and what the fsck reports.
 DAMAGE = {
     "counter of orthos": ("UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,3}'", "2x3: the counters say"),
@@ -97,7 +98,7 @@ DAMAGE = {
         "the window of version 2 is damaged (its format is 00",
     ),
     "starts forgotten": (
-        f"UPDATE windows SET due = '\\x{runs.pack_set(np.arange(2, dtype=np.uint32)).hex()}', starts = 3 WHERE version = 2",
+        f"UPDATE windows SET due = '\\x{TWO}', starts = 3 WHERE version = 2",
         "the window of version 2 records 3 starts, and has 2",
     ),
     "versions with a gap": ("UPDATE texts SET version = 7 WHERE version = 3", "its texts made versions [1, 2, 7]"),
