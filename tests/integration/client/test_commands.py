@@ -82,7 +82,9 @@ def worker(served: Served) -> Iterator[None]:
     thread.join()
 
 
-def test_the_best(client: Client, crochet: Crochet, served: Served, tmp_path: Path) -> None:
+def test_the_best_are_asked_for_stopped_and_proven(
+    client: Client, crochet: Crochet, served: Served, tmp_path: Path
+) -> None:
     """Asked, followed by a command in a thread's time, stopped and asked again; the certificate holds here."""
     asked = client.find_best("whole", top=3, limits={"max_axes": None})
     assert (asked.state, asked.limits["max_axes"], asked.top) == ("queued", None, 3)
