@@ -302,10 +302,11 @@ class Outward(Way):
         both = self._turned((length, 2), found[:, 1:] if child.ahead else self.tree.backward.phrases[found[:, 1:]])
         if known.any():
             shorter = np.concatenate(self._two_lines[length - 1, before])
-            prefixes = np.unique(self.tree.parent[boxes[known, 0]])
-            shorter = shorter[np.isin(shorter[:, before], prefixes)]
+            chosen = np.zeros(self.tree.size, np.bool_)  # np.isin imports numpy.ma, for as long as a small text takes
+            chosen[boxes[:, 0]] = chosen[self.tree.parent[boxes[known, 0]]] = True
+            shorter = shorter[chosen[shorter[:, before]]]
             longer = self.kernel((2, length - 1), 1, canonical=False).children(shorter)
-            longer = longer[np.isin(longer[:, before], boxes[:, 0])]
+            longer = longer[chosen[longer[:, before]]]
             rows = self._turned((2, length), longer)
             rows = rows if child.ahead else self.tree.backward.ids[rows]
             found = np.concatenate([found, np.column_stack([longer[:, before], rows])])
