@@ -71,6 +71,8 @@ MORE_RETENTION = """
 
 Three kinds of rows are bounded without a clock: of the searches for the best a corpus keeps the newest 50; a deleted corpus is out of sight at once and its rows go within minutes, so that what somebody asks to have deleted is deleted (an [archive](archive.md) or a [backup](recovery.md) before that brings it back);
 a text that failed or was cancelled has a row until its corpus is deleted, because it can be accepted again.
+
+What is deleted leaves room that new rows fill, once autovacuum has been there: [How large it is](operations.md#how-large-it-is).
 """
 
 

@@ -18,12 +18,12 @@ from crochet_tasks.errors import LimitOutOfRange, NotFound, TooBusy
 from crochet_tasks.operate import best_jobs
 from crochet_tasks.schemas.best import BestJob, BestOrtho
 from web import grids
-from web.forms import in_words, number
+from web.forms import LABELS, in_words, number
 from web.grids import Layer
 from web.pages import blueprint, show, to
 
 MOST_SHOWN = 12
-FIELDS = ("max_axes", "max_side", "max_cells", "top")
+FIELDS = (*LABELS,)
 WRONG = (LimitOutOfRange, TooBusy)
 """what the form shows beside its fields; other errors are pages"""
 
@@ -70,6 +70,7 @@ def _page(name: str, job: str | None, problem: str | None = None, code: int = HT
     return show(
         "best.html",
         code,
+        labels=LABELS,
         corpus=corpus,
         job=found,
         best=cards[: len(orthos)],

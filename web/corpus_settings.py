@@ -12,10 +12,11 @@ from api import process, resources, security, security_log
 from api.parameters import CorpusPatch, NewCorpus
 from crochet_tasks.access import tenancy
 from crochet_tasks.access.tenancy import CorpusFields
+from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, NotConfirmed, PreconditionFailed, TooManyCorpora
-from web.forms import in_words, number
+from web.forms import LABELS, in_words, number
 from web.pages import blueprint, show, to
 
 WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed)
@@ -32,13 +33,14 @@ def new_corpus() -> Response:
 
 def _form_of_new(given: dict[str, str], problem: str | None = None) -> Response:
     status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
-    return show("corpus_new.html", status, given=given, problem=problem, ranges=RANGES)
+    return show("corpus_new.html", status, given=given, problem=problem, ranges=RANGES, labels=LABELS)
 
 
 @blueprint.post("/new-corpus")
 @security.requires("write")
 def make_corpus() -> Response:
     given = {key: value.strip() for key, value in request.form.items() if key != "csrf_token"}
+    new = None
     try:
         new = NewCorpus.model_validate(
             {
@@ -53,8 +55,18 @@ def make_corpus() -> Response:
         tenant = security.caller().tenant
         made = tenancy.create(process.current(), tenant, fields, Limits(**new.limits.model_dump()), entry)
     except (ValidationError, *WRONG) as error:
+        if isinstance(error, CorpusExists) and new is not None and _just_made(new):
+            return to("corpus", name=new.name)
         return _form_of_new(given, in_words(error))
     return to("corpus", name=made.name)
+
+
+def _just_made(new: NewCorpus) -> bool:
+    """Whether the corpus of that name is what this form would make: it was sent twice. Nothing is in it yet."""
+    with resources.open_corpus(new.name) as (connection, there):
+        empty = not tally.texts_by_state(connection, there.id)
+    found = (there.limits, there.description, there.budget)
+    return empty and found == (Limits(**new.limits.model_dump()), new.description, new.budget)
 
 
 @blueprint.get("/corpora/<name>/settings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from api.problems import faults
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, LimitOutOfRange
 
 
 def number(value: str | None) -> int | str | None:
@@ -14,9 +14,15 @@ def number(value: str | None) -> int | str | None:
     return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 17 else plain or None
 
 
+LABELS = {"max_axes": "Axes", "max_side": "Longest side", "max_cells": "Cells", "top": "How many"}
+"""what forms call the fields that the API calls otherwise"""
+
+
 def in_words(error: ValidationError | CrochetError) -> str:
     if isinstance(error, ValidationError):
         where = map(str, error.errors(include_input=False, include_url=False)[0]["loc"])
         field = [each for each in where if each.isidentifier()][-1]  # behind it may be which of several types it is
-        return f"{field.replace('_', ' ').capitalize()} {faults(error)[0].message}."
+        return f"{LABELS.get(field) or field.replace('_', ' ').capitalize()} {faults(error)[0].message}."
+    if isinstance(error, LimitOutOfRange) and (label := LABELS.get(str(error.context["limit"]))):
+        error = LimitOutOfRange(**{**error.context, "limit": label})
     return f"{str(error)[:1].upper()}{str(error)[1:]}."

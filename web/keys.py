@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from http import HTTPStatus
 
 from flask import Response, request
@@ -12,7 +13,7 @@ from crochet_tasks.access import keys as service
 from crochet_tasks.access import tenancy
 from crochet_tasks.access.keys import SCOPES, KeySpec, NewKey, Tier
 from crochet_tasks.db import access
-from crochet_tasks.errors import InvalidRequest, TenantUnknown
+from crochet_tasks.errors import InvalidRequest, KeyMadeAlready, TenantUnknown
 from web import paging
 from web.pages import asked_tenant, blueprint, for_operators, operates, reach, show, to
 
@@ -42,6 +43,7 @@ def _listed(given: dict[str, str], problem: str | None = None) -> Response:
         given={"tenant": filters.get("tenant", own), **given},
         problem=problem,
         scopes=SCOPES,
+        once=secrets.token_urlsafe(16),
     )
 
 
@@ -49,7 +51,7 @@ def _listed(given: dict[str, str], problem: str | None = None) -> Response:
 @security.requires("admin")
 def make_key() -> Response:
     """Of the own tenant; operators choose the tenant, and the limit of requests."""
-    given = {name: value.strip() for name, value in request.form.items() if name != "csrf_token"}
+    given = {name: value.strip() for name, value in request.form.items() if name not in ("csrf_token", "once")}
     database = process.current().database
     try:
         spec = _spec(given)
@@ -57,11 +59,23 @@ def make_key() -> Response:
             with database.snapshot() as connection:
                 own = access.tenant_name(connection, security.caller().tenant)
             spec = spec._replace(tenant=own, tier="standard")
-        made = service.create(database, spec, by=security_log.entry("key.created"))
+        made = service.create(database, spec, by=security_log.entry("key.created"), once=_once())
+    except KeyMadeAlready as error:
+        return show(
+            "key_sent_twice.html", HTTPStatus.CONFLICT, line=service.one(database, str(error.context["key"]), reach())
+        )
     except (InvalidRequest, TenantUnknown) as error:
         problem = str(error.context.get("problem", error))
         return _listed(given, f"{problem[:1].upper()}{problem[1:]}.")
     return _shown(made)
+
+
+def _once() -> str | None:
+    """The word that was made for this form, and the session that sent it: a form makes one key, however often it is
+    sent.
+    """
+    word = request.form.get("once", "")
+    return f"{word} of {security.caller().key}" if word else None
 
 
 def _spec(given: dict[str, str]) -> KeySpec:

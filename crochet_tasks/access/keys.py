@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import hashlib
 import hmac
 import re
 import secrets
@@ -18,7 +19,7 @@ from crochet_tasks.access.signing import hashed, split
 from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyUnknown
+from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
 from crochet_tasks.schemas.reports import KeyLine, SecurityLine
 
 Scope = Literal["read", "write", "admin"]
@@ -62,9 +63,12 @@ UNASKED = Entry("")
 """by a command, not by a request: the security log has the user of the database"""
 
 
-def create(database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED) -> NewKey:
+def create(
+    database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED, once: str | None = None
+) -> NewKey:
     """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new.
 
+    `once`: a word of the form that asks for it; the same word makes no second key and raises KeyMadeAlready.
     `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
     """
     if not _NAME.fullmatch(spec.name):
@@ -73,7 +77,7 @@ def create(database: Database, spec: KeySpec, *, new_tenant: bool = False, by: E
         number = access.tenant(connection, spec.tenant, make=new_tenant)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
         lives = None if spec.days is None else spec.days * 86_400
-        row, key = _add(connection, values, lives)
+        row, key = _add(connection, values, lives, once)
         details = {"name": row.name, "scopes": row.scopes, "expires": _iso(row.expires_at)}
         access.add_log_entry(connection, _entry(by, "key.created", row, details))
     return NewKey(_line(row, spec.tenant), key)
@@ -83,10 +87,15 @@ def _sorted(scopes: Collection[Scope]) -> list[Scope]:
     return sorted(set(scopes), key=SCOPES.index)
 
 
-def _add(connection: Connection, values: dict[str, object], lives: float | None) -> tuple[KeyRow, str]:
-    prefix = base64.b32encode(secrets.token_bytes(7)).decode().lower()[:PREFIX_LENGTH]
+def _add(
+    connection: Connection, values: dict[str, object], lives: float | None, once: str | None = None
+) -> tuple[KeyRow, str]:
+    chosen = secrets.token_bytes(7) if once is None else hashlib.sha256(f"key of form {once}".encode()).digest()
+    prefix = base64.b32encode(chosen).decode().lower()[:PREFIX_LENGTH]
     secret = secrets.token_urlsafe(32)
     row = access.add_key(connection, {**values, "prefix": prefix, "hash": hashed(secret)}, lives)
+    if row is None:
+        raise KeyMadeAlready(key=prefix)
     return row, f"crk_{prefix}_{secret}"
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crochet_tasks.archive.contents import Contents
 from crochet_tasks.archive.read import Archive
-from crochet_tasks.archive.write import BEST, MANIFEST, TEXTS
+from crochet_tasks.archive.write import BEST, MANIFEST, TEXTS, WORDS
 from crochet_tasks.db.archives import Proof
 from crochet_tasks.db.batches import Batch
 from crochet_tasks.db.verification import WordRow
@@ -94,6 +94,8 @@ def _context(archive: Archive, problem: Report) -> Context:
         seen.add(digest)
     limits = version_limits(about.version, made, problem)
     words = [WordRow(number, *word) for number, word in enumerate(archive.words())]
+    if len({word.word for word in words}) < len(words):
+        problem(f"{WORDS} has a word twice")
     context = None if limits is None else context_of(about.limits, limits, words, list(archive.chunks()), problem)
     assert context is not None  # else there was a problem, which was raised
     if int(context.born[-1]) > about.version or (words and words[-1].born > about.version):

@@ -148,6 +148,8 @@ class Archive:
             if before > (sides, record.first) or list(sides) != sorted(sides):
                 raise self.damaged(f"record {number} of {ORTHOS} is out of order")
             before = sides, record.first
+            if record.born > record.numbering:
+                raise self.damaged(f"record {number} of {ORTHOS} is born after version {record.numbering}")
             if record.count * height(sides) > MOST_NUMBERS:
                 raise self.damaged(f"record {number} of {ORTHOS} claims {record.count} orthos, too many for a batch")
             stored = Stored(number, sides, record.count, record.numbering, record.first, record.last, record.born)

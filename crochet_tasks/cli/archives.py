@@ -96,12 +96,15 @@ def import_archive(
     Afterwards it takes further texts, as it did where it was archived. See docs/archive.md.
     """
     from crochet_tasks import archive as archives
+    from crochet_tasks.db.access import Entry
     from crochet_tasks.embedded import store
 
     with _opened(file, identity) as source:
         checked = archives.check(source, full=full, progress=note)
         with store.joined(settings_of(state)) as process:
-            made = archives.load(process, source, checked.context.tree, name or source.about.name, tenant=tenant)
+            called = name or source.about.name
+            entry = Entry("corpus.imported", details={"corpus": called, "tenant": tenant, "file": file})
+            made = archives.load(process, source, checked.context.tree, called, tenant=tenant, entry=entry)
         _show(source.manifest, as_json=as_json, corpus=made)
 
 

@@ -100,10 +100,14 @@ def tenants_page(connection: Connection, begin: int | None, most: int, *, newer:
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def add_key(connection: Connection, values: dict[str, Any], lives: float | None) -> KeyRow:
-    """A new key, which ends after so many seconds, or at `expires_at` of its values, or never."""
+def add_key(connection: Connection, values: dict[str, Any], lives: float | None) -> KeyRow | None:
+    """A new key, which ends after so many seconds, or at `expires_at` of its values, or never; None where there is one
+    with its prefix.
+    """
     ends = {} if lives is None else {"expires_at": _NOW + seconds(lives)}
-    return KeyRow(*connection.execute(insert(keys).values({**values, **ends}).returning(*_KEY)).one())
+    new = insert(keys).values({**values, **ends}).on_conflict_do_nothing(index_elements=["prefix"])
+    row = connection.execute(new.returning(*_KEY)).first()
+    return None if row is None else KeyRow(*row)
 
 
 def key(connection: Connection, prefix: str, *, lock: bool = False) -> KeyRow | None:

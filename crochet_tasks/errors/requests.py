@@ -188,6 +188,13 @@ class RateLimited(UsageError):
     retry = Retry.LATER
 
 
+class KeyMadeAlready(UsageError):
+    """the form was sent twice, and made the key '{key}' the first time"""
+
+    code = "key_made_already"
+    status = 409
+
+
 class CorpusExists(UsageError):
     """there is a corpus '{corpus}' already"""
 

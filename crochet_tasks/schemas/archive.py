@@ -85,7 +85,8 @@ class WordRecord(_Record):
 
     born: _Positive
     """the version that brought it"""
-    word: Annotated[_Text, Field(min_length=1)]
+    word: Annotated[str, Field(pattern=r"^[^\x00-\x26]+$")]
+    """letters, marks and apostrophes, whatever the reading rules: the order of orthos rests on it (engine/runs.py)"""
 
 
 class PhrasesRecord(_Record):

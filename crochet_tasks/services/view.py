@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
 
@@ -29,6 +30,10 @@ from web import local
 HOST = "127.0.0.1"
 PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.3, 3.0
 """between two looks for open work; and where the work that is open cannot be done now"""
+
+
+TURN_SECONDS = 10.0
+"""for which a corpus is worked on at least while others wait; it ends behind a piece of work"""
 
 
 def view(settings: Settings, port: int, show: Callable[[str], None], *, open_browser: bool) -> None:
@@ -102,14 +107,37 @@ def _stopping(stopped: threading.Event) -> Iterator[None]:
 
 
 def _work(process: Process, stopped: threading.Event) -> None:
-    """Do what there is to do, until stopped."""
+    """Do what there is to do, until stopped: corpora take turns."""
     pause = PAUSE_SECONDS
     while not stopped.wait(pause):
         pause = PAUSE_SECONDS
         for corpus in _with_work(process):
+            turn = _Turn(process, corpus, stopped)
             with correlation.command("crochet view"):
-                if not _closed(process, corpus, stopped.is_set):
+                if not _closed(process, corpus, turn.over) and not turn.given_up:
                     pause = LONG_PAUSE_SECONDS
+
+
+class _Turn:
+    """How long one corpus is worked on."""
+
+    def __init__(self, process: Process, corpus: Corpus, stopped: threading.Event) -> None:
+        self.given_up = False
+        """another corpus had work, too"""
+        self._process, self._corpus, self._stopped = process, corpus, stopped
+        self._begun = False
+        self._ends = time.monotonic() + TURN_SECONDS
+
+    def over(self) -> bool:
+        """Asked before each piece of work. The first one is always done."""
+        if self._stopped.is_set():
+            return True
+        if not self._begun:
+            self._begun = True
+        elif not self.given_up and time.monotonic() >= self._ends:
+            self.given_up = any(each.id != self._corpus.id for each in _with_work(self._process))
+            self._ends = time.monotonic() + TURN_SECONDS
+        return self.given_up
 
 
 def _with_work(process: Process) -> list[Corpus]:

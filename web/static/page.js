@@ -7,6 +7,16 @@ for (const all of document.querySelectorAll("[data-all]")) all.addEventListener(
   for (const each of all.closest("table").querySelectorAll("input[name=work]")) each.checked = all.checked;
 });
 
+// A second click sends nothing again: the answer to the first one would not be shown.
+addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "1";
+  setTimeout(() => delete form.dataset.sent, 5000);
+});
+addEventListener("pageshow", () => { for (const each of document.querySelectorAll("form[data-sent]")) delete each.dataset.sent; });
+
 // "/" goes to the search, unless somebody writes.
 export function writes(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]");

@@ -15,7 +15,10 @@ EVENING = HARBOUR.with_name("harbour-evening.txt")
 
 
 def test_a_corpus_moves_and_goes_on(tmp_path: Path) -> None:
-    """Archived, checked without a store, imported elsewhere; with a second text it is what both texts are."""
+    """Archived, checked without a store, imported elsewhere; with a second text it is what both texts are.
+
+    So it is where the archive is merged with a corpus of that text; and in the end the file is cut off.
+    """
     state, new, file = tmp_path / "state", tmp_path / "new", tmp_path / "main.crochet"
     report_of(crochet("run", HARBOUR, "--state", state, "--json"))
     made = crochet("archive", "main", file, "--state", state)
@@ -27,18 +30,12 @@ def test_a_corpus_moves_and_goes_on(tmp_path: Path) -> None:
     imported = crochet("import", file, "--state", new, "--name", "moved")
     assert (imported.returncode, "570 orthos, as corpus 'moved'" in imported.stdout) == (0, True), imported.stderr
     report_of(crochet("run", EVENING, "--state", new, "--corpus", "moved", "--json"))
-    assert exported(new, "moved") == closure(HARBOUR, EVENING)
+    both = closure(HARBOUR, EVENING)
+    assert exported(new, "moved") == both
+    report_of(crochet("run", EVENING, "--state", new, "--corpus", "evening", "--json"))
+    merged = crochet("merge", "evening", file, "--into", "both", "--state", new)
+    assert (merged.returncode, "merged into corpus 'both': " in merged.stdout) == (0, True), merged.stderr
+    report_of(crochet("run", "--corpus", "both", "--state", new, "--json"))
+    assert exported(new, "both") == both
     file.write_bytes(file.read_bytes()[:-100])
     refused(crochet("import", file, "--state", new, "--name", "again"), 3, "archive_foreign", "cut off")
-
-
-def test_an_archive_and_a_corpus_become_one(tmp_path: Path) -> None:
-    """With the orthos of the larger; a run finds what is missing."""
-    state, other, file = tmp_path / "state", tmp_path / "other", tmp_path / "evening.crochet"
-    report_of(crochet("run", HARBOUR, "--state", state, "--json"))
-    report_of(crochet("run", EVENING, "--state", other, "--json"))
-    crochet("archive", "main", file, "--state", other)
-    made = crochet("merge", "main", file, "--into", "both", "--state", state)
-    assert (made.returncode, "merged into corpus 'both': " in made.stdout) == (0, True), made.stderr
-    report_of(crochet("run", "--corpus", "both", "--state", state, "--json"))
-    assert exported(state, "both") == closure(HARBOUR, EVENING)

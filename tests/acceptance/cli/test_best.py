@@ -108,7 +108,7 @@ def test_the_best_of_a_stored_corpus_with_where_it_was_read(state: Path) -> None
     ],
     ids=["nothing", "two sources", "full without check", "top with check", "json with check", "no number"],
 )
-def test_wrong_calls(arguments: list[object], says: str, state: Path) -> None:
+def test_wrong_calls_say_what_is_wrong(arguments: list[object], says: str, state: Path) -> None:
     refused(crochet("best", *arguments, "--state", state), 2, "usage", says)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from crochet_tasks.engine.geometry import Limits
+from crochet_tasks.services.worker import NICENESS
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
 from tests.support.collectors import log_lines
@@ -70,7 +72,21 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
         assert "Traceback" not in logs
 
 
-def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
+def test_searches_run_in_the_background(deployment: Cluster) -> None:
+    """The API and the servers on their machine come first; other stages hold locks, and wait for no search."""
+    search, stages = (deployment.start(*command, program=PYTHON) for command in WAYS["two workers"])
+    until(lambda: deployment.ready(search) and deployment.ready(stages), deployment)
+    ours = psutil.Process().nice()
+
+    def of_children(name: str) -> set[int]:
+        return {psutil.Process(child).nice() for child in deployment.children(name)}
+
+    until(lambda: of_children(search) == {min(19, ours + NICENESS)}, deployment)  # each child sets its own
+    assert of_children(stages) == {ours}
+    assert psutil.Process(deployment.processes[search].pid).nice() == ours
+
+
+def test_workers_of_celery_multi_close_a_corpus(deployment: Cluster, tmp_path: Path) -> None:
     """Workers that Celery keeps in the background close a corpus, too."""
     own = [f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n%I.log"]
 
@@ -90,7 +106,7 @@ def test_celery_multi(deployment: Cluster, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.pid"))
 
 
-def test_operators_commands(deployment: Cluster) -> None:
+def test_what_operators_type_in_celery_works(deployment: Cluster) -> None:
     """What Celery's users type to look at and steer workers works with `-A crochet_tasks`."""
     worker = deployment.start("celery", "-A", "crochet_tasks", "worker", "-c", "1", "-n", "it@%h", program=PYTHON)
     until(lambda: deployment.ready(worker), deployment)

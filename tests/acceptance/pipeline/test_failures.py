@@ -10,11 +10,11 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
-from tests.acceptance.telemetry.test_metrics import Scraped
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, corpus_of, until, until_closed
 from tests.support.commands import RELAY, SEARCH, STAGES, STORE
 from tests.support.faulty import faulty
+from tests.support.scraping import Scraped
 from tests.support.server import take_port
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -56,7 +56,7 @@ def others_proceed(process: Process, corpus: Corpus, deployment: Cluster) -> Non
     ]
 
 
-def test_a_bug(deploy: Deploy) -> None:
+def test_after_a_bug_a_retried_text_is_the_next_version(deploy: Deploy) -> None:
     """Fails at once, is dead-lettered and listed; retried after the repair, the text is the next version."""
     deployment = deploy()
     with deployment.process() as process:
@@ -123,7 +123,7 @@ def check_pauses(process: Process) -> None:
     assert all(pause > 0.5 * 0.5 * 2**place for place, pause in enumerate(pauses)), pauses
 
 
-def test_a_text_that_kills(deploy: Deploy) -> None:
+def test_a_text_that_kills_its_workers_fails_in_the_end(deploy: Deploy) -> None:
     """A worker dies over a text each time: so many deaths in a row are one try, and at last the text has failed."""
     deployment = deploy(CROCHET_DELIVERY_LIMIT="1", CROCHET_MAX_ATTEMPTS="2", CROCHET_LEASE="20")
     with deployment.process() as process:

@@ -76,7 +76,7 @@ def searches(process: Process, corpus: Corpus) -> bool:
 
 
 @pytest.mark.timeout(900)  # some 60 s of work on two quiet cores
-def test_random_kills(deploy: Deploy) -> None:
+def test_nothing_is_lost_by_kills_at_random_moments(deploy: Deploy) -> None:
     """Workers, their children, relay and API are killed during ingestion and search, over and over: nothing is lost."""
     deployment = deploy(**SIZES, CROCHET_LEASE="3")
     chance = random.Random(2026)  # what is struck, not at which moment of its work

@@ -34,7 +34,9 @@ def text(number: int) -> str:
 SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "20", "CROCHET_RESULT_ORTHOS": "100"}
 
 
-def test_recovery_drill(deploy: Deploy, postgres: services.Postgres, tmp_path: Path) -> None:
+def test_work_goes_on_from_a_backup_after_the_loss_of_the_database(
+    deploy: Deploy, postgres: services.Postgres, tmp_path: Path
+) -> None:
     """Old messages stay in the queues. What was accepted after the backup is gone as a whole, and is posted again."""
     place, first = tmp_path / "backups", deploy(**SIZES)
     assert first.settings.database_url is not None

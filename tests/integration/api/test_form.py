@@ -87,7 +87,7 @@ def test_no_route_passes_over_parameters(api: Api) -> None:
     assert api.anonymous.options("/v1/corpora?nix=1").status_code == 200
 
 
-def test_wrong_method(api: Api) -> None:
+def test_a_wrong_method_is_answered_with_those_there_are(api: Api) -> None:
     """The answer says which ones there are."""
     answer = api.read.put("/v1/tokens")
     api.problem(answer, "method_not_allowed", 405)
@@ -95,7 +95,7 @@ def test_wrong_method(api: Api) -> None:
     assert api.anonymous.options("/v1/tokens").status_code == 200
 
 
-def test_too_large(process: Process) -> None:
+def test_what_says_it_is_too_large_is_not_read(process: Process) -> None:
     """What says that it is too large is not read: each route has a limit of its own, strangers a small one."""
     api = made(process, Settings(**SETTINGS, max_text_bytes=1000))
 

@@ -88,7 +88,9 @@ def test_nothing_given_becomes_a_header(wire: Wire) -> None:
     ("given", "kept"),
     [("abc-1234.X:y_z", True), ("short", False), ("x" * 129, False), ("a b c d e f", False), ("é" * 9, False)],
 )
-def test_request_ids(api: Api, given: str, kept: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_id_that_is_safe_to_log_is_kept(
+    api: Api, given: str, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """One that is safe to log is kept, others are replaced; two requests never share one by themselves."""
     caplog.set_level(logging.INFO)
     one, two = (api.anonymous.get("/docs", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2))
@@ -100,7 +102,7 @@ def test_request_ids(api: Api, given: str, kept: bool, caplog: pytest.LogCapture
     }
 
 
-def test_headers(api: Api) -> None:
+def test_answers_are_not_kept_framed_or_sniffed(api: Api) -> None:
     """Answers are not kept, not framed, not sniffed; HTTPS is insisted on only where it was used."""
     answer = api.read.get("/nix")
     assert answer.headers["Cache-Control"] == "no-store"

@@ -28,7 +28,7 @@ def health(api: Api, path: str = "ready") -> tuple[int, dict[str, Any]]:
     return answer.status_code, json.loads(answer.data)
 
 
-def test_health(api: Api) -> None:
+def test_servers_that_are_not_set_up_are_not_missed(api: Api) -> None:
     """With a database alone all is well: what the server is not set up for is not missed."""
     assert health(api, "live") == (200, {"status": "live"})
     assert health(api, "startup") == (200, {"status": "started"})

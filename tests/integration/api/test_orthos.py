@@ -164,7 +164,7 @@ def test_cursors_that_were_tampered_with(api: Api, corpus: Corpus, path: str) ->
     api.problem(api.read.get(URL + path, query_string={"cursor": cursor, other: value}), "invalid_cursor", 422)
 
 
-def test_one_ortho(api: Api, corpus: Corpus) -> None:
+def test_an_ortho_comes_with_its_grid_and_the_sentences_of_its_lines(api: Api, corpus: Corpus) -> None:
     """Its grid, and each line with the sentences that hold it."""
     best = get(api, "/orthos/best", limit=1)["orthos"][0]
     whole = get(api, f"/orthos/{best['id']}")
@@ -180,7 +180,7 @@ def test_one_ortho(api: Api, corpus: Corpus) -> None:
     api.problem(api.read.get(f"{URL}/orthos/{'0' * 32}"), "not_found", 404)
 
 
-def test_checks(api: Api, corpus: Corpus) -> None:
+def test_checks_say_why_something_is_no_stored_ortho(api: Api, corpus: Corpus) -> None:
     """By id or as boxes, mirrored or not; why something is none; answers that are exact say so."""
     best = get(api, "/orthos/best", limit=1)["orthos"][0]
     ids = api.read.post(f"{URL}/orthos/check", json={"ids": [best["id"], "0" * 32, "x"]}).get_json()

@@ -44,7 +44,7 @@ def test_every_route_needs_a_key() -> None:
 @pytest.mark.parametrize(
     ("scope", "may"), [("read", {"read"}), ("write", {"read", "write"}), ("admin", {"read", "write", "admin"})]
 )
-def test_scopes(guards: Api, scope: str, may: set[str]) -> None:
+def test_a_scope_includes_those_below_it_only(guards: Api, scope: str, may: set[str]) -> None:
     """A scope includes those below it, and no other."""
     for asked in keys.SCOPES:
         answer = get(guards, guards.keys[scope], asked)
@@ -104,7 +104,7 @@ def test_revoked_at_once(guards: Api) -> None:
         keys.revoke(guards.process.database, key)
 
 
-def test_expired(guards: Api) -> None:
+def test_a_key_expires(guards: Api) -> None:
     """A key ends by itself."""
     made = keys.create(guards.process.database, KeySpec("short", days=1))
     assert get(guards, made.key).status_code == 200
@@ -112,7 +112,7 @@ def test_expired(guards: Api) -> None:
     assert "expired" in guards.problem(get(guards, made.key), "unauthorized", 401)["detail"]
 
 
-def test_rotated(guards: Api) -> None:
+def test_a_rotated_key_has_a_successor_and_ends_with_its_grace(guards: Api) -> None:
     """The new key does what the old one did, which ends with its grace, and is rotated once."""
     database = guards.process.database
     old = guards.keys["write"]
@@ -205,7 +205,7 @@ def test_open_to_this_machine_only(settings: dict[str, Any]) -> None:
         create_app(Settings(api_auth=False, **settings))
 
 
-def test_development(process: Process) -> None:
+def test_with_authentication_off_any_caller_may_do_anything(process: Process) -> None:
     """With authentication off every caller may do anything; it is on by default."""
     off = made_again(process, Settings(api_auth=False, environment="development"))
     on = made_again(process, Settings(environment="development"))
@@ -231,7 +231,7 @@ def signed(key: str, target: str, body: bytes = b"", date: str | None = None, me
     return {DATE_HEADER: date, SIGNATURE_HEADER: made}
 
 
-def test_signed(signing: Api) -> None:
+def test_what_needs_admin_must_be_signed_once_each_time(signing: Api) -> None:
     """What needs the scope admin must be signed, once each time; other routes need not."""
     target = "/v1/test/admin?a=%20b"
     assert signing.admin.get("/v1/test/write").status_code == 200
@@ -270,7 +270,7 @@ def test_signatures_of_something_else(signing: Api, part: str) -> None:
 # ── the log ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_security_log(guards: Api) -> None:
+def test_keys_and_refusals_are_in_the_security_log(guards: Api) -> None:
     """Keys made and ended, and refusals, are in the log: once, however often a client tries in ten seconds."""
     bad = "crk_aaaaaaaaaa_" + "A" * 43
     for _ in range(5):

@@ -48,7 +48,7 @@ def test_no_refresh_tokens(api: Api, token: str) -> None:
     assert answer.mimetype == "application/problem+json"
 
 
-def test_given_back(guards: Api) -> None:
+def test_ended_sessions_are_refused_at_once(guards: Api) -> None:
     """A token ends its own session, a key all of them: at once, also in another process of the API."""
     other = made_again(guards.process, Settings(**SETTINGS))
     guarded(other.app)

@@ -21,16 +21,16 @@ from crochet_tasks.errors import (
     WorkNotFailed,
 )
 from crochet_tasks.schemas.answers import Gone, Progress
-from tests.integration.api.test_work import with_failed
 from tests.integration.client.conftest import Served
 from tests.support import steps
+from tests.support.failing_work import with_bug
 
 pytestmark = pytest.mark.integration
 
 ORTHOS = steps.expected(steps.TEXTS)
 
 
-def test_corpora(client: Client) -> None:
+def test_corpora_are_made_listed_changed_and_deleted(client: Client) -> None:
     """Made, listed over several pages, changed by who has seen them last, deleted by who confirms it."""
     for name in ("one", "two"):
         made = client.create_corpus(name, limits={"max_axes": 2}, description=f"number {name}")
@@ -58,7 +58,7 @@ def test_corpora(client: Client) -> None:
         assert raised.value.context["status"] == 404
 
 
-def test_texts(client: Client, served: Served) -> None:
+def test_texts_are_posted_known_again_listed_and_cancelled(client: Client, served: Served) -> None:
     """Posted as text or bytes, known again, listed over several pages, cancelled."""
     client.create_corpus("texts")
     first = client.post_text("texts", "ü & co", steps.TEXTS[0])
@@ -76,7 +76,7 @@ def test_texts(client: Client, served: Served) -> None:
         client.cancel_text("texts", first.text.id)
 
 
-def test_the_context(client: Client) -> None:
+def test_words_and_phrases_come_over_several_pages(client: Client) -> None:
     """Words and phrases over several pages, and what waits on one."""
     words = [seen.word for seen in client.words("whole", at_once=4)]
     assert words == sorted(set(" ".join(steps.TEXTS).replace(",", "").split()))
@@ -85,7 +85,7 @@ def test_the_context(client: Client) -> None:
     assert client.waiting_on("whole", "a").phrase == ["a"]
 
 
-def test_orthos(client: Client) -> None:
+def test_orthos_are_the_same_by_pages_streams_ids_and_checks(client: Client) -> None:
     """Over several pages, as a stream, one, the best, counted, checked: all the same ones."""
     paged = [(tuple(each.shape or []), tuple(each.words or [])) for each in client.orthos("whole", at_once=5)]
     rows = list(client.export("whole"))
@@ -106,10 +106,12 @@ def test_orthos(client: Client) -> None:
     assert client.check("whole", grids=[whole.grid], exact=False).results[0].id == rows[0].id
 
 
-def test_work(client: Client, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_work_is_listed_and_retried_and_a_text_cancelled(
+    client: Client, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What failed is listed, retried and done; a text is cancelled by its work."""
     client.create_corpus("work")
-    with_failed(served.corpus("work"), monkeypatch, "search.part")
+    with_bug(served.corpus("work"), monkeypatch, "search.part")
     (failed,) = client.work("work", state="failed").work
     assert (failed.kind, client.status("work").closed) == ("search", False)
     assert [line.state for line in client.retry_work("work", failed.id).changed] == ["ready"]
@@ -134,7 +136,7 @@ class Counting(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
-def test_events(served: Served) -> None:
+def test_events_go_on_over_streams_without_gap_or_repeat(served: Served) -> None:
     """From one stream to the next without a gap, until the corpus is gone; nothing comes twice."""
     counted = Counting()
     client = Client(served.url, served.keys["admin"], transport=counted)
@@ -168,7 +170,7 @@ def test_health_needs_no_key(served: Served) -> None:
             client.version("whole")
 
 
-def test_tokens(served: Served) -> None:
+def test_a_token_is_used_for_a_key_renewed_and_ended(served: Served) -> None:
     """Got for a key, used in its place, renewed, given back; what must be signed needs the key itself."""
     with served.client() as client:
         tokens = client.exchange_key(["read"])

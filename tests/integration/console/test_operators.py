@@ -190,6 +190,21 @@ def test_a_key_is_made_and_shown_once(api: Api) -> None:
     assert logged[4]["by"] == api.keys["stranger"].split("_")[1]
 
 
+def test_a_form_that_is_sent_twice_makes_one_key(api: Api) -> None:
+    """And says how to get at a key that was not seen; another form, or another caller with its word, makes another."""
+    admin, word = Visitor(api, "admin"), r'name="once" value="([^"]+)"'
+    (first,), (second,) = (re.findall(word, admin.get("/console/keys").text) for _ in range(2))
+    assert first != second
+    sent = {"name": "twice", "scope": "read", "tenant": "default", "once": first}
+    (key,) = KEY.findall(admin.post("/console/keys", sent).text)
+    again = admin.post("/console/keys", sent)
+    assert (again.status_code, KEY.findall(again.text)) == (409, [])
+    assert f'href="/console/keys/{key.split("_")[1]}/rotate"' in again.text
+    assert [each.name for each in keys.listed(api.process.database)].count("twice") == 1
+    for visitor, once in ((admin, second), (Visitor(api, "stranger"), first)):
+        assert KEY.findall(visitor.post("/console/keys", {**sent, "once": once}).text)
+
+
 def test_operators_make_keys_of_any_tenant(api: Api) -> None:
     sent = {"name": "x", "scope": "read", "tenant": "other", "tier": "high"}
     (key,) = KEY.findall(Visitor(api, "admin").post("/console/keys", sent).text)

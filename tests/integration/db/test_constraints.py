@@ -249,7 +249,7 @@ def put(connection: Connection, table: str, **change: object) -> None:
 
 
 @pytest.mark.parametrize("table", WELCOME)
-def test_welcome(small: Database, table: str) -> None:
+def test_a_sound_row_is_accepted(small: Database, table: str) -> None:
     """A sound row is accepted: what the next test sees refused is refused for its fault."""
     with small.transaction() as connection:
         put(connection, table)
@@ -259,7 +259,7 @@ def test_welcome(small: Database, table: str) -> None:
 @pytest.mark.parametrize(
     ("constraint", "change"), REFUSED, ids=[f"{number}-{name}" for number, (name, _) in enumerate(REFUSED)]
 )
-def test_constraint_refuses(small: Database, constraint: str, change: dict[str, object]) -> None:
+def test_each_constraint_refuses_its_row(small: Database, constraint: str, change: dict[str, object]) -> None:
     """A row that violates an invariant is refused by the constraint that states it."""
     with pytest.raises(IntegrityError) as refusal, small.transaction() as connection:
         put(connection, max((table for table in WELCOME if constraint.startswith(f"{table}_")), key=len), **change)

@@ -28,7 +28,7 @@ def computes(url: str, backend: int) -> bool:
 
 
 @ready
-def test_killed_owner(state: Path, spawn: Spawn) -> None:
+def test_the_server_of_a_killed_owner_ends_by_itself(state: Path, spawn: Spawn) -> None:
     """The server of a killed owner ends by itself, and the next start has its data."""
     owner = spawn(WAITING_OWNER, state)
     pid, url = read_line(owner)
@@ -67,7 +67,7 @@ def test_left_over_server(state: Path, spawn: Spawn) -> None:
 
 
 @ready
-def test_killed_server(state: Path) -> None:
+def test_after_a_kill_the_server_recovers_what_was_committed(state: Path) -> None:
     """A killed server is noticed, and starting again recovers what was committed."""
     with EmbeddedPostgres(state) as server:
         remember(server.url)
@@ -142,7 +142,7 @@ def begun(state: Path) -> bool:
     return any((state / "postgres").glob("initdb-*/base/*/*"))
 
 
-def test_interrupted_initdb(state: Path, spawn: Spawn) -> None:
+def test_a_data_folder_that_was_not_finished_is_made_again(state: Path, spawn: Spawn) -> None:
     """A data folder that was never finished is deleted and made again."""
     for number in range(5):  # where this process was slow initdb had finished when its owner was killed
         folder = state / str(number)

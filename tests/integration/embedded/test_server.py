@@ -112,7 +112,7 @@ def test_second_process_is_refused(state: Path, spawn: Spawn) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep/" * 40, "with space, comma: colon % and é"])
-def test_awkward_paths(state: Path, name: str) -> None:
+def test_paths_that_no_url_can_hold_are_used_by_an_alias(state: Path, name: str) -> None:
     """A path that no socket address or URL can hold is used through a short alias, which does not stay behind."""
     with EmbeddedPostgres(state / name) as server:
         remember(server.url)
@@ -142,14 +142,14 @@ def test_file_instead_of_folder(state: Path, below: str) -> None:
 
 
 @not_as_root
-def test_unwritable_folder(state: Path) -> None:
+def test_an_unwritable_folder_is_reported_with_the_reason(state: Path) -> None:
     """A folder we may not write in is reported with the reason."""
     state.mkdir(mode=0o500)
     with pytest.raises(StateUnusable, match="Permission denied"):
         EmbeddedPostgres(state).start()
 
 
-def test_full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_an_error_before_initdb(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space for a database is an error before initdb runs."""
     monkeypatch.setattr(embedded, "free_bytes", lambda _: 5 << 20)
     with pytest.raises(StateUnusable, match="5 MB are free"):

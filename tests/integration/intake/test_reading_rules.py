@@ -56,7 +56,7 @@ def test_a_text_accepted_before_an_upgrade_fails(process: Process) -> None:
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:1])
 
 
-def test_rebuilt(process: Process) -> None:
+def test_a_rebuilt_corpus_has_the_closure_of_the_new_rules(process: Process) -> None:
     """The new corpus has the same texts, in the same order, and the closure of the new rules."""
     corpus = steps.new_corpus(process)
     steps.ingest_all(corpus, steps.TEXTS)

@@ -311,7 +311,9 @@ def test_results_come_after_later_versions(
 
 
 @pytest.mark.parametrize("sizes", [{}, {"batch_orthos": 1}, {"batch_orthos": 7, "result_orthos": 1}])
-def test_redelivery(database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_delivered_twice_store_everything_once(
+    database: str, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every message delivered twice, the last one first: everything is stored once."""
     with open_process(Settings.load(**sizes), database) as process:
         corpus, broker = steps.new_corpus(process), Broker(monkeypatch)

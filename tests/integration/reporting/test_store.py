@@ -133,7 +133,7 @@ def test_taken_is_stamped(process: Process, corpus: int) -> None:
     assert take(process, corpus) == 1
 
 
-def test_not_before(process: Process, corpus: int) -> None:
+def test_work_that_waits_for_a_retry_is_not_taken_early(process: Process, corpus: int) -> None:
     """Work that waits for a later try is not taken before its time."""
     add(process, search(corpus, 1), search(corpus, 2))
     steps.sql(process, "UPDATE work SET not_before = now() + interval '1 hour' WHERE lower(part) = 1")

@@ -185,7 +185,7 @@ def test_redis_keeps_keys_when_stopped(redis_server: Redis, redis_url: str) -> N
         assert client.dbsize() == 0
 
 
-def test_redis_flush(redis_server: Redis, redis_url: str) -> None:
+def test_a_flush_of_redis_leaves_no_key(redis_server: Redis, redis_url: str) -> None:
     """No key of any database is left."""
     for url in (redis_url, redis_url.removesuffix("0") + "5"):
         with cache(url) as client:

@@ -180,7 +180,7 @@ def corpus_of(process: Process) -> Corpus:
         return corpora.named(connection, "healthy")
 
 
-def test_healthy(process: Process) -> None:
+def test_a_healthy_store_has_no_problems(process: Process) -> None:
     """A healthy store has no problems, and the progress says what was done."""
     lines: list[str] = []
     assert verify.verify(process, corpus_of(process), closure=True, progress=lines.append) == []
@@ -188,7 +188,7 @@ def test_healthy(process: Process) -> None:
     assert any(line.startswith("checked 2x2x3: 1 orthos") for line in lines)
 
 
-def test_nothing_yet(process: Process) -> None:
+def test_a_corpus_without_texts_has_no_problems(process: Process) -> None:
     """A corpus without texts has no problems either."""
     assert verify.verify(process, steps.new_corpus(process), closure=True) == []
 

@@ -43,6 +43,23 @@ def test_a_corpus_is_made_changed_and_deleted(at: Site) -> None:
     expect(page.get_by_role("link", name="orchard")).to_have_count(0)
 
 
+def test_a_form_that_is_sent_twice_makes_one_corpus(at: Site) -> None:
+    """A double click sends it once; where it comes twice all the same, it leads to what it made."""
+    page = at.page("/new-corpus", scope="write")
+    page.get_by_label("Name").fill("double")
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    page.get_by_role("button", name="Make it").dblclick()
+    expect(page.get_by_role("heading", level=1)).to_have_text("double")
+    assert len(posts) == 1
+    page = at.page("/new-corpus", scope="write")
+    send(page, "Make it", Name="double")
+    expect(page.get_by_role("heading", level=1)).to_have_text("double")
+    page = at.page("/new-corpus", scope="write")
+    send(page, "Make it", Name="double", Axes="2")
+    expect(page.get_by_role("alert")).to_have_text("There is a corpus 'double' already.")
+
+
 def test_what_is_wrong_with_a_form_is_said_beside_it(at: Site) -> None:
     page = at.page("/new-corpus", scope="write")
     send(page, "Make it", Name="harbour")
@@ -50,7 +67,7 @@ def test_what_is_wrong_with_a_form_is_said_beside_it(at: Site) -> None:
     expect(page.get_by_label("Name")).to_have_value("harbour")
     page.locator("form.stack").evaluate("form => form.noValidate = true")
     send(page, "Make it", Longest_side="99", Name="sides")
-    expect(page.get_by_role("alert")).to_have_text("Max side must be at most 64.")
+    expect(page.get_by_role("alert")).to_have_text("Longest side must be at most 64.")
 
 
 def test_a_change_of_what_somebody_else_has_changed_is_refused(at: Site) -> None:

@@ -96,7 +96,7 @@ def test_schemas_of_parameters_are_made_once() -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_networks(address: str, network: str) -> None:
+def test_a_client_has_all_of_its_ipv6_network(address: str, network: str) -> None:
     """A client with one address of IPv6 has all of its /64."""
     assert network_of(address) == network
 
@@ -129,7 +129,7 @@ def test_a_log_line_is_one_line() -> None:
     assert written.splitlines()[1:] == ["  Traceback:", "  ValueError: a", "  now api \\x9b"]
 
 
-def test_exports_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_break_off_after_their_time_or_with_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some time after they began, or when their key is not good any more: broken off, never as if they were whole."""
     clock = iter(range(0, 10_000, 4))
     monkeypatch.setattr("api.streaming.time.monotonic", lambda: next(clock))

@@ -288,7 +288,7 @@ def test_genesis_1_to_3_with_8_axes() -> None:
         pytest.param(Scope(), {(3, 5): 4}, id="default limits"),
     ],
 )
-def test_genesis(scope: Scope, best: dict[Sides, int]) -> None:
+def test_the_best_of_genesis_are_those_another_program_has_proven(scope: Scope, best: dict[Sides, int]) -> None:
     """What another program has proven, and that the certificate holds."""
     tree = tree_of([GENESIS.read_text(encoding="utf-8")], scope.max_side)
     state = solved(tree, scope, threads=2)

@@ -67,7 +67,7 @@ def test_the_same_seed_estimates_the_same() -> None:
     assert one.shapes != other.shapes
 
 
-def test_genesis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_holds_the_published_number_of_a_book(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published number of orthos of a book lies in the interval, and the interval is narrow."""
     monkeypatch.setattr(engine, "EXACT", 0)
     verses, axes, _, total = COUNTS["1-20"]

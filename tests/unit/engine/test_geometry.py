@@ -54,14 +54,14 @@ def _cells(sides: Sides) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("sides", SHAPES, ids=shape_name)
-def test_lines(sides: Sides) -> None:
+def test_the_lines_of_a_box_are_those_of_the_oracle(sides: Sides) -> None:
     """The lines of a box are those of the oracle."""
     names = tuple(map(str, range(math.prod(sides))))
     assert Counter(tuple(str(cell) for cell in line) for line in lines(sides)) == Counter(oracle.lines(sides, names))
 
 
 @pytest.mark.parametrize("sides", SHAPES, ids=shape_name)
-def test_shells(sides: Sides) -> None:
+def test_a_shell_holds_the_cells_equally_far_from_the_origin(sides: Sides) -> None:
     """Shell n holds the cells whose coordinates add up to n; the unit cells, one per axis, are shell 1."""
     assert [list(shell) for shell in shells(sides)] == [
         [place for place, at in enumerate(_cells(sides)) if sum(at) == n] for n in range(sum(sides) - len(sides) + 1)
@@ -71,7 +71,7 @@ def test_shells(sides: Sides) -> None:
     ]
 
 
-def test_sizes() -> None:
+def test_volume_is_the_product_of_sides_less_one() -> None:
     """Volume is the product of (side - 1); a shape is written with an x; limits are inclusive."""
     assert volume((2, 2)) == 1
     assert volume((2, 3, 4)) == 6
@@ -86,14 +86,14 @@ def test_sizes() -> None:
 
 
 @given(boxes())
-def test_canonical(box: tuple[Sides, tuple[str, ...]]) -> None:
+def test_the_canonical_form_is_that_of_the_oracle(box: tuple[Sides, tuple[str, ...]]) -> None:
     """The canonical form is the one order of the axes that the oracle takes for canonical."""
     sides, words = box
     turns = {turned(sides, words, axes) for axes in itertools.permutations(range(len(sides)))}
     assert [turn for turn in turns if oracle.is_canonical(*turn)] == [canonical(sides, words)]
 
 
-def test_best_first() -> None:
+def test_larger_volume_comes_first_then_more_cells() -> None:
     """Larger volume first, then more cells, then by sides."""
     shapes = [(2, 2), (2, 5), (3, 3), (2, 2, 2), (2, 3), (2, 2, 5)]
     assert best_first(shapes) == [(2, 2, 5), (2, 5), (3, 3), (2, 3), (2, 2, 2), (2, 2)]

@@ -89,7 +89,7 @@ def test_a_text_in_parts(texts: list[str], max_side: int, size: int) -> None:
     assert read(index) == oracle.phrases(texts, max_side)
 
 
-def test_nothing_new() -> None:
+def test_a_known_text_adds_nothing_and_is_a_version() -> None:
     """A text that is known already adds nothing, and is a version all the same; so is an empty one."""
     index = index_of([[["a", "b", "c"]]], 3)
     added = index.additions([["b", "c"], ["a", "b", "c"], []], 3)
@@ -99,7 +99,7 @@ def test_nothing_new() -> None:
     assert index_of([[], [["a"]]], 3).limits == (1, 1, 2)
 
 
-def test_by_hand() -> None:
+def test_phrases_are_up_to_max_side_words_of_one_sentence() -> None:
     """Phrases of up to max_side words, not across sentences."""
     index = index_of([[["a", "b", "c"]], [["c", "a"], ["b"]]], 2)
     assert read(index) == {("a",): 1, ("b",): 1, ("c",): 1, ("a", "b"): 1, ("b", "c"): 1, ("c", "a"): 2}
@@ -111,7 +111,7 @@ def test_by_hand() -> None:
 
 @some
 @given(corpora())
-def test_length(texts: list[str]) -> None:
+def test_length_counts_the_words_of_a_phrase(texts: list[str]) -> None:
     """`length` counts the words of a phrase."""
     index = indexed(texts, 5)
     assert index.length.tolist() == [len(index.phrase(node)) for node in range(index.nodes)]
@@ -119,7 +119,7 @@ def test_length(texts: list[str]) -> None:
 
 @some
 @given(corpora(), st.data())
-def test_find(texts: list[str], data: st.DataObject) -> None:
+def test_any_prefix_and_word_are_found_as_in_a_dictionary(texts: list[str], data: st.DataObject) -> None:
     """Any prefix and word are found, or missed, as in a dictionary; so are all phrases at once and none at all."""
     index = indexed(texts, 4)
     # Also phrases and words that a search may ask for and that no index of this corpus has.
@@ -193,7 +193,7 @@ def test_extended_is_as_good_as_new(texts: list[str]) -> None:
 
 @some
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
-def test_rank(words: list[str]) -> None:
+def test_the_rank_of_a_word_is_its_place_in_code_point_order(words: list[str]) -> None:
     """The rank of a word is its place in code-point order."""
     index = index_of([[words]], 1)
     assert [index.vocabulary[i] for i in np.argsort(index.rank)] == sorted(words, key=lambda word: [*map(ord, word)])

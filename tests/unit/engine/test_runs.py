@@ -103,7 +103,7 @@ def test_any_bytes_are_rows_or_an_error(data: bytes, count: int, width: int) -> 
     st.integers(0, 2**32),
     st.sampled_from([0, 1, 2, 300, 512, 513, 1100]),
 )
-def test_ascending(width: int, largest: int, seed: int, count: int) -> None:
+def test_rows_come_out_in_their_order(width: int, largest: int, seed: int, count: int) -> None:
     """Rows in any order come out in theirs, duplicates too, also where a row takes more than 64 bits."""
     rows = np.random.default_rng(seed).integers(0, largest, (count, width), np.uint32, endpoint=True)
     assert runs.ascending(rows).tolist() == sorted(rows.tolist())
@@ -184,7 +184,7 @@ def test_the_first_half_is_that_of_the_first_line() -> None:
     assert runs.half(("a", "b")) != runs.half(("b", "a")) != runs.half(line)
 
 
-def test_golden_id() -> None:
+def test_the_ids_of_two_orthos_never_change() -> None:
     """The id of two orthos, for ever: ids are stored and shared, so a change of these constants orphans every one."""
     assert text_of((2, 2), ("the", "seas", "land", "and")) == "75ba76be9f5e0e82fe1442397a60daaf"
     assert text_of((2, 3), ("a", "b", "c", "d", "é", "f")) == "268174d5266996060fda9ef49675ade1"
@@ -224,7 +224,7 @@ def test_no_collisions() -> None:
     assert len(found) == sum(found.values()) >= 300_000
 
 
-def test_id_text() -> None:
+def test_an_id_is_written_as_32_hexadecimal_digits() -> None:
     """An id is written as 32 hexadecimal digits, leading zeros included."""
     assert runs.id_texts(np.array([[1, 2**64 - 1]], np.uint64)) == ["0000000000000001ffffffffffffffff"]
 

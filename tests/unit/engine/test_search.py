@@ -114,7 +114,7 @@ def assert_closed(
 @example(texts=planted((2, 2, 2, 2), 2), within=Limits(4, 2, 16))
 @example(texts=babble(6, 16, 4), within=Limits(3, 4, 12))
 @example(texts=["", "the seas and", "", "the land and", ""], within=Limits())
-def test_closure(way: str, texts: list[str], within: Limits) -> None:
+def test_each_version_holds_the_orthos_of_the_oracle_once(way: str, texts: list[str], within: Limits) -> None:
     """Played version by version, any corpus holds exactly the oracle's orthos after each, every one once, canonical."""
     closure = assert_closed(texts, within, way=way)
     event(f"up to {max((shape_name(found.run.sides) for found in closure.found), key=len, default='nothing')}")
@@ -124,7 +124,7 @@ def test_closure(way: str, texts: list[str], within: Limits) -> None:
 @EITHER_WAY
 @pytest.mark.parametrize("texts", [1, 4])
 @pytest.mark.parametrize("sides", SHAPES, ids=shape_name)
-def test_planted(sides: Sides, texts: int, way: str) -> None:
+def test_a_planted_box_of_any_shape_is_found(sides: Sides, texts: int, way: str) -> None:
     """A planted box of any shape, also of four axes, is found, whole and in parts, whichever text brings its lines."""
     corpus = planted(sides, texts)
     closure = assert_closed(corpus, Limits(len(sides), max(sides), math.prod(sides)), way=way)
@@ -173,7 +173,9 @@ def test_several_versions_at_once(texts: list[str], within: Limits, way: str, da
 @example(texts=babble(10, 30, 3), within=Limits(2, 4, 12), size=7, tiny=False)
 @example(texts=planted((2, 2, 3), 3), within=Limits(3, 3, 12), size=1, tiny=True)
 @example(texts=planted((2, 2, 2, 2), 3), within=Limits(4, 2, 16), size=3, tiny=True)
-def test_any_bounds(way: str, texts: list[str], within: Limits, size: int, tiny: bool) -> None:
+def test_small_bounds_lose_nothing_and_repeat_nothing(
+    way: str, texts: list[str], within: Limits, size: int, tiny: bool
+) -> None:
     """However small results, slices and parts are kept, nothing is lost and nothing comes twice."""
     with constants(**TINY if tiny else {}):
         closure = assert_closed(texts, within, Bounds(32_768, size), way=way)
@@ -181,7 +183,7 @@ def test_any_bounds(way: str, texts: list[str], within: Limits, size: int, tiny:
 
 
 @EITHER_WAY
-def test_left_overs(way: str) -> None:
+def test_what_searches_leave_over_is_searched_in_the_end(way: str) -> None:
     """What searches leave over, boxes as well as starts, is searched in the end."""
     with constants(**TINY):
         closure = assert_closed(babble(10, 30, 3), Limits(2, 4, 12), Bounds(32_768, 5), way=way)
@@ -378,7 +380,7 @@ def counts(closure: Closure) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("chapters", COUNTS)
-def test_genesis(chapters: str) -> None:
+def test_the_closures_of_genesis_have_the_published_counts(chapters: str) -> None:
     """The published counts of the closures of Genesis."""
     verses, axes, shapes, total = COUNTS[chapters]
     found = counts(closed(genesis(verses), Limits(axes, 12, 10**9)))

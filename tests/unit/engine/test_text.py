@@ -13,14 +13,14 @@ from tests.support.strategies import corpora, examples, unicode_texts
 
 @examples(300)
 @given(unicode_texts())
-def test_any_text(text: str) -> None:
+def test_words_of_any_text_are_those_of_the_oracle(text: str) -> None:
     """Whatever the text, the words are those of the oracle."""
     assert sentences(text) == oracle.sentences(text)
 
 
 @examples(50)
 @given(corpora())
-def test_corpora(texts: list[str]) -> None:
+def test_words_are_those_of_the_oracle_across_gaps_and_sentence_ends(texts: list[str]) -> None:
     """In text made of words, gaps and sentence ends of every kind the words are those of the oracle."""
     for text in texts:
         assert sentences(text) == oracle.sentences(text)
@@ -28,14 +28,14 @@ def test_corpora(texts: list[str]) -> None:
 
 @examples(100)
 @given(unicode_texts(), integers(0, 9))
-def test_portions(text: str, size: int) -> None:
+def test_a_text_read_in_portions_has_the_same_sentences(text: str, size: int) -> None:
     """Read in portions, a text has the same sentences."""
     pieces = list(portions(text, size))
     assert "".join(pieces) == text
     assert [words for piece in pieces for words in sentences(piece)] == oracle.sentences(text)
 
 
-def test_every_character() -> None:
+def test_every_character_is_kept_or_cut_as_the_oracle_does() -> None:
     """Every character of the first two planes, between letters and alone, is kept or cut as the oracle does it."""
     for first in range(0, 0x20000, 0x1000):
         text = "".join(f"x{char}y {char} " for char in map(chr, range(first, first + 0x1000)))
@@ -72,7 +72,7 @@ def test_every_character() -> None:
         pytest.param("\U000323b0\U00016d40", [["\U000323b0\U00016d40"]], id="letters newer than this Python's table"),
     ],
 )
-def test_by_hand(text: str, expected: list[list[str]]) -> None:
+def test_texts_made_by_hand_are_split_by_the_rules(text: str, expected: list[list[str]]) -> None:
     """Hand-made text is split by the letter of the rules."""
     assert sentences(text) == expected
 
@@ -94,7 +94,9 @@ def test_by_hand(text: str, expected: list[list[str]]) -> None:
         ("Khmer", "កំពង់ផែ។ សមុទ្រ", [["កំពង់ផែ"], ["សមុទ្រ"]]),
     ],
 )
-def test_scripts(script: str, text: str, expected: list[list[str]]) -> None:
+def test_sentences_of_every_script_end_by_its_own_punctuation(
+    script: str, text: str, expected: list[list[str]]
+) -> None:
     """In every script sentences end where its own punctuation says."""
     assert sentences(text) == oracle.sentences(text) == expected
 

@@ -121,7 +121,7 @@ def test_what_is_no_phrase() -> None:
     assert tree.number("x") == -1
 
 
-def test_many_words() -> None:
+def test_more_words_than_the_table_of_bits_change_no_result() -> None:
     """More words than the table of bits holds whole: rare ones are searched in lists, with the same result."""
     many = ["".join(letters) for letters in itertools.product("abcdefghijklmnopqrst", repeat=4)][:20_000]
     texts = [". ".join(f"{one} {other} zz" for one, other in itertools.pairwise(many)), "aaaa tttt"]

@@ -53,7 +53,7 @@ def counts(orthos: dict[Ortho, int]) -> dict[str, int]:
         pytest.param(" . ,\n\n 7 ; '", [], id="nothing left"),
     ],
 )
-def test_sentences(text: str, expected: list[list[str]]) -> None:
+def test_it_splits_sentences_and_words_by_the_rules(text: str, expected: list[list[str]]) -> None:
     """Text is split into sentences and words by the letter of the rules."""
     assert sentences(text) == expected
 
@@ -67,7 +67,7 @@ def test_words_of_any_text(text: str) -> None:
             assert regex.fullmatch(r"[\p{L}\p{M}']*\p{L}[\p{L}\p{M}']*", word)
 
 
-def test_phrases() -> None:
+def test_its_phrases_are_the_runs_of_words_of_one_sentence() -> None:
     """Phrases are the runs of up to max_side words of one sentence, born with the first text that has them."""
     assert phrases(["", "A b c. b", "b c d"], 2) == {
         ("a",): 2, ("b",): 2, ("c",): 2, ("a", "b"): 2, ("b", "c"): 2, ("d",): 3, ("c", "d"): 3
@@ -77,12 +77,12 @@ def test_phrases() -> None:
 # --- Orthos derived by hand
 
 
-def test_the_seas() -> None:
+def test_the_example_of_the_domain_is_the_one_ortho_of_its_phrases() -> None:
     """The example of the domain is the one ortho of its four phrases."""
     assert closure(["the seas. seas and. the land. land and."]) == {SEAS: 1}
 
 
-def test_mirrored_pair() -> None:
+def test_a_box_and_its_mirror_image_are_one_ortho() -> None:
     """A box and its mirror image are one ortho, whichever came first."""
     assert closure(["the land and. the seas and."]) == closure(["the seas and. the land and."]) == {SEAS: 1}
 
@@ -102,7 +102,7 @@ def test_lines_are_phrases() -> None:
     assert counts(closure([TWO_BY_THREE.replace("a b c", "a b. b c")])) == {"2x2": 2}
 
 
-def test_cube() -> None:
+def test_a_cube_comes_with_its_six_faces() -> None:
     """A 2x2x2 comes with its six faces."""
     assert closure([CUBE]) == {
         ((2, 2), ("o", "b", "a", "d")): 1,
@@ -155,7 +155,7 @@ def test_sentences_do_not_join() -> None:
 # --- Versions and limits
 
 
-def test_born() -> None:
+def test_an_ortho_is_born_with_its_youngest_line() -> None:
     """An ortho is born with the youngest of its lines, also of its long ones."""
     assert closure(["the seas and", "", "the land", "and. land and", "the seas and the land and"])[SEAS] == 4
     # The pairs of the 2x3 are all in text 1, its line a b c comes with text 2.
@@ -167,7 +167,7 @@ def test_born() -> None:
     }
 
 
-def test_limits() -> None:
+def test_each_limit_cuts_off_what_exceeds_it() -> None:
     """Each limit cuts off what exceeds it and nothing else."""
     both = [TWO_BY_THREE, CUBE.translate(str.maketrans("abcdefg", "hijklmn"))]
     assert counts(closure(both)) == {"2x2": 8, "2x3": 1, "2x2x2": 1}
@@ -200,7 +200,7 @@ def test_born_is_first_found(texts: list[str]) -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), max_size=8))
-def test_every_box(corpus: list[list[str]]) -> None:
+def test_trying_every_word_in_every_cell_finds_the_same(corpus: list[list[str]]) -> None:
     """Trying every word in every cell, the definition finds the same."""
     texts = [". ".join(map(" ".join, corpus))]
     found = closure(texts, max_axes=3, max_side=3, max_cells=6)
@@ -239,7 +239,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("verses", "axes", "expected"), PUBLISHED)
-def test_genesis(verses: int, axes: int, expected: dict[str, int]) -> None:
+def test_it_finds_the_published_counts_of_genesis(verses: int, axes: int, expected: dict[str, int]) -> None:
     """The oracle finds the published counts for the first chapters of Genesis."""
     assert counts(closure([genesis(verses)], max_axes=axes, max_side=12, max_cells=10**9)) == expected
 
