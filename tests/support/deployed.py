@@ -15,9 +15,9 @@ import psutil
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
-from tests.acceptance.telemetry.test_metrics import Scraped
 from tests.support import services, steps
 from tests.support.cluster import Cluster, check, corpus_of, until, until_closed
+from tests.support.scraping import Scraped
 from tests.support.server import HOST, Server
 from tests.support.waiting import SECONDS
 

@@ -71,6 +71,19 @@ def with_failed(process: Process, corpus: Corpus, patch: pytest.MonkeyPatch, sta
     return inspection.listed(process, corpus=corpus.name, state="failed").work
 
 
+def with_bug(corpus: Corpus, patch: pytest.MonkeyPatch, stage: str) -> None:
+    """Accept a text and have a stage fail on it for good, with an error that tenants may not read."""
+
+    def bug(*args: object, **kwargs: object) -> NoReturn:
+        raise ValueError("of the inside")
+
+    steps.accept(corpus, *steps.TEXTS[:1])
+    with patch.context() as broken:
+        broken.setattr(app.app.tasks[stage], "run", bug)
+        with pytest.raises(ValueError, match="inside"):
+            steps.run(corpus)
+
+
 def status(process: Process, corpus: Corpus) -> CorpusStatus:
     return next(each for each in reports.status(process).corpora if each.corpus == corpus.name)
 

@@ -26,12 +26,12 @@ from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
-from tests.acceptance.telemetry.test_metrics import Scraped
 from tests.support import services
 from tests.support.bodies import pieces
 from tests.support.cluster import cluster, until
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.deployed import SOON, Answer, Deployed, frozen
+from tests.support.scraping import Scraped
 from tests.support.server import HOST, take_port
 from tests.support.waiting import SECONDS
 

@@ -10,11 +10,11 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
-from tests.acceptance.telemetry.test_metrics import Scraped
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, corpus_of, until, until_closed
 from tests.support.commands import RELAY, SEARCH, STAGES, STORE
 from tests.support.faulty import faulty
+from tests.support.scraping import Scraped
 from tests.support.server import take_port
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]

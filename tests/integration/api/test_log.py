@@ -10,9 +10,9 @@ from werkzeug.test import TestResponse
 from crochet_tasks.db import access
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
-from tests.integration.api.test_work import with_failed
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, made
+from tests.support.failing_work import with_bug
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +69,7 @@ def test_what_is_done_is_in_the_log_with_it(api: Api, monkeypatch: pytest.Monkey
 def test_failed_work_is_retried_with_its_line(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of searches, too; of a corpus that is deleted meanwhile nothing is opened again."""
     corpus = steps.new_corpus(api.process, name="genesis")
-    with_failed(corpus, monkeypatch, "search.part")
+    with_bug(corpus, monkeypatch, "search.part")
     ((failed,),) = steps.sql(api.process, "SELECT id::text FROM work WHERE state = 'failed'")
     steps.sql(api.process, "UPDATE corpora SET removed_at = clock_timestamp()")
     monkeypatch.setattr("crochet_tasks.operate.tenant_work.check", lambda *_: None)  # as if it had come before

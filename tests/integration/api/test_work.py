@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from crochet_tasks import app
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.failures import record
 from crochet_tasks.errors import MessageDied
 from tests.support import steps
 from tests.support.api import Api
+from tests.support.failing_work import with_bug
 
 pytestmark = pytest.mark.integration
 
@@ -26,20 +26,9 @@ def work(api: Api, **query: Any) -> list[dict[str, Any]]:
     return found
 
 
-def with_failed(corpus: Corpus, patch: pytest.MonkeyPatch, stage: str) -> None:
-    def bug(*args: object, **kwargs: object) -> NoReturn:
-        raise ValueError("of the inside")
-
-    steps.accept(corpus, *steps.TEXTS[:1])
-    with patch.context() as broken:
-        broken.setattr(app.app.tasks[stage], "run", bug)
-        with pytest.raises(ValueError, match="inside"):
-            steps.run(corpus)
-
-
 def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is open or failed, or of one state or kind; bounded, and it says how much more there is."""
-    with_failed(corpus, monkeypatch, "search.part")
+    with_bug(corpus, monkeypatch, "search.part")
     steps.accept(corpus, "another text")
     assert [(line["kind"], line["state"]) for line in work(api)] == [("search", "failed"), ("ingest", "ready")]
     (failed,) = work(api, state="failed")
@@ -70,7 +59,7 @@ def test_work_is_not_counted_without_end(
 
 def test_failed_work_is_retried(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is done; what has not failed cannot be. It takes an administrator, and is in the security log."""
-    with_failed(corpus, monkeypatch, "search.part")
+    with_bug(corpus, monkeypatch, "search.part")
     (failed,) = work(api)
     api.problem(api.write.post(f"{URL}/work/{failed['id']}/retry"), "forbidden", 403)
     api.problem(api.admin.post(f"{URL}/work/{failed['id']}/cancel"), "work_not_cancellable", 409)

@@ -21,9 +21,9 @@ from crochet_tasks.errors import (
     WorkNotFailed,
 )
 from crochet_tasks.schemas.answers import Gone, Progress
-from tests.integration.api.test_work import with_failed
 from tests.integration.client.conftest import Served
 from tests.support import steps
+from tests.support.failing_work import with_bug
 
 pytestmark = pytest.mark.integration
 
@@ -111,7 +111,7 @@ def test_failed_work_is_listed_and_retried_and_a_text_cancelled(
 ) -> None:
     """What failed is listed, retried and done; a text is cancelled by its work."""
     client.create_corpus("work")
-    with_failed(served.corpus("work"), monkeypatch, "search.part")
+    with_bug(served.corpus("work"), monkeypatch, "search.part")
     (failed,) = client.work("work", state="failed").work
     assert (failed.kind, client.status("work").closed) == ("search", False)
     assert [line.state for line in client.retry_work("work", failed.id).changed] == ["ready"]

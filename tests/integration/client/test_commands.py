@@ -24,9 +24,9 @@ from crochet_tasks.query.export import Format
 from crochet_tasks.reporting import reports
 from crochet_tasks.schemas.best import BestReport
 from crochet_tasks.schemas.reports import IngestReport, Status, WorkChanged, WorkList
-from tests.integration.api.test_work import with_failed
 from tests.integration.client.conftest import Served
 from tests.support import best, steps
+from tests.support.failing_work import with_bug
 
 pytestmark = pytest.mark.integration
 
@@ -168,7 +168,7 @@ def test_work_and_corpora(crochet: Crochet, served: Served, monkeypatch: pytest.
     """Listed over all corpora, retried, cancelled by an id alone; corpora made, listed, deleted."""
     assert crochet("corpora", "create", "operated", "--max-axes", "2", "--budget", "9").code == 0
     assert b"operated  max_axes 2, max_side 8, max_cells 64  budget 9\n" in crochet("corpora", "list").out
-    with_failed(served.corpus("operated"), monkeypatch, "search.part")
+    with_bug(served.corpus("operated"), monkeypatch, "search.part")
     listed = WorkList.model_validate_json(crochet("work", "list", "--state", "failed", "--json").out)
     (failed,) = (line for line in listed.work if line.corpus == "operated")
     assert failed.id[:8].encode() in crochet("work", "list", "--corpus", "operated").out
