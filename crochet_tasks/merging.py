@@ -25,7 +25,7 @@ from crochet_tasks.db.tally import Change
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.runs import Run
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import CrochetError, StoreCorrupt
 from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,8 @@ def _rewrite(connection: Connection, corpus: int, sides: Sides, chosen: list[Sto
         for number, value in batches.packed(connection, by_id)
     ]
     rows = runs.ascending(np.concatenate(parts))
+    if len(rows) != (recorded := sum(batch.count for batch in chosen)):
+        raise StoreCorrupt(problem=f"batches to be merged hold {len(rows)} orthos, and {recorded} are recorded")
     by = uuid.uuid5(outbox.NAMESPACE, "merge of " + " ".join(map(str, by_id)))
     new = [
         NewBatch(uuid.uuid5(outbox.NAMESPACE, f"{number} of {by}"), *dict(batch).values())

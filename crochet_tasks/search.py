@@ -9,8 +9,8 @@ from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import FoundBatch, SearchResult, Trigger
 from crochet_tasks.db import corpora, outbox, tally, windows
 from crochet_tasks.db.process import here
-from crochet_tasks.engine import runs, search
-from crochet_tasks.engine.search import Part, Window
+from crochet_tasks.engine import search
+from crochet_tasks.engine.search import Part
 from crochet_tasks.telemetry import metrics
 
 
@@ -25,14 +25,14 @@ def part(call: Trigger) -> None:
         (item,) = items
         corpus = corpora.numbered(connection, item.corpus)
         window = windows.read(connection, corpus.id, item.version)
-        boxes = outbox.boxes(connection, item.id)
+        boxes = outbox.boxes(connection, item)
         bounds = here().search_bounds(corpus.budget, tally.total(connection, corpus.id))
         tree = here().tree(connection, corpus.id, item.version)
-    due = None if window.due is None else runs.unpack_set(window.due, tree.size)
+    wanted = windows.searched(window, tree)
     which = Part(boxes=boxes) if item.part is None else Part(*item.part)
     began = time.perf_counter()
     with telemetry.span("search.engine", version=item.version):
-        outcome = search.search(Window(tree, window.since, due), corpus.limits, which, bounds)
+        outcome = search.search(wanted, corpus.limits, which, bounds)
         telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:

@@ -55,13 +55,10 @@ def add(
     """
     about = contents.about
     corpora.check_name(name)
-    there = corpora.owned(connection, tenant)
     new = Corpus(0, name, about.limits, about.version, tenant, about.description, about.budget, about.reading)
     corpus = archives.add_corpus(connection, new)
     if corpus is None:
         raise CorpusExists(corpus=name)
-    if there >= process.settings.max_corpora:
-        raise TooManyCorpora(most=process.settings.max_corpora)
     for text in contents.texts():
         archives.add_text(connection, corpus.id, text, hashlib.sha256(text.body.encode()).digest())
     words = contents.words()
@@ -74,6 +71,9 @@ def add(
     _batches(connection, corpus, contents, tree)
     if (proof := contents.proof()) is not None:
         archives.add_proof(connection, corpus.id, corpus.version, proof)
+    # Last: from here to the commit nobody else makes a corpus for the tenant.
+    if corpora.owned(connection, tenant) > process.settings.max_corpora:
+        raise TooManyCorpora(most=process.settings.max_corpora)
     return corpus
 
 

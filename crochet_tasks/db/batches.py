@@ -56,9 +56,14 @@ class NewBatch(NamedTuple):
 def add(
     connection: Connection, corpus: int, new: list[NewBatch], *, by: uuid.UUID, born: int, numbering: int | None = None
 ) -> list[int]:
-    """Write batches and their remediations; returns their ids in the same order. `numbering`: if not `born`."""
+    """Write batches and their remediations; returns their ids in the same order. `numbering`: if not `born`.
+
+    Raises StoreCorrupt where one was damaged on its way here.
+    """
     if not new:
         return []
+    for batch in new:
+        _check(batch)
     keys, sides, counts, firsts, lasts, packed_orthos, phrases = zip(*new, strict=True)
     rows = bulk.execute(
         connection,
@@ -79,6 +84,16 @@ def add(
     )
     ids = dict(rows)
     return [ids[key] for key in keys]
+
+
+def _check(batch: NewBatch) -> None:
+    """Whether it is as it was packed: by its checksums, some microseconds; its orthos are not unpacked."""
+    try:
+        if (held := runs.held(batch.packed)) != batch.count:
+            raise runs.DamagedRun(f"it holds {held} orthos, not {batch.count}")  # noqa: TRY301
+        runs.held(batch.phrases)
+    except runs.DamagedRun as error:
+        raise StoreCorrupt(problem=f"a batch that is to be stored is damaged ({error})") from error
 
 
 # One statement: no batch without its remediation. The foreign key is checked at its end.
@@ -170,6 +185,20 @@ def unpacked(batch: Stored, value: bytes, tree: Tree) -> Ids:
         raise StoreCorrupt(problem=f"batch {batch.id} is damaged ({error}); see 'crochet verify'") from error
 
 
+def unpacked_lines(batch: int, value: bytes | None, limit: int) -> Ids:
+    """The lines that a batch waits on, in its own numbering, where ids are below `limit`.
+
+    Raises StoreCorrupt where its remediation is missing (None) or damaged.
+    """
+    try:
+        if value is None:
+            raise StoreCorrupt(problem=f"the remediation of batch {batch} is missing; see 'crochet verify'")
+        return runs.unpack_set(value, limit)
+    except runs.DamagedRun as error:
+        problem = f"the remediation of batch {batch} is damaged ({error}); see 'crochet verify'"
+        raise StoreCorrupt(problem=problem) from error
+
+
 def every(connection: Connection, corpus: int, sides: Sides | None = None) -> Iterator[Batch]:
     """All batches of a corpus, or of one shape of it, in their order; a few at a time from the server."""
     values = {"corpus": corpus, "sides": None if sides is None else list(sides)}
@@ -231,13 +260,13 @@ SELECT corpus, sides FROM rows WHERE number > %(most)s AND total <= %(size)s
 """
 
 
-def waiting(connection: Connection, corpus: int, after: int) -> Iterator[tuple[int, int, bytes]]:
-    """The remediations of batches with ids above `after`: id and numbering of the batch, and its phrases."""
+def waiting(connection: Connection, corpus: int, after: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """Of batches with ids above `after`: id, numbering, and their remediations; None where one has none."""
     query = f"{_WAITING} ORDER BY batches.id"
     yield from bulk.stream(connection, query, {"corpus": corpus, "after": after}, 64)
 
 
 _WAITING = """
-SELECT batches.id, numbering, phrases FROM remediations JOIN batches ON batches.id = remediations.batch
+SELECT batches.id, numbering, phrases FROM batches LEFT JOIN remediations ON remediations.batch = batches.id
  WHERE corpus = %(corpus)s AND batches.id > %(after)s
 """

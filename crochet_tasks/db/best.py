@@ -19,8 +19,9 @@ from crochet_tasks.db.tables import best, best_faces, work
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.best.faces import ordered
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.engine.geometry import Sides
+from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.order import Ids
+from crochet_tasks.errors import StoreCorrupt
 
 KEPT = 50
 """jobs of a corpus; older ones that are at their end are deleted when one is added"""
@@ -242,11 +243,18 @@ def add_faces(connection: Connection, job: int, sides: Sides, first: int, boxes:
 
 
 def faces(connection: Connection, job: int, sides: Sides, words: int) -> Ids:
-    """All stored orthos of a shape, in alphabetical order, as ids of words, which are below `words`."""
+    """All stored orthos of a shape, in alphabetical order, as ids of words, which are below `words`.
+
+    Raises StoreCorrupt where they are damaged.
+    """
     query = select(best_faces.c.count, best_faces.c.boxes)
     width = math.prod(sides)
     rows = connection.execute(query.where(best_faces.c.job == job, best_faces.c.sides == list(sides)))
-    every = [runs.unpack(packed, count, width, 0, words) for count, packed in rows]
+    try:
+        every = [runs.unpack(packed, count, width, 0, words) for count, packed in rows]
+    except runs.DamagedRun as error:
+        problem = f"the {shape_name(sides)} of job {job} for the best orthos are damaged ({error})"
+        raise StoreCorrupt(problem=problem) from error
     return ordered(np.concatenate([np.empty((0, width), np.uint32), *every]))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
 from crochet_tasks.db.tables import work
+from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.telemetry import correlation, instruments, metrics
 from crochet_tasks.telemetry.correlation import Origin
 
@@ -114,9 +115,14 @@ def read(row: Any) -> Item:
     )
 
 
-def boxes(connection: Connection, item: uuid.UUID) -> bytes | None:
-    """What another search left over for this one; None where it has starts instead."""
-    found: bytes | None = connection.execute(select(work.c.boxes).where(work.c.id == item)).scalar()
+def boxes(connection: Connection, item: Item) -> bytes | None:
+    """What another search left over for this one; None where it has starts instead.
+
+    Raises StoreCorrupt where they are not those that its id was made of.
+    """
+    found: bytes | None = connection.execute(select(work.c.boxes).where(work.c.id == item.id)).scalar()
+    if found and search(item.corpus, item.since, item.version, found).id != item.id:
+        raise StoreCorrupt(problem=f"what work {item.id} is to search is not what was left over for it")
     return found
 
 

@@ -16,7 +16,6 @@ from crochet_tasks.db import batches, best, corpora, sessions, texts
 from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.engine import runs
 from crochet_tasks.engine.best.faces import CELL_BYTES, MOST_CELLS, Faces
 from crochet_tasks.engine.best.plan import Planner
 from crochet_tasks.engine.geometry import Sides
@@ -160,6 +159,8 @@ class Process:
     def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
 
+        Raises StoreCorrupt where a batch has no remediation, or a damaged one: orthos would be missed.
+
         The caller holds the ORDER lock, and no search of the corpus is open: no batch with a lower id comes later, but
         of those that were merged, whose orthos it has.
         """
@@ -169,7 +170,7 @@ class Process:
         numbering = functools.lru_cache(4)(tree.numbering)  # batches of one version follow on each other
         for batch, version, phrases in batches.waiting(connection, corpus, last):
             last, ids = batch, numbering(version)
-            waited[tree.node[ids[runs.unpack_set(phrases, len(ids))]]] = True
+            waited[tree.node[ids[batches.unpacked_lines(batch, phrases, len(ids))]]] = True
         self.waits.put(corpus, Waited(last, waited), len(waited))
         return waited
 

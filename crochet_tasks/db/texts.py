@@ -76,7 +76,11 @@ def lock_first_waiting(connection: Connection, corpus: int) -> TextRow | None:
 
 
 def body(connection: Connection, text: int) -> str:
-    return str(connection.execute(select(texts.c.body).where(texts.c.id == text)).scalar_one())
+    """The text as it was accepted. Raises StoreCorrupt where it was changed since."""
+    found, sha256 = connection.execute(select(texts.c.body, texts.c.sha256).where(texts.c.id == text)).one()
+    if hashlib.sha256(found.encode()).digest() != bytes(sha256):
+        raise StoreCorrupt(problem=f"text {text} is not the one that was accepted: its checksum differs")
+    return str(found)
 
 
 def all_of(connection: Connection, corpus: int) -> list[TextRow]:
@@ -233,14 +237,19 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pe
 
     With `pending`, also with the ingested parts of an unfinished text. Those may be deleted and their ids given to
     another text, so that index is for the holder of the ORDER lock only, and must not be cached.
+
+    Raises StoreCorrupt where something of them is missing: what was searched with less would be no closure.
     """
     # Limits first: under read committed, whatever they point to is there for the later statements.
     newer = connection.execute(
-        select(texts.c.phrases)
+        select(texts.c.version, texts.c.phrases)
         .where(texts.c.corpus == corpus, texts.c.version > index.version)
         .order_by(texts.c.version)
-    ).scalars()
-    limits = (*index.limits, *newer)
+    ).all()
+    limits = (*index.limits, *(each.phrases for each in newer))
+    if (versions := [each.version for each in newer]) != [*range(index.version + 1, len(limits))]:
+        problem = f"in corpus {corpus} versions {versions[:3]} follow on version {index.version}"
+        raise StoreCorrupt(problem=f"{problem}; see 'crochet verify'")
     born = len(limits) if pending else len(limits) - 1
     chunks = bulk.rows(connection, _CHUNKS, {"corpus": corpus, "first": index.nodes, "born": born})
     new_words = connection.execute(
@@ -249,9 +258,24 @@ def bring_forward(connection: Connection, corpus: int, index: PhraseIndex, *, pe
         .order_by(words.c.id)
     ).scalars()
     added = Additions(list(new_words), *unpacked(chunks))
+    _check(corpus, index, added, limits, pending=pending)
     if not added.words and not len(added.parent) and limits == index.limits:
         return index
     return index.extended(added, limits)
+
+
+def _check(corpus: int, index: PhraseIndex, added: Additions, limits: tuple[int, ...], *, pending: bool) -> None:
+    """Whether these are all phrases up to the last limit, and all their words: each word is a phrase, too."""
+    size = index.nodes + len(added.parent)
+    if size < limits[-1] or (size > limits[-1] and not pending):
+        problem = (
+            f"version {len(limits) - 1} of corpus {corpus} has {limits[-1] - 1} phrases, and {size - 1} are stored"
+        )
+        raise StoreCorrupt(problem=f"{problem}; see 'crochet verify'")
+    single = int(np.count_nonzero(added.parent == 0))
+    if single != len(added.words):
+        problem = f"corpus {corpus} got {len(added.words)} words, and {single} phrases of one word"
+        raise StoreCorrupt(problem=f"{problem}; see 'crochet verify'")
 
 
 _CHUNKS = """

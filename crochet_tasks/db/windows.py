@@ -8,6 +8,9 @@ from sqlalchemy import Connection, func, select, update
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.tables import windows, work
+from crochet_tasks.engine import runs, search
+from crochet_tasks.engine.tree import Tree
+from crochet_tasks.errors import StoreCorrupt
 
 UNFINISHED = ("open", "failed", "cancelled")
 """states of work whose outcome the store lacks; a dropped search is cancelled"""
@@ -28,9 +31,25 @@ def add(connection: Connection, corpus: int, window: Window) -> None:
 
 
 def read(connection: Connection, corpus: int, version: int) -> Window:
+    """The window that ends with a version. Raises StoreCorrupt where there is none."""
     query = "SELECT version, since, due, starts FROM windows WHERE corpus = %(corpus)s AND version = %(version)s"
-    (row,) = bulk.rows(connection, query, {"corpus": corpus, "version": version})
-    return Window(*row)
+    for row in bulk.rows(connection, query, {"corpus": corpus, "version": version}):
+        return Window(*row)
+    raise StoreCorrupt(problem=f"version {version} has no window; see 'crochet verify'")
+
+
+def searched(window: Window, tree: Tree) -> search.Window:
+    """A window as it is searched; `tree`: of its version. Raises StoreCorrupt where it is not what was written."""
+    try:
+        due = None if window.due is None else runs.unpack_set(window.due, tree.size)
+    except runs.DamagedRun as error:
+        problem = f"the window of version {window.version} is damaged ({error}); see 'crochet verify'"
+        raise StoreCorrupt(problem=problem) from error
+    found = search.Window(tree, window.since, due)
+    if found.starts != window.starts:
+        problem = f"the window of version {window.version} records {window.starts} starts, and has {found.starts}"
+        raise StoreCorrupt(problem=f"{problem}; see 'crochet verify'")
+    return found
 
 
 def every(connection: Connection, corpus: int) -> list[Window]:

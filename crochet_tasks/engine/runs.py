@@ -61,6 +61,12 @@ def unpack(packed: bytes, count: int, width: int, base: int, limit: int) -> Ids:
     return _decoded(data, count, width, base, limit)
 
 
+def held(packed: bytes) -> int:
+    """How many rows or ids `pack` or `pack_set` packed. Raises DamagedRun where format or checksum differ."""
+    _checked(packed)
+    return int.from_bytes(packed[5:9], "little")
+
+
 def pack_set(ids: Ids) -> bytes:
     """Ascending phrase ids as bytes."""
     return _sealed(packing.encoded(ids.reshape(-1, 1), 0), len(ids))
@@ -91,18 +97,22 @@ def _sealed(data: bytes, count: int) -> bytes:
     return bytes([FORMAT]) + zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
-def _opened(packed: bytes) -> tuple[bytes, int]:
+def _checked(packed: bytes) -> None:
     if packed[:1] != bytes([FORMAT]):
         raise DamagedRun(f"its format is {packed[:1].hex() or 'missing'}, and {FORMAT:02x} is known")
     if zlib.crc32(packed[5:]) != int.from_bytes(packed[1:5], "little"):
         raise DamagedRun("its checksum differs")
+
+
+def _opened(packed: bytes) -> tuple[bytes, int]:
+    count = held(packed)
     try:
         if zstandard.frame_content_size(packed[9:]) > LARGEST:  # of what names its size, the library checks nothing
             raise DamagedRun(f"it claims to unpack to more than {LARGEST} bytes")
         data = zstandard.ZstdDecompressor().decompress(packed[9:], max_output_size=LARGEST)
     except zstandard.ZstdError as error:
         raise DamagedRun(f"it cannot be decompressed ({error})") from error
-    return data, int.from_bytes(packed[5:9], "little")
+    return data, count
 
 
 def _decoded(data: bytes, count: int, width: int, base: int, limit: int) -> Ids:

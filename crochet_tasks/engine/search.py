@@ -277,13 +277,15 @@ class Outward(Way):
     def _children(self, stage: Stage, boxes: Ids, child: Stage) -> Iterator[tuple[Stage, Ids]]:
         """One more layer. The axes across the due line come in the order of falling sides, so each box is met once."""
         falling = len(child.sides) < 3 or child.sides[-1] <= child.sides[-2]
-        if not (falling and self.limits.allow(child.sides)):
+        if not (len(boxes) and falling and self.limits.allow(child.sides)):
             return
         found = self._beside(stage, boxes, child) if len(stage.sides) == 1 else self._filled(stage, boxes, child)
         self._keep_owned(child, found)
         yield child, found
 
     def _filled(self, stage: Stage, boxes: Ids, child: Stage) -> Ids:
+        if not len(boxes):  # the tables of a kernel take longer to make than a small text to search
+            return np.empty((0, 1 + runs.height(child.sides)), np.uint32)
         grow = self.kernel(stage.sides, len(child.sides) - 1, back=not child.ahead, canonical=False)
         found: Ids = grow.children(np.ascontiguousarray(boxes[:, 1:]), track=True)
         found[:, 0] = boxes[found[:, 0], 0]
@@ -300,10 +302,11 @@ class Outward(Way):
         both = self._turned((length, 2), found[:, 1:] if child.ahead else self.tree.backward.phrases[found[:, 1:]])
         if known.any():
             shorter = np.concatenate(self._two_lines[length - 1, before])
-            prefixes = np.unique(self.tree.parent[boxes[known, 0]])
-            shorter = shorter[np.isin(shorter[:, before], prefixes)]
+            chosen = np.zeros(self.tree.size, np.bool_)  # np.isin imports numpy.ma, for as long as a small text takes
+            chosen[boxes[:, 0]] = chosen[self.tree.parent[boxes[known, 0]]] = True
+            shorter = shorter[chosen[shorter[:, before]]]
             longer = self.kernel((2, length - 1), 1, canonical=False).children(shorter)
-            longer = longer[np.isin(longer[:, before], boxes[:, 0])]
+            longer = longer[chosen[longer[:, before]]]
             rows = self._turned((2, length), longer)
             rows = rows if child.ahead else self.tree.backward.ids[rows]
             found = np.concatenate([found, np.column_stack([longer[:, before], rows])])

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from crochet_tasks.db import batches
 from crochet_tasks.db.batches import Stored
-from crochet_tasks.engine import geometry, runs
+from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.text import normalised
 from crochet_tasks.engine.tree import Tree
-from crochet_tasks.errors import PhraseUnknown, StoreCorrupt
+from crochet_tasks.errors import PhraseUnknown
 from crochet_tasks.query.store import Reader
 from crochet_tasks.schemas.answers import PhraseSeen, ShapeLine, WaitingBatch, WaitingOn, WordSeen
 
@@ -72,11 +72,7 @@ def _holds(reader: Reader, batch: Stored, packed: bytes, phrase: int | None) -> 
     if batch.numbering < reader.tree.version:
         numbering = reader.numbering(batch.numbering)
         phrase, limit = int(numbering.searchsorted(phrase)), len(numbering)
-    try:
-        waits = runs.unpack_set(packed, limit)
-    except runs.DamagedRun as error:
-        problem = f"the remediation of batch {batch.id} is damaged ({error}); see 'crochet verify'"
-        raise StoreCorrupt(problem=problem) from error
+    waits = batches.unpacked_lines(batch.id, packed, limit)
     place = int(waits.searchsorted(phrase))
     return place < len(waits) and int(waits[place]) == phrase
 

@@ -12,8 +12,11 @@ from crochet_tasks.db import Connection, batches, sessions, tally, texts, verifi
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.texts import TextRow
+from crochet_tasks.db.windows import Window
+from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import shape_name
 from crochet_tasks.engine.text import READING
+from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.verify.context import Context, read_context
 from crochet_tasks.verify.orthos import Orthos
 
@@ -98,9 +101,22 @@ class _Store:
             if window.since != reached:
                 self.problem(f"the window of version {window.version} begins after {window.since}, not {reached}")
             reached = window.version
+            self._due(window)
         pending = verification.pending_remediations(self.connection, self.corpus.id)
         if sorted({*range(1, reached + 1), *pending}) != list(range(1, self.context.version + 1)):
             self.problem(f"the windows reach to version {reached} of {self.context.version}, and no work leads on")
+
+    def _due(self, window: Window) -> None:
+        """Whether the due phrases of a window are those that its searches share out."""
+        if window.due is None or window.version > self.context.version:
+            return
+        try:
+            due = runs.unpack_set(window.due, self.context.index.limits[window.version] - 1)
+        except runs.DamagedRun as error:
+            self.problem(f"the window of version {window.version} is damaged ({error})")
+            return
+        if len(due) != window.starts:
+            self.problem(f"the window of version {window.version} records {window.starts} starts, and has {len(due)}")
 
     def shapes(self) -> None:
         for sides, (count, number) in self.stored.items():
@@ -112,7 +128,11 @@ class _Store:
         of = {row.version: row for row in rows}
         for version, before, index in self.context.versions() if self.corpus.reading == READING else ():
             row = of[version]
-            name, body = f"text {row.id} ({row.title})", texts.body(self.connection, row.id)
+            try:
+                body = texts.body(self.connection, row.id)
+            except StoreCorrupt:  # reported with the texts
+                continue
+            name = f"text {row.id} ({row.title})"
             self.context.compare_text(self.problem, name, body, version, before, index)
 
     def closure(self, waiting_texts: int) -> None:

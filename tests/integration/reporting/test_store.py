@@ -113,9 +113,9 @@ def test_left_over_boxes_are_read_once_and_kept_until_they_are_searched(process:
     add(process, item)
     with process.database.transaction() as connection:
         (claimed,) = outbox.claim(connection, [item.id])
-        assert (claimed.part, claimed.boxes, outbox.boxes(connection, item.id)) == (None, None, b"boxes")
+        assert (claimed.part, claimed.boxes, outbox.boxes(connection, item)) == (None, None, b"boxes")
         outbox.done(connection, [item.id])
-        assert outbox.boxes(connection, item.id) == b""
+        assert outbox.boxes(connection, item) == b""
 
 
 def test_taken_is_stamped(process: Process, corpus: int) -> None:

@@ -40,6 +40,7 @@ def phrases_with(version: int, places: slice, parent: int | None = None, word: i
 
 
 ZERO, ONE = (literal(np.full(1, number, np.int32)) for number in (0, 1))
+TWO = runs.pack_set(np.arange(2, dtype=np.uint32)).hex()
 # The damage, and what the fsck reports.
 DAMAGE = {
     "counter of orthos": ("UPDATE counts SET orthos = orthos + 1 WHERE sides = '{2,3}'", "2x3: the counters say"),
@@ -92,6 +93,14 @@ DAMAGE = {
     ),
     "window gone": ("DELETE FROM windows WHERE version = 2", "the window of version 3 begins after 2, not 1"),
     "last window gone": ("DELETE FROM windows WHERE version = 3", "the windows reach to version 2 of 3"),
+    "due phrases damaged": (
+        "UPDATE windows SET due = '\\x00' WHERE version = 2",
+        "the window of version 2 is damaged (its format is 00",
+    ),
+    "starts forgotten": (
+        f"UPDATE windows SET due = '\\x{TWO}', starts = 3 WHERE version = 2",
+        "the window of version 2 records 3 starts, and has 2",
+    ),
     "versions with a gap": ("UPDATE texts SET version = 7 WHERE version = 3", "its texts made versions [1, 2, 7]"),
     "version ahead": ("UPDATE corpora SET version = 4", "the corpus is at version 4"),
     "versions out of order": (
@@ -133,6 +142,12 @@ DAMAGE = {
     "phrase without its parts": (phrases_with(3, slice(-1, None), word=0), "exists, but not all of its parts do"),
     "words with a gap": ("DELETE FROM words WHERE id = 3", "the ids of the words have a gap"),
     "word gone": ("DELETE FROM words WHERE id = (SELECT max(id) FROM words)", "ends in a word that does not exist"),
+    "a gap in the phrases": (
+        "ALTER TABLE phrases DROP CONSTRAINT phrases_corpus_after_fkey; DELETE FROM phrases WHERE first = 1",
+        "the phrases have a gap: 1 to",
+    ),
+    "phrases too long": ("UPDATE corpora SET max_side = 2", "words, more than max_side"),
+    "word born late": ("UPDATE words SET born = 2 WHERE id = 0", "not numbered in the order of their birth"),
     "word born early": (
         "UPDATE words SET born = 2 WHERE born = 3",
         "is born in version 2, the phrase of that one word in 3",
