@@ -72,7 +72,8 @@ class Step(celery.Task):
     """The base class of the pipeline's tasks. A step is one idempotent task: one message, one transaction.
 
     Its payload is one `message`. An error is recorded with its work items (db/failures.py): in a worker the work is
-    then retried later or the message is dead-lettered; in eager mode the error is raised in the caller.
+    then retried later or the message is dead-lettered; in eager mode the error is raised in the caller. Celery's own
+    retries are not used: the relay publishes the work again.
     """
 
     abstract = True

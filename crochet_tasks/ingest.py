@@ -1,4 +1,7 @@
-"""Stage 1, ordered: split accepted texts (engine/text.py) and bring their words and phrases into the next version."""
+"""Stage 1, ordered: split accepted texts and bring their words and phrases into the next version.
+
+engine/text.py splits; db/process.py calls it and caches the sentences of the last text.
+"""
 
 from __future__ import annotations
 

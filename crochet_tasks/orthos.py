@@ -1,7 +1,9 @@
 """Stage 5, parallel: store the result of a search in one transaction: orthos, remediations, new work, work done.
 
-A worker that dies while it stores loses the transaction; the broker redelivers the message, and the work is still open.
-One that dies after the commit leaves a message whose work is done: it is dropped.
+A worker that dies while it stores loses the transaction; the broker redelivers the message, because tasks are
+acknowledged late (celeryconfig.py), and the work is still open. One that dies after the commit leaves a message whose
+work is done: it is dropped. A message that is delivered too often becomes a dead letter, and its work, which is the
+search, is tried again (services/relay.py). When no work of a corpus is left open, it is closed (reporting/reports.py).
 """
 
 from __future__ import annotations

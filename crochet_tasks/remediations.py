@@ -1,6 +1,7 @@
 """Stage 3, ordered: find what is due because of new versions, and write the searches of it.
 
-It reads the table `remediations`; orthos.py writes it.
+It reads the table `remediations` (db/process.py, `waited`); a row is written with its batch, by orthos.py, merging.py
+and archive/load.py. A piece of *work* of the kind `remediations` is a version that waits for this stage.
 """
 
 from __future__ import annotations

@@ -112,6 +112,16 @@ def growth_data(name: str) -> Response:
     return as_csv(f"{found.name}-growth", [Growth._fields, *growth])
 
 
+@blueprint.get("/corpora/<name>/shapes.csv")
+@security.requires("read")
+def shapes_data(name: str) -> Response:
+    """Every shape, best first."""
+    with resources.open_corpus(name) as (connection, found):
+        shapes = resources.catalog().shapes(connection, found)
+    rows = [("x".join(map(str, each.shape)), volume(tuple(each.shape)), each.orthos) for each in shapes]
+    return as_csv(f"{found.name}-shapes", [("shape", "volume", "orthos"), *rows])
+
+
 def _last(states: dict[str, int]) -> int:
     """About the number of the last text: they are numbered from 1."""
     return sum(states.values())

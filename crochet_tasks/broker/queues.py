@@ -11,7 +11,8 @@
 
 A message that is rejected, or that exceeds the delivery limit because its workers died, is dead-lettered: the exchange
 `crochet-dead` routes it to `<name>-dead`. That is at least once: the broker keeps it until the other queue has it.
-Every message belongs to a row of `work`, so a lost message costs a delay and no work. To add a queue: CONTRIBUTING.md.
+A message of a stage belongs to a row of `work`, so a lost one costs a delay and no work. To add a queue: its name in
+WORK, a task `NAME.x`, which is routed to it, and a worker that takes from it; CONTRIBUTING.md names the places.
 """
 
 from __future__ import annotations

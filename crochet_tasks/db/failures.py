@@ -1,4 +1,4 @@
-"""Errors of tasks: record them with the work items, which are retried later or fail permanently by retry class."""
+"""An error of a task, from app.py or the relay: by its retry class its work is tried again (attempts.py) or fails."""
 
 from __future__ import annotations
 

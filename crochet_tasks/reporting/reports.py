@@ -1,4 +1,8 @@
-"""The status of the store, of a corpus, and of the broker's queues."""
+"""The status of the store, of a corpus, and of the broker's queues.
+
+A corpus is `closed` when none of its work is open and none has failed or was dropped. Searches for the best do not
+count, nor does a text that failed: it is no version. statistics.py says why one does not close.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The settings: one frozen object, read from the environment and a file, and checked when a process starts.
 
 To add one: a field of Settings with its description; `make reference` writes docs/settings.md from it.
+Types of values are in field_types.py, values that contradict each other in checks.py.
 """
 
 from __future__ import annotations

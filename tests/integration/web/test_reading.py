@@ -292,6 +292,36 @@ def test_a_corpus_shows_how_it_grew(at: Site) -> None:
     ]
 
 
+def test_the_shapes_of_a_corpus_are_data_too(at: Site) -> None:
+    page = at.lasting("/corpora/harbour")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Shapes as CSV").click()
+    rows = [line.split(",") for line in download.value.path().read_text().splitlines()]
+    assert rows[0] == ["shape", "volume", "orthos"]
+    shapes = at.api.read.get("/v1/corpora/harbour/shapes").get_json()["shapes"]
+    assert {row[0]: int(row[2]) for row in rows[1:]} == {
+        "x".join(map(str, each["shape"])): each["orthos"] for each in shapes
+    }
+    assert [int(row[1]) for row in rows[1:]] == sorted((int(row[1]) for row in rows[1:]), reverse=True)
+
+
+def test_an_ortho_is_printed_without_what_can_only_be_clicked(at: Site) -> None:
+    """In the light theme, whatever is chosen, as the paper is white."""
+    (first, *_) = at.api.read.get("/v1/corpora/harbour/orthos?limit=1").get_json()["orthos"]
+    page = at.lasting(f"/corpora/harbour/orthos/{first['id']}")
+    body, light = page.locator("body"), "rgb(31, 28, 24)"
+    page.emulate_media(color_scheme="light")
+    expect(body).to_have_css("color", light)
+    page.emulate_media(color_scheme="dark")
+    expect(body).not_to_have_css("color", light)
+    expect(page.locator(".top nav")).to_be_visible()
+    page.emulate_media(media="print")
+    expect(body).to_have_css("color", light)
+    expect(page.locator(".top nav")).to_be_hidden()
+    assert set(first["words"]) <= set(page.locator("#ortho").inner_text().split())
+    page.emulate_media(media="null", color_scheme="light")
+
+
 def test_a_text_is_shaded_by_orthos(at: Site) -> None:
     """What stands in many orthos more than what stands in few; its words lead to their places."""
     page = at.lasting("/corpora/harbour/texts")
