@@ -33,6 +33,7 @@ from crochet_tasks.db import corpora, schema, tally
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import pipeline, store
+from crochet_tasks.embedded.server import SETTINGS
 from crochet_tasks.intake import admission
 from crochet_tasks.settings import Settings
 from tests.support import services
@@ -67,7 +68,12 @@ QUICK = Extent(12_000, {1: 0.2, 10: 0.3, 50: 1.0}, 3.0, 2, 8)
 class DurablePostgres(services.Postgres):
     """As in production: what is committed outlasts a power cut."""
 
-    settings: ClassVar = {**services.Postgres.settings, "fsync": "on", "shared_buffers": "128MB"}
+    settings: ClassVar = {
+        **services.Postgres.settings,
+        "fsync": "on",
+        "shared_buffers": "128MB",
+        **{name: value for name, value in SETTINGS.items() if name.startswith("autovacuum")},
+    }
 
 
 class Servers(NamedTuple):
