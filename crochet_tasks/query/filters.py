@@ -18,6 +18,8 @@ from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import Tree
 
 Mask = npt.NDArray[np.bool_]
+RARE = 1_000
+"""phrases, or one of so many: a full batch has some thousand different lines"""
 
 
 class Lines(NamedTuple):
@@ -31,6 +33,8 @@ class Lines(NamedTuple):
     across: bool
     """whether lines along all axes count; else those along the leading one, in which every word stands"""
     besides: tuple[Sides, Ids] | None
+    rare: bool
+    """whether few batches hold one: then it pays to look at their remediations first"""
 
     @classmethod
     def of(cls, tree: Tree, phrases: Ids, *, across: bool = True, besides: tuple[Sides, Ids] | None = None) -> Lines:
@@ -39,7 +43,8 @@ class Lines(NamedTuple):
         among[phrases] = True
         spans = zip(tree.levels, tree.levels[1:], strict=False)
         lengths = frozenset(length for length, span in enumerate(spans, start=1) if among[slice(*span)].any())
-        return cls(among, lengths, int(tree.born[phrases].min()), across, besides)
+        rare = len(phrases) <= max(RARE, tree.size // RARE)
+        return cls(among, lengths, int(tree.born[phrases].min()), across, besides, rare)
 
     @classmethod
     def with_phrase(cls, tree: Tree, phrase: int) -> Lines:

@@ -156,10 +156,13 @@ def read_back(source: Source, selection: Selection, most: int, budget: int = 1 <
 
 def _may_hold(source: Source, batch: Stored, filters: tuple[Lines, ...]) -> bool:
     """Whether a batch may hold orthos that all filters keep."""
+    rare = [each for each in filters if each.rare]
+    if not rare:
+        return True
     lines = source.lines(batch)
     if batch.numbering != source.tree.version:
         lines = source.numbering(batch.numbering).take(lines)
-    return all(each.may_hold(lines) for each in filters)
+    return all(each.may_hold(lines) for each in rare)
 
 
 def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,17 @@ def test_phrases_with_the_words_of_one_after_another(texts: list[str], data: st.
     wanted = f" {' '.join(tree.phrase(phrase))} "
     expected = [one for one in range(tree.size) if wanted in f" {' '.join(tree.phrase(one))} "]
     assert phrases_with(tree, phrase).tolist() == expected
+
+
+def test_a_common_word_is_looked_for_without_remediations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Almost every batch has it, so to read them first would only take longer."""
+    source, every = cut(["a b, c d, a c, b d, e f, g h, e g, f h, a x, b y, x y"], seed=1, most=3)
+    rare = Lines.with_phrase(source.tree, source.tree.number("a"))
+    expected = [ortho for ortho in every if "a" in ortho[1]]
+    assert rare.rare
+    assert 0 < len(expected) < len(every)
+    monkeypatch.setattr(source, "lines", None)
+    assert forwards(source, Selection((2, 2), "", None, (rare._replace(rare=False),)), 1) == expected
 
 
 @examples(40)
