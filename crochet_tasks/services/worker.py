@@ -63,10 +63,6 @@ NOT_STARTED = 1
 """exit status of a child that could not start"""
 FAILED_START_PAUSE_SECONDS = 2.0
 """before such a child exits: the pool replaces it at once, and counts one as lost that is not up within 4 seconds"""
-IN_THE_BACKGROUND = {"search", "best"}
-"""queues whose tasks compute for seconds: where a worker has no others …"""
-NICENESS = 10
-"""… its tasks take what the API, the servers and the other stages on their machine leave of its cores"""
 MOST_FAILED_STARTS = 5
 """failed starts in a row, per process of the pool, after which the worker exits and leaves its messages to others"""
 
@@ -252,8 +248,6 @@ class _Processes:
         if self._open is not None:  # the solo pool sends the signal in the worker's own process
             return
         self._open = contextlib.ExitStack()
-        if IN_THE_BACKGROUND.issuperset(self._queues):
-            os.nice(NICENESS)
         try:
             telemetry.begin("worker", self._settings, self._queues)  # first: it instruments connections
             self._open.callback(telemetry.end)

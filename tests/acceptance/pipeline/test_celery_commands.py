@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.services.worker import NICENESS
 from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
 from tests.support.collectors import log_lines
@@ -70,20 +68,6 @@ def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -
         assert log_lines(logs)
         assert "task_failed" not in logs
         assert "Traceback" not in logs
-
-
-def test_searches_run_in_the_background(deployment: Cluster) -> None:
-    """The API and the servers on their machine come first; other stages hold locks, and wait for no search."""
-    search, stages = (deployment.start(*command, program=PYTHON) for command in WAYS["two workers"])
-    until(lambda: deployment.ready(search) and deployment.ready(stages), deployment)
-    ours = psutil.Process().nice()
-
-    def of_children(name: str) -> set[int]:
-        return {psutil.Process(child).nice() for child in deployment.children(name)}
-
-    until(lambda: of_children(search) == {min(19, ours + NICENESS)}, deployment)  # each child sets its own
-    assert of_children(stages) == {ours}
-    assert psutil.Process(deployment.processes[search].pid).nice() == ours
 
 
 def test_workers_of_celery_multi_close_a_corpus(deployment: Cluster, tmp_path: Path) -> None:
