@@ -47,6 +47,8 @@ MOST_NUMBERS = 1 << 27
 """phrase ids in one batch: it is unpacked in memory"""
 BOMB_RATIO = 100
 """no text packs so well; what claims to unpack to more is made to fill a disk"""
+UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
+"""what the library raises for bytes that no zip program wrote"""
 _TAIL = struct.Struct("<4s4H2LH")
 _TAIL64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -86,9 +88,10 @@ class Archive:
             infos = {info.filename: info for info in archive.infolist()}
             if MANIFEST not in infos:
                 raise self._foreign(f"it has no {MANIFEST}")
+            self._check_headers(archive)
             with archive.open(infos[MANIFEST]) as member:
                 written = member.read(MANIFEST_BYTES + 1)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        except UNREADABLE as error:
             raise self._foreign(f"it cannot be read ({error})") from error
         manifest = self._manifest(written)
         if set(infos) != NAMES or len(archive.infolist()) != len(NAMES) or set(manifest.members) != NAMES - {MANIFEST}:
@@ -100,6 +103,14 @@ class Archive:
             if info.file_size > BOMB_RATIO * info.compress_size + (1 << 20):
                 raise self.damaged(f"{name} claims to unpack from {info.compress_size} to {info.file_size} bytes")
         return manifest, archive
+
+    def _check_headers(self, archive: zipfile.ZipFile) -> None:
+        """Raise for what would become an OSError, as if the disk had failed: a place before the file, bz2, lzma."""
+        for info in archive.infolist():
+            if info.header_offset < 0:
+                raise self._foreign(f"{info.filename!r} begins before the file does")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise self._foreign(f"{info.filename!r} is compressed by method {info.compress_type}")
 
     def _foreign(self, problem: str) -> ArchiveForeign:
         return ArchiveForeign(file=self._name, problem=problem)
@@ -245,7 +256,7 @@ class _Sound:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, zipfile.BadZipFile | NotImplementedError | RuntimeError | EOFError | zlib.error):
+        if isinstance(error, UNREADABLE):
             raise self._of.damaged(f"{self._name} cannot be read ({error})") from error
 
 
