@@ -60,7 +60,7 @@ class Inserted(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where new phrases are put, in their order: the old one before which each is, and which of the given ones it is."""
+    """Where new phrases are put, in their order: before which old one, and which of the given ones each is."""
 
     before: Ids
     given: npt.NDArray[np.intp]

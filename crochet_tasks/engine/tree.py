@@ -49,7 +49,7 @@ class Tree:
         refs = np.zeros(len(index.vocabulary), np.int64)
         refs[index.word[old.node[: len(old.words)]]] = np.arange(len(old.words))
         known = (prefix > 0) & (prefix < began)
-        there = old._ids_of(prefix[known], index, refs)
+        there = old.some_ids_of(prefix[known], index, refs)
         length = _lengths(old, prefix, known, there)
         given = np.argsort(length, kind="stable")
         ends = (0, *np.searchsorted(length[given], np.arange(1, length.max(initial=0) + 1), side="right").tolist())
@@ -139,7 +139,7 @@ class Tree:
         ids[self.node] = np.arange(self.size, dtype=np.uint32)
         return ids
 
-    def _ids_of(self, node: Ints, index: PhraseIndex, refs: Refs) -> Ids:
+    def some_ids_of(self, node: Ints, index: PhraseIndex, refs: Refs) -> Ids:
         """As `id_of`, of some nodes of an index: word by word where they are few. `refs`: the ids of its words."""
         if len(node) > self.size // FEW or "_id_of" in self.__dict__:
             return self.id_of(node)
