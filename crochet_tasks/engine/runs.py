@@ -177,9 +177,9 @@ def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
         phrases, whole = every_line(tree, sides, words(tree, sides, rows))
         if not whole.all():
             raise DamagedRun("a line of it is no phrase")
-        found: Ids = np.sort(phrases, axis=None)
-        found = found[np.append(True, found[1:] != found[:-1])]
-        return found
+        every: Ids = np.sort(phrases, axis=None)
+        distinct: Ids = every[np.append(True, every[1:] != every[:-1])]
+        return distinct
     cells, lengths = line_tables(sides)
     across = (cells[math.prod(sides) :], lengths[height(sides) :])  # the other lines are the rows themselves
     try:
