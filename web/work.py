@@ -52,7 +52,7 @@ ACTS = {
     "cancel": Act(
         actions.cancel,
         "work.cancelled",
-        "Only texts that have not been started can be cancelled. They become no version, and can be handed in again.",
+        "Only texts that have not been started can be cancelled. They become no version, and can be added again.",
     ),
     "drop": Act(
         actions.drop,
