@@ -66,7 +66,9 @@ class Tree:
         brought = prefix >= began
         parent[brought] = ~number[prefix[brought] - began]
         before = np.array([bisect.bisect(old.words, word) for word, _ in new], np.int64)
-        inserted = insert(old.order, ends, parent[given], refs[last[given]], before)
+        del length, number, brought  # of a large first text, all these take more than its tree
+        parent = parent[given]
+        inserted = insert(old.order, ends, parent, refs[last[given]], before)
         node = inserted.merged(old.node, (given + began).astype(np.int32))
         words = sorted(old.words + [word for word, _ in new]) if new else old.words
         tree = cls(index.limits[: version + 1], words, inserted.order, node)
