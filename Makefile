@@ -29,7 +29,17 @@ services: ## install the servers that tests start, unless they are installed
 
 .PHONY: test
 test: $(STAMP) services ## run all tests but the container tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --junitxml .state/tests/junit.xml $(ARGS)
+
+.PHONY: durations
+durations: $(STAMP) ## how long each test took in the newest `make test`, and which got slower since the one before
+	$(BIN)/python scripts/runs_of_tests.py durations .state/tests/junit.xml
+
+TIMES ?= 10# that make flaky runs them
+
+.PHONY: flaky
+flaky: $(STAMP) services ## run tests again and again, report those that fail now and then: make flaky TIMES=20 ARGS='-n 2 tests/unit'
+	$(BIN)/python scripts/runs_of_tests.py flaky --runs $(TIMES) $(ARGS)
 
 SEED ?= 0# of the first run of make simulate
 RUNS ?= 1000
@@ -57,6 +67,10 @@ test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that c
 test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answers or (as root) one of their own; ten minutes
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
+
+.PHONY: image
+image: ## build the image crochet-tasks:VERSION with docker, podman or nerdctl (make image ENGINE=podman), with its bill of materials in dist/
+	@scripts/image $(ENGINE)
 
 .PHONY: drill
 drill: $(STAMP) services ## practise recovery: back up under load, destroy the database, restore, compare
@@ -130,11 +144,13 @@ bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and pro
 structure: $(STAMP) ## count files, lines, floors and circles of imports (make structure ARGS=FOLDER for another checkout)
 	$(BIN)/python scripts/structure.py $(ARGS)
 
+LOCKED = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-config --no-emit-index-url --no-emit-find-links --annotation-style split --custom-compile-command 'make lock'
+
 .PHONY: lock
-lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
-	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-config --no-emit-index-url --no-emit-find-links --annotation-style split \
-	  --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS)
+lock: $(STAMP) ## renew requirements.lock, and its part that the image is made of (make lock ARGS=--upgrade for newer versions)
+	$(LOCKED) --all-extras --output-file requirements.lock $(ARGS)
+	$(LOCKED) --extra build --extra embedded --constraint requirements.lock --output-file requirements.image.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches and build output; .state (your data) stays
