@@ -202,23 +202,34 @@ class Deployment:
 
     def __init__(self) -> None:
         self.api, self.flower = take_port(), take_port()
+        owners = ("POSTGRES", "RABBITMQ")
         variables = {
-            "POSTGRES_PASSWORD": uuid.uuid4().hex,
-            "RABBITMQ_PASSWORD": uuid.uuid4().hex,
+            **{
+                f"{user}_PASSWORD": uuid.uuid4().hex for user in (*owners, "API", "WORKER", "RELAY", "FLOWER", "BACKUP")
+            },
             "CROCHET_FLOWER_AUTH": "user:password",
             "CROCHET_JWT_SECRET": "dec0de" * 12,
             "API_PORT": str(self.api),
             "FLOWER_PORT": str(self.flower),
             "SEARCH_WORKERS": "2",
         }
-        # Through env: what is set there wins over an .env that lies in the checkout.
+        self.variables = variables
         name = f"crochet-test-{uuid.uuid4().hex[:8]}"
-        self._compose = ["env", *(f"{key}={value}" for key, value in variables.items()), "docker", "compose"]
-        self._compose += ["--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+        self._compose = ["docker", "compose", "--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+
+    def up(self) -> None:
+        self.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
 
     def compose(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
+        # Through env: what is set there wins over an .env that lies in the checkout.
+        env = ["env", *(f"{key}={value}" for key, value in self.variables.items())]
         done = subprocess.run(
-            [*self._compose, *arguments], input=given, capture_output=True, text=True, timeout=seconds, check=False
+            [*env, *self._compose, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
         assert done.returncode == 0, f"docker compose {' '.join(arguments)}: {done.stderr[-5000:]}"
         return done.stdout
@@ -227,11 +238,11 @@ class Deployment:
         """A command, run where the API runs."""
         return self.compose("exec", "--no-TTY", "api", "crochet", *arguments, given=given)
 
-    def corpus(self) -> CorpusStatus | None:
-        """The one corpus, once its one text is in and nothing is left to do."""
+    def corpus(self, name: str = "harbour") -> CorpusStatus | None:
+        """This corpus, once its one text is in and nothing is left to do."""
         for corpus in Status.model_validate_json(self.crochet("status", "--json")).corpora:
             assert not corpus.work.get("failed"), corpus
-            if corpus.version == 1 and not corpus.work.get("open"):
+            if corpus.corpus == name and corpus.version == 1 and not corpus.work.get("open"):
                 return corpus
         return None
 
@@ -240,7 +251,7 @@ class Deployment:
 def deployment(docker_client: Any) -> Iterator[Deployment]:
     deployment = Deployment()
     try:
-        deployment.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
+        deployment.up()
         yield deployment
     except BaseException:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -278,6 +289,36 @@ def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> Non
     assert status(f"http://127.0.0.1:{deployment.flower}/api/workers") == 401
 
 
+def test_one_of_two_apis_is_lost_and_no_request_fails(deployment: Deployment, docker_client: Any) -> None:
+    """The proxy asks the other one; Docker starts the lost one again."""
+    first, second = (docker_client.containers.get(name) for name in deployment.compose("ps", "--quiet", "api").split())
+    started = first.attrs["State"]["StartedAt"]
+    url = f"http://127.0.0.1:{deployment.api}/health/live"
+    first.kill()
+    assert {status(url) for _ in range(50)} == {200}
+
+    def is_back() -> bool:
+        first.reload()
+        state = first.attrs["State"]
+        return bool(state["StartedAt"] != started and state["Health"]["Status"] == "healthy")
+
+    polled(is_back)
+    second.pause()
+    try:
+        assert {status(url) for _ in range(20)} == {200}
+    finally:
+        second.unpause()
+
+
+def test_passwords_are_changed_by_env_and_up(deployment: Deployment) -> None:
+    """Of all services at once: roles runs again, then the services are started with theirs."""
+    deployment.variables.update({f"{user}_PASSWORD": uuid.uuid4().hex for user in ("API", "WORKER", "RELAY", "FLOWER")})
+    deployment.up()
+    text = "The harbour wakes. The harbour sleeps."
+    deployment.crochet("ingest", "-", "--corpus", "after", given=text)
+    polled(lambda: deployment.corpus("after"))
+
+
 def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> None:
     """The last test of this deployment: it ends it."""
 
@@ -285,9 +326,10 @@ def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> 
         """Compose 2.21 and later print one object a line."""
         return [json.loads(line) for line in deployment.compose("ps", "--all", "--format", "json").splitlines()]
 
-    running = [found for found in containers() if found["Service"] != "migrate"]
-    assert [found["Service"] for found in running].count("search") == 2
+    running = [found for found in containers() if found["Service"] not in {"migrate", "roles"}]
+    names = [found["Service"] for found in running]
+    assert (names.count("search"), names.count("api")) == (2, 2)
     assert all((found["State"], found["Health"]) == ("running", "healthy") for found in running), running
     deployment.compose("stop", "api", "relay", "ingest", "search", "orthos", "flower")
-    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis"}]
+    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis", "proxy"}]
     assert {found["Service"]: found["ExitCode"] for found in ours if found["ExitCode"] != 0} == {}

@@ -33,6 +33,11 @@ PINNED = re.compile(r"[a-z][\w./-]*:v?\d+(\.\d+)+(-\w+)*(@sha256:[0-9a-f]{64})?"
 SECRETS = {
     "POSTGRES_PASSWORD": "b1e55ed",
     "RABBITMQ_PASSWORD": "c0ffee",
+    "API_PASSWORD": "api-facade",
+    "WORKER_PASSWORD": "worker-facade",
+    "RELAY_PASSWORD": "relay-facade",
+    "FLOWER_PASSWORD": "flower-facade",
+    "BACKUP_PASSWORD": "backup-facade",
     "CROCHET_FLOWER_AUTH": "user:decade",
     "CROCHET_JWT_SECRET": "dec0de" * 12,
 }
