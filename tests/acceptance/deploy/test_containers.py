@@ -34,7 +34,7 @@ from tests.acceptance.deploy.conftest import COMPOSE, IMAGES
 from tests.support import oracle
 from tests.support.paths import ROOT
 from tests.support.server import take_port
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -50,7 +50,7 @@ LOCALLY = ("127.0.0.1",)
 """where ports of containers are published, each on any free one"""
 
 
-def polled(poll: Callable[[], Any]) -> Any:
+def polled(poll: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """What `poll` returns once that is true. Where it never is, the failure shows its last error."""
     last: list[Exception] = []
 
@@ -61,7 +61,7 @@ def polled(poll: Callable[[], Any]) -> Any:
             last[:] = [error]
             return None
 
-    return eventually(found, pause=1, report=lambda: last)
+    return eventually(found, seconds, pause=1, report=lambda: last)
 
 
 # ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
@@ -309,7 +309,7 @@ def test_an_api_is_killed_and_one_hangs_and_the_other_one_answers(deployment: De
 
     second.exec_run(["python", "-c", crash.format("SIGSTOP")])
     polled(lambda: {status(url) for _ in range(20)} == {200})  # the proxy asks every two seconds
-    polled(lambda: restarted(second, since[1]))
+    polled(lambda: restarted(second, since[1]), 300)
 
 
 def test_passwords_are_changed_by_env_and_up(deployment: Deployment) -> None:
