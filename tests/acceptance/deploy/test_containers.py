@@ -12,6 +12,7 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -286,7 +287,15 @@ def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
 def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> None:
     assert status(f"http://127.0.0.1:{deployment.api}/health/live") == 200
     assert status(f"http://127.0.0.1:{deployment.flower}/healthcheck") == 200
-    assert status(f"http://127.0.0.1:{deployment.flower}/api/workers") == 401
+    workers = f"http://127.0.0.1:{deployment.flower}/api/workers"
+    assert status(workers) == 401
+    login = urllib.request.Request(workers, headers={"Authorization": f"Basic {b64encode(b'user:password').decode()}"})
+
+    def seen() -> bool:
+        with urllib.request.urlopen(login, timeout=30) as answer:
+            return len(json.load(answer)) == 4  # ingest, orthos and two that search: it asks them, as its own user
+
+    polled(seen)
 
 
 def restarted(container: Any, since: str) -> bool:

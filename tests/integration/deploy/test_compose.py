@@ -159,6 +159,15 @@ def test_every_command_is_one_that_the_program_takes(name: str) -> None:
     commands[command].make_context(command, arguments)
 
 
+@each_of_ours
+def test_every_health_check_is_one_that_the_program_takes(name: str) -> None:
+    _, program, *arguments = SERVICES[name].get("healthcheck", {"test": ["CMD", "none"]})["test"]
+    if program == "crochet":
+        command, *options = arguments
+        commands: dict[str, Any] = getattr(typer.main.get_command(cli.app), "commands")  # noqa: B009 - as above
+        commands[command].make_context(command, options)
+
+
 def test_workers_consume_every_queue() -> None:
     commands = [service["command"] for service in WORKERS.values()]
     consumed = ",".join(command[command.index("--queues") + 1] for command in commands)
