@@ -163,7 +163,7 @@ def _listening(port: int) -> list[int]:
     import psutil
 
     open_ones = psutil.net_connections(kind="tcp")
-    found = {one.pid for one in open_ones if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
+    found = {one.pid for one in open_ones if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,)}
     return sorted(pid for pid in found if pid is not None)
 
 

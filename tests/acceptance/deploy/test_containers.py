@@ -287,7 +287,7 @@ def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
 def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> None:
     assert status(f"http://127.0.0.1:{deployment.api}/health/live") == 200
     assert status(f"http://127.0.0.1:{deployment.flower}/healthcheck") == 200
-    workers = f"http://127.0.0.1:{deployment.flower}/api/workers"
+    workers = f"http://127.0.0.1:{deployment.flower}/api/workers?refresh=1"
     assert status(workers) == 401
     login = urllib.request.Request(workers, headers={"Authorization": f"Basic {b64encode(b'user:password').decode()}"})
 
