@@ -313,6 +313,7 @@ class CorpusPatch(Body):
     name: Name = ""
     description: Description | None = None
     budget: Budget | None = None
+    paused: bool = Field(default=False, description="none of its work is begun; texts are accepted and wait")
     limits: dict[str, int] | None = None
 
 

@@ -105,6 +105,7 @@ def corpus_status(
         oldest_open=tally.oldest_open(connection, corpus.id),
         dropped=dropped,
         closed=not (work.open or failed or dropped),
+        paused=corpus.paused,
         bytes=tally.packed_bytes(connection, corpus.id),
         rate=rates.paces[0].orthos_per_second,
         statistics=rates,

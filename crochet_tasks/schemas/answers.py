@@ -22,6 +22,8 @@ class CorpusLine(Answer):
     description: str
     limits: LimitsSet
     budget: int | None
+    paused: bool
+    """none of its work is begun; texts are accepted and wait"""
     revision: int
 
 

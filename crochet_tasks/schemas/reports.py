@@ -112,6 +112,8 @@ class CorpusStatus(Answer):
     """work that operators dropped: what it would have found is missing until it is retried"""
     closed: bool
     """as in RunReport"""
+    paused: bool
+    """none of its work is begun until it is resumed"""
     rate: float | None
     """orthos per second in the last minute, as `statistics` has it; null where more was found than is counted"""
     bytes: int
@@ -253,6 +255,23 @@ class WorkChanged(Answer):
 
     changed: list[WorkLine]
     notes: list[str] = []
+
+
+class AllCancelled(Answer):
+    """How much of a corpus was cancelled: texts, work that finds orthos, searches for the best."""
+
+    corpus: str
+    texts: int
+    work: int
+    best: int
+    notes: list[str] = []
+
+
+class WorkRetried(Answer):
+    """How many pieces of work and texts of a corpus are open again."""
+
+    corpus: str
+    retried: int
 
 
 # ── what the API answers ────────────────────────────────────────────────────────────────────────
