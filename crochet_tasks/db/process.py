@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -156,8 +158,12 @@ class Process:
             planner.faces.put(sides, best.faces(connection, job, sides, len(planner.faces.tree.words)))
             self.planners.put((corpus, job), planner, planner.faces.bytes)
 
-    def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
+    def waited(
+        self, connection: Connection, corpus: int, tree: Tree, seconds: float = math.inf
+    ) -> npt.NDArray[np.bool_] | None:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
+
+        None after so many seconds: there are more, and the next call goes on from where this one ended.
 
         Raises StoreCorrupt where a batch has no remediation, or a damaged one: orthos would be missed.
 
@@ -168,11 +174,15 @@ class Process:
         waited = np.zeros(tree.size + 1, np.bool_)
         waited[: len(before)] = before
         numbering = functools.lru_cache(4)(tree.numbering)  # batches of one version follow on each other
+        until, whole = time.monotonic() + seconds, True
         for batch, version, phrases in batches.waiting(connection, corpus, last):
             last, ids = batch, numbering(version)
             waited[tree.node[ids[batches.unpacked_lines(batch, phrases, len(ids))]]] = True
+            if time.monotonic() > until:
+                whole = False
+                break
         self.waits.put(corpus, Waited(last, waited), len(waited))
-        return waited
+        return waited if whole else None
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
         """Return the index with the ingested parts of an unfinished text. The caller holds the ORDER lock.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
 from crochet_tasks import publish
 from crochet_tasks.access import tenancy
@@ -91,24 +92,28 @@ def test_remediations_of_a_paused_corpus_wait(
     assert steps.stored(process, corpus) == steps.expected(steps.TEXTS[:2])
 
 
+def of(answer: TestResponse) -> Any:
+    assert answer.status_code == 200
+    return answer.json
+
+
 def test_a_corpus_is_paused_by_the_api(api: Api) -> None:
     """With its ETag or any; texts are accepted, orthos are read; the answers say so."""
     corpus = steps.new_corpus(api.process)
     steps.ingest_all(corpus, steps.TEXTS[:1])
     path = f"/v1/corpora/{corpus.name}"
 
-    def patched(paused: bool) -> dict[str, Any]:
+    def patched(paused: bool) -> Any:
         headers = {"If-Match": "*", "Content-Type": "application/merge-patch+json"}
         answer = api.write.patch(path, json={"paused": paused}, headers=headers)
-        assert answer.status_code == 200
-        return dict(answer.json)
+        return of(answer)
 
     assert patched(paused=True)["paused"] is True
-    assert api.read.get(path).json["paused"] is True
+    assert of(api.read.get(path))["paused"] is True
     assert api.write.post(f"{path}/texts", json={"title": "t", "body": steps.TEXTS[1]}).status_code == 202
     assert steps.run(corpus) == []
-    assert api.read.get(f"{path}/status").json["paused"] is True
-    assert api.read.get(f"{path}/orthos").json["orthos"]
+    assert of(api.read.get(f"{path}/status"))["paused"] is True
+    assert of(api.read.get(f"{path}/orthos"))["orthos"]
     assert patched(paused=False)["revision"] == corpus.revision + 2
     steps.run(corpus)
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[:2])
@@ -121,12 +126,12 @@ def test_all_work_is_cancelled_and_retried_by_the_api(api: Api) -> None:
         publish.publish_next(corpus.id)
     (line,) = inspection.listed(api.process, corpus=corpus.name, kind="search").work
     path = f"/v1/corpora/{corpus.name}/work"
-    assert api.admin.post(f"{path}/{line.id}/cancel").json["changed"][0]["state"] == "cancelled"
-    assert api.admin.post(f"{path}/retry").json == {"corpus": corpus.name, "retried": 1}
+    assert of(api.admin.post(f"{path}/{line.id}/cancel"))["changed"][0]["state"] == "cancelled"
+    assert of(api.admin.post(f"{path}/retry")) == {"corpus": corpus.name, "retried": 1}
     accepted(corpus, steps.TEXTS[1])
-    cancelled = api.admin.post(f"{path}/cancel").json
+    cancelled = of(api.admin.post(f"{path}/cancel"))
     assert (cancelled["texts"], cancelled["work"], cancelled["best"]) == (1, 1, 0)
-    assert api.admin.post(f"{path}/retry").json == {"corpus": corpus.name, "retried": 1}
+    assert of(api.admin.post(f"{path}/retry")) == {"corpus": corpus.name, "retried": 1}
     steps.run(corpus)
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[:1])
 
