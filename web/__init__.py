@@ -14,6 +14,7 @@ from api import security
 from api.security import Caller
 from crochet_tasks.settings import Settings
 from web import (  # noqa: F401 - views register themselves when they are imported
+    add_texts,
     best,
     console,
     context,
@@ -24,7 +25,6 @@ from web import (  # noqa: F401 - views register themselves when they are import
     errors,
     files,
     gallery,
-    hand_in,
     keys,
     log,
     ortho,

@@ -54,7 +54,7 @@ ACTS = {
     "cancel": Act(
         cancelling.cancel,
         "work.cancelled",
-        "A text becomes no version: what was ingested of it is deleted, and it can be handed in again. "
+        "A text becomes no version: what was ingested of it is deleted, and it can be added again. "
         "Without a search the corpus is incomplete until that is retried.",
     ),
     "drop": Act(

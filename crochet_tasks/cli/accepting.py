@@ -157,17 +157,16 @@ def _report(
 
 def _waited(connection: Connection, corpus: Corpus, result: WaitResult) -> Waited:
     now = pipeline.read_progress(connection, corpus.id)
-    failed, _ = tally.failures(connection, corpus.id)
-    dropped = tally.dropped(connection, corpus.id)
+    left = tally.left(connection, corpus.id)
     return Waited(
         version=now.version,
         total=now.total,
-        open_work=now.work.open,
-        failed_work=failed,
-        dropped_work=dropped,
+        open_work=left.open,
+        failed_work=left.failed,
+        dropped_work=left.dropped,
         seconds=round(result.seconds, 3),
         ended=result.how,
-        closed=not (now.work.open or failed or dropped),
+        closed=left.closed,
     )
 
 

@@ -146,9 +146,8 @@ def _plan(process: Process, connection: Connection, corpus: Corpus, given: Ortho
 
 def _report(connection: Connection, corpus: Corpus, plan: Plan, outcome: Outcome, best: list[FoundOrtho]) -> RunReport:
     """The report of a run that has ended."""
-    version, work, orthos = outcome.progress
-    failed, _ = tally.failures(connection, corpus.id)
-    dropped = tally.dropped(connection, corpus.id)
+    version, _, orthos = outcome.progress
+    left = tally.left(connection, corpus.id)
     states = tally.texts_by_state(connection, corpus.id)
     return RunReport(
         corpus=corpus.name,
@@ -159,15 +158,15 @@ def _report(connection: Connection, corpus: Corpus, plan: Plan, outcome: Outcome
         best=[Best(shape=list(ortho.sides), words=list(ortho.words)) for ortho in best],
         seconds=0.0,
         search_seconds=round(outcome.search_seconds, 3),
-        open_work=work.open,
-        failed_work=failed,
-        dropped_work=dropped,
+        open_work=left.open,
+        failed_work=left.failed,
+        dropped_work=left.dropped,
         ended=outcome.ended.value,
-        closed=outcome.ended is EndReason.CLOSED and not failed and not dropped,
+        closed=outcome.ended is EndReason.CLOSED and left.closed,
         budget=plan.budget.orthos,
         budget_of=plan.budget.set_by,
         estimate=plan.estimate,
-        unfinished=[WindowLeft(**each._asdict()) for each in windows.left(connection, corpus.id)] if work.open else [],
+        unfinished=[WindowLeft(**each._asdict()) for each in windows.left(connection, corpus.id)] if left.open else [],
     )
 
 

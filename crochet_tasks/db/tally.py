@@ -141,6 +141,28 @@ _STATES = "SELECT " + ", ".join(
 )
 
 
+class Left(NamedTuple):
+    """The work for whose sake orthos may be missing."""
+
+    open: int
+    failed: int
+    dropped: int
+
+    @property
+    def closed(self) -> bool:
+        """Whether none is left: the store holds exactly the closure of the texts that are a part of the corpus.
+
+        A text that failed is none of them, and a search for the best finds nothing for the store.
+        """
+        return not any(self)
+
+
+def left(connection: Connection, corpus: int, most: int | None = None) -> Left:
+    """Count the work for whose sake orthos may be missing; at most `most` that is open or dropped."""
+    failed, _ = failures(connection, corpus)
+    return Left(states(connection, corpus, most).open, failed, dropped(connection, corpus, most))
+
+
 def any_open(connection: Connection, corpus: int) -> bool:
     """Whether a corpus has open work of any kind, also such as finds no orthos."""
     is_open = work.c.corpus == corpus, work.c.state == "open"
@@ -274,6 +296,12 @@ class Group(NamedTuple):
     oldest: float
     version: int | None
     """the lowest that made any of it due; None for work of texts"""
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether its corpus is not closed because of it, as in Left; what an operator dropped is not in a census."""
+        beside = (*OF_A_TEXT, BESIDE) if self.state == "failed" else (BESIDE,)
+        return self.kind not in beside
 
 
 class Version(NamedTuple):

@@ -82,14 +82,16 @@ cdef class Index:
         cdef u32 phrases = <u32>word.shape[0], p, i, before
         cdef size_t width = (words + 63) // 64, at, q
         self.words, self.phrases = words, phrases
-        dense = np.diff(first) >= DENSE
-        if words * width * 8 <= ALL_DENSE:
-            dense[:words] = True
-        row = np.where(dense, np.cumsum(dense) - 1, -1).astype(np.int32)
-        rows = int(dense.sum())
+        cdef u32 all_dense = words if words * width * 8 <= ALL_DENSE else 0
+        cdef int32_t rows = 0
+        cdef int32_t[::1] number = np.full(max(phrases, 1), -1, np.int32)
+        with nogil:
+            for p in range(phrases):
+                if p < all_dense or first[p + 1] - first[p] >= DENSE:
+                    number[p] = rows
+                    rows += 1
         cdef u64[::1] bits = np.zeros(rows * width + 1, np.uint64)
         cdef u32[::1] rank = np.zeros(rows * width + 1, np.uint32)
-        cdef int32_t[::1] number = row if phrases else np.full(1, -1, np.int32)
         with nogil:
             for p in range(phrases):
                 if number[p] < 0:
@@ -649,6 +651,25 @@ def unpacked(Index index, const u32[:, ::1] boxes, int side):
                     view[b, r * side + z] = index.tree.word[line]
                     line = index.tree.parent[line]
     return words
+
+def turned(Index index, Index other, const u32[::1] phrases):
+    """The ids, in an index of the phrases read the other way round, of these ones (uint32). All are in it."""
+    if index.words != other.words:
+        raise ValueError("the trees are of different vocabularies")
+    index.check(np.asarray(phrases).reshape(-1, 1))
+    cdef Py_ssize_t i
+    cdef u32 line, phrase
+    found = np.empty(phrases.shape[0], np.uint32)
+    cdef u32[::1] view = found
+    with nogil:
+        for i in range(phrases.shape[0]):
+            line = phrases[i]
+            phrase = index.tree.word[line]
+            while line >= index.words:
+                line = index.tree.parent[line]
+                phrase = child(&other.tree, phrase, index.tree.word[line])
+            view[i] = phrase
+    return found
 
 def walked(Index index, const u32[:, ::1] words, const int32_t[::1] lines, const int32_t[::1] lengths,
            const uint8_t[::1] due=None, const u32[::1] own=None, int place=-1):

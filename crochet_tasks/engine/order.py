@@ -35,11 +35,7 @@ class Order:
     def __init__(self, levels: tuple[int, ...], parent: Ids, word: Ids) -> None:
         self.levels, self.parent, self.word = levels, parent, word
         self.words = levels[1] if len(levels) > 1 else 0
-        children = np.bincount(parent[self.words :], minlength=len(parent))
-        self.first: Ids = np.empty(len(parent) + 1, np.uint32)
-        self.first[0] = self.words
-        np.cumsum(children, out=self.first[1:], dtype=np.uint32)
-        self.first[1:] += np.uint32(self.words)
+        self.first: Ids = packing.firsts(parent, self.words)
 
     @functools.cached_property
     def index(self) -> Index:
@@ -56,10 +52,22 @@ class Inserted(NamedTuple):
     order: Order
     moved: Ids
     new: Ids
+    places: Places
 
-    def merged(self, old: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def merged(self, old: npt.NDArray[np.int32], new: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Values per phrase, from those per old one and those per new one."""
-        return _merged(self.moved, old, self.new, new)
+        return self.places.merged(old.view(np.uint32), new.view(np.uint32)).view(np.int32)
+
+
+class Places(NamedTuple):
+    """Where new phrases are put, in their order: before which old one, and which of the given ones each is."""
+
+    before: Ids
+    given: npt.NDArray[np.intp]
+
+    def merged(self, old: Ids, new: Ids, table: Ids | None = None) -> Ids:
+        """Values per phrase, as `packing.merged`; those of the new ones as they were given."""
+        return packing.merged(old, self.before, new[self.given], table)
 
 
 def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: Refs) -> Inserted:
@@ -71,7 +79,8 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
     at = np.empty(len(parent), np.int64)  # the old phrase before which each is put
     at[: len(before)] = before
     passed = at.copy()  # the same in the order of the new ones, where …
-    place = np.arange(len(parent))  # … they have this place
+    place = np.arange(len(parent))  # … they have this place, and are these of the given ones
+    given = place.copy()
 
     def ids(refs: Refs, shorter: int) -> Refs:
         """The ids after the insertion, of phrases among the `shorter` ones: they have their place already."""
@@ -90,18 +99,19 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
         level[~known] = old.first[at[~prefix[~known]]]
         order = packing.ordered(np.stack([ids(prefix, low), ids(last, low)], axis=1).astype(np.uint32))
         place[low + order] = np.arange(low, high)
+        given[low:high] = low + order
         at[low:high], passed[low:high] = level, level[order]
-    size, words = len(old.parent), len(before)
-    moved = (np.arange(size) + np.cumsum(np.bincount(passed, minlength=size + 1)[:size])).astype(np.uint32)
+    words, places = len(before), Places(passed.astype(np.uint32), given)
+    moved = packing.moved(len(old.parent), places.before)
     new = (at + place).astype(np.uint32)
     levels = (_at(old.levels, n) + _at(ends, n) for n in range(max(len(old.levels), len(ends))))
 
     def merged(there: Ids, refs: Refs) -> Ids:
         brought = new.copy()  # of a word: itself
         brought[words:] = each(refs[words:], moved.take, new.take)
-        return _merged(moved, moved.take(there), new, brought)
+        return places.merged(there, brought, moved)
 
-    return Inserted(Order((*levels,), merged(old.parent, parent), merged(old.word, word)), moved, new)
+    return Inserted(Order((*levels,), merged(old.parent, parent), merged(old.word, word)), moved, new, places)
 
 
 def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any]) -> Refs:
@@ -112,12 +122,6 @@ def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any
     values = np.empty(len(refs), np.int64)
     values[old], values[~old] = of_old(refs[old]), of_new(~refs[~old])
     return values
-
-
-def _merged(moved: Ids, old: npt.NDArray[Any], new: Ids, brought: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    merged = np.empty(len(moved) + len(new), old.dtype)
-    merged[moved], merged[new] = old, brought
-    return merged
 
 
 def _at(levels: tuple[int, ...], n: int) -> int:

@@ -1,9 +1,12 @@
 # Which checks are compiled in is set in hatch_build.py, not here: what is set here holds for the builds of tests too.
 # distutils: language = c++
-"""Rows of numbers, sorted and packed: how runs of orthos are stored (runs.py). No function holds the GIL while it works."""
+"""Rows of numbers, sorted and packed: how runs of orthos are stored (runs.py); and sorted numbers with others put
+between them: how phrases are numbered (order.py). No function holds the GIL while it works.
+"""
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -208,3 +211,77 @@ def decoded(const uint8_t[::1] data, Py_ssize_t count, Py_ssize_t width, u32 bas
     if wrong or at != end:
         raise ValueError("the bytes are no rows of numbers")
     return rows
+
+# ── numbers put between others ──────────────────────────────────────────────────────────────────
+
+def moved(Py_ssize_t count, const u32[::1] before):
+    """The new place of each of `count` numbers when others are put between them.
+
+    `before`: per new one, ascending, the old place before which it is put. Raises ValueError where that is none.
+    """
+    cdef Py_ssize_t i = 0, end, k
+    _check(count, before)
+    places = np.empty(count, np.uint32)
+    cdef u32[::1] to = places
+    with nogil:
+        for k in range(before.shape[0] + 1):
+            end = before[k] if k < before.shape[0] else count
+            while i < end:
+                to[i] = <u32>(i + k)
+                i += 1
+    return places
+
+def merged(const u32[::1] old, const u32[::1] before, const u32[::1] new, const u32[::1] table=None):
+    """`old` with `new` put between, as `moved` does; with a `table` its entries for the old ones stand in their place.
+
+    Raises ValueError where that does not fit.
+    """
+    cdef Py_ssize_t count = old.shape[0], number = new.shape[0], i = 0, end, k, size = 0 if table is None else table.shape[0]
+    _check(count, before)
+    if before.shape[0] != number:
+        raise ValueError("the new ones do not fit the places")
+    both = np.empty(count + number, np.uint32)
+    cdef u32[::1] to = both
+    cdef bint fits = table is None or size > 0 or count == 0
+    with nogil:
+        for k in range(number + 1):
+            end = before[k] if k < number else count
+            if size:
+                while i < end:
+                    fits &= old[i] < size
+                    to[i + k] = table[min(<Py_ssize_t>old[i], size - 1)]
+                    i += 1
+            elif i < end:
+                memcpy(&to[i + k], &old[i], 4 * (end - i))
+                i = end
+            if k < number:
+                to[i + k] = new[k]
+    if not fits:
+        raise ValueError("the table has no entry for some of them")
+    return both
+
+def _check(Py_ssize_t count, const u32[::1] before):
+    cdef Py_ssize_t k
+    cdef bint fits = not before.shape[0] or before[before.shape[0] - 1] <= count
+    for k in range(1, before.shape[0]):
+        fits &= before[k - 1] <= before[k]
+    if not fits:
+        raise ValueError("the places are not in their order")
+
+def firsts(const u32[::1] parent, u32 words):
+    """Where the children of each phrase begin, and behind the last where they end; `parent` ascends behind the words.
+
+    Raises ValueError where it does not.
+    """
+    cdef u32 size = <u32>parent.shape[0], p, i = words
+    found = np.empty(<size_t>size + 1, np.uint32)
+    cdef u32[::1] first = found
+    with nogil:
+        for p in range(size):
+            first[p] = i
+            while i < size and parent[i] == p:
+                i += 1
+        first[size] = i
+    if i != size:
+        raise ValueError("the phrases are not in their order")
+    return found

@@ -88,7 +88,7 @@ def due_phrases(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None) ->
     `waited`: per node of the phrase index whether a stored ortho has it as a line (so waits on it); None where that is
     not known: then every phrase born in the window is due. Every new box has a due line: docs/pipeline.md.
     """
-    new = np.flatnonzero(tree.born > since)
+    new = np.flatnonzero(tree.born_after(since))
     ends = np.searchsorted(new, tree.levels)
     due = [new[low:high] for low, high in itertools.pairwise(ends[1:])]
     if waited is not None:
@@ -103,7 +103,7 @@ def due_phrases(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None) ->
 def window(tree: Tree, since: int, waited: npt.NDArray[np.bool_] | None = None) -> Window:
     """The window (since, version of the tree], searched in the way that costs less."""
     low, high = tree.levels[1:3] if len(tree.levels) > 2 else (0, 0)
-    new = np.count_nonzero(tree.born[low:high] > since)
+    new = np.count_nonzero(tree.born_after(since)[low:high])
     if new >= ENUMERATE_FROM * (high - low):
         return Window(tree, since, None)
     return Window(tree, since, due_phrases(tree, since, waited))
@@ -224,7 +224,7 @@ class Enumerating(Way):
     @functools.cached_property
     def _new(self) -> npt.NDArray[np.uint8] | None:
         """Per phrase whether it is born in the window; None where everything is."""
-        return (self.tree.born > self.window.since).view(np.uint8) if self.window.since else None
+        return self.tree.born_after(self.window.since).view(np.uint8) if self.window.since else None
 
     def _with_new_line(self, sides: Sides, rows: Ids) -> Ids:
         words = runs.words(self.tree, sides, rows)
@@ -254,7 +254,7 @@ class Outward(Way):
             phrases = boxes[:, 0]
             self._alone[phrases] = True
             boxes = boxes[~(self._alone[self.tree.parent[phrases]] | self._alone[self.tree.backward.suffix(phrases)])]
-        forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases[boxes[:, 1:]]])
+        forward = boxes if ahead else np.column_stack([boxes[:, 0], self.tree.backward.phrases_of(boxes[:, 1:])])
         if len(sides) > 1:
             longer = (*sides[:-1], sides[-1] + 1)
             if not ahead:
@@ -299,7 +299,7 @@ class Outward(Way):
         (length, _), (before,) = child.sides, child.back
         known = self._starts[before][self.tree.parent[boxes[:, 0]]]
         found = self._filled(stage, boxes[~known], child)
-        both = self._turned((length, 2), found[:, 1:] if child.ahead else self.tree.backward.phrases[found[:, 1:]])
+        both = self._turned((length, 2), found[:, 1:] if child.ahead else self.tree.backward.phrases_of(found[:, 1:]))
         if known.any():
             shorter = np.concatenate(self._two_lines[length - 1, before])
             chosen = np.zeros(self.tree.size, np.bool_)  # np.isin imports numpy.ma, for as long as a small text takes
@@ -308,7 +308,7 @@ class Outward(Way):
             longer = self.kernel((2, length - 1), 1, canonical=False).children(shorter)
             longer = longer[chosen[longer[:, before]]]
             rows = self._turned((2, length), longer)
-            rows = rows if child.ahead else self.tree.backward.ids[rows]
+            rows = rows if child.ahead else self.tree.backward.ids_of(rows)
             found = np.concatenate([found, np.column_stack([longer[:, before], rows])])
             both = np.concatenate([both, longer])
         self._two_lines.setdefault((length, before), []).append(both)
@@ -338,7 +338,7 @@ class Outward(Way):
         if not len(boxes):
             return
         sides, back, ahead, _ = stage
-        rows = np.ascontiguousarray(boxes[:, 1:] if ahead else self.tree.backward.phrases[boxes[:, 1:]])
+        rows = np.ascontiguousarray(boxes[:, 1:] if ahead else self.tree.backward.phrases_of(boxes[:, 1:]))
         words = runs.words(self.tree, sides, rows)
         units = [words[:, math.prod(sides[axis + 1 :])] for axis in range(len(sides))]
         once = np.ones(len(words), np.bool_)

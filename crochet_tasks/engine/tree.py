@@ -22,6 +22,8 @@ from crochet_tasks.engine.phrases import Ints, PhraseIndex
 
 Hashes = npt.NDArray[np.uint64]
 
+FEW = 8
+"""to translate ids one by one takes less than a table of all, for one in so many of them"""
 HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -29,43 +31,42 @@ class Tree:
     """The phrases of a version.
 
     A word's id is its place among the `words` of the version in code-point order. `parent`, `word`, `first` and
-    `levels` are those of its Order. Two more arrays over the phrases: `node` (int32, its number in the PhraseIndex, by
-    which the database knows it), `born` (int32, the version that brought it).
+    `levels` are those of its Order. `node` (int32, per phrase): its number in the PhraseIndex, by which the database
+    knows it. `limits`: those of the PhraseIndex up to the version.
     """
 
-    def __init__(self, version: int, words: list[str], order: Order, node: Ints, born: Ints) -> None:
-        self.version, self.words, self.order, self.node, self.born = version, words, order, node, born
+    def __init__(self, limits: tuple[int, ...], words: list[str], order: Order, node: Ints) -> None:
+        self.version, self.limits, self.words, self.order, self.node = len(limits) - 1, limits, words, order, node
         self.levels, self.parent, self.word, self.first = order.levels, order.parent, order.word, order.first
-        self._id_of: Ids = np.zeros(len(node) + 1, np.uint32)
-        self._id_of[node] = np.arange(len(node), dtype=np.uint32)
         self._older: tuple[Backward, Inserted] | None = None
 
     @classmethod
     def of(cls, index: PhraseIndex, version: int, older: Tree | None = None) -> Tree:
         """The tree of a version that the index has; in less time with the tree of an `older` version of it."""
-        old = older or cls(0, [], EMPTY, np.empty(0, np.int32), np.empty(0, np.int32))
+        old = older or cls((1,), [], EMPTY, np.empty(0, np.int32))
         began, limit = old.size + 1, index.limits[version]
         prefix, last = index.parent[began:limit], index.word[began:limit]
-        length = _lengths(old, prefix)
+        refs = np.zeros(len(index.vocabulary), np.int64)
+        refs[index.word[old.node[: len(old.words)]]] = np.arange(len(old.words))
+        known = (prefix > 0) & (prefix < began)
+        there = old.some_ids_of(prefix[known], index, refs)
+        length = _lengths(old, prefix, known, there)
         given = np.argsort(length, kind="stable")
         ends = (0, *np.searchsorted(length[given], np.arange(1, length.max(initial=0) + 1), side="right").tolist())
         new = sorted((index.vocabulary[last[one]], one) for one in given[: ends[1]].tolist()) if len(ends) > 1 else []
         given[: len(new)] = [one for _, one in new]
         number = np.empty(len(given), np.int64)
         number[given] = np.arange(len(given))
-        refs = np.zeros(len(index.vocabulary), np.int64)
-        refs[index.word[old.node[: len(old.words)]]] = np.arange(len(old.words))
         refs[last[given[: len(new)]]] = ~np.arange(len(new))
-        parent = prefix[given].astype(np.int64)
-        known = parent < began
-        parent[known] = old.id_of(parent[known])
-        parent[~known] = ~number[parent[~known] - began]
+        parent = np.zeros(len(prefix), np.int64)  # of words it is ignored
+        parent[known] = there
+        brought = prefix >= began
+        parent[brought] = ~number[prefix[brought] - began]
         before = np.array([bisect.bisect(old.words, word) for word, _ in new], np.int64)
-        inserted = insert(old.order, ends, parent, refs[last[given]], before)
-        node = (given + began).astype(np.int32)
-        born = np.searchsorted(np.array(index.limits), node, side="right").astype(np.int32)
-        words = sorted(old.words + [word for word, _ in new])
-        tree = cls(version, words, inserted.order, inserted.merged(old.node, node), inserted.merged(old.born, born))
+        inserted = insert(old.order, ends, parent[given], refs[last[given]], before)
+        node = inserted.merged(old.node, (given + began).astype(np.int32))
+        words = sorted(old.words + [word for word, _ in new]) if new else old.words
+        tree = cls(index.limits[: version + 1], words, inserted.order, node)
         if "backward" in old.__dict__:
             tree._older = old.backward, inserted
         return tree
@@ -106,22 +107,51 @@ class Tree:
 
     # ── for readers ─────────────────────────────────────────────────────────────────────────
 
+    @functools.cached_property
+    def born(self) -> Ints:
+        """Per phrase, int32: the version that brought it."""
+        return np.searchsorted(np.array(self.limits, np.int32), self.node, side="right").astype(np.int32)
+
+    def born_after(self, version: int) -> npt.NDArray[np.bool_]:
+        """Per phrase: whether a later version than this one brought it."""
+        return self.node >= self.limits[version]
+
     def numbering(self, version: int) -> Ids:
         """Per phrase of an older version's tree, in its order: the id here. Ascending."""
         if version == self.version:
             return np.arange(self.size, dtype=np.uint32)
-        return np.flatnonzero(self.born <= version).astype(np.uint32)
+        return np.flatnonzero(self.node < self.limits[version]).astype(np.uint32)
 
     def levels_at(self, version: int) -> tuple[int, ...]:
         """`levels` of an older version's tree."""
         if version == self.version:
             return self.levels
-        before = np.concatenate([[0], np.cumsum(self.born <= version)])
-        return tuple(before[list(self.levels)].tolist())
+        return tuple(np.searchsorted(self.numbering(version), np.array(self.levels, np.uint32)).tolist())
 
     def id_of(self, node: npt.NDArray[np.integer]) -> Ids:
         """The ids of nodes of the PhraseIndex, all of this version."""
         ids: Ids = self._id_of[node]
+        return ids
+
+    @functools.cached_property
+    def _id_of(self) -> Ids:
+        ids = np.zeros(self.size + 1, np.uint32)
+        ids[self.node] = np.arange(self.size, dtype=np.uint32)
+        return ids
+
+    def some_ids_of(self, node: Ints, index: PhraseIndex, refs: Refs) -> Ids:
+        """As `id_of`, of some nodes of an index: word by word where they are few. `refs`: the ids of its words."""
+        if len(node) > self.size // FEW or "_id_of" in self.__dict__:
+            return self.id_of(node)
+        ids, prefixes = np.zeros(len(node), np.uint32), [node]
+        while (before := index.parent[prefixes[-1]]).any():
+            prefixes.append(before)
+        for phrase in reversed(prefixes):
+            goes_on = index.parent[phrase] > 0
+            word = refs[index.word[phrase]].astype(np.uint32)
+            begins = (phrase > 0) & ~goes_on
+            ids[begins] = word[begins]
+            ids[goes_on] = kernel.places(self.ahead, ids[goes_on], word[goes_on])
         return ids
 
     def number(self, word: str) -> int:
@@ -176,19 +206,19 @@ class Tree:
 class Backward:
     """The phrases read from their last word to their first, in order: which words come before a phrase.
 
-    `ids[p]`: the number here of phrase p; `phrases[b]`: the phrase with number b. In `order` the parent of a phrase is
-    itself without its first word, and its word is its first one.
+    In `order` the parent of a phrase is itself without its first word, and its word is its first one. `ids[p]`: the
+    number here of phrase p; `phrases[b]`: the phrase with number b. These two are tables of all phrases, made when many
+    are asked for: a small text asks for few, by `ids_of` and `phrases_of`.
     """
 
-    def __init__(self, order: Order, ids: Ids) -> None:
-        self.order, self.ids = order, ids
-        self.phrases: Ids = np.empty(len(ids), np.uint32)
-        self.phrases[ids] = np.arange(len(ids), dtype=np.uint32)
+    def __init__(self, order: Order, ahead: Index) -> None:
+        self.order, self._ahead = order, ahead
+        self._asked = 0
 
     @classmethod
     def of(cls, tree: Tree, old: Backward | None = None, inserted: Inserted | None = None) -> Backward:
         """Of a tree; of one that was made from an older one, with what that one had."""
-        old = old or cls(EMPTY, np.empty(0, np.uint32))
+        old = old or cls(EMPTY, EMPTY.index)
         moved = inserted.moved if inserted else np.empty(0, np.uint32)
         new = np.sort(inserted.new) if inserted else np.arange(tree.size, dtype=np.uint32)
         ends = np.searchsorted(new, tree.levels).tolist()
@@ -199,7 +229,7 @@ class Backward:
             number = np.searchsorted(new, phrases)
             known = new[np.minimum(number, len(new) - 1)] != phrases
             found = ~number
-            found[known] = old.ids[phrases[known] - number[known]]
+            found[known] = old.ids_of((phrases[known] - number[known]).astype(np.uint32))
             return found
 
         suffix, start = new.astype(np.int64), new.astype(np.int64)  # without the first word; the first word
@@ -210,30 +240,59 @@ class Backward:
             if n == 2:
                 suffix[low:high] = last
             else:
-                shorter = each(known, lambda b: moved[old.phrases[old.order.parent[b]]], suffix.take)
+                shorter = each(known, lambda b: moved[old.phrases_of(old.order.parent[b])], suffix.take)
                 suffix[low:high] = kernel.places(tree.ahead, shorter.astype(np.uint32), last)
         words = ends[1] if len(ends) > 1 else 0
         before = new[:words].astype(np.int64) - np.arange(words)
         done = insert(old.order, tuple(ends), refs(suffix.astype(np.uint32)), refs(start.astype(np.uint32)), before)
-        ids = np.empty(tree.size, np.uint32)
-        ids[moved], ids[new] = done.moved.take(old.ids), done.new
-        return cls(done.order, ids)
+        found = cls(done.order, tree.ahead)
+        if len(new) == tree.size:
+            found.ids = done.new
+        return found
 
     @property
     def index(self) -> Index:
         return self.order.index
 
+    @functools.cached_property
+    def ids(self) -> Ids:
+        return kernel.turned(self._ahead, self.index, np.arange(len(self.order.parent), dtype=np.uint32))
+
+    @functools.cached_property
+    def phrases(self) -> Ids:
+        phrases = np.empty(len(self.ids), np.uint32)
+        phrases[self.ids] = np.arange(len(self.ids), dtype=np.uint32)
+        return phrases
+
+    def ids_of(self, phrases: Ids) -> Ids:
+        """The numbers here of some phrases, in an array of any shape."""
+        if self._many(phrases.size):
+            return self.ids[phrases]
+        return kernel.turned(self._ahead, self.index, phrases.ravel()).reshape(phrases.shape)
+
+    def phrases_of(self, ids: Ids) -> Ids:
+        """The phrases with some of the numbers here, in an array of any shape."""
+        if self._many(ids.size):
+            return self.phrases[ids]
+        return kernel.turned(self.index, self._ahead, ids.ravel()).reshape(ids.shape)
+
+    def _many(self, number: int) -> bool:
+        self._asked += number
+        return self._asked > len(self.order.parent) // FEW
+
     def suffix(self, phrases: Ids) -> Ids:
         """These phrases without their first words; of words, themselves."""
-        return self.phrases[self.order.parent[self.ids[phrases]]]
+        return self.phrases_of(self.order.parent[self.ids_of(phrases)])
 
 
-def _lengths(old: Tree, prefix: Ints) -> npt.NDArray[np.int64]:
-    """How many words the phrases have that come after those of a tree, from their prefixes as nodes of the index."""
+def _lengths(old: Tree, prefix: Ints, known: npt.NDArray[np.bool_], there: Ids) -> npt.NDArray[np.int64]:
+    """How many words the phrases have that come after those of a tree, from their prefixes as nodes of the index.
+
+    `known`: which prefixes the tree has, `there`: under which ids.
+    """
     length = np.zeros(len(prefix), np.int64)
     length[prefix == 0] = 1
-    known = (prefix > 0) & (prefix <= old.size)
-    length[known] = np.searchsorted(old.levels, old.id_of(prefix[known]), side="right") + 1
+    length[known] = np.searchsorted(old.levels, there, side="right") + 1
     left = np.flatnonzero(length == 0)
     while len(left):  # texts bring phrases by length, but for those that are read in parts
         shorter = length[prefix[left] - old.size - 1]

@@ -257,8 +257,7 @@ def _lines(tree: Tree, ortho: FoundOrtho) -> list[Line]:
 
 def _searching(connection: Connection, corpus: Corpus) -> bool:
     """Whether there may be orthos that are not stored."""
-    work = tally.states(connection, corpus.id, 1)
-    return bool(work.open or work.failed or tally.dropped(connection, corpus.id, 1))
+    return not tally.left(connection, corpus.id, 1).closed
 
 
 def _checked(item: CheckItem, *, stored: bool) -> Checked:

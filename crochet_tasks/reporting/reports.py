@@ -1,7 +1,6 @@
 """The status of the store, of a corpus, and of the broker's queues.
 
-A corpus is `closed` when none of its work is open and none has failed or was dropped. Searches for the best do not
-count, nor does a text that failed: it is no version. statistics.py says why one does not close.
+db/tally.py says when a corpus is closed (Left), statistics.py why one does not close.
 """
 
 from __future__ import annotations
@@ -85,8 +84,7 @@ def corpus_status(
     if counts is None:
         counts = store.read(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)
-    work, dropped = tally.states(connection, corpus.id, most), tally.dropped(connection, corpus.id, most)
-    failed, _ = tally.failures(connection, corpus.id)
+    work, left = tally.states(connection, corpus.id, most), tally.left(connection, corpus.id, most)
     shapes = [sides for sides in best_first(counted) if counted[sides].orthos]
     words, phrases = texts.born(connection, corpus.id, corpus.version)
     rates = statistics.report(counts, message)
@@ -103,8 +101,8 @@ def corpus_status(
         work=work._asdict(),
         by_kind=tally.by_kind(connection, corpus.id, most),
         oldest_open=tally.oldest_open(connection, corpus.id),
-        dropped=dropped,
-        closed=not (work.open or failed or dropped),
+        dropped=left.dropped,
+        closed=left.closed,
         paused=corpus.paused,
         bytes=tally.packed_bytes(connection, corpus.id),
         rate=rates.paces[0].orthos_per_second,

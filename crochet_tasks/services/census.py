@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from crochet_tasks import publish
 from crochet_tasks.db import Connection, SQLAlchemyError, tally, upkeep
@@ -156,7 +157,7 @@ class CensusThread:
 
     def _newly_closed(self, counted: Census) -> Iterable[tuple[int, int, int]]:
         """(corpus, since, upto): versions of corpora that had work at this relay's last census and have none now."""
-        busy = {group.corpus for group in counted.work}
+        busy = {group.corpus for group in counted.work if group.unclosed}
         return [
             (corpus.id, since, corpus.version)
             for corpus in counted.corpora
@@ -171,7 +172,7 @@ class CensusThread:
     def _record_closed(self, counted: Census) -> None:
         """Record which versions are closed. Those closed before this relay's first census are not known."""
         busy: dict[int, int | None] = {}
-        for group in counted.work:
+        for group in filter(attrgetter("unclosed"), counted.work):
             lowest = busy.get(group.corpus)
             busy[group.corpus] = min(filter(None, (lowest, group.version)), default=None)
         now = time.monotonic()

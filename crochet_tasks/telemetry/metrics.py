@@ -270,13 +270,15 @@ OLDEST_TEXT = gauge(
 STORED_ORTHOS = gauge("crochet_orthos", "orthos", "shape", RELAY, "Orthos in the store.")
 STORED_BATCHES = gauge("crochet_batches", "batches", "shape", RELAY, "Batches in the store.")
 CORPORA = gauge("crochet_corpora", "corpora", "", RELAY, "Corpora.")
-UNCLOSED = gauge("crochet_corpora_unclosed", "corpora", "", RELAY, "Corpora with open or failed work.")
+UNCLOSED = gauge(
+    "crochet_corpora_unclosed", "corpora", "", RELAY, "Corpora with open or failed work that finds orthos."
+)
 UNCLOSED_AGE = gauge(
     "crochet_unclosed_age_seconds",
     "seconds",
     "",
     RELAY,
-    "For how long the corpus that has been unclosed for longest has had work, as far as this relay knows.",
+    "For how long the corpus that has been unclosed for longest has been so, as far as this relay knows.",
     across="livemax",
 )
 CLOSURE_LAG = gauge(

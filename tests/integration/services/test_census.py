@@ -92,6 +92,40 @@ def test_work_that_a_spent_budget_holds_back_is_held(process: Process) -> None:
         assert [(group.kind, group.state, group.number) for group in groups] == [("search", state, 3)]
 
 
+WORK = """
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, state, finished_at, error)
+SELECT gen_random_uuid(), :kind, :corpus, 1, CAST(:part AS int4range), 0, :version, 1, :state,
+       CASE WHEN :state = 'cancelled' THEN now() END, CASE WHEN :state = 'failed' THEN '{"code": "x"}'::jsonb END
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "closed"),
+    [
+        ("search", "open", False),
+        ("search", "failed", False),
+        ("search", "cancelled", False),
+        ("remediations", "failed", False),
+        ("context", "open", False),
+        ("context", "failed", True),
+        ("best", "open", True),
+        ("best", "failed", True),
+    ],
+)
+def test_what_leaves_a_corpus_unclosed(process: Process, kind: str, state: str, closed: bool) -> None:
+    """A text that failed is no part of its corpus, and a search for the best finds nothing for the store. A census says
+    the same, but of what an operator dropped.
+    """
+    corpus = steps.new_corpus(process)
+    part, version = "[0,1)" if kind == "search" else None, int(kind in tally.SEARCHING)
+    steps.sql(process, WORK, corpus=corpus.id, kind=kind, part=part, version=version, state=state)
+    with process.database.snapshot() as connection:
+        assert tally.left(connection, corpus.id).closed is closed
+        groups = [group for group in tally.census(connection, 150, 5).work if group.corpus == corpus.id]
+    if state != "cancelled":
+        assert [group.unclosed for group in groups] == [not closed]
+
+
 def test_a_bug_does_not_end_the_counting(
     process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

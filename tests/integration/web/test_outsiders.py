@@ -51,7 +51,7 @@ PARAMETERS = {
     "page.ortho": ("across",),
     "page.ortho_file": ("across",),
     "page.phrase": ("words", "sort"),
-    "page.handed_in": ("text",),
+    "page.added_texts": ("text",),
     "page.work": ("state", "kind"),
 }
 PARTS = {
@@ -95,7 +95,7 @@ def _value(rule: Rule, name: str) -> str:
 @pytest.fixture(scope="module")
 def every() -> list[Address]:
     found = list(addresses(create_app(Settings(**apis.SETTINGS))))
-    assert {each.endpoint for each in found} >= {"page.ortho", "page.ask_best", "page.hand_in", "page.corpora"}
+    assert {each.endpoint for each in found} >= {"page.ortho", "page.ask_best", "page.add_texts", "page.corpora"}
     return found
 
 

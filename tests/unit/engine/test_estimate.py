@@ -13,7 +13,8 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.search import closure
 from crochet_tasks.engine.tree import Tree
 from tests.support.closures import indexed
-from tests.unit.engine.test_search import COUNTS, babble, genesis
+from tests.unit.engine.test_published_counts import COUNTS, genesis
+from tests.unit.engine.test_search import babble
 
 
 def truth(tree: Tree, limits: Limits) -> Counter[Sides]:

@@ -1,4 +1,4 @@
-"""Hand in texts, pasted or as files, after a look at what they would cost; then watch them become versions."""
+"""Add texts, pasted or as files, after a look at what they would cost; then watch them become versions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WRONG = (TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-@blueprint.get("/corpora/<name>/hand-in")
+@blueprint.get("/corpora/<name>/add")
 @security.requires("write")
-def hand_in(name: str) -> Response:
+def add_texts(name: str) -> Response:
     with resources.open_corpus(name) as (_, corpus):
         pass
     return _form(corpus)
 
 
-@blueprint.post("/corpora/<name>/hand-in")
+@blueprint.post("/corpora/<name>/add")
 @security.requires("write")
 @form.accepts(form.Accepts((MULTIPART,), bytes=None))
 def take(name: str) -> Response:
@@ -47,7 +47,7 @@ def take(name: str) -> Response:
             if not texts:
                 return _form(corpus, "There is no text yet: paste one, or choose files.")
             if len(texts) > AT_ONCE:
-                return _form(corpus, f"These are {len(texts)} files; hand in {AT_ONCE} at once at the most.")
+                return _form(corpus, f"These are {len(texts)} files; add {AT_ONCE} at once at the most.")
             if request.form.get("act") == "estimate":
                 bodies = [text.body for text in texts]
                 found = resources.estimates().with_texts(process.current(), connection, corpus, bodies)
@@ -64,10 +64,10 @@ def _accepted(corpus: Corpus, texts: list[SubmittedText]) -> Response:
         try:
             kept, _ = resources.admission().post(security.caller().tenant, corpus.name, text, None)
         except TooBusy as error:
-            rest = f" {len(done)} of {len(texts)} were accepted; hand in the others again later." if done else ""
+            rest = f" {len(done)} of {len(texts)} were accepted; add the others again later." if done else ""
             return _form(corpus, f"{in_words(error)}{rest}", error, accepted=done)
         done.append(str(kept.answer["id"]))
-    return to("handed_in", name=corpus.name, text=done)
+    return to("added_texts", name=corpus.name, text=done)
 
 
 def _submitted() -> list[SubmittedText]:
@@ -96,7 +96,7 @@ def _form(corpus: Corpus, problem: str | None = None, error: CrochetError | None
     given = {key: request.form.get(key, "") for key in ("title", "body")} if request.method == "POST" else {}
     had_files = request.method == "POST" and any(each.filename for each in request.files.getlist("files"))
     return show(
-        "hand_in.html",
+        "add_texts.html",
         status,
         corpus=corpus,
         given=given,
@@ -108,13 +108,13 @@ def _form(corpus: Corpus, problem: str | None = None, error: CrochetError | None
     )
 
 
-@blueprint.get("/corpora/<name>/handed-in")
+@blueprint.get("/corpora/<name>/added")
 @security.requires("read")
-def handed_in(name: str) -> Response:
+def added_texts(name: str) -> Response:
     """What became of some texts, as far as it is now; a script reads it again with each change."""
     ids = request.args.getlist("text")[:AT_ONCE]
     with resources.open_corpus(name) as (connection, corpus):
         texts = [posted.text(connection, corpus, each) for each in ids]
         status = reports.corpus_status(connection, corpus, statistics.COUNTED, message=statistics.for_tenants)
         spent = tally.spent(connection, corpus.id)
-    return show("handed_in.html", corpus=corpus, texts=texts, status=status, spent=spent)
+    return show("added_texts.html", corpus=corpus, texts=texts, status=status, spent=spent)

@@ -1,6 +1,6 @@
 // Files can be dropped, and the estimate comes without a new page, so chosen files stay.
 
-const form = document.querySelector("[data-hand-in]"), drop = form.querySelector("[data-drop]"), files = form.elements.files;
+const form = document.querySelector("[data-add-texts]"), drop = form.querySelector("[data-drop]"), files = form.elements.files;
 
 for (const kind of ["dragover", "dragleave", "drop"])
   drop.addEventListener(kind, (event) => {
