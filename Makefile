@@ -29,7 +29,17 @@ services: ## install the servers that tests start, unless they are installed
 
 .PHONY: test
 test: $(STAMP) services ## run all tests but the container tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --junitxml .state/tests/junit.xml $(ARGS)
+
+.PHONY: durations
+durations: $(STAMP) ## how long each test took in the newest `make test`, and which got slower since the one before
+	$(BIN)/python scripts/runs_of_tests.py durations .state/tests/junit.xml
+
+TIMES ?= 10# that make flaky runs them
+
+.PHONY: flaky
+flaky: $(STAMP) services ## run tests again and again, report those that fail now and then: make flaky TIMES=20 ARGS='-n 2 tests/unit'
+	$(BIN)/python scripts/runs_of_tests.py flaky --runs $(TIMES) $(ARGS)
 
 SEED ?= 0# of the first run of make simulate
 RUNS ?= 1000

@@ -122,7 +122,7 @@ def _rewrite(connection: Connection, corpus: int, sides: Sides, chosen: list[Sto
     tree = here().tree(connection, corpus, version)
     by_id = {batch.id: batch for batch in chosen}
     parts = [
-        tree.numbering(by_id[number].numbering)[batches.unpacked(by_id[number], value, tree)]
+        tree.renumbered(by_id[number].numbering, batches.unpacked(by_id[number], value, tree))
         for number, value in batches.packed(connection, by_id)
     ]
     rows = runs.ascending(np.concatenate(parts))

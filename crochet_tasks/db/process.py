@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -173,11 +172,10 @@ class Process:
         last, before = self.waits.get(corpus) or Waited(0, np.zeros(0, np.bool_))
         waited = np.zeros(tree.size + 1, np.bool_)
         waited[: len(before)] = before
-        numbering = functools.lru_cache(4)(tree.numbering)  # batches of one version follow on each other
         until, whole = time.monotonic() + seconds, True
         for batch, version, phrases in batches.waiting(connection, corpus, last):
-            last, ids = batch, numbering(version)
-            waited[tree.node[ids[batches.unpacked_lines(batch, phrases, len(ids))]]] = True
+            last, lines = batch, batches.unpacked_lines(batch, phrases, tree.limits[version] - 1)
+            waited[tree.node[tree.renumbered(version, lines)]] = True
             if time.monotonic() > until:
                 whole = False
                 break

@@ -80,23 +80,22 @@ cdef class Index:
         if first.shape[0] != word.shape[0] + 1 or word.shape[0] != parent.shape[0] or word.shape[0] < words:
             raise ValueError("first, word and parent do not fit together")
         cdef u32 phrases = <u32>word.shape[0], p, i, before
+        cdef int32_t r, rows = 0
         cdef size_t width = (words + 63) // 64, at, q
         self.words, self.phrases = words, phrases
         cdef u32 all_dense = words if words * width * 8 <= ALL_DENSE else 0
-        cdef int32_t rows = 0
         cdef int32_t[::1] number = np.full(max(phrases, 1), -1, np.int32)
+        cdef u32[::1] dense = np.empty(phrases + 1, np.uint32)
         with nogil:
             for p in range(phrases):
                 if p < all_dense or first[p + 1] - first[p] >= DENSE:
-                    number[p] = rows
+                    number[p], dense[rows] = rows, p
                     rows += 1
         cdef u64[::1] bits = np.zeros(rows * width + 1, np.uint64)
         cdef u32[::1] rank = np.zeros(rows * width + 1, np.uint32)
         with nogil:
-            for p in range(phrases):
-                if number[p] < 0:
-                    continue
-                at = <size_t>number[p] * width
+            for r in range(rows):
+                p, at = dense[r], <size_t>r * width
                 for i in range(first[p], first[p + 1]):
                     bits[at + (word[i] >> 6)] |= (<u64>1) << (word[i] & 63)
                 before = 0

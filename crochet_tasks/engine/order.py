@@ -32,10 +32,10 @@ class Order:
     phrase of this one word). `first` (uint32) has one entry more: the children of p are first[p] to first[p + 1] - 1.
     """
 
-    def __init__(self, levels: tuple[int, ...], parent: Ids, word: Ids) -> None:
+    def __init__(self, levels: tuple[int, ...], parent: Ids, word: Ids, first: Ids | None = None) -> None:
         self.levels, self.parent, self.word = levels, parent, word
         self.words = levels[1] if len(levels) > 1 else 0
-        self.first: Ids = packing.firsts(parent, self.words)
+        self.first: Ids = packing.firsts(parent, self.words) if first is None else first
 
     @functools.cached_property
     def index(self) -> Index:
@@ -106,12 +106,16 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
     new = (at + place).astype(np.uint32)
     levels = (_at(old.levels, n) + _at(ends, n) for n in range(max(len(old.levels), len(ends))))
 
-    def merged(there: Ids, refs: Refs) -> Ids:
-        brought = new.copy()  # of a word: itself
-        brought[words:] = each(refs[words:], moved.take, new.take)
-        return places.merged(there, brought, moved)
+    def brought(refs: Refs) -> Ids:
+        values = new.copy()  # of a word: itself
+        values[words:] = each(refs[words:], moved.take, new.take)
+        return values
 
-    return Inserted(Order((*levels,), merged(old.parent, parent), merged(old.word, word)), moved, new, places)
+    prefixes = brought(parent)
+    first = packing.firsts_merged(old.first, places.before, prefixes[given], words)
+    parents = places.merged(old.parent, prefixes, moved)
+    lasts = places.merged(old.word, brought(word), moved if words else None)
+    return Inserted(Order((*levels,), parents, lasts, first), moved, new, places)
 
 
 def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any]) -> Refs:

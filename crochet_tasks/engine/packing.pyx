@@ -273,15 +273,37 @@ def firsts(const u32[::1] parent, u32 words):
 
     Raises ValueError where it does not.
     """
-    cdef u32 size = <u32>parent.shape[0], p, i = words
-    found = np.empty(<size_t>size + 1, np.uint32)
+    cdef u32 size = <u32>parent.shape[0], i
+    cdef bint fits = words <= size and (words == size or parent[size - 1] < size)
+    for i in range(words + 1, size):
+        fits &= parent[i - 1] <= parent[i]
+    if not fits:
+        raise ValueError("the phrases are not in their order")
+    found = np.full(<size_t>size + 1, words, np.uint32)
     cdef u32[::1] first = found
     with nogil:
-        for p in range(size):
-            first[p] = i
-            while i < size and parent[i] == p:
+        for i in range(words, size):
+            first[parent[i] + 1] = i + 1
+        for i in range(size):  # of those without children too
+            first[i + 1] = max(first[i], first[i + 1])
+    return found
+
+def firsts_merged(const u32[::1] first, const u32[::1] before, const u32[::1] parent, u32 words):
+    """The same with new phrases put between, as `moved` does; `first`: without them.
+
+    `parent`: of each, where it is now; the first ones are so many new `words`, whose parents are ignored.
+    """
+    cdef u32 number = <u32>parent.shape[0], i, k, end
+    if number != before.shape[0] or number < words or (number and before[number - 1] >= first.shape[0]):
+        raise ValueError("the new ones do not fit the places")
+    found = merged(first, before, np.asarray(first)[before])
+    cdef u32[::1] to = found
+    cdef u32 size = <u32>to.shape[0]
+    i = 0
+    with nogil:
+        for k in range(words, number + 1):  # k new phrases come before the children of the following ones
+            end = min(parent[k] + 1, size) if k < number else size
+            while i < end:
+                to[i] += k
                 i += 1
-        first[size] = i
-    if i != size:
-        raise ValueError("the phrases are not in their order")
     return found

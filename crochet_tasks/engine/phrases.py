@@ -18,6 +18,9 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
+RECENT = 16
+"""one in so many phrases is looked up beside the others"""
+NOTHING = np.empty(0, np.int32), np.empty(0, np.int32), 1
 _FREE = -1
 
 
@@ -27,6 +30,25 @@ class Additions(NamedTuple):
     words: list[str]
     parent: Ints
     word: Ints
+
+
+class Sorted(NamedTuple):
+    """Nodes to be looked up by prefix and last word."""
+
+    keys: Longs
+    """parent << 32 | word, ascending"""
+    nodes: Ints
+
+    @classmethod
+    def of(cls, parent: Ints, word: Ints, first: int) -> Sorted:
+        """Nodes with following numbers, given the first one's."""
+        keys = (parent.astype(np.int64) << 32) | word
+        order = np.argsort(keys)
+        return cls(keys[order], (order + first).astype(np.int32))
+
+    def with_others(self, others: Sorted) -> Sorted:
+        place = np.searchsorted(self.keys, others.keys)
+        return Sorted(np.insert(self.keys, place, others.keys), np.insert(self.nodes, place, others.nodes))
 
 
 class PhraseIndex:
@@ -111,13 +133,16 @@ class PhraseIndex:
         kept = self.__dict__
         if not added.words:  # nothing to sort or hash again
             index.__dict__.update({name: kept[name] for name in ("rank", "_ids") if name in kept})
+        elif "_ids" in kept:
+            first = len(self.vocabulary)
+            index.__dict__["_ids"] = self._ids | {word: first + number for number, word in enumerate(added.words)}
         if "_sorted" in kept:
-            keys, nodes = self._sorted
-            key = (added.parent.astype(np.int64) << 32) | added.word
-            order = np.argsort(key)
-            place = np.searchsorted(keys, key[order])
-            node = np.arange(self.nodes, index.nodes, dtype=np.int32)[order]
-            index.__dict__["_sorted"] = np.insert(keys, place, key[order]), np.insert(nodes, place, node)
+            most, recent = self._sorted
+            new = Sorted.of(added.parent, added.word, self.nodes)
+            if len(recent.keys) + len(new.keys) <= index.nodes // RECENT:
+                index.__dict__["_sorted"] = most, recent.with_others(new)
+            else:
+                index.__dict__["_sorted"] = most.with_others(recent.with_others(new)), Sorted.of(*NOTHING)
         return index
 
     def closed(self) -> PhraseIndex:
@@ -137,19 +162,18 @@ class PhraseIndex:
 
     def find(self, node: npt.NDArray[np.integer], word: npt.NDArray[np.integer]) -> Ints:
         """The phrase made of the phrase `node` and then `word`, elementwise; -1 where there is none."""
-        keys, nodes = self._sorted
-        if not len(keys):
-            return np.full(len(node), _FREE, np.int32)
         key = (node.astype(np.int64) << 32) | word.astype(np.int64)
-        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        return np.where(keys[place] == key, nodes[place], np.int32(_FREE))
+        found = np.full(len(node), _FREE, np.int32)
+        for keys, nodes in self._sorted:
+            if len(keys):
+                place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+                found = np.where(keys[place] == key, nodes[place], found)
+        return found
 
     @functools.cached_property
-    def _sorted(self) -> tuple[Longs, Ints]:
-        """The keys (parent << 32 | word) of all nodes but 0, ascending, and whose they are; made when first needed."""
-        key = (self.parent[1:].astype(np.int64) << 32) | self.word[1:]
-        order = np.argsort(key)
-        return key[order], (order + 1).astype(np.int32)
+    def _sorted(self) -> tuple[Sorted, Sorted]:
+        """All nodes but 0, made when first needed, and recent ones beside them, so that few are copied per text."""
+        return Sorted.of(self.parent[1:], self.word[1:], 1), Sorted.of(*NOTHING)
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

@@ -25,6 +25,8 @@ FORMAT = 1
 """first byte of packed rows; another format is another number"""
 LEVEL = 3
 """of zstd"""
+FEW = 64
+"""the lines of some orthos are few if they are less than one in so many phrases"""
 LARGEST = 1 << 28
 """bytes that a packed run unpacks to at most: more is damage"""
 
@@ -171,6 +173,13 @@ def every_line(tree: Tree, sides: Sides, words: Ids) -> tuple[Ids, npt.NDArray[n
 
 def line_set(tree: Tree, sides: Sides, rows: Ids) -> Ids:
     """The phrases that are lines of these orthos, along every axis, ascending: what they wait on."""
+    if len(rows) * len(line_tables(sides)[1]) < tree.size // FEW:  # else to mark them takes less than to sort them
+        phrases, whole = every_line(tree, sides, words(tree, sides, rows))
+        if not whole.all():
+            raise DamagedRun("a line of it is no phrase")
+        every: Ids = np.sort(phrases, axis=None)
+        distinct: Ids = every[np.append(True, every[1:] != every[:-1])]
+        return distinct
     cells, lengths = line_tables(sides)
     across = (cells[math.prod(sides) :], lengths[height(sides) :])  # the other lines are the rows themselves
     try:

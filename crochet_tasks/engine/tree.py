@@ -24,6 +24,8 @@ Hashes = npt.NDArray[np.uint64]
 
 FEW = 8
 """to translate ids one by one takes less than a table of all, for one in so many of them"""
+YOUNGER = 16
+"""versions of which is kept what is younger: batches that are read together are of few versions"""
 HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -39,6 +41,7 @@ class Tree:
         self.version, self.limits, self.words, self.order, self.node = len(limits) - 1, limits, words, order, node
         self.levels, self.parent, self.word, self.first = order.levels, order.parent, order.word, order.first
         self._older: tuple[Backward, Inserted] | None = None
+        self._younger: dict[int, Ids] = {}
 
     @classmethod
     def of(cls, index: PhraseIndex, version: int, older: Tree | None = None) -> Tree:
@@ -122,11 +125,28 @@ class Tree:
             return np.arange(self.size, dtype=np.uint32)
         return np.flatnonzero(self.node < self.limits[version]).astype(np.uint32)
 
+    def renumbered(self, version: int, ids: Ids) -> Ids:
+        """The ids here of some phrases, given by those of an older version's tree; in an array of any shape."""
+        younger = self.younger(version)
+        return ids + np.searchsorted(younger, ids, side="right").astype(np.uint32)
+
+    def younger(self, version: int) -> Ids:
+        """Of each phrase that an older version lacks: how many of those that it has come before. Ascending."""
+        found = self._younger.get(version)
+        if found is None:
+            if len(self._younger) == YOUNGER:
+                self._younger.clear()
+            ids = np.flatnonzero(self.born_after(version))
+            found = self._younger[version] = (ids - np.arange(len(ids))).astype(np.uint32)
+        return found
+
     def levels_at(self, version: int) -> tuple[int, ...]:
         """`levels` of an older version's tree."""
         if version == self.version:
             return self.levels
-        return tuple(np.searchsorted(self.numbering(version), np.array(self.levels, np.uint32)).tolist())
+        levels = np.array(self.levels)
+        ids = np.arange(len(younger := self.younger(version))) + younger
+        return tuple((levels - np.searchsorted(ids, levels)).tolist())
 
     def id_of(self, node: npt.NDArray[np.integer]) -> Ids:
         """The ids of nodes of the PhraseIndex, all of this version."""

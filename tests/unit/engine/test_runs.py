@@ -138,6 +138,18 @@ def test_lines_that_are_no_phrases() -> None:
         runs.line_set(tree, (2, 2), np.array([[tree.find(("a", "b")), tree.find(("c", "d"))]], np.uint32))
 
 
+def test_lines_of_few_orthos_among_many_phrases() -> None:
+    """As of many: the same set, and the same error."""
+    others = "abcdefghijklmnopqrst"
+    text = ". ".join(f"{one}x {other}y" for one, other in itertools.product(others, repeat=2))
+    tree = Tree.of(indexed([f"{text}. a b. c d. a c. b d. e f"], 2), 1)
+    rows = np.array([[tree.find(words) for words in (("a", "b"), ("c", "d"))]], np.uint32)
+    found = runs.line_set(tree, (2, 2), rows)
+    assert [tree.phrase(int(phrase)) for phrase in found] == [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
+    with pytest.raises(DamagedRun, match="no phrase"):
+        runs.line_set(tree, (2, 2), np.array([[rows[0, 0], tree.find(("e", "f"))]], np.uint32))
+
+
 def test_the_kernel_refuses_what_does_not_fit() -> None:
     """Phrases that the tree lacks, flags and tables of another size: an error instead of memory of others."""
     tree = Tree.of(indexed(["a b. c d. a c. b d"], 2), 1)

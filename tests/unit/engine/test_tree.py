@@ -69,6 +69,7 @@ def test_numbering_of_older_versions(texts: list[str], longest: int, data: st.Da
     numbers = new.numbering(older)
     assert [new.phrase(int(number)) for number in numbers] == [old.phrase(number) for number in range(old.size)]
     assert (np.diff(numbers.astype(np.int64)) > 0).all()
+    np.testing.assert_array_equal(new.renumbered(older, np.arange(old.size, dtype=np.uint32)), numbers)
     levels = new.levels_at(older)
     assert levels[: len(old.levels)] == old.levels
     assert set(levels[len(old.levels) :]) <= {old.size}
@@ -91,6 +92,9 @@ def test_a_tree_made_from_an_older_one(texts: list[str], longest: int, at: set[i
         assert (one.dtype, one.tolist()) == (other.dtype, other.tolist())
     for name in ("parent", "word", "first"):
         assert getattr(tree.backward.order, name).tolist() == getattr(once.backward.order, name).tolist()
+    for phrases in np.arange(tree.size // 8, dtype=np.uint32).reshape(-1, 1):  # few: one by one, and not by the tables
+        assert tree.backward.phrases_of(tree.backward.ids_of(phrases)).tolist() == phrases.tolist()
+        assert tree.backward.ids_of(phrases).tolist() == once.backward.ids[phrases].tolist()
     assert tree.backward.ids.tolist() == once.backward.ids.tolist()
     assert tree.backward.phrases.tolist() == once.backward.phrases.tolist()
 
