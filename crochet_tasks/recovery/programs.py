@@ -12,7 +12,7 @@ from typing import IO
 
 from crochet_tasks.db import dump
 from crochet_tasks.embedded.server import find_binaries
-from crochet_tasks.errors import BackupFailed, ServerFailed
+from crochet_tasks.errors import BackupFailed, EmbeddedServerMissing
 from crochet_tasks.settings import environment
 
 NEW_SETTING = 17
@@ -67,7 +67,7 @@ def run(program: str, server: int, address: Mapping[str, str], *arguments: str) 
 def _path(program: str, server: int) -> str:
     """The oldest one that is as new as the server: of this machine, or of the embedded server."""
     found: dict[int, str] = {}
-    with contextlib.suppress(ServerFailed):
+    with contextlib.suppress(EmbeddedServerMissing):
         path = str(find_binaries() / program)
         found[_major(path)] = path
     if installed := shutil.which(program):
