@@ -28,7 +28,7 @@ _WHY: dict[Unknown, str] = {
     "not_counted": "there is more open work than is counted",
     "texts_waiting": "texts are not versions yet",
     "still_finding": "the work of the last versions is still being found",
-    "paused": "a corpus is paused",
+    "paused": "work waits until its corpus is resumed",
     "budget_spent": "a budget is spent",
     "held_up": "some work waits for a later try, or for work that has failed",
     "hardly_moving": "hardly anything was searched in the last minute",
