@@ -7,6 +7,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -150,6 +151,19 @@ class ConfirmQuery(Query):
         description="the corpus' name, once more",
         json_schema_extra=NO_NUL,
     )
+
+
+class AuditQuery(PageQuery):
+    corpus: Annotated[str, Field(pattern=NAME, description="only of this corpus")] | None = None
+    by: str | None = Field(
+        default=None, min_length=1, max_length=100, pattern=PLAIN, description="only by this key or command line's user"
+    )
+    subject: str | None = Field(
+        default=None, pattern="^(text|work|corpus|key|tenant) [a-z0-9-]{1,40}$", description="only about this"
+    )
+    what: str | None = Field(default=None, pattern="^[a-z.]{1,40}$", description="only what begins so")
+    since: AwareDatetime | None = Field(default=None, description="only from then on")
+    until: AwareDatetime | None = Field(default=None, description="only before then")
 
 
 class TextsQuery(PageQuery):

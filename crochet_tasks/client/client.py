@@ -25,6 +25,7 @@ from crochet_tasks.client.typed import Requests, corpus_path, event_call, every,
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
 from crochet_tasks.schemas.answers import (
+    AuditPage,
     BestOrthos,
     CheckedAll,
     CorpusEstimate,
@@ -50,7 +51,7 @@ from crochet_tasks.schemas.answers import (
     WorkPage,
 )
 from crochet_tasks.schemas.best import BestJob
-from crochet_tasks.schemas.reports import AllCancelled, OrthoLine, TextLine, Tokens, WorkChanged, WorkRetried
+from crochet_tasks.schemas.reports import AllCancelled, AuditLine, OrthoLine, TextLine, Tokens, WorkChanged, WorkRetried
 from crochet_tasks.schemas.statistics import StatisticsNow
 
 MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
@@ -303,6 +304,14 @@ class Client(Requests):
     def retry_all_work(self, corpus: str) -> WorkRetried:
         """Open all failed, dropped and cancelled work of a corpus again."""
         return self._read(WorkRetried, Call("POST", f"{corpus_path(corpus)}/work/retry", again=True))
+
+    def audit_page(self, *, limit: int = MOST, cursor: str | None = None, **query: Any) -> AuditPage:
+        """`query`: corpus, by, subject, what, since, until."""
+        return self._get(AuditPage, "/v1/audit", **query, limit=limit, cursor=cursor)
+
+    def audit(self, **query: Any) -> Iterator[AuditLine]:
+        """Who changed what, newest first; `query` as of `audit_page`."""
+        return every(lambda cursor: self.audit_page(**query, cursor=cursor), lambda page: page.lines)
 
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{corpus_path(corpus)}/status")

@@ -349,5 +349,31 @@ audit = Table(
     Column("subject", Text, nullable=False, index=True),
     Column("before", JSON),
     Column("after", JSON),
-    comment="Every change of state of texts and work, append only.",
+    Column("corpus", Integer, comment="of texts, work and corpora; it may be deleted"),
+    Column("tenant", Integer, comment="of corpora, keys and tenants"),
+    Column(
+        "by",
+        JSON,
+        server_default=text("audit_by()"),
+        comment="key or user, address, request; none: the pipeline itself",
+    ),
+    comment="Every change of state of texts and work, every change of corpora, keys and tenants, append only.",
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    numbered(),
+    now("at"),
+    Column("source", Text, nullable=False, comment="the table whose rows it seals"),
+    Column("first", BigInteger, nullable=False, comment="id from which it seals rows: each follows on another"),
+    Column("last", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("oldest", MOMENT, nullable=False, comment="when its oldest row was written"),
+    Column("before", LargeBinary, nullable=False, comment="hash of the seal before it, empty of the first one"),
+    Column("root", LargeBinary, nullable=False, comment="SHA-256 of digests"),
+    Column("digests", LargeBinary, comment="SHA-256 of each row; none: its rows are deleted, being old"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of before, root and the rest"),
+    UniqueConstraint("source", "first"),
+    comment="What shows that rows of the audit and the security log were changed: a chain of hashes, append only.",
 )

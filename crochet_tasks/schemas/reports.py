@@ -236,6 +236,26 @@ class Audited(Answer):
     after: dict[str, Any] | None
 
 
+class AuditLine(Answer):
+    """A change, and who made it."""
+
+    id: int
+    at: dt.datetime
+    what: str
+    """`text.accepted`, `work.cancelled`, `corpus.changed`, `key.revoked`, `tenant.created`, ..."""
+    subject: str
+    """`text 7`, `work ID`, `corpus 3`, `key PREFIX`, `tenant 2`"""
+    corpus: str | None
+    """null where it is of none, or of one that is deleted"""
+    tenant: str | None
+    who: str
+    """user of the database"""
+    by: dict[str, Any] | None
+    """`via`: api, command or sql; key or user, address, request; null: the pipeline itself"""
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
 class WorkDetail(Answer):
     """All details of a work item, a dead letter or a text."""
 
