@@ -48,6 +48,12 @@ RUNS ?= 1000
 simulate: $(STAMP) ## run the pipeline by seeds, with faults at every point: make simulate SEED=7 RUNS=1 (docs/simulation.md)
 	$(BIN)/python -m tests.simulation.campaign --seed $(SEED) --runs $(RUNS) $(ARGS)
 
+KILLS ?= 1000
+
+.PHONY: chaos
+chaos: $(STAMP) services ## kill, stop and cut off the processes and servers of a deployment at random, then check everything
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, those of the engine with sanitizers too, and send generated requests to the API (ARGS='--fuzz-examples 2000')
 	scripts/sanitized python -m pytest -n $(WORKERS) --kernel sanitized --timeout 0 --hypothesis-profile fuzz tests/unit/engine

@@ -153,6 +153,16 @@ class ConfirmQuery(Query):
     )
 
 
+def _moment(value: object) -> object:
+    """Pydantic takes numbers for moments, too; the document says that it is RFC 3339."""
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        return value
+    raise PydanticKnownError("datetime_from_date_parsing", {"error": "give date, time and zone as RFC 3339 has it"})
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
 class AuditQuery(PageQuery):
     corpus: Annotated[str, Field(pattern=NAME, description="only of this corpus")] | None = None
     by: str | None = Field(
@@ -162,8 +172,8 @@ class AuditQuery(PageQuery):
         default=None, pattern="^(text|work|corpus|key|tenant) [a-z0-9-]{1,40}$", description="only about this"
     )
     what: str | None = Field(default=None, pattern="^[a-z.]{1,40}$", description="only what begins so")
-    since: AwareDatetime | None = Field(default=None, description="only from then on")
-    until: AwareDatetime | None = Field(default=None, description="only before then")
+    since: Moment | None = Field(default=None, description="only from then on")
+    until: Moment | None = Field(default=None, description="only before then")
 
 
 class TextsQuery(PageQuery):

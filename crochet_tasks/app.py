@@ -30,8 +30,12 @@ from crochet_tasks.telemetry import correlation, metrics
 
 log = logging.getLogger(__name__)
 
-app = celery.Celery("crochet_tasks")
+RESULT_BACKENDS = dict.fromkeys(("redis", "rediss"), "crochet_tasks.broker.results:Results")
+"""in the place of Celery's own; by name: redis is imported where a result is stored or awaited"""
+
+app = celery.Celery("crochet_tasks", events="crochet_tasks.broker.events:OnceEvents")
 app.config_from_object("celeryconfig")
+app.loader.override_backends = RESULT_BACKENDS
 
 
 @signals.celeryd_init.connect
@@ -50,7 +54,23 @@ IN_PLACE = Policy(longest=2.0, seconds=10.0)
 """how a worker retries a task in place, before the relay publishes it again: a server restarts in less time"""
 
 
-class Checked(celery.Task):
+class Immediate(celery.Task):
+    """A task that runs as soon as its message is delivered: it takes no `eta` and no `countdown`.
+
+    A worker takes a message from a quorum queue and holds it until its ETA. It takes as many messages as it has
+    processes: so many of these, and it works on nothing until then. An ETA that another program sends is ignored.
+    """
+
+    abstract = True
+    Strategy = "crochet_tasks.services.worker:at_once"
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        if options.get("eta") is not None or options.get("countdown") is not None:
+            raise WrongCall(problem=f"{self.name} cannot be delayed: call it without eta and countdown, when it is due")
+        return super().apply_async(args, kwargs, **options)
+
+
+class Checked(Immediate):
     """A task for people to call: wrong arguments raise in the caller, and in no worker."""
 
     abstract = True
@@ -68,7 +88,7 @@ class Checked(celery.Task):
         return super().apply_async((), bound.arguments, **options)
 
 
-class Step(celery.Task):
+class Step(Immediate):
     """The base class of the pipeline's tasks. A step is one idempotent task: one message, one transaction.
 
     Its payload is one `message`. An error is recorded with its work items (db/failures.py): in a worker the work is
@@ -213,7 +233,7 @@ def _error_fields(error: Exception) -> dict[str, str]:
 
 
 # The caller gets the error as the result; the message must not become a dead letter.
-@app.task(name="maintenance.probe", ignore_result=False, acks_on_failure=True)
+@app.task(base=Immediate, name="maintenance.probe", ignore_result=False, acks_on_failure=True)
 def probe() -> dict[str, str]:
     """Return host, process and schema of a worker. `crochet doctor` reads the result."""
     with here().database.transaction() as connection:

@@ -65,7 +65,8 @@ def options(
 
 
 for command in (
-    *(store.run, best.best, store.estimate, store.export, store.verify, store.status, store.migrate, store.doctor),
+    *(store.run, best.best, store.estimate, store.export, store.verify, store.status, store.migrate, store.roles),
+    store.doctor,
     store.settings,
 ):
     kind = None if command in (best.best, store.export, store.status, store.settings) else Local

@@ -28,7 +28,7 @@ from crochet_tasks.cli.common import (
     settings_of,
     state_option,
 )
-from crochet_tasks.errors import CorpusUnknown, StoreCorrupt
+from crochet_tasks.errors import CorpusUnknown, SettingMissing, StoreCorrupt
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
@@ -203,12 +203,40 @@ def _audit_problems(process: Process) -> list[str]:
 
 def migrate(state: State = None) -> None:
     """Make the schema in the database, or bring it up to date."""
-    from crochet_tasks.db import schema
+    from crochet_tasks.db import privileges, schema
     from crochet_tasks.embedded import store
 
     with store.connected(settings_of(state)) as process:
         before, after = schema.migrate(process.database)
+        with process.database.transaction() as connection:
+            granted = privileges.grant(connection)
     print_line(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")
+    if granted:
+        print_line(f"rights granted to: {', '.join(granted)}")
+
+
+def roles(state: State = None) -> None:
+    """Make a user per kind of service in Postgres and RabbitMQ, with the passwords of CROCHET_ROLE_PASSWORDS.
+
+    Each gets what its kind needs and no more. Those that are there get these passwords. CROCHET_DATABASE_URL is the
+    owner's, who may create roles, and CROCHET_BROKER_API_URL an administrator's; what is not set is left out.
+    """
+    from crochet_tasks.broker import permissions
+    from crochet_tasks.db import privileges
+    from crochet_tasks.embedded import store
+    from crochet_tasks.settings.field_types import passwords
+
+    configured = settings_of(state)
+    wanted = passwords(configured.role_passwords)
+    if not wanted:
+        raise SettingMissing(variable="CROCHET_ROLE_PASSWORDS", needed_for="it says which users to make")
+    if configured.database_url is not None:
+        with store.connected(configured) as process, process.database.transaction() as connection:
+            made = privileges.make(connection, {kind: wanted[kind] for kind in privileges.KINDS if kind in wanted})
+            privileges.grant(connection)
+        print_line(f"Postgres: {', '.join(made)}")
+    if configured.broker_api_url is not None:
+        print_line(f"RabbitMQ: {', '.join(permissions.make(configured, wanted))}")
 
 
 def status(

@@ -91,20 +91,18 @@ def page(
 
 
 class Horizon(NamedTuple):
-    """Up to which id rows were numbered when transactions before `xid` ran: when these have ended, all are there."""
+    """The last row that was there while transactions before `xid` ran: when these ended, all before it are there."""
 
     id: int
     xid: int
 
 
 def horizon(connection: Connection, source: str) -> Horizon:
-    number = connection.execute(text(_LAST_NUMBER), {"source": source}).scalar_one()
-    # In a statement of its own, after the other one: every number that was given out has its transaction before it.
+    number = connection.execute(text(f"SELECT coalesce(max(id), 0) FROM {source}")).scalar_one()
+    # In a statement of its own, after the other one: each row takes its transaction before its number (a trigger), so
+    # what has a lower number, and is not there yet, is of a transaction before this one.
     xid = connection.execute(text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")).scalar_one()
     return Horizon(int(number), int(xid))
-
-
-_LAST_NUMBER = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(:source, 'id')), 0)"
 
 
 def reached(connection: Connection, noted: Horizon) -> bool:

@@ -118,6 +118,21 @@ def insert(old: Order, ends: tuple[int, ...], parent: Refs, word: Refs, before: 
     return Inserted(Order((*levels,), parents, lasts, first), moved, new, places)
 
 
+def sort(ends: tuple[int, ...], parent: Ids, word: Ids) -> tuple[Order, Ids]:
+    """Phrases that are given by length in their order, and which of the given ones each is.
+
+    `ends[n]`: how many have n words at most. `parent`: per phrase, which of the given ones is its prefix (of words it
+    is ignored); `word`: which is its last word. The words are given in their order.
+    """
+    place = np.arange(len(parent), dtype=np.uint32)
+    parents, lasts, given = place.copy(), place.copy(), place.copy()
+    for low, high in itertools.pairwise(ends[1:]):
+        rows = np.stack([place[parent[low:high]], word[low:high], given[low:high]], axis=1)
+        parents[low:high], lasts[low:high], given[low:high] = packing.ascending(rows).T
+        place[given[low:high]] = np.arange(low, high, dtype=np.uint32)
+    return Order(ends, parents, lasts), given
+
+
 def each(refs: Refs, of_old: Callable[[Refs], Any], of_new: Callable[[Refs], Any]) -> Refs:
     """Elementwise what `of_old` gives for the ids of old phrases and `of_new` for the numbers of new ones."""
     old = refs >= 0

@@ -4,7 +4,7 @@
 between them: how phrases are numbered (order.py). No function holds the GIL while it works.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -267,6 +267,24 @@ def _check(Py_ssize_t count, const u32[::1] before):
         fits &= before[k - 1] <= before[k]
     if not fits:
         raise ValueError("the places are not in their order")
+
+def add_lengths(const int32_t[::1] prefix, int32_t began, uint16_t[::1] length):
+    """Complete the lengths of phrases: where `length` is 0, that of the prefix and one. The first phrase has the number `began`.
+
+    Raises ValueError where a phrase comes before its prefix.
+    """
+    cdef Py_ssize_t i, shorter
+    cdef bint fits = prefix.shape[0] == length.shape[0]
+    with nogil:
+        for i in range(prefix.shape[0] if fits else 0):
+            if not length[i]:
+                shorter = <Py_ssize_t>prefix[i] - began
+                if shorter < 0 or shorter >= i or length[shorter] == 0xFFFF:
+                    fits = False
+                    break
+                length[i] = length[shorter] + 1
+    if not fits:
+        raise ValueError("a phrase comes before its prefix")
 
 def firsts(const u32[::1] parent, u32 words):
     """Where the children of each phrase begin, and behind the last where they end; `parent` ascends behind the words.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from crochet_tasks.engine import kernel, packing
 from crochet_tasks.engine.kernel import Index
-from crochet_tasks.engine.order import EMPTY, Ids, Inserted, Order, Refs, each, insert
+from crochet_tasks.engine.order import EMPTY, Ids, Inserted, Order, Refs, each, insert, sort
 from crochet_tasks.engine.phrases import Ints, PhraseIndex
 
 Hashes = npt.NDArray[np.uint64]
@@ -53,23 +53,24 @@ class Tree:
         refs[index.word[old.node[: len(old.words)]]] = np.arange(len(old.words))
         known = (prefix > 0) & (prefix < began)
         there = old.some_ids_of(prefix[known], index, refs)
-        length = _lengths(old, prefix, known, there)
-        given = np.argsort(length, kind="stable")
-        ends = (0, *np.searchsorted(length[given], np.arange(1, length.max(initial=0) + 1), side="right").tolist())
-        new = sorted((index.vocabulary[last[one]], one) for one in given[: ends[1]].tolist()) if len(ends) > 1 else []
-        given[: len(new)] = [one for _, one in new]
-        number = np.empty(len(given), np.int64)
-        number[given] = np.arange(len(given))
-        refs[last[given[: len(new)]]] = ~np.arange(len(new))
+        given, ends = _by_length(old, prefix, known, there)
+        words = [index.vocabulary[word] for word in last[given[: ends[1]]].tolist()] if len(ends) > 1 else []
+        alphabet = sorted(range(len(words)), key=words.__getitem__)
+        words, given[: len(words)] = [words[at] for at in alphabet], given[alphabet]
+        limits, number = index.limits[: version + 1], np.empty(len(given), np.uint32)
+        number[given] = np.arange(len(given), dtype=np.uint32)
+        refs[last[given[: len(words)]]] = ~np.arange(len(words))
+        if not old.size:
+            order, place = sort(ends, number[prefix[given] - began], (~refs).astype(np.uint32)[last[given]])
+            return cls(limits, words, order, (given[place] + began).astype(np.int32))
         parent = np.zeros(len(prefix), np.int64)  # of words it is ignored
         parent[known] = there
         brought = prefix >= began
-        parent[brought] = ~number[prefix[brought] - began]
-        before = np.array([bisect.bisect(old.words, word) for word, _ in new], np.int64)
+        parent[brought] = ~number[prefix[brought] - began].astype(np.int64)
+        before = np.array([bisect.bisect(old.words, word) for word in words], np.int64)
         inserted = insert(old.order, ends, parent[given], refs[last[given]], before)
         node = inserted.merged(old.node, (given + began).astype(np.int32))
-        words = sorted(old.words + [word for word, _ in new]) if new else old.words
-        tree = cls(index.limits[: version + 1], words, inserted.order, node)
+        tree = cls(limits, sorted(old.words + words) if words else old.words, inserted.order, node)
         if "backward" in old.__dict__:
             tree._older = old.backward, inserted
         return tree
@@ -262,27 +263,29 @@ class Backward:
             else:
                 shorter = each(known, lambda b: moved[old.phrases_of(old.order.parent[b])], suffix.take)
                 suffix[low:high] = kernel.places(tree.ahead, shorter.astype(np.uint32), last)
+        if inserted is None:
+            order, given = sort((*ends,), suffix.astype(np.uint32), start.astype(np.uint32))
+            found = cls(order, tree.ahead)
+            found.phrases = given
+            return found
         words = ends[1] if len(ends) > 1 else 0
         before = new[:words].astype(np.int64) - np.arange(words)
         done = insert(old.order, tuple(ends), refs(suffix.astype(np.uint32)), refs(start.astype(np.uint32)), before)
-        found = cls(done.order, tree.ahead)
-        if len(new) == tree.size:
-            found.ids = done.new
-        return found
+        return cls(done.order, tree.ahead)
 
     @property
     def index(self) -> Index:
         return self.order.index
 
     @functools.cached_property
-    def ids(self) -> Ids:
-        return kernel.turned(self._ahead, self.index, np.arange(len(self.order.parent), dtype=np.uint32))
+    def phrases(self) -> Ids:
+        return kernel.turned(self.index, self._ahead, np.arange(len(self.order.parent), dtype=np.uint32))
 
     @functools.cached_property
-    def phrases(self) -> Ids:
-        phrases = np.empty(len(self.ids), np.uint32)
-        phrases[self.ids] = np.arange(len(self.ids), dtype=np.uint32)
-        return phrases
+    def ids(self) -> Ids:
+        ids = np.empty(len(self.phrases), np.uint32)
+        ids[self.phrases] = np.arange(len(ids), dtype=np.uint32)
+        return ids
 
     def ids_of(self, phrases: Ids) -> Ids:
         """The numbers here of some phrases, in an array of any shape."""
@@ -305,22 +308,19 @@ class Backward:
         return self.phrases_of(self.order.parent[self.ids_of(phrases)])
 
 
-def _lengths(old: Tree, prefix: Ints, known: npt.NDArray[np.bool_], there: Ids) -> npt.NDArray[np.int64]:
-    """How many words the phrases have that come after those of a tree, from their prefixes as nodes of the index.
+def _by_length(
+    old: Tree, prefix: Ints, known: npt.NDArray[np.bool_], there: Ids
+) -> tuple[npt.NDArray[np.intp], tuple[int, ...]]:
+    """The phrases that come after those of a tree, shortest first, and per length how many have no more words.
 
-    `known`: which prefixes the tree has, `there`: under which ids.
+    They are given by their prefixes as nodes of the index; `known`: which of these the tree has, `there`: under which
+    ids. Raises ValueError where a phrase comes before its prefix.
     """
-    length = np.zeros(len(prefix), np.int64)
+    length = np.zeros(len(prefix), np.uint16)
     length[prefix == 0] = 1
     length[known] = np.searchsorted(old.levels, there, side="right") + 1
-    left = np.flatnonzero(length == 0)
-    while len(left):  # texts bring phrases by length, but for those that are read in parts
-        shorter = length[prefix[left] - old.size - 1]
-        if not shorter.any():
-            raise ValueError("a phrase comes before its prefix")
-        length[left[shorter > 0]] = shorter[shorter > 0] + 1
-        left = left[shorter == 0]
-    return length
+    packing.add_lengths(prefix, old.size + 1, length)
+    return np.argsort(length, kind="stable"), tuple(np.cumsum(np.bincount(length, minlength=1)).tolist())
 
 
 def word_hash(word: str) -> Hashes:

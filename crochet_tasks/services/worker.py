@@ -35,7 +35,7 @@ from celery.bin.celery import celery
 from celery.concurrency import prefork, solo, thread
 from celery.exceptions import ImproperlyConfigured, SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
-from celery.worker import consumer, state
+from celery.worker import consumer, state, strategy
 
 from crochet_tasks import readiness, telemetry
 from crochet_tasks.app import app
@@ -171,6 +171,13 @@ class Consumer(consumer.Consumer):
         super().__init__(*arguments, **options)
         self.connection_errors = (*self.conninfo.connection_errors, NotFound)
 
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
+        """The connection for events. The broker confirms none: the event loop would wait for that each time."""
+        options = {"confirm_publish": False}
+        return self.ensure_connected(
+            self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
+        )
+
     def on_ready(self) -> None:
         """Begin to consume, at the start and after each loss of the broker.
 
@@ -205,6 +212,19 @@ class Consumer(consumer.Consumer):
             for end in select.select(list(pool._fileno_to_outq), [], [], 0.05)[0]:
                 pool.handle_result_event(end)
         super().on_close()
+
+
+def at_once(task: Any, *arguments: Any, **options: Any) -> Callable[..., Any]:
+    """Celery's strategy for what to do with a message, which runs it whatever its ETA: see `app.Immediate`."""
+    handle = strategy.default(task, *arguments, **options)
+
+    def received(message: Any, *about: Any, **more: Any) -> Any:
+        if message.headers.get("eta") is not None:
+            log.warning("eta_ignored", extra={"task": task.name, "eta": str(message.headers["eta"])})
+            message.headers["eta"] = None
+        return handle(message, *about, **more)
+
+    return received
 
 
 class FailedStarts:

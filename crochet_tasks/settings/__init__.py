@@ -33,6 +33,7 @@ from crochet_tasks.settings.field_types import (
     PostgresUrl,
     PyroscopeUrl,
     RedisUrl,
+    RolePasswords,
     Seconds,
     SigningSecret,
     Tenant,
@@ -112,6 +113,10 @@ class Settings(BaseSettings):
     )
     broker_api_url: BrokerApiUrl | None = Field(
         default=None, description="RabbitMQ's management address, for Flower to show the lengths of queues"
+    )
+    role_passwords: RolePasswords | None = Field(
+        default=None,
+        description="`crochet roles` makes a user per kind of service, such as `api=PASSWORD relay=PASSWORD`",
     )
     redis_url: RedisUrl | None = Field(
         default=None, description="the Redis to use, for what may be lost; without it nothing is kept there"

@@ -17,6 +17,8 @@ from crochet_tasks.schemas.names import NAME
 
 # ── addresses ───────────────────────────────────────────────────────────────────────────────────
 
+ROLES = ("api", "worker", "relay", "flower", "metrics", "backup")
+"""kinds of services that have a user of their own in Postgres, RabbitMQ or both"""
 _EXAMPLES = {
     "amqp": "amqp://user:password@host:5672/vhost",
     "redis": "redis://host:6379/0",
@@ -128,6 +130,29 @@ def _long(value: SecretStr) -> SecretStr:
 
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Login = Annotated[SecretStr, AfterValidator(_login)]
+
+
+def _by_kind(value: SecretStr) -> SecretStr:
+    passwords(value)
+    return value
+
+
+def passwords(value: SecretStr | None) -> dict[str, str]:
+    """The password of each kind of service in CROCHET_ROLE_PASSWORDS; raises ValueError."""
+    pairs = value.get_secret_value().split() if value is not None else []
+    found = {kind: password for kind, _, password in (pair.partition("=") for pair in pairs)}
+    wrong = [
+        kind for kind, password in found.items() if kind not in ROLES or not re.fullmatch(r"[\w.~-]{8,}", password)
+    ]
+    if wrong or len(found) < len(pairs):
+        raise ValueError(
+            f"must be pairs such as api=PASSWORD, one for each of {', '.join(ROLES)} at the most; a password has"
+            " letters, digits and -._~ only, eight at least"
+        )
+    return found
+
+
+RolePasswords = Annotated[SecretStr, AfterValidator(_by_kind)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_long)]
 
 # ── numbers ─────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ The expected values come from the oracle and from the answers that clients recei
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crochet_tasks.db import batches, corpora
 from crochet_tasks.db.process import Process
@@ -15,35 +15,14 @@ from crochet_tasks.errors import CrochetError
 from crochet_tasks.verify import verify
 from tests.simulation.corpora import POISONED, WORDLESS, expected
 from tests.simulation.store import WRITTEN
-from tests.support import oracle, steps
+from tests.support import history, oracle, steps
+from tests.support.history import Change
 from tests.support.oracle import Ortho, Phrase
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Planned
     from tests.simulation.world import World
 
-WORK = {
-    ("open", "open"),  # postponed
-    ("open", "done"),
-    ("open", "failed"),
-    ("open", "cancelled"),
-    ("failed", "open"),
-    ("failed", "cancelled"),
-    ("cancelled", "open"),
-}
-"""legal changes of a piece of work: docs/pipeline.md"""
-OF_A_TEXT = WORK | {("done", "open")}
-"""its text is accepted again after its context failed"""
-TEXT = {
-    ("accepted", "ingested"),
-    ("ingested", "current"),
-    ("accepted", "failed"),
-    ("ingested", "failed"),
-    ("accepted", "cancelled"),
-    ("failed", "accepted"),
-    ("failed", "cancelled"),
-    ("cancelled", "accepted"),
-}
 INJECTED = {
     *("database_conflict", "database_unavailable", "broker_unavailable"),
     *("worker_lost", "message_died", "text_without_words"),
@@ -93,7 +72,10 @@ def everything(world: World) -> None:
             _corpus(world, process, number, planned)
         else:
             _gone(world, number)
-    _histories(world)
+    rows = world.store.rows("SELECT subject, before, after FROM audit ORDER BY id")
+    kinds = dict(world.store.rows("SELECT 'work ' || id, kind FROM work"))
+    states = "SELECT 'work ' || id, state FROM work UNION ALL SELECT 'text ' || id, state FROM texts"
+    history.paths([Change(*row) for row in rows], kinds, dict(world.store.rows(states)))
     _attempts(world)
     assert not world.network.dead
 
@@ -155,31 +137,6 @@ def _gone(world: World, number: int) -> None:
     for table in set(WRITTEN) - {"corpora", "audit", "best_faces", "dead_letters", "remediations"}:
         left = world.store.rows(f"SELECT count(*) FROM {table} WHERE corpus = %s", number)
         assert left == [(0,)], f"{left[0][0]} rows of {table} are left of the deleted corpus {number}"
-
-
-def _histories(world: World) -> None:
-    """The history of every text and piece of work is a legal path, and ends where the row is."""
-    history: dict[str, list[tuple[Any, Any]]] = {}
-    for subject, before, after in world.store.rows("SELECT subject, before, after FROM audit ORDER BY id"):
-        history.setdefault(subject, []).append((before, after))
-    kinds = dict(world.store.rows("SELECT 'work ' || id, kind FROM work"))
-    ends = dict(
-        world.store.rows("SELECT 'work ' || id, state FROM work UNION ALL SELECT 'text ' || id, state FROM texts")
-    )
-    assert set(ends) <= set(history), "something has no history"
-    for subject, changes in history.items():
-        first, *rest = changes
-        assert first[0] is None, f"{subject} begins with {first}"
-        state = first[1]["state"]
-        assert state == ("accepted" if subject.startswith("text") else "open"), f"{subject} begins as {state}"
-        kind = first[1].get("kind") or kinds.get(subject)
-        legal = TEXT if subject.startswith("text") else OF_A_TEXT if kind in ("ingest", "context") else WORK
-        for before, after in rest:
-            assert before is not None, f"{subject} was made twice"
-            assert before["state"] == state, f"{subject} was {state}, and then {before['state']}"
-            state = after["state"]
-            assert (before["state"], state) in legal, f"{subject} went from {before['state']} to {state}"
-        assert ends.get(subject, state) == state, f"{subject} is {ends[subject]}, its history ends as {state}"
 
 
 def _attempts(world: World) -> None:

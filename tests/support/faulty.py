@@ -1,4 +1,4 @@
-"""`crochet`, spoilt on purpose: python -m tests.support.faulty FAULT ARGUMENT ... -- COMMAND ...
+"""`crochet`, spoilt on purpose: python -m tests.support.faulty FAULT ARGUMENT ... [+ FAULT ...] -- COMMAND ...
 
 A fault is patched in before the command runs, so that the processes that it forks have it, too. The product itself
 has no hooks for this.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -152,8 +154,8 @@ def later(word: str) -> None:
     on_word(word, act)
 
 
-def deadly(word: str) -> None:
-    on_word(word, lambda: die("child"))
+def deadly(word: str, whom: str = "child") -> None:
+    on_word(word, lambda: die(whom))
 
 
 def halt(word: str, marker: str, number: str) -> None:
@@ -181,6 +183,18 @@ def slow(stage: str, marker: str) -> None:
             first_time(Path(marker))
 
     Request.on_accepted = known
+
+
+def linger(stage: str) -> None:
+    """No fault: a task of this stage takes a second longer."""
+    task = tasks.app.tasks[stage]
+    run = task.run
+
+    def longer(call: Any) -> None:
+        time.sleep(1.0)
+        run(call)
+
+    task.run = longer
 
 
 def deaf(stage: str, marker: str) -> None:
@@ -252,6 +266,17 @@ def quick() -> None:
     census.PAUSE_SECONDS = 0.3
 
 
+def impatient() -> None:
+    """No fault: a broker that is silent for 4 s is given up, not one that is for 20 s."""
+    tasks.app.conf.broker_heartbeat = 2
+
+
+def skewed(seconds: str) -> None:
+    """The clock of this host is wrong by so much, as far as Python reads it by `time.time`."""
+    clock = time.time
+    time.time = lambda: clock() + float(seconds)
+
+
 def overlook() -> None:
     """Take no notice of a consumer that the broker cancels, as Celery does where that comes just after it consumes."""
     quick()
@@ -270,6 +295,8 @@ def barren() -> None:
 
 FAULTS: dict[str, Callable[..., object]] = {
     "quick": quick,
+    "impatient": impatient,
+    "skewed": skewed,
     "overlook": overlook,
     "barren": barren,
     "die": lambda *arguments: Dying(*arguments).install(),
@@ -279,18 +306,20 @@ FAULTS: dict[str, Callable[..., object]] = {
     "halt": halt,
     "hold": hold,
     "slow": slow,
+    "linger": linger,
     "deaf": deaf,
 }
 
 
 def main() -> None:
     end = sys.argv.index("--")
-    fault, *arguments = sys.argv[1:end]
+    faults = [list(words) for plus, words in itertools.groupby(sys.argv[1:end], "+".__eq__) if not plus]
     del sys.argv[1 : end + 1]
     # A dead child is noticed soon: Celery checks every 5 s, and believes it after 10.
     tasks.app.conf.worker_lost_wait = 0.2
     TaskPool.Pool.timers = property(lambda pool: {pool.maintain_pool: 0.3})
-    FAULTS[fault](*arguments)
+    for fault, *arguments in faults:
+        FAULTS[fault](*arguments)
     cli.main()
 
 

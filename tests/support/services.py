@@ -9,6 +9,7 @@ the Debian packages, which `make services` installs.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import itertools
 import json
@@ -17,7 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -32,6 +33,19 @@ from tests.support.server import ANSWER_SECONDS, HOST, Server, find_program, tak
 from tests.support.waiting import SECONDS, eventually
 
 USER = "crochet"
+ALARMS = {
+    "memory": (
+        "vm_memory_monitor set_vm_memory_high_watermark [{absolute,1}]",
+        "vm_memory_monitor set_vm_memory_high_watermark [0.4]",
+    ),
+    "disk": (
+        "rabbit_disk_monitor set_disk_free_limit [1000000000000000]",
+        "rabbit_disk_monitor set_disk_free_limit [20000000]",
+    ),
+}
+"""of RabbitMQ: what raises an alarm, and what ends it"""
+ALARM_FIELDS = {"memory": "mem_alarm", "disk": "disk_free_alarm"}
+"""where the management API says so"""
 
 
 class Postgres(Server):
@@ -285,6 +299,10 @@ class RabbitMQ(Server):
         return self._url("/")
 
     @property
+    def _node(self) -> str:
+        return f"x{self.port}@localhost"
+
+    @property
     def api_url(self) -> str:
         """The management API, with user and password."""
         return f"http://{USER}:{self._password}@{HOST}:{self._api_port}/api"
@@ -318,6 +336,23 @@ class RabbitMQ(Server):
             return all(bytes([len(name)]) + name in files for name in names)
 
         eventually(written, report=self.tail)
+
+    @contextlib.contextmanager
+    def alarm(self, resource: Literal["memory", "disk"]) -> Iterator[None]:
+        """RabbitMQ believes that this runs out: it reads nothing more from connections that publish."""
+        limit, usual = ALARMS[resource]
+        self._evaluate(limit)
+        try:
+            eventually(lambda: self.api("GET", "/nodes")[0][ALARM_FIELDS[resource]])
+            yield
+        finally:
+            self._evaluate(usual)
+
+    def _evaluate(self, call: str) -> None:
+        """Have the node call an Erlang function, as rabbitmqctl does, which takes seconds to start."""
+        program = str(find_program("erlang-base", "usr/lib/erlang/bin/erl_call"))
+        command = [program, "-n", self._node, "-a", call]
+        subprocess.run(command, env=self._environment(), check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """What the management API answers; None if it is nothing. `path` begins behind /api."""
@@ -380,7 +415,7 @@ class RabbitMQ(Server):
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_FEATURE_FLAGS_FILE": str(self.folder / "feature_flags"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
-            "RABBITMQ_NODENAME": f"x{self.port}@localhost",
+            "RABBITMQ_NODENAME": self._node,
             "RABBITMQ_NODE_IP_ADDRESS": HOST,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._node_port),

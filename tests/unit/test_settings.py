@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from crochet_tasks import settings
+from crochet_tasks.broker import permissions
+from crochet_tasks.db import privileges
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import Settings, checks
+from crochet_tasks.settings.field_types import ROLES, passwords
 
 
 def test_every_wrong_value_is_named_and_none_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +195,20 @@ def test_what_is_wrong_with_a_value_of_the_file_is_in_our_words(value: object) -
 )
 def test_the_words_say_what_is_right(given: dict[str, str], words: str) -> None:
     assert [str(problem) for problem in Settings.problems(**given)] == [words]
+
+
+def test_passwords_of_roles_are_read_by_kind() -> None:
+    given = Settings.load(role_passwords=SecretStr("api=12345678 relay=a-b_c.d~e"))
+    assert passwords(given.role_passwords) == {"api": "12345678", "relay": "a-b_c.d~e"}
+    assert passwords(None) == {}
+
+
+@pytest.mark.parametrize("given", ["api", "api=short", "boss=12345678", "api=1234567/8", "api=12345678 api=87654321"])
+def test_other_passwords_of_roles_are_refused_and_not_repeated(given: str) -> None:
+    with pytest.raises(InvalidSetting, match="CROCHET_ROLE_PASSWORDS: must be pairs such as api=PASSWORD") as refused:
+        Settings.load(role_passwords=SecretStr(given))
+    assert "1234567" not in str(refused.value)
+
+
+def test_every_kind_that_gets_rights_is_a_kind_of_service() -> None:
+    assert {*privileges.KINDS, *permissions.RIGHTS} == {*ROLES}

@@ -17,7 +17,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.acceptance.conftest import Deploy
-from tests.support import steps
+from tests.support import history, steps
 from tests.support.bodies import pieces
 from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until, until_closed
 from tests.support.server import take_port
@@ -97,6 +97,7 @@ def test_nothing_is_lost_by_kills_at_random_moments(deploy: Deploy) -> None:
         accept(process, corpus, waiting)
         until_closed(process, corpus, deployment, deployment.start_dead)
         check(process, corpus, steps.expected(TEXTS))
+        history.check_paths(process)
     log.info("%s", "\n".join(map(str, killer.kills)))
     assert sum(1 for struck in killer.kills if struck.open) >= 30  # there was work, but for a text that just ended
     assert killer.kills[-1].done > killer.kills[0].done  # and it was being done

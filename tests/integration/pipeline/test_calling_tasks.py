@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import celery
 import pytest
 from celery.result import allow_join_result
 
 from crochet_tasks import context, ingest, orthos, publish, search
-from crochet_tasks.app import app
+from crochet_tasks.app import app, probe
 from crochet_tasks.db import corpora
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, TextHasNul, TextWithoutWords, WrongCall
@@ -86,6 +90,20 @@ def test_a_step_called_by_hand_says_what_to_call(
     monkeypatch.setitem(app.conf, "task_always_eager", eager)
     with pytest.raises(WrongCall, match=r"crochet_tasks\.ingest\.accept"):
         task.delay(*arguments)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("delay", [{"countdown": 60}, {"eta": datetime.now(UTC) + timedelta(hours=1)}])
+@pytest.mark.parametrize("task", [ingest.accept, search.part, probe])
+def test_no_task_is_called_with_a_delay(
+    monkeypatch: pytest.MonkeyPatch, task: celery.Task, delay: dict[str, object]
+) -> None:
+    """Until then its message would hold a place in a worker: as many as there are processes stop it."""
+    monkeypatch.setattr(type(app), "send_task", lambda *_, **__: pytest.fail("sent"))
+    monkeypatch.setitem(app.conf, "task_always_eager", False)
+    payload = [{"corpus": 1, "work": str(uuid.uuid4())}] if task is search.part else []
+    kwargs = {"corpus": "harbour", "body": BODY} if task is ingest.accept else {}
+    with pytest.raises(WrongCall, match="cannot be delayed"):
+        task.apply_async(payload, kwargs, **delay)
 
 
 def test_the_body_of_a_text_is_shown_nowhere(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,3 +63,13 @@ def test_where_children_begin() -> None:
     assert packing.firsts(ids([0, 1, 0, 0, 3]), 2).tolist() == [2, 4, 4, 4, 5, 5]
     assert packing.firsts(ids([]), 0).tolist() == [0]
     assert packing.firsts(ids([0, 1]), 2).tolist() == [2, 2, 2]
+
+
+def test_lengths_of_phrases() -> None:
+    """From that of the prefix, which has to come first; numbers begin with 5, and three lengths are known."""
+    length = np.array([1, 2, 3, 0, 0, 0], np.uint16)
+    packing.add_lengths(np.array([0, 1, 2, 5, 7, 8], np.int32), 5, length)
+    assert length.tolist() == [1, 2, 3, 2, 4, 3]
+    for prefix in ([5], [6], [4]):
+        with pytest.raises(ValueError, match="before its prefix"):
+            packing.add_lengths(np.array(prefix, np.int32), 5, np.zeros(1, np.uint16))

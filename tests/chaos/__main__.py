@@ -1,0 +1,339 @@
+"""make chaos: a deployment of real processes on real servers, while all of it is killed, stopped and cut off.
+
+python -m tests.chaos [--kills N] [--seed S] [--report FILE]. The seed decides what happens and in which order, not at
+which moment of whose work. Corpora of several tenants get texts all the time, by HTTP. At the end the faults stop,
+and each corpus must hold exactly its closure, by the oracle; nothing that a client was told may be lost or go back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crochet_tasks.access import keys
+from crochet_tasks.access.keys import KeySpec
+from crochet_tasks.db import corpora, schema
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import Unavailable
+from crochet_tasks.settings import Settings
+from tests.chaos import faults
+from tests.chaos.faults import Bench
+from tests.support import history, services, steps
+from tests.support.bodies import pieces
+from tests.support.cluster import check, closed, cluster, until
+from tests.support.commands import RELAY, SEARCH, WHOLE
+from tests.support.faulty import faulty
+from tests.support.history import Seen
+from tests.support.proxy import proxied
+from tests.support.server import HOST, take_port
+
+STILL_SECONDS = 240.0
+"""when nothing more is done for so long, something is lost"""
+SIZES = {
+    "CROCHET_BATCH_ORTHOS": "10",
+    "CROCHET_PART_WORDS": "40",
+    "CROCHET_RESULT_ORTHOS": "100",
+    "CROCHET_LEASE": "4",
+    "CROCHET_PUBLISH_TIMEOUT": "2",
+    "CROCHET_STATEMENT_TIMEOUT": "10",
+    "CROCHET_LOCK_TIMEOUT": "5",
+    "CROCHET_MAX_ATTEMPTS": "50",
+    "CROCHET_API_RATE": "1000000",
+    "CROCHET_API_TIMEOUT": "2",
+}
+TEXTS = {"harbour": 18, "evening": 13, "garden": 16, "market": 50}
+"""by corpus of each tenant, how many there are"""
+KILLS_OF_A_TENANT = 30
+"""so that the texts are not handed in long before the end"""
+TEXTS_AT_ONCE = 2
+"""before each fault"""
+Place = tuple[str, str]
+"""tenant and corpus"""
+
+
+def all_texts(kills: int) -> dict[Place, list[str]]:
+    """What is handed in to each corpus in a campaign of so many kills."""
+    examples = {"evening": "harbour-evening"}
+    bodies = {corpus: pieces(f"{examples.get(corpus, corpus)}.txt", number) for corpus, number in TEXTS.items()}
+    tenants = [f"tenant-{number}" for number in range(2 + kills // KILLS_OF_A_TENANT)]
+    return {(tenant, corpus): bodies[corpus] for tenant in tenants for corpus in TEXTS}
+
+
+class Clients(threading.Thread):
+    """Hand in texts and read, one request after the other, at one API or another."""
+
+    def __init__(self, ports: list[int], made_keys: dict[str, str], texts: dict[Place, list[str]], seed: int) -> None:
+        super().__init__(daemon=True, name="clients")
+        self._ports, self._keys, self._chance = ports, made_keys, random.Random(seed)
+        self.seen = Seen()
+        self._waiting = {place: list(bodies) for place, bodies in texts.items()}
+        self.refused: Counter[str] = Counter()
+        self.answered = 0
+        self.problem: BaseException | None = None
+        self.stopped = threading.Event()
+        self.wanted = threading.Semaphore(0)
+        """how many texts are to be handed in"""
+
+    def run(self) -> None:
+        try:
+            for place in itertools.cycle(list(self._waiting)):
+                if self.stopped.wait(0.1):
+                    return
+                if self.wanted.acquire(blocking=False):
+                    self._post(*self._chance.choice([each for each, bodies in self._waiting.items() if bodies]))
+                self._read(*place)
+        except BaseException as problem:
+            self.problem = problem
+            raise
+
+    def make(self, tenant: str, corpus: str) -> None:
+        assert self._ask(tenant, "POST", "/v1/corpora", {"name": corpus}) is not None, self.refused
+
+    def _post(self, tenant: str, corpus: str) -> None:
+        body = self._waiting[tenant, corpus].pop(0)
+        while not self.stopped.is_set():
+            answer = self._ask(tenant, "POST", f"/v1/corpora/{corpus}/texts", {"title": "a text", "body": body})
+            if answer is not None:  # else it may have been accepted: it is handed in again
+                self.seen.accepted(f"{tenant}/{corpus}", answer["id"], body)
+                return
+            time.sleep(0.1)
+
+    def _read(self, tenant: str, corpus: str) -> None:
+        status = self._ask(tenant, "GET", f"/v1/corpora/{corpus}/status")
+        if status is not None:
+            self.seen.read(f"{tenant}/{corpus}", status["version"], sum(status["orthos"].values()))
+        page = self._ask(tenant, "GET", f"/v1/corpora/{corpus}/orthos?limit=20")
+        if page is not None:
+            self.seen.found(f"{tenant}/{corpus}", (ortho["id"] for ortho in page["orthos"]))
+
+    def _ask(self, tenant: str, method: str, path: str, body: object = None) -> Any:
+        """What is answered, None where nothing is or an error."""
+        port = self._chance.choice(self._ports)
+        headers = {"Authorization": f"Bearer {self._keys[tenant]}", "Content-Type": "application/json"}
+        try:
+            with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
+                connection.request(method, path, None if body is None else json.dumps(body), headers)
+                answer = connection.getresponse()
+                content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.refused[type(error).__name__] += 1
+            return None
+        if answer.status >= http.client.BAD_REQUEST:
+            self.refused[str(answer.status)] += 1
+            return None
+        self.answered += 1
+        return json.loads(content)
+
+
+class Campaign:
+    """Faults until there were so many kills, and how long it took after each until work was done again."""
+
+    def __init__(self, bench: Bench, process: Process, clients: Clients) -> None:
+        self._bench, self._process, self._clients = bench, process, clients
+        self.happened: Counter[str] = Counter()
+        self.recovered: dict[str, list[float]] = defaultdict(list)
+        self.kills = self.changes = self.attempts = 0
+        self.totals: dict[str, int] = {}
+        self.last = ""
+
+    def run(self, kills: int) -> None:
+        while self.kills < kills:
+            self._clients.wanted.release(TEXTS_AT_ONCE)
+            self._wait_for_work()
+            done, began = self._done(), time.monotonic()
+            self.last = name = faults.strike(self._bench)
+            self.happened[name] += 1
+            self.kills += faults.is_kill(name)
+            self._until_done(done)
+            self.recovered[name].append(time.monotonic() - began)
+            if self.kills % 10 == 0:
+                print(
+                    f"{datetime.now(UTC):%H:%M:%S} {self.kills} kills, {sum(self.happened.values())} faults", flush=True
+                )
+
+    def _wait_for_work(self) -> None:
+        """There is open work, so that what happens can hurt."""
+        limit = time.monotonic() + STILL_SECONDS
+        while time.monotonic() < limit:
+            assert self._clients.problem is None, self._clients.problem
+            self._bench.deployment.start_dead()
+            with contextlib.suppress(Unavailable):
+                if steps.sql(self._process, "SELECT FROM work WHERE state = 'open' LIMIT 1"):
+                    return
+            time.sleep(0.1)
+        raise AssertionError("no text comes any more")
+
+    def _done(self) -> int:
+        """How much work is done, ever."""
+        while True:
+            with contextlib.suppress(Unavailable):
+                [(number,)] = steps.sql(self._process, "SELECT count(*) FROM work WHERE state = 'done'")
+                return int(str(number))
+
+    def _until_done(self, done: int) -> None:
+        asked = time.monotonic()
+        limit = asked + STILL_SECONDS
+        while self._done() <= done:
+            assert time.monotonic() < limit, f"nothing is done\n{self._bench.deployment.logs()}"
+            assert self._clients.problem is None, self._clients.problem
+            self._bench.deployment.start_dead()
+            time.sleep(0.05)
+            if time.monotonic() > asked + 3.0:  # what was open may have been done just before
+                asked = time.monotonic()
+                self._clients.wanted.release()
+
+    def finish(self) -> None:
+        """No more faults: all is done, and all is right."""
+        for proxy in self._bench.proxies.values():
+            proxy.heal()
+        process, deployment = self._process, self._bench.deployment
+        limit, done = time.monotonic() + STILL_SECONDS, -1
+        found = _corpora(process)
+        while not all(closed(process, corpus) for corpus in found.values()):
+            deployment.start_dead()
+            if (now := self._done()) > done:
+                done, limit = now, time.monotonic() + STILL_SECONDS
+            assert time.monotonic() < limit, f"nothing more is done than {done}\n{deployment.logs()}"
+            time.sleep(0.1)
+        self._clients.stopped.set()
+        self._clients.join()
+        assert self._clients.problem is None, self._clients.problem
+        seen = self._clients.seen
+        for place, corpus in found.items():
+            name = "/".join(place)
+            rows = steps.sql(process, "SELECT id, body FROM texts WHERE corpus = :corpus", corpus=corpus.id)
+            texts = {f"text-{number}": str(body) for number, body in rows}
+            check(process, corpus, steps.expected(list(texts.values())))
+            seen.check(name, texts, seen.ids(name))
+        self.changes = history.check_paths(process)
+        self.totals = {"/".join(place): steps.stored(process, corpus).total() for place, corpus in found.items()}
+        [(failed,)] = steps.sql(process, "SELECT count(*) FROM work WHERE state = 'failed'")
+        assert failed == 0, f"{failed} pieces of work have failed"
+        [(attempts,)] = steps.sql(process, "SELECT count(*) FROM attempts")
+        self.attempts = int(str(attempts))
+
+
+def _corpora(process: Process) -> dict[tuple[str, str], Corpus]:
+    """By tenant and name."""
+    rows = steps.sql(process, "SELECT tenants.name, corpora.id FROM corpora JOIN tenants ON tenants.id = tenant")
+    with process.database.transaction() as connection:
+        every = [(str(tenant), corpora.numbered(connection, int(str(number)))) for tenant, number in rows]
+    return {(tenant, corpus.name): corpus for tenant, corpus in every}
+
+
+@contextlib.contextmanager
+def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Process, Clients]]:
+    """Servers, proxies before them, all kinds of processes, and clients."""
+    texts = all_texts(kills)
+    with contextlib.ExitStack() as opened:
+        postgres = services.Postgres(folder / "postgres")
+        rabbitmq = services.RabbitMQ(folder / "rabbitmq")
+        redis = services.Redis(folder / "redis")
+        for server in (postgres, rabbitmq, redis):
+            opened.callback(server.kill)
+            server.start()
+        url = postgres.new_database()
+        database = Database(url, Settings())
+        schema.migrate(database)
+        database.close()
+        proxies = {
+            type(server).__name__: opened.enter_context(proxied(server.port)) for server in (postgres, rabbitmq, redis)
+        }
+        addresses = {
+            "CROCHET_DATABASE_URL": proxies["Postgres"].before(url),
+            "CROCHET_BROKER_URL": proxies["RabbitMQ"].before(rabbitmq.url),
+            "CROCHET_REDIS_URL": proxies["Redis"].before(redis.url),
+        }
+        logs = folder / "logs"
+        logs.mkdir()
+        deployment = opened.enter_context(cluster(logs, True, **SIZES, **addresses))
+        process = opened.enter_context(open_process(Settings(), url))
+        made_keys = {
+            tenant: keys.create(process.database, KeySpec("chaos", ("admin",), tenant), new_tenant=True).key
+            for tenant in sorted({tenant for tenant, _ in texts})
+        }
+        for command in (*WHOLE, RELAY, SEARCH):
+            deployment.start(*command, program=faulty("impatient"))
+        ports = [take_port() for _ in range(2)]
+        for port in ports:
+            deployment.start("api", CROCHET_API_PORT=str(port))
+        until(lambda: all(map(deployment.ready, deployment.processes)), deployment)
+        clients = Clients(ports, made_keys, texts, seed)
+        for tenant, corpus in texts:
+            clients.make(tenant, corpus)
+        yield Bench(deployment, postgres, rabbitmq, redis, proxies, random.Random(seed)), process, clients
+
+
+def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> str:
+    """What happened and how long it took, in Markdown."""
+    sentences = [
+        f"`make chaos KILLS={campaign.kills} SEED={seed}`, {seconds / 60:.0f} minutes on two shared cores.",
+        "Real processes: 2 relays, 5 workers, 2 APIs; RabbitMQ, Postgres and Redis behind proxies.",
+        "",
+        f"**{campaign.kills} kills, {sum(campaign.happened.values())} faults in all.** Nothing was lost or doubled:",
+        f"{sum(campaign.totals.values()):,} orthos of {len(campaign.totals)} corpora are exactly the",
+        f"closures by the oracle, {campaign.changes:,} changes in the audit are legal, and of the",
+        f"{clients.answered:,} answers that clients got none went back. {sum(clients.refused.values()):,} requests",
+        f"got no answer or an error. Tries of work that failed and were made again: {campaign.attempts}.",
+        "",
+        "Recovered: seconds from the beginning of a fault, which itself takes up to 4 s or the restart of a server,",
+        "until the next piece of work was done.",
+    ]
+    lines = [
+        f"# Chaos, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        *sentences,
+        "",
+        "| what happened | times | recovered, p50 | max |",
+        "|---|---|---|---|",
+    ]
+    for name, times in sorted(campaign.happened.items()):
+        took = campaign.recovered[name]
+        lines.append(f"| {name} | {times} | {statistics.median(took):.1f} s | {max(took):.1f} s |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="crochet-chaos-"))  # it stays where something is wrong, for its logs
+    with deployed(folder, options.kills, options.seed) as (bench, process, clients):
+        clients.start()
+        campaign = Campaign(bench, process, clients)
+        try:
+            campaign.run(options.kills)
+            campaign.finish()
+        except BaseException:
+            where = f"seed {options.seed}, after {campaign.kills} kills; the last: {campaign.last}; logs: {folder}"
+            print(f"{where}\n{bench.deployment.logs()}", file=sys.stderr)
+            raise
+        written = report(campaign, time.monotonic() - began, options.seed, clients)
+    shutil.rmtree(folder)
+    print(written)
+    if options.report:
+        options.report.write_text(written)
+
+
+if __name__ == "__main__":
+    main()
