@@ -22,7 +22,6 @@ from crochet_tasks.schemas.reports import AuditLine
 
 SEALED = {
     "audit": ("who", "what", "subject", "corpus", "tenant", "by", "before", "after"),
-    "security_log": ("who", "what", "tenant", "key", "address", "request", "details"),
 }
 """per table the columns that a row's hash is made of, beside its id and time"""
 KEPT_DAYS = 30

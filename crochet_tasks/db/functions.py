@@ -116,6 +116,15 @@ PROGRAMS = (
     CREATE TRIGGER work_audit_update AFTER UPDATE ON work REFERENCING OLD TABLE AS before NEW TABLE AS after
     FOR EACH STATEMENT EXECUTE FUNCTION audit_work_changed()
     """,
+    # What a text that is no version yet brought: who may cancel it (the API) may delete no other words and phrases.
+    """
+    CREATE FUNCTION delete_ingested(number integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    BEGIN
+        DELETE FROM phrases WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+        DELETE FROM words WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+    END $$
+    """,
     # Not the version, which its texts tell.
     """
     CREATE FUNCTION audit_corpus() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -192,10 +201,6 @@ PROGRAMS = (
     END $$
     """,
     "CREATE TRIGGER audit_numbered BEFORE INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION take_transaction()",
-    """
-    CREATE TRIGGER security_log_numbered BEFORE INSERT ON security_log
-    FOR EACH STATEMENT EXECUTE FUNCTION take_transaction()
-    """,
     """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

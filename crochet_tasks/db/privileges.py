@@ -26,7 +26,6 @@ BY_KIND: dict[str, dict[str, str]] = {
         **dict.fromkeys(_SEEN, "SELECT"),
         "corpora": "SELECT, INSERT, UPDATE",
         "texts": "SELECT, INSERT, UPDATE",
-        **dict.fromkeys(("words", "phrases"), "SELECT, DELETE"),  # of a text that is cancelled
         "work": "SELECT, INSERT, UPDATE",
         "attempts": "SELECT, INSERT",
         "best": _WRITTEN,
@@ -63,7 +62,7 @@ BY_KIND: dict[str, dict[str, str]] = {
         "signatures": "DELETE, SELECT (signature, seen_at), UPDATE (signature)",
         "request_counts": "DELETE, SELECT (client, slot), UPDATE (client)",
         "idempotency": "DELETE, SELECT (corpus, key, created_at)",
-        "security_log": "DELETE, SELECT, UPDATE (id)",  # it is sealed
+        "security_log": "DELETE, SELECT (id, at), UPDATE (id)",
         "seals": "SELECT, INSERT, UPDATE (digests)",
     },
     "metrics": {

@@ -116,8 +116,7 @@ RULES = (
         UPDATE seals SET digests = NULL WHERE id IN (
             SELECT id FROM seals
              WHERE digests IS NOT NULL AND at {old} AND oldest < clock_timestamp() - INTERVAL '31 days'
-               AND CASE source WHEN 'audit' THEN NOT EXISTS (SELECT FROM audit WHERE id BETWEEN first AND last)
-                   ELSE NOT EXISTS (SELECT FROM security_log WHERE id BETWEEN first AND last) END
+               AND NOT EXISTS (SELECT FROM audit WHERE audit.id BETWEEN first AND last)
              ORDER BY id LIMIT :most
         )
         """,

@@ -375,5 +375,5 @@ seals = Table(
     Column("digests", LargeBinary, comment="SHA-256 of each row; none: its rows are deleted, being old"),
     Column("hash", LargeBinary, nullable=False, comment="SHA-256 of before, root and the rest"),
     UniqueConstraint("source", "first"),
-    comment="What shows that rows of the audit and the security log were changed: a chain of hashes, append only.",
+    comment="What shows that rows of the audit were changed: a chain of hashes, append only.",
 )

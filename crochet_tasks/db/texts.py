@@ -145,9 +145,7 @@ def delete_ingested(connection: Connection, corpus: int) -> None:
 
     What is left is the context of the version as it was before that text. The next text gets the same ids again.
     """
-    version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
-    for table in (phrases, words):
-        connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
+    connection.execute(select(func.delete_ingested(corpus)))
 
 
 # ── summaries ─────────────────────────────────────────────────────────────────────────────────────

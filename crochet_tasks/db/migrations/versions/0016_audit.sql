@@ -33,7 +33,7 @@ CREATE TABLE seals (
     CONSTRAINT seals_source_first_key UNIQUE (source, first)
 );
 
-COMMENT ON TABLE seals IS 'What shows that rows of the audit and the security log were changed: a chain of hashes, append only.';
+COMMENT ON TABLE seals IS 'What shows that rows of the audit were changed: a chain of hashes, append only.';
 COMMENT ON COLUMN seals.source IS 'the table whose rows it seals';
 COMMENT ON COLUMN seals.first IS 'id from which it seals rows: each follows on another';
 COMMENT ON COLUMN seals.oldest IS 'when its oldest row was written';
@@ -137,9 +137,6 @@ END $$;
 
 CREATE TRIGGER audit_numbered BEFORE INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION take_transaction();
 
-CREATE TRIGGER security_log_numbered BEFORE INSERT ON security_log
-FOR EACH STATEMENT EXECUTE FUNCTION take_transaction();
-
 CREATE TRIGGER seals_append_only BEFORE DELETE OR TRUNCATE ON seals
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
@@ -149,3 +146,10 @@ WHEN (NEW.digests IS NOT NULL OR OLD.oldest > clock_timestamp() - INTERVAL '30 d
          IS DISTINCT FROM
          (NEW.id, NEW.at, NEW.source, NEW.first, NEW.last, NEW.rows, NEW.oldest, NEW.before, NEW.root, NEW.hash))
 EXECUTE FUNCTION refuse_change();
+
+CREATE FUNCTION delete_ingested(number integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    DELETE FROM phrases WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+    DELETE FROM words WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+END $$;
