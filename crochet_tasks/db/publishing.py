@@ -137,7 +137,9 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
     """Stamp the open, unpublished work that is due next as published and return it.
 
-    First work of the ordered stages; then searches, whose corpora share the room; then parts of searches for the best.
+    First work of the ordered stages; then searches, then parts of searches for the best: of the tenant of whom the
+    fewest are published, of its corpora that of which the fewest are. So they share the room, and none waits for all
+    the work of another.
     Nothing of a paused corpus, and no search of a corpus whose budget is spent; its texts still become versions, and
     its best orthos are searched for: they are not stored.
 
@@ -162,6 +164,9 @@ WITH RECURSIVE busy (corpus) AS (
 ), running AS MATERIALIZED (
     SELECT corpus, kind, count(*) AS number FROM work WHERE state = 'open' AND published_at IS NOT NULL
      GROUP BY corpus, kind
+), shares AS MATERIALIZED (
+    SELECT tenant, kind, sum(number) AS number FROM running JOIN corpora ON corpora.id = running.corpus
+     GROUP BY tenant, kind
 ), kinds (kind, low, high) AS (
     VALUES ('ingest', {INGEST}, {INGEST}), ('context', {CONTEXT}, {CONTEXT}),
            ('remediations', {REMEDIATIONS}, {REMEDIATIONS}), ('search', {START}, {REMEDIATIONS} - 1),
@@ -171,9 +176,11 @@ WITH RECURSIVE busy (corpus) AS (
      WHERE low >= {REMEDIATIONS} OR CAST(:most AS integer) IS NULL
         OR :most > ALL (SELECT sum(number) FROM running WHERE running.kind IN (kinds.kind, 'search') GROUP BY kind)
 ), next AS MATERIALIZED (
-    SELECT first.id, first.priority, first.created_at, busy.corpus, room.kind, running.number, tenant
+    SELECT first.id, first.priority, first.created_at, busy.corpus, room.kind, running.number,
+           coalesce(shares.number, 0) AS share
       FROM busy JOIN corpora ON corpora.id = busy.corpus AND paused_at IS NULL CROSS JOIN room
       LEFT JOIN running ON running.corpus = busy.corpus AND running.kind = room.kind
+      LEFT JOIN shares ON shares.tenant = corpora.tenant AND shares.kind = room.kind
      CROSS JOIN LATERAL (
            SELECT id, priority, created_at FROM work
             WHERE work.corpus = busy.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
@@ -186,6 +193,7 @@ WITH RECURSIVE busy (corpus) AS (
 ), chosen AS MATERIALIZED (
     SELECT corpus, kind FROM next
      ORDER BY priority >= {REMEDIATIONS} DESC, kind = 'best',
+              CASE WHEN priority < {REMEDIATIONS} THEN share END,
               CASE WHEN priority < {REMEDIATIONS} THEN coalesce(number, 0) END,
               priority DESC, created_at, id LIMIT 1
 ), first AS MATERIALIZED (
