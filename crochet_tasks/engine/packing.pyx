@@ -268,6 +268,28 @@ def _check(Py_ssize_t count, const u32[::1] before):
     if not fits:
         raise ValueError("the places are not in their order")
 
+def stirred(const u32[::1] parent, const u32[::1] word, u32 words, const u64[::1] of_words, u64 seed):
+    """The hashes of phrases (uint64): the seed, stirred with the hash of each word as tree.py's `stir` does.
+
+    `parent` and `word` as Order has them, with so many `words` first; `of_words`: a hash per word.
+    """
+    cdef Py_ssize_t size = parent.shape[0], p
+    cdef u64 state
+    cdef bint fits = word.shape[0] == size and of_words.shape[0] == words and words <= size
+    for p in range(size if fits else 0):
+        fits &= word[p] < words and (p < words or parent[p] < p)
+    if not fits:
+        raise ValueError("these are no phrases in their order")
+    found = np.empty(size, np.uint64)
+    cdef u64[::1] hashes = found
+    with nogil:
+        for p in range(size):
+            state = (seed if p < words else hashes[parent[p]]) ^ of_words[word[p]]
+            state = (state ^ (state >> 33)) * <u64>0xFF51AFD7ED558CCD
+            state = (state ^ (state >> 29)) * <u64>0xC4CEB9FE1A85EC53
+            hashes[p] = state ^ (state >> 32)
+    return found
+
 def add_lengths(const int32_t[::1] prefix, int32_t began, uint16_t[::1] length):
     """Complete the lengths of phrases: where `length` is 0, that of the prefix and one. The first phrase has the number `began`.
 

@@ -211,17 +211,12 @@ class Tree:
     @functools.cached_property
     def word_hashes(self) -> Hashes:
         """Per word: 128 bits of its UTF-8 form (BLAKE2b) as two numbers, shape (2, words)."""
-        return np.array([word_hash(word) for word in self.words], np.uint64).reshape(-1, 2).T.copy()
+        return hashes_of_words(self.words).T.copy()
 
     @functools.cached_property
     def hashes(self) -> Hashes:
         """Per phrase: 64 bits of its words, one after the other: the first half of ids (runs.py)."""
-        hashes = np.empty(self.size, np.uint64)
-        for n, low in enumerate(self.levels[:-1]):
-            level = slice(low, self.levels[n + 1])
-            state = np.full(self.levels[n + 1] - low, HASH_SEED) if n == 0 else hashes[self.parent[level]]
-            hashes[level] = stir(state, self.word_hashes[0].take(self.word[level]))
-        return hashes
+        return packing.stirred(self.parent, self.word, len(self.words), self.word_hashes[0], int(HASH_SEED))
 
 
 class Backward:
@@ -325,7 +320,14 @@ def _by_length(
 
 def word_hash(word: str) -> Hashes:
     """128 bits of a word's UTF-8 form (BLAKE2b) as two numbers."""
-    return np.frombuffer(hashlib.blake2b(word.encode(), digest_size=16).digest(), "<u8").astype(np.uint64)
+    hashes: Hashes = hashes_of_words([word])[0]
+    return hashes
+
+
+def hashes_of_words(words: list[str]) -> Hashes:
+    """Those of many, shape (words, 2)."""
+    digests = b"".join(hashlib.blake2b(word.encode(), digest_size=16).digest() for word in words)
+    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, 2)
 
 
 def stir(state: Hashes, value: Hashes | np.uint64) -> Hashes:

@@ -23,7 +23,7 @@ from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query.filters import Lines, all_kept
 
-PASSED_OVER = 32
+PASSED_OVER = 8
 """to read the lines of a batch takes about this part of what its orthos take"""
 
 READ_AT_ONCE = 8

@@ -27,6 +27,8 @@ OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
 BATCHES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.45, 0.4, 0.15
 """of the bytes of the cache"""
+SCANS = 8
+"""phrases that are found by their hashes without a table of these"""
 LISTED_AT_ONCE = 8
 """batches that are listed first for a page; then always four times as many"""
 
@@ -36,6 +38,7 @@ class Phrases:
 
     def __init__(self, index: PhraseIndex, tree: Tree) -> None:
         self.index, self.tree = index, tree
+        self._asked = 0
 
     @property
     def bytes(self) -> int:
@@ -51,6 +54,10 @@ class Phrases:
 
     def with_hash(self, half: int) -> list[int]:
         """The phrases that ids with this first half can begin with: one, or none."""
+        if self._asked < SCANS and "_by_hash" not in self.__dict__:  # a table takes as long as some scans
+            self._asked += 1
+            scanned: list[int] = np.flatnonzero(self.tree.hashes == np.uint64(half)).tolist()
+            return scanned
         order, begin = self._by_hash
         alike = order[begin[half >> 48] : begin[(half >> 48) + 1]]
         found: list[int] = alike[self.tree.hashes[alike] == np.uint64(half)].tolist()
@@ -172,8 +179,8 @@ class Reader:
         return ids
 
 
-LINES_AT_ONCE = 16
-"""remediations that are read together: some kilobytes each, as they are packed"""
+LINES_AT_ONCE = 64
+"""remediations that are read together, of batches that are listed: some kilobytes each, as they are packed"""
 NUMBERINGS = 4
 """tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 

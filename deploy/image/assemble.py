@@ -33,7 +33,7 @@ UNUSED = {"__pycache__", "tests", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "dire
 UNUSED_PARTS = ("alembic/testing", "numpy/distutils", "numpy/f2py", "sqlalchemy/testing", "zstandard/*cffi*")
 LOADED_BY_NAME = ("libgcc_s.so.1",)  # by glibc, when a thread is ended
 COPIED = ["etc/ssl/certs/ca-certificates.crt", "etc/ssl/openssl.cnf", "etc/ld.so.conf", "etc/ld.so.conf.d"]
-COPIED += ["etc/nsswitch.conf", "usr/lib/os-release"]
+COPIED += ["etc/nsswitch.conf", "usr/lib/os-release", "usr/share/zoneinfo"]
 
 
 def run(*command: str | Path) -> str:

@@ -106,6 +106,8 @@ print(len(found))
     status, output = run(docker_client, image, "python", "-c", loaded)
     assert status == 0, output
     assert int(output) > 100
+    status, output = run(docker_client, image, "python", "-c", "import zoneinfo; print(zoneinfo.ZoneInfo('UTC'))")
+    assert (status, output.strip()) == (0, "UTC"), output
     for program in ("pg_dump", "pg_restore", "vacuumdb"):
         status, output = run(docker_client, image, program, "--version")
         assert (status, program in output) == (0, True), output

@@ -73,3 +73,11 @@ def test_lengths_of_phrases() -> None:
     for prefix in ([5], [6], [4]):
         with pytest.raises(ValueError, match="before its prefix"):
             packing.add_lengths(np.array(prefix, np.int32), 5, np.zeros(1, np.uint16))
+
+
+def test_hashes_of_what_are_no_phrases() -> None:
+    """A word that is not there, a prefix that comes later, too few hashes."""
+    hashes = np.array([1, 2], np.uint64)
+    for parent, word, of_words in (([0, 1, 0], [0, 1, 2], hashes), ([0, 1, 2], [0, 1, 1], hashes), ([0], [0], hashes)):
+        with pytest.raises(ValueError, match="no phrases"):
+            packing.stirred(ids(parent), ids(word), 2, of_words, 7)
