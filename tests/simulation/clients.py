@@ -47,7 +47,7 @@ class Clients:
                 step()
             except CrochetError as error:
                 self._world.log(f"{what}: {error.code}")
-                if error.code == "text_started":
+                if error.code in ("text_started", "text_is_version"):
                     self._world.reached("a text could not be cancelled any more")
                 if isinstance(about, Post) and error.code not in ("corpus_unknown",):
                     self._world.posts.insert(0, about._replace(repeated=True))  # as clients do
