@@ -121,6 +121,10 @@ def health(
         str | None,
         typer.Option(metavar="NAME", help="worker, relay, one as its log names it, or api; by default all here."),
     ] = None,
+    kill_after: Annotated[
+        int | None,
+        whole_number("SECONDS", "Kill what has been unhealthy for so long, for a supervisor to start again.", least=60),
+    ] = None,
 ) -> None:
     """Say whether the services of this machine make progress: exit code 0, or 1 with what is wrong.
 
@@ -133,6 +137,9 @@ def health(
     found = [heartbeat.check_api(settings)] if service == "api" else heartbeat.read(settings, service)
     for each in found:
         print_line(f"{each.service}  {each.pid or ''}  {each.problem or 'well'}".replace("    ", "  "))
+    if kill_after is not None:
+        for pid in heartbeat.kill_unhealthy(settings, found, kill_after):
+            print_line(f"killed {pid}")
     if not found:
         print_line("no such service runs here" if service else "no worker and no relay runs here")
     if not found or any(each.problem for each in found):

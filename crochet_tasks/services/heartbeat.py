@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -95,11 +96,15 @@ class Heartbeat:
 
 
 class Health(NamedTuple):
-    """The health of a service; `problem` is None where it is healthy, `pid` where it is unknown."""
+    """The health of a service; `problem` is None where it is healthy, `pid` where it is unknown.
+
+    `since`: seconds since it was healthy, as far as that is known.
+    """
 
     service: str
     pid: int | None
     problem: str | None
+    since: float = 0.0
 
 
 def read(settings: Settings, service: str | None = None) -> list[Health]:
@@ -119,6 +124,47 @@ def check_api(settings: Settings) -> Health:
     except httpx.HTTPError as error:
         return Health("api", None, f"it does not answer: {error}")
     return Health("api", None, None if answer.is_success else f"it answers {answer.status_code}")
+
+
+def kill_unhealthy(settings: Settings, found: list[Health], after: float) -> list[int]:
+    """Kill what has been unhealthy for `after` seconds, for its supervisor to start it again; return the pids.
+
+    The API writes no heartbeat: for it the first failed check counts, and those are killed that listen on its port.
+    """
+    killed = []
+    for health in found:
+        is_api = health.service == "api"
+        since = _failing_for(settings, health) if is_api else health.since
+        if health.problem and since >= after:
+            pids = _listening(settings.api_port) if is_api else [health.pid] if health.pid else []
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+    return killed
+
+
+def _failing_for(settings: Settings, health: Health) -> float:
+    """Seconds since the first check in a row that failed; a file remembers it."""
+    first = folder(settings) / f"{health.service}.failing"
+    with contextlib.suppress(OSError):
+        if health.problem is None:
+            first.unlink(missing_ok=True)
+            return 0.0
+        first.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            first.touch(exist_ok=False)
+        return time.time() - first.stat().st_mtime
+    return 0.0
+
+
+def _listening(port: int) -> list[int]:
+    """The processes of this user that listen on a TCP port."""
+    import psutil
+
+    open_ones = psutil.net_connections(kind="tcp")
+    found = {one.pid for one in open_ones if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,)}
+    return sorted(pid for pid in found if pid is not None)
 
 
 def _kind(service: str) -> str:
@@ -142,7 +188,7 @@ def _read(place: Path) -> Iterator[Health]:
         late = abs(silent) > STALE_SECONDS  # a time in the future was written before the clock was set back
         since = f"for {silent:.0f} s" if silent >= 0 else "since before the clock was set back"
         words = f"{problem or 'no heartbeat'}, {since}"
-        yield Health(service, pid, words if late else None)
+        yield Health(service, pid, words if late else None, abs(silent))
 
 
 def _started(pid: int) -> int | None:

@@ -201,6 +201,8 @@ class Campaign:
 
     def finish(self) -> None:
         """No more faults: all is done, and all is right."""
+        while self._clients.wanted.acquire(blocking=False):
+            pass
         for proxy in self._bench.proxies.values():
             proxy.heal()
         process, deployment = self._process, self._bench.deployment

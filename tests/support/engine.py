@@ -81,6 +81,7 @@ BY_REPOSITORY = {
     "postgres": StandIn("postgres", "servers"),
     "rabbitmq": StandIn("rabbitmq", "servers"),
     "redis": StandIn("redis", "servers"),
+    "haproxy": StandIn("haproxy", "servers"),
 }
 
 

@@ -18,7 +18,7 @@ from tests.support.server import Missing
 
 COMPOSE = ROOT / "docker-compose.yml"
 IMAGES = {name: service["image"] for name, service in yaml.safe_load(COMPOSE.read_text())["services"].items()}
-USED = ("postgres", "rabbitmq", "redis")
+USED = ("postgres", "rabbitmq", "redis", "proxy")
 
 _stand_ins = pytest.StashKey[list[str]]()
 

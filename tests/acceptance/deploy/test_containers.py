@@ -12,6 +12,7 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ from tests.acceptance.deploy.conftest import COMPOSE, IMAGES
 from tests.support import oracle
 from tests.support.paths import ROOT
 from tests.support.server import take_port
-from tests.support.waiting import eventually
+from tests.support.waiting import SECONDS, eventually
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -50,7 +51,7 @@ LOCALLY = ("127.0.0.1",)
 """where ports of containers are published, each on any free one"""
 
 
-def polled(poll: Callable[[], Any]) -> Any:
+def polled(poll: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """What `poll` returns once that is true. Where it never is, the failure shows its last error."""
     last: list[Exception] = []
 
@@ -61,7 +62,7 @@ def polled(poll: Callable[[], Any]) -> Any:
             last[:] = [error]
             return None
 
-    return eventually(found, pause=1, report=lambda: last)
+    return eventually(found, seconds, pause=1, report=lambda: last)
 
 
 # ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
@@ -202,23 +203,34 @@ class Deployment:
 
     def __init__(self) -> None:
         self.api, self.flower = take_port(), take_port()
+        owners = ("POSTGRES", "RABBITMQ")
         variables = {
-            "POSTGRES_PASSWORD": uuid.uuid4().hex,
-            "RABBITMQ_PASSWORD": uuid.uuid4().hex,
+            **{
+                f"{user}_PASSWORD": uuid.uuid4().hex for user in (*owners, "API", "WORKER", "RELAY", "FLOWER", "BACKUP")
+            },
             "CROCHET_FLOWER_AUTH": "user:password",
             "CROCHET_JWT_SECRET": "dec0de" * 12,
             "API_PORT": str(self.api),
             "FLOWER_PORT": str(self.flower),
             "SEARCH_WORKERS": "2",
         }
-        # Through env: what is set there wins over an .env that lies in the checkout.
+        self.variables = variables
         name = f"crochet-test-{uuid.uuid4().hex[:8]}"
-        self._compose = ["env", *(f"{key}={value}" for key, value in variables.items()), "docker", "compose"]
-        self._compose += ["--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+        self._compose = ["docker", "compose", "--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+
+    def up(self) -> None:
+        self.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
 
     def compose(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
+        # Through env: what is set there wins over an .env that lies in the checkout.
+        env = ["env", *(f"{key}={value}" for key, value in self.variables.items())]
         done = subprocess.run(
-            [*self._compose, *arguments], input=given, capture_output=True, text=True, timeout=seconds, check=False
+            [*env, *self._compose, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
         assert done.returncode == 0, f"docker compose {' '.join(arguments)}: {done.stderr[-5000:]}"
         return done.stdout
@@ -227,11 +239,11 @@ class Deployment:
         """A command, run where the API runs."""
         return self.compose("exec", "--no-TTY", "api", "crochet", *arguments, given=given)
 
-    def corpus(self) -> CorpusStatus | None:
-        """The one corpus, once its one text is in and nothing is left to do."""
+    def corpus(self, name: str = "harbour") -> CorpusStatus | None:
+        """This corpus, once its one text is in and nothing is left to do."""
         for corpus in Status.model_validate_json(self.crochet("status", "--json")).corpora:
             assert not corpus.work.get("failed"), corpus
-            if corpus.version == 1 and not corpus.work.get("open"):
+            if corpus.corpus == name and corpus.version == 1 and not corpus.work.get("open"):
                 return corpus
         return None
 
@@ -240,7 +252,7 @@ class Deployment:
 def deployment(docker_client: Any) -> Iterator[Deployment]:
     deployment = Deployment()
     try:
-        deployment.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
+        deployment.up()
         yield deployment
     except BaseException:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -275,7 +287,47 @@ def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
 def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> None:
     assert status(f"http://127.0.0.1:{deployment.api}/health/live") == 200
     assert status(f"http://127.0.0.1:{deployment.flower}/healthcheck") == 200
-    assert status(f"http://127.0.0.1:{deployment.flower}/api/workers") == 401
+    workers = f"http://127.0.0.1:{deployment.flower}/api/workers?refresh=1"
+    assert status(workers) == 401
+    login = urllib.request.Request(workers, headers={"Authorization": f"Basic {b64encode(b'user:password').decode()}"})
+
+    def seen() -> bool:
+        with urllib.request.urlopen(login, timeout=30) as answer:
+            return len(json.load(answer)) == 4  # ingest, orthos and two that search: it asks them, as its own user
+
+    polled(seen)
+
+
+def restarted(container: Any, since: str) -> bool:
+    container.reload()
+    state = container.attrs["State"]
+    return bool(state["StartedAt"] != since and state["Health"]["Status"] == "healthy")
+
+
+def test_an_api_is_killed_and_one_hangs_and_the_other_one_answers(deployment: Deployment, docker_client: Any) -> None:
+    """Docker starts again the one that was killed, and its health check the one that hangs."""
+    first, second = (docker_client.containers.get(name) for name in deployment.compose("ps", "--quiet", "api").split())
+    since = [container.attrs["State"]["StartedAt"] for container in (first, second)]
+    url = f"http://127.0.0.1:{deployment.api}/health/live"
+    # As if the process crashed: after `docker kill` Docker would not start it again.
+    crash = "import os, signal\nfor each in map(int, filter(str.isdigit, os.listdir('/proc'))):\n"
+    crash += " each in (1, os.getpid()) or os.kill(each, signal.{})"
+    first.exec_run(["python", "-c", crash.format("SIGKILL")])
+    assert {status(url) for _ in range(50)} == {200}
+    polled(lambda: restarted(first, since[0]))
+
+    second.exec_run(["python", "-c", crash.format("SIGSTOP")])
+    polled(lambda: {status(url) for _ in range(20)} == {200})  # the proxy asks every two seconds
+    polled(lambda: restarted(second, since[1]), 300)
+
+
+def test_passwords_are_changed_by_env_and_up(deployment: Deployment) -> None:
+    """Of all services at once: roles runs again, then the services are started with theirs."""
+    deployment.variables.update({f"{user}_PASSWORD": uuid.uuid4().hex for user in ("API", "WORKER", "RELAY", "FLOWER")})
+    deployment.up()
+    text = "The harbour wakes. The harbour sleeps."
+    deployment.crochet("ingest", "-", "--corpus", "after", given=text)
+    polled(lambda: deployment.corpus("after"))
 
 
 def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> None:
@@ -285,9 +337,10 @@ def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> 
         """Compose 2.21 and later print one object a line."""
         return [json.loads(line) for line in deployment.compose("ps", "--all", "--format", "json").splitlines()]
 
-    running = [found for found in containers() if found["Service"] != "migrate"]
-    assert [found["Service"] for found in running].count("search") == 2
+    running = [found for found in containers() if found["Service"] not in {"migrate", "roles"}]
+    names = [found["Service"] for found in running]
+    assert (names.count("search"), names.count("api")) == (2, 2)
     assert all((found["State"], found["Health"]) == ("running", "healthy") for found in running), running
     deployment.compose("stop", "api", "relay", "ingest", "search", "orthos", "flower")
-    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis"}]
+    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis", "proxy"}]
     assert {found["Service"]: found["ExitCode"] for found in ours if found["ExitCode"] != 0} == {}

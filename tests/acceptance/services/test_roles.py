@@ -6,6 +6,7 @@ import http.client
 import json
 
 import pytest
+import redis
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
@@ -24,8 +25,9 @@ REFUSALS = ("permission denied", "access_refused", "access refused", "not allowe
 
 
 def test_a_text_goes_through_services_of_which_each_has_its_own_user(
-    deploy: Deploy, distributed_database: str, vhost: str, rabbitmq: services.RabbitMQ
+    deploy: Deploy, distributed_database: str, vhost: str, redis_url: str, rabbitmq: services.RabbitMQ
 ) -> None:
+    roles.make_in_redis(redis_url)
     port = take_port()
     deployment = deploy(CROCHET_API_PORT=str(port))
     passwords = " ".join(f"{kind}={password}" for kind, password in roles.PASSWORDS.items())
@@ -39,6 +41,7 @@ def test_a_text_goes_through_services_of_which_each_has_its_own_user(
             *command,
             CROCHET_DATABASE_URL=roles.postgres(distributed_database, kind),
             CROCHET_BROKER_URL=roles.rabbitmq(vhost, kind),
+            CROCHET_REDIS_URL=roles.redis_url(redis_url, kind),
         )
 
     names = [start(*command) for command in (RELAY, EVERYTHING, ("api",))]
@@ -68,5 +71,18 @@ def test_a_text_goes_through_services_of_which_each_has_its_own_user(
         check(process, corpus, steps.expected(steps.TEXTS))
         assert ask("DELETE", f"/v1/corpora/{corpus.name}?confirm={corpus.name}")[0] == 204
         until(lambda: steps.sql(process, "SELECT count(*) FROM texts") == [(0,)], deployment)  # removed by the relay
+    with redis.Redis.from_url(redis_url) as server:
+        assert [entry for entry in server.acl_log() if entry["username"].startswith("crochet_")] == []
+        assert server.keys("crochet:*")
+    for kind, other in {
+        "api": "celery-other",
+        "worker": "LIMITS:x",
+        "relay": "LIMITS:x",
+        "flower": "crochet:x",
+    }.items():
+        with redis.Redis.from_url(roles.redis_url(redis_url, kind)) as client:
+            for command in ("FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", f"SET {other} 1", f"GET {other}"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*command.split())
     logs = deployment.logs().lower()
     assert [word for word in REFUSALS if word in logs] == []

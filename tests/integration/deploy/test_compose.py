@@ -21,6 +21,7 @@ import yaml
 from crochet_tasks import cli, settings
 from crochet_tasks.broker import queues
 from crochet_tasks.settings import PREFIX, Settings
+from crochet_tasks.settings.field_types import passwords
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
@@ -33,10 +34,17 @@ PINNED = re.compile(r"[a-z][\w./-]*:v?\d+(\.\d+)+(-\w+)*(@sha256:[0-9a-f]{64})?"
 SECRETS = {
     "POSTGRES_PASSWORD": "b1e55ed",
     "RABBITMQ_PASSWORD": "c0ffee",
+    "API_PASSWORD": "api-facade",
+    "WORKER_PASSWORD": "worker-facade",
+    "RELAY_PASSWORD": "relay-facade",
+    "FLOWER_PASSWORD": "flower-facade",
+    "BACKUP_PASSWORD": "backup-facade",
     "CROCHET_FLOWER_AUTH": "user:decade",
     "CROCHET_JWT_SECRET": "dec0de" * 12,
 }
-PUBLISHED = {"api", "flower", "grafana", "prometheus"}
+PUBLISHED = {"flower", "grafana", "prometheus", "proxy"}
+ONE_OF_A_KIND = {"backup", "flower", "migrate", "roles"}
+"""of our services: the others scale"""
 WITHOUT_PROBE = {"collector", "pyroscope", "tempo"}
 """whose images hold one program that cannot ask itself; Prometheus does, see test_observability.py"""
 
@@ -151,16 +159,29 @@ def test_every_command_is_one_that_the_program_takes(name: str) -> None:
     commands[command].make_context(command, arguments)
 
 
+@each_of_ours
+def test_every_health_check_is_one_that_the_program_takes(name: str) -> None:
+    _, program, *arguments = SERVICES[name].get("healthcheck", {"test": ["CMD", "none"]})["test"]
+    if program == "crochet":
+        command, *options = arguments
+        commands: dict[str, Any] = getattr(typer.main.get_command(cli.app), "commands")  # noqa: B009 - as above
+        commands[command].make_context(command, options)
+
+
 def test_workers_consume_every_queue() -> None:
     commands = [service["command"] for service in WORKERS.values()]
     consumed = ",".join(command[command.index("--queues") + 1] for command in commands)
     assert sorted(consumed.split(",")) == sorted(queues.WORK)
 
 
-def test_search_workers_scale() -> None:
-    """Nothing that only one container can have: no name, no port, no volume; and the search has a worker of its own."""
+@pytest.mark.parametrize("name", sorted(OURS.keys() - ONE_OF_A_KIND))
+def test_services_scale(name: str) -> None:
+    """Nothing that only one container can have: no name, no port, no volume."""
+    assert not {"container_name", "hostname", "ports", "volumes"} & SERVICES[name].keys()
+
+
+def test_the_search_has_a_worker_of_its_own() -> None:
     search = WORKERS["search"]
-    assert not {"container_name", "hostname", "ports", "volumes"} & search.keys()
     assert search["command"] == ["worker", "--queues", "search,best"]
     assert int(search["deploy"]["replicas"]) >= 1
 
@@ -192,11 +213,14 @@ def test_settings_accept_the_environment(name: str, settings_of: Callable[[str],
 def test_addresses_name_services(name: str, settings_of: Callable[[str], Settings]) -> None:
     """Each with its own port and login."""
     found = settings_of(name)
+    kind = "worker" if name in WORKERS else name
+    owner = kind in {"migrate", "roles"}
+    user, password = ("crochet", "") if owner else (f"crochet_{kind}", f"{kind}-facade")
     logins = {
-        found.database_url: "postgresql://crochet:b1e55ed@postgres:5432/crochet",
-        found.broker_url: "amqp://crochet:c0ffee@rabbitmq:5672//",
-        found.broker_api_url: "http://crochet:c0ffee@rabbitmq:15672/api/",
-        found.redis_url: "redis://redis:6379/0",
+        found.database_url: f"postgresql://{user}:{password or 'b1e55ed'}@postgres:5432/crochet",
+        found.broker_url: f"amqp://{user}:{password or 'c0ffee'}@rabbitmq:5672//",
+        found.broker_api_url: f"http://{user}:{password or 'c0ffee'}@rabbitmq:15672/api/",
+        found.redis_url: f"redis://{user}:{password}@redis:6379/0",
     }
     assert all(secret.get_secret_value() == address for secret, address in logins.items() if secret is not None)
     assert {"postgres", "rabbitmq", "redis"} <= SERVICES.keys()
@@ -212,6 +236,28 @@ def test_what_is_published_listens_where_its_port_leads(name: str, settings_of: 
     assert f"http://127.0.0.1:{port}/" in SERVICES[name]["healthcheck"]["test"][-1]
 
 
+def test_the_proxy_leads_to_the_apis(settings_of: Callable[[str], Settings]) -> None:
+    """To as many as there are, and the API believes what it says of clients."""
+    api, proxy = settings_of("api"), SERVICES["proxy"]
+    configuration = (ROOT / "deploy/proxy/haproxy.cfg").read_text()
+    assert (api.api_host, api.api_proxies) == ("0.0.0.0", 1)
+    assert f" api:{api.api_port}\n" in configuration
+    (bound,) = re.findall(r"bind :(\d+)", configuration)
+    assert proxy["ports"] == [f"127.0.0.1:8080:{bound}"]
+    assert f"http://127.0.0.1:{bound}/" in proxy["healthcheck"]["test"][-1]
+    assert int(SERVICES["api"]["deploy"]["replicas"]) == 2
+
+
+def test_users_that_roles_makes_are_those_that_services_log_in_as(settings_of: Callable[[str], Settings]) -> None:
+    made = passwords(settings_of("roles").role_passwords)
+    assert made == {kind: f"{kind}-facade" for kind in ("api", "worker", "relay", "flower", "backup")}
+    of_redis = " ".join(SERVICES["redis"]["command"]).split(" --user ")[1:]
+    assert of_redis[0] == "default on nopass resetchannels -@all +ping"
+    assert [user.split()[:3] for user in of_redis[1:]] == [
+        [f"crochet_{kind}", "on", f">{kind}-facade"] for kind in ("api", "worker", "relay", "flower")
+    ]
+
+
 # ── secrets ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -224,9 +270,8 @@ def test_no_secret_is_written_down() -> None:
             login = re.search(r"://[^/]*?:(.*)@", value)
             secret = value if re.search("PASS|AUTH|SECRET|TOKEN|KEY", variable) else login and login[1]
             if secret:
-                match = asked.fullmatch(secret)
-                assert match is not None, f"{name}: {variable}"
-                wanted.add(match[1])
+                assert re.fullmatch(r"(\w+=)?( \w+=)*", asked.sub("", secret)), f"{name}: {variable}"
+                wanted |= {match[1] for match in asked.finditer(secret)}
     assert wanted == SECRETS.keys()
     assert [name for name, value in example().items() if value == "" and name in SECRETS] == list(SECRETS)
 
@@ -293,7 +338,7 @@ def test_services_start_after_what_they_need() -> None:
         for name, wait in needed.items():
             lasting = name in LASTING
             assert wait == {"condition": "service_healthy" if lasting else "service_completed_successfully"}
-    assert all({"migrate", "postgres", "rabbitmq"} <= waits[name].keys() for name in ["api", "relay", *WORKERS])
+    assert all({"roles", "postgres", "rabbitmq"} <= waits[name].keys() for name in ["api", "relay", *WORKERS])
 
 
 @each_of_ours
@@ -301,6 +346,15 @@ def test_containers_are_killed_only_after_they_had_time_to_drain(
     name: str, settings_of: Callable[[str], Settings]
 ) -> None:
     assert seconds(SERVICES[name]["stop_grace_period"]) > settings_of(name).drain + 5
+
+
+@every
+def test_every_container_has_limits(name: str) -> None:
+    """As many cores as the smallest machine has, unless .env says more."""
+    service = SERVICES[name]
+    assert float(service["cpus"]) == 1
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["pids_limit"] > 0
 
 
 @each_of_ours
