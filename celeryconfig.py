@@ -4,7 +4,7 @@ Without a broker everything runs eagerly in one process, driven by `publish.publ
 """
 
 from crochet_tasks.broker import queues
-from crochet_tasks.settings import Settings
+from crochet_tasks.settings import Settings, checks
 
 _settings = Settings.load()
 
@@ -42,8 +42,10 @@ task_reject_on_worker_lost = True
 task_acks_on_failure = task_acks_on_timeout = False  # permanent failures are dead-lettered
 worker_prefetch_multiplier = 1
 worker_cancel_long_running_tasks_on_connection_loss = True  # no second run beside the first one
-task_soft_time_limit = 120  # far above the 30 s that any task should take: something hangs
-task_time_limit = 150
+task_soft_time_limit = _settings.task_seconds
+task_time_limit = _settings.task_seconds + 10  # for one that does not end when it is asked to
+_best = max(checks.BEST_SECONDS, _settings.task_seconds)
+task_annotations = {"best.part": {"soft_time_limit": _best, "time_limit": _best + 30}}
 worker_lost_wait = 1.0  # no client waits for a result: the message of a killed child is returned soon, not after 10 s
 worker_consumer = "crochet_tasks.services.worker:Consumer"
 worker_redirect_stdouts = False

@@ -8,6 +8,7 @@ from flask_openapi import Info, OpenAPI
 from pydantic import SecretStr
 
 from api import (
+    audit,
     best,
     corpora,
     documents,
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, best, work, events):
+    for each in (corpora, texts, version, orthos, best, work, events, audit):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

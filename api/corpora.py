@@ -13,9 +13,8 @@ from api.openapi import NOT_MODIFIED, errors
 from api.parameters import ConfirmQuery, CorpusPatch, CorpusPath, NewCorpus, PageQuery, Preconditions
 from api.responses import Answered
 from crochet_tasks.access import tenancy
-from crochet_tasks.access.tenancy import CorpusFields
 from crochet_tasks.db import corpora
-from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.corpora import Corpus, CorpusFields
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import (
     CorpusExists,
@@ -107,7 +106,11 @@ def one(path: CorpusPath) -> Answered:
 @security.requires("write")
 @form.accepts(form.Accepts((MERGE_PATCH,)))
 def change(path: CorpusPath, header: Preconditions, body: CorpusPatch) -> Answered:
-    """Change name, description or budget. More budget lets searches go on, less holds back what is not begun."""
+    """Change name, description or budget, pause or resume it.
+
+    More budget lets searches go on, less holds back what is not begun. While a corpus is paused its work is not begun;
+    what runs ends, texts are accepted and wait, and reads go on.
+    """
     if header.if_match is None:
         raise PreconditionRequired
     with resources.open_corpus(path.corpus) as (_, corpus):

@@ -7,6 +7,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -150,6 +151,29 @@ class ConfirmQuery(Query):
         description="the corpus' name, once more",
         json_schema_extra=NO_NUL,
     )
+
+
+def _moment(value: object) -> object:
+    """Pydantic takes numbers for moments, too; the document says that it is RFC 3339."""
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        return value
+    raise PydanticKnownError("datetime_from_date_parsing", {"error": "give date, time and zone as RFC 3339 has it"})
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
+class AuditQuery(PageQuery):
+    corpus: Annotated[str, Field(pattern=NAME, description="only of this corpus")] | None = None
+    by: str | None = Field(
+        default=None, min_length=1, max_length=100, pattern=PLAIN, description="only by this key or command line's user"
+    )
+    subject: str | None = Field(
+        default=None, pattern="^(text|work|corpus|key|tenant) [a-z0-9-]{1,40}$", description="only about this"
+    )
+    what: str | None = Field(default=None, pattern="^[a-z.]{1,40}$", description="only what begins so")
+    since: Moment | None = Field(default=None, description="only from then on")
+    until: Moment | None = Field(default=None, description="only before then")
 
 
 class TextsQuery(PageQuery):
@@ -313,6 +337,7 @@ class CorpusPatch(Body):
     name: Name = ""
     description: Description | None = None
     budget: Budget | None = None
+    paused: bool = Field(default=False, description="none of its work is begun; texts are accepted and wait")
     limits: dict[str, int] | None = None
 
 

@@ -41,6 +41,7 @@ from crochet_tasks.errors import (
     Unauthorized,
 )
 from crochet_tasks.net import is_loopback
+from crochet_tasks.schemas.acting import acting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation as origin
 
@@ -130,6 +131,7 @@ def install(app: OpenAPI) -> None:
     for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
         app.register_error_handler(kind, refused)
     app.before_request(identify)
+    app.teardown_request(_forget)
 
 
 UNKNOWN_LOOKUPS = 2
@@ -207,6 +209,15 @@ def identify() -> None:
         g.caller = _caller()
     except CrochetError as error:
         g.refusal = error
+        return
+    facts = {"key": g.caller.key, "address": request.remote_addr, "request": g.get("request_id")}
+    via = "api" if request.path.startswith("/v1/") else "page"
+    acting.set({"via": via, **{name: str(fact) for name, fact in facts.items() if fact is not None}})
+
+
+def _forget(_: BaseException | None) -> None:
+    """The thread goes on to another request."""
+    acting.set(None)
 
 
 def admit() -> None:

@@ -23,16 +23,18 @@ from crochet_tasks.errors import (
     NotFound,
     RequestTooLarge,
     TextHasNul,
+    TextIsVersion,
     TextNotUtf8,
     TextStarted,
     TextTooLarge,
     TextWithoutWords,
     TooBusy,
+    WorkNotCancellable,
     WrongContentType,
 )
 from crochet_tasks.intake import files, posted
 from crochet_tasks.intake.admission import SubmittedText
-from crochet_tasks.operate import actions
+from crochet_tasks.operate import cancelling
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import TextPage
 from crochet_tasks.schemas.names import UNTITLED
@@ -119,12 +121,19 @@ def one(path: TextPath) -> Answered:
         return responses.tagged(posted.text(connection, corpus, path.text), corpus.version)
 
 
-@api.post("/<text>/cancel", responses={200: TextLine, **errors(NotFound, TextStarted)}, operation_id="cancelText")
+@api.post(
+    "/<text>/cancel",
+    responses={200: TextLine, **errors(NotFound, TextIsVersion, TextStarted, WorkNotCancellable)},
+    operation_id="cancelText",
+)
 @security.requires("write")
 def cancel(path: TextPath) -> Answered:
-    """Cancel a text before its ingestion begins. Idempotent; if it is posted again, it is accepted at the end."""
+    """Cancel a text that is no version yet; what was ingested of it is deleted.
+
+    Idempotent; if it is posted again, it is accepted at the end.
+    """
     with resources.open_corpus(path.corpus) as (connection, corpus):
         posted.text(connection, corpus, path.text)
-    actions.cancel(process.current(), [path.text])
+    cancelling.cancel(process.current(), [path.text])
     with resources.open_corpus(path.corpus) as (connection, corpus):
         return responses.json(posted.text(connection, corpus, path.text))

@@ -9,11 +9,19 @@ from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, WorkPath, WorkQuery
 from api.responses import Answered
 from crochet_tasks.db import tally
-from crochet_tasks.errors import NotFound, TextStarted, TooBusy, WorkNotCancellable, WorkNotFailed, public_message
-from crochet_tasks.operate import inspection, tenant_work
+from crochet_tasks.errors import (
+    NotFound,
+    TextIsVersion,
+    TextStarted,
+    TooBusy,
+    WorkNotCancellable,
+    WorkNotFailed,
+    public_message,
+)
+from crochet_tasks.operate import actions, cancelling, inspection, tenant_work
 from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.answers import CorpusEstimate, StatusNow, WorkPage
-from crochet_tasks.schemas.reports import WorkChanged, WorkError, WorkLine
+from crochet_tasks.schemas.reports import AllCancelled, WorkChanged, WorkError, WorkLine, WorkRetried
 from crochet_tasks.schemas.statistics import StatisticsNow
 
 api = security.routes("work", "/v1/corpora/<corpus>")
@@ -45,13 +53,38 @@ def retry(path: WorkPath) -> Answered:
 
 @api.post(
     "/work/<work>/cancel",
-    responses={200: WorkChanged, **errors(NotFound, TextStarted, WorkNotCancellable)},
+    responses={200: WorkChanged, **errors(NotFound, TextIsVersion, TextStarted, WorkNotCancellable)},
     operation_id="cancelWork",
 )
 @security.requires("admin")
 def cancel(path: WorkPath) -> Answered:
-    """Cancel a text, by its id or its work. Searches cannot be cancelled: orthos would be missing."""
+    """Cancel a text that is no version yet, by its id or its work, or a search.
+
+    Until a search is retried the corpus is incomplete. A search that runs is not stopped; what it finds is dropped.
+    """
     return _changed(path, tenant_work.cancel, "work.cancelled")
+
+
+@api.post("/work/cancel", responses={200: AllCancelled, **errors(TextStarted)}, operation_id="cancelAllWork")
+@security.requires("admin")
+def cancel_all(path: CorpusPath) -> Answered:
+    """Cancel all open work of a corpus: texts that are no version yet, searches, searches for the best.
+
+    Its version, its orthos and what has failed stay. `work/retry` opens the searches again.
+    """
+    entry = security_log.entry("work.cancelled", {"corpus": path.corpus, "work": "all"})
+    tenant = security.caller().tenant
+    return responses.json(cancelling.cancel_all(process.current(), path.corpus, tenant, entry))
+
+
+@api.post("/work/retry", responses={200: WorkRetried, **errors()}, operation_id="retryAllWork")
+@security.requires("admin")
+def retry_all(path: CorpusPath) -> Answered:
+    """Open all failed, dropped and cancelled searches of a corpus again; failed texts are accepted again."""
+    entry = security_log.entry("work.retried", {"corpus": path.corpus, "work": "all"})
+    tenant = security.caller().tenant
+    changed = actions.retry_all(process.current(), path.corpus, tenant, dropped=True, entry=entry)
+    return responses.json(WorkRetried(corpus=path.corpus, retried=len(changed.changed)))
 
 
 def _changed(path: WorkPath, change: tenant_work.Change, what: str) -> Response:

@@ -29,20 +29,30 @@ def due(call: Trigger) -> None:
         waiting = outbox.waiting_versions(connection, call.corpus)
         ready = list(itertools.takewhile(lambda each: each.ready, waiting))
         if call.work in [each.id for each in ready]:
-            _open(connection, call.corpus, ready[-1].version)
-            outbox.done(connection, [each.id for each in ready])
+            if _open(connection, call.corpus, ready[-1].version):
+                outbox.done(connection, [each.id for each in ready])
+            else:
+                publishing.republish(connection, [call.work])
         elif call.work in [each.id for each in waiting[1:]]:
             publishing.park(connection, call.work)
         else:
             metrics.DUPLICATES.add(what="trigger")
 
 
-def _open(connection: Connection, corpus: int, version: int) -> None:
-    """Write the window that ends with a version, and its searches."""
+READ_SECONDS = 15.0
+"""of reading remediations a task does so much; the next one goes on"""
+
+
+def _open(connection: Connection, corpus: int, version: int) -> bool:
+    """Write the window that ends with a version, and its searches; False: there are more remediations to be read."""
     tree = here().tree(connection, corpus, version)
     since = windows.last(connection, corpus)
+    waited = None
     # While searches are open, not all orthos are stored that wait: then every new phrase is due.
-    waited = None if windows.unfinished(connection, corpus) else here().waited(connection, corpus, tree)
+    if not windows.unfinished(connection, corpus):
+        waited = here().waited(connection, corpus, tree, READ_SECONDS)
+        if waited is None:
+            return False
     window = search.window(tree, since, waited)
     phrases = None if window.due is None else runs.pack_set(window.due)
     windows.add(connection, corpus, Window(version, since, phrases, window.starts))
@@ -50,3 +60,4 @@ def _open(connection: Connection, corpus: int, version: int) -> None:
     outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
     if window.due is not None:
         sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))
+    return True

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from api import process, resources, security, security_log
 from api.parameters import CorpusPatch, NewCorpus
 from crochet_tasks.access import tenancy
-from crochet_tasks.access.tenancy import CorpusFields
 from crochet_tasks.db import tally
-from crochet_tasks.db.corpora import RANGES
+from crochet_tasks.db.corpora import RANGES, CorpusFields
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import CorpusExists, NotConfirmed, PreconditionFailed, TooManyCorpora
 from web.forms import LABELS, in_words, number
@@ -79,8 +78,19 @@ def settings(name: str) -> Response:
         "description": corpus.description,
         "budget": "" if corpus.budget is None else str(corpus.budget),
         "tag": tenancy.tag(corpus),
+        "paused": "yes" if corpus.paused else "",
     }
     return _form_of(name, given)
+
+
+@blueprint.post("/corpora/<name>/pause")
+@security.requires("write")
+def pause_corpus(name: str) -> Response:
+    """Pause a corpus, or with `paused=no` resume it."""
+    changes = {"paused": request.form.get("paused") != "no"}
+    entry = security_log.entry("corpus.changed", {"corpus": name, "changed": sorted(changes)})
+    tenancy.change(process.current(), security.caller().tenant, name, None, changes, entry)
+    return to("settings", name=name)
 
 
 def _form_of(name: str, given: dict[str, str], problem: str | None = None, about: str = "settings") -> Response:

@@ -14,16 +14,18 @@ from api import problems, process, resources, security, security_log
 from api.parameters import NO_NUL, WorkQuery
 from api.work import public
 from crochet_tasks.db.operators import WorkFilter
+from crochet_tasks.db.tally import OF_A_TEXT, OPEN, SEARCHING
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
     NotFound,
+    TextIsVersion,
     TextStarted,
     WorkNotCancellable,
     WorkNotFailed,
     public_message,
 )
-from crochet_tasks.operate import actions, inspection, tenant_work
+from crochet_tasks.operate import actions, cancelling, inspection, tenant_work
 from crochet_tasks.operate.inspection import Placed
 from crochet_tasks.operate.names import STATES
 from crochet_tasks.schemas.names import DEAD
@@ -33,7 +35,7 @@ from web.pages import asked_tenant, blueprint, operates, reach, show
 from web.paging import Page, Turn
 
 KINDS = get_args(get_args(WorkQuery.model_fields["kind"].annotation)[0])
-REFUSED = (NotFound, TextStarted, WorkNotCancellable, WorkNotFailed)
+REFUSED = (NotFound, TextIsVersion, TextStarted, WorkNotCancellable, WorkNotFailed)
 """what may have become of work since it was chosen"""
 
 
@@ -50,9 +52,10 @@ ACTS = {
         actions.retry, "work.retried", "It is opened again, as new; a text is accepted again, at the end of the line."
     ),
     "cancel": Act(
-        actions.cancel,
+        cancelling.cancel,
         "work.cancelled",
-        "Only texts that have not been started can be cancelled. They become no version, and can be added again.",
+        "A text becomes no version: what was ingested of it is deleted, and it can be added again. "
+        "Without a search the corpus is incomplete until that is retried.",
     ),
     "drop": Act(
         actions.drop,
@@ -61,7 +64,7 @@ ACTS = {
         "be retried; a dead letter is deleted for good.",
     ),
 }
-_UNSTARTED = {"ingest": ("ready", "held", "waiting", "parked"), "text": ("accepted",)}
+_CANCELLABLE = {"text": ("accepted", "ingested"), **dict.fromkeys((*OF_A_TEXT, *SEARCHING), OPEN)}
 
 
 class ListQuery(WorkQuery):
@@ -83,7 +86,7 @@ def acts_on(line: WorkLine) -> list[str]:
         return ["retry", "drop"] if line.kind != "remediations" else ["retry"]
     if line.state == "cancelled":
         return ["retry"]
-    return ["cancel"] if line.state in _UNSTARTED.get(line.kind, ()) else []
+    return ["cancel"] if line.state in _CANCELLABLE.get(line.kind, ()) else []
 
 
 @blueprint.get("/console/work")

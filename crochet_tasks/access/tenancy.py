@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal
 from crochet_tasks.db.access import Entry
-from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db.corpora import Corpus, CorpusFields, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.geometry import Limits
@@ -25,14 +25,6 @@ from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
 from crochet_tasks.schemas.names import NAME
 
 
-class CorpusFields(NamedTuple):
-    """The properties of a corpus that can be changed."""
-
-    name: str
-    description: str
-    budget: int | None
-
-
 def line(corpus: Corpus) -> CorpusLine:
     """The corpus as answers show it."""
     return CorpusLine(
@@ -40,12 +32,13 @@ def line(corpus: Corpus) -> CorpusLine:
         description=corpus.description,
         limits=LimitsSet(**corpus.limits._asdict()),
         budget=corpus.budget,
+        paused=corpus.paused,
         revision=corpus.revision,
     )
 
 
 def tag(corpus: Corpus) -> str:
-    """The ETag of a corpus' name, description and budget; unlike that of an earlier corpus of the same name."""
+    """The ETag of what can be changed of a corpus; unlike that of an earlier corpus of the same name."""
     return f"{corpus.id}-{corpus.revision}"
 
 
@@ -83,16 +76,20 @@ def change(
 ) -> Corpus:
     """The corpus with some of its fields (CorpusFields) changed. `etags` are the ETags it may have, None: any.
 
-    Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName. A budget that is raised lets searches go on.
+    A budget that is raised lets searches go on. Of a paused corpus nothing is published, and no worker begins what was
+    published; what runs ends. Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName.
     """
     try:
         with process.database.transaction() as connection:
             corpus = corpora.named(connection, name, tenant, lock=True)
             if etags is not None and tag(corpus) not in etags:
                 raise PreconditionFailed(current=tag(corpus), given=", ".join(etags))
-            after = CorpusFields(corpus.name, corpus.description, corpus.budget)._replace(**changes)
+            before = CorpusFields(*(getattr(corpus, field) for field in CorpusFields._fields))
+            after = before._replace(**changes)
             corpora.check_name(after.name)
-            changed = corpora.change(connection, corpus, *after)
+            changed = corpora.change(connection, corpus, after)
+            if before.paused and not after.paused:  # messages that came meanwhile were dropped
+                publishing.release_all(connection, corpus.id)
             if changed.budget != corpus.budget:
                 publishing.hold_searches(connection)
             if changed.revision != corpus.revision:

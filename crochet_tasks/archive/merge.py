@@ -7,7 +7,7 @@ from typing import NamedTuple
 from crochet_tasks.archive.contents import About, Contents
 from crochet_tasks.archive.load import add
 from crochet_tasks.db import corpora, sessions, tally
-from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.corpora import Corpus, CorpusFields
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.text import READING
 from crochet_tasks.engine.tree import Tree
@@ -49,9 +49,8 @@ def merge(process: Process, one: Source, other: Source, into: str, *, budget: in
     with process.database.transaction() as connection:
         sessions.may_idle(connection)
         corpus = add(process, connection, kept.contents, kept.tree, into, tenant=corpora.DEFAULT_TENANT)
-        corpus = corpora.change(
-            connection, corpus, into, f"{kept.contents.about.name} + {joining.contents.about.name}", budget
-        )
+        description = f"{kept.contents.about.name} + {joining.contents.about.name}"
+        corpus = corpora.change(connection, corpus, CorpusFields(into, description, budget))
         corpora.lock_for_acceptance(connection, corpus.id)
         texts = 0
         for text in joining.contents.texts():

@@ -24,11 +24,10 @@ from crochet_tasks.cli.common import (
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 
 if TYPE_CHECKING:
-    from crochet_tasks.client import Client
     from crochet_tasks.db.process import Process
     from crochet_tasks.schemas.answers import CorpusLine
 
-corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, delete.")
+corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, pause, resume, delete.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
 _ALL: Literal["all"] = "all"
@@ -81,14 +80,14 @@ def create(
         made = client.create_corpus(name, limits=limits, description=description or "", budget=given)
     else:
         from crochet_tasks.access import tenancy
-        from crochet_tasks.db.corpora import DEFAULT_TENANT
+        from crochet_tasks.db.corpora import DEFAULT_TENANT, CorpusFields
         from crochet_tasks.embedded import budget as budgets
         from crochet_tasks.embedded import store
         from crochet_tasks.engine.geometry import Limits
 
         settings = settings_of(state)
         most = budgets.of_new_corpus(settings) if budget is None else budget.most
-        fields = tenancy.CorpusFields(name, description or "", most)
+        fields = CorpusFields(name, description or "", most)
         with store.joined(settings) as process:
             made = tenancy.line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
@@ -115,22 +114,32 @@ def change(
         changes["budget"] = None if budget is None else budget.most
     if not changes:
         raise WrongCall(problem="say what to change: --description, --budget, --no-budget or --rename")
+    _show(_changed(context, state, name, changes), as_json=as_json)
+
+
+def _changed(context: typer.Context, state: State, name: str, changes: dict[str, object]) -> CorpusLine:
     if (client := client_of(context, state)) is not None:
-        changed = _changed_on(client, name, changes)
-    else:
-        from crochet_tasks.access import tenancy
-        from crochet_tasks.db.corpora import DEFAULT_TENANT
+        return client.change_corpus(name, client.corpus(name).tag, **changes).corpus
+    from crochet_tasks.access import tenancy
+    from crochet_tasks.db.corpora import DEFAULT_TENANT
 
-        changed = in_store(
-            state,
-            lambda process: tenancy.line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
-            CorpusUnknown(corpus=name, known="none"),
-        )
-    _show(changed, as_json=as_json)
+    return in_store(
+        state,
+        lambda process: tenancy.line(tenancy.change(process, DEFAULT_TENANT, name, None, changes)),
+        CorpusUnknown(corpus=name, known="none"),
+    )
 
 
-def _changed_on(client: Client, name: str, changes: dict[str, object]) -> CorpusLine:
-    return client.change_corpus(name, client.corpus(name).tag, **changes).corpus
+@corpora.command()
+def pause(context: typer.Context, name: Name, state: State = None, *, as_json: Json = False) -> None:
+    """Begin no more work of a corpus. What runs ends; texts are accepted and wait; reads go on."""
+    _show(_changed(context, state, name, {"paused": True}), as_json=as_json)
+
+
+@corpora.command()
+def resume(context: typer.Context, name: Name, state: State = None, *, as_json: Json = False) -> None:
+    """Let the work of a paused corpus go on."""
+    _show(_changed(context, state, name, {"paused": False}), as_json=as_json)
 
 
 @corpora.command()
@@ -181,4 +190,5 @@ def _show(line: CorpusLine, *, as_json: bool) -> None:
     limits = ", ".join(f"{name} {value}" for name, value in line.limits.model_dump().items())
     budget = "" if line.budget is None else f"  budget {line.budget:,}"
     description = f"  {line.description}" if line.description else ""
-    print_line(f"{line.name}  {limits}{budget}{description}")
+    paused = "  paused" if line.paused else ""
+    print_line(f"{line.name}  {limits}{budget}{paused}{description}")

@@ -22,7 +22,7 @@ from crochet_tasks.cli.common import (
     print_line,
     whole_number,
 )
-from crochet_tasks.errors import WorkUnknown, WrongCall
+from crochet_tasks.errors import CorpusUnknown, WorkUnknown, WrongCall
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from crochet_tasks.db.access import Entry
     from crochet_tasks.db.process import Process
-    from crochet_tasks.schemas.reports import IngestReport, WorkChanged, WorkList
+    from crochet_tasks.schemas.reports import AllCancelled, IngestReport, WorkChanged, WorkList
 
 
 def ingest(
@@ -198,20 +198,56 @@ def show(name: Annotated[str, typer.Argument(metavar="ID", help=ID)], *, as_json
 
 
 @work.command()
-def cancel(context: typer.Context, names: Ids, *, as_json: Json = False) -> None:
-    """Cancel texts that have not been started: they become no version. They can be submitted again.
+def cancel(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="ID", help=ID)] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All open work of a corpus: with --corpus.")] = False,
+    corpus: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: of this corpus.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel texts that are no version yet, and searches; `work retry` opens them again.
 
-    An API (--url) takes whole ids, one after the other.
+    What was ingested of a text is deleted. Without its searches a corpus is incomplete. An API (--url) takes whole ids,
+    one after the other.
     """
-    from crochet_tasks.operate import actions
+    from crochet_tasks.operate import cancelling
 
-    if (client := client_of(context)) is not None:
+    if bool(names) == everything or everything == (corpus is None):
+        raise WrongCall(problem="give IDs, or --all with --corpus")
+    client = client_of(context)
+    if names and client is not None:
         from crochet_tasks.cli import remote
 
         _show_changed(remote.cancel(client, names), as_json=as_json)
+    elif names:
+        entry = _entry("work.cancelled", work=names)
+        _change(lambda process: cancelling.cancel(process, names, entry), names, as_json=as_json, publishes=True)
+    else:
+        assert corpus is not None
+        entry = _entry("work.cancelled", work="all", corpus=corpus)
+        _show_cancelled(
+            client.cancel_all_work(corpus)
+            if client is not None
+            else in_store(
+                None,
+                lambda process: cancelling.cancel_all(process, corpus, entry=entry),
+                CorpusUnknown(corpus=corpus, known="none"),
+            ),
+            as_json=as_json,
+        )
+
+
+def _show_cancelled(done: AllCancelled, *, as_json: bool) -> None:
+    from crochet_tasks.terminal.numbers import counted
+
+    if as_json:
+        print_json(done)
         return
-    entry = _entry("work.cancelled", work=names)
-    _change(lambda process: actions.cancel(process, names, entry), names, as_json=as_json, publishes=True)
+    what = counted(done.texts, "text"), counted(done.work, "work item"), f"{done.best:,} searches for the best"
+    print_line(f"{done.corpus}: {', '.join(what)} cancelled")
+    for each in done.notes:
+        note(each)
 
 
 @work.command()
@@ -220,7 +256,7 @@ def retry(
     names: Annotated[list[str] | None, typer.Argument(metavar="ID", help=ID)] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All that has failed.")] = False,
-    dropped: Annotated[bool, typer.Option("--dropped", help="With --all: what was dropped, too.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="With --all: what was dropped or cancelled, too.")] = False,
     corpus: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: only of this corpus.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -236,7 +272,10 @@ def retry(
         from crochet_tasks.cli import remote
 
         if dropped:
-            raise WrongCall(problem="an API does not say what was dropped: --dropped is not for --url")
+            if corpus is None:
+                raise WrongCall(problem="an API opens dropped work of one corpus: give --corpus")
+            print_line(f"{client.retry_all_work(corpus).retried:,} open again")
+            return
         made = remote.retry(client, names) if names else remote.retry_all(client, corpus)
         _show_changed(made, as_json=as_json)
         return

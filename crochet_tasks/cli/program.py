@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli import archives, best, corpora, keys, operate, recovery, services, store
+from crochet_tasks.cli import archives, audit, best, corpora, keys, operate, recovery, services, store
 from crochet_tasks.cli.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError, OpenFilesLimited
+from crochet_tasks.schemas.acting import acting
 from crochet_tasks.terminal import streams
 
 app = typer.Typer(
@@ -76,6 +79,7 @@ app.command(rich_help_panel="Operate", cls=Local)(recovery.restore)
 app.command(rich_help_panel="Operate", cls=Local)(archives.archive)
 app.command("import", rich_help_panel="Operate", cls=Local)(archives.import_archive)
 app.command(rich_help_panel="Operate", cls=Local)(archives.merge)
+app.command(rich_help_panel="Operate")(audit.audit)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
 app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
@@ -91,7 +95,21 @@ def main() -> None:
     arguments, debug = _without_debug(sys.argv[1:])
     streams.prepare()
     signal.signal(signal.SIGTERM, _terminated)
+    command = next((each for each in arguments if not each.startswith("-")), "")
+    if command not in SERVICES:
+        acting.set({"via": "command", "user": _user(), "host": socket.gethostname(), "command": command})
     sys.exit(outcome(arguments, debug=debug))
+
+
+SERVICES = ("api", "flower", "relay", "up", "view", "worker")
+"""whose changes are not those of who started them"""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, in a container
+        return str(os.getuid())
 
 
 def _terminated(number: int, _frame: object) -> None:

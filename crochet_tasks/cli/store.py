@@ -177,7 +177,7 @@ def verify(
             for problem in problems or ["no problems"]:
                 print_line(f"corpus '{each.name}': {problem}")
             found += problems
-        return found
+        return found + (_audit_problems(process) if corpus is None else [])
 
     problems = in_store(state, check, CorpusUnknown(corpus=corpus, known="none") if corpus else None)
     if problems is None:
@@ -185,6 +185,20 @@ def verify(
     elif problems:
         more = f" (and {len(problems) - 1} more, listed above)" if len(problems) > 1 else ""
         raise StoreCorrupt(problem=f"{problems[0]}{more}")
+
+
+def _audit_problems(process: Process) -> list[str]:
+    from crochet_tasks.db import audit
+
+    found: list[str] = []
+    with process.database.snapshot() as connection:
+        heads = [audit.verify(connection, source, found.append) for source in audit.SEALED]
+    for problem in found:
+        print_line(problem)
+    for head in heads:
+        seals = f"{head.seals:,} seals, the last one {head.hash or 'none'}"
+        note(f"{head.source}: {seals}; {head.unsealed:,} rows not sealed")
+    return found
 
 
 def migrate(state: State = None) -> None:

@@ -25,6 +25,7 @@ from crochet_tasks.client.typed import Requests, corpus_path, event_call, every,
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
 from crochet_tasks.schemas.answers import (
+    AuditPage,
     BestOrthos,
     CheckedAll,
     CorpusEstimate,
@@ -50,7 +51,7 @@ from crochet_tasks.schemas.answers import (
     WorkPage,
 )
 from crochet_tasks.schemas.best import BestJob
-from crochet_tasks.schemas.reports import OrthoLine, TextLine, Tokens, WorkChanged
+from crochet_tasks.schemas.reports import AllCancelled, AuditLine, OrthoLine, TextLine, Tokens, WorkChanged, WorkRetried
 from crochet_tasks.schemas.statistics import StatisticsNow
 
 MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
@@ -119,7 +120,7 @@ class Client(Requests):
         return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
 
     def change_corpus(self, corpus: str, tag: str, /, **changes: Any) -> Tagged:
-        """Change `name`, `description` or `budget` (None takes it away). Raises PreconditionFailed."""
+        """Change `name`, `description`, `budget` (None takes it away) or `paused`. Raises PreconditionFailed."""
         headers = {"Content-Type": MERGE_PATCH, "If-Match": tag}
         call = Call("PATCH", corpus_path(corpus), again=False, headers=headers, content=in_json(changes))
         answer = self._caller.send(call)
@@ -167,7 +168,7 @@ class Client(Requests):
         return self._get(TextLine, f"{corpus_path(corpus)}/texts/{quote(text, safe='')}")
 
     def cancel_text(self, corpus: str, text: str) -> TextLine:
-        """Raises TextStarted."""
+        """Raises TextIsVersion, TextStarted, WorkNotCancellable."""
         return self._read(
             TextLine, Call("POST", f"{corpus_path(corpus)}/texts/{quote(text, safe='')}/cancel", again=True)
         )
@@ -293,8 +294,24 @@ class Client(Requests):
         return self._read(WorkChanged, Call("POST", f"{work_path(corpus, work)}/retry", again=False))
 
     def cancel_work(self, corpus: str, work: str) -> WorkChanged:
-        """Raises TextStarted, WorkNotCancellable."""
+        """Raises TextIsVersion, TextStarted, WorkNotCancellable."""
         return self._read(WorkChanged, Call("POST", f"{work_path(corpus, work)}/cancel", again=True))
+
+    def cancel_all_work(self, corpus: str) -> AllCancelled:
+        """Cancel all open work of a corpus. Raises TextStarted."""
+        return self._read(AllCancelled, Call("POST", f"{corpus_path(corpus)}/work/cancel", again=True))
+
+    def retry_all_work(self, corpus: str) -> WorkRetried:
+        """Open all failed, dropped and cancelled work of a corpus again."""
+        return self._read(WorkRetried, Call("POST", f"{corpus_path(corpus)}/work/retry", again=True))
+
+    def audit_page(self, *, limit: int = MOST, cursor: str | None = None, **query: Any) -> AuditPage:
+        """`query`: corpus, by, subject, what, since, until."""
+        return self._get(AuditPage, "/v1/audit", **query, limit=limit, cursor=cursor)
+
+    def audit(self, **query: Any) -> Iterator[AuditLine]:
+        """Who changed what, newest first; `query` as of `audit_page`."""
+        return every(lambda cursor: self.audit_page(**query, cursor=cursor), lambda page: page.lines)
 
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{corpus_path(corpus)}/status")

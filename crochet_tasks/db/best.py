@@ -110,6 +110,13 @@ def add(connection: Connection, items: list[Item]) -> None:
         attempts.restart(connection, item.id)
 
 
+def open_jobs(connection: Connection, corpus: int) -> list[Job]:
+    """The jobs of a corpus of which work is open, locked in the order of their numbers."""
+    items = work.c.kind == "best", work.c.corpus == corpus, work.c.state == "open"
+    numbers = connection.execute(select(work.c.subject).where(*items).distinct()).scalars()
+    return [job for number in sorted(numbers) if (job := read(connection, number, lock=True)) is not None]
+
+
 def running(connection: Connection, corpus: int) -> int:
     """How many jobs of a corpus are not at their end."""
     items = work.c.kind == "best", work.c.corpus == corpus, work.c.state == "open"

@@ -30,7 +30,18 @@ class Corpus(NamedTuple):
     reading: str = READING
     """the reading rules and Unicode version by which its texts were read (engine/text.py)"""
     revision: int = 1
-    """of name, description and budget: it grows with each change of them"""
+    """it grows with each change of name, description, budget, or whether it is paused"""
+    paused: bool = False
+    """none of its work is published"""
+
+
+class CorpusFields(NamedTuple):
+    """What can be changed of a corpus."""
+
+    name: str
+    description: str
+    budget: int | None
+    paused: bool = False
 
 
 KNOWN = 20
@@ -136,12 +147,14 @@ def create(
     return None if number is None else numbered(connection, number)
 
 
-def change(connection: Connection, corpus: Corpus, name: str, description: str, budget: int | None) -> Corpus:
-    """The corpus with another name, description and budget, in its next revision; as it is where they are the same."""
-    after = corpus._replace(name=name, description=description, budget=budget)
+def change(connection: Connection, corpus: Corpus, fields: CorpusFields) -> Corpus:
+    """The corpus with other fields, in its next revision; as it is where they are the same."""
+    after = corpus._replace(**fields._asdict())
     if after == corpus:
         return corpus
-    values = {"name": name, "description": description, "budget": budget, "revision": corpus.revision + 1}
+    values = {**fields._asdict(), "revision": corpus.revision + 1}
+    if values.pop("paused") != corpus.paused:
+        values["paused_at"] = func.now() if after.paused else None
     connection.execute(update(corpora).where(corpora.c.id == corpus.id).values(values))
     return after._replace(revision=corpus.revision + 1)
 
@@ -202,7 +215,8 @@ def version(connection: Connection, corpus: int) -> int:
 
 
 _PLAIN = ("id", "name", "version", "tenant", "description", "budget", "reading", "revision")
-_CORPORA = select(*(corpora.c[name] for name in (*_PLAIN, *Limits._fields)))
+_PAUSED = corpora.c.paused_at.is_not(None).label("paused")
+_CORPORA = select(*(corpora.c[name] for name in _PLAIN), _PAUSED, *(corpora.c[name] for name in Limits._fields))
 
 
 def _visible(tenant: int | BindParameter[int]) -> Select[Any]:
@@ -216,5 +230,6 @@ _NAMED = _visible(bindparam("of")).where(corpora.c.name == bindparam("name"))
 
 
 def _corpus(*row: Any) -> Corpus:
-    plain, limits = row[: len(_PLAIN)], row[len(_PLAIN) :]
-    return Corpus(limits=Limits(*limits), **dict(zip(_PLAIN, plain, strict=True)))
+    names = (*_PLAIN, "paused")
+    plain, limits = row[: len(names)], row[len(names) :]
+    return Corpus(limits=Limits(*limits), **dict(zip(names, plain, strict=True)))

@@ -35,6 +35,17 @@ FUNCTIONS_OF_CHECKS = (
         RETURN cells;
     END $$
     """,
+    # Who makes a change: what our programs say of this transaction, or what another program shows of itself.
+    """
+    CREATE FUNCTION audit_by() RETURNS jsonb
+    LANGUAGE sql STABLE
+    RETURN coalesce(
+        nullif(current_setting('crochet.by', true), '')::jsonb,
+        CASE WHEN current_setting('application_name') <> 'crochet' THEN jsonb_strip_nulls(jsonb_build_object(
+            'via', 'sql', 'program', current_setting('application_name'), 'address', host(inet_client_addr())
+        )) END
+    )
+    """,
 )
 """Run before the tables are made: their constraints call these."""
 
@@ -61,8 +72,8 @@ PROGRAMS = (
     """
     CREATE FUNCTION audit_text() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO audit (what, subject, before, after)
-        VALUES ('text.' || NEW.state, 'text ' || NEW.id,
+        INSERT INTO audit (corpus, what, subject, before, after)
+        VALUES (NEW.corpus, 'text.' || NEW.state, 'text ' || NEW.id,
                 CASE WHEN TG_OP = 'UPDATE' THEN jsonb_build_object('state', OLD.state, 'version', OLD.version) END,
                 jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error));
         RETURN NULL;
@@ -77,8 +88,9 @@ PROGRAMS = (
     """
     CREATE FUNCTION audit_work_written() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO audit (what, subject, after)
-        SELECT 'work.' || state, 'work ' || id, jsonb_build_object('state', state, 'kind', kind, 'subject', subject)
+        INSERT INTO audit (corpus, what, subject, after)
+        SELECT corpus, 'work.' || state, 'work ' || id,
+               jsonb_build_object('state', state, 'kind', kind, 'subject', subject)
           FROM written;
         RETURN NULL;
     END $$
@@ -86,8 +98,9 @@ PROGRAMS = (
     """
     CREATE FUNCTION audit_work_changed() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO audit (what, subject, before, after)
-        SELECT 'work.' || CASE WHEN now.state <> was.state THEN now.state ELSE 'postponed' END, 'work ' || now.id,
+        INSERT INTO audit (corpus, what, subject, before, after)
+        SELECT now.corpus, 'work.' || CASE WHEN now.state <> was.state THEN now.state ELSE 'postponed' END,
+               'work ' || now.id,
                jsonb_build_object('state', was.state, 'attempts', was.attempts),
                jsonb_build_object('state', now.state, 'attempts', now.attempts, 'error', now.error)
           FROM after AS now JOIN before AS was ON was.id = now.id
@@ -103,6 +116,91 @@ PROGRAMS = (
     CREATE TRIGGER work_audit_update AFTER UPDATE ON work REFERENCING OLD TABLE AS before NEW TABLE AS after
     FOR EACH STATEMENT EXECUTE FUNCTION audit_work_changed()
     """,
+    # What a text that is no version yet brought: who may cancel it (the API) may delete no other words and phrases.
+    """
+    CREATE FUNCTION delete_ingested(number integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    BEGIN
+        DELETE FROM phrases WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+        DELETE FROM words WHERE corpus = number AND born > (SELECT version FROM corpora WHERE id = number);
+    END $$
+    """,
+    # Not the version, which its texts tell.
+    """
+    CREATE FUNCTION audit_corpus() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object('name', OLD.name, 'description',
+            OLD.description, 'budget', OLD.budget, 'paused_at', OLD.paused_at, 'removed_at', OLD.removed_at) END;
+        now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object('name', NEW.name, 'description',
+            NEW.description, 'budget', NEW.budget, 'paused_at', NEW.paused_at, 'removed_at', NEW.removed_at) END;
+    BEGIN
+        IF was IS DISTINCT FROM now THEN
+            INSERT INTO audit (corpus, tenant, what, subject, before, after)
+            VALUES (coalesce(NEW.id, OLD.id), coalesce(NEW.tenant, OLD.tenant),
+                    CASE WHEN TG_OP = 'INSERT' THEN 'corpus.created' WHEN TG_OP = 'DELETE' THEN 'corpus.erased'
+                         WHEN OLD.removed_at IS DISTINCT FROM NEW.removed_at THEN 'corpus.deleted'
+                         WHEN OLD.paused_at IS NULL AND NEW.paused_at IS NOT NULL THEN 'corpus.paused'
+                         WHEN OLD.paused_at IS NOT NULL AND NEW.paused_at IS NULL THEN 'corpus.resumed'
+                         ELSE 'corpus.changed' END,
+                    'corpus ' || coalesce(NEW.id, OLD.id), was, now);
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER corpora_audit AFTER INSERT OR DELETE OR UPDATE OF name, description, budget, paused_at, removed_at
+    ON corpora FOR EACH ROW EXECUTE FUNCTION audit_corpus()
+    """,
+    # Without its hash, and not each use.
+    """
+    CREATE FUNCTION audit_key() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object('name', OLD.name, 'scopes', OLD.scopes,
+            'tier', OLD.tier, 'expires_at', OLD.expires_at, 'revoked_at', OLD.revoked_at, 'rotated_at', OLD.rotated_at)
+            END;
+        now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object('name', NEW.name, 'scopes', NEW.scopes,
+            'tier', NEW.tier, 'expires_at', NEW.expires_at, 'revoked_at', NEW.revoked_at, 'rotated_at', NEW.rotated_at)
+            END;
+    BEGIN
+        IF was IS DISTINCT FROM now THEN
+            INSERT INTO audit (tenant, what, subject, before, after)
+            VALUES (coalesce(NEW.tenant, OLD.tenant),
+                    CASE WHEN TG_OP = 'INSERT' THEN 'key.created' WHEN TG_OP = 'DELETE' THEN 'key.deleted'
+                         WHEN OLD.revoked_at IS DISTINCT FROM NEW.revoked_at THEN 'key.revoked'
+                         ELSE 'key.changed' END,
+                    'key ' || coalesce(NEW.prefix, OLD.prefix), was, now);
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER keys_audit AFTER INSERT OR DELETE OR UPDATE OF name, scopes, tier, expires_at, revoked_at, rotated_at
+    ON keys FOR EACH ROW EXECUTE FUNCTION audit_key()
+    """,
+    """
+    CREATE FUNCTION audit_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (tenant, what, subject, before, after)
+        VALUES (coalesce(NEW.id, OLD.id),
+                CASE TG_OP WHEN 'INSERT' THEN 'tenant.created' WHEN 'DELETE' THEN 'tenant.deleted'
+                     ELSE 'tenant.changed' END,
+                'tenant ' || coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW));
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER tenants_audit AFTER INSERT OR DELETE OR UPDATE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION audit_tenant()
+    """,
+    # So that a row has its transaction before its number: seals wait for transactions (db/audit.py).
+    """
+    CREATE FUNCTION take_transaction() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_current_xact_id();
+        RETURN NULL;
+    END $$
+    """,
+    "CREATE TRIGGER audit_numbered BEFORE INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION take_transaction()",
     """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -125,6 +223,19 @@ PROGRAMS = (
     """
     CREATE TRIGGER security_log_kept BEFORE DELETE ON security_log
     FOR EACH ROW WHEN (OLD.at > clock_timestamp() - INTERVAL '30 days') EXECUTE FUNCTION refuse_change()
+    """,
+    """
+    CREATE TRIGGER seals_append_only BEFORE DELETE OR TRUNCATE ON seals
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+    """,
+    # Where all rows are deleted, being old, what was kept of each may go.
+    """
+    CREATE TRIGGER seals_kept BEFORE UPDATE ON seals FOR EACH ROW
+    WHEN (NEW.digests IS NOT NULL OR OLD.oldest > clock_timestamp() - INTERVAL '30 days'
+          OR (OLD.id, OLD.at, OLD.source, OLD.first, OLD.last, OLD.rows, OLD.oldest, OLD.before, OLD.root, OLD.hash)
+             IS DISTINCT FROM
+             (NEW.id, NEW.at, NEW.source, NEW.first, NEW.last, NEW.rows, NEW.oldest, NEW.before, NEW.root, NEW.hash))
+    EXECUTE FUNCTION refuse_change()
     """,
     "INSERT INTO tenants (name) VALUES ('default')",
 )

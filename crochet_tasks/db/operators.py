@@ -27,7 +27,7 @@ from crochet_tasks.db import outbox
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
 from crochet_tasks.db.tally import OPEN, SEARCHING, SPENT, open_state
-from crochet_tasks.db.texts import TextRow
+from crochet_tasks.db.texts import WAITING, TextRow, delete_ingested
 from crochet_tasks.schemas.reports import Audited, Try
 
 ENDED = ("failed", "done", "cancelled")
@@ -272,35 +272,36 @@ def audited(connection: Connection, subject: str) -> list[Audited]:
 def unfinished(connection: Connection, corpus: int, ids: Collection[int]) -> bool:
     """Whether one of these texts is not a version yet, or work of the corpus is open that can be done.
 
-    Searches for the best orthos do not count.
+    Searches for the best orthos do not count. Of a paused corpus nothing can be done.
     """
     return bool(connection.execute(text(_UNFINISHED), {"corpus": corpus, "ids": list(ids)}).scalar_one())
 
 
-# Remediations of a version are not run while those of an older one have failed: they stay open. So do searches of
-# a corpus whose budget is spent.
+# Remediations of a version are not run while those of an older one have failed or were cancelled: they stay open. So do
+# searches of a corpus whose budget is spent.
 _UNFINISHED = f"""
-SELECT EXISTS (
+SELECT NOT EXISTS (SELECT FROM corpora WHERE id = :corpus AND paused_at IS NOT NULL) AND (EXISTS (
     SELECT FROM texts WHERE id = ANY(CAST(:ids AS bigint[])) AND state IN ('accepted', 'ingested')
 ) OR EXISTS (
     SELECT FROM work
      WHERE corpus = :corpus AND state = 'open' AND kind <> 'best'
        AND NOT (kind = 'remediations' AND EXISTS (
            SELECT FROM work AS failed
-            WHERE failed.corpus = :corpus AND failed.state = 'failed' AND failed.kind = 'remediations'
+            WHERE failed.corpus = :corpus AND failed.state IN ('failed', 'cancelled')
+              AND failed.kind = 'remediations'
               AND failed.subject < work.subject
        ))
        AND NOT (kind = 'search' AND EXISTS (SELECT FROM corpora WHERE id = :corpus AND {SPENT}))
-)
+))
 """
 
 
 # ── changes ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def limit_lock_wait(connection: Connection) -> None:
-    """Set this transaction's lock_timeout to LOCK_WAIT."""
-    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
+def limit_lock_wait(connection: Connection, longest: str = LOCK_WAIT) -> None:
+    """Set this transaction's lock_timeout."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{longest}'"))
 
 
 def of_text(corpus: int, number: int) -> list[uuid.UUID]:
@@ -309,8 +310,13 @@ def of_text(corpus: int, number: int) -> list[uuid.UUID]:
 
 
 def cancel_text(connection: Connection, row: TextRow) -> None:
-    """Cancel a text that is no version yet, and its open and failed work. The caller has locked its row."""
-    cancelled = {"state": "cancelled", "sentences": 0, "error": None, "finished_at": func.now()}
+    """Cancel a text that is no version yet, and its open and failed work. The caller has locked its row.
+
+    What was ingested of it is deleted; then the caller holds the ORDER lock, too.
+    """
+    if row.state in WAITING and row.sentences:
+        delete_ingested(connection, row.corpus)
+    cancelled = {"state": "cancelled", "sentences": 0, "reached": None, "error": None, "finished_at": func.now()}
     connection.execute(update(texts).where(texts.c.id == row.id).values(cancelled))
     items = update(work).where(work.c.id.in_(of_text(row.corpus, row.id)), work.c.state.in_(["open", "failed"]))
     connection.execute(items.values(_CANCELLED))
@@ -320,6 +326,22 @@ def drop(connection: Connection, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Cancel failed work; return the ids of what had failed. Its last error stays."""
     failed = update(work).where(work.c.id.in_(list(ids)), work.c.state == "failed")
     return set(connection.execute(failed.values(_CANCELLED).returning(work.c.id)).scalars())
+
+
+def cancel_items(connection: Connection, ids: Collection[uuid.UUID]) -> int:
+    """Cancel work that is open or has failed; how much that was."""
+    which = select(work.c.id).where(work.c.id.in_(list(ids)), work.c.state.in_(["open", "failed"])).order_by(work.c.id)
+    return _cancel(connection, list(connection.execute(which.with_for_update()).scalars()))
+
+
+def cancel_open(connection: Connection, corpus: int, kinds: Collection[str], most: int) -> int:
+    """Cancel at most `most` open items of a corpus; how many."""
+    which = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind.in_(kinds))
+    return _cancel(connection, list(connection.execute(which.limit(most).with_for_update()).scalars()))
+
+
+def _cancel(connection: Connection, ids: list[uuid.UUID]) -> int:
+    return connection.execute(update(work).where(work.c.id.in_(ids)).values(_CANCELLED)).rowcount if ids else 0
 
 
 _CANCELLED = {"state": "cancelled", "published_at": None, "not_before": None, "finished_at": func.now()}

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_,
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
-from crochet_tasks.db.tables import work
+from crochet_tasks.db.tables import corpora, work
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.telemetry import correlation, instruments, metrics
 from crochet_tasks.telemetry.correlation import Origin
@@ -134,21 +134,22 @@ def claim(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = 
 def opened(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
     """Return those of these items that are still open, in the order of their ids.
 
-    With `runnable`, only items that are not backing off. An item that is retried later gets a new message then; older
-    messages for it must not use up its attempts.
+    With `runnable`, only items that are not backing off, and of a corpus that is not paused. An item that is retried
+    later gets a new message then; older messages for it must not use up its attempts.
     """
     return [read(row) for row in connection.execute(_open_ones(ids, runnable=runnable))]
 
 
 def _open_ones(ids: Sequence[uuid.UUID], *, runnable: bool) -> Select[Any]:
     query = select(*COLUMNS).where(work.c.id.in_(ids), work.c.state == "open").order_by(work.c.id)
-    return query.where(_runnable()) if runnable else query
+    return query.where(_runnable(), work.c.corpus.not_in(_PAUSED)) if runnable else query
 
 
 def _runnable() -> ColumnElement[bool]:
     return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
 
 
+_PAUSED = select(corpora.c.id).where(corpora.c.paused_at.is_not(None))
 _EMPTIED = case((work.c.boxes.is_not(None), b""))
 
 
@@ -183,6 +184,7 @@ class WaitingVersion(NamedTuple):
 def waiting_versions(connection: Connection, corpus: int) -> list[WaitingVersion]:
     """Lock the `remediations` of a corpus that are not done, in the order of their versions; parked ones are ready."""
     ready = and_(work.c.state == "open", _runnable() | (work.c.not_before == text("'infinity'")))
+    ready = and_(ready, work.c.corpus.not_in(_PAUSED))
     query = select(work.c.id, work.c.subject, ready)
     query = query.where(work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done")
     return [WaitingVersion(*row) for row in connection.execute(query.order_by(work.c.subject).with_for_update())]

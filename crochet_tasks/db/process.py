@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -155,8 +157,12 @@ class Process:
             planner.faces.put(sides, best.faces(connection, job, sides, len(planner.faces.tree.words)))
             self.planners.put((corpus, job), planner, planner.faces.bytes)
 
-    def waited(self, connection: Connection, corpus: int, tree: Tree) -> npt.NDArray[np.bool_]:
+    def waited(
+        self, connection: Connection, corpus: int, tree: Tree, seconds: float = math.inf
+    ) -> npt.NDArray[np.bool_] | None:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
+
+        None after so many seconds: there are more, and the next call goes on from where this one ended.
 
         Raises StoreCorrupt where a batch has no remediation, or a damaged one: orthos would be missed.
 
@@ -166,11 +172,15 @@ class Process:
         last, before = self.waits.get(corpus) or Waited(0, np.zeros(0, np.bool_))
         waited = np.zeros(tree.size + 1, np.bool_)
         waited[: len(before)] = before
+        until, whole = time.monotonic() + seconds, True
         for batch, version, phrases in batches.waiting(connection, corpus, last):
             last, lines = batch, batches.unpacked_lines(batch, phrases, tree.limits[version] - 1)
             waited[tree.node[tree.renumbered(version, lines)]] = True
+            if time.monotonic() > until:
+                whole = False
+                break
         self.waits.put(corpus, Waited(last, waited), len(waited))
-        return waited
+        return waited if whole else None
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
         """Return the index with the ingested parts of an unfinished text. The caller holds the ORDER lock.

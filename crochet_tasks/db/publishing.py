@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, select, text, update
 
-from crochet_tasks.db.outbox import COLUMNS, REMEDIATIONS, Item, read
+from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, read
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
 
@@ -135,37 +135,73 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 
 
 def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
-    """Stamp the most urgent open, unpublished work as published and return it.
+    """Stamp the open, unpublished work that is due next as published and return it.
 
-    With `published_limit`, no search is taken while so many are published, and then no part of a search for the best
-    either, nor while so many of these are; several relays may exceed it by a few. Nor is a search of a corpus whose
-    budget is spent; its texts still become versions, and its best orthos are searched for: they are not stored.
+    First work of the ordered stages; then searches, then parts of searches for the best: of the tenant of whom the
+    fewest are published, of its corpora that of which the fewest are. So they share the room, and none waits for all
+    the work of another.
+    Nothing of a paused corpus, and no search of a corpus whose budget is spent; its texts still become versions, and
+    its best orthos are searched for: they are not stored.
+
+    With `published_limit` so many searches are published at a time, and so many parts of searches for the best, and of
+    each corpus one message of an ordered stage: it is the only one that can be processed. Several relays may exceed it
+    by a few.
     """
     row = connection.execute(text(_TAKE), {"corpus": corpus, "most": published_limit}).first()
     return None if row is None else read(row)
 
 
+# The corpora that have work are found by skipping through work_unpublished_idx, one probe each; then the first row of
+# each kind. Only rows that can be taken are read, however many wait.
 _TAKE = f"""
-WITH room AS MATERIALIZED (
-    SELECT CAST(:most AS integer) IS NULL OR :most > (
-           SELECT count(*) FROM work WHERE state = 'open' AND published_at IS NOT NULL AND kind = 'search'
-           ) AS is_left,
-           CAST(:most AS integer) IS NULL OR :most > (
-           SELECT count(*) FROM work WHERE state = 'open' AND published_at IS NOT NULL AND kind = 'best'
-           ) AS is_left_for_best
-), spent AS MATERIALIZED (  -- evaluated only if there is a search to be taken
-    SELECT id FROM corpora WHERE {SPENT}
+WITH RECURSIVE busy (corpus) AS (
+    (SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus) ORDER BY corpus LIMIT 1)
+     UNION ALL
+    SELECT (SELECT work.corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+               AND work.corpus > busy.corpus AND CAST(:corpus AS integer) IS NULL ORDER BY work.corpus LIMIT 1)
+      FROM busy WHERE busy.corpus IS NOT NULL
+), running AS MATERIALIZED (
+    SELECT corpus, kind, count(*) AS number FROM work WHERE state = 'open' AND published_at IS NOT NULL
+     GROUP BY corpus, kind
+), shares AS MATERIALIZED (
+    SELECT tenant, kind, sum(number) AS number FROM running JOIN corpora ON corpora.id = running.corpus
+     GROUP BY tenant, kind
+), kinds (kind, low, high) AS (
+    VALUES ('ingest', {INGEST}, {INGEST}), ('context', {CONTEXT}, {CONTEXT}),
+           ('remediations', {REMEDIATIONS}, {REMEDIATIONS}), ('search', {START}, {REMEDIATIONS} - 1),
+           ('best', {BEST}, {BEST})
+), room AS MATERIALIZED (
+    SELECT kind, low, high FROM kinds
+     WHERE low >= {REMEDIATIONS} OR CAST(:most AS integer) IS NULL
+        OR :most > ALL (SELECT sum(number) FROM running WHERE running.kind IN (kinds.kind, 'search') GROUP BY kind)
+), next AS MATERIALIZED (
+    SELECT first.id, first.priority, first.created_at, busy.corpus, room.kind, running.number,
+           coalesce(shares.number, 0) AS share
+      FROM busy JOIN corpora ON corpora.id = busy.corpus AND paused_at IS NULL CROSS JOIN room
+      LEFT JOIN running ON running.corpus = busy.corpus AND running.kind = room.kind
+      LEFT JOIN shares ON shares.tenant = corpora.tenant AND shares.kind = room.kind
+     CROSS JOIN LATERAL (
+           SELECT id, priority, created_at FROM work
+            WHERE work.corpus = busy.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+              AND priority BETWEEN room.low AND room.high
+              AND (not_before IS NULL OR not_before <= clock_timestamp())
+              AND (room.kind <> 'search' OR NOT coalesce({SPENT}, false))
+              AND (room.low < {REMEDIATIONS} OR running.number IS NULL OR CAST(:most AS integer) IS NULL)
+            ORDER BY work.priority DESC, work.created_at, work.id LIMIT 1
+           ) AS first
+), chosen AS MATERIALIZED (
+    SELECT corpus, kind FROM next
+     ORDER BY priority >= {REMEDIATIONS} DESC, kind = 'best',
+              CASE WHEN priority < {REMEDIATIONS} THEN share END,
+              CASE WHEN priority < {REMEDIATIONS} THEN coalesce(number, 0) END,
+              priority DESC, created_at, id LIMIT 1
 ), first AS MATERIALIZED (
-    SELECT id FROM work
-     WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
-       AND (not_before IS NULL OR not_before <= clock_timestamp())
-       AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus)
-       AND (priority >= {REMEDIATIONS}
-            OR ((SELECT is_left FROM room)
-                AND CASE kind WHEN 'best' THEN (SELECT is_left_for_best FROM room)
-                    ELSE corpus NOT IN (SELECT id FROM spent) END))
-     ORDER BY priority DESC, created_at, id
-     LIMIT 1 FOR UPDATE SKIP LOCKED
+    SELECT work.id FROM work, chosen JOIN kinds USING (kind)
+     WHERE work.corpus = chosen.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+       AND priority BETWEEN kinds.low AND kinds.high AND (not_before IS NULL OR not_before <= clock_timestamp())
+     ORDER BY work.priority DESC, work.created_at, work.id
+     LIMIT 1 FOR UPDATE OF work SKIP LOCKED
 )
 UPDATE work SET published_at = clock_timestamp(), not_before = NULL
  WHERE id IN (SELECT id FROM first)

@@ -106,6 +106,21 @@ RULES = (
         SELECT (SELECT count(*) FROM gone), count(*), coalesce(max(id), 0) FROM seen
         """,
     ),
+    # Seals stay: of those whose rows are all deleted, what was kept of each row goes.
+    Rule(
+        "hashes of the audit's rows",
+        "audit_days",
+        0,
+        "the chain of seals; the hashes of rows that are still there",
+        """
+        UPDATE seals SET digests = NULL WHERE id IN (
+            SELECT id FROM seals
+             WHERE digests IS NOT NULL AND at {old} AND oldest < clock_timestamp() - INTERVAL '31 days'
+               AND NOT EXISTS (SELECT FROM audit WHERE audit.id BETWEEN first AND last)
+             ORDER BY id LIMIT :most
+        )
+        """,
+    ),
     Rule(
         "dead_letters",
         "dead_letter_days",

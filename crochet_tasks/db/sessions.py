@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import time
@@ -29,6 +30,7 @@ from crochet_tasks.errors import (
     DatabaseUnsuitable,
     DiskFull,
 )
+from crochet_tasks.schemas.acting import acting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
@@ -111,6 +113,8 @@ class Database:
         after: list[Callable[[], None]] = []
         with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
             connection.info[_AFTER] = after
+            if (who := acting.get()) is not None:
+                connection.execute(_ACTING, {"who": json.dumps(who)})
             yield connection
         for step in after:
             try:
@@ -143,6 +147,7 @@ class Database:
         self._metrics.close()
 
 
+_ACTING = text("SELECT set_config('crochet.by', :who, true)")
 # Without the server's timeline, which changes at a failover while processes go on.
 _IDENTITY = """
 SELECT concat_ws('-', system_identifier, pg_database.oid) FROM pg_control_system(), pg_database

@@ -47,9 +47,10 @@ corpora = Table(
     Column("budget", BigInteger, comment="orthos after which no more are searched for; none without"),
     Column("version", Integer, nullable=False, server_default="0"),
     Column("reading", Text, nullable=False, comment="by which reading rules and Unicode version its texts were read"),
-    Column("revision", Integer, nullable=False, server_default="1", comment="of name, description and budget"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="of what can be changed"),
     now("created_at"),
     Column("removed_at", MOMENT, comment="since then nobody sees it, and the relay deletes it"),
+    Column("paused_at", MOMENT, comment="since then none of its work is published"),
     Index("corpora_tenant_name_key", "tenant", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     CheckConstraint(NAMED, name="name"),
     CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
@@ -208,20 +209,16 @@ work = Table(
         name="part",
     ),
     CheckConstraint("kind <> 'search' OR version > since", name="versions"),
-    # The relay publishes in the order of the first; work_published_idx finds overdue work.
+    # What the relay publishes next of each corpus, and which searches to hold when its budget is spent.
     Index(
         "work_unpublished_idx",
+        "corpus",
         text("priority DESC"),
         "created_at",
         "id",
         postgresql_where=text(f"state = 'open' AND published_at IS NULL AND {TAKEN_UP}"),
     ),
-    # Which searches of a corpus to hold when its budget is spent; which are held.
-    Index(
-        "work_searches_idx",
-        "corpus",
-        postgresql_where=text("state = 'open' AND published_at IS NULL AND not_before IS NULL AND priority < 2000000"),
-    ),
+    # Which searches are held; work_published_idx finds overdue work.
     Index("work_set_aside_idx", "corpus", "kind", postgresql_where=text("state = 'open' AND not_before = 'infinity'")),
     Index("work_published_idx", "published_at", postgresql_where=text("state = 'open' AND published_at IS NOT NULL")),
     # The stage that finds what a version makes due goes by the versions.
@@ -352,5 +349,31 @@ audit = Table(
     Column("subject", Text, nullable=False, index=True),
     Column("before", JSON),
     Column("after", JSON),
-    comment="Every change of state of texts and work, append only.",
+    Column("corpus", Integer, comment="of texts, work and corpora; it may be deleted"),
+    Column("tenant", Integer, comment="of corpora, keys and tenants"),
+    Column(
+        "by",
+        JSON,
+        server_default=text("audit_by()"),
+        comment="key or user, address, request; none: the pipeline itself",
+    ),
+    comment="Every change of state of texts and work, every change of corpora, keys and tenants, append only.",
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    numbered(),
+    now("at"),
+    Column("source", Text, nullable=False, comment="the table whose rows it seals"),
+    Column("first", BigInteger, nullable=False, comment="id from which it seals rows: each follows on another"),
+    Column("last", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("oldest", MOMENT, nullable=False, comment="when its oldest row was written"),
+    Column("before", LargeBinary, nullable=False, comment="hash of the seal before it, empty of the first one"),
+    Column("root", LargeBinary, nullable=False, comment="SHA-256 of digests"),
+    Column("digests", LargeBinary, comment="SHA-256 of each row; none: its rows are deleted, being old"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of before, root and the rest"),
+    UniqueConstraint("source", "first"),
+    comment="What shows that rows of the audit were changed: a chain of hashes, append only.",
 )

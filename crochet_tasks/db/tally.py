@@ -27,8 +27,9 @@ BESIDE = "best"
 # ── where open work is ──────────────────────────────────────────────────────────────────────────
 
 OPEN = ("ready", "held", "published", "waiting", "parked")
-"""States of open work, for lists, statistics and metrics: to be published next; held back by a spent budget; published,
-so in a queue or with a worker; waiting to be retried; parked until its turn in an ordered stage.
+"""States of open work, for lists, statistics and metrics: to be published next; held back by a spent budget, or because
+its corpus is paused; published, so in a queue or with a worker; waiting to be retried; parked until its turn in an
+ordered stage.
 """
 SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
 """SQL, of a row of `corpora`: it holds as many orthos as its budget allows"""
@@ -45,6 +46,7 @@ CASE WHEN work.published_at IS NOT NULL THEN 'published'
      WHEN work.not_before = 'infinity' THEN CASE WHEN work.kind = 'search' THEN 'held' ELSE 'parked' END
      WHEN work.not_before > {now} THEN 'waiting'
      WHEN work.kind = 'search' AND work.corpus {spent} THEN 'held'
+     WHEN work.corpus IN (SELECT id FROM corpora WHERE paused_at IS NOT NULL) THEN 'held'
      ELSE 'ready' END
 """
 

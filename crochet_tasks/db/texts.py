@@ -37,6 +37,10 @@ FAILED_OR_CANCELLED = ("failed", "cancelled")
 """states of texts that become no version unless they are accepted again"""
 
 
+WAITING = ("accepted", "ingested")
+"""states of texts that are to become a version"""
+
+
 def known(connection: Connection, corpus: int, body: str) -> TextRow | None:
     """Return the text with this body, whatever its state. The caller holds the corpus' ACCEPTANCE lock."""
     sha256 = hashlib.sha256(body.encode()).digest()
@@ -132,10 +136,16 @@ def fail(connection: Connection, corpus: int, text: int, error: dict[str, Any]) 
     values = {"state": "failed", "error": error, "finished_at": func.now()}
     connection.execute(update(texts).where(texts.c.id == text).values(values))
     if ingested_sentences:
-        version = select(corpora.c.version).where(corpora.c.id == corpus).scalar_subquery()
-        for table in (phrases, words):
-            connection.execute(table.delete().where(table.c.corpus == corpus, table.c.born > version))
+        delete_ingested(connection, corpus)
     return True
+
+
+def delete_ingested(connection: Connection, corpus: int) -> None:
+    """Delete the words and phrases of a text that is no version yet. The caller holds the ORDER lock.
+
+    What is left is the context of the version as it was before that text. The next text gets the same ids again.
+    """
+    connection.execute(select(func.delete_ingested(corpus)))
 
 
 # ── summaries ─────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from crochet_tasks.embedded import store
 from crochet_tasks.engine import geometry
 from crochet_tasks.errors import DiskNearlyFull, ProcessExhausted
 from crochet_tasks.operate.retention import Retention
+from crochet_tasks.operate.sealing import Sealer
 from crochet_tasks.retry import Policy, temporary
 from crochet_tasks.schemas.progress import EndReason, Outcome, RunProgress
 from crochet_tasks.settings import Settings
@@ -67,6 +68,10 @@ def close(
     if crew.ended is not EndReason.DISK:
         merging.merge_all(corpus.id, lambda: stopped() or not _roomy(process.settings))
         Retention(process.database, process.settings).sweep(RETENTION_SECONDS)
+        sealer = Sealer(process.database)
+        sealer.seal(now=True)
+        while sealer.seal(now=True):
+            pass
     last = poll()
     ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
     return Outcome(ended, last, crew.search_seconds, crew.failure)

@@ -95,9 +95,18 @@ class WorkNotFailed(UsageError):
 
 
 class TextStarted(UsageError):
-    """'{title}' is {state}: a text can be cancelled only before its ingestion begins"""
+    """'{title}' is being ingested, and the part that is being worked on is not done yet: try again"""
 
     code = "text_started"
+    status = 409
+
+
+class TextIsVersion(UsageError):
+    """'{title}' is version {version} of its corpus and cannot be taken back: orthos rest on it.
+    To be without it, submit the other texts to a new corpus and delete this one
+    """
+
+    code = "text_is_version"
     status = 409
 
 

@@ -1,98 +1,37 @@
-"""What operators do: cancel texts that have not been started, retry or drop what has failed."""
+"""What operators do: retry or drop what has failed; read a corpus again."""
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from crochet_tasks.db import (
     Connection,
-    DBAPIError,
-    LockNotAvailable,
     access,
     attempts,
     corpora,
     dead_letters,
     operators,
-    publishing,
     texts,
 )
 from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.dead_letters import DeadLetterRow
 from crochet_tasks.db.operators import WorkRow
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import BESIDE, OF_A_TEXT
 from crochet_tasks.db.texts import TextRow
-from crochet_tasks.errors import CorpusExists, NotFound, TextStarted, WorkNotCancellable, WorkNotFailed
+from crochet_tasks.errors import CorpusExists, NotFound, WorkNotCancellable, WorkNotFailed
 from crochet_tasks.intake import admission
-from crochet_tasks.operate.inspection import line_of_text, line_of_work
+from crochet_tasks.operate.cancelling import incomplete
+from crochet_tasks.operate.inspection import changed
 from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.schemas.names import TEXT, text_name
 from crochet_tasks.schemas.reports import WorkChanged
 
 DROPPABLE = ("search", BESIDE)
 """Not `remediations`: the window of a later version would begin after it."""
-_ONLY_TEXTS = "only a text that has not been started can be"
 _LACKING = "later versions would lack orthos without it; retry it"
-_INSTEAD = {BESIDE: "stop the search for the best that it is a part of"}
-
-
-def cancel(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
-    """Cancel texts that have not been started, all of these or none; the next in line get their turn.
-
-    Does not wait for an ingestion. `entry` goes to the security log with what is done. Raises TextStarted,
-    WorkNotCancellable and what names raise.
-    """
-    with process.database.transaction() as connection:
-        operators.limit_lock_wait(connection)
-        chosen = {row.id: row for name in names for row in [_cancellable(connection, name)]}
-        cancelled = [row for row in (_unstarted(connection, chosen[number]) for number in sorted(chosen)) if row]
-        # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
-        first = {row.corpus: operators.first_waiting_text(connection, row.corpus) for row in cancelled}
-        for row in cancelled:
-            with _locked_means_started(row):
-                operators.cancel_text(connection, row)
-        for corpus in sorted({row.corpus for row in cancelled if first[row.corpus] in chosen}):
-            texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
-            publishing.release_next_text(connection, corpus)
-        if entry is not None and cancelled:
-            access.add_log_entry(connection, entry)
-        return _changed(connection, texts_too=chosen)
-
-
-def _cancellable(connection: Connection, name: str) -> TextRow:
-    target = find(connection, name)
-    row = text_of(connection, target)
-    if row is None:
-        kind = target.kind if isinstance(target, WorkRow) else "dead letter"
-        raise WorkNotCancellable(work=name, kind=kind, wanted="cancelled", why=_INSTEAD.get(kind, _ONLY_TEXTS))
-    return row
-
-
-def _unstarted(connection: Connection, row: TextRow) -> TextRow | None:
-    """The text, locked; None where it is cancelled already. Raises TextStarted, NotFound."""
-    with _locked_means_started(row):
-        locked = operators.text_row(connection, row.id, lock=True)
-    if locked is None:  # its corpus was deleted meanwhile
-        raise NotFound(what=TEXT, name=text_name(row.id))
-    if locked.state == "cancelled":
-        return None
-    if locked.state != "accepted" or locked.sentences:
-        state = "being ingested" if locked.state == "accepted" else locked.state
-        raise TextStarted(title=row.title, state=state)
-    return locked
-
-
-@contextlib.contextmanager
-def _locked_means_started(row: TextRow) -> Iterator[None]:
-    """Raise TextStarted on a lock time-out: a worker is ingesting the text."""
-    try:
-        yield
-    except DBAPIError as error:
-        if isinstance(error.orig, LockNotAvailable):
-            raise TextStarted(title=row.title, state="being ingested") from error
-        raise
 
 
 def rebuild(process: Process, name: str, new: str) -> int:
@@ -141,14 +80,20 @@ def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> 
 
 
 def retry_all(
-    process: Process, corpus: str | None = None, *, dropped: bool = False, entry: Entry | None = None
+    process: Process,
+    corpus: str | None = None,
+    tenant: int = DEFAULT_TENANT,
+    *,
+    dropped: bool = False,
+    entry: Entry | None = None,
 ) -> WorkChanged:
-    """Retry all failed work, with `dropped` also dropped work; cancelled texts stay so. Raises CorpusUnknown.
+    """Retry all failed work, with `dropped` also dropped or cancelled work; cancelled texts stay so.
 
+    Raises CorpusUnknown.
     `entry` goes to the security log if there is any.
     """
     with process.database.transaction() as connection:
-        number = None if corpus is None else corpora.named(connection, corpus).id
+        number = None if corpus is None else corpora.named(connection, corpus, tenant).id
         items, rows = operators.failed_work(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
         if entry is not None and (items or rows):
@@ -184,7 +129,7 @@ def _accept_again(process: Process, rows: list[TextRow], entry: Entry | None = N
 
 def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkChanged:
     with process.database.snapshot() as connection:
-        return _changed(connection, items, {row.id for row in rows})
+        return changed(connection, items, {row.id for row in rows})
 
 
 def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
@@ -208,13 +153,9 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
                 dead_letters.drop(connection, target.id)
         if entry is not None and targets:
             access.add_log_entry(connection, entry)
-        changed = _changed(connection, items, chosen)
-        lacking = sorted({line.corpus or "" for line in changed.changed if line.kind == "search"})
-    notes = [
-        f"corpus '{corpus}' is incomplete until it is retried: it lacks what dropped work would have found"
-        for corpus in lacking
-    ]
-    return changed.model_copy(update={"notes": notes})
+        made = changed(connection, items, chosen)
+        lacking = sorted({line.corpus or "" for line in made.changed if line.kind == "search"})
+    return made.model_copy(update={"notes": [incomplete(corpus) for corpus in lacking]})
 
 
 def _drop_text(connection: Connection, number: int, name: str) -> None:
@@ -237,10 +178,3 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
     for item in rows:
         if item.id not in dropped:  # it has just been retried
             raise WorkNotFailed(work=names[item.id], state="ready", wanted="dropped")
-
-
-def _changed(connection: Connection, items: Collection[uuid.UUID] = (), texts_too: Collection[int] = ()) -> WorkChanged:
-    rows = [operators.text_row(connection, number) for number in sorted(texts_too)]
-    lines = [line_of_text(connection, row) for row in rows if row is not None]
-    lines += [line_of_work(item) for item in operators.with_ids(connection, items)]
-    return WorkChanged(changed=lines, notes=[])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from crochet_tasks.operate.names import find, text_of
 from crochet_tasks.reporting import reports
 from crochet_tasks.retry import Outage
 from crochet_tasks.schemas.names import DEAD, TEXT, best_name, text_name
-from crochet_tasks.schemas.reports import Status, WorkDetail, WorkError, WorkLine, WorkList
+from crochet_tasks.schemas.reports import Status, WorkChanged, WorkDetail, WorkError, WorkLine, WorkList
 
 DIED = frozenset({MessageDied.code, WorkerLost.code})
 """errors of work whose messages were dead-lettered"""
@@ -192,7 +193,7 @@ def _next(item: WorkRow, lease: float) -> str:
         case "ready":
             return "at the next poll of the relay that finds room for it"
         case "held":
-            return "when the budget of its corpus is raised"
+            return "when the budget of its corpus is raised, or its corpus is resumed"
         case "published":
             assert item.published_at is not None
             overdue = item.published_at + dt.timedelta(seconds=lease)
@@ -236,6 +237,14 @@ def _letter(connection: Connection, letter: DeadLetterRow) -> WorkDetail:
         related=[],
         audit=[],
     )
+
+
+def changed(connection: Connection, items: Collection[uuid.UUID] = (), texts_too: Collection[int] = ()) -> WorkChanged:
+    """What became of these texts and items."""
+    rows = [operators.text_row(connection, number) for number in sorted(texts_too)]
+    lines = [line_of_text(connection, row) for row in rows if row is not None]
+    lines += [line_of_work(item) for item in operators.with_ids(connection, items)]
+    return WorkChanged(changed=lines, notes=[])
 
 
 # ── watching ────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import NotFound, WorkUnknown
 from crochet_tasks.intake.posted import number_of
-from crochet_tasks.operate import actions, inspection
+from crochet_tasks.operate import actions, cancelling, inspection
 from crochet_tasks.operate.names import find
 from crochet_tasks.schemas.names import DEAD
 from crochet_tasks.schemas.reports import WorkChanged, WorkDetail
@@ -30,10 +30,10 @@ def retry(process: Process, tenant: int, corpus: str, name: str, entry: Entry | 
 
 
 def cancel(process: Process, tenant: int, corpus: str, name: str, entry: Entry | None = None) -> WorkChanged:
-    """Cancel a text of this corpus, by its name or its work. Raises NotFound, TextStarted, WorkNotCancellable."""
+    """Cancel a text of this corpus, by its name or its work, or a search. Raises NotFound, and as cancelling.cancel."""
     check(process, tenant, corpus, name)
     with _found(name):
-        return actions.cancel(process, [name], entry)
+        return cancelling.cancel(process, [name], entry)
 
 
 @contextlib.contextmanager

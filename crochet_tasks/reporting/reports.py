@@ -103,6 +103,7 @@ def corpus_status(
         oldest_open=tally.oldest_open(connection, corpus.id),
         dropped=left.dropped,
         closed=left.closed,
+        paused=corpus.paused,
         bytes=tally.packed_bytes(connection, corpus.id),
         rate=rates.paces[0].orthos_per_second,
         statistics=rates,

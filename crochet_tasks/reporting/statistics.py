@@ -5,6 +5,7 @@ The time left is estimated only where the data allows it; else it is unknown, wi
     not_counted     there is more open work than is counted
     texts_waiting   texts are no versions yet: what they make due is not known
     still_finding   what a version makes due is still being found
+    paused          work is on hold until a corpus is resumed
     budget_spent    searches are on hold until a budget is raised
     held_up         some of the work rests before a later try, or it waits for work that has failed
     hardly_moving   fewer than LEAST searches were done in the last minute
@@ -176,6 +177,7 @@ def _unknowable(counts: Counts) -> Unknown | None:
     """The first reason why no estimate is possible; None: there is none."""
     conditions: dict[Unknown, bool] = {
         "not_counted": counts.uncounted,
+        "paused": _in_state(counts, "held") > 0 and not counts.spent,
         "texts_waiting": counts.waiting_texts > 0,
         "budget_spent": counts.spent,
         "held_up": _in_state(counts, "waiting") > 0 or counts.work["remediations", "failed"] > 0,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, CorpusStatus, Estimate, TextLine, WorkList
+from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextLine, WorkList
 
 
 class LimitsSet(Answer):
@@ -22,11 +22,18 @@ class CorpusLine(Answer):
     description: str
     limits: LimitsSet
     budget: int | None
+    paused: bool
+    """none of its work is begun; texts are accepted and wait"""
     revision: int
 
 
 class CorpusPage(Answer):
     corpora: list[CorpusLine]
+    next_cursor: str | None
+
+
+class AuditPage(Answer):
+    lines: list[AuditLine]
     next_cursor: str | None
 
 

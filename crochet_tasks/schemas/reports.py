@@ -112,6 +112,8 @@ class CorpusStatus(Answer):
     """work that operators dropped: what it would have found is missing until it is retried"""
     closed: bool
     """as in RunReport"""
+    paused: bool
+    """none of its work is begun until it is resumed"""
     rate: float | None
     """orthos per second in the last minute, as `statistics` has it; null where more was found than is counted"""
     bytes: int
@@ -234,6 +236,26 @@ class Audited(Answer):
     after: dict[str, Any] | None
 
 
+class AuditLine(Answer):
+    """A change, and who made it."""
+
+    id: int
+    at: dt.datetime
+    what: str
+    """`text.accepted`, `work.cancelled`, `corpus.changed`, `key.revoked`, `tenant.created`, ..."""
+    subject: str
+    """`text 7`, `work ID`, `corpus 3`, `key PREFIX`, `tenant 2`"""
+    corpus: str | None
+    """null where it is of none, or of one that is deleted"""
+    tenant: str | None
+    who: str
+    """user of the database"""
+    by: dict[str, Any] | None
+    """`via`: api, command or sql; key or user, address, request; null: the pipeline itself"""
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
 class WorkDetail(Answer):
     """All details of a work item, a dead letter or a text."""
 
@@ -253,6 +275,23 @@ class WorkChanged(Answer):
 
     changed: list[WorkLine]
     notes: list[str] = []
+
+
+class AllCancelled(Answer):
+    """How much of a corpus was cancelled: texts, work that finds orthos, searches for the best."""
+
+    corpus: str
+    texts: int
+    work: int
+    best: int
+    notes: list[str] = []
+
+
+class WorkRetried(Answer):
+    """How many pieces of work and texts of a corpus are open again."""
+
+    corpus: str
+    retried: int
 
 
 # ── what the API answers ────────────────────────────────────────────────────────────────────────

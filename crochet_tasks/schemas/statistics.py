@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 Unknown: TypeAlias = Literal[
     "not_counted",
+    "paused",
     "texts_waiting",
     "still_finding",
     "budget_spent",
@@ -26,7 +27,7 @@ class WorkOfKind(BaseModel, frozen=True):
     ready: int
     """to be published"""
     held: int
-    """until a budget is raised, which is spent"""
+    """until a budget is raised, which is spent, or the corpus is resumed"""
     published: int
     """with the broker, or with a worker that has not acknowledged it"""
     waiting: int

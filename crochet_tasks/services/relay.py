@@ -24,6 +24,7 @@ from crochet_tasks.db import attempts, corpora, dead_letters, failures, publishi
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import CrochetError, MessageDied, QueueMissing, Unavailable, WorkerLost
 from crochet_tasks.operate.retention import Retention
+from crochet_tasks.operate.sealing import Sealer
 from crochet_tasks.reporting.queue_depths import Notes
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import status_file
@@ -63,6 +64,7 @@ class Relay:
         self._process, self._stopped = process, stopped
         self._repair = Repair(process.settings)
         self._retention = Retention(process.database, process.settings)
+        self._sealer = Sealer(process.database)
         self._notes = Notes(process.settings, process.database)
         self._next_maintenance = self._next_merges = 0.0
         self._beat_at = -EVERY_SECONDS
@@ -128,11 +130,15 @@ class Relay:
                     remove()
 
     def delete_expired(self) -> None:
-        """Hold searches of spent budgets; delete rows of removed corpora, and what is older than the settings say."""
+        """Hold searches of spent budgets; delete rows of removed corpora, and what is older than the settings say.
+
+        Seals the audit.
+        """
         tenancy.sweep(self._process.database, SWEEP_SECONDS)
         with self._process.database.transaction() as connection:
             publishing.hold_searches(connection)
         self._retention.sweep(RETENTION_SECONDS)
+        self._sealer.seal()
 
     def _warn_of_idle_queues(self, depths: dict[str, Depth]) -> None:
         """Warn once of each queue that has messages and no consumers."""

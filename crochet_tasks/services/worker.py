@@ -124,7 +124,8 @@ def _set_up(worker: Any) -> None:
         processes.begin()
     heartbeat = Heartbeat(settings, service)
     Consumer.use = Reporter(settings, worker.hostname, size, lambda: len(state.active_requests))
-    Consumer.progress = Progress(heartbeat, app.conf.task_time_limit, lambda: drain.begin(LOST_CONSUMERS))
+    longest = max(app.conf.task_time_limit, app.conf.task_annotations["best.part"]["time_limit"])
+    Consumer.progress = Progress(heartbeat, longest, lambda: drain.begin(LOST_CONSUMERS))
     Consumer.failed_starts = failed_starts
     signals.worker_ready.connect(lambda **_: log.info(READY), weak=False)
     signals.worker_shutdown.connect(lambda **_: heartbeat.end(), weak=False)

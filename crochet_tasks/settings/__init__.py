@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     published_limit: int = Field(
         default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
     )
+    task_seconds: Seconds = Field(
+        default=30.0,
+        description="seconds after which a task is ended; its work is tried again. All stop earlier by themselves, but "
+        "for a part of a search for the best that cannot be cut, which has 120 s",
+    )
     lease: Seconds = Field(
         default=60.0, description="seconds after which published work that was not finished is published again"
     )

@@ -17,8 +17,8 @@ from crochet_tasks.settings.source import in_environment, in_file, variable
 if TYPE_CHECKING:
     from crochet_tasks.settings import Settings
 
-TASK_SECONDS = 120.0
-"""after which a task is ended: more than any should take (celeryconfig.py)"""
+BEST_SECONDS = 120.0
+"""after which a part of a search for the best is ended: a start that cannot be cut has 90 s (celeryconfig.py)"""
 
 
 # ── values that contradict each other ───────────────────────────────────────────────────────────
@@ -44,13 +44,14 @@ def doubts(settings: Settings) -> list[str]:
     The default of CROCHET_LEASE is below what a task may take at most, on purpose (ADR 0031).
     """
     found = []
-    if "lease" in settings.model_fields_set and settings.lease < TASK_SECONDS:
+    if "lease" in settings.model_fields_set and settings.lease < settings.task_seconds:
         found.append(
-            f"CROCHET_LEASE is {settings.lease:g}: a task may take {TASK_SECONDS:g} s, and one that takes longer than "
-            "the lease is published again and done twice"
+            f"CROCHET_LEASE is {settings.lease:g}: a task may take {settings.task_seconds:g} s, and one that takes "
+            "longer than the lease is published again and done twice"
         )
-    if settings.drain > TASK_SECONDS:
-        found.append(f"CROCHET_DRAIN is {settings.drain:g}: no task runs longer than {TASK_SECONDS:g} s")
+    longest = max(settings.task_seconds, BEST_SECONDS)
+    if settings.drain > longest:
+        found.append(f"CROCHET_DRAIN is {settings.drain:g}: no task runs longer than {longest:g} s")
     if settings.published_limit < settings.concurrency:
         found.append(
             f"CROCHET_PUBLISHED_LIMIT is {settings.published_limit}, below CROCHET_CONCURRENCY, "

@@ -249,8 +249,8 @@ OPEN = gauge(
     "items",
     "kind state",
     RELAY,
-    "Open work: ready (to be published), held (by a spent budget), published (in flight), waiting (backs off "
-    "before it is tried again) or parked (an ordered stage whose turn it is not).",
+    "Open work: ready (to be published), held (by a spent budget or a pause), published (in flight), waiting "
+    "(backs off before it is tried again) or parked (an ordered stage whose turn it is not).",
 )
 OVERDUE = gauge("crochet_work_overdue", "items", "kind", RELAY, "Open work published longer ago than CROCHET_LEASE.")
 RETRYING = gauge("crochet_work_retrying", "items", "kind", RELAY, "Open work that has failed at least once.")

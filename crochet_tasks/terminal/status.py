@@ -28,6 +28,7 @@ _WHY: dict[Unknown, str] = {
     "not_counted": "there is more open work than is counted",
     "texts_waiting": "texts are not versions yet",
     "still_finding": "the work of the last versions is still being found",
+    "paused": "work waits until its corpus is resumed",
     "budget_spent": "a budget is spent",
     "held_up": "some work waits for a later try, or for work that has failed",
     "hardly_moving": "hardly anything was searched in the last minute",
@@ -91,6 +92,8 @@ def _bar(corpus: CorpusStatus) -> Text:
 def _left(corpus: CorpusStatus) -> Text:
     if corpus.closed:
         return Text("closed")
+    if corpus.paused:
+        return Text("paused", "yellow")
     failed = corpus.work.get("failed", 0)
     if failed:
         return Text(f"{numbers.count(failed)} failed", "red")

@@ -10,7 +10,7 @@ from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.process import here
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.intake.admission import Admission, SubmittedText
-from crochet_tasks.operate import actions
+from crochet_tasks.operate import actions, cancelling
 from tests.simulation.bench import CLIENTS
 from tests.support.strategies import Limits
 
@@ -47,7 +47,7 @@ class Clients:
                 step()
             except CrochetError as error:
                 self._world.log(f"{what}: {error.code}")
-                if error.code == "text_started":
+                if error.code in ("text_started", "text_is_version"):
                     self._world.reached("a text could not be cancelled any more")
                 if isinstance(about, Post) and error.code not in ("corpus_unknown",):
                     self._world.posts.insert(0, about._replace(repeated=True))  # as clients do
@@ -78,7 +78,7 @@ class Clients:
         self._world.withdrawn.add(name)
 
         def cancel() -> None:
-            actions.cancel(here(), [name])
+            cancelling.cancel(here(), [name])
             self._world.reached("a text was cancelled")
             if any(
                 self._world.live("search.part", number)

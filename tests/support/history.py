@@ -26,6 +26,7 @@ TEXT = {
     ("accepted", "failed"),
     ("ingested", "failed"),
     ("accepted", "cancelled"),
+    ("ingested", "cancelled"),
     ("failed", "accepted"),
     ("failed", "cancelled"),
     ("cancelled", "accepted"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crochet_tasks.db import corpora
+from crochet_tasks.db.corpora import CorpusFields
 from crochet_tasks.db.process import Process
 from crochet_tasks.intake import admission
 from tests.support import best, steps
@@ -46,6 +47,5 @@ def fill(process: Process) -> None:
     steps.new_corpus(process, name=EMPTY)
     with process.database.transaction() as connection:
         found = corpora.named(connection, HARBOUR)
-        corpora.change(
-            connection, found, found.name, "Two mornings at a harbour, written for this project", found.budget
-        )
+        about = "Two mornings at a harbour, written for this project"
+        corpora.change(connection, found, CorpusFields(found.name, about, found.budget))

@@ -234,7 +234,7 @@ def test_work_is_listed_shown_cancelled_and_retried(shared: Database) -> None:
     assert re.search(r"state +cancelled *\n", page)
     assert "text.cancelled  by crochet" in page
     assert report_of(crochet("run", "--json")).orthos == shapes(closure(EVENING))
-    refused(crochet("work", "cancel", "text-2"), 2, "text_started", "is current")
+    refused(crochet("work", "cancel", "text-2"), 2, "text_is_version", "is version 1 of its corpus")
     assert crochet("work", "retry", first[:8]).stdout.startswith("text-1  text  accepted")
     assert report_of(crochet("run", "--json")).orthos == shapes(closure(EVENING, HARBOUR))
     assert crochet("work", "list").stdout == NO_WORK

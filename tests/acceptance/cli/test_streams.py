@@ -14,7 +14,7 @@ import pytest
 
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import corpora
-from crochet_tasks.db.corpora import DEFAULT_TENANT
+from crochet_tasks.db.corpora import DEFAULT_TENANT, CorpusFields
 from crochet_tasks.db.process import open_process as process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.engine.geometry import Limits
@@ -131,7 +131,7 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     file.write_text("the sea. the sky. sea and. sky and.")
     assert harmless(in_terminal("run", file, "--state", state))
     with EmbeddedPostgres(state) as server, process(Settings.load(), server.url) as opened:
-        made = tenancy.CorpusFields("escaped", EVIL, None)
+        made = CorpusFields("escaped", EVIL, None)
         tenancy.create(opened, DEFAULT_TENANT, made, Limits())
         with opened.database.snapshot() as connection:
             assert [each.description for each in corpora.every(connection)] == [EVIL, ""]

@@ -18,6 +18,7 @@ from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import BrokerUnavailable, CorpusUnknown
 from crochet_tasks.intake import admission
+from crochet_tasks.operate import cancelling
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import SETTINGS, Api, corpus_of, made
@@ -357,8 +358,9 @@ def test_texts_that_there_are_not(api: Api, corpus: Corpus, name: str) -> None:
     api.problem(api.write.post(f"{URL}/{name}/cancel"), "not_found", 404)
 
 
-def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> None:
-    """Twice is once; the next one moves up; one that is begun is not, and says so at once."""
+def test_a_text_is_cancelled_until_it_is_a_version(api: Api, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice is once; the next one moves up; one of which a part takes too long is not, and one that is a version."""
+    monkeypatch.setattr(cancelling, "ORDER_WAIT", "100ms")
     for body in steps.TEXTS:
         post(api, body)
     cancelled = api.write.post(f"{URL}/text-1/cancel")
@@ -370,7 +372,7 @@ def test_a_text_is_cancelled_before_it_is_begun(api: Api, corpus: Corpus) -> Non
         connection.exec_driver_sql("SELECT FROM texts WHERE id = 2 FOR UPDATE")
         api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_started", 409)
     steps.run(corpus)
-    api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_started", 409)
+    api.problem(api.write.post(f"{URL}/text-2/cancel"), "text_is_version", 409)
     api.problem(api.read.post(f"{URL}/text-3/cancel"), "forbidden", 403)
     assert steps.stored(api.process, corpus) == steps.expected(steps.TEXTS[1:])
 

@@ -25,7 +25,7 @@ from crochet_tasks.errors import (
     TenantUnknown,
     TooManyCorpora,
 )
-from crochet_tasks.operate import actions
+from crochet_tasks.operate import cancelling
 from crochet_tasks.query.export import Format, export
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
@@ -190,6 +190,6 @@ def test_a_text_that_is_no_version_stays_behind(process: Process) -> None:
     steps.ingest_all(corpus, steps.TEXTS[:1])
     steps.accept(corpus, steps.TEXTS[1])
     waiting = steps.sql(process, "SELECT id FROM texts WHERE corpus = :c AND state = 'accepted'", c=corpus.id)
-    actions.cancel(process, [f"text-{number}" for (number,) in waiting])
+    cancelling.cancel(process, [f"text-{number}" for (number,) in waiting])
     copy = imported(process, made(process, corpus), f"{corpus.name}-copy")
     assert steps.sql(process, "SELECT seq, state FROM texts WHERE corpus = :c", c=copy.id) == [(1, "current")]

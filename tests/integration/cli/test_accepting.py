@@ -15,7 +15,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.errors import SettingMissing
-from crochet_tasks.operate import actions
+from crochet_tasks.operate import cancelling
 from crochet_tasks.schemas.names import text_name
 from crochet_tasks.schemas.progress import RunProgress
 from crochet_tasks.settings import Settings
@@ -61,7 +61,7 @@ def test_waiting_ends_for_texts_that_fail_and_are_cancelled(
     """What failed is reported as by a run: the text first."""
     failing(monkeypatch, "ingest.text")
     one, other = (int(name[5:]) for name in accepted(corpus, *steps.TEXTS[:2]))
-    actions.cancel(process, [text_name(other)])
+    cancelling.cancel(process, [text_name(other)])
     run_on(corpus)
     accepting.until_done(process, corpus.id, [one, other], lambda _: None, lambda _: None)
     with process.database.transaction() as connection:

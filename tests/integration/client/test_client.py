@@ -16,7 +16,7 @@ from crochet_tasks.errors import (
     NotConfirmed,
     PreconditionFailed,
     SignatureRefused,
-    TextStarted,
+    TextIsVersion,
     Unauthorized,
     WorkNotFailed,
 )
@@ -72,7 +72,7 @@ def test_texts_are_posted_known_again_listed_and_cancelled(client: Client, serve
     assert [text.id for text in client.texts("texts", state="cancelled")] == posted[:1]
     steps.run(served.corpus("texts"))
     assert (client.text("texts", first.text.id).version, client.version("texts")) == (1, 1)
-    with pytest.raises(TextStarted):
+    with pytest.raises(TextIsVersion):
         client.cancel_text("texts", first.text.id)
 
 

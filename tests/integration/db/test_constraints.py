@@ -37,6 +37,17 @@ BATCH: dict[str, object] = {
     "born": 1,
 }
 
+SEAL: dict[str, object] = {
+    "source": "audit",
+    "first": 1,
+    "last": 1,
+    "rows": 1,
+    "oldest": NOW,
+    "before": b"",
+    "root": bytes(32),
+    "hash": bytes(32),
+}
+
 # A small store: corpus 1 with a text, a word, two phrases, two batches (one searched) and work for the other one.
 STORE: list[tuple[str, dict[str, object]]] = [
     ("keys", {"tenant": 1, "prefix": "a" * 10, "hash": bytes(32), "name": "known", "scopes": ["read"]}),
@@ -66,6 +77,7 @@ STORE: list[tuple[str, dict[str, object]]] = [
     ("refresh_tokens", {"hash": bytes(32), "session": KNOWN}),
     ("signatures", {"signature": bytes(32)}),
     ("request_counts", {"client": "known", "slot": 1, "requests": 1}),
+    ("seals", SEAL),
     ("corpora", {"name": "known", "max_axes": 3, "max_side": 8, "max_cells": 64, "reading": "2/18.0"}),
     ("idempotency", {"corpus": 1, "key": "known", "request": bytes(32), "status": 200, "answer": {}}),
     (
@@ -115,6 +127,7 @@ WELCOME: dict[str, dict[str, object]] = {
     "idempotency": {"corpus": 1, "key": "new", "request": bytes(32), "status": 202, "answer": {"body": {}}},
     "request_counts": {"client": "known", "slot": 2, "requests": 1},
     "security_log": {"what": "key.created"},
+    "seals": {**SEAL, "first": 2, "last": 2},
     "corpora": {"name": "new", "max_axes": 2, "max_side": 2, "max_cells": 4, "reading": "2/18.0"},
     "texts": {"corpus": 1, "seq": 2, "title": "two", "body": "b", "sha256": b"2" * 32},
     "words": {"corpus": 1, "id": 1, "born": 1, "word": "b"},
@@ -133,6 +146,7 @@ SEARCH: dict[str, object] = {"kind": "search", "part": PART, "version": 1}
 
 # The constraint, and what is wrong with an otherwise welcome row.
 REFUSED: list[tuple[str, dict[str, object]]] = [
+    ("seals_source_first_key", {"first": 1}),
     ("corpora_name_check", {"name": "with spaces"}),
     ("corpora_max_axes_check", {"max_axes": 1}),
     ("corpora_max_side_check", {"max_side": 65}),
@@ -284,6 +298,7 @@ GENERATED = (
     "corpora",
     "dead_letters",
     "keys",
+    "seals",
     "security_log",
     "tenants",
     "texts",

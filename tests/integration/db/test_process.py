@@ -83,7 +83,9 @@ def test_what_is_waited_on_is_read_once(process: Process) -> None:
     for body in steps.TEXTS[1:]:
         with process.database.transaction() as connection:
             tree = process.tree(connection, corpus.id, corpora.version(connection, corpus.id))
-            found.append(process.waited(connection, corpus.id, tree))
+            waited = process.waited(connection, corpus.id, tree)
+            assert waited is not None
+            found.append(waited)
             connection.execute(text("UPDATE remediations SET phrases = ''"))  # what has been read is not read again
         steps.ingest_all(corpus, [body])
     assert [len(waited) for waited in found] == sorted({len(waited) for waited in found})

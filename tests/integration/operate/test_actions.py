@@ -2,185 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from crochet_tasks import publish
-from crochet_tasks.db import corpora, dead_letters, operators, outbox, publishing
-from crochet_tasks.db.corpora import Corpus, Lock
+from crochet_tasks.db import dead_letters
+from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.errors import CorpusUnknown, TextStarted, WorkNotCancellable, WorkNotFailed, WorkUnknown
-from crochet_tasks.operate import actions, inspection
+from crochet_tasks.errors import CorpusUnknown, WorkNotCancellable, WorkNotFailed, WorkUnknown
+from crochet_tasks.operate import actions, cancelling, inspection
 from crochet_tasks.reporting import reports
-from crochet_tasks.schemas.names import text_name
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
-from tests.support import best, steps
-from tests.support.failing_work import accepted, running, states, status, texts, with_failed
-from tests.support.waiting import SECONDS
+from tests.support import steps
+from tests.support.failing_work import accepted, states, status, texts, with_failed
 
 pytestmark = pytest.mark.integration
-
-
-@contextlib.contextmanager
-def ingesting(process: Process, corpus: Corpus) -> Iterator[Connection]:
-    """A transaction that locks the first text in line and its work, as an ingestion does."""
-    with process.database.transaction() as connection:
-        corpora.take_lock(connection, corpus.id, Lock.ORDER)
-        first = connection.execute(
-            text("SELECT id FROM texts WHERE corpus = :corpus AND state = 'accepted' ORDER BY seq LIMIT 1 FOR UPDATE"),
-            {"corpus": corpus.id},
-        ).scalar_one()
-        assert outbox.claim(connection, [outbox.ingest(corpus.id, first).id])
-        yield connection
-
-
-# ── cancel ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_cancelled_text_is_never_a_version(process: Process, corpus: Corpus) -> None:
-    """Its words are nowhere, the others are versions in their order, and the audit says who cancelled it."""
-    names = accepted(corpus, *steps.TEXTS)
-    changed = actions.cancel(process, [names[1]])
-    assert [(line.id, line.state) for line in changed.changed] == [(names[1], "cancelled")]
-    steps.run(corpus)
-    assert texts(process, corpus) == [("current", 1), ("cancelled", None), ("current", 2)]
-    assert steps.stored(process, corpus) == steps.expected([steps.TEXTS[0], steps.TEXTS[2]])
-    assert verify(process, corpus, closure=True) == []
-    assert [entry.what for entry in inspection.details(process, names[1]).audit] == ["text.accepted", "text.cancelled"]
-    assert states(process, corpus, state="cancelled") == ["cancelled"]
-    assert (status(process, corpus).dropped, status(process, corpus).closed) == (0, True)
-
-
-def test_a_cancelled_text_can_be_given_again(process: Process, corpus: Corpus) -> None:
-    """Given or retried, it stands at the end of the line."""
-    names = accepted(corpus, *steps.TEXTS)
-    actions.cancel(process, names[:2])
-    assert accepted(corpus, steps.TEXTS[0]) == [names[0]]
-    actions.retry(process, [names[1]])
-    steps.run(corpus)
-    found = steps.sql(process, "SELECT id FROM texts ORDER BY version")
-    assert [text_name(int(str(number))) for (number,) in found] == [names[2], names[0], names[1]]
-    assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
-
-
-def test_cancelling_is_asked_for_by_the_work_too(process: Process, corpus: Corpus) -> None:
-    """And twice is once."""
-    (name,) = accepted(corpus, steps.TEXTS[0])
-    (line,) = inspection.listed(process, corpus=corpus.name).work
-    for names in ([line.id[:8]], [line.id, name], [name]):
-        assert [changed.state for changed in actions.cancel(process, names).changed] == ["cancelled"]
-    assert steps.run(corpus) == []
-
-
-def test_cancelling_the_first_in_line_gives_the_next_its_turn(process: Process, corpus: Corpus) -> None:
-    """Also when that one had come too early and was parked."""
-    names = accepted(corpus, *steps.TEXTS)
-    steps.sql(process, "UPDATE work SET not_before = 'infinity' WHERE subject <> :first", first=int(names[0][5:]))
-    actions.cancel(process, names[:2])
-    assert states(process, corpus) == ["ready"]
-    steps.run(corpus)
-    assert texts(process, corpus) == [("cancelled", None), ("cancelled", None), ("current", 1)]
-
-
-def test_cancelling_another_one_leaves_the_first_alone(process: Process, corpus: Corpus) -> None:
-    """While the first is being ingested, those behind it can be cancelled: nothing waits for its lock."""
-    names = accepted(corpus, *steps.TEXTS)
-    with ingesting(process, corpus):
-        actions.cancel(process, names[1:])
-    steps.run(corpus)
-    assert texts(process, corpus) == [("current", 1), ("cancelled", None), ("cancelled", None)]
-
-
-def test_a_text_that_is_being_ingested_is_started(process: Process, corpus: Corpus) -> None:
-    """It is refused while the ingestion goes on, which is not waited for; and none of the others is cancelled."""
-    names = accepted(corpus, *steps.TEXTS)
-    with ingesting(process, corpus), pytest.raises(TextStarted, match="being ingested"):
-        actions.cancel(process, [names[2], names[0]])
-    steps.run(corpus)
-    assert [state for state, _ in texts(process, corpus)] == ["current"] * 3
-
-
-def test_a_text_whose_failure_is_just_noted_is_started(process: Process, corpus: Corpus) -> None:
-    """Who notes it holds the work and waits for the text; neither hinders the other for longer than a moment."""
-    (name,) = accepted(corpus, steps.TEXTS[0])
-    with process.database.transaction() as connection:
-        assert outbox.claim(connection, [outbox.ingest(corpus.id, int(name[5:])).id])
-        with pytest.raises(TextStarted, match="being ingested"):
-            actions.cancel(process, [name])
-    assert inspection.details(process, name).line.state == "accepted"
-
-
-def test_a_text_of_which_a_part_is_ingested_is_started(database: str) -> None:
-    """Between two parts no transaction locks it, but its phrases are there."""
-    with open_process(Settings(part_words=3), database) as process:
-        corpus = steps.new_corpus(process)
-        (name,) = accepted(corpus, steps.TEXTS[0])
-        publish.publish_next(corpus.id)
-        with pytest.raises(TextStarted, match="being ingested"):
-            actions.cancel(process, [name])
-        steps.run(corpus)
-        with pytest.raises(TextStarted, match="is current"):
-            actions.cancel(process, [name])
-
-
-def test_an_ingestion_that_comes_while_a_text_is_cancelled_takes_the_next(process: Process, corpus: Corpus) -> None:
-    """It waits for the cancellation, and then for no text that is cancelled."""
-    names = accepted(corpus, *steps.TEXTS[:2])
-    ids = [int(name[5:]) for name in names]
-    with process.database.transaction() as connection:
-        row = operators.text_row(connection, ids[0], lock=True)
-        assert row is not None
-        with running(lambda: publish.publish_next(corpus.id)) as ingestion:
-            steps.until_blocked(process)
-            operators.cancel_text(connection, row)
-            publishing.release_next_text(connection, corpus.id)
-            connection.commit()
-            ingestion.join(SECONDS)
-    assert texts(process, corpus) == [("cancelled", None), ("accepted", None)]
-    steps.run(corpus)
-    assert texts(process, corpus) == [("cancelled", None), ("current", 1)]
-
-
-def test_the_next_is_not_forgotten_when_its_predecessor_is_cancelled_meanwhile(
-    process: Process, corpus: Corpus
-) -> None:
-    """While a text becomes a version the next is cancelled: the one after it is published, though it was parked."""
-    names = accepted(corpus, *steps.TEXTS)
-    _, second, third = (int(name[5:]) for name in names)
-    publish.publish_next(corpus.id)
-    steps.sql(process, "UPDATE work SET not_before = 'infinity' WHERE subject = :third", third=third)
-    with process.database.transaction() as connection:
-        row = operators.text_row(connection, second, lock=True)
-        assert row is not None
-        operators.cancel_text(connection, row)
-        with running(lambda: publish.publish_next(corpus.id)) as making_the_version:
-            steps.until_blocked(process)
-            connection.commit()
-            making_the_version.join(SECONDS)
-    assert steps.version(process, corpus) == 1
-    assert states(process, corpus, kind="ingest") == ["ready"]
-
-
-def test_only_texts_can_be_cancelled(process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without other work orthos would be missing; nothing is changed, also not the text asked for beside it."""
-    (line, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
-    (name,) = accepted(corpus, "the sea")
-    with pytest.raises(WorkNotCancellable, match="its kind is search: only a text that has not been started can be"):
-        actions.cancel(process, [name, line.id])
-    assert inspection.details(process, name).line.state == "accepted"
-
-
-def test_a_search_for_the_best_is_not_cancelled_part_by_part(process: Process, corpus: Corpus) -> None:
-    accepted(corpus, steps.TEXTS[0])
-    steps.run(corpus)
-    best.ask(process, corpus)
-    (line,) = inspection.listed(process, corpus=corpus.name, kind="best", state="open").work
-    with pytest.raises(WorkNotCancellable, match="its kind is best: stop the search"):
-        actions.cancel(process, [line.id])
 
 
 # ── retry ───────────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +65,7 @@ def test_what_has_not_failed_is_not_retried(process: Process, corpus: Corpus) ->
     (name,) = accepted(corpus, steps.TEXTS[0])
     letter = _letter(process)
     (ready,) = inspection.listed(process, corpus=corpus.name).work
-    actions.cancel(process, [name])
+    cancelling.cancel(process, [name])
     steps.ingest_all(corpus, steps.TEXTS[1:2])
     (done, *_) = inspection.listed(process, corpus=corpus.name, state="done").work
     for other, state in ((done.id, "done"), (letter, "a dead letter")):
@@ -245,7 +81,7 @@ def test_retrying_all_leaves_others_alone(process: Process, corpus: Corpus, monk
     (dropped, *_) = with_failed(process, corpus, monkeypatch, "search.part", steps.TEXTS[0])
     actions.drop(process, [dropped.id])
     (name,) = accepted(corpus, "the sea")
-    actions.cancel(process, [name])
+    cancelling.cancel(process, [name])
     assert actions.retry_all(process, corpus.name).changed == []
     assert [line.id for line in actions.retry_all(process, corpus.name, dropped=True).changed] == [dropped.id]
     assert inspection.details(process, name).line.state == "cancelled"
@@ -342,7 +178,7 @@ def test_dead_letters_are_listed_shown_and_dropped(process: Process, corpus: Cor
     assert (detail.line.kind, detail.details["queue"], detail.details["body"]) == ("message", "search", "\\xffnonsense")
     assert reports.status(process).dead_letters == 2
     with pytest.raises(WorkNotCancellable, match="dead letter"):
-        actions.cancel(process, [first])
+        cancelling.cancel(process, [first])
     assert actions.drop(process, [first]).notes == []
     assert [line.id for line in inspection.listed(process).work] == [second]
     with pytest.raises(WorkUnknown):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crochet_tasks import orthos
+from crochet_tasks import orthos, remediations
 from crochet_tasks import publish as work
 from crochet_tasks.broker.messages import SearchResult
 from crochet_tasks.db import batches, outbox, windows
@@ -140,6 +140,24 @@ def test_a_text_in_parts(database: str) -> None:
         assert (kinds["ingest"], kinds["context"]) == (5, 1)
         assert steps.version(process, corpus) == 1
         check(process, corpus, steps.expected(TEXTS[:1]))
+
+
+def test_remediations_that_take_long_are_read_in_parts(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task goes on where the last one ended, and one of another process from the beginning."""
+    monkeypatch.setattr(remediations, "READ_SECONDS", -1.0)
+    with open_process(Settings(batch_orthos=2), database) as process:
+        corpus = steps.new_corpus(process)
+        steps.accept(corpus, TEXTS[0])
+        steps.run(corpus)
+        batches = len(contents(process, corpus))
+        steps.accept(corpus, *TEXTS[1:])
+        kinds = []
+        while item := work.publish_next(corpus.id):
+            kinds.append(item.kind)
+            if kinds.count("remediations") == batches:
+                process.waits.forget(corpus.id)
+        assert kinds.count("remediations") == 2 * batches + 1  # the last one opens one window of both versions
+        check(process, corpus, steps.expected(TEXTS))
 
 
 def test_the_same_text_twice(process: Process) -> None:
@@ -277,7 +295,9 @@ def test_what_a_lost_search_would_have_found_misses_nothing_else(
 def test_without_remediations_orthos_are_missed(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remediations are needed: where they are left out, orthos are missing, and the fsck says so."""
     monkeypatch.setattr(search, "ENUMERATE_FROM", 2.0)
-    monkeypatch.setattr(Process, "waited", lambda _self, _connection, _corpus, tree: np.zeros(tree.size + 1, np.bool_))
+    monkeypatch.setattr(
+        Process, "waited", lambda _self, _connection, _corpus, tree, *_: np.zeros(tree.size + 1, np.bool_)
+    )
     corpus = steps.new_corpus(process)
     texts = ["a b, b c, d e f, a d, b e, c f", "a b c"]
     steps.ingest_all(corpus, texts)

@@ -23,7 +23,8 @@ def corpus(name: str, *, done: int = 0, undone: int = 0, **changes: Any) -> Corp
     values: dict[str, Any] = {
         "corpus": name, "limits": {}, "version": 1, "texts": {}, "words": 0, "phrases": 0, "orthos": {}, "total": 0,
         "batches": 0, "work": {"open": undone, "done": done, "failed": failed}, "by_kind": {}, "oldest_open": None,
-        "dropped": 0, "closed": not undone and not failed, "rate": 0.0, "bytes": 0, "statistics": statistics,
+        "dropped": 0, "closed": not undone and not failed, "paused": False, "rate": 0.0, "bytes": 0,
+        "statistics": statistics,
     }  # fmt: skip
     return CorpusStatus(**{**values, **changes})
 

@@ -1,0 +1,188 @@
+"""Who changed what is recorded, whoever makes the change; and a change of the record is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from crochet_tasks.db import audit
+from crochet_tasks.db.audit import AuditFilter
+from crochet_tasks.db.corpora import Corpus
+from crochet_tasks.db.process import Process
+from crochet_tasks.operate import cancelling
+from crochet_tasks.operate.sealing import Sealer
+from crochet_tasks.schemas.acting import acting
+from crochet_tasks.schemas.reports import AuditLine
+from tests.support import steps
+from tests.support.api import Api
+from tests.support.failing_work import accepted
+
+pytestmark = pytest.mark.integration
+
+
+def lines(process: Process, **which: Any) -> list[AuditLine]:
+    with process.database.snapshot() as connection:
+        return audit.page(connection, AuditFilter(**which), None, 1000)[0][::-1]
+
+
+def sealed(process: Process) -> Sealer:
+    """All rows are sealed."""
+    sealer = Sealer(process.database)
+    sealer.seal(now=True)
+    while sealer.seal(now=True):
+        pass
+    return sealer
+
+
+def problems(process: Process) -> list[str]:
+    found: list[str] = []
+    with process.database.snapshot() as connection:
+        audit.verify(connection, "audit", found.append)
+    return found
+
+
+# ── who did what ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_changes_by_the_api_say_who_what_and_from_where(api: Api) -> None:
+    """Of a corpus, a text and its work, before and after; of the tenant's own only, and for administrators."""
+    path = "/v1/corpora/harbour"
+    api.write.post("/v1/corpora", json={"name": "harbour"})
+    headers = {"If-Match": "*", "Content-Type": "application/merge-patch+json"}
+    api.write.patch(path, json={"budget": 7, "paused": True}, headers={**headers, "X-Request-ID": "r" * 32})
+    posted = api.write.post(f"{path}/texts", json={"body": steps.TEXTS[0]}).json
+    assert posted is not None
+    api.write.post(f"{path}/texts/{posted['id']}/cancel")
+    key = api.keys["write"].split("_")[1]
+    answer = api.admin.get("/v1/audit", query_string={"corpus": "harbour"})
+    assert answer.status_code == 200
+    assert answer.json is not None
+    found = answer.json["lines"][::-1]
+    assert [each["what"] for each in found] == [
+        *("corpus.created", "corpus.paused", "text.accepted", "work.open", "text.cancelled", "work.cancelled")
+    ]
+    assert {each["by"]["key"] for each in found} == {key}
+    assert {(each["by"]["via"], each["by"]["address"]) for each in found} == {("api", "127.0.0.1")}
+    paused = found[1]
+    assert paused["after"]["budget"] == 7
+    assert paused["before"]["paused_at"] is None
+    assert paused["after"]["paused_at"]
+    assert found[4]["before"]["state"] == "accepted"
+    of_it = {"subject": f"text {posted['id'][5:]}", "by": key, "limit": 1}
+    of_text = api.admin.get("/v1/audit", query_string=of_it).json
+    assert of_text is not None
+    assert [each["what"] for each in of_text["lines"]] == ["text.cancelled"]
+    older = api.admin.get("/v1/audit", query_string={**of_it, "cursor": of_text["next_cursor"]}).json
+    assert older is not None
+    assert [each["what"] for each in older["lines"]] == ["text.accepted"]
+    stranger = api.stranger.get("/v1/audit").json
+    assert stranger is not None
+    assert not [each for each in stranger["lines"] if each["corpus"]]
+    assert api.write.get("/v1/audit").status_code == 403
+    assert acting.get() is None
+
+
+def test_changes_by_other_ways_say_so(process: Process, corpus: Corpus) -> None:
+    """A command, the pipeline itself, and a program that is none of ours."""
+    token = acting.set({"via": "command", "user": "ann", "command": "work"})
+    try:
+        (name,) = accepted(corpus, steps.TEXTS[0])
+        cancelling.cancel(process, [name])
+    finally:
+        acting.reset(token)
+    accepted(corpus, steps.TEXTS[1])
+    steps.run(corpus)
+    with process.database.transaction() as connection:
+        connection.execute(text("SET LOCAL application_name = 'psql'"))
+        connection.execute(text("UPDATE corpora SET budget = 9 WHERE id = :id"), {"id": corpus.id})
+    found = lines(process, corpus=corpus.name)
+    by_ann = [each.what for each in found if (each.by or {}).get("user") == "ann"]
+    assert by_ann == ["text.accepted", "work.open", "text.cancelled", "work.cancelled"]
+    assert [each.what for each in lines(process, corpus=corpus.name, by="ann")] == by_ann
+    assert next(each.by for each in found if each.what == "work.done") is None
+    (by_hand,) = lines(process, corpus=corpus.name, what="corpus.changed")
+    assert by_hand.by is not None
+    assert (by_hand.by["via"], by_hand.by["program"]) == ("sql", "psql")
+    assert (by_hand.before or {})["budget"] is None
+    assert (by_hand.after or {})["budget"] == 9
+
+
+# ── seals ───────────────────────────────────────────────────────────────────────────────────────
+
+TAMPERED = {
+    "changed": ("UPDATE audit SET who = 'nobody' WHERE id = :id", "row {id} is not the one that was sealed"),
+    "deleted": ("DELETE FROM audit WHERE id = :id", "1 rows were deleted"),
+    "added": (
+        "INSERT INTO audit (id, what, subject) OVERRIDING SYSTEM VALUE VALUES (-:id, 'text.accepted', 'text 1')",
+        None,
+    ),
+    "seal changed": ("UPDATE seals SET rows = rows + 1", "their seal was changed"),
+    "seal deleted": ("DELETE FROM seals WHERE id = (SELECT min(id) FROM seals)", "does not continue"),
+    "digests made again": ("UPDATE seals SET digests = digests || digests", "their seal was changed"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_a_change_of_the_audit_is_seen(process: Process, corpus: Corpus, how: str) -> None:
+    statement, expected = TAMPERED[how]
+    steps.ingest_all(corpus, steps.TEXTS[:1])
+    sealed(process)
+    accepted(corpus, steps.TEXTS[1])
+    sealed(process)
+    assert problems(process) == []
+    ((number,),) = steps.sql(process, "SELECT max(id) FROM audit WHERE what = 'text.current'")
+    for table in ("audit", "seals"):
+        steps.sql(process, f"ALTER TABLE {table} DISABLE TRIGGER USER")
+    given = {"id": number} if ":id" in statement else {}
+    if how == "added":  # into a gap of the ids, of a transaction that was rolled back
+        steps.sql(process, "DELETE FROM audit WHERE id = :id", id=number)
+        statement = statement.replace("-:id", ":id")
+        expected = "row {id} is not the one that was sealed"
+    steps.sql(process, statement, **given)
+    assert expected is not None
+    assert any(expected.format(id=number) in each for each in problems(process)), problems(process)
+
+
+def test_seals_can_only_be_added(process: Process, corpus: Corpus) -> None:
+    accepted(corpus, steps.TEXTS[0])
+    sealed(process)
+    for change in ("DELETE FROM", "TRUNCATE", "UPDATE digests = NULL", "UPDATE rows = 0"):
+        statement = change.replace("UPDATE", "UPDATE seals SET") if "UPDATE" in change else f"{change} seals"
+        with pytest.raises(DBAPIError, match="append only"):
+            steps.sql(process, statement)
+
+
+def test_what_is_not_committed_yet_is_sealed_later(process: Process, corpus: Corpus) -> None:
+    """A row with a lower id that is committed after others: no seal passes it over."""
+    sealer = sealed(process)
+    with process.database.transaction() as open_one:
+        open_one.execute(text("UPDATE corpora SET description = 'late' WHERE id = :id"), {"id": corpus.id})
+        accepted(corpus, steps.TEXTS[0])
+        assert [sealer.seal(now=True) for _ in range(3)] == [0, 0, 0]
+    assert sealer.seal(now=True) or sealer.seal(now=True)
+    sealed(process)
+    assert problems(process) == []
+    with process.database.snapshot() as connection:
+        assert audit.verify(connection, "audit", lambda _: None).unsealed == 0
+
+
+def test_old_rows_may_go_and_the_chain_stays(process: Process, corpus: Corpus) -> None:
+    """After 30 days; before, and of others in the same seal that are there, everything is checked as ever."""
+    steps.ingest_all(corpus, steps.TEXTS[:1])
+    steps.sql(process, "ALTER TABLE audit DISABLE TRIGGER USER")
+    steps.sql(process, "UPDATE audit SET at = at - INTERVAL '40 days'")
+    steps.sql(process, "ALTER TABLE audit ENABLE TRIGGER USER")
+    sealed(process)
+    steps.sql(process, "DELETE FROM audit WHERE what = 'work.done'")
+    assert problems(process) == []
+    steps.sql(process, "DELETE FROM audit")
+    steps.sql(process, "UPDATE seals SET digests = NULL WHERE source = 'audit'")
+    accepted(corpus, steps.TEXTS[1])
+    sealed(process)
+    assert problems(process) == []
+    steps.sql(process, "ALTER TABLE audit DISABLE TRIGGER USER")
+    steps.sql(process, "DELETE FROM audit WHERE what = 'text.accepted'")
+    assert problems(process)
