@@ -12,7 +12,7 @@ from crochet_tasks.db import corpora, outbox, schema
 from crochet_tasks.db.process import open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
-from crochet_tasks.engine.text import sentences
+from crochet_tasks.engine.text import READING, sentences
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
 from tests.support import steps
@@ -27,6 +27,10 @@ VALUES (:id, 1, :kind, :subject, CAST(:part AS int4range), :since, :version, 0, 
 """
 
 
+OLD_CORPUS = "INSERT INTO corpora (name, max_axes, max_side, max_cells, reading) VALUES ('old', 3, 8, 64, :reading)"
+"""as the schema of that time had it"""
+
+
 @pytest.fixture
 def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database as version 0008 of the schema had it, with three texts; the search of the second is begun."""
@@ -35,7 +39,7 @@ def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
             patch.setattr(schema, "HEAD", "0008")
             schema.migrate(database)
         with database.transaction() as connection:
-            corpora.get_or_create(connection, "old", {})
+            connection.execute(text(OLD_CORPUS), {"reading": READING})
             index = PhraseIndex()
             for version, body in enumerate(steps.TEXTS, start=1):
                 added = index.additions(sentences(body), 8)
@@ -112,7 +116,10 @@ def test_a_corpus_without_a_version_has_nothing_to_find(empty: str, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(schema, "HEAD", "0008")
             schema.migrate(process.database)
-        corpus = steps.new_corpus(process)
+        with process.database.transaction() as connection:
+            connection.execute(text(OLD_CORPUS), {"reading": READING})
         schema.migrate(process.database)
+        with process.database.transaction() as connection:
+            corpus = corpora.named(connection, "old")
         steps.ingest_all(corpus, steps.TEXTS)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
