@@ -38,7 +38,7 @@ def test_a_corpus_is_made(api: Api) -> None:
     answer = api.write.post("/v1/corpora", json=given)
     assert (answer.status_code, answer.headers["Location"]) == (201, "/v1/corpora/genesis")
     made = answer.get_json()
-    assert made == {**given, "limits": {"max_axes": 2, "max_side": 8, "max_cells": 64}, "revision": 1}
+    assert made == {**given, "limits": {"max_axes": 2, "max_side": 8, "max_cells": 64}, "paused": False, "revision": 1}
     seen = api.read.get("/v1/corpora/genesis")
     assert (seen.get_json(), seen.headers["ETag"]) == (made, answer.headers["ETag"])
     assert not seen.headers["ETag"].startswith("W/")

@@ -32,6 +32,7 @@ OPEN_TO_ALL_TENANTS = {
     ("POST", "/v1/corpora"),
     ("GET", "/v1/events"),
     ("GET", "/v1/status"),
+    ("GET", "/v1/audit"),  # of its own: tests/integration/operate/test_audit.py
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens"),
     ("POST", "/v1/tokens/refresh"),
