@@ -159,12 +159,20 @@ def _failing_for(settings: Settings, health: Health) -> float:
 
 
 def _listening(port: int) -> list[int]:
-    """The processes of this user that listen on a TCP port."""
+    """The processes of this user that listen on a TCP port, and the `crochet api` that started them: where that hangs
+    too, nobody replaces them.
+    """
     import psutil
 
     open_ones = psutil.net_connections(kind="tcp")
     found = {one.pid for one in open_ones if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,)}
-    return sorted(pid for pid in found if pid is not None)
+    pids = {pid for pid in found if pid is not None}
+    for pid in [*pids]:
+        with contextlib.suppress(psutil.Error):
+            parent = psutil.Process(pid).parent()
+            if parent is not None and parent.exe() == psutil.Process(pid).exe() and "api" in parent.cmdline():
+                pids.add(parent.pid)
+    return sorted(pids)
 
 
 def _kind(service: str) -> str:

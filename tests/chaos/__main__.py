@@ -32,11 +32,13 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import Unavailable
+from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.settings import Settings
 from tests.chaos import faults
 from tests.chaos.faults import Bench
 from tests.support import history, services, steps
 from tests.support.bodies import pieces
+from tests.support.catalog import SECRET, Snapshot
 from tests.support.cluster import check, closed, cluster, until
 from tests.support.commands import RELAY, SEARCH, WHOLE
 from tests.support.faulty import faulty
@@ -61,7 +63,7 @@ SIZES = {
 TEXTS = {"harbour": 18, "evening": 13, "garden": 16, "market": 50}
 """by corpus of each tenant, how many there are"""
 KILLS_OF_A_TENANT = 30
-"""so that the texts are not handed in long before the end"""
+"""so that not all texts are posted long before the end"""
 TEXTS_AT_ONCE = 2
 """before each fault"""
 Place = tuple[str, str]
@@ -69,7 +71,7 @@ Place = tuple[str, str]
 
 
 def all_texts(kills: int) -> dict[Place, list[str]]:
-    """What is handed in to each corpus in a campaign of so many kills."""
+    """What is posted to each corpus in a campaign of so many kills."""
     examples = {"evening": "harbour-evening"}
     bodies = {corpus: pieces(f"{examples.get(corpus, corpus)}.txt", number) for corpus, number in TEXTS.items()}
     tenants = [f"tenant-{number}" for number in range(2 + kills // KILLS_OF_A_TENANT)]
@@ -77,7 +79,7 @@ def all_texts(kills: int) -> dict[Place, list[str]]:
 
 
 class Clients(threading.Thread):
-    """Hand in texts and read, one request after the other, at one API or another."""
+    """Post texts and read, one request after the other, at one API or another."""
 
     def __init__(self, ports: list[int], made_keys: dict[str, str], texts: dict[Place, list[str]], seed: int) -> None:
         super().__init__(daemon=True, name="clients")
@@ -89,7 +91,7 @@ class Clients(threading.Thread):
         self.problem: BaseException | None = None
         self.stopped = threading.Event()
         self.wanted = threading.Semaphore(0)
-        """how many texts are to be handed in"""
+        """how many texts are to be posted"""
 
     def run(self) -> None:
         try:
@@ -110,7 +112,7 @@ class Clients(threading.Thread):
         body = self._waiting[tenant, corpus].pop(0)
         while not self.stopped.is_set():
             answer = self._ask(tenant, "POST", f"/v1/corpora/{corpus}/texts", {"title": "a text", "body": body})
-            if answer is not None:  # else it may have been accepted: it is handed in again
+            if answer is not None:  # else it may have been accepted: it is posted again
                 self.seen.accepted(f"{tenant}/{corpus}", answer["id"], body)
                 return
             time.sleep(0.1)
@@ -122,9 +124,11 @@ class Clients(threading.Thread):
         page = self._ask(tenant, "GET", f"/v1/corpora/{corpus}/orthos?limit=20")
         if page is not None:
             self.seen.found(f"{tenant}/{corpus}", (ortho["id"] for ortho in page["orthos"]))
+        if known := sorted(self.seen.ids(f"{tenant}/{corpus}")):
+            self._ask(tenant, "GET", f"/v1/corpora/{corpus}/orthos/{self._chance.choice(known)}")
 
     def _ask(self, tenant: str, method: str, path: str, body: object = None) -> Any:
-        """What is answered, None where nothing is or an error."""
+        """What is answered, None where nothing is or an error. All that is asked for is there: a 404 is a fault."""
         port = self._chance.choice(self._ports)
         headers = {"Authorization": f"Bearer {self._keys[tenant]}", "Content-Type": "application/json"}
         try:
@@ -135,6 +139,7 @@ class Clients(threading.Thread):
         except (OSError, http.client.HTTPException) as error:
             self.refused[type(error).__name__] += 1
             return None
+        assert answer.status != http.client.NOT_FOUND, f"{path} of {tenant} was there, and is gone"
         if answer.status >= http.client.BAD_REQUEST:
             self.refused[str(answer.status)] += 1
             return None
@@ -223,13 +228,19 @@ class Campaign:
             rows = steps.sql(process, "SELECT id, body FROM texts WHERE corpus = :corpus", corpus=corpus.id)
             texts = {f"text-{number}": str(body) for number, body in rows}
             check(process, corpus, steps.expected(list(texts.values())))
-            seen.check(name, texts, seen.ids(name))
+            seen.check(name, texts, self._stored(corpus, seen.ids(name)))
         self.changes = history.check_paths(process)
         self.totals = {"/".join(place): steps.stored(process, corpus).total() for place, corpus in found.items()}
         [(failed,)] = steps.sql(process, "SELECT count(*) FROM work WHERE state = 'failed'")
         assert failed == 0, f"{failed} pieces of work have failed"
         [(attempts,)] = steps.sql(process, "SELECT count(*) FROM attempts")
         self.attempts = int(str(attempts))
+
+    def _stored(self, corpus: Corpus, ids: set[str]) -> set[str]:
+        """Those of these orthos that are there."""
+        catalog = Catalog(self._process, SECRET)
+        with self._process.database.snapshot() as connection:
+            return {each for each in ids if catalog.by_id(*Snapshot(connection, corpus).args, each) is not None}
 
 
 def _corpora(process: Process) -> dict[tuple[str, str], Corpus]:

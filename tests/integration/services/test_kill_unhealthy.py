@@ -76,3 +76,20 @@ def test_an_api_that_does_not_answer_is_killed_after_a_while(tmp_path: Path, chi
         os.utime(first, (before, before))
         assert heartbeat.kill_unhealthy(settings, [hangs], 60) == [child.pid]
     assert child.wait() == -signal.SIGKILL
+
+
+PARENT = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {LISTEN!r}]).wait()
+"""
+
+
+@pytest.mark.parametrize("command", ["api", "other"])
+def test_the_process_that_started_the_api_goes_too_and_no_other_one(tmp_path: Path, command: str) -> None:
+    """As where all processes of a container are stopped: one that hangs starts no other."""
+    with subprocess.Popen([sys.executable, "-c", PARENT, command], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        settings = Settings(health_dir=tmp_path, api_port=int(parent.stdout.readline()))
+        killed = heartbeat.kill_unhealthy(settings, [Health("api", None, "it does not answer")], 0)
+        assert (parent.pid in killed, len(killed)) == (command == "api", 2 if command == "api" else 1)
+        assert parent.wait() == (-signal.SIGKILL if command == "api" else 0)
