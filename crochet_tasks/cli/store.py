@@ -196,8 +196,8 @@ def _audit_problems(process: Process) -> list[str]:
     for problem in found:
         print_line(problem)
     for head in heads:
-        seals = f"{head.seals:,} seals, the last one {head.hash or 'none'}"
-        note(f"{head.source}: {seals}; {head.unsealed:,} rows not sealed")
+        last = f"; the hash of the last one: {head.hash}" if head.hash else ""
+        note(f"checked the {head.source}: seals: {head.seals:,}, rows that are not sealed yet: {head.unsealed:,}{last}")
     return found
 
 
