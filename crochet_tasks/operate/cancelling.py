@@ -25,6 +25,7 @@ from crochet_tasks.schemas.names import TEXT, text_name
 from crochet_tasks.schemas.reports import AllCancelled, WorkChanged
 
 _WHY_NOT = {BESIDE: "stop the search for the best that it is a part of", "dead letter": "it names no work; drop it"}
+FAILED = "it has failed; retry or drop it"
 ORDER_WAIT = "5s"
 """how long it waits for an ordered stage that works on the corpus: a part of a text takes less"""
 
@@ -100,7 +101,7 @@ def _locked(connection: Connection, row: TextRow, *, ordered: bool) -> TextRow |
     if locked.state == "current":
         raise TextIsVersion(title=row.title, version=locked.version)
     if locked.state == "failed":
-        raise WorkNotCancellable(work=text_name(row.id), kind=TEXT, wanted="cancelled", why="it has failed; drop it")
+        raise WorkNotCancellable(work=text_name(row.id), kind=TEXT, wanted="cancelled", why=FAILED)
     if not ordered and (locked.state == "ingested" or locked.sentences):
         raise TextStarted(title=row.title)
     return locked
@@ -119,6 +120,9 @@ def _in_time(row: TextRow) -> Iterator[None]:
 
 def _cancel_searches(connection: Connection, names: dict[uuid.UUID, str]) -> bool:
     """Cancel what searches; whether any was not cancelled yet. A result that comes later is dropped."""
+    for item in operators.with_ids(connection, names):
+        if item.state == "failed":
+            raise WorkNotCancellable(work=names[item.id], kind=item.kind, wanted="cancelled", why=FAILED)
     cancelled = operators.cancel_items(connection, names)
     for item in operators.with_ids(connection, names):
         if item.state != "cancelled":
