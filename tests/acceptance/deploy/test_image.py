@@ -101,11 +101,11 @@ found = [str(file) for folder in (sys.prefix, sys.base_prefix + "/lib/python3." 
          for file in pathlib.Path(folder).rglob("*.so")]
 for file in found:
     ctypes.CDLL(file)
-print(len(found))
+print(*{pathlib.Path(file).name.split(".")[0] for file in found})
 """
     status, output = run(docker_client, image, "python", "-c", loaded)
     assert status == 0, output
-    assert int(output) > 100
+    assert {"kernel", "packing", "stacks", "_multiarray_umath", "_ssl"} <= set(output.split()), output
     status, output = run(docker_client, image, "python", "-c", "import zoneinfo; print(zoneinfo.ZoneInfo('UTC'))")
     assert (status, output.strip()) == (0, "UTC"), output
     for program in ("pg_dump", "pg_restore", "vacuumdb"):
