@@ -15,7 +15,14 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.deploy, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.slow,
+    pytest.mark.deploy,
+    pytest.mark.timeout(1800),
+    # The client of Docker leaves its sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 LIMIT = 100_000_000
 """bytes compressed, as registries store and pulls transfer it"""
