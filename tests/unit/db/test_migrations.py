@@ -1,4 +1,4 @@
-"""Migrations are one row, each behind the one before it: two that were written at the same time are told at once."""
+"""Migrations are one row, each behind the one before it: two that were written at the same time are noticed at once."""
 
 from __future__ import annotations
 
