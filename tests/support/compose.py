@@ -47,6 +47,7 @@ class Deployment:
         self.api, self.bastion = take_port(), take_port()
         self.key = folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
+        folder.chmod(0o755)  # the user of the container reads it
         (folder / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
         owners = ("POSTGRES", "RABBITMQ")
         variables = {

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.client
+import http.server
 import re
+import threading
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from crochet_tasks.settings import Settings
+from tests.conftest import serve
 from tests.integration.deploy.test_compose import OURS, PINNED, RAW, SERVICES, interpolated
+from tests.support.haproxy import HAProxy
 from tests.support.paths import ROOT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
 LOCAL = yaml.safe_load((ROOT / "docker-compose.local.yml").read_text())["services"]
 BASTION, KEYS = SERVICES["bastion"], SERVICES["bastion-keys"]
+PROXY = (ROOT / "deploy/proxy/haproxy.cfg").read_text()
 CONFIGURATION = (ROOT / "deploy/bastion/sshd_config").read_text()
 TARGETS = dict(target.split(":") for target in BASTION["command"][1].removeprefix("PermitOpen=").split())
 """port by service"""
@@ -27,9 +37,7 @@ def test_the_jump_host_leads_to_the_admin_ports() -> None:
     defaults = Settings.model_fields
     listens = {
         "flower": defaults["flower_port"].default,
-        "proxy": re.findall(r"^frontend admin\n    bind :(\d+)", (ROOT / "deploy/proxy/haproxy.cfg").read_text(), re.M)[
-            0
-        ],
+        "proxy": re.findall(r"^frontend admin\n    bind :(\d+)", PROXY, re.MULTILINE)[0],
         "rabbitmq": 15672,
         "postgres": 5432,
         "grafana": 3000,
@@ -80,6 +88,50 @@ def test_its_parts_agree_on_paths_and_ports() -> None:
     bases = re.findall(r"^FROM (\S+)", dockerfile, re.M)
     assert bases[-1] == "scratch"
     assert all(PINNED.fullmatch(base) for base in bases[:-1])
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers everything, as an API would."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("console", "refused"), [("", 403), ("open", 200)])
+def test_the_console_is_on_the_admin_port_unless_it_is_opened(
+    console: str, refused: int, api: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """However its path is written; and what only looks like it is not refused."""
+    make = functools.partial(HAProxy, backends={"apis": [api], "canary": []}, environment={"CONSOLE": console})
+    for proxy in serve(make, tmp_path_factory):
+        eventually(functools.partial(proxy.is_up, "apis/apis1"))
+
+        def status(port: int, path: str) -> int:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+                connection.request("GET", path)
+                return connection.getresponse().status
+
+        ways = ("/console", "/console/keys?after=1", "/%63onsole", "//console", "http://host/console")
+        assert {status(proxy.port, path) for path in ways} == {refused}
+        assert {status(proxy.port, path) for path in ("/", "/corpora/console", "/v1/corpora?name=/console")} == {200}
+        assert {status(proxy.console, path) for path in ways} == {200}
 
 
 def test_keys_stay_out_of_git_and_of_the_image() -> None:
