@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from api import (
     audit,
+    batch,
     best,
     corpora,
     documents,
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, best, work, events, audit):
+    for each in (corpora, texts, batch, version, orthos, best, work, events, audit):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

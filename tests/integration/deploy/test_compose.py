@@ -42,10 +42,10 @@ SECRETS = {
     "CROCHET_FLOWER_AUTH": "user:decade",
     "CROCHET_JWT_SECRET": "dec0de" * 12,
 }
-PUBLISHED = {"flower", "grafana", "prometheus", "proxy"}
+PUBLISHED = {"alertmanager", "flower", "grafana", "prometheus", "proxy"}
 ONE_OF_A_KIND = {"backup", "flower", "migrate", "roles"}
 """of our services: the others scale"""
-WITHOUT_PROBE = {"collector", "pyroscope", "tempo"}
+WITHOUT_PROBE = {"collector", "loki", "pyroscope", "tempo"}
 """whose images hold one program that cannot ask itself; Prometheus does, see test_observability.py"""
 
 Service = dict[str, Any]
@@ -321,12 +321,12 @@ def test_health_checks_in_python_compile(name: str) -> None:
 
 @every
 def test_nothing_but_what_people_look_at_is_published(name: str) -> None:
-    """And this on this machine only. The others are in a network that has no way out."""
+    """And this on this machine only. The others are in a network that has no way out, but for what probes."""
     service = SERVICES[name]
     assert not {"network_mode", "privileged", "container_name"} & service.keys()
     assert ("ports" in service) == (name in PUBLISHED)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    assert service["networks"] == (["inside", "outside"] if name in PUBLISHED else ["inside"])
+    assert service["networks"] == (["inside", "outside"] if name in {*PUBLISHED, "blackbox"} else ["inside"])
     assert FILE["networks"]["inside"]["internal"] is True
 
 
@@ -366,16 +366,17 @@ def test_our_containers_may_do_little(name: str) -> None:
 
 
 def test_volumes_are_named_and_used() -> None:
-    """What is mounted from the checkout is there, and cannot be written to."""
+    """What is mounted from the checkout is there, and cannot be written to, nor can what is mounted of the machine."""
     mounts = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
-    assert sorted(name for name, *_ in mounts if not name.startswith("./")) == sorted(FILE["volumes"])
+    assert sorted(name for name, *_ in mounts if name[0] not in "./") == sorted(FILE["volumes"])
+    assert [where for name, *where in mounts if name.startswith("/")] == [["/host", "ro,rslave"]]
     for name, *where in mounts:
         assert not name.startswith("./") or ((ROOT / name).exists() and where[-1] == "ro")
 
 
 def test_what_looks_on_is_only_there_when_it_is_asked_for() -> None:
     """Nothing of the program waits for it, and it may do little."""
-    assert WATCHING.keys() == {"prometheus", "grafana"} | WITHOUT_PROBE
+    assert WATCHING.keys() == {"alertmanager", "blackbox", "grafana", "machine", "prometheus"} | WITHOUT_PROBE
     for service in WATCHING.values():
         assert service["profiles"] == ["observability"]
         assert service["cap_drop"] == ["ALL"]
