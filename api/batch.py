@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError
 from werkzeug.datastructures import FileStorage
 
 from api import form, problems, process, request_metrics, resources, responses, security
+from api.bodies import Body, NewText
 from api.form import JSON, MULTIPART
 from api.openapi import errors
-from api.parameters import REQUEST_KEY, TEXTS_AT_ONCE, BatchKey, Body, CorpusPath, NewText
+from api.parameters import REQUEST_KEY, TEXTS_AT_ONCE, BatchKey, CorpusPath
 from api.responses import Answered
 from crochet_tasks.errors import (
     CrochetError,
