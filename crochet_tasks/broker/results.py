@@ -30,7 +30,8 @@ class Results(RedisBackend):  # type: ignore[misc] # Celery ships no types
         try:
             return super().store_result(task_id, result, state, *args, **kwargs)
         except AWAY as error:
-            _record("result_not_stored", task_id, error)
+            metrics.REDIS_FAILURES.add(use="results")
+            log.warning("result_not_stored", extra=_about(task_id, error))
             return result
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
@@ -38,10 +39,10 @@ class Results(RedisBackend):  # type: ignore[misc] # Celery ships no types
         try:
             super().on_task_call(producer, task_id)
         except (*AWAY, RuntimeError) as error:  # the last: it could not connect again
-            _record("result_not_awaited", task_id, error)
+            metrics.REDIS_FAILURES.add(use="results")
+            log.warning("result_not_awaited", extra=_about(task_id, error))
             self.result_consumer.subscribed_to.discard(self.get_key_for_task(task_id))  # or `get` would not subscribe
 
 
-def _record(event: str, task_id: str, error: Exception) -> None:
-    metrics.REDIS_FAILURES.add(use="results")
-    log.warning(event, extra={"message_id": task_id, "error": " ".join(str(error).split())})
+def _about(task_id: str, error: Exception) -> dict[str, str]:
+    return {"message_id": task_id, "error": " ".join(str(error).split())}
