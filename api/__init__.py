@@ -12,6 +12,7 @@ from api import (
     batch,
     best,
     corpora,
+    deprecation,
     documents,
     events,
     form,
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     middleware.install(app)
     security.install(app)
     limits.install(app)
+    deprecation.install(app)
     form.install(app)
     app.before_request(form.limit)
     app.before_request(security.admit)

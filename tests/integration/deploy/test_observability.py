@@ -275,7 +275,9 @@ def test_the_collector_takes_what_services_send_and_hands_it_on() -> None:
     pipelines = collector["service"]["pipelines"]
     for kind in ("receivers", "processors", "exporters"):
         assert {name for pipeline in pipelines.values() for name in pipeline[kind]} == collector[kind].keys()
-    assert pipelines.keys() == {"traces", "metrics"}
+    assert pipelines.keys() == {"traces", "logs", "metrics"}
+    loki = read(OBSERVABILITY / "loki.yml")["server"]["http_listen_port"]
+    assert collector["exporters"]["otlphttp/loki"]["endpoint"] == f"http://loki:{loki}/otlp"
     assert all(pipeline["processors"][0] == "memory_limiter" for pipeline in pipelines.values())
     services = read(ROOT / "docker-compose.yml")["services"]
     tempo = read(OBSERVABILITY / "tempo.yml")["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
