@@ -56,7 +56,7 @@ def reports(sentry: Server) -> Iterator[Server]:
 
 
 def raises(error: Exception) -> NoReturn:
-    local = " ".join(("never", "sent"))
+    local = "tnes reven"[::-1]
     assert local
     raise error
 
