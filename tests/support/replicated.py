@@ -41,13 +41,10 @@ class Node(RabbitMQ):
         if others:
             self._password = others[0]._password  # also the cookie, by which nodes trust each other
 
-    def running_nodes(self) -> int:
-        return sum(node["running"] for node in self.api("GET", "/nodes"))
-
-    def replicas(self) -> dict[str, int]:
-        """By queue: on how many nodes it is, of those that run."""
-        queues = self.api("GET", "/queues")
-        return {queue["name"]: len(queue.get("online", [])) for queue in queues if queue["type"] == "quorum"}
+    def is_whole(self) -> bool:
+        """Whether every quorum queue is on three nodes that run."""
+        queues = [queue for queue in self.api("GET", "/queues") if queue["type"] == "quorum"]
+        return bool(queues) and all(len(queue.get("online", [])) == 3 for queue in queues)
 
     def _settings(self) -> str:
         settings = {"cluster_partition_handling": "pause_minority"}

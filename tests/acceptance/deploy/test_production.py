@@ -1,4 +1,4 @@
-"""The topology of deploy/kubernetes/overlays/production as processes: two of each service, three RabbitMQ, two Postgres.
+"""The topology of deploy/kubernetes/production as processes: two of each service, two Postgres, three RabbitMQ.
 
 Each is killed in turn while texts come in. What was accepted is there at the end, and the closure is exact.
 """
@@ -6,6 +6,7 @@ Each is killed in turn while texts come in. What was accepted is there at the en
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import itertools
 import json
@@ -133,7 +134,7 @@ def test_every_node_is_killed_in_turn_while_texts_come_in_and_the_closure_is_exa
         names = [deployment.start(*command) for command in (RELAY, STAGES, SEARCH, STORE) for _ in range(2)]
         names += [deployment.start("api", CROCHET_API_PORT=str(port)) for port in ports]
         until(lambda: all(deployment.ready(name) for name in names), deployment)
-        eventually(lambda: set(servers.nodes[0].replicas().values()) == {3})
+        eventually(servers.nodes[0].is_whole)
         with deployment.process() as process:
             corpus = corpus_of(process, Limits())
             client = Client(ports, keys.create(process.database, KeySpec("test", ("admin",))).key)
@@ -143,12 +144,12 @@ def test_every_node_is_killed_in_turn_while_texts_come_in_and_the_closure_is_exa
                     deployment.kill(name)
                     more(client, deployment)
                     again = deployment.start_again(name)
-                    until(lambda again=again: deployment.ready(again), deployment)
+                    until(functools.partial(deployment.ready, again), deployment)
                 for node in servers.nodes:
                     node.kill()
                     more(client, deployment, 4)
                     node.start()
-                    eventually(lambda node=node: set(node.replicas().values()) == {3})
+                    eventually(node.is_whole)
                 servers.primary.kill()
                 servers.standby.promote()
                 more(client, deployment, 4)
