@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
@@ -27,6 +27,12 @@ SETTINGS = {
     "CROCHET_API_RATE": "1000000",
     "CROCHET_JWT_SECRET": "a secret of the tests, and long enough for that",
 }
+
+
+class Behind(Protocol):
+    """Starts a proxy before servers: the ports of each kind."""
+
+    def __call__(self, **servers: Sequence[int]) -> HAProxy: ...
 
 
 class Load:
@@ -172,21 +178,22 @@ class Fleet:
 
 
 def update_and_roll_back(
-    folder: Path, servers: Mapping[str, str], old: Release, new: Release, services: Sequence[Sequence[str]]
+    folder: Path,
+    servers: Mapping[str, str],
+    haproxy: Behind,
+    releases: tuple[Release, Release],
+    services: Sequence[Sequence[str]],
 ) -> None:
     """Start the old release, replace all of it by the new one, then again by the old one.
 
     No request fails, and the closure of all texts is exact. `servers`: the settings that name an empty database and
     the other servers.
     """
-    ports = [take_port(), take_port()]
-    proxy = HAProxy(folder / "proxy", {"apis": ports, "canary": []})
+    (old, new), ports = releases, [take_port(), take_port()]
+    proxy = haproxy(api=ports)
     slots = [Slot(tuple(command)) for command in services]
-    slots += [Slot(("api",), port, f"apis/apis{number}") for number, port in enumerate(ports, 1)]
-    with contextlib.ExitStack() as opened:
-        deployment = opened.enter_context(cluster(folder, **SETTINGS, **servers))
-        opened.callback(proxy.stop)
-        proxy.start()
+    slots += [Slot(("api",), port, f"apis/api{number}") for number, port in enumerate(ports, 1)]
+    with cluster(folder, **SETTINGS, **servers) as deployment:
         load = Load(proxy.port)
         fleet = Fleet(deployment, proxy, slots, load)
         fleet.run(old, "migrate")

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 PARTS = ("crochet_tasks", "api", "web", "celeryconfig.py")
 SOURCES = ("*.pyx", "*.pxd")
-MIGRATION = '''
+MIGRATION = """
 from pathlib import Path
 
 from alembic import op
@@ -26,7 +26,7 @@ down_revision = "{before}"
 
 def upgrade() -> None:
     op.get_bind().connection.driver_connection.execute(Path(__file__).with_suffix(".sql").read_text())
-'''
+"""
 
 
 class Release(NamedTuple):
