@@ -7,6 +7,7 @@ import functools
 import http.client
 import itertools
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,11 @@ from tests.support.releases import Release
 from tests.support.server import HOST, take_port
 from tests.support.waiting import SECONDS
 
+log = logging.getLogger(__name__)
+
 TEXT = "the a{0} and b{0}. a{0} c{0} and a{1}. b{0} d{0}. c{0} d{0}. a{1} d{0} too. c{0} a{1}"
 """boxes of its own, and some with the text before"""
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.5
 SETTINGS = {
     "CROCHET_API_RATE": "1000000",
     "CROCHET_JWT_SECRET": "a secret of the tests, and long enough for that",
@@ -156,7 +159,7 @@ class Fleet:
 
     def _start(self, slot: Slot, release: Release) -> str:
         port = {} if slot.port is None else {"CROCHET_API_PORT": str(slot.port)}
-        name = self.deployment.start(*slot.command, **release.environment, **port)
+        name = release.start(self.deployment, *slot.command, **port)
         until(lambda: self.deployment.ready(name), self.deployment)
         return name
 
@@ -172,7 +175,7 @@ class Fleet:
 
     def run(self, release: Release, *command: str, **environment: str) -> str:
         """What a command of a release prints."""
-        name = self.deployment.start(*command, **release.environment, **environment)
+        name = release.start(self.deployment, *command, **environment)
         assert self.deployment.ended(name) == 0, self.deployment.log(name)
         return self.deployment.log(name)
 
@@ -193,7 +196,7 @@ def update_and_roll_back(
     proxy = haproxy(api=ports)
     slots = [Slot(tuple(command)) for command in services]
     slots += [Slot(("api",), port, f"apis/api{number}") for number, port in enumerate(ports, 1)]
-    with cluster(folder, **SETTINGS, **servers) as deployment:
+    with cluster(folder, True, **SETTINGS, **servers) as deployment:
         load = Load(proxy.port)
         fleet = Fleet(deployment, proxy, slots, load)
         fleet.run(old, "migrate")
@@ -204,8 +207,9 @@ def update_and_roll_back(
             for release in (new, old):
                 fleet.run(release, "migrate")
                 fleet.replace(release)
-                fleet.run(release, "--url", proxy.url, "smoke", CROCHET_KEY=load.key)
+            fleet.run(old, "--url", proxy.url, "smoke", CROCHET_KEY=load.key)
         assert load.failures == []
+        log.info("%d texts were posted, %d requests read", len(load.posted), load.read)
         with deployment.process() as process:
             corpus = corpus_of(process, Limits())
             until_closed(process, corpus, deployment)
