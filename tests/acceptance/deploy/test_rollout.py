@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.deploy.test_containers import Deployment, polled
 from tests.support import oracle
+from tests.support.compose import Deployment, polled
 from tests.support.fleet import Load
 from tests.support.paths import ROOT
 
@@ -49,8 +49,8 @@ class Rollout:
 
 
 @pytest.fixture
-def deployment(docker_client: Any) -> Iterator[Deployment]:
-    deployment = Deployment()
+def deployment(docker_client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path_factory.mktemp("keys"))
     try:
         deployment.up()
         yield deployment
