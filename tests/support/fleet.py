@@ -9,10 +9,11 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
 from tests.support.cluster import Cluster, check, cluster, corpus_of, until, until_closed
@@ -128,14 +129,19 @@ class Fleet:
         self.deployment, self.proxy, self.load = deployment, proxy, load
         self._slots = dict[Slot, str | None].fromkeys(slots)
 
-    def replace(self, release: Release) -> None:
-        """All services, one after another: what does the work first, what faces clients last."""
-        for slot in self._slots:
+    def replace(self, release: Release, mixed: Callable[[], bool] = lambda: True) -> None:
+        """All services, one after another: what does the work first, what faces clients last.
+
+        After the first one it waits until `mixed` is true.
+        """
+        for number, slot in enumerate(self._slots):
             before, read = len(self.load.posted), self.load.read
             if slot.server is None:
                 self._replace_worker(slot, release)
             else:
                 self._replace_api(slot, release)
+            if number == 0:
+                until(mixed, self.deployment)
             if self.load.runs:
                 until(functools.partial(self.load.went_on, before, read), self.deployment)
             assert self.load.failures == [], self.deployment.logs()
@@ -186,17 +192,19 @@ def update_and_roll_back(
     haproxy: Behind,
     releases: tuple[Release, Release],
     services: Sequence[Sequence[str]],
+    errors: set[str],
 ) -> None:
     """Start the old release, replace all of it by the new one, then again by the old one.
 
-    No request fails, and the closure of all texts is exact. `servers`: the settings that name an empty database and
+    No request fails, and the closure of all texts is exact. `errors`: the codes of what work is tried again for, while
+    the new relay publishes for old workers. `servers`: the settings that name an empty database and
     the other servers.
     """
     (old, new), ports = releases, [take_port(), take_port()]
     proxy = haproxy(api=ports)
     slots = [Slot(tuple(command)) for command in services]
     slots += [Slot(("api",), port, f"apis/api{number}") for number, port in enumerate(ports, 1)]
-    with cluster(folder, True, **SETTINGS, **servers) as deployment:
+    with cluster(folder, True, **SETTINGS, **servers) as deployment, deployment.process() as process:
         load = Load(proxy.port)
         fleet = Fleet(deployment, proxy, slots, load)
         fleet.run(old, "migrate")
@@ -206,17 +214,20 @@ def update_and_roll_back(
         with load.running():
             for release in (new, old):
                 fleet.run(release, "migrate")
-                fleet.replace(release)
+                fleet.replace(release, lambda: codes(process) == errors)
             fleet.run(old, "--url", proxy.url, "smoke", CROCHET_KEY=load.key)
         assert load.failures == []
         log.info("%d texts were posted, %d requests read", len(load.posted), load.read)
-        with deployment.process() as process:
-            corpus = corpus_of(process, Limits())
-            until_closed(process, corpus, deployment)
-            assert steps.sql(process, "SELECT version_num FROM alembic_version") == [(new.head,)]
-            assert steps.sql(process, "SELECT count(*) FROM work WHERE state <> 'done'") == [(0,)]
-            assert steps.sql(process, "SELECT count(*) FROM dead_letters") == [(0,)]
-            assert len(steps.sql(process, "SELECT FROM texts WHERE corpus = :corpus", corpus=corpus.id)) == len(
-                load.posted
-            )
-            check(process, corpus, steps.expected(load.posted))
+        corpus = corpus_of(process, Limits())
+        until_closed(process, corpus, deployment)
+        assert steps.sql(process, "SELECT version_num FROM alembic_version") == [(new.head,)]
+        assert steps.sql(process, "SELECT count(*) FROM work WHERE state <> 'done'") == [(0,)]
+        assert steps.sql(process, "SELECT count(*) FROM dead_letters") == [(0,)]
+        assert len(steps.sql(process, "SELECT FROM texts WHERE corpus = :corpus", corpus=corpus.id)) == len(load.posted)
+        check(process, corpus, steps.expected(load.posted))
+        assert codes(process) == errors
+
+
+def codes(process: Process) -> set[object]:
+    """Of the errors of all attempts."""
+    return {code for (code,) in steps.sql(process, "SELECT DISTINCT error->>'code' FROM attempts")}

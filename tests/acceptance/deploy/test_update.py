@@ -23,5 +23,5 @@ def test_from_the_release_before_to_this_one_and_back(
     postgres.start()
     url = postgres.new_database()
     servers = {"CROCHET_DATABASE_URL": url, "CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis_url}
-    update_and_roll_back(tmp_path, servers, haproxy, (before, releases.this()), WHOLE)
+    update_and_roll_back(tmp_path, servers, haproxy, (before, releases.this()), WHOLE, set())
     postgres.drop_database(url)
