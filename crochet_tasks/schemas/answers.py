@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextLine, WorkList
+from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextError, TextLine, WorkList
 
 
 class LimitsSet(Answer):
@@ -41,6 +41,24 @@ class TextPage(Answer):
     version: int
     texts: list[TextLine]
     next_cursor: str | None
+
+
+class TextTaken(Answer):
+    """What became of one text of a batch. `status` is that of the answer if it had come by itself: 202, 200, 409, 422
+    or 503.
+    """
+
+    title: str
+    status: int
+    text: TextLine | None
+    replayed: bool
+    """whether this answers an earlier request with its key"""
+    error: TextError | None
+
+
+class TextsTaken(Answer):
+    texts: list[TextTaken]
+    """in the order of the request"""
 
 
 class VersionNow(Answer):
