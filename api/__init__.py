@@ -15,6 +15,7 @@ from api import (
     events,
     form,
     health,
+    keys,
     limits,
     middleware,
     orthos,
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, best, work, events, audit):
+    for each in (corpora, texts, version, orthos, best, work, events, audit, keys):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

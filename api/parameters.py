@@ -105,6 +105,10 @@ class BestPath(CorpusPath):
     job: str = Field(description="as `POST .../best` answered", examples=["best-1"])
 
 
+class KeyPath(BaseModel):
+    key: str = Field(description="the key's prefix", examples=["abcdefghij"])
+
+
 class OrthoPath(CorpusPath):
     ortho: str = Field(
         description="the ortho's id: 32 hexadecimal digits",
@@ -138,6 +142,10 @@ Shape = Annotated[
 class PageQuery(Query):
     limit: Limit = 100
     cursor: Cursor | None = None
+
+
+class KeysQuery(PageQuery):
+    tenant: Annotated[str, Field(pattern=NAME, description="operators only: of this tenant")] | None = None
 
 
 class NoQuery(Query):
@@ -341,6 +349,18 @@ class CorpusPatch(Body):
     limits: dict[str, int] | None = None
 
 
+class NewKey(Body):
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$", description="whose it is, what it is for", examples=["me"])
+    scope: Scope = Field(default="read", description="each includes those before it")
+    corpora: list[Name] = Field(default=[], max_length=100, description="only these; none: all of the tenant")
+    days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(default=None, description="until it ends; null: never")
+    tenant: Name | None = Field(default=None, description="operators only: whose; null: the caller's")
+
+
+class KeyRotation(Body):
+    grace: int = Field(default=0, ge=0, le=2_592_000, description="seconds for which the old one is still good")
+
+
 class NewBest(Body):
     """What is left out is as the corpus has it. `max_side` is at most that of the corpus."""
 
@@ -405,7 +425,7 @@ class Exchange(Body):
     """What a token is for."""
 
     scopes: list[Scope] | None = Field(
-        default=None, min_length=1, max_length=3, description="those of the key, or fewer", examples=[["read"]]
+        default=None, min_length=1, max_length=4, description="those of the key, or fewer", examples=[["read"]]
     )
 
 

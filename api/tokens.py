@@ -25,7 +25,7 @@ api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(na
     security=security.NEEDS_KEY,
     operation_id="createTokens",
 )
-@security.requires("read")
+@security.requires("read", filters=True)
 def create(body: Exchange) -> Answered:
     """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
 
@@ -56,7 +56,7 @@ def refresh(body: Refresh) -> Answered:
     security=security.NEEDS_KEY,
     operation_id="deleteTokens",
 )
-@security.requires("read")
+@security.requires("read", filters=True)
 def delete() -> Answered:
     """End the session of the access token that sends this; with an API key, end all sessions of the key."""
     caller = security.caller()

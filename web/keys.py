@@ -13,7 +13,7 @@ from crochet_tasks.access import keys as service
 from crochet_tasks.access import tenancy
 from crochet_tasks.access.keys import SCOPES, KeySpec, NewKey, Tier
 from crochet_tasks.db import access
-from crochet_tasks.errors import InvalidRequest, KeyMadeAlready, TenantUnknown
+from crochet_tasks.errors import CorpusUnknown, InvalidRequest, KeyMadeAlready, TenantUnknown
 from web import paging
 from web.pages import asked_tenant, blueprint, for_operators, operates, reach, show, to
 
@@ -64,7 +64,7 @@ def make_key() -> Response:
         return show(
             "key_sent_twice.html", HTTPStatus.CONFLICT, line=service.one(database, str(error.context["key"]), reach())
         )
-    except (InvalidRequest, TenantUnknown) as error:
+    except (CorpusUnknown, InvalidRequest, TenantUnknown) as error:
         problem = str(error.context.get("problem", error))
         return _listed(given, f"{problem[:1].upper()}{problem[1:]}.")
     return _shown(made)
@@ -86,7 +86,8 @@ def _spec(given: dict[str, str]) -> KeySpec:
     if not re.fullmatch("[0-9]{1,5}", days, re.ASCII) or int(days) > MOST_DAYS:
         raise InvalidRequest(problem=f"days are a whole number, at most {MOST_DAYS}")
     tier: Tier = "high" if given.get("tier") == "high" else "standard"
-    return KeySpec(given.get("name", ""), (scope,), given.get("tenant", ""), tier, int(days) or None)
+    only = tuple(dict.fromkeys(given.get("corpora", "").replace(",", " ").split()))
+    return KeySpec(given.get("name", ""), (scope,), given.get("tenant", ""), tier, int(days) or None, only)
 
 
 def _shown(made: NewKey) -> Response:

@@ -30,6 +30,7 @@ class Scope(enum.StrEnum):
 
     READ = "read"
     WRITE = "write"
+    OPERATE = "operate"
     ADMIN = "admin"
 
 
@@ -45,10 +46,13 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The key's prefix, as `c
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people: whose it is, or what it is for.")],
     scope: Annotated[
-        Scope, typer.Option(help="What may be done with it; `admin` includes `write`, which includes `read`.")
+        Scope, typer.Option(help="What may be done with it; each scope includes those before it.")
     ] = Scope.READ,
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose corpora.")] = "default",
     tier: Annotated[Tier, typer.Option(help="Which limit of requests applies.")] = Tier.STANDARD,
+    corpus: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this corpus; may be repeated. All without it.")
+    ] = None,
     days: Annotated[float | None, number("N", "After which it ends; never by default.", least=0, most=36_500)] = None,
     *,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="Make the tenant, if there is none.")] = False,
@@ -57,7 +61,7 @@ def create(
     """Make a key. It is printed on standard output, once, and cannot be shown again."""
     from crochet_tasks.access import keys as service
 
-    request = service.KeySpec(name, (scope.value,), tenant, tier.value, days)
+    request = service.KeySpec(name, (scope.value,), tenant, tier.value, days, tuple(corpus or ()))
     with _database() as database:
         made = service.create(database, request, new_tenant=new_tenant)
     _show(made, as_json=as_json)
@@ -153,7 +157,7 @@ def _show(made: NewKey, *, as_json: bool) -> None:
 def _key_line(line: KeyLine) -> str:
     used = "never used" if line.last_used_at is None else f"used {line.last_used_at:%Y-%m-%d %H:%M}"
     ends = "" if line.expires_at is None else f"  until {line.expires_at:%Y-%m-%d %H:%M}"
-    scopes = ",".join(line.scopes)
+    scopes = ",".join(line.scopes) + ("" if line.corpora is None else f" of {','.join(line.corpora) or 'none'}")
     return f"{line.key}  {line.state}  {line.tenant}  {scopes}  {line.tier}  {used}{ends}  {line.name}"
 
 

@@ -27,6 +27,7 @@ class KeyRow(NamedTuple):
     hash: bytes
     name: str
     scopes: list[str]
+    corpora: list[int] | None
     tier: str
     created_at: dt.datetime
     expires_at: dt.datetime | None

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
 
-SCOPED = "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']"
+SCOPED = "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'operate', 'admin']"
 
 tenants = Table(
     "tenants",
@@ -44,6 +44,7 @@ keys = Table(
     Column("hash", LargeBinary, nullable=False, comment="SHA-256 of its secret part"),
     Column("name", Text, nullable=False, comment="for people: whose it is, what it is for"),
     Column("scopes", ARRAY(Text, dimensions=1), nullable=False),
+    Column("corpora", ARRAY(Integer, dimensions=1), comment="ids of those that it is limited to; none: all"),
     Column("tier", Text, nullable=False, server_default="standard", comment="which limit of requests applies"),
     now("created_at"),
     Column("expires_at", MOMENT),
@@ -55,6 +56,7 @@ keys = Table(
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
     CheckConstraint(SCOPED, name="scopes"),
+    CheckConstraint("cardinality(corpora) > 0", name="corpora"),
     CheckConstraint("tier IN ('standard', 'high')", name="tier"),
     CheckConstraint("(rotated_at IS NULL) = (successor IS NULL)", name="rotated"),
     comment="API keys. A key is good while it is neither revoked nor expired.",

@@ -156,11 +156,11 @@ PROGRAMS = (
     CREATE FUNCTION audit_key() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object('name', OLD.name, 'scopes', OLD.scopes,
-            'tier', OLD.tier, 'expires_at', OLD.expires_at, 'revoked_at', OLD.revoked_at, 'rotated_at', OLD.rotated_at)
-            END;
+            'corpora', OLD.corpora, 'tier', OLD.tier, 'expires_at', OLD.expires_at,
+            'revoked_at', OLD.revoked_at, 'rotated_at', OLD.rotated_at) END;
         now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object('name', NEW.name, 'scopes', NEW.scopes,
-            'tier', NEW.tier, 'expires_at', NEW.expires_at, 'revoked_at', NEW.revoked_at, 'rotated_at', NEW.rotated_at)
-            END;
+            'corpora', NEW.corpora, 'tier', NEW.tier, 'expires_at', NEW.expires_at,
+            'revoked_at', NEW.revoked_at, 'rotated_at', NEW.rotated_at) END;
     BEGIN
         IF was IS DISTINCT FROM now THEN
             INSERT INTO audit (tenant, what, subject, before, after)
@@ -174,8 +174,9 @@ PROGRAMS = (
     END $$
     """,
     """
-    CREATE TRIGGER keys_audit AFTER INSERT OR DELETE OR UPDATE OF name, scopes, tier, expires_at, revoked_at, rotated_at
-    ON keys FOR EACH ROW EXECUTE FUNCTION audit_key()
+    CREATE TRIGGER keys_audit
+    AFTER INSERT OR DELETE OR UPDATE OF name, scopes, corpora, tier, expires_at, revoked_at, rotated_at ON keys
+    FOR EACH ROW EXECUTE FUNCTION audit_key()
     """,
     """
     CREATE FUNCTION audit_tenant() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -40,6 +40,13 @@ class Forbidden(UsageError):
     status = 403
 
 
+class CorporaOnly(UsageError):
+    """this is of the whole tenant, and the key or token is limited to some of its corpora"""
+
+    code = "corpora_only"
+    status = 403
+
+
 class OperatorNeeded(UsageError):
     """this is for operators: admins of the tenant that CROCHET_OPERATOR_TENANT names"""
 

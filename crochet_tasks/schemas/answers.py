@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextLine, WorkList
+from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, KeyLine, TextLine, WorkList
 
 
 class LimitsSet(Answer):
@@ -34,6 +34,11 @@ class CorpusPage(Answer):
 
 class AuditPage(Answer):
     lines: list[AuditLine]
+    next_cursor: str | None
+
+
+class KeyPage(Answer):
+    keys: list[KeyLine]
     next_cursor: str | None
 
 

@@ -341,6 +341,8 @@ class KeyLine(Answer):
     tenant: str
     name: str
     scopes: list[str]
+    corpora: list[str] | None
+    """names of those that it is limited to; None: all of its tenant"""
     tier: str
     state: Literal["good", "revoked", "expired", "rotated"]
     created_at: dt.datetime

@@ -217,7 +217,9 @@ class Settings(BaseSettings):
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
         "`-`: no tenant, only the command line",
     )
-    signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
+    signed_admin: bool = Field(
+        default=False, description="`on`: what needs the scope `operate` or `admin` must be signed, too"
+    )
     url: str | None = Field(
         default=None, description="the API to ask (`--url`); without it, commands work on this machine"
     )

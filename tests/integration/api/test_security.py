@@ -42,7 +42,8 @@ def test_every_route_needs_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "may"), [("read", {"read"}), ("write", {"read", "write"}), ("admin", {"read", "write", "admin"})]
+    ("scope", "may"),
+    [("read", {"read"}), ("write", {"read", "write"}), ("admin", {"read", "write", "operate", "admin"})],
 )
 def test_a_scope_includes_those_below_it_only(guards: Api, scope: str, may: set[str]) -> None:
     """A scope includes those below it, and no other."""

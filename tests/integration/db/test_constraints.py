@@ -165,6 +165,7 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("keys_name_check", {"name": ""}),
     ("keys_scopes_check", {"scopes": ["root"]}),
     ("keys_scopes_check", {"scopes": []}),
+    ("keys_corpora_check", {"corpora": []}),
     ("keys_tier_check", {"tier": "best"}),
     ("keys_rotated_check", {"rotated_at": NOW}),
     ("keys_tenant_fkey", {"tenant": 99}),
