@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from api import process, resources, responses, security
+from api.bodies import NewBest
 from api.corpora import address
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import BestPath, CorpusPath, NewBest, RequestKey
+from api.parameters import BestPath, CorpusPath, RequestKey
 from api.responses import Answered
 from crochet_tasks.errors import IdempotencyKeyReused, LimitOutOfRange, NotFound, TooBusy
 from crochet_tasks.operate import best_jobs

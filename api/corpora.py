@@ -8,9 +8,10 @@ from flask import Response, request
 from flask_openapi.models import RequestBody
 
 from api import form, process, resources, responses, security, security_log
+from api.bodies import CorpusPatch, NewCorpus
 from api.form import MERGE_PATCH
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import ConfirmQuery, CorpusPatch, CorpusPath, NewCorpus, PageQuery, Preconditions
+from api.parameters import ConfirmQuery, CorpusPath, PageQuery, Preconditions
 from api.responses import Answered
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import corpora

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from api import process, resources, responses, security, security_log
+from api.bodies import KeyRotation, NewKey
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import KeyPath, KeyRotation, KeysQuery, NewKey
+from api.parameters import KeyPath, KeysQuery
 from api.responses import Answered
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec

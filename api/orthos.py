@@ -11,8 +11,9 @@ from pydantic_core import to_json
 from werkzeug.routing import BaseConverter
 
 from api import form, process, resources, responses, security, streaming
+from api.bodies import ToCheck
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import BestQuery, CorpusPath, OrthoPath, OrthosQuery, ToCheck
+from api.parameters import BestQuery, CorpusPath, OrthoPath, OrthosQuery
 from api.responses import Answered
 from crochet_tasks.db import Connection, sessions
 from crochet_tasks.db.corpora import Corpus

@@ -11,7 +11,7 @@ from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from api import parameters, request_metrics
+from api import bodies, parameters, request_metrics
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
@@ -149,7 +149,7 @@ _LONGEST = 200
 
 def faults(error: ValidationError) -> list[Fault]:
     """What is wrong with a request's parameters or body, MOST_FAULTS at the most. No value is repeated."""
-    model = getattr(parameters, error.title, parameters.Body)
+    model = getattr(parameters, error.title, bodies.Body)
     part = "query" if issubclass(model, parameters.Query) else "header" if issubclass(model, parameters.Headers) else ""
     body = None if part else request.get_json(silent=True)
     found = []

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api import form, problems, process, resources, responses, security
+from api.bodies import NewText
 from api.corpora import address
 from api.form import JSON, PLAIN
 from api.openapi import NOT_MODIFIED, errors
-from api.parameters import CorpusPath, NewText, RequestKey, TextPath, TextsQuery, TitleQuery
+from api.parameters import CorpusPath, RequestKey, TextPath, TextsQuery, TitleQuery
 from api.responses import Answered
 from crochet_tasks.db import texts
 from crochet_tasks.errors import (

@@ -8,8 +8,8 @@ from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
 from api import process, responses, security, security_log
+from api.bodies import Exchange, Refresh
 from api.openapi import errors
-from api.parameters import Exchange, Refresh
 from api.responses import Answered
 from crochet_tasks.access import tokens
 from crochet_tasks.db import access

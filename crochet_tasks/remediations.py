@@ -29,10 +29,8 @@ def due(call: Trigger) -> None:
         waiting = outbox.waiting_versions(connection, call.corpus)
         ready = list(itertools.takewhile(lambda each: each.ready, waiting))
         if call.work in [each.id for each in ready]:
-            if _open(connection, call.corpus, ready[-1].version):
-                outbox.done(connection, [each.id for each in ready])
-            else:
-                publishing.republish(connection, [call.work])
+            _open(connection, call.corpus, ready[-1].version)
+            outbox.done(connection, [each.id for each in ready])
         elif call.work in [each.id for each in waiting[1:]]:
             publishing.park(connection, call.work)
         else:
@@ -40,19 +38,18 @@ def due(call: Trigger) -> None:
 
 
 READ_SECONDS = 15.0
-"""of reading remediations a task does so much; the next one goes on"""
+"""for which a task reads remediations; the next one of its process reads the rest"""
 
 
-def _open(connection: Connection, corpus: int, version: int) -> bool:
-    """Write the window that ends with a version, and its searches; False: there are more remediations to be read."""
+def _open(connection: Connection, corpus: int, version: int) -> None:
+    """Write the window that ends with a version, and its searches."""
     tree = here().tree(connection, corpus, version)
     since = windows.last(connection, corpus)
+    # Every new phrase is due while searches are open, as not all orthos that wait are stored, or while reading takes
+    # longer: phrases that nothing waits on cost a search, and find nothing more.
     waited = None
-    # While searches are open, not all orthos are stored that wait: then every new phrase is due.
     if not windows.unfinished(connection, corpus):
         waited = here().waited(connection, corpus, tree, READ_SECONDS)
-        if waited is None:
-            return False
     window = search.window(tree, since, waited)
     phrases = None if window.due is None else runs.pack_set(window.due)
     windows.add(connection, corpus, Window(version, since, phrases, window.starts))
@@ -60,4 +57,3 @@ def _open(connection: Connection, corpus: int, version: int) -> bool:
     outbox.add(connection, (outbox.search(corpus, since, version, part) for part in parts))
     if window.due is not None:
         sessions.once_committed(connection, lambda: metrics.DUE.add(window.starts))
-    return True

@@ -37,6 +37,7 @@ from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
 from tests.support import kernel_builds, services
+from tests.support.pgbouncer import PgBouncer
 from tests.support.server import Missing, Server, fail_or_skip
 
 # The default run tests the same examples each time; `make fuzz` others, and many more (tests/support/strategies.py).
@@ -161,12 +162,12 @@ def distributed_database(postgres: services.Postgres, distributed_template: str)
 
 
 @pytest.fixture(scope="session")
-def pgbouncer(postgres: services.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PgBouncer]:
-    yield from serve(lambda folder: services.PgBouncer(folder, postgres, POOLED), tmp_path_factory)
+def pgbouncer(postgres: services.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    yield from serve(lambda folder: PgBouncer(folder, postgres, POOLED), tmp_path_factory)
 
 
 @pytest.fixture
-def pooled_database(pgbouncer: services.PgBouncer, distributed_database: str) -> str:
+def pooled_database(pgbouncer: PgBouncer, distributed_database: str) -> str:
     pgbouncer.start()
     return pgbouncer.pooled(distributed_database)
 

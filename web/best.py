@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from api import process, resources, security
 from api.best import job_spec
-from api.parameters import NewBest
+from api.bodies import NewBest
 from crochet_tasks.db import Connection
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import lines

@@ -9,7 +9,7 @@ from flask import Response, request
 from pydantic import ValidationError
 
 from api import process, resources, security, security_log
-from api.parameters import CorpusPatch, NewCorpus
+from api.bodies import CorpusPatch, NewCorpus
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import RANGES, CorpusFields

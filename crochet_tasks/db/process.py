@@ -162,7 +162,7 @@ class Process:
     ) -> npt.NDArray[np.bool_] | None:
         """Per node of the tree's phrase index: whether a stored ortho waits on it. Reads only batches it has not read.
 
-        None after so many seconds: there are more, and the next call goes on from where this one ended.
+        None where that takes more than `seconds`; the next call reads the rest.
 
         Raises StoreCorrupt where a batch has no remediation, or a damaged one: orthos would be missed.
 

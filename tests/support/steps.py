@@ -21,6 +21,7 @@ from crochet_tasks.engine import frontier, search
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.intake import admission
+from crochet_tasks.verify import verify
 from tests.support import oracle
 from tests.support.oracle import Ortho
 from tests.support.strategies import brute_force
@@ -28,6 +29,17 @@ from tests.support.waiting import eventually
 
 _names = itertools.count()
 
+SIZES = {
+    "default": {},
+    "batches of 1": {"batch_orthos": 1},
+    "batches of 2": {"batch_orthos": 2},
+    "batches of 7": {"batch_orthos": 7},
+    "left-overs": {"batch_orthos": 7, "result_orthos": 1},
+    "texts in parts": {"part_words": 1},
+}
+sizes = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+WAYS = {"either way": search.ENUMERATE_FROM, "enumerating": 0.0, "outward": 2.0}
+ways = pytest.mark.parametrize("share", WAYS.values(), ids=WAYS)
 TEXTS = [
     "a b c, d e f, a d, b e, c f, b d, e a, d c, x y",
     "a b c j, d e f k, j k, g h i, a d g, b e h, c f i, b f, e c, f a",
@@ -157,3 +169,9 @@ def sql(process: Process, statement: str, **parameters: object) -> list[tuple[ob
     with process.database.transaction() as connection:
         result = connection.execute(text(statement), parameters)
         return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def check(process: Process, corpus: Corpus, wanted: Counter[Ortho]) -> None:
+    """The corpus holds each of these orthos once and nothing else, and the fsck agrees."""
+    assert stored(process, corpus) == wanted
+    assert verify(process, corpus, closure=True) == []

@@ -13,7 +13,8 @@ from crochet_tasks.db import bulk, schema
 from crochet_tasks.db.sessions import Bounds, Database
 from crochet_tasks.errors import DatabaseConflict
 from crochet_tasks.settings import Settings
-from tests.support.services import PgBouncer, Postgres
+from tests.support.pgbouncer import PgBouncer
+from tests.support.services import Postgres
 
 pytestmark = pytest.mark.integration
 
