@@ -22,6 +22,7 @@ from api import (
     problems,
     request_metrics,
     security,
+    tenants,
     texts,
     tokens,
     version,
@@ -61,7 +62,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, best, work, events, audit, keys):
+    for each in (corpora, texts, version, orthos, best, work, events, audit, keys, tenants):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

@@ -70,6 +70,21 @@ class NewKey(Body):
     tenant: Name | None = Field(default=None, description="operators only: whose; null: the caller's")
 
 
+class NewTenant(Body):
+    name: Name
+
+
+class TenantPatch(Body):
+    """A JSON merge patch (RFC 7396): what is left out stays, null takes a limit away."""
+
+    name: Name = ""
+    max_corpora: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    rate: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="requests of a key in a minute"
+    )
+    suspended: bool = False
+
+
 class KeyRotation(Body):
     grace: int = Field(default=0, ge=0, le=2_592_000, description="seconds for which the old one is still good")
 

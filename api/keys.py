@@ -9,7 +9,7 @@ from api.parameters import KeyPath, KeysQuery
 from api.responses import Answered
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import access
+from crochet_tasks.db import tenants
 from crochet_tasks.errors import CorpusUnknown, InvalidCursor, KeyEnded, KeyUnknown, OperatorNeeded, TenantUnknown
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import KeyPage
@@ -23,9 +23,9 @@ def _of(name: str | None) -> int:
     if name is None:
         return security.caller().tenant
     with process.current().database.snapshot() as connection:
-        if name != access.tenant_name(connection, security.caller().tenant):
+        if name != tenants.name(connection, security.caller().tenant):
             security.check_operator()
-        return access.tenant(connection, name)
+        return tenants.number(connection, name)
 
 
 @api.get(
@@ -54,7 +54,7 @@ def create(body: NewKey) -> Answered:
     """Make a key. It cannot be shown again. Limited to corpora it may use what names one of them, and lists of them."""
     database = process.current().database
     with database.snapshot() as connection:
-        tenant = access.tenant_name(connection, _of(body.tenant))
+        tenant = tenants.name(connection, _of(body.tenant))
     spec = KeySpec(body.name, (body.scope,), tenant, days=body.days, corpora=tuple(body.corpora))
     made = keys.create(database, spec, by=security_log.entry("key.created"))
     return responses.json(KeyMade(key=made.key, line=made.line), 201)

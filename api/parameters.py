@@ -90,6 +90,10 @@ class BestPath(CorpusPath):
     job: str = Field(description="as `POST .../best` answered", examples=["best-1"])
 
 
+class TenantPath(BaseModel):
+    tenant: str = Field(description="the tenant's name", examples=["library"])
+
+
 class KeyPath(BaseModel):
     key: str = Field(description="the key's prefix", examples=["abcdefghij"])
 
@@ -141,7 +145,7 @@ class ConfirmQuery(Query):
     confirm: str | None = Field(
         default=None,
         max_length=100,
-        description="the corpus' name, once more",
+        description="the name of what is deleted, once more",
         json_schema_extra=NO_NUL,
     )
 

@@ -36,6 +36,7 @@ from crochet_tasks.errors import (
     KeyNeeded,
     OperatorNeeded,
     SignatureRefused,
+    TenantSuspended,
     Unauthorized,
 )
 from crochet_tasks.net import is_loopback
@@ -77,6 +78,8 @@ class Caller(NamedTuple):
     """of an access token"""
     corpora: frozenset[int] | None = None
     """the only ones that exist for this caller; None: all of the tenant"""
+    rate: int | None = None
+    """the tenant's own limit of requests in a minute"""
 
 
 ANONYMOUS = Caller(DEFAULT_TENANT, frozenset(SCOPES), "none", "high")
@@ -116,11 +119,13 @@ def tenants() -> int | None:
     return None if operates() else caller().tenant
 
 
-def requires(scope: Scope, *, filters: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def requires(
+    scope: Scope, *, filters: bool = False, operators: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a route answer only callers with that scope; each scope includes those before it in SCOPES.
 
     A key that is limited to corpora may use what names one of them in its path, and what `filters` its answer by
-    `reach`; nothing else.
+    `reach`; nothing else. What is for `operators` is for those of the deployment only.
 
     Put it directly above the function, below the blueprint's decorator. It marks the route; `admit` refuses, before
     the route's parameters and body are read.
@@ -129,12 +134,13 @@ def requires(scope: Scope, *, filters: bool = False) -> Callable[[Callable[P, R]
     def marked(route: Callable[P, R]) -> Callable[P, R]:
         setattr(route, _SCOPE, scope)
         setattr(route, _FILTERS, filters)
+        setattr(route, _OPERATORS, operators)
         return route
 
     return marked
 
 
-_SCOPE, _FILTERS = "_crochet_scope", "_crochet_filters"
+_SCOPE, _FILTERS, _OPERATORS = "_crochet_scope", "_crochet_filters", "_crochet_operators"
 SIGNED: Final = frozenset[Scope](("operate", "admin"))
 """what must be signed with CROCHET_SIGNED_ADMIN"""
 PAGES = "crochet.pages"
@@ -160,7 +166,16 @@ def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = security_log.Throttle()
     app.extensions["crochet.recently_valid"] = RecentlyValid()
-    for kind in (Unauthorized, Forbidden, CorporaOnly, ForeignPage, KeyNeeded, OperatorNeeded, SignatureRefused):
+    for kind in (
+        Unauthorized,
+        Forbidden,
+        CorporaOnly,
+        ForeignPage,
+        KeyNeeded,
+        OperatorNeeded,
+        SignatureRefused,
+        TenantSuspended,
+    ):
         app.register_error_handler(kind, refused)
     app.before_request(identify)
     app.teardown_request(_forget)
@@ -220,6 +235,8 @@ def admit() -> None:
         raise Forbidden(needed=scope)
     if found.corpora is not None:
         _check_corpus(found, found.corpora)
+    if getattr(_view(), _OPERATORS, False):
+        check_operator()
     if scope in SIGNED and process.settings().signed_admin:
         _check_signature(found)
 
@@ -232,12 +249,12 @@ def _check_corpus(found: Caller, only: frozenset[int]) -> None:
     """For a limited key: raise CorpusUnknown where the route names another corpus, CorporaOnly where it names none
     and does not filter.
     """
-    rule, view = request.url_rule, current_app.view_functions.get(request.endpoint or "")
+    rule = request.url_rule
     part = None if rule is None else _CORPUS.match(rule.rule)
     if part is not None:
         with process.current().database.snapshot() as connection:
             corpora.named(connection, (request.view_args or {})[part[1]], found.tenant, only=only)
-    elif not getattr(view, _FILTERS, False):
+    elif not getattr(_view(), _FILTERS, False):
         raise CorporaOnly
 
 
@@ -267,8 +284,11 @@ def refused(error: CrochetError) -> Response:
 
 def _needed() -> Scope | None:
     """The scope that this request needs. A preflight request (OPTIONS) never reaches a route."""
-    view = current_app.view_functions.get(request.endpoint or "")
-    return None if request.method == "OPTIONS" else scope_of(view)
+    return None if request.method == "OPTIONS" else scope_of(_view())
+
+
+def _view() -> Callable[..., Any] | None:
+    return current_app.view_functions.get(request.endpoint or "")
 
 
 def _bearer() -> str | None:
@@ -323,7 +343,7 @@ def is_still_admitted(database: Database, found: Caller) -> bool:
         row = access.key(connection, found.key)
         session = None if found.session is None else access.session(connection, uuid.UUID(found.session))
     ended = found.session is not None and (session is None or not session.good)
-    return row is not None and row.state == "good" and not ended
+    return row is not None and row.state == "good" and not row.suspended and not ended
 
 
 def _of_key(connection: Connection, prefix: str, hashed: bytes) -> Caller:
@@ -344,10 +364,12 @@ def _of_token(connection: Connection, claims: tokens.Claims) -> Caller:
 def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str | None = None) -> Caller:
     if row.state != "good":
         raise Unauthorized(reason=f"the key is {row.state}")
+    if row.suspended:
+        raise TenantSuspended
     tier: Tier = "high" if row.tier == "high" else "standard"
     only = None if row.corpora is None else frozenset(row.corpora)
     allowed = keys.included(scopes) & keys.included(row.scopes)
-    found = Caller(row.tenant, allowed, row.prefix, tier, row.hash, session, only)
+    found = Caller(row.tenant, allowed, row.prefix, tier, row.hash, session, only, row.rate)
     if row.stale and access.used(connection, row):
         access.add_log_entry(
             connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)

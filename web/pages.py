@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, current_app, g, make_response, red
 
 from api import process, security
 from crochet_tasks.access.keys import Scope
-from crochet_tasks.db import access
+from crochet_tasks.db import tenants
 from crochet_tasks.errors import OperatorNeeded
 
 P = ParamSpec("P")
@@ -98,7 +98,7 @@ def asked_tenant() -> tuple[int | None, dict[str, str]]:
     if not name or not operates():
         return reach(), {}
     with process.current().database.snapshot() as connection:
-        return access.tenant(connection, name), {"tenant": name}
+        return tenants.number(connection, name), {"tenant": name}
 
 
 def for_operators(view: Callable[P, Response]) -> Callable[P, Response]:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
-from crochet_tasks.db import Connection, access, corpora
+from crochet_tasks.db import Connection, access, corpora, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
@@ -76,7 +76,7 @@ def create(
     if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
-        number = access.tenant(connection, spec.tenant, make=new_tenant)
+        number = tenants.number(connection, spec.tenant, make=new_tenant)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
         values["corpora"] = sorted({corpora.named(connection, name, number).id for name in spec.corpora}) or None
         lives = None if spec.days is None else spec.days * 86_400
@@ -106,7 +106,7 @@ def _add(
 def listed(database: Database, tenant: str | None = None) -> list[KeyLine]:
     """All keys, or those of a tenant; raises TenantUnknown."""
     with database.snapshot() as connection:
-        number = None if tenant is None else access.tenant(connection, tenant)
+        number = None if tenant is None else tenants.number(connection, tenant)
         return [_line(connection, row, of) for row, of in access.every_key(connection, number)]
 
 
@@ -126,7 +126,7 @@ def one(database: Database, name: str, tenant: int | None) -> KeyLine:
         row = access.key(connection, prefix)
         if row is None or tenant not in (None, row.tenant):
             raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
-        return _line(connection, row, access.tenant_name(connection, row.tenant))
+        return _line(connection, row, tenants.name(connection, row.tenant))
 
 
 def _entry(by: Entry, what: str, of: KeyRow, details: Mapping[str, object]) -> Entry:
@@ -196,7 +196,7 @@ def log(
 ) -> list[SecurityLine]:
     """The newest lines of the security log, oldest first; raises TenantUnknown. The key need not exist."""
     with database.snapshot() as connection:
-        number = None if tenant is None else access.tenant(connection, tenant)
+        number = None if tenant is None else tenants.number(connection, tenant)
         prefix = None if key is None else _prefix(key)
         found = access.log_entries(connection, most, key=prefix, tenant=number, since=since)
     return found[::-1]
@@ -216,7 +216,7 @@ def _good(connection: Connection, name: str, tenant: int | None) -> tuple[KeyRow
         raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
     if row.state != "good":
         raise KeyEnded(key=prefix, state=row.state)
-    return row, access.tenant_name(connection, row.tenant)
+    return row, tenants.name(connection, row.tenant)
 
 
 def _line(connection: Connection, row: KeyRow, tenant: str) -> KeyLine:

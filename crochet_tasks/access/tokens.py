@@ -80,7 +80,7 @@ def refresh(database: Database, settings: Settings, token: str, entry: Entry) ->
         session = None if found is None else access.session(connection, found[0])
         key = None if session is None else access.key(connection, session.key)
         if found is not None and session is not None and key is not None:
-            if found[1] and session.good and key.state == "good":
+            if found[1] and session.good and key.state == "good" and not key.suspended:
                 return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"

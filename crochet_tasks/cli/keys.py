@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crochet_tasks.access.keys import NewKey
     from crochet_tasks.db.sessions import Database
     from crochet_tasks.schemas.reports import KeyLine, SecurityLine
+    from crochet_tasks.settings import Settings
 
 keys = typer.Typer(
     no_args_is_help=True, help="See and change who may use the API: create, list, rotate, revoke; and what was done."
@@ -62,7 +63,7 @@ def create(
     from crochet_tasks.access import keys as service
 
     request = service.KeySpec(name, (scope.value,), tenant, tier.value, days, tuple(corpus or ()))
-    with _database() as database:
+    with deployment() as (database, _):
         made = service.create(database, request, new_tenant=new_tenant)
     _show(made, as_json=as_json)
 
@@ -77,7 +78,7 @@ def list_keys(
     from crochet_tasks.access import keys as service
     from crochet_tasks.schemas.reports import KeyList
 
-    with _database() as database:
+    with deployment() as (database, _):
         found = service.listed(database, tenant)
     if as_json:
         print_json(KeyList(keys=found))
@@ -95,7 +96,7 @@ def rotate(
     """Make a key in place of another one, with the same scopes."""
     from crochet_tasks.access import keys as service
 
-    with _database() as database:
+    with deployment() as (database, _):
         made = service.rotate(database, key, grace)
     _show(made, as_json=as_json)
 
@@ -105,7 +106,7 @@ def revoke(key: Key, *, as_json: Json = False) -> None:
     """End a key, now: the next request with it is refused, and so are the tokens that it was exchanged for."""
     from crochet_tasks.access import keys as service
 
-    with _database() as database:
+    with deployment() as (database, _):
         line = service.revoke(database, key)
     if as_json:
         print_json(line)
@@ -129,7 +130,7 @@ def log(
     from crochet_tasks.schemas.reports import SecurityLog
 
     after = None if since is None else since.replace(tzinfo=dt.UTC)
-    with _database() as database:
+    with deployment() as (database, _):
         found = service.log(database, limit, key=key, tenant=tenant, since=after)
     if as_json:
         print_json(SecurityLog(lines=found))
@@ -162,8 +163,8 @@ def _key_line(line: KeyLine) -> str:
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[Database]:
-    """The deployment's. Raises SettingMissing, and what schema.check does."""
+def deployment() -> Iterator[tuple[Database, Settings]]:
+    """The database of the deployment, and the settings. Raises SettingMissing, and what schema.check does."""
     from crochet_tasks.db import schema
     from crochet_tasks.db.sessions import Database
 
@@ -173,6 +174,6 @@ def _database() -> Iterator[Database]:
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
         schema.check(database)
-        yield database
+        yield database, settings
     finally:
         database.close()

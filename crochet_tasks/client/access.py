@@ -1,4 +1,4 @@
-"""The part of the client that is about who may do what: keys and tokens."""
+"""The part of the client that is about who may do what: keys, tenants and tokens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
-from crochet_tasks.client.calls import Call, posted
+from crochet_tasks.client.calls import Call, in_json, posted
 from crochet_tasks.client.typed import Requests, every
-from crochet_tasks.schemas.answers import KeyPage
-from crochet_tasks.schemas.reports import KeyLine, KeyMade, Tokens
+from crochet_tasks.schemas.answers import KeyPage, TenantPage
+from crochet_tasks.schemas.reports import KeyLine, KeyMade, TenantLine, Tokens
 
+MERGE_PATCH = "application/merge-patch+json"
 MOST = 1000
 """on one page"""
 
@@ -32,6 +33,28 @@ class AccessCalls(Requests):
     def rotate_key(self, key: str, grace: int = 0) -> KeyMade:
         """Raises KeyUnknown, KeyEnded."""
         return self._read(KeyMade, posted(f"/v1/keys/{quote(key)}/rotate", {"grace": grace}, again=False))
+
+    def tenants_page(self, *, limit: int = MOST, cursor: str | None = None) -> TenantPage:
+        return self._get(TenantPage, "/v1/tenants", limit=limit, cursor=cursor)
+
+    def tenants(self) -> Iterator[TenantLine]:
+        """For operators. Newest first."""
+        return every(lambda cursor: self.tenants_page(cursor=cursor), lambda page: page.tenants)
+
+    def create_tenant(self, name: str) -> TenantLine:
+        """Raises OperatorNeeded, TenantExists."""
+        return self._read(TenantLine, posted("/v1/tenants", {"name": name}, again=False))
+
+    def change_tenant(self, tenant: str, /, **changes: Any) -> TenantLine:
+        """`changes`: name, max_corpora, rate, suspended. Raises TenantExists, TenantNeeded, TenantUnknown."""
+        headers = {"Content-Type": MERGE_PATCH}
+        path = f"/v1/tenants/{quote(tenant)}"
+        return self._read(TenantLine, Call("PATCH", path, again=False, headers=headers, content=in_json(changes)))
+
+    def delete_tenant(self, tenant: str, *, confirm: str) -> None:
+        """Raises TenantNeeded, TenantNotConfirmed, TenantUnknown."""
+        path = f"/v1/tenants/{quote(tenant)}"
+        self._caller.send(Call("DELETE", path, again=False, parameters={"confirm": confirm}))
 
     def revoke_key(self, key: str) -> KeyLine:
         """Raises KeyUnknown, KeyEnded."""

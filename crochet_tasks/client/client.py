@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import quote
 
-from crochet_tasks.client.access import AccessCalls
+from crochet_tasks.client.access import MERGE_PATCH, AccessCalls
 from crochet_tasks.client.calls import Call, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
 from crochet_tasks.client.typed import corpus_path, event_call, every, work_path
@@ -62,7 +62,7 @@ from crochet_tasks.schemas.reports import (
 )
 from crochet_tasks.schemas.statistics import StatisticsNow
 
-MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 PLAIN = "text/plain; charset=utf-8"
 MOST = 1000
 """on one page"""

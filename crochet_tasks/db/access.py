@@ -7,19 +7,33 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, Select, and_, bindparam, case, cast, func, or_, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Integer,
+    Interval,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
-from crochet_tasks.db.tables import corpora
-from crochet_tasks.errors import TenantUnknown
 from crochet_tasks.schemas.reports import SecurityLine
 
 State = Literal["good", "revoked", "expired"]
 
 
 class KeyRow(NamedTuple):
-    """A key as it is now; `stale`: its recorded last use is more than a minute old."""
+    """A key as it is now; `stale`: its recorded last use is more than a minute old. `rate`: its tenant's own limit."""
 
     id: int
     tenant: int
@@ -35,6 +49,9 @@ class KeyRow(NamedTuple):
     last_used_at: dt.datetime | None
     rotated_at: dt.datetime | None
     successor: int | None
+    suspended: bool
+    """its tenant is"""
+    rate: int | None
     state: State
     stale: bool
 
@@ -44,58 +61,15 @@ _STATE = case((keys.c.revoked_at.is_not(None), "revoked"), (keys.c.expires_at <=
     "state"
 )
 _STALE = func.coalesce(keys.c.last_used_at < _NOW - dt.timedelta(minutes=1), True).label("stale")
-_KEY = [*(keys.c[name] for name in KeyRow._fields[:-2]), _STATE, _STALE]
+_OF = "FROM tenants WHERE tenants.id = keys.tenant"  # as text: RETURNING correlates no subquery of SQLAlchemy's
+_SUSPENDED = literal_column(f"(SELECT suspended_at IS NOT NULL {_OF})", Boolean).label("suspended")
+_RATE = literal_column(f"(SELECT rate {_OF})", Integer).label("rate")
+_KEY = [*(keys.c[name] for name in KeyRow._fields[:-4]), _SUSPENDED, _RATE, _STATE, _STALE]
 
 
 def seconds(number: float) -> Any:
     """As SQL's interval."""
     return cast(dt.timedelta(seconds=number), Interval)
-
-
-# ── tenants ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
-    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
-    if make:
-        connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
-    number = connection.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar_one_or_none()
-    if number is None:
-        known = connection.execute(select(tenants.c.name).order_by(tenants.c.name)).scalars()
-        raise TenantUnknown(tenant=name, known=", ".join(known))
-    return int(number)
-
-
-def tenant_name(connection: Connection, number: int) -> str:
-    return str(connection.execute(select(tenants.c.name).where(tenants.c.id == number)).scalar_one())
-
-
-class TenantLine(NamedTuple):
-    """A tenant, with the number of its corpora that are not deleted, and of its keys that are good."""
-
-    id: int
-    name: str
-    created_at: dt.datetime
-    corpora: int
-    keys: int
-
-
-def add_tenant(connection: Connection, name: str) -> int | None:
-    """The number of a new tenant; None where there is one of that name."""
-    new = insert(tenants).values(name=name).on_conflict_do_nothing().returning(tenants.c.id)
-    number: int | None = connection.execute(new).scalar()
-    return number
-
-
-def tenants_page(connection: Connection, begin: int | None, most: int, *, newer: bool = False) -> list[TenantLine]:
-    """The newest tenants, or those next to one, by its number: older or newer ones."""
-    owned = select(func.count()).where(corpora.c.tenant == tenants.c.id, corpora.c.removed_at.is_(None))
-    good = select(func.count()).where(keys.c.tenant == tenants.c.id, _STATE.element == "good")
-    query = select(tenants.c.id, tenants.c.name, tenants.c.created_at, owned.scalar_subquery(), good.scalar_subquery())
-    if begin is not None:
-        query = query.where(tenants.c.id > begin if newer else tenants.c.id < begin)
-    rows = connection.execute(query.order_by(tenants.c.id if newer else tenants.c.id.desc()).limit(most))
-    return [TenantLine(*row) for row in rows]
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────

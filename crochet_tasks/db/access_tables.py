@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -29,9 +30,16 @@ tenants = Table(
     "tenants",
     metadata,
     numbered(Integer),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
     now("created_at"),
+    Column("max_corpora", Integer, comment="none: CROCHET_MAX_CORPORA"),
+    Column("rate", Integer, comment="requests of a key in a minute; none: that of the key's tier"),
+    Column("suspended_at", MOMENT, comment="since then its keys and tokens are refused, and its corpora are paused"),
+    Column("removed_at", MOMENT, comment="since then nobody sees it"),
+    Index("tenants_name_key", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     CheckConstraint(NAMED, name="name"),
+    CheckConstraint("max_corpora >= 0", name="max_corpora"),
+    CheckConstraint("rate > 0", name="rate"),
     comment="To whom corpora and keys belong. Tenant 1, default, is that of the command line.",
 )
 

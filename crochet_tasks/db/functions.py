@@ -183,7 +183,10 @@ PROGRAMS = (
     BEGIN
         INSERT INTO audit (tenant, what, subject, before, after)
         VALUES (coalesce(NEW.id, OLD.id),
-                CASE TG_OP WHEN 'INSERT' THEN 'tenant.created' WHEN 'DELETE' THEN 'tenant.deleted'
+                CASE WHEN TG_OP = 'INSERT' THEN 'tenant.created' WHEN TG_OP = 'DELETE' THEN 'tenant.erased'
+                     WHEN OLD.removed_at IS DISTINCT FROM NEW.removed_at THEN 'tenant.deleted'
+                     WHEN OLD.suspended_at IS NULL AND NEW.suspended_at IS NOT NULL THEN 'tenant.suspended'
+                     WHEN OLD.suspended_at IS NOT NULL AND NEW.suspended_at IS NULL THEN 'tenant.resumed'
                      ELSE 'tenant.changed' END,
                 'tenant ' || coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW));
         RETURN NULL;

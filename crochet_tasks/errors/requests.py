@@ -110,6 +110,36 @@ class TenantUnknown(UsageError):
     status = 404
 
 
+class TenantExists(UsageError):
+    """there is a tenant '{tenant}' already"""
+
+    code = "tenant_exists"
+    status = 409
+
+
+class TenantNeeded(UsageError):
+    """tenant '{tenant}' is that of the command line or of the operators: it is not renamed, suspended or deleted"""
+
+    code = "tenant_needed"
+    status = 409
+
+
+class TenantNotConfirmed(UsageError):
+    """this deletes tenant '{tenant}' with all its corpora for good; confirm it: --confirm {tenant}, or
+    ?confirm={tenant}
+    """
+
+    code = "tenant_not_confirmed"
+    status = 409
+
+
+class TenantSuspended(UsageError):
+    """the tenant of this key is suspended: ask the operator of this server"""
+
+    code = "tenant_suspended"
+    status = 403
+
+
 class MalformedRequest(UsageError):
     """the request cannot be read: {reason}"""
 

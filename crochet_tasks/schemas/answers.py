@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, KeyLine, TextLine, WorkList
+from crochet_tasks.schemas.reports import (
+    Answer,
+    AuditLine,
+    CorpusStatus,
+    Estimate,
+    KeyLine,
+    TenantLine,
+    TextLine,
+    WorkList,
+)
 
 
 class LimitsSet(Answer):
@@ -39,6 +48,11 @@ class AuditPage(Answer):
 
 class KeyPage(Answer):
     keys: list[KeyLine]
+    next_cursor: str | None
+
+
+class TenantPage(Answer):
+    tenants: list[TenantLine]
     next_cursor: str | None
 
 

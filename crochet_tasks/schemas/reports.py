@@ -353,6 +353,20 @@ class KeyLine(Answer):
     rotated_at: dt.datetime | None
 
 
+class TenantLine(Answer):
+    """A tenant; its limits are null where those of the settings apply."""
+
+    name: str
+    created_at: dt.datetime
+    suspended: bool
+    max_corpora: int | None
+    rate: int | None
+    """requests of a key in a minute"""
+    corpora: int
+    keys: int
+    """those that are good"""
+
+
 class KeyList(Answer):
     keys: list[KeyLine]
 

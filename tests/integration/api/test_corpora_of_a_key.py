@@ -55,7 +55,7 @@ def limited(api: Api, *corpora: str, scope: keys.Scope = "admin") -> str:
 
 
 def ask_any(client: FlaskClient, method: str, rule: str) -> Any:
-    return ask(client, method, rule.replace("<key>", "abcdefghij"))
+    return ask(client, method, rule.replace("<key>", "abcdefghij").replace("<tenant>", "other"))
 
 
 def test_no_route_shows_or_changes_another_corpus(two: Api) -> None:

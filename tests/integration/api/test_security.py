@@ -16,7 +16,7 @@ from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
-from crochet_tasks.db import access
+from crochet_tasks.db import tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
@@ -134,7 +134,7 @@ def test_a_key_of_another_tenant_cannot_be_ended(api: Api) -> None:
     database = api.process.database
     (theirs,) = keys.listed(database, "other")
     with database.snapshot() as connection:
-        mine, other = (access.tenant(connection, name) for name in ("default", "other"))
+        mine, other = (tenants.number(connection, name) for name in ("default", "other"))
     for end in (keys.rotate, keys.revoke):
         with pytest.raises(KeyUnknown):
             end(database, theirs.key, tenant=mine)

@@ -159,6 +159,8 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("corpora_tenant_name_key", {"name": "known"}),
     ("tenants_name_check", {"name": "with spaces"}),
     ("tenants_name_key", {"name": "default"}),
+    ("tenants_max_corpora_check", {"max_corpora": -1}),
+    ("tenants_rate_check", {"rate": 0}),
     ("keys_prefix_check", {"prefix": "SHORT"}),
     ("keys_prefix_key", {"prefix": "a" * 10}),
     ("keys_hash_check", {"hash": b"short"}),
