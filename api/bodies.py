@@ -157,5 +157,9 @@ class Exchange(Body):
     )
 
 
+class IdToken(Body):
+    id_token: str = Field(min_length=1, max_length=16_000, json_schema_extra={"pattern": r"^[A-Za-z0-9_.-]+$"})
+
+
 class Refresh(Body):
     refresh_token: str = Field(max_length=200, json_schema_extra={"pattern": "^crr_[A-Za-z0-9_-]{43}$"})

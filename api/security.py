@@ -34,6 +34,7 @@ from crochet_tasks.errors import (
     Forbidden,
     ForeignPage,
     KeyNeeded,
+    LogInRefused,
     OperatorNeeded,
     SignatureRefused,
     TenantSuspended,
@@ -173,6 +174,7 @@ def install(app: OpenAPI) -> None:
         ForeignPage,
         KeyNeeded,
         OperatorNeeded,
+        LogInRefused,
         SignatureRefused,
         TenantSuspended,
     ):
@@ -394,7 +396,7 @@ def _check_signature(found: Caller) -> None:
     if not hmac.compare_digest(expected.encode(), sent.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with process.current().database.transaction() as connection:
-        new = access.sign(connection, bytes.fromhex(expected), 2 * SIGNED_SECONDS)
+        new = access.once(connection, bytes.fromhex(expected))
     if not new:
         raise SignatureRefused(reason="this very request was made before")
 

@@ -27,6 +27,7 @@ from web import (  # noqa: F401 - views register themselves when they are import
     gallery,
     keys,
     log,
+    oidc,
     ortho,
     pages,
     queues,

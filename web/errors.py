@@ -14,6 +14,8 @@ from web.pages import POLICY, blueprint, is_page, reads_html, takes_keys
 
 WHAT_TO_DO = {
     "not_logged_in": "Open the address that it printed, in one browser. To use another one, start it again.",
+    "oidc_off": "Log in with an API key.",
+    "oidc_unavailable": "Wait a little and log in again, or log in with an API key.",
     "tokens_off": "The operator of this server sets it; until then keys work with the API and the command line only.",
     "forbidden": "Log in with a key that has this scope, or ask the operator of this server for one.",
     "corpora_only": "Your key is limited to some corpora: the list shows them.",

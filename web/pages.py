@@ -33,7 +33,14 @@ def install(app: Flask) -> None:
     app.register_blueprint(blueprint)
     app.after_request(_headers)
     app.jinja_env.globals.update(
-        may=may, operates=operates, links=links, listed=listed, theme=theme, here=here, takes_keys=takes_keys
+        may=may,
+        operates=operates,
+        links=links,
+        listed=listed,
+        theme=theme,
+        here=here,
+        takes_keys=takes_keys,
+        has_oidc=has_oidc,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
@@ -68,6 +75,11 @@ DOOR = "crochet.door"
 
 def takes_keys() -> bool:
     return DOOR not in current_app.extensions
+
+
+def has_oidc() -> bool:
+    """Whether people may log in at an OpenID provider."""
+    return process.settings().oidc_issuer is not None and process.settings().oidc_client_id is not None
 
 
 def may(scope: Scope, *, whole: bool = False) -> bool:

@@ -103,6 +103,11 @@ def log_in(key: str) -> None:
             raise Unauthorized(reason="there is no such key")
         entry = entry and entry._replace(tenant=found.tenant, key=found.key)
         claims, _ = tokens.begin(connection, row, None, entry)
+    begin(claims)
+
+
+def begin(claims: Claims) -> None:
+    """Have this browser continue a session."""
     session.clear()  # and with it the CSRF token of who was here before
     session[_CLAIMS] = [claims.key, str(claims.session)]
 

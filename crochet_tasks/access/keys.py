@@ -146,6 +146,8 @@ def rotate(
     """
     with database.transaction() as connection:
         old, of = _good(connection, name, tenant)
+        if old.person is not None:
+            raise InvalidRequest(problem="a person logs in at the provider: there is no key to rotate")
         if old.successor is not None:
             raise KeyEnded(key=old.prefix, state="rotated")
         kept = ("tenant", "name", "scopes", "corpora", "tier", "expires_at")
@@ -225,6 +227,7 @@ def _line(connection: Connection, row: KeyRow, tenant: str) -> KeyLine:
         tenant=tenant,
         name=row.name,
         scopes=row.scopes,
+        person=row.person is not None,
         corpora=None if row.corpora is None else corpora.names(connection, row.corpora),
         tier=row.tier,
         state="rotated" if row.state == "expired" and row.successor is not None else row.state,

@@ -67,6 +67,10 @@ class AccessCalls(Requests):
         body = {} if scopes is None else {"scopes": list(scopes)}
         return self._read(Tokens, posted("/v1/tokens", body, again=False))
 
+    def exchange_id_token(self, id_token: str) -> Tokens:
+        """Tokens for a fresh ID token of the OpenID provider; it counts once. Raises LogInRefused, OidcOff."""
+        return self._read(Tokens, posted("/v1/tokens/oidc", {"id_token": id_token}, again=False))
+
     def refresh_tokens(self, refresh_token: str) -> Tokens:
         """Never retried: a refresh token that is used a second time counts as stolen."""
         return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))

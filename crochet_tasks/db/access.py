@@ -49,6 +49,7 @@ class KeyRow(NamedTuple):
     last_used_at: dt.datetime | None
     rotated_at: dt.datetime | None
     successor: int | None
+    person: str | None
     suspended: bool
     """its tenant is"""
     rate: int | None
@@ -115,6 +116,10 @@ _EVERY_KEY = select(*_KEY, tenants.c.name.label("of")).join(tenants, tenants.c.i
 def _keys(connection: Connection, query: Select[Any], tenant: int | None) -> list[tuple[KeyRow, str]]:
     rows = connection.execute(query if tenant is None else query.where(keys.c.tenant == tenant))
     return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
+
+
+def change_key(connection: Connection, key: int, values: dict[str, Any]) -> None:
+    connection.execute(update(keys).where(keys.c.id == key).values(values))
 
 
 def used(connection: Connection, row: KeyRow) -> bool:
@@ -197,9 +202,13 @@ def use_refresh_token(connection: Connection, hash: bytes) -> tuple[uuid.UUID, b
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
 
 
-def sign(connection: Connection, signature: bytes, kept: float) -> bool:
-    """Store a signature for `kept` seconds; return whether it is new."""
-    connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
+ONCE_SECONDS = 600.0
+"""for which `once` remembers: what is given to it must not count for longer"""
+
+
+def once(connection: Connection, signature: bytes) -> bool:
+    """Store a signature, or the hash of what counts once; return whether it is new."""
+    connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(ONCE_SECONDS)))
     new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
     return connection.execute(new).first() is not None
 

@@ -60,6 +60,7 @@ keys = Table(
     Column("last_used_at", MOMENT, comment="to the minute"),
     Column("rotated_at", MOMENT),
     Column("successor", BigInteger, ForeignKey("keys.id"), unique=True, comment="the key it was rotated to"),
+    Column("person", Text, unique=True, comment="issuer and subject, where nobody holds the key: a person logs in"),
     CheckConstraint("prefix ~ '^[a-z2-7]{10}$'", name="prefix"),
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
@@ -112,7 +113,7 @@ signatures = Table(
     now("seen_at"),
     CheckConstraint("octet_length(signature) = 32", name="signature"),
     Index("signatures_seen_at_idx", "seen_at"),
-    comment="Of signed requests, kept as long as one of them could come a second time.",
+    comment="Of signed requests, and hashes of what counts once, kept as long as it could come a second time.",
 )
 
 idempotency = Table(

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 
-HEAD = "0018"
+HEAD = "0019"
 """The revision this program works with; a test holds it against the newest migration."""
 
 NEWER = "it was made by a newer crochet: use that one"

@@ -26,6 +26,27 @@ class NotLoggedIn(Unauthorized):
     code = "not_logged_in"
 
 
+class LogInRefused(UsageError):
+    """the log-in was refused: {reason}"""
+
+    code = "log_in_refused"
+    status = 403
+
+
+class OidcOff(CrochetError):
+    """this server knows no OpenID provider: CROCHET_OIDC_ISSUER and CROCHET_OIDC_CLIENT_ID are not set"""
+
+    code = "oidc_off"
+    status = 501
+    public = True
+
+
+class OidcUnavailable(Unavailable):
+    """the OpenID provider does not do its job: {reason}"""
+
+    code = "oidc_unavailable"
+
+
 class FormRefused(UsageError):
     """this form is too old, or was sent from another site: {reason}; load the page again"""
 
@@ -385,6 +406,7 @@ _EXAMPLES: dict[str, object] = {
     "work": "text-7",
 }
 _EXAMPLES_OF: dict[str, dict[str, object]] = {
+    "log_in_refused": {"reason": "the provider gives you no role here"},
     "form_refused": {"reason": "the CSRF token is missing"},
     "not_logged_in": {"reason": "the session has ended"},
     "foreign_page": {"reason": "its origin is 'https://other.example'"},

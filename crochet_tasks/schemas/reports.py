@@ -341,6 +341,8 @@ class KeyLine(Answer):
     tenant: str
     name: str
     scopes: list[str]
+    person: bool
+    """somebody who logs in by OpenID Connect: nobody holds a key"""
     corpora: list[str] | None
     """names of those that it is limited to; None: all of its tenant"""
     tier: str

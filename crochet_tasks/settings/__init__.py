@@ -34,6 +34,7 @@ from crochet_tasks.settings.field_types import (
     PyroscopeUrl,
     RedisUrl,
     RolePasswords,
+    Roles,
     Seconds,
     SigningSecret,
     Tenant,
@@ -212,6 +213,24 @@ class Settings(BaseSettings):
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )
+    oidc_issuer: Link | None = Field(
+        default=None, description="the OpenID provider by which people log in, found by discovery; without it, none do"
+    )
+    oidc_client_id: str | None = Field(default=None, description="what this deployment is called there")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="its password there; a public client has none"
+    )
+    oidc_roles_claim: str = Field(
+        default="roles",
+        description="the claim that has a person's roles; in an object, with dots: `realm_access.roles`",
+    )
+    oidc_roles: Roles | None = Field(
+        default=None,
+        description="the scope of each role, e.g. `staff=read,admins=admin`; by default reader, writer, operator, "
+        "administrator",
+    )
+    oidc_tenant: Tenant = Field(default="default", description="the tenant of people who log in, without the next one")
+    oidc_tenant_claim: str | None = Field(default=None, description="the claim that has a person's tenant")
     operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "

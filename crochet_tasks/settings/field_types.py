@@ -128,6 +128,15 @@ def _long(value: SecretStr) -> SecretStr:
     return value
 
 
+def _roles(value: str) -> str:
+    for each in value.split(","):
+        name, _, scope = (part.strip() for part in each.partition("="))
+        if not name or scope not in ("read", "write", "operate", "admin"):
+            raise ValueError(f"'{each.strip()}' is not ROLE=SCOPE, with read, write, operate or admin")
+    return value
+
+
+Roles = Annotated[str, AfterValidator(_roles)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Login = Annotated[SecretStr, AfterValidator(_login)]
 
