@@ -20,11 +20,11 @@ from kombu.utils.imports import symbol_by_name
 from structlog.contextvars import get_contextvars
 
 from crochet_tasks import telemetry
-from crochet_tasks.broker import queues
+from crochet_tasks.broker import messages, queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.db import failures, schema
 from crochet_tasks.db.process import here
-from crochet_tasks.errors import CrochetError, Retry, TaskTimedOut, WrongCall, retry_class
+from crochet_tasks.errors import CrochetError, MessageTooNew, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
 from crochet_tasks.telemetry import correlation, metrics
 
@@ -133,7 +133,7 @@ class Step(Immediate):
         return super().apply_async(args, kwargs, **options)
 
     def __call__(self, payload: dict[str, Any]) -> None:
-        call = self.message.model_validate(payload)
+        call = messages.read(self.message, payload)
         # In eager mode the task runs where it is published, and the context is set.
         context = contextlib.nullcontext() if self.request.is_eager else correlation.received(vars(self.request))
         with context:
@@ -163,6 +163,7 @@ class Step(Immediate):
 
     def _run(self, call: Message) -> None:
         try:
+            self._check_format(call)
             if self.request.is_eager:
                 self.run(call)
             else:
@@ -174,6 +175,11 @@ class Step(Immediate):
             if problem is error:
                 raise
             raise problem from error
+
+    def _check_format(self, call: Message) -> None:
+        """Raise MessageTooNew for what this program cannot read: its work is published again, for others."""
+        if isinstance(call, messages.Envelope):
+            raise MessageTooNew(found=call.format, reads=self.message.FORMAT)
 
     def _retried(self, call: Message) -> None:
         """Run; a temporary error (a server that restarts, a deadlock) is retried in place for a few seconds."""

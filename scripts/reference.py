@@ -1,4 +1,4 @@
-"""Write docs/settings.md, docs/cli.md and docs/retention.md from the code; with --check, say which of them is not what it would be.
+"""Write docs/settings.md, docs/cli.md, docs/retention.md and the settings of Kubernetes from the code; with --check, say which of them is not what it would be.
 
 python scripts/reference.py [--check]
 """
@@ -18,7 +18,8 @@ from crochet_tasks.cli import app
 from crochet_tasks.db.retention import RULES
 from crochet_tasks.settings import Settings, variable
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 SETTINGS = """# Settings
 
@@ -74,6 +75,39 @@ a text that failed or was cancelled has a row until its corpus is deleted, becau
 
 What is deleted leaves room that new rows fill, once autovacuum has been there: [How large it is](operations.md#how-large-it-is).
 """
+
+KUBERNETES = """# Made from crochet_tasks/settings by `make reference`; a test compares them. All pods of the program have these.
+# To change one, set it in an overlay: configMapGenerator, behavior: merge. What is secret is in Secrets, addresses are in the manifests.
+"""
+IN_KUBERNETES = {
+    "environment": "production",
+    "log_format": "json",
+    "api_host": "0.0.0.0",  # noqa: S104 - in the pod; policies say who reaches it
+    "api_port": "8080",
+    "api_proxies": "1",
+    "flower_host": "0.0.0.0",  # noqa: S104 - as above
+    "flower_port": "5555",
+    "metrics_host": "0.0.0.0",  # noqa: S104 - as above
+    "metrics_port": "9464",
+    "task_seconds": "30",
+    "drain": "30",
+}
+OF_A_CLIENT = {"url", "key_file", "plain_http"}
+NOT_IN_KUBERNETES = {"state_dir", "config_file", "health_dir", "status_file", *OF_A_CLIENT}
+
+
+def kubernetes() -> str:
+    """An env file with every setting that a ConfigMap may hold: set, or as a comment with its default."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        if name in NOT_IN_KUBERNETES or "SecretStr" in str(field.annotation):
+            continue
+        lines.append(f"\n# {' '.join(str(field.description).split())}\n")
+        if name in IN_KUBERNETES:
+            lines.append(f"{variable(name)}={IN_KUBERNETES[name]}\n")
+        else:
+            lines.append(f"#{variable(name)}={'' if field.default is None else _default(name)}\n")
+    return KUBERNETES + "".join(lines)
 
 
 def retention() -> str:
@@ -146,14 +180,21 @@ def _meaning(parameter: Any) -> str:
 
 
 def main() -> int:
-    made = {DOCS / "settings.md": settings(), DOCS / "cli.md": commands(), DOCS / "retention.md": retention()}
+    made = {
+        DOCS / "settings.md": settings(),
+        DOCS / "cli.md": commands(),
+        DOCS / "retention.md": retention(),
+        ROOT / "deploy/kubernetes/base/settings.env": kubernetes(),
+    }
     if "--check" not in sys.argv:
         for path, text in made.items():
             path.write_text(text)
         return 0
-    stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
+    stale = [
+        str(path.relative_to(ROOT)) for path, text in made.items() if not path.exists() or path.read_text() != text
+    ]
     if stale:
-        sys.stderr.write(f"docs/{', docs/'.join(stale)}: not as made from the code; run 'make reference'\n")
+        sys.stderr.write(f"{', '.join(stale)}: not as made from the code; run 'make reference'\n")
     return bool(stale)
 
 

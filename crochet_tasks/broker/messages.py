@@ -1,11 +1,15 @@
-"""The messages of tasks."""
+"""The messages of tasks, each with the number of its format (docs/upgrades.md).
+
+During an update a worker of the older release gets messages of the newer one, and the other way round. A release reads
+the formats up to FORMAT of each message, and writes the newest that the release before it reads.
+"""
 
 from __future__ import annotations
 
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,10 +21,14 @@ from crochet_tasks.engine.tree import Tree
 
 
 class Message(BaseModel):
-    """The payload of a task: small, immutable, nothing unknown in it."""
+    """The payload of a task: small, immutable, nothing unknown in it; what changes a field needs a new format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    FORMAT: ClassVar[int] = 1
+    """the newest that this program reads"""
+
+    format: Annotated[int, Field(ge=1)] = 1
     corpus: int
 
     @property
@@ -29,7 +37,12 @@ class Message(BaseModel):
         raise NotImplementedError
 
     def payload(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        """As it is sent. Without the first format: programs that know no formats refuse it."""
+        return self.model_dump(mode="json", exclude=self._unsaid)
+
+    @property
+    def _unsaid(self) -> set[str]:
+        return {"format"} if self.format == 1 else set()
 
     def shown(self, about: Mapping[str, object]) -> str:
         """For Flower and logs: corpus, text or shape (from `about`, the log context), work; never contents."""
@@ -50,6 +63,19 @@ class Trigger(Message):
     @property
     def items(self) -> list[uuid.UUID]:
         return [self.work]
+
+
+class Envelope(Trigger):
+    """What every format of every message has: its number, and whose work it is."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def read(kind: type[Message], payload: object) -> Message:
+    """A message; its Envelope where a newer program wrote it. Raises ValidationError."""
+    found = payload.get("format", 1) if isinstance(payload, dict) else 1
+    newer = isinstance(found, int) and found > kind.FORMAT
+    return (Envelope if newer else kind).model_validate(payload)
 
 
 class FoundBatch(BaseModel):
@@ -92,7 +118,7 @@ class SearchResult(Trigger):
     """what did not fit into this result: starts of the window, or boxes"""
 
     def payload(self) -> dict[str, Any]:
-        payload: dict[str, Any] = _with_texts(self.model_dump())
+        payload: dict[str, Any] = _with_texts(self.model_dump(exclude=self._unsaid))
         return payload
 
 

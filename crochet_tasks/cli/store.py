@@ -205,9 +205,11 @@ def migrate(state: State = None) -> None:
     """Make the schema in the database, or bring it up to date."""
     from crochet_tasks.db import privileges, schema
     from crochet_tasks.embedded import store
+    from crochet_tasks.retry import wait_for
 
     with store.connected(settings_of(state)) as process:
-        before, after = schema.migrate(process.database)
+        # What others do waits behind a migration that waits for a lock: it gives up soon, and tries again.
+        before, after = wait_for(lambda: schema.migrate(process.database), process.settings.startup_wait, note)
         with process.database.transaction() as connection:
             granted = privileges.grant(connection)
     print_line(f"schema: {before or 'none'} -> {after}{' (nothing to do)' if before == after else ''}")

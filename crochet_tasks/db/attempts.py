@@ -26,14 +26,22 @@ class Pauses(NamedTuple):
 
 
 def record(
-    connection: Connection, ids: Sequence[uuid.UUID], error: dict[str, Any], pauses: Pauses, *, later: bool
+    connection: Connection,
+    ids: Sequence[uuid.UUID],
+    error: dict[str, Any],
+    pauses: Pauses,
+    *,
+    later: bool,
+    used: int = 1,
 ) -> list[Item]:
     """Record the error on each open item; return those that failed permanently.
 
-    With `later` an item is retried after a backoff until its attempts are used up; without, it has failed.
+    With `later` an item is retried after a backoff until its attempts are used up; without, it has failed. `used`: how
+    many attempts the error counts as.
     """
     values = {
         "ids": list(ids),
+        "used": used,
         "error": json.dumps(error),
         "permanent": not later,
         "backoff": later,
@@ -53,7 +61,7 @@ def _count(changed: Iterable[Any], code: str) -> None:
 
 _RECORD = f"""
 WITH open_ones AS MATERIALIZED (
-    SELECT id, attempts + 1 AS attempt, :permanent OR attempts + 1 >= :most AS ends FROM work
+    SELECT id, attempts + :used AS attempt, :permanent OR attempts + :used >= :most AS ends FROM work
      WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'open' ORDER BY id FOR UPDATE
 ), changed AS (
     UPDATE work

@@ -41,7 +41,8 @@ def record(
     with database.transaction() as connection:
         own = set(ids) - _park_out_of_turn(connection, corpus, ids)
         later = retry_class(error) is Retry.LATER
-        failed = attempts.record(connection, sorted(own), description, pauses, later=later)
+        used = error.attempts if isinstance(error, CrochetError) else 1
+        failed = attempts.record(connection, sorted(own), description, pauses, later=later, used=used)
         for item in failed:
             if item.kind in OF_A_TEXT:
                 _fail_text(connection, item, description)

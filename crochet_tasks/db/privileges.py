@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from psycopg import sql
 from sqlalchemy import Connection, text
 
+from crochet_tasks.db import schema as schemas
+
 _SEEN = (
     *("corpora", "texts", "words", "phrases", "windows", "batches", "remediations", "counts", "work", "attempts"),
     *("best", "best_faces", "dead_letters", "audit", "tenants", "alembic_version"),
@@ -87,8 +89,11 @@ def names(connection: Connection) -> dict[str, str]:
 def grant(connection: Connection) -> list[str]:
     """Give each role that there is what its kind needs, and take from it what is more; the kinds.
 
-    The connection's user owns the tables.
+    A schema that a newer program made is left as it is: that one granted what its services need. The connection's
+    user owns the tables.
     """
+    if schemas.find(connection).newer:
+        return []
     roles = names(connection)
     there = set(
         connection.execute(

@@ -165,4 +165,5 @@ def _schema(process: Process, *, private: bool) -> Check:
         if private:
             return well("schema", found, f"the next command makes it {schema.HEAD}")
         return wrong("schema", found, advice)
-    return well("schema", schema.HEAD)
+    with process.database.transaction() as connection:
+        return well("schema", str(schema.revision(connection)))

@@ -78,6 +78,6 @@ def check_space(settings: Settings) -> None:
 
 def _bring_up_to_date(database: Database) -> None:
     with database.transaction() as connection:
-        found = schema.revision(connection)
-    if found != schema.HEAD:  # migrating loads Alembic
+        found = schema.find(connection)
+    if found.revision != schema.HEAD and not (found.newer and found.fits):  # migrating loads Alembic
         schema.migrate(database)

@@ -27,6 +27,8 @@ class CrochetError(Exception):
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     retry: ClassVar[Retry] = Retry.NEVER
+    attempts: ClassVar[int] = 1
+    """how many attempts of the work it uses up"""
     public: ClassVar[bool] = False
     """whether tenants may read the message although the status is 500 or more (`public_message`)"""
 

@@ -130,6 +130,13 @@ class MessageDied(Unavailable):
     code = "message_died"
 
 
+class MessageTooNew(Unavailable):
+    """its message has format {found}, this program reads {reads} at the most: a newer worker does it"""
+
+    code = "message_too_new"
+    attempts = 0
+
+
 class TaskTimedOut(Unavailable):
     """it took longer than {seconds} s"""
 

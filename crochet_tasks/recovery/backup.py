@@ -37,7 +37,7 @@ def backup(database: Database, place: Place, recipient: Recipient | None = None)
     with database.snapshot() as connection:
         dump.check_direct(connection)
         snapshot, corpora = dump.exported(connection), dump.counted(connection)
-        revision, server = schema.revision(connection), schema.server_version(connection)
+        found, server = schema.find(connection), schema.server_version(connection)
         arguments = [f"--snapshot={snapshot}", f"--lock-wait-timeout={round(1000 * LOCK_SECONDS)}", *ARGUMENTS]
         with (
             place.writer(f"{name}/{file}") as target,
@@ -54,7 +54,8 @@ def backup(database: Database, place: Place, recipient: Recipient | None = None)
     manifest = Manifest(
         name=name,
         crochet=version(),
-        schema_revision=revision or "none",
+        schema_revision=found.revision or "none",
+        schema_serves=found.serves,
         server=server,
         began_at=began,
         finished_at=dt.datetime.now(dt.UTC),

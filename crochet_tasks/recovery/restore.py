@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crochet_tasks.db import dump, schema
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import BackupDamaged, BackupKeyWrong, CrochetError, NotEmpty, RestoreUnfinished, SchemaUnknown
+from crochet_tasks.errors import BackupDamaged, BackupKeyWrong, CrochetError, NotEmpty, RestoreUnfinished
 from crochet_tasks.recovery import encryption, programs
 from crochet_tasks.recovery.backup import COPY_BYTES
 from crochet_tasks.recovery.places import Place, chosen
@@ -53,8 +53,9 @@ def restore(database: Database, place: Place, name: str | None = None, keys: lis
                 where="the database", found=shown, advice="name a new one with --state or CROCHET_DATABASE_URL"
             )
     manifest = check(place, name)
-    if manifest.schema_revision not in schema.revisions():
-        raise SchemaUnknown(found=manifest.schema_revision, needed=schema.HEAD, advice=schema.NEWER)
+    found = schema.Found(manifest.schema_revision, manifest.schema_serves)
+    if found.newer and not found.fits:  # an older one is migrated afterwards
+        raise found.refusal()
     if manifest.dump.encrypted and not keys:
         raise BackupKeyWrong(reason=f"backup '{manifest.name}' is encrypted: give the file of its key with --identity")
     source = place.reader(f"{manifest.name}/{manifest.dump.file}")

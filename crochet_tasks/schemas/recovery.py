@@ -39,6 +39,8 @@ class Manifest(_Frozen):
     crochet: str
     """the version of the program that made it"""
     schema_revision: str
+    schema_serves: str | None = None
+    """the HEAD of the oldest program that works with it"""
     server: str
     """the version of Postgres"""
     began_at: dt.datetime

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from crochet_tasks import merging, publish, readiness
 from crochet_tasks.access import tenancy
 from crochet_tasks.app import Step, app
-from crochet_tasks.broker import queues
+from crochet_tasks.broker import messages, queues
 from crochet_tasks.broker.messages import Message
 from crochet_tasks.broker.queues import DeadLetter, Depth
 from crochet_tasks.broker.repair import Repair
@@ -219,5 +219,5 @@ def _call(letter: DeadLetter) -> Message | None:
     if not isinstance(task, Step):
         return None
     with contextlib.suppress(ValidationError):
-        return task.message.model_validate(letter.payload)
+        return messages.read(task.message, letter.payload)
     return None

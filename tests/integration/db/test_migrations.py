@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from crochet_tasks.db import functions, schema
+from crochet_tasks.db import functions, privileges, schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import SchemaUnknown
 from crochet_tasks.settings import Settings
 
 pytestmark = pytest.mark.integration
+
+NEWER = "UPDATE alembic_version SET version_num = '9999', serves = :serves"
+"""as if a newer program had migrated"""
 
 Rows = list[tuple[object, ...]]
 
@@ -130,17 +132,19 @@ def test_a_migration_may_take_its_time(fresh: Database, monkeypatch: pytest.Monk
     """The time-outs of ordinary statements do not end it; waiting for a lock does. Afterwards all is as before."""
     seen: list[tuple[str, str, float]] = []
 
-    def upgrade(config: Config, _revision: str) -> None:
-        connection: Connection = config.attributes["connection"]
+    upgrade = schema.upgrade
+
+    def measured(connection: Connection, to: str) -> None:
+        upgrade(connection, to)
         driver: Any = connection.connection.dbapi_connection
         seen.append((limit(connection, "statement_timeout"), limit(connection, "lock_timeout"), driver.seconds))
 
-    monkeypatch.setattr(command, "upgrade", upgrade)
+    monkeypatch.setattr(schema, "upgrade", measured)
     schema.migrate(fresh)
     with fresh.transaction() as connection:
         driver: Any = connection.connection.dbapi_connection
         assert (limit(connection, "statement_timeout"), driver.seconds) == ("1min", 70.0)
-    assert seen == [("0", "10s", schema.LONGEST_SECONDS)]
+    assert seen == [("0", "2s", schema.LONGEST_SECONDS)]
 
 
 def limit(connection: Connection, name: str) -> str:
@@ -157,11 +161,44 @@ def test_newer_is_refused(fresh: Database) -> None:
     """A schema made by a newer program is neither used nor migrated."""
     schema.migrate(fresh)
     with fresh.transaction() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text(NEWER), {"serves": "9998"})
     with pytest.raises(SchemaUnknown, match=r"'9999'.*newer"):
         schema.check(fresh)
     with pytest.raises(SchemaUnknown, match=r"'9999'.*newer"):
         schema.migrate(fresh)
+
+
+@pytest.mark.parametrize("serves", [schema.SERVES, schema.HEAD])
+def test_newer_that_serves_this_program_is_used_and_left_as_it_is(fresh: Database, serves: str) -> None:
+    """After a roll-back the older program works on the newer schema, and its `crochet migrate` changes nothing."""
+    schema.migrate(fresh)
+    with fresh.transaction() as connection:
+        connection.execute(text(NEWER), {"serves": serves})
+    schema.check(fresh)
+    before = names(fresh)
+    assert schema.migrate(fresh) == ("9999", "9999")
+    assert names(fresh) == before
+
+
+def test_an_older_program_takes_no_rights_of_the_newer(fresh: Database) -> None:
+    """It does not know what the services of the newer one need."""
+    schema.migrate(fresh)
+    with fresh.transaction() as connection:
+        role = privileges.names(connection)["relay"]
+        connection.execute(text(f"CREATE ROLE {role}"))
+        connection.execute(text(f"CREATE TABLE hatted (id integer); GRANT SELECT ON hatted TO {role}"))
+        connection.execute(text(NEWER), {"serves": schema.HEAD})
+        assert privileges.grant(connection) == []
+        granted = "SELECT has_table_privilege(:role, 'hatted', 'SELECT')"
+        assert connection.execute(text(granted), {"role": role}).scalar_one()
+        connection.execute(text(f"DROP TABLE hatted; DROP ROLE {role}"))
+
+
+def test_a_schema_that_is_too_old_is_refused(fresh: Database) -> None:
+    with fresh.transaction() as connection:
+        schema.upgrade(connection, "0008")
+    with pytest.raises(SchemaUnknown, match=r"'0008'.*run 'crochet migrate'"):
+        schema.check(fresh)
 
 
 def test_strangers_are_left_alone(fresh: Database) -> None:

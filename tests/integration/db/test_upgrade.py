@@ -32,12 +32,11 @@ OLD_CORPUS = "INSERT INTO corpora (name, max_axes, max_side, max_cells, reading)
 
 
 @pytest.fixture
-def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def old(empty: str) -> str:
     """A database as version 0008 of the schema had it, with three texts; the search of the second is begun."""
     with contextlib.closing(Database(empty, Settings())) as database:
-        with monkeypatch.context() as patch:
-            patch.setattr(schema, "HEAD", "0008")
-            schema.migrate(database)
+        with database.transaction() as connection:
+            schema.upgrade(connection, "0008")
         with database.transaction() as connection:
             connection.execute(text(OLD_CORPUS), {"reading": READING})
             index = PhraseIndex()
@@ -110,16 +109,28 @@ def test_orthos_of_an_earlier_version_are_found_again(old: str) -> None:
         assert verify(process, corpus, closure=True) == []
 
 
-def test_a_corpus_without_a_version_has_nothing_to_find(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_without_a_version_has_nothing_to_find(empty: str) -> None:
     """Its text that waits is ingested after the upgrade as it would have been before."""
     with open_process(Settings(), empty) as process:
-        with monkeypatch.context() as patch:
-            patch.setattr(schema, "HEAD", "0008")
-            schema.migrate(process.database)
         with process.database.transaction() as connection:
+            schema.upgrade(connection, "0008")
             connection.execute(text(OLD_CORPUS), {"reading": READING})
         schema.migrate(process.database)
         with process.database.transaction() as connection:
             corpus = corpora.named(connection, "old")
         steps.ingest_all(corpus, steps.TEXTS)
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_the_pipeline_works_on_the_oldest_schema_that_it_names(empty: str) -> None:
+    """A service of this release may start before `crochet migrate`; migrated afterwards, the corpus goes on."""
+    with open_process(Settings(), empty) as process:
+        with process.database.transaction() as connection:
+            schema.upgrade(connection, schema.OLDEST)
+        schema.check(process.database)
+        corpus = steps.new_corpus(process)
+        steps.ingest_all(corpus, steps.TEXTS[:2])
+        assert schema.migrate(process.database) == (schema.OLDEST, schema.HEAD)
+        steps.ingest_all(corpus, steps.TEXTS[2:])
+        assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+        assert verify(process, corpus, closure=True) == []

@@ -1,6 +1,6 @@
 # In place of haproxy: Debian's, which has the same options.
 FROM crochet-stand-in/servers
-RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends haproxy wget >/dev/null
+RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends haproxy netcat-openbsd wget >/dev/null
 ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin
 USER haproxy
 ENTRYPOINT ["haproxy"]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
+expands = "names are still unique among the tenants that older programs make; those that were deleted do not count"
 
 
 def upgrade() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
+expands = "another scope is allowed, and none of those before is refused"
 
 
 def upgrade() -> None:
