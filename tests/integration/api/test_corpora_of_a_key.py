@@ -30,6 +30,7 @@ FILTERED = {
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens"),
     ("POST", "/v1/tokens/refresh"),
+    ("POST", "/v1/tokens/oidc"),
 }
 """routes that name no corpus in their path, and answer limited keys"""
 

@@ -27,7 +27,7 @@ from tests.support.api import SETTINGS, Api, get, guarded, made, made_again, sec
 
 pytestmark = pytest.mark.integration
 
-OPEN = {"/health/", "/docs", "/openapi.json", "/problems/", "/v1/tokens/refresh"}
+OPEN = {"/health/", "/docs", "/openapi.json", "/problems/", "/v1/tokens/refresh", "/v1/tokens/oidc"}
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────

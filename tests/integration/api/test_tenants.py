@@ -36,6 +36,7 @@ OPEN_TO_ALL_TENANTS = {
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens"),
     ("POST", "/v1/tokens/refresh"),
+    ("POST", "/v1/tokens/oidc"),
     ("GET", "/v1/keys"),  # these four: test_corpora_of_a_key.py
     ("POST", "/v1/keys"),
     ("POST", "/v1/keys/<key>/rotate"),
