@@ -6,6 +6,7 @@ from alembic import op
 
 revision = "0020"
 down_revision = "0019"
+expands = "older programs leave the new column empty, which may stand in any number of rows"
 
 
 def upgrade() -> None:
