@@ -73,6 +73,18 @@ def rotate(path: KeyPath, body: KeyRotation) -> Answered:
     return responses.json(KeyMade(key=made.key, line=made.line), 201)
 
 
+@api.delete(
+    "/<key>/second-factor",
+    responses={200: KeyLine, **errors(KeyUnknown, KeyEnded, of_corpus=False)},
+    operation_id="resetSecondFactor",
+)
+@security.requires("admin")
+def reset(path: KeyPath) -> Answered:
+    """Take the second factor of a key away: its holder has lost it."""
+    entry, database = security_log.entry("second_factor"), process.current().database
+    return responses.json(keys.reset_second_factor(database, path.key, tenant=security.tenants(), by=entry))
+
+
 @api.post(
     "/<key>/revoke",
     responses={200: KeyLine, **errors(KeyUnknown, KeyEnded, of_corpus=False)},

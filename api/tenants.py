@@ -78,7 +78,7 @@ def change(path: TenantPath, body: TenantPatch) -> Answered:
     changes = body.model_dump(exclude_unset=True)
     entry = security_log.entry("tenant.changed", {"name": path.tenant, **changes})
     current = process.current()
-    return responses.json(tenants.change(current.database, current.settings, path.tenant, changes, entry))
+    return responses.json(tenants.change(current.database, process.settings(), path.tenant, changes, entry))
 
 
 @api.delete(
@@ -94,5 +94,5 @@ def delete(path: TenantPath, query: ConfirmQuery) -> Answered:
     """Delete a tenant with all its corpora, for good. Its keys end at once; rows are deleted in the background."""
     entry = security_log.entry("tenant.deleted", {"name": path.tenant})
     current = process.current()
-    tenants.remove(current.database, current.settings, path.tenant, query.confirm, entry)
+    tenants.remove(current.database, process.settings(), path.tenant, query.confirm, entry)
     return Response(status=204)

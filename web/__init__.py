@@ -31,6 +31,7 @@ from web import (  # noqa: F401 - views register themselves when they are import
     ortho,
     pages,
     queues,
+    second_factor,
     session,
     tenants,
     text,

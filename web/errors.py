@@ -14,6 +14,7 @@ from web.pages import POLICY, blueprint, is_page, reads_html, takes_keys
 
 WHAT_TO_DO = {
     "not_logged_in": "Open the address that it printed, in one browser. To use another one, start it again.",
+    "code_refused": "Wait for the next code and try again.",
     "oidc_off": "Log in with an API key.",
     "oidc_unavailable": "Wait a little and log in again, or log in with an API key.",
     "tokens_off": "The operator of this server sets it; until then keys work with the API and the command line only.",

@@ -62,7 +62,7 @@ def change_tenant(tenant: str) -> Response:
     try:
         changes = _changes(request.form)
         entry = security_log.entry("tenant.changed", {"name": tenant, **changes})
-        line = service.change(current.database, current.settings, tenant, changes, entry)
+        line = service.change(current.database, process.settings(), tenant, changes, entry)
     except REFUSED as error:
         return _one(tenant, _in_words(error))
     return to("tenant", tenant=line.name)
@@ -89,7 +89,7 @@ def delete_tenant(tenant: str) -> Response:
     current, confirmed = process.current(), request.form.get("confirm", "").strip()
     entry = security_log.entry("tenant.deleted", {"name": tenant})
     try:
-        service.remove(current.database, current.settings, tenant, confirmed, entry)
+        service.remove(current.database, process.settings(), tenant, confirmed, entry)
     except REFUSED as error:
         return _one(tenant, _in_words(error))
     return to("tenants")

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
-from crochet_tasks.db import Connection, access, corpora, tenants
+from crochet_tasks.db import Connection, access, corpora, second_factors, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
@@ -170,6 +170,15 @@ def revoke(database: Database, name: str, *, tenant: int | None = None, by: Entr
         ended = access.key(connection, row.prefix)
         assert ended is not None
         return _line(connection, ended, of)
+
+
+def reset_second_factor(database: Database, name: str, *, tenant: int | None = None, by: Entry = UNASKED) -> KeyLine:
+    """Take the second factor of a key away: its holder has lost it. Raises KeyUnknown, KeyEnded."""
+    with database.transaction() as connection:
+        row, of = _good(connection, name, tenant)
+        if second_factors.remove(connection, row.id):
+            access.add_log_entry(connection, _entry(by, "second_factor.disabled", row, {}))
+        return _line(connection, row, of)
 
 
 def log_page(

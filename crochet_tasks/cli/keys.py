@@ -114,6 +114,19 @@ def revoke(key: Key, *, as_json: Json = False) -> None:
         print_line(_key_line(line))
 
 
+@keys.command("reset-second-factor")
+def reset_second_factor(key: Key, *, as_json: Json = False) -> None:
+    """Take the second factor of a key away: its holder has lost the phone and the recovery codes."""
+    from crochet_tasks.access import keys as service
+
+    with deployment() as (database, _):
+        line = service.reset_second_factor(database, key)
+    if as_json:
+        print_json(line)
+    else:
+        print_line(_key_line(line))
+
+
 @keys.command()
 def log(
     key: Annotated[

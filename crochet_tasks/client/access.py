@@ -56,6 +56,10 @@ class AccessCalls(Requests):
         path = f"/v1/tenants/{quote(tenant)}"
         self._caller.send(Call("DELETE", path, again=False, parameters={"confirm": confirm}))
 
+    def reset_second_factor(self, key: str) -> KeyLine:
+        """Raises KeyUnknown, KeyEnded."""
+        return self._read(KeyLine, Call("DELETE", f"/v1/keys/{quote(key)}/second-factor", again=True))
+
     def revoke_key(self, key: str) -> KeyLine:
         """Raises KeyUnknown, KeyEnded."""
         return self._read(KeyLine, Call("POST", f"/v1/keys/{quote(key)}/revoke", again=False))

@@ -96,6 +96,22 @@ refresh_tokens = Table(
     comment="Each is good once.",
 )
 
+second_factors = Table(
+    "second_factors",
+    metadata,
+    Column("key", BigInteger, ForeignKey("keys.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False, comment="encrypted, with a key made of CROCHET_JWT_SECRET"),
+    now("created_at"),
+    Column("confirmed_at", MOMENT, comment="since then it is on"),
+    Column("step", BigInteger, nullable=False, server_default="0", comment="the newest time step whose code was used"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="wrong codes since the last right one"),
+    Column("locked_until", MOMENT),
+    Column(
+        "recovery", ARRAY(LargeBinary, dimensions=1), nullable=False, server_default="{}", comment="SHA-256 of each"
+    ),
+    comment="Of keys whose holder types a code as well, to log in on the page.",
+)
+
 request_counts = Table(
     "request_counts",
     metadata,

@@ -178,6 +178,26 @@ PROGRAMS = (
     AFTER INSERT OR DELETE OR UPDATE OF name, scopes, corpora, tier, expires_at, revoked_at, rotated_at ON keys
     FOR EACH ROW EXECUTE FUNCTION audit_key()
     """,
+    # Not each code, of which the security log has those that count.
+    """
+    CREATE FUNCTION audit_second_factor() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (tenant, what, subject)
+        SELECT keys.tenant,
+               CASE WHEN TG_OP = 'DELETE' THEN 'second_factor.disabled' ELSE 'second_factor.enabled' END,
+               'key ' || keys.prefix
+          FROM keys WHERE keys.id = coalesce(NEW.key, OLD.key);
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER second_factors_audit_enabled AFTER UPDATE OF confirmed_at ON second_factors FOR EACH ROW
+    WHEN (OLD.confirmed_at IS NULL AND NEW.confirmed_at IS NOT NULL) EXECUTE FUNCTION audit_second_factor()
+    """,
+    """
+    CREATE TRIGGER second_factors_audit_disabled AFTER DELETE ON second_factors FOR EACH ROW
+    WHEN (OLD.confirmed_at IS NOT NULL) EXECUTE FUNCTION audit_second_factor()
+    """,
     """
     CREATE FUNCTION audit_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -26,6 +26,13 @@ class NotLoggedIn(Unauthorized):
     code = "not_logged_in"
 
 
+class CodeRefused(UsageError):
+    """the code of the second factor was refused: {reason}"""
+
+    code = "code_refused"
+    status = 403
+
+
 class LogInRefused(UsageError):
     """the log-in was refused: {reason}"""
 
@@ -406,6 +413,7 @@ _EXAMPLES: dict[str, object] = {
     "work": "text-7",
 }
 _EXAMPLES_OF: dict[str, dict[str, object]] = {
+    "code_refused": {"reason": "it is wrong, or was used"},
     "log_in_refused": {"reason": "the provider gives you no role here"},
     "form_refused": {"reason": "the CSRF token is missing"},
     "not_logged_in": {"reason": "the session has ended"},

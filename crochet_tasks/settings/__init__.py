@@ -231,6 +231,9 @@ class Settings(BaseSettings):
     )
     oidc_tenant: Tenant = Field(default="default", description="the tenant of people who log in, without the next one")
     oidc_tenant_claim: str | None = Field(default=None, description="the claim that has a person's tenant")
+    second_factor: bool = Field(
+        default=False, description="`on`: who logs in on the page with a key of scope `admin` needs a second factor"
+    )
     operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "

@@ -142,6 +142,7 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "createKey": ("POST", "/v1/keys", {"name": "none", "corpora": ["not-there"]}),
         "rotateKey": ("POST", "/v1/keys/aaaaaaaaaa/rotate", {}),
         "revokeKey": ("POST", "/v1/keys/aaaaaaaaaa/revoke", None),
+        "resetSecondFactor": ("DELETE", "/v1/keys/aaaaaaaaaa/second-factor", None),
         "listTenants": ("GET", "/v1/tenants", None),
         "createTenant": ("POST", "/v1/tenants", {"name": "default"}),
         "changeTenant": ("PATCH", "/v1/tenants/default", {}),

@@ -41,6 +41,7 @@ OPEN_TO_ALL_TENANTS = {
     ("POST", "/v1/keys"),
     ("POST", "/v1/keys/<key>/rotate"),
     ("POST", "/v1/keys/<key>/revoke"),
+    ("DELETE", "/v1/keys/<key>/second-factor"),
     ("GET", "/v1/tenants"),  # these four: test_tenants_managed.py
     ("POST", "/v1/tenants"),
     ("PATCH", "/v1/tenants/<tenant>"),
