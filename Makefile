@@ -130,6 +130,10 @@ bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=
 bench-page: $(STAMP) services ## measure how long one waits for the page of a corpus of 10 million orthos (ARGS='--orthos 100000' to try it)
 	$(BIN)/python -m benchmarks.page $(ARGS)
 
+.PHONY: profile
+profile: $(STAMP) ## where the time of a run goes, by stage and function: make profile ARGS='FILE...' (docs/testing.md)
+	$(BIN)/python -m benchmarks.profile $(ARGS)
+
 .PHONY: screenshots
 screenshots: $(STAMP) services ## write pictures of the page to docs/images
 	$(BIN)/python scripts/screenshots.py

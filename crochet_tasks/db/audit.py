@@ -1,6 +1,6 @@
 """The audit: who changed what, when and from where; and its seals, by which a change of the audit itself is seen.
 
-Rows of `audit` are written by triggers, whoever makes the change. `by` says who: the API and the command line set it
+Rows of `audit` are written by triggers, so no change is left out. `by` says who: the API and the command line set it
 for their transactions (sessions.acting); without it a change is the pipeline's own, or was made with another program.
 
 A *seal* has the SHA-256 of each row of a range of ids, and of the seal before it: rows that were changed, added or

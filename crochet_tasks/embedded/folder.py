@@ -27,7 +27,7 @@ RESERVE = "reserve"
 RESERVE_BYTES = 3 * WAL_SEGMENT_BYTES
 """recovery and a shutdown write a few segments of WAL"""
 LOW_BYTES = 4 * WAL_SEGMENT_BYTES
-"""no work is begun with less free space: what two threads may write before it is measured again"""
+"""no work is begun with less free space: what the worker threads may write before it is measured again, some MB each"""
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final NUL
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +27,9 @@ POLL_SECONDS = 0.25
 """between two polls of the progress, at least …"""
 POLL_SHARE = 50
 """… and at least so many times as long as the last poll took"""
-WORKERS = 2
-"""threads that work at the same time: while one waits for Postgres the other one computes (docs/adr/0006)"""
+WORKERS = max(2, len(os.sched_getaffinity(0)))
+"""threads that work at the same time, one per core: searches hold no GIL. At least two: while one waits for Postgres
+the other one computes (docs/adr/0006)"""
 WITHOUT_EFFECT = 2 * WORKERS
 """give up after more consecutive errors than these that changed no work item (two may be of the same item)"""
 OUTAGE = Policy(attempts=6)
@@ -94,7 +96,7 @@ def _why(database: Database, corpus: int) -> EndReason:
 
 
 class _Crew:
-    """Two worker threads of a corpus, each with one piece of work at a time."""
+    """The worker threads of a corpus, each with one piece of work at a time."""
 
     def __init__(
         self, process: Process, corpus: int, poll: _Poll, budget: int | None, stopped: Callable[[], bool]

@@ -307,7 +307,7 @@ TRANSACTION_AGE = gauge(
     "seconds",
     "",
     RELAY,
-    "Age of the oldest open transaction in the database, whoever has it: vacuum removes nothing that it can see.",
+    "Age of the oldest open transaction in the database, of any client: vacuum removes nothing that it can see.",
     across="livemax",
 )
 TRANSACTION_IDLE = gauge(

@@ -2,7 +2,7 @@
 
 python -m tests.chaos [--kills N] [--seed S] [--report FILE]. The seed decides what happens and in which order, not at
 which moment of whose work. Corpora of several tenants get texts all the time, by HTTP. At the end the faults stop,
-and each corpus must hold exactly its closure, by the oracle; nothing that a client was told may be lost or go back.
+and each corpus must hold exactly its closure, by the oracle; nothing that a client has read may be lost or go back.
 """
 
 from __future__ import annotations

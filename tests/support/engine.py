@@ -78,6 +78,7 @@ class StandIn(NamedTuple):
 
 BY_REPOSITORY = {
     "python": StandIn("python", "python"),
+    "debian": StandIn("debian", "servers"),
     "postgres": StandIn("postgres", "servers"),
     "rabbitmq": StandIn("rabbitmq", "servers"),
     "redis": StandIn("redis", "servers"),

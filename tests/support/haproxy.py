@@ -24,11 +24,16 @@ class HAProxy(Server):
     `backends`: the ports of each backend's servers, which are called after it: apis1, apis2.
     """
 
-    def __init__(self, folder: Path, backends: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, folder: Path, backends: Mapping[str, Sequence[int]], environment: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(folder)
         self._program = find_program("haproxy", "usr/sbin/haproxy")
         self._backends = backends
+        self._environment = {**(environment or {})}
         self._admin = take_port()
+        self.console = take_port()
+        """leads to the APIs with the console"""
 
     @property
     def url(self) -> str:
@@ -61,13 +66,18 @@ class HAProxy(Server):
     def _launch(self) -> subprocess.Popen[bytes]:
         shutil.copy(SOURCE / "shares.map", self.folder)
         (self.folder / "haproxy.cfg").write_text(self._configuration())
-        return self._spawn(self._program, ["-db", "-f", str(self.folder / "haproxy.cfg")], environment={"LC_ALL": "C"})
+        return self._spawn(
+            self._program,
+            ["-db", "-f", str(self.folder / "haproxy.cfg")],
+            environment={"LC_ALL": "C"} | self._environment,
+        )
 
     def _configuration(self) -> str:
         given = (SOURCE / "haproxy.cfg").read_text()
         given = re.sub(r"^resolvers .*?\n\n", "", given, flags=re.M | re.S)
         given = given.replace(INSIDE, str(self.folder)).replace(" resolvers docker init-addr none", "")
         given = given.replace("bind :8080", f"bind {HOST}:{self.port}")
+        given = given.replace("bind :8081", f"bind {HOST}:{self.console}")
         given = re.sub(r"ipv4@127\.0\.0\.1:\d+", f"ipv4@{HOST}:{self._admin}", given)
         for backend, ports in self._backends.items():
             lines = "\n".join(f"    server {backend}{n} {HOST}:{port}" for n, port in enumerate(ports, 1))

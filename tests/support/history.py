@@ -82,7 +82,7 @@ def check_paths(process: Process) -> int:
 
 
 class Seen:
-    """What clients were told, whichever server told them. Reads that follow on each other never go back."""
+    """What clients have read, from any server. Reads that follow on each other never go back."""
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[int, int]] = {}
@@ -97,7 +97,7 @@ class Seen:
         self._read[corpus] = (version, orthos)
 
     def accepted(self, corpus: str, text: str, body: str) -> None:
-        """A client was told that its text is accepted."""
+        """A client has read that its text is accepted."""
         self._texts.setdefault(corpus, {})[text] = body
 
     def found(self, corpus: str, orthos: Iterable[str]) -> None:
@@ -111,7 +111,7 @@ class Seen:
         return self._orthos.get(corpus, set())
 
     def check(self, corpus: str, texts: Mapping[str, str], orthos: set[str]) -> None:
-        """Raise AssertionError unless the texts and orthos that are there hold all that was told."""
+        """Raise AssertionError unless the texts and orthos that are there hold all that clients have read."""
         for text, body in self._texts.get(corpus, {}).items():
             assert texts.get(text) == body, f"{text} of {corpus} was accepted and is lost"
         gone = self.ids(corpus) - orthos

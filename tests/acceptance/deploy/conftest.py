@@ -13,10 +13,10 @@ import yaml
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
 from tests.support import engine
+from tests.support.compose import COMPOSE
 from tests.support.paths import ROOT
 from tests.support.server import Missing
 
-COMPOSE = ROOT / "docker-compose.yml"
 IMAGES = {name: service["image"] for name, service in yaml.safe_load(COMPOSE.read_text())["services"].items()}
 USED = ("postgres", "rabbitmq", "redis", "proxy")
 
@@ -24,8 +24,9 @@ _stand_ins = pytest.StashKey[list[str]]()
 
 
 def base_images() -> list[str]:
-    """What the Dockerfile begins with."""
-    return sorted(set(re.findall(r"^FROM ([\w./-]+:\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)))
+    """What the Dockerfiles begin with."""
+    texts = [(ROOT / path / "Dockerfile").read_text() for path in (".", "deploy/bastion")]
+    return sorted({base for text in texts for base in re.findall(r"^FROM ([\w./-]+:\S+)", text, re.MULTILINE)})
 
 
 @pytest.fixture(scope="session")

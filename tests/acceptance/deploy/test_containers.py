@@ -13,12 +13,11 @@ import urllib.error
 import urllib.request
 import uuid
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import Celery
-from kombu.exceptions import OperationalError
 from pytest_celery import (
     CeleryBackendCluster,
     CeleryBrokerCluster,
@@ -30,12 +29,11 @@ from pytest_celery import (
 )
 from pytest_docker_tools import build, container, fxtr  # type: ignore[import-untyped] # it ships no types
 
-from crochet_tasks.schemas.reports import CorpusStatus, OrthoLine, Status
-from tests.acceptance.deploy.conftest import COMPOSE, IMAGES
+from crochet_tasks.schemas.reports import OrthoLine
+from tests.acceptance.deploy.conftest import IMAGES
 from tests.support import oracle
+from tests.support.compose import Deployment, polled
 from tests.support.paths import ROOT
-from tests.support.server import take_port
-from tests.support.waiting import SECONDS, eventually
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -49,20 +47,6 @@ pytestmark = [
 HARBOUR = ROOT / "examples" / "harbour.txt"
 LOCALLY = ("127.0.0.1",)
 """where ports of containers are published, each on any free one"""
-
-
-def polled(poll: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """What `poll` returns once that is true. Where it never is, the failure shows its last error."""
-    last: list[Exception] = []
-
-    def found() -> Any:
-        try:
-            return poll()
-        except (OperationalError, OSError) as error:
-            last[:] = [error]
-            return None
-
-    return eventually(found, seconds, pause=1, report=lambda: last)
 
 
 # ── a worker of ours among the containers of pytest-celery ──────────────────────────────────────
@@ -198,59 +182,9 @@ def test_a_worker_ends_well_when_it_is_told_to(celery_setup: CeleryTestSetup, do
 # ── docker-compose.yml ──────────────────────────────────────────────────────────────────────────
 
 
-class Deployment:
-    """docker-compose.yml, running under a name of its own."""
-
-    def __init__(self) -> None:
-        self.api, self.flower = take_port(), take_port()
-        owners = ("POSTGRES", "RABBITMQ")
-        variables = {
-            **{
-                f"{user}_PASSWORD": uuid.uuid4().hex for user in (*owners, "API", "WORKER", "RELAY", "FLOWER", "BACKUP")
-            },
-            "CROCHET_FLOWER_AUTH": "user:password",
-            "CROCHET_JWT_SECRET": "dec0de" * 12,
-            "API_PORT": str(self.api),
-            "FLOWER_PORT": str(self.flower),
-            "SEARCH_WORKERS": "2",
-        }
-        self.variables = variables
-        name = f"crochet-test-{uuid.uuid4().hex[:8]}"
-        self._compose = ["docker", "compose", "--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
-
-    def up(self) -> None:
-        self.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
-
-    def compose(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
-        # Through env: what is set there wins over an .env that lies in the checkout.
-        env = ["env", *(f"{key}={value}" for key, value in self.variables.items())]
-        done = subprocess.run(
-            [*env, *self._compose, *arguments],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        assert done.returncode == 0, f"docker compose {' '.join(arguments)}: {done.stderr[-5000:]}"
-        return done.stdout
-
-    def crochet(self, *arguments: str, given: str | None = None) -> str:
-        """A command, run where the API runs."""
-        return self.compose("exec", "--no-TTY", "api", "crochet", *arguments, given=given)
-
-    def corpus(self, name: str = "harbour") -> CorpusStatus | None:
-        """This corpus, once its one text is in and nothing is left to do."""
-        for corpus in Status.model_validate_json(self.crochet("status", "--json")).corpora:
-            assert not corpus.work.get("failed"), corpus
-            if corpus.corpus == name and corpus.version == 1 and not corpus.work.get("open"):
-                return corpus
-        return None
-
-
 @pytest.fixture(scope="module")
-def deployment(docker_client: Any) -> Iterator[Deployment]:
-    deployment = Deployment()
+def deployment(docker_client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path_factory.mktemp("keys"))
     try:
         deployment.up()
         yield deployment
@@ -284,18 +218,47 @@ def test_a_text_goes_through_the_deployment(deployment: Deployment) -> None:
     assert len(orthos) == len(lines) == corpus.total
 
 
-def test_the_api_answers_and_flower_wants_a_login(deployment: Deployment) -> None:
-    assert status(f"http://127.0.0.1:{deployment.api}/health/live") == 200
-    assert status(f"http://127.0.0.1:{deployment.flower}/healthcheck") == 200
-    workers = f"http://127.0.0.1:{deployment.flower}/api/workers?refresh=1"
-    assert status(workers) == 401
-    login = urllib.request.Request(workers, headers={"Authorization": f"Basic {b64encode(b'user:password').decode()}"})
+def test_flower_is_reached_through_the_jump_host_and_wants_a_login(deployment: Deployment) -> None:
+    with deployment.tunnel("flower:5555") as flower:
+        assert status(f"{flower}/healthcheck") == 200
+        workers = f"{flower}/api/workers?refresh=1"
+        assert status(workers) == 401
+        login = {"Authorization": f"Basic {b64encode(b'user:password').decode()}"}
 
-    def seen() -> bool:
-        with urllib.request.urlopen(login, timeout=30) as answer:
-            return len(json.load(answer)) == 4  # ingest, orthos and two that search: it asks them, as its own user
+        def seen() -> bool:
+            with urllib.request.urlopen(urllib.request.Request(workers, headers=login), timeout=30) as answer:
+                return len(json.load(answer)) == 4  # ingest, orthos and two that search: it asks them, as its own user
 
-    polled(seen)
+        polled(seen)
+
+
+def test_the_console_is_on_the_admin_port_only(deployment: Deployment) -> None:
+    public = f"http://127.0.0.1:{deployment.api}"
+    assert status(f"{public}/health/live") == 200
+    assert [status(f"{public}/{path}") for path in ("console", "console/keys", "%63onsole", "/console")] == [403] * 4
+    with deployment.tunnel("proxy:8081") as admin:
+        assert status(f"{admin}/console") == 200  # it asks for a key
+
+
+def test_the_jump_host_lets_nothing_else_pass_and_logs_who_came(deployment: Deployment, docker_client: Any) -> None:
+    def tried(*arguments: str) -> str:
+        done = subprocess.run(
+            deployment.ssh(*arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (255, ""), done
+        return done.stderr
+
+    assert "administratively prohibited" in tried("-W", "redis:6379")
+    assert "administratively prohibited" in tried("-W", "api:9464")
+    tried("-t")  # a shell
+    fingerprint = subprocess.check_output(["ssh-keygen", "-l", "-f", deployment.key], text=True).split()[1]
+    log = deployment.compose("logs", "--no-log-prefix", "bastion")
+    assert f"ED25519 {fingerprint}" in log
+    assert "target redis port 6379" in log
+    (container,) = deployment.compose("ps", "--quiet", "bastion").split()
+    published = [ports for each in docker_client.containers.list() for ports in each.ports.values() if ports]
+    assert len(published) == 2, published  # the proxy's and this one's
+    assert docker_client.containers.get(container).attrs["State"]["Health"]["Status"] == "healthy"
 
 
 def restarted(container: Any, since: str) -> bool:
@@ -337,10 +300,12 @@ def test_services_are_scaled_healthy_and_stop_with_0(deployment: Deployment) -> 
         """Compose 2.21 and later print one object a line."""
         return [json.loads(line) for line in deployment.compose("ps", "--all", "--format", "json").splitlines()]
 
-    running = [found for found in containers() if found["Service"] not in {"migrate", "roles"}]
+    running = [found for found in containers() if found["Service"] not in {"migrate", "roles", "bastion-keys"}]
     names = [found["Service"] for found in running]
     assert (names.count("search"), names.count("api")) == (2, 2)
     assert all((found["State"], found["Health"]) == ("running", "healthy") for found in running), running
     deployment.compose("stop", "api", "relay", "ingest", "search", "orthos", "flower")
-    ours = [found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis", "proxy"}]
+    ours = [
+        found for found in containers() if found["Service"] not in {"postgres", "rabbitmq", "redis", "proxy", "bastion"}
+    ]
     assert {found["Service"]: found["ExitCode"] for found in ours if found["ExitCode"] != 0} == {}

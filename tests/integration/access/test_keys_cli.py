@@ -1,4 +1,4 @@
-"""`crochet keys`, as it is typed: a key is shown once, takes another one's place, and ends when it is told to."""
+"""`crochet keys`, as it is typed: a key is shown once, replaces another one, and ends when it is revoked."""
 
 from __future__ import annotations
 

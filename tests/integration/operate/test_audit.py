@@ -1,4 +1,4 @@
-"""Who changed what is recorded, whoever makes the change; and a change of the record is seen."""
+"""Every change is recorded with who made it; and a change of the record is detected."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_what_is_not_committed_yet_is_sealed_later(process: Process, corpus: Cor
 
 
 def test_old_rows_may_go_and_the_chain_stays(process: Process, corpus: Corpus) -> None:
-    """After 30 days; before, and of others in the same seal that are there, everything is checked as ever."""
+    """After 30 days; before, and of others in the same seal that are there, everything is checked."""
     steps.ingest_all(corpus, steps.TEXTS[:1])
     steps.sql(process, "ALTER TABLE audit DISABLE TRIGGER USER")
     steps.sql(process, "UPDATE audit SET at = at - INTERVAL '40 days'")

@@ -164,20 +164,20 @@ def test_growth_counts_the_orthos_of_each_version(process: Process, monkeypatch:
 
 
 def test_the_migration_counts_what_the_work_tells(process: Process) -> None:
-    """Only of a corpus of which it tells all."""
+    """Only of a corpus whose work is there as a whole."""
     script = (Path(schema.__file__).parent / "migrations/versions/0014_growth.sql").read_text(encoding="utf-8")
     backfill = script[script.index("WITH found") :].rstrip().rstrip(";")
-    told, untold = new_corpus(process), new_corpus(process)
-    for corpus in (told, untold):
+    whole, partial = new_corpus(process), new_corpus(process)
+    for corpus in (whole, partial):
         ingest_all(corpus, TEXTS)
-    expected = orthos_of(process, told)
-    sql(process, "UPDATE work SET found = 0 WHERE corpus = :corpus AND version = 1", corpus=untold.id)
-    for corpus in (told, untold):
+    expected = orthos_of(process, whole)
+    sql(process, "UPDATE work SET found = 0 WHERE corpus = :corpus AND version = 1", corpus=partial.id)
+    for corpus in (whole, partial):
         sql(process, "UPDATE windows SET orthos = NULL WHERE corpus = :corpus", corpus=corpus.id)
     sql(process, backfill)
-    assert orthos_of(process, told) == expected
+    assert orthos_of(process, whole) == expected
     assert None not in expected
-    assert orthos_of(process, untold) == [None, None, expected[-1]]
+    assert orthos_of(process, partial) == [None, None, expected[-1]]
 
 
 def test_versions_that_are_searched_together_grow_together(process: Process) -> None:

@@ -49,7 +49,7 @@ def test_each_span_has_what_was_finished_in_it(process: Process) -> None:
     assert [(slot.done["search"], slot.orthos, slot.known) for slot in found] == [
         (done[begin], orthos[begin], True) for begin in begins
     ]
-    # Another span may have begun since: they are told apart by when they begin.
+    # Another span may have begun since: their beginnings tell them apart.
     of_tenant = {slot.begins_at: slot.done for slot in slots(process, tenant=corpus.tenant)}
     assert of_tenant[found[-2].begins_at] == found[-2].done
     assert not any(slot.done for slot in slots(process, tenant=corpus.tenant + 1))

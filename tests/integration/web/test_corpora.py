@@ -103,7 +103,7 @@ def test_a_page_follows_the_work(at: Site) -> None:
     corpus = steps.new_corpus(at.api.process, name="growing")
     steps.accept(corpus, steps.TEXTS[0])
     page = at.page("/corpora/growing")
-    shown = page.locator("main")  # beside it the change of state is told to screen readers
+    shown = page.locator("main")  # beside it the change of state is announced to screen readers
     expect(shown.get_by_text("working")).to_be_visible()
     page.evaluate("window.sameDocument = true")
     steps.run(corpus)

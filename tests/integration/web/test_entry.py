@@ -66,7 +66,7 @@ def test_what_begins_and_ends_a_session_is_in_the_security_log(api: Api) -> None
 
 
 def test_without_a_secret_nobody_logs_in(api: Api) -> None:
-    """And is told so, not refused half of the time because each process has made up another one."""
+    """And reads that, and is not refused half of the time because each process has made up another one."""
     app = web.create_app(Settings(**{**SETTINGS, "jwt_secret": None}))
     app.extensions["crochet.process"] = api.process
     answer = app.test_client().get("/corpora", headers=HTML, follow_redirects=True)

@@ -50,8 +50,8 @@ def test_the_units_together_serve_every_queue() -> None:
     assert queues == {"ingest", "context", "remediations", "maintenance", "search", "orthos", "best"}
 
 
-def test_the_example_of_the_environment_names_settings() -> None:
-    text = (ROOT / "deploy" / "systemd" / "crochet.env.example").read_text()
-    names = {line.partition("=")[0] for line in text.splitlines() if line and not line.startswith("#")}
+def test_the_examples_of_the_environment_name_settings() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "deploy" / "systemd").glob("*.env.example"))
+    names = set(re.findall(r"^(?:# )?([A-Z_]+)=", text, re.MULTILINE))
     assert names <= {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     assert f"{settings.PREFIX}DATABASE_URL".upper() in names
