@@ -168,7 +168,7 @@ class AuditQuery(PageQuery):
     subject: str | None = Field(
         default=None, pattern="^(text|work|corpus|key|tenant) [a-z0-9-]{1,40}$", description="only about this"
     )
-    what: str | None = Field(default=None, pattern="^[a-z.]{1,40}$", description="only what begins so")
+    what: str | None = Field(default=None, pattern="^[a-z._]{1,40}$", description="only what begins so")
     since: Moment | None = Field(default=None, description="only from then on")
     until: Moment | None = Field(default=None, description="only before then")
 

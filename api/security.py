@@ -44,6 +44,7 @@ from crochet_tasks.net import is_loopback
 from crochet_tasks.schemas.acting import acting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation as origin
+from crochet_tasks.telemetry import metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,6 +180,8 @@ def install(app: OpenAPI) -> None:
         TenantSuspended,
     ):
         app.register_error_handler(kind, refused)
+    for event in metrics.SECURITY_EVENTS:
+        metrics.SECURITY.add(0, event=event)  # what begins at 1 has not grown, for Prometheus
     app.before_request(identify)
     app.teardown_request(_forget)
 
@@ -372,6 +375,10 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
     only = None if row.corpora is None else frozenset(row.corpora)
     allowed = keys.included(scopes) & keys.included(row.scopes)
     found = Caller(row.tenant, allowed, row.prefix, tier, row.hash, session, only, row.rate)
+    network = security_log.network()
+    if network not in row.addresses and access.add_address(connection, row, network) and row.person is None:
+        new = security_log.entry("key.new_address", {"network": network})
+        access.add_log_entry(connection, new._replace(tenant=found.tenant, key=found.key))
     if row.stale and access.used(connection, row):
         access.add_log_entry(
             connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)
@@ -398,7 +405,13 @@ def _check_signature(found: Caller) -> None:
     with process.current().database.transaction() as connection:
         new = access.once(connection, bytes.fromhex(expected))
     if not new:
+        _record_replay()
         raise SignatureRefused(reason="this very request was made before")
+
+
+def _record_replay() -> None:
+    with process.current().database.transaction() as connection:
+        access.add_log_entry(connection, security_log.entry("signature.replayed", {"path": request.path[:200]}))
 
 
 def _target() -> str:

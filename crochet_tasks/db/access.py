@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    literal,
     literal_column,
     or_,
     select,
@@ -26,8 +27,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from crochet_tasks.db import sessions as sessions_of_database
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
 from crochet_tasks.schemas.reports import SecurityLine
+from crochet_tasks.telemetry import metrics
 
 State = Literal["good", "revoked", "expired"]
 
@@ -50,6 +53,7 @@ class KeyRow(NamedTuple):
     rotated_at: dt.datetime | None
     successor: int | None
     person: str | None
+    addresses: list[str]
     suspended: bool
     """its tenant is"""
     rate: int | None
@@ -120,6 +124,18 @@ def _keys(connection: Connection, query: Select[Any], tenant: int | None) -> lis
 
 def change_key(connection: Connection, key: int, values: dict[str, Any]) -> None:
     connection.execute(update(keys).where(keys.c.id == key).values(values))
+
+
+MOST_ADDRESSES = 50
+"""of a key that are remembered, the newest"""
+
+
+def add_address(connection: Connection, row: KeyRow, network: str) -> bool:
+    """Remember a network that a key is used from; whether it is a new one, and not the first."""
+    some = func.trim_array(keys.c.addresses, func.greatest(0, func.cardinality(keys.c.addresses) - MOST_ADDRESSES + 1))
+    unknown = literal(network) != keys.c.addresses.all_()
+    change = update(keys).where(keys.c.id == row.id, unknown).values(addresses=func.array_prepend(network, some))
+    return connection.execute(change).rowcount == 1 and bool(row.addresses)
 
 
 def used(connection: Connection, row: KeyRow) -> bool:
@@ -245,6 +261,9 @@ class Entry(NamedTuple):
 
 
 def add_log_entry(connection: Connection, entry: Entry) -> None:
+    """Alerts follow from metrics.SECURITY_EVENTS, which are counted with the commit."""
+    if entry.what in metrics.SECURITY_EVENTS:
+        sessions_of_database.once_committed(connection, lambda: metrics.SECURITY.add(event=entry.what))
     connection.execute(insert(security_log).values(entry._asdict()))
 
 

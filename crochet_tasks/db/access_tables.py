@@ -61,6 +61,13 @@ keys = Table(
     Column("rotated_at", MOMENT),
     Column("successor", BigInteger, ForeignKey("keys.id"), unique=True, comment="the key it was rotated to"),
     Column("person", Text, unique=True, comment="issuer and subject, where nobody holds the key: a person logs in"),
+    Column(
+        "addresses",
+        ARRAY(Text, dimensions=1),
+        nullable=False,
+        server_default="{}",
+        comment="networks that it was used from, the newest first",
+    ),
     CheckConstraint("prefix ~ '^[a-z2-7]{10}$'", name="prefix"),
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
     api_origins: Origins | None = Field(
         default=None, description="pages of these origins may ask the API, e.g. `https://pages.example`"
     )
+    api_credentials: bool = Field(
+        default=False, description="`on`: these pages may send client certificates; the API itself takes no cookies"
+    )
     api_rate: int = Field(default=600, ge=1, description="requests in a minute with one key, at the most")
     api_rate_high: int = Field(default=6000, ge=1, description="the same for keys made with `--tier high`")
     api_rate_anonymous: int = Field(

@@ -132,7 +132,7 @@ def _roles(value: str) -> str:
     for each in value.split(","):
         name, _, scope = (part.strip() for part in each.partition("="))
         if not name or scope not in ("read", "write", "operate", "admin"):
-            raise ValueError(f"'{each.strip()}' is not ROLE=SCOPE, with read, write, operate or admin")
+            raise ValueError("must be ROLE=SCOPE, separated by commas, with read, write, operate or admin")
     return value
 
 
