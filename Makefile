@@ -70,7 +70,7 @@ test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that c
 	scripts/sanitized python -m pytest -n $(WORKERS) --kernel sanitized tests/unit/engine $(ARGS)
 
 .PHONY: test-deploy
-test-deploy: $(STAMP) ## run the container tests, in the Docker engine that answers or (as root) one of their own; ten minutes
+test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; a quarter of an hour
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
 
