@@ -89,6 +89,10 @@ lint: $(STAMP) ## check style, format, who imports whom, and that the lock file 
 	$(BIN)/python scripts/check_lock.py
 	$(BIN)/lint-imports
 
+.PHONY: audit
+audit: $(STAMP) ## look for known vulnerabilities of what is pinned, for other licences than those agreed to, and for secrets in files
+	PATH="$(BIN):$$PATH" $(BIN)/python scripts/audit.py $(ARGS)
+
 .PHONY: format
 format: $(STAMP) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix-only --quiet .

@@ -9,8 +9,10 @@ from pydantic import SecretStr
 
 from api import (
     audit,
+    batch,
     best,
     corpora,
+    deprecation,
     documents,
     events,
     form,
@@ -53,6 +55,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     middleware.install(app)
     security.install(app)
     limits.install(app)
+    deprecation.install(app)
     form.install(app)
     app.before_request(form.limit)
     app.before_request(security.admit)
@@ -62,7 +65,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, version, orthos, best, work, events, audit, keys, tenants):
+    for each in (corpora, texts, batch, version, orthos, best, work, events, audit, keys, tenants):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, current_app, request, send_from_directory
 
-from api import openapi, problems, resources, responses
+from api import deprecation, openapi, problems, resources, responses
 from crochet_tasks.errors import NotFound, requests
 from crochet_tasks.schemas.answers import PROBLEM, Problem
 
@@ -95,7 +95,9 @@ class _Rendered(NamedTuple):
 
 def _rendered() -> _Rendered:
     app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and returns the same one each time
-    plain = current_app.json.dumps(complete(copy.deepcopy(app.api_doc))).encode()
+    spec = complete(copy.deepcopy(app.api_doc))
+    deprecation.describe(app, spec)
+    plain = current_app.json.dumps(spec).encode()
     return _Rendered(plain, gzip.compress(plain, mtime=0))
 
 

@@ -26,6 +26,7 @@ from api.security_log import network
 from crochet_tasks.db import access
 from crochet_tasks.errors import RateLimited, Unavailable
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 
 REDIS_SECONDS = 0.25
 ALONE = 4
@@ -96,6 +97,7 @@ def _limit() -> str:
 
 
 def _limit_alone() -> str:
+    metrics.REDIS_FAILURES.add(use="rate_limits")
     return f"{max(1, _rate() // ALONE)} per 1 minute"
 
 
@@ -117,6 +119,7 @@ def _headers(response: Response) -> Response:
         try:
             left = f'"requests";r={max(0, found.remaining)};t={_left(found)}'
         except (redis.RedisError, OSError):  # it went down after the request was counted
+            metrics.REDIS_FAILURES.add(use="rate_limits")
             return response
         response.headers["RateLimit-Policy"] = f'"requests";q={found.limit.amount};w={found.limit.get_expiry()}'
         response.headers["RateLimit"] = left

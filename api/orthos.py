@@ -39,9 +39,9 @@ NOT_EXPORTED = {"limit", "cursor", "fields"}
 
 
 class Unreserved(BaseConverter):
-    """The part of an address that names an ortho: `check` and `best` are routes of their own, with other methods."""
+    """The part of an address that names an ortho or text: these words are routes of their own, with other methods."""
 
-    regex = "(?!(?:check|best)$)[^/]+"
+    regex = "(?!(?:batch|best|check)$)[^/]+"
 
 
 api = security.routes("orthos", "/v1/corpora/<corpus>")
@@ -69,7 +69,8 @@ def every(path: CorpusPath, query: OrthosQuery) -> Answered:
     What is found between two pages is on a later one or left out; nothing comes twice. Where few fit, a page may be
     short or empty: `looked` says how far it came, and `next_cursor` goes on.
 
-    With `Accept: application/x-ndjson` all of them, from one snapshot, as a stream without pages.
+    With `Accept: application/x-ndjson` all of them, from one snapshot, as a stream without pages. One that broke off
+    goes on with `after`, the id of the last whole line; where its ETag is the same, nothing was found meanwhile.
     """
     chosen = OrthoQuery.of(
         None if query.shape is None else sides_of(query.shape),
@@ -89,13 +90,13 @@ def every(path: CorpusPath, query: OrthosQuery) -> Answered:
                 where=f"query/{refused[0]}",
                 fault="extra_forbidden",
             )
-        return _export(path.corpus, chosen)
+        return _export(path.corpus, chosen, query.after)
     catalog = resources.catalog()
     with resources.open_corpus(path.corpus) as (connection, corpus):
         tag = _tag(connection, corpus)
         if known := responses.unchanged(tag, corpus.version):
             return _varied(known)
-        page = catalog.page(connection, corpus, chosen, limit=query.limit, cursor=query.cursor)
+        page = catalog.page(connection, corpus, chosen, limit=query.limit, cursor=query.cursor, after=query.after)
     fields = None if query.fields is None else set(query.fields.split(","))
     orthos = [_ortho(found, fields) for found in page.orthos]
     body = to_json(
@@ -122,16 +123,17 @@ def _tag(connection: Connection, corpus: Corpus) -> str:
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _export(name: str, query: OrthoQuery) -> Response:
+def _export(name: str, query: OrthoQuery, after: str | None) -> Response:
     """A stream; its snapshot is open until the last byte is sent, or the client is gone."""
     caller, database = security.caller(), process.current().database
     with ExitStack() as opened:
         opened.enter_context(resources.exports().slot(caller.tenant))
         connection, corpus = opened.enter_context(resources.open_corpus(name))
         sessions.may_idle(connection, IDLE)
-        parts = resources.catalog().export(connection, corpus, Format.JSONL, query)
+        parts = resources.catalog().export(connection, corpus, Format.JSONL, query, after)
         stream = streaming.bounded(parts, functools.partial(security.is_still_admitted, database, caller))
         response = Response(stream, mimetype=NDJSON)
+        response.set_etag(_tag(connection, corpus), weak=True)
         response.call_on_close(opened.pop_all().close)  # also where the client has disconnected before
     response.headers["Content-Disposition"] = f'attachment; filename="{corpus.name}.ndjson"'
     return _varied(responses.conditional(response, corpus.version))

@@ -25,6 +25,8 @@ from crochet_tasks.schemas.names import TITLE, UNTITLED
 NAME = f"^{names.NAME}$"
 PLAIN = TITLE
 MOST_AT_ONCE = 1000
+TEXTS_AT_ONCE = 100
+"""of one request, or form of the page"""
 LARGEST = 2**53 - 1
 """the largest whole number that every JSON parser reads exactly"""
 SHAPE = r"^([2-9]|[1-9][0-9]{1,8})(x([2-9]|[1-9][0-9]{1,8}))+$"
@@ -34,6 +36,8 @@ WITHOUT_NUL = r"^[^\x00]*$"
 """SHAPE to WITHOUT_NUL are documentation: what does not match has an error code of its own."""
 FIELDS = r"^(id|shape|words|born|volume)(,(id|shape|words|born|volume))*$"
 REQUEST_KEY = r"^[\x21-\x7e]{1,255}$"
+BATCH_KEY = r"^[\x21-\x7e]{1,250}$"
+"""with the number of a text behind it, it is a key"""
 NO_NUL: dict[str, Any] = {"pattern": WITHOUT_NUL}
 IN_WORDS = {
     NAME: "must be 1 to 100 ASCII letters, digits, '.', '_' or '-', beginning with a letter or digit",
@@ -41,6 +45,7 @@ IN_WORDS = {
     WITHOUT_NUL: "must hold no NUL character",
     FIELDS: "must be some of id, shape, words, born and volume, separated by commas",
     REQUEST_KEY: "must be 1 to 255 visible ASCII characters",
+    BATCH_KEY: "must be 1 to 250 visible ASCII characters",
 }
 """what a pattern asks for"""
 
@@ -235,6 +240,9 @@ class OrthosQuery(PageQuery):
     min_volume: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
         default=None, description="only those of at least this volume"
     )
+    after: str | None = Field(
+        default=None, pattern=ORTHO_ID, description="only those behind the ortho of this id; a cursor goes before it"
+    )
     fields: str | None = Field(
         default=None,
         pattern=FIELDS,
@@ -284,6 +292,16 @@ class RequestKey(Headers):
         alias="Idempotency-Key",
         pattern=REQUEST_KEY,
         description="the same request with the same key is done once; kept for a day",
+        examples=["6f1e5a2c"],
+    )
+
+
+class BatchKey(Headers):
+    key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        pattern=BATCH_KEY,
+        description="text number N has this key, a colon and N",
         examples=["6f1e5a2c"],
     )
 

@@ -54,7 +54,7 @@ def problem(error: CrochetError) -> Response:
     if isinstance(error, InvalidRequest):
         where, code = (str(error.context.get(*each)) for each in (("where", "/"), ("fault", "invalid")))
         message = str(error.context.get("problem", error))
-        found = [Fault(where=_cut(where, _LONGEST), code=code, message=_cut(message, _LONGEST))]
+        found = [Fault(where=cut(where, _LONGEST), code=code, message=cut(message, _LONGEST))]
     return answer(type(error), public_message(error.code, str(error)), faults=found, headers=headers)
 
 
@@ -80,13 +80,14 @@ def answer(
     faults: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    g.problem = kind.code
     metrics.PROBLEMS.add(code=kind.code, http_route=request_metrics.route())
     body = Problem(
         type=f"/problems/{kind.code}",
         title=title(kind.code),
         status=kind.status,
         code=kind.code,
-        detail=_cut(detail, LONGEST_DETAIL),
+        detail=cut(detail, LONGEST_DETAIL),
         request_id=g.get("request_id"),
         errors=faults,
     )
@@ -95,7 +96,7 @@ def answer(
     return response
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
     """As valid Unicode, and no longer than that."""
     return (text if len(text) <= most else text[: most - 1] + "…").encode(errors="replace").decode()
 
@@ -156,7 +157,7 @@ def faults(error: ValidationError) -> list[Fault]:
     for each in error.errors(include_input=False, include_url=False)[:MOST_FAULTS]:
         where = "/".join((part, *map(str, each["loc"]))) if part else _pointer(each["loc"], body)
         message = _message(each["type"], each.get("ctx", {}))
-        found.append(Fault(where=_cut(where, _LONGEST), code=each["type"], message=message))
+        found.append(Fault(where=cut(where, _LONGEST), code=each["type"], message=message))
     return found
 
 

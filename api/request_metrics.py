@@ -6,7 +6,7 @@ import time
 
 from flask import Flask, Response, g, request
 
-from api.asgi import received_at
+from api.asgi import SESSION_COOKIE, received_at
 from crochet_tasks.telemetry import instruments, metrics
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -38,7 +38,28 @@ def _end(response: Response) -> Response:
             http_route=route(),
             http_response_status_code=response.status_code,
         )
+        _count_credentials()
     return response
+
+
+REFUSALS = ("forbidden", "key_needed", "operator_needed", "signature_refused", "foreign_page", "rate_limited")
+"""of callers that were recognised"""
+
+
+def _count_credentials() -> None:
+    """For a route that needs a caller: whether the request had one, and was allowed what it asked for."""
+    refusal, problem = g.get("refusal"), g.get("problem")
+    if refusal is not None:
+        metrics.CREDENTIALS.add(kind=_shown(), outcome=refusal.code)
+    elif g.get("caller") is not None:
+        metrics.CREDENTIALS.add(kind=_shown(), outcome=problem if problem in REFUSALS else "good")
+
+
+def _shown() -> str:
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if scheme:
+        return "key" if credentials.strip().startswith("crk_") else "token"
+    return "page" if SESSION_COOKIE in request.cookies else "none"
 
 
 def _forget(_: BaseException | None) -> None:

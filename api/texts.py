@@ -114,7 +114,7 @@ def every(path: CorpusPath, query: TextsQuery) -> Answered:
     return responses.tagged(TextPage(version=corpus.version, texts=lines, next_cursor=following), corpus.version)
 
 
-@api.get("/<text>", responses={200: TextLine, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getText")
+@api.get("/<unreserved:text>", responses={200: TextLine, **NOT_MODIFIED, **errors(NotFound)}, operation_id="getText")
 @security.requires("read")
 def one(path: TextPath) -> Answered:
     """A text: its state, its place in the queue, the version that it made, or why it failed."""

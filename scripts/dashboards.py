@@ -171,6 +171,7 @@ API = Dashboard(
                 Panel("Latency by route, p95", p95(HTTP, "http_route"), "s", width=12),
                 Panel("Problems by code", [rate("crochet_api_problems_total", "code")], "reqps", width=12),
                 Panel("Problems by route", [rate("crochet_api_problems_total", "http_route")], "reqps", width=12),
+                Panel("Callers", [rate("crochet_api_credentials_total", "kind", "outcome")], "reqps", width=24),
             ],
         ),
         Row(
@@ -284,7 +285,77 @@ DATABASE = Dashboard(
     ],
 )
 
-DASHBOARDS = (PIPELINE, ORTHOS, API, DATABASE)
+OBJECTIVE = "{{objective}}"
+LEVELS = Dashboard(
+    "crochet-levels",
+    "Service levels",
+    [
+        Row(
+            "Budgets of 30 days",
+            [
+                Panel(
+                    "Budget left",
+                    [Query("1 - crochet:objective_burn:30d", OBJECTIVE)],
+                    "percentunit",
+                    width=12,
+                    says="below 0: it is used up",
+                ),
+                Panel(
+                    "Burn rate",
+                    [
+                        Query("crochet:objective_burn:1h", f"{OBJECTIVE}, 1 h"),
+                        Query("crochet:objective_burn:6h", f"{OBJECTIVE}, 6 h"),
+                        Query("crochet:objective_burn:3d", f"{OBJECTIVE}, 3 d"),
+                    ],
+                    width=12,
+                    says="at 1 the budget lasts for exactly 30 days",
+                ),
+                Panel(
+                    "Bad",
+                    [Query("crochet:objective_bad:rate5m / crochet:objective_all:rate5m", OBJECTIVE)],
+                    "percentunit",
+                ),
+                Panel("Answers from outside", [Query('probe_success{job="outside"}', "{{instance}}")]),
+                Panel(
+                    "Certificates expire in",
+                    [Query('probe_ssl_earliest_cert_expiry{job="outside"} - time()', "{{instance}}")],
+                    "s",
+                ),
+            ],
+        ),
+        Row(
+            "Machines",
+            [
+                Panel(
+                    "Disks that are free",
+                    [Query("node_filesystem_avail_bytes / node_filesystem_size_bytes", "{{instance}} {{mountpoint}}")],
+                    "percentunit",
+                ),
+                Panel(
+                    "Memory available",
+                    [Query("node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "{{instance}}")],
+                    "percentunit",
+                ),
+                Panel(
+                    "Processors idle",
+                    [Query(f'avg by (instance) (rate(node_cpu_seconds_total{{mode="idle"}}{RATE}))', "{{instance}}")],
+                    "percentunit",
+                ),
+                Panel(
+                    "Connections of Postgres",
+                    [
+                        most("crochet_db_server_connections")._replace(legend="open"),
+                        most("crochet_db_server_connections_limit")._replace(legend="limit"),
+                    ],
+                ),
+                Panel("Replication behind", [most("crochet_db_replication_behind_bytes")], "bytes"),
+                Panel("Redis failures", [rate("crochet_redis_failures_total", "use")], "ops"),
+            ],
+        ),
+    ],
+)
+
+DASHBOARDS = (PIPELINE, ORTHOS, API, DATABASE, LEVELS)
 
 
 def files() -> dict[Path, str]:

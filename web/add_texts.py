@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 from typing import Any
 
@@ -11,21 +10,19 @@ from werkzeug.datastructures import FileStorage
 
 from api import form, process, resources, security
 from api.form import MULTIPART
+from api.parameters import TEXTS_AT_ONCE as AT_ONCE
 from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.errors import CrochetError, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy
 from crochet_tasks.intake import files, posted
 from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.reporting import reports, statistics
-from crochet_tasks.schemas.names import TITLE_LENGTH, UNTITLED
+from crochet_tasks.schemas.names import title_of
 from web.forms import in_words
 from web.pages import blueprint, show, to
 
-AT_ONCE = 100
-"""texts of one form"""
 WRONG = (TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy)
 """what the form shows beside its fields; other errors are pages"""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 @blueprint.get("/corpora/<name>/add")
@@ -77,17 +74,13 @@ def _submitted() -> list[SubmittedText]:
     pasted = request.form.get("body", "").replace("\r\n", "\n")  # as browsers send lines
     if pasted.strip():
         body = files.decoded("the pasted text", files.encoded("the pasted text", pasted), limit)
-        found.append(SubmittedText(_title(request.form.get("title", "")), body))
+        found.append(SubmittedText(title_of(request.form.get("title", "")), body))
     return found + [_file(each, limit) for each in request.files.getlist("files") if each.filename]
 
 
 def _file(sent: FileStorage, limit: int) -> SubmittedText:
-    title = _title(sent.filename or "")
+    title = title_of(sent.filename or "")
     return SubmittedText(title, files.decoded(f"'{title}'", sent.stream.read(limit + 1), limit))
-
-
-def _title(given: str) -> str:
-    return _CONTROL.sub(" ", given).strip()[-TITLE_LENGTH:] or UNTITLED
 
 
 def _form(corpus: Corpus, problem: str | None = None, error: CrochetError | None = None, **values: Any) -> Response:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 import uuid
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import IO, Self, TypeVar
 
@@ -26,6 +24,8 @@ from crochet_tasks.db.verification import PhraseChunk
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.runs import height
 from crochet_tasks.errors import ArchiveDamaged, ArchiveForeign, ArchiveTooNew
+from crochet_tasks.intake import zips
+from crochet_tasks.intake.zips import UNREADABLE
 from crochet_tasks.schemas import archive as schema
 from crochet_tasks.schemas.archive import (
     ArchiveManifest,
@@ -45,13 +45,6 @@ RECORD_BYTES = 600 << 20
 """of the longest record of msgpack: two packed values, each of `runs.LARGEST` at the most"""
 MOST_NUMBERS = 1 << 27
 """phrase ids in one batch: it is unpacked in memory"""
-BOMB_RATIO = 100
-"""no text packs so well; what claims to unpack to more is made to fill a disk"""
-UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
-"""what the library raises for bytes that no zip program wrote"""
-_TAIL = struct.Struct("<4s4H2LH")
-_TAIL64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -82,13 +75,11 @@ class Archive:
     # ── the container ───────────────────────────────────────────────────────────────────────
 
     def _opened(self, file: IO[bytes]) -> tuple[ArchiveManifest, zipfile.ZipFile]:
-        _check_directory(file, self._foreign)
+        archive = zips.opened(file, 2 * len(NAMES), self._foreign)
+        infos = {info.filename: info for info in archive.infolist()}
+        if MANIFEST not in infos:
+            raise self._foreign(f"it has no {MANIFEST}")
         try:
-            archive = zipfile.ZipFile(file)
-            infos = {info.filename: info for info in archive.infolist()}
-            if MANIFEST not in infos:
-                raise self._foreign(f"it has no {MANIFEST}")
-            self._check_headers(archive)
             with archive.open(infos[MANIFEST]) as member:
                 written = member.read(MANIFEST_BYTES + 1)
         except UNREADABLE as error:
@@ -100,17 +91,9 @@ class Archive:
             info = infos[name]
             if info.file_size != said.bytes:
                 raise self.damaged(f"{name} has {info.file_size} bytes, and {said.bytes} were written")
-            if info.file_size > BOMB_RATIO * info.compress_size + (1 << 20):
+            if zips.is_bomb(info):
                 raise self.damaged(f"{name} claims to unpack from {info.compress_size} to {info.file_size} bytes")
         return manifest, archive
-
-    def _check_headers(self, archive: zipfile.ZipFile) -> None:
-        """Raise for what would become an OSError, as if the disk had failed: a place before the file, bz2, lzma."""
-        for info in archive.infolist():
-            if info.header_offset < 0:
-                raise self._foreign(f"{info.filename!r} begins before the file does")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise self._foreign(f"{info.filename!r} is compressed by method {info.compress_type}")
 
     def _foreign(self, problem: str) -> ArchiveForeign:
         return ArchiveForeign(file=self._name, problem=problem)
@@ -265,20 +248,3 @@ def _first(error: ValidationError) -> str:
     detail = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(map(str, detail["loc"]))
     return f"{where or 'it'}: {detail['msg']}"
-
-
-def _check_directory(file: IO[bytes], foreign: Callable[[str], ArchiveForeign]) -> None:
-    """Raise unless a file ends as a zip file of a few members does: the library would read any number into memory."""
-    size = file.seek(0, 2)
-    room = _TAIL64.size + _LOCATOR.size + _TAIL.size
-    file.seek(max(0, size - room))
-    tail = file.read(room)
-    if len(tail) < _TAIL.size or tail[-_TAIL.size :][:4] != b"PK\x05\x06":
-        raise foreign("it does not end as a zip file does; it may be cut off")
-    end = _TAIL.unpack(tail[-_TAIL.size :])
-    entries, length = end[4], end[5]
-    if len(tail) == room and tail[_TAIL64.size :][:4] == b"PK\x06\x07":
-        end64 = _TAIL64.unpack(tail[: _TAIL64.size])
-        entries, length = max(entries, end64[7]), end64[8]
-    if entries > 2 * len(NAMES) or length > 1 << 16:
-        raise foreign(f"it has {entries} members")

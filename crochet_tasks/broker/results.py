@@ -14,6 +14,8 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendError
 from redis import RedisError
 
+from crochet_tasks.telemetry import metrics
+
 log = logging.getLogger(__name__)
 
 AWAY = (RedisError, BackendError, OSError)
@@ -28,6 +30,7 @@ class Results(RedisBackend):  # type: ignore[misc] # Celery ships no types
         try:
             return super().store_result(task_id, result, state, *args, **kwargs)
         except AWAY as error:
+            metrics.REDIS_FAILURES.add(use="results")
             log.warning("result_not_stored", extra=_about(task_id, error))
             return result
 
@@ -36,6 +39,7 @@ class Results(RedisBackend):  # type: ignore[misc] # Celery ships no types
         try:
             super().on_task_call(producer, task_id)
         except (*AWAY, RuntimeError) as error:  # the last: it could not connect again
+            metrics.REDIS_FAILURES.add(use="results")
             log.warning("result_not_awaited", extra=_about(task_id, error))
             self.result_consumer.subscribed_to.discard(self.get_key_for_task(task_id))  # or `get` would not subscribe
 

@@ -106,6 +106,32 @@ def smoke(
     test.smoke(client, seconds, print_line)
 
 
+def seed(
+    context: typer.Context,
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="UTF-8 texts.")] = None,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the corpora that it has made.")] = False,
+) -> None:
+    """Give the tenant of the key sample texts, such as examples/*.txt, each as a corpus `sample-NAME`.
+
+    Again, it changes nothing.
+
+    Needs an API (--url) and a key that may write, and to remove them delete corpora.
+    """
+    from crochet_tasks.cli import seeding
+    from crochet_tasks.intake import files as inputs
+    from crochet_tasks.settings import Settings
+
+    client = client_of(context)
+    if client is None:
+        raise WrongCall(problem="name the API of the deployment with --url or CROCHET_URL")
+    if remove == bool(files):
+        raise WrongCall(problem="name the texts, or give --remove")
+    texts = inputs.read(files or [], Settings.load().max_text_bytes)
+    for line in seeding.remove(client) if remove else seeding.seed(client, texts):
+        print_line(line)
+
+
 work = typer.Typer(no_args_is_help=True, help="See and change work items: list, show, cancel, retry, drop.")
 
 

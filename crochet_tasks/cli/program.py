@@ -74,6 +74,7 @@ for command in (
 app.command(rich_help_panel="Store", cls=Local)(services.view)
 app.command(rich_help_panel="Operate")(operate.ingest)
 app.command(rich_help_panel="Operate")(operate.smoke)
+app.command(rich_help_panel="Operate")(operate.seed)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.backup)
 app.command(rich_help_panel="Operate", cls=Local)(recovery.restore)
 app.command(rich_help_panel="Operate", cls=Local)(archives.archive)

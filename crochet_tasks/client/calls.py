@@ -143,9 +143,15 @@ class Caller:
     @contextlib.contextmanager
     def lines(self, call: Call) -> Iterator[Iterator[bytes]]:
         """The lines of an answer, as they come. Raises ApiUnavailable where it breaks off."""
+        with self.tagged_lines(call) as (_, lines):
+            yield lines
+
+    @contextlib.contextmanager
+    def tagged_lines(self, call: Call) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """As `lines`, with the answer's ETag, or ""."""
         answer = self.send(call, streamed=True)
         with contextlib.closing(answer), self._broken_stream():
-            yield _lines(answer.iter_bytes())
+            yield answer.headers.get("ETag", ""), _lines(answer.iter_bytes())
 
     def _attempt(self, call: Call, name: str, *, streamed: bool) -> httpx.Response:
         try:

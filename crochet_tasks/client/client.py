@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import quote
 
+from crochet_tasks.client import exports
 from crochet_tasks.client.access import MERGE_PATCH, AccessCalls
 from crochet_tasks.client.calls import Call, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
@@ -45,6 +46,8 @@ from crochet_tasks.schemas.answers import (
     Started,
     StatusNow,
     TextPage,
+    TextsTaken,
+    TextTaken,
     VersionNow,
     Vocabulary,
     WaitingOn,
@@ -162,6 +165,18 @@ class Client(AccessCalls):
         answer = self._caller.send(call)
         return Posted(self._parsed(TextLine, answer), new=answer.status_code == ACCEPTED)
 
+    def post_texts(
+        self, corpus: str, texts: Sequence[tuple[str, str]], *, idempotency_key: str | None = None
+    ) -> list[TextTaken]:
+        """Post up to 100 texts, (title, body) each: accepted once each, in this order, what is wrong with one beside.
+
+        With the same key and the same texts it may be called again. Raises RequestTooLarge: send fewer.
+        """
+        items = [{"title": title, "body": body} for title, body in texts]
+        call = posted(f"{corpus_path(corpus)}/texts/batch", {"texts": items}, again=True)
+        headers = {**call.headers, "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return self._read(TextsTaken, call._replace(headers=headers)).texts
+
     def texts_page(
         self, corpus: str, *, state: str | None = None, limit: int = MOST, cursor: str | None = None
     ) -> TextPage:
@@ -234,15 +249,17 @@ class Client(AccessCalls):
         )
 
     def export(self, corpus: str, **which: Unpack[Which]) -> Iterator[OrthoLine]:
-        """All of them, best first, from one snapshot. Raises ApiUnavailable where it breaks off."""
+        """All of them, best first, from one snapshot, and across restarts of the API as long as nothing more is found.
+
+        Raises ApiUnavailable where it breaks off otherwise.
+        """
         return (OrthoLine.model_validate_json(line) for line in self.export_lines(corpus, **which))
 
     def export_lines(self, corpus: str, **which: Unpack[Which]) -> Iterator[bytes]:
         """As `export`: an object of JSON each, without the line feed."""
         query = parameters_of(**which)
         call = Call("GET", f"{corpus_path(corpus)}/orthos", again=True, parameters=query, headers={"Accept": NDJSON})
-        with self._caller.lines(call) as lines:
-            yield from lines
+        return exports.lines(self._caller, call)
 
     def best(self, corpus: str, limit: int = 10) -> BestOrthos:
         return self._get(BestOrthos, f"{corpus_path(corpus)}/orthos/best", limit=limit)

@@ -1,4 +1,4 @@
-"""How large tables are, and which transactions keep vacuum from its work."""
+"""How large tables are, which transactions keep vacuum from its work, and how much of the server is in use."""
 
 from __future__ import annotations
 
@@ -65,4 +65,29 @@ SELECT NULL, format('prepared transaction %L of %s', gid, owner), since, since
   FROM pg_prepared_xacts, LATERAL (SELECT extract(epoch FROM clock_timestamp() - prepared)::float8) AS _ (since)
  WHERE database = current_database()
  ORDER BY age DESC
+"""
+
+
+class ServerUse(NamedTuple):
+    """Of the whole server, all databases: client connections and how many it takes, and how far replication is behind.
+
+    `behind`: bytes of its log that the slowest replica or replication slot has not taken; 0 where there is none.
+    """
+
+    connections: int
+    limit: int
+    behind: int
+
+
+def server_use(connection: Connection) -> ServerUse:
+    return ServerUse(*connection.execute(text(_SERVER_USE)).one())
+
+
+# A slot keeps the log on the disk until it is read. replay_lsn is NULL for roles without pg_read_all_stats.
+_SERVER_USE = """
+SELECT (SELECT sum(numbackends) FROM pg_stat_database)::int,
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+       coalesce((SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), lsn))
+                   FROM (SELECT replay_lsn FROM pg_stat_replication
+                          UNION ALL SELECT restart_lsn FROM pg_replication_slots) AS _ (lsn)), 0)::bigint
 """

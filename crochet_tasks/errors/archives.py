@@ -48,3 +48,9 @@ class LimitsDiffer(BadInput):
 
     code = "limits_differ"
     status = 409
+
+
+class ZipRefused(BadInput):
+    """the texts in {file} cannot be unpacked: {problem}"""
+
+    code = "zip_refused"

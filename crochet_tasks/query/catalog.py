@@ -20,7 +20,7 @@ from crochet_tasks.query import checks, export, holding, ranges, relatives
 from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, looked_through, orthos, page
+from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, behind, looked_through, orthos, page
 from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import Branch, born, branch, phrase_of, phrases, vocabulary, waiting_on
@@ -66,10 +66,11 @@ class Catalog:
         *,
         limit: int = 100,
         cursor: str | None = None,
+        after: str | None = None,
         budget: int | None = None,
     ) -> Page:
         """Orthos, best shape first and each shape in alphabetical order, from a cursor on, or those before a previous
-        one. Raises InvalidCursor, InvalidOrthoId and NotFound.
+        one; without one, those `after` the ortho of this id. Raises InvalidCursor, InvalidOrthoId and NotFound.
 
         Orthos found between two pages are on a later page or left out; none comes twice, and all that were stored at
         the first page come. For a page about `budget` orthos are filtered (by default half a million): where those that
@@ -80,7 +81,10 @@ class Catalog:
         question = ["orthos", corpus.id, *query.question]
         packed = None if cursor is None else opened(self._secret, question, cursor)
         reader = Reader(self.store, connection, corpus)
-        part = page(reader, query, limit, None if packed is None else Position.unpacked(reader.tree, packed), budget)
+        position = None if after is None else behind(reader, after)
+        if packed is not None:
+            position = Position.unpacked(reader.tree, packed)
+        part = page(reader, query, limit, position, budget)
         following, previous = (
             None if then is None else sealed(self._secret, question, then.packed(reader.tree))
             for then in (part.behind, part.before)
@@ -110,9 +114,14 @@ class Catalog:
         corpus: Corpus,
         form: export.Format = export.Format.JSONL,
         query: OrthoQuery = EVERY,
+        after: str | None = None,
     ) -> Iterator[bytes]:
-        """All orthos as UTF-8, some thousands at a time, in order; the snapshot has to stay open meanwhile."""
-        return export.written(Reader(self.store, connection, corpus), form, query)
+        """All orthos as UTF-8, some thousands at a time, in order; the snapshot has to stay open meanwhile.
+
+        `after`: only those behind the one of this id. Raises InvalidOrthoId and NotFound.
+        """
+        reader = Reader(self.store, connection, corpus)
+        return export.written(reader, form, query, position=None if after is None else behind(reader, after))
 
     def provenance(self, connection: Connection, corpus: Corpus, lines: Sequence[Line]) -> list[LineSeen]:
         """Per line of an ortho the sentences that it was read from, a few at the most."""

@@ -19,7 +19,7 @@ from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import InvalidShape
 from crochet_tasks.query import ranges
-from crochet_tasks.query.pages import EVERY, OrthoQuery, selected
+from crochet_tasks.query.pages import EVERY, OrthoQuery, Position, selected
 from crochet_tasks.query.store import Reader, Store
 
 Strings = npt.NDArray[np.object_]
@@ -61,10 +61,16 @@ def export(
 
 
 def written(
-    reader: Reader, form: Format, query: OrthoQuery = EVERY, width: Callable[[str], int] = len
+    reader: Reader,
+    form: Format,
+    query: OrthoQuery = EVERY,
+    width: Callable[[str], int] = len,
+    position: Position | None = None,
 ) -> Iterator[bytes]:
-    """As `export`, from an open snapshot. Raises InvalidOrthoId and NotFound before the first byte."""
-    return _written(reader, selected(reader, query), _WRITERS[form](reader.tree, width))
+    """As `export`, from an open snapshot, and from a position on. Raises InvalidOrthoId and NotFound before the first
+    byte.
+    """
+    return _written(reader, selected(reader, query, position), _WRITERS[form](reader.tree, width))
 
 
 def _written(reader: Reader, selections: list[ranges.Selection], writer: _Writer) -> Iterator[bytes]:

@@ -211,6 +211,12 @@ def stored(reader: Reader, id: str) -> tuple[Sides, Ids]:  # noqa: A002 - as peo
     return found
 
 
+def behind(reader: Reader, id: str) -> Position:  # noqa: A002
+    """Where the orthos behind the one of this id begin. Raises InvalidOrthoId, and NotFound."""
+    sides, row = stored(reader, id)
+    return Position(sides, ranges.key(reader.tree, row), behind=True)
+
+
 def looked_through(reader: Reader, query: OrthoQuery, position: Position) -> Looked:
     """How much of what may fit lies before a position."""
     counted = tally.counted(reader.connection, reader.corpus.id)

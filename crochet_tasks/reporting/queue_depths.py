@@ -16,6 +16,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.statistics import SLOT_SECONDS, SLOTS
 from crochet_tasks.reporting.worker_use import REST_SECONDS, redis_of
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Notes:
                 all_of_it.execute()
         except RedisError as error:
             self._due = time.monotonic() + REST_SECONDS
+            metrics.REDIS_FAILURES.add(use="queue_depths")
             log.debug("depths_not_noted", extra={"error": str(error)})
 
 
@@ -76,6 +78,7 @@ def read(settings: Settings, database: Database) -> list[Depths] | None:
             both.hgetall(key)
             (seconds, _), stored = both.execute()
     except RedisError:
+        metrics.REDIS_FAILURES.add(use="queue_depths")
         return None
     last = seconds // SLOT_SECONDS
     return [

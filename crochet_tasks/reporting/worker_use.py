@@ -17,6 +17,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import CrochetError
 from crochet_tasks.schemas.statistics import WorkerUse
 from crochet_tasks.settings import Settings
+from crochet_tasks.telemetry import metrics
 
 if TYPE_CHECKING:
     import redis
@@ -77,6 +78,7 @@ class Reporter:
                 all_of_it.execute()
         except RedisError as error:
             self._due = time.monotonic() + REST_SECONDS
+            metrics.REDIS_FAILURES.add(use="worker_use")
             log.debug("use_not_reported", extra={"error": str(error)})
 
 
@@ -115,6 +117,7 @@ def seen(settings: Settings, database: Database) -> list[WorkerSeen] | None:
         with client:
             now, reports = _reports(client, key)
     except RedisError:
+        metrics.REDIS_FAILURES.add(use="worker_use")
         return None
     return [
         WorkerSeen(name, each.processes, each.busy, max(0, now - each.at))

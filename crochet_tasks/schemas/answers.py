@@ -13,6 +13,7 @@ from crochet_tasks.schemas.reports import (
     Estimate,
     KeyLine,
     TenantLine,
+    TextError,
     TextLine,
     WorkList,
 )
@@ -60,6 +61,24 @@ class TextPage(Answer):
     version: int
     texts: list[TextLine]
     next_cursor: str | None
+
+
+class TextTaken(Answer):
+    """What became of one text of a batch. `status` is that of the answer if it had come by itself: 202, 200, 409, 422
+    or 503.
+    """
+
+    title: str
+    status: int
+    text: TextLine | None
+    replayed: bool
+    """whether this answers an earlier request with its key"""
+    error: TextError | None
+
+
+class TextsTaken(Answer):
+    texts: list[TextTaken]
+    """in the order of the request"""
 
 
 class VersionNow(Answer):

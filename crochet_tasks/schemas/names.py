@@ -29,3 +29,8 @@ def text_name(number: int) -> str:
 
 def best_name(job: int) -> str:
     return f"{BEST}-{job}"
+
+
+def title_of(file: str) -> str:
+    """A title for a text that came as a file of this name, which may be any name: its end counts most."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", file.encode(errors="replace").decode()).strip()[-TITLE_LENGTH:] or UNTITLED

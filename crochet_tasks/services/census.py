@@ -81,7 +81,7 @@ class CensusThread:
             if began - self._sized >= SIZE_SECONDS:
                 self._show_sizes(connection)
                 self._sized = began
-            self._show_transactions(connection)
+            self._show_server(connection)
         metrics.CENSUS_SECONDS.observe(time.monotonic() - began)
         self._show_work(counted)
         self._show_store(counted)
@@ -108,10 +108,14 @@ class CensusThread:
         self._show(metrics.TABLE_BYTES, parts)
         self._show(metrics.TABLE_DEAD_ROWS, {(size.name,): size.dead for size in sizes})
 
-    def _show_transactions(self, connection: Connection) -> None:
+    def _show_server(self, connection: Connection) -> None:
         transactions = upkeep.transactions(connection)
         metrics.TRANSACTION_AGE.set(max((each.age for each in transactions), default=0.0))
         metrics.TRANSACTION_IDLE.set(max((each.idle for each in transactions), default=0.0))
+        server = upkeep.server_use(connection)
+        metrics.SERVER_CONNECTIONS.set(server.connections)
+        metrics.SERVER_CONNECTIONS_LIMIT.set(server.limit)
+        metrics.REPLICATION_BEHIND.set(server.behind)
 
     def _show_work(self, counted: Census) -> None:
         # Zeros, so that a dashboard shows no work as 0 and not as nothing.

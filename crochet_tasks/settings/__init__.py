@@ -36,6 +36,7 @@ from crochet_tasks.settings.field_types import (
     RolePasswords,
     Roles,
     Seconds,
+    SentryDsn,
     SigningSecret,
     Tenant,
     state_dir,
@@ -269,6 +270,12 @@ class Settings(BaseSettings):
     )
     pyroscope_url: PyroscopeUrl | None = Field(
         default=None, description="the Pyroscope that profiles go to; without it there are none"
+    )
+    otlp_logs: bool = Field(
+        default=False, description="`on`: send each log line to `CROCHET_OTLP_URL`, too, to `/v1/logs`"
+    )
+    sentry_dsn: SentryDsn | None = Field(
+        default=None, description="where errors are reported: the DSN of a Sentry or GlitchTip; without it they are not"
     )
     profile_rate: int = Field(default=10, ge=1, le=1000, description="samples of a process per second for its profile")
     metrics_host: Host = Field(default="127.0.0.1", description="where services answer Prometheus")

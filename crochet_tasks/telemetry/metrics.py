@@ -125,8 +125,8 @@ DUPLICATES = counter(
     "what",
     ("worker", "api"),
     "What was asked for again and not done twice: search or result (a message whose work was done already), trigger "
-    "(of an ordered stage, that found nothing to do), text (the corpus has it), request (an answer kept under "
-    "its Idempotency-Key).",
+    "(of an ordered stage, that found nothing to do), best (a message of such a search, as before), text (the corpus "
+    "has it), request (an answer kept under its Idempotency-Key).",
 )
 
 SECURITY_EVENTS = (
@@ -244,6 +244,17 @@ POOL_WAIT = histogram(
     "crochet_db_connection_wait_seconds", "seconds", "", ALL, "How long a transaction waited for a connection.", SHORT
 )
 
+# ── Redis, without which all goes on ────────────────────────────────────────────────────────────
+
+REDIS_FAILURES = counter(
+    "crochet_redis_failures_total",
+    "failures",
+    "use",
+    ALL,
+    "What Redis did not do, and was done without: results (not stored, or not awaited), rate_limits (a request that "
+    "one process counted by itself), worker_use and queue_depths (not noted, or not shown).",
+)
+
 # ── the API ─────────────────────────────────────────────────────────────────────────────────────
 
 REQUESTS = histogram(
@@ -258,6 +269,14 @@ REQUESTS = histogram(
 )
 ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")
 PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
+CREDENTIALS = counter(
+    "crochet_api_credentials_total",
+    "checks",
+    "kind outcome",
+    API,
+    "Callers that were looked up, by what they showed (key, token, page: the cookie of a page, none) and what came of "
+    "it: good, or the error's code, such as unauthorized, forbidden, signature_refused or database_unavailable.",
+)
 
 # ── the census: the state of the store and of the queues, as a relay sees it ────────────────────
 
@@ -334,6 +353,23 @@ TRANSACTION_IDLE = gauge(
     RELAY,
     "For how long the open transaction that was forgotten for longest has done nothing.",
     across="livemax",
+)
+SERVER_CONNECTIONS = gauge(
+    "crochet_db_server_connections", "connections", "", RELAY, "Connections of all clients to the database server."
+)
+SERVER_CONNECTIONS_LIMIT = gauge(
+    "crochet_db_server_connections_limit",
+    "connections",
+    "",
+    RELAY,
+    "How many connections the database server takes, without those that are kept for superusers.",
+)
+REPLICATION_BEHIND = gauge(
+    "crochet_db_replication_behind_bytes",
+    "bytes",
+    "",
+    RELAY,
+    "How much of the server's log the slowest replica or replication slot has not taken; 0 without one.",
 )
 QUEUE = gauge("crochet_queue_messages_ready", "messages", "queue", RELAY, "Messages that wait in a queue; also -dead.")
 CONSUMERS = gauge("crochet_queue_consumers", "consumers", "queue", RELAY, "Consumers of a queue.")

@@ -1,4 +1,4 @@
-"""Traces and profiles of a process: one set-up for API, workers, relay and command line.
+"""Traces, profiles, exported logs and error reports of a process: one set-up for API, workers, relay and command line.
 
     begin(...)    in the process that does the work, after any fork; end() sends what is left
     running(...)  from the one to the other
@@ -23,6 +23,8 @@ from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments
 
 if TYPE_CHECKING:
+    from crochet_tasks.telemetry.error_reports import ErrorReports
+    from crochet_tasks.telemetry.log_export import LogExport
     from crochet_tasks.telemetry.profiles import Profiles
     from crochet_tasks.telemetry.tracing import Tracing
 
@@ -35,9 +37,11 @@ END_SECONDS = 4.0
 class _Running(NamedTuple):
     tracing: Tracing | None
     profiles: Profiles | None
+    lines: LogExport | None
+    errors: ErrorReports | None
 
 
-_OFF = _Running(None, None)
+_OFF = _Running(None, None, None, None)
 _running = _OFF  # of this process, made after fork
 _T = TypeVar("_T")
 
@@ -50,7 +54,7 @@ def load(settings: Settings) -> None:
 
 
 def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
-    """Trace and profile this process from now on, where the settings say where to; a second call changes nothing.
+    """Trace, profile and report this process from now on, as the settings say; a second call changes nothing.
 
     `queues`: those that a worker consumes. Never before a fork: threads do not survive it. A part that fails to
     start, as with an OTEL_* variable that a library refuses, is logged, and the process works without it.
@@ -61,7 +65,12 @@ def begin(service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
     if _running != _OFF:
         return
     tracing = _begun("traces", lambda: _tracing(service, settings, queues))
-    _running = _Running(tracing, _begun("profiles", lambda: _profiles(service, settings, queues)))
+    _running = _Running(
+        tracing,
+        _begun("profiles", lambda: _profiles(service, settings, queues)),
+        _begun("logs", lambda: _lines(service, settings, queues)),
+        _begun("errors", lambda: _errors(service, settings)),
+    )
 
 
 def _tracing(service: str, settings: Settings, queues: Sequence[str]) -> Tracing | None:
@@ -78,6 +87,22 @@ def _profiles(service: str, settings: Settings, queues: Sequence[str]) -> Profil
     from crochet_tasks.telemetry.profiles import Profiles
 
     return Profiles(service, settings.pyroscope_url.get_secret_value(), settings.profile_rate, queues)
+
+
+def _lines(service: str, settings: Settings, queues: Sequence[str]) -> LogExport | None:
+    if settings.otlp_url is None or not settings.otlp_logs:
+        return None
+    from crochet_tasks.telemetry.log_export import LogExport
+
+    return LogExport(service, settings, queues)
+
+
+def _errors(service: str, settings: Settings) -> ErrorReports | None:
+    if settings.sentry_dsn is None:
+        return None
+    from crochet_tasks.telemetry.error_reports import ErrorReports
+
+    return ErrorReports(service, settings)
 
 
 def _begun(part: str, begin_it: Callable[[], _T | None]) -> _T | None:
@@ -104,7 +129,7 @@ def end() -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _stopped(part: Tracing | Profiles) -> None:
+def _stopped(part: Tracing | Profiles | LogExport | ErrorReports) -> None:
     try:
         part.stop()
     except Exception as error:  # noqa: BLE001 - whatever the libraries raise

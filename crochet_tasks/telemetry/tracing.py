@@ -54,7 +54,7 @@ class Tracing:
 
     def __init__(self, service: str, settings: Settings, queues: Sequence[str] = ()) -> None:
         assert settings.otlp_url is not None
-        resource = _resource(service, queues)
+        resource = resource_of(service, queues)
         self._provider = TracerProvider(
             sampler=ParentBased(_NoLoneClients(TraceIdRatioBased(settings.trace_ratio))),
             resource=Resource.create(resource),
@@ -232,7 +232,8 @@ def _context(traceparent: str | None) -> Context:
     return _W3C.extract({} if traceparent is None else {"traceparent": traceparent}, context=Context())
 
 
-def _resource(service: str, queues: Sequence[str]) -> dict[str, Any]:
+def resource_of(service: str, queues: Sequence[str]) -> dict[str, Any]:
+    """What traces and log lines say of the process that they come from."""
     described = {
         "service.namespace": "crochet",
         "service.name": f"crochet-{service}",

@@ -17,6 +17,7 @@ from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -85,6 +86,15 @@ class Collector:
         self._thread.join()
 
 
+class Line(NamedTuple):
+    """A log line as it came; `trace`: in hex, or empty."""
+
+    body: str
+    level: str
+    trace: str
+    resource: dict[str, Any]
+
+
 class Span(NamedTuple):
     """A span as it came: ids in hex, attributes and the resource's as Python values."""
 
@@ -116,6 +126,20 @@ class Otlp(Collector):
     def metrics(self) -> list[ExportMetricsServiceRequest]:
         posts = [post for post in self.posts if post.path == "/v1/metrics"]
         return [ExportMetricsServiceRequest.FromString(post.body) for post in posts]
+
+    @property
+    def logs(self) -> list[Line]:
+        found = []
+        for post in [post for post in self.posts if post.path == "/v1/logs"]:
+            for group in ExportLogsServiceRequest.FromString(post.body).resource_logs:
+                resource = _values(group.resource.attributes)
+                records = [record for scope in group.scope_logs for record in scope.log_records]
+                found += [_line(each, resource) for each in records]
+        return found
+
+
+def _line(record: Any, resource: dict[str, Any]) -> Line:
+    return Line(record.body.string_value, record.severity_text, record.trace_id.hex(), resource)
 
 
 def _span(span: Any, resource: dict[str, Any]) -> Span:

@@ -84,10 +84,52 @@ class Prometheus(Server):
         return self._spawn(self._program, options, environment={"LC_ALL": "C"})
 
     def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/-/ready", timeout=ANSWER_SECONDS).is_success
-        except httpx.HTTPError:
-            return False
+        return _is_success(f"{self.url}/-/ready")
+
+
+class Alertmanager(Server):
+    """Notifies by what a configuration says; Prometheus sends it alerts."""
+
+    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
+        super().__init__(folder)
+        self._program = find_program("prometheus-alertmanager", "usr/bin/prometheus-alertmanager")
+        self._configuration = self.folder / "alertmanager.yml"
+        self._configuration.write_text(yaml.safe_dump(configuration))
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        options = [f"--config.file={self._configuration}", f"--storage.path={self.folder / 'data'}"]
+        options += [f"--web.listen-address={HOST}:{self.port}", "--cluster.listen-address=", "--log.level=warn"]
+        return self._spawn(self._program, options, environment={"LC_ALL": "C"})
+
+    def _answers(self) -> bool:
+        return _is_success(f"{self.url}/-/ready")
+
+
+class Blackbox(Server):
+    """Probes what Prometheus names, as the configuration that is shipped says."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        program = find_program("prometheus-blackbox-exporter", "usr/bin/prometheus-blackbox-exporter")
+        options = [f"--config.file={OBSERVABILITY / 'blackbox.yml'}", f"--web.listen-address={HOST}:{self.port}"]
+        return self._spawn(program, options, environment={"LC_ALL": "C"})
+
+    def _answers(self) -> bool:
+        return _is_success(f"{self.url}/-/healthy")
+
+
+def _is_success(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
 
 
 IDENTIFIER = re.compile(r"(?<![\w.])[a-zA-Z_:][\w:]*")

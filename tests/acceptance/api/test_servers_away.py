@@ -23,14 +23,17 @@ import pytest
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
+from crochet_tasks.client import Client
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.errors import DatabaseUnavailable
+from crochet_tasks.schemas.answers import Progress
 from crochet_tasks.settings import Settings
 from tests.support import services
 from tests.support.bodies import pieces
 from tests.support.cluster import cluster, until
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.deployed import SOON, Answer, Deployed, frozen
+from tests.support.proxy import proxied
 from tests.support.scraping import Scraped
 from tests.support.server import HOST, take_port
 from tests.support.waiting import SECONDS
@@ -115,6 +118,7 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "getStatistics": ("GET", "/v1/status", None),
         "getEstimate": ("GET", f"{of}/estimate", None),
         "postText": ("POST", f"{of}/texts", {"title": "again", "body": TEXTS[0]}),
+        "postTexts": ("POST", f"{of}/texts/batch", {"texts": [{"title": "again", "body": TEXTS[0]}]}),
         "listTexts": ("GET", f"{of}/texts", None),
         "getText": ("GET", f"{of}/texts/text-1", None),
         "cancelText": ("POST", f"{of}/texts/text-1/cancel", None),
@@ -333,6 +337,36 @@ def test_texts_are_there_once_whatever_is_killed(deployed: Deployed) -> None:
 
 
 # ── clients ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_exports_and_events_go_on_after_a_restart(deployed: Deployed, how: signal.Signals) -> None:
+    """Where they were, also behind an API that is stopped while they run: nothing is missing or comes twice."""
+    name = f"after-{how.name}"
+    deployed.corpus(name)
+    assert deployed.post(name, 0, TEXTS[0]).status == 202
+    deployed.is_closed(name, TEXTS[:1])
+    with proxied(deployed.port) as proxy, Client(f"http://{HOST}:{proxy.port}", deployed.key) as client:
+        whole = list(client.export_lines(name))
+        events = client.events(name)
+        seen = [next(events)]
+        proxy.slow(1000)
+        lines = client.export_lines(name)
+        begun = [next(lines)]
+        proxy.stall()
+        (api,) = [each for each in deployed.cluster.processes if each.endswith("-api")]
+        deployed.cluster.terminate(api, how)
+        deployed.cluster.ended(api)
+        again = deployed.cluster.start_again(api)
+        deployed.until(lambda: deployed.cluster.ready(again))
+        assert proxy.cut()
+        proxy.heal()
+        assert begun + list(lines) == whole
+        assert deployed.post(name, 1, TEXTS[1]).status == 202
+        while not (isinstance(seen[-1], Progress) and seen[-1].version == 2 and not seen[-1].open_work):
+            seen.append(next(events))
+    assert len(set(map(str, seen))) == len(seen)
+    deployed.is_closed(name, TEXTS[:2])
 
 
 def test_slow_clients_do_not_keep_others_waiting(deployed: Deployed) -> None:

@@ -19,6 +19,7 @@ from crochet_tasks.db.process import Process
 from crochet_tasks.errors import DatabaseUnavailable
 from crochet_tasks.settings import Settings
 from tests.support.api import SETTINGS, Api, get, guarded, made
+from tests.support.recorded import Counted
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("start_of_a_window")]
@@ -166,14 +167,16 @@ def test_few_requests_are_counted_one_by_one(process: Process, monkeypatch: pyte
         )
 
 
-def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str) -> None:
-    """Processes share them; without Redis each counts for itself, more strictly, until it is back."""
+def test_limits_in_redis(process: Process, redis_server: Any, redis_url: str, counted: Counted) -> None:
+    """Processes share them; without Redis each counts for itself, more strictly, until it is back, and counts that."""
     first, second = limited(process, redis_url=redis_url), limited(process, redis_url=redis_url)
     second.keys = first.keys
     both = [get(each, first.keys["read"]).status_code for each in (first, second) * 3]
     assert both == [200] * 5 + [429]
+    assert counted("crochet_redis_failures_total") == {}
     redis_server.kill()
     alone = [get(first, first.keys["write"]).status_code for _ in range(3)]
     assert alone == [200, 429, 429]
+    assert counted("crochet_redis_failures_total")["rate_limits"] >= 3
     redis_server.start()
     eventually(lambda: get(first, first.keys["write"]).status_code == 200)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import schemathesis
 from schemathesis.checks import CHECKS as REGISTERED
 from schemathesis.checks import load_all_checks
 from schemathesis.config import SchemathesisConfig
-from schemathesis.core.failures import Failure
+from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.transport import Response
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.generation.case import Case
@@ -126,6 +127,10 @@ def config(api: Api, examples: int, seed: int | None) -> SchemathesisConfig:
 
 def is_a_fault(failure: Failure, case: Case[Any], response: Response) -> bool:
     """Whether it was wrong to refuse: not where the request has the right form, and something else is wrong with it."""
+    if response.status_code == HTTPStatus.REQUEST_URI_TOO_LONG:
+        return False  # a refusal, whatever else is wrong with it; Schemathesis does not know it as one
+    if isinstance(failure, AcceptedNegativeData) and case.media_type == "multipart/form-data":
+        return False  # a number, say: in a form all is bytes
     if not isinstance(failure, RejectedPositiveData) or response.status_code >= 500:
         return True
     code = response.json()["code"]

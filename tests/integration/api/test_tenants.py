@@ -21,6 +21,7 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", ""): {"json": {"description": "theirs"}, "headers": {"If-Match": "*"}},
     ("DELETE", ""): {"query_string": {"confirm": NAME}},
     ("POST", "/texts"): {"json": {"title": "theirs", "body": "the sea"}},
+    ("POST", "/texts/batch"): {"json": {"texts": [{"title": "theirs", "body": "the sea"}]}},
     ("POST", "/best"): {"json": {}},
     ("POST", "/orthos/check"): {"json": {"ids": [ID]}},
     ("GET", "/remediations"): {"query_string": {"phrase": "a"}},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from crochet_tasks.client import Client
 from crochet_tasks.errors import (
+    ApiUnavailable,
     CorpusExists,
     CorpusUnknown,
     Forbidden,
@@ -104,6 +106,73 @@ def test_orthos_are_the_same_by_pages_streams_ids_and_checks(client: Client) -> 
     checked = client.check("whole", ids=[rows[0].id, "0" * 32]).results
     assert [each.stored for each in checked] == [True, False]
     assert client.check("whole", grids=[whole.grid], exact=False).results[0].id == rows[0].id
+
+
+class Breaking(httpx.HTTPTransport):
+    """Breaks off each export behind its first `lines` lines; `between` is called each time."""
+
+    def __init__(self, lines: int, between: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.lines, self.between, self.exports = lines, between, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        if "ndjson" not in answer.headers["Content-Type"]:
+            return answer
+        self.exports += 1
+        whole = answer.read().splitlines(keepends=True)
+        headers = {"ETag": answer.headers["ETag"], "Content-Type": "application/x-ndjson"}
+        return httpx.Response(200, headers=headers, stream=Broken(whole, self))
+
+
+class Broken(httpx.SyncByteStream):
+    def __init__(self, whole: list[bytes], of: Breaking) -> None:
+        self._whole, self._of = whole, of
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"".join(self._whole[: self._of.lines])
+        if len(self._whole) > self._of.lines:
+            yield self._whole[self._of.lines][:-2]
+            self._of.between()
+            raise httpx.ReadError("broken")
+
+
+def test_an_export_goes_on_where_it_broke_off(served: Served, client: Client) -> None:
+    """Behind every ortho of every shape, and with filters; a part of a line is no line."""
+    for which in ({}, {"contains": "a"}, {"shape": "2x2"}, {"min_volume": 2}):
+        whole = list(client.export("whole", **which))
+        for lines in (1, 3):
+            broken = Breaking(lines)
+            with Client(served.url, served.keys["read"], transport=broken) as other:
+                assert list(other.export("whole", **which)) == whole
+            assert broken.exports == -(-len(whole) // lines) > 1
+
+
+def test_an_export_that_broke_off_is_of_one_snapshot(served: Served, client: Client) -> None:
+    """If more was found meanwhile it is no export any more; if nothing more comes, neither."""
+    client.create_corpus("broken")
+    corpus = served.corpus("broken")
+    steps.ingest_all(corpus, steps.TEXTS[:1])
+    growing = Breaking(1, lambda: steps.ingest_all(corpus, steps.TEXTS[1:2]))
+    with Client(served.url, served.keys["read"], transport=growing) as other:
+        with pytest.raises(ApiUnavailable, match="more has been found since"):
+            list(other.export("broken"))
+        growing.lines = 0
+        with pytest.raises(ApiUnavailable, match="broke off"):
+            list(other.export("whole"))
+    client.delete_corpus("broken", confirm="broken")
+
+
+def test_texts_are_posted_together(client: Client) -> None:
+    """Each with its own answer; with the same key they are accepted once."""
+    client.create_corpus("batch")
+    for _ in range(2):
+        first, second = client.post_texts("batch", [("a", "the sea"), ("b", "7")], idempotency_key="once")
+        assert first.text is not None
+        assert (first.status, first.text.title, first.error) == (202, "a", None)
+        assert (second.status, second.error and second.error.code) == (422, "text_without_words")
+    assert [text.title for text in client.texts("batch")] == ["a"]
+    client.delete_corpus("batch", confirm="batch")
 
 
 def test_failed_work_is_listed_and_retried_and_a_text_cancelled(

@@ -27,6 +27,7 @@ from crochet_tasks.schemas.reports import IngestReport, Status, WorkChanged, Wor
 from tests.integration.client.conftest import Served
 from tests.support import best, steps
 from tests.support.failing_work import with_bug
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -238,3 +239,18 @@ def test_what_is_wrong_with_the_way_to_an_api(
     missing = crochet("status", before=("--key-file", "/nowhere"))
     assert (missing.code, "CROCHET_KEY_FILE" in missing.err) == (2, True)
     assert program.outcome(["--key", "x", "status"], debug=False) == 2
+
+
+def test_sample_texts_are_seeded_once_and_removed(crochet: Crochet, served: Served) -> None:
+    """Each in a corpus of its own; what others have called so stays."""
+    files = [str(ROOT / "examples" / f"{name}.txt") for name in ("garden", "harbour")]
+    assert crochet("seed", *files).out.decode() == "sample-garden: accepted\nsample-harbour: accepted\n"
+    assert crochet("seed", *files).out.decode() == "sample-garden: is there already\nsample-harbour: is there already\n"
+    with served.client() as client:
+        assert [text.title for text in client.texts("sample-garden")] == ["garden"]
+        assert client.corpus("sample-garden").corpus.budget == 100_000
+        client.create_corpus("sample-of-others")
+        assert crochet("seed", "--remove").out.decode() == "sample-garden: deleted\nsample-harbour: deleted\n"
+        assert [line.name for line in client.corpora() if line.name.startswith("sample-")] == ["sample-of-others"]
+        client.delete_corpus("sample-of-others", confirm="sample-of-others")
+    assert crochet("seed").code == crochet("seed", "--remove", *files).code == 2

@@ -70,3 +70,18 @@ def test_sizes_are_those_of_our_tables(process: Process) -> None:
     assert {"work", "batches", "audit", "phrases", "request_counts"} <= set(sizes)
     assert all(each.table >= 0 <= each.dead for each in sizes.values())
     assert min(sizes["work"].table, sizes["work"].indexes) >= 8192
+
+
+def test_how_much_of_the_server_is_used(process: Process) -> None:
+    """Connections, and what a replication slot that nobody reads keeps on the disk."""
+    with forgotten(process), process.database.transaction() as connection:
+        before = upkeep.server_use(connection)
+    assert 2 <= before.connections <= before.limit
+    steps.sql(process, "SELECT pg_create_physical_replication_slot('nobody', true)")
+    try:
+        steps.sql(process, "CREATE TABLE large AS SELECT generate_series(1, 30000) AS number")
+        with process.database.transaction() as connection:
+            behind = upkeep.server_use(connection).behind
+        assert behind > max(1_000_000, before.behind)
+    finally:
+        steps.sql(process, "SELECT pg_drop_replication_slot('nobody')")

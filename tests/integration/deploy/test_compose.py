@@ -44,9 +44,11 @@ SECRETS = {
     "CROCHET_JWT_SECRET": "dec0de" * 12,
 }
 PUBLISHED = {"bastion", "proxy"}
+REACH_OUT = {"alertmanager", "blackbox"}
+"""what is not published and still connects to outside"""
 ONE_OF_A_KIND = {"backup", "flower", "migrate", "roles"}
 """of our services: the others scale"""
-WITHOUT_PROBE = {"collector", "pyroscope", "tempo"}
+WITHOUT_PROBE = {"collector", "loki", "pyroscope", "tempo"}
 """whose images hold one program that cannot ask itself; Prometheus does, see test_observability.py"""
 
 Service = dict[str, Any]
@@ -312,12 +314,12 @@ def test_health_checks_in_python_compile(name: str) -> None:
 
 @every
 def test_nothing_but_what_people_look_at_is_published(name: str) -> None:
-    """And this on this machine only. The others are in a network that has no way out."""
+    """And this on this machine only. The others are in a network that has no way out, but for what probes."""
     service = SERVICES[name]
     assert not {"network_mode", "privileged", "container_name"} & service.keys()
     assert ("ports" in service) == (name in PUBLISHED)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    assert service["networks"] == (["inside", "outside"] if name in PUBLISHED else ["inside"])
+    assert service["networks"] == (["inside", "outside"] if name in PUBLISHED | REACH_OUT else ["inside"])
     assert FILE["networks"]["inside"]["internal"] is True
 
 
@@ -357,16 +359,17 @@ def test_our_containers_may_do_little(name: str) -> None:
 
 
 def test_volumes_are_named_and_used() -> None:
-    """What is mounted from the checkout is there, and cannot be written to."""
+    """What is mounted from the checkout is there, and cannot be written to, nor can what is mounted of the machine."""
     mounts = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
-    assert {name for name, *_ in mounts if not name.startswith("./")} == FILE["volumes"].keys()
+    assert {name for name, *_ in mounts if name[0] not in "./"} == FILE["volumes"].keys()
+    assert [where for name, *where in mounts if name.startswith("/")] == [["/host", "ro,rslave"]]
     for name, *where in mounts:
         assert not name.startswith("./") or ((ROOT / name).exists() and where[-1] == "ro")
 
 
 def test_what_looks_on_is_only_there_when_it_is_asked_for() -> None:
     """Nothing of the program waits for it, and it may do little."""
-    assert WATCHING.keys() == {"prometheus", "grafana"} | WITHOUT_PROBE
+    assert WATCHING.keys() == {"alertmanager", "blackbox", "grafana", "machine", "prometheus"} | WITHOUT_PROBE
     for service in WATCHING.values():
         assert service["profiles"] == ["observability"]
         assert service["cap_drop"] == ["ALL"]

@@ -9,11 +9,12 @@ import redis
 from pydantic import SecretStr
 
 from crochet_tasks.db.process import Process
-from crochet_tasks.reporting import statistics, worker_use
+from crochet_tasks.reporting import queue_depths, statistics, worker_use
 from crochet_tasks.reporting.worker_use import Reporter
 from crochet_tasks.schemas.statistics import WorkerUse
 from crochet_tasks.settings import Settings
 from tests.support import services
+from tests.support.recorded import Counted
 
 pytestmark = pytest.mark.integration
 
@@ -63,15 +64,18 @@ def test_workers_say_how_busy_they_are(with_redis: Process, monkeypatch: pytest.
 
 
 def test_use_is_unknown_without_redis(
-    with_redis: Process, redis_server: services.Redis, monkeypatch: pytest.MonkeyPatch
+    with_redis: Process, redis_server: services.Redis, monkeypatch: pytest.MonkeyPatch, counted: Counted
 ) -> None:
-    """Or while it is away: neither workers nor who asks mind."""
+    """Or while it is away: neither workers nor who asks mind, and each time is counted."""
     monkeypatch.setattr(worker_use, "REPORT_SECONDS", 0.0)
     settings, database = with_redis.settings, with_redis.database
     worker = Reporter(settings, "one", 1, lambda: 1)
     redis_server.kill()
     worker.sample()
     assert worker_use.read(settings, database) == worker_use.UNKNOWN
+    assert queue_depths.read(settings, database) is None
+    queue_depths.Notes(settings, database).note({"search": 1})
+    assert counted("crochet_redis_failures_total") == {"worker_use": 2, "queue_depths": 2}
     without = Settings(database_url=settings.database_url)
     Reporter(without, "one", 1, lambda: 1).sample()
     assert worker_use.read(without, database) == worker_use.UNKNOWN
