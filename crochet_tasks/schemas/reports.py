@@ -11,7 +11,8 @@ from crochet_tasks.schemas.statistics import Statistics, StatisticsNow
 
 
 class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    # Validators are built on first use: workers and the relay import most of these and use few.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class OrthoLine(Answer):
