@@ -298,7 +298,7 @@ def test_pods_are_restricted(overlay: str, pod: Pod) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & spec.keys()
     of_pod = spec["securityContext"]
     assert (of_pod["runAsNonRoot"], of_pod["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
-    assert of_pod["runAsUser"] == (10001 if pod.ours else 999)
+    assert of_pod["runAsUser"] == (10001 if pod.ours or pod.name == "bastion" else 999)
     for container in pod.containers:
         may = container["securityContext"]
         assert (may["allowPrivilegeEscalation"], may["capabilities"]) == (False, {"drop": ["ALL"]})

@@ -28,7 +28,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
 }
 """other namespaces, with their labels; `default` stands for any other one"""
 DNS_LABELS = {"k8s-app": "kube-dns"}
-OTHER = (22, 80, 443, 6443, 6379, 8000, 8080, 5555, 5671, 9464, 15692, 35672, 35682, 35683)
+OTHER = (22, 80, 3000, 443, 6443, 6379, 8000, 8080, 5555, 5671, 9464, 15692, 35672, 35682, 35683)
 """ports that are asked about, besides those of the pods"""
 CLUSTERED = {4369, 25672, 35672, 35682}
 WORLD = "any address"
@@ -122,13 +122,27 @@ def addresses(overlay: str) -> Iterator[tuple[str, str, int]]:
                     yield pod.name, url.hostname, url.port
 
 
+def jump_host(overlay: str) -> set[Edge]:
+    """Whoever has a key comes from anywhere, and goes where its command says."""
+    services = manifests.services(overlay)
+    (container,) = pods(overlay)["bastion"].containers
+    found: set[Edge] = {(place, "bastion", 2222) for place in (WORLD, *OUTSIDE)}
+    option, permitted = container["args"]
+    assert option == "-o"
+    for target in permitted.removeprefix("PermitOpen=").split():
+        host, port = target.split(":")
+        leads = [("monitoring", 3000)] if host == "grafana.monitoring" else services[host][int(port)]
+        found |= {("bastion", name, at) for name, at in leads}
+    return found
+
+
 def needed(overlay: str) -> set[Edge]:
     services = manifests.services(overlay)
     found: set[Edge] = {(pod.name, "kube-system", 53) for pod in pods(overlay).values()}
     for pod, host, port in addresses(overlay):
         found |= {(pod, target, at) for target, at in services[host][port]}
     found |= {("monitoring", name, 9464) for name in MEASURED} | {("monitoring", "rabbitmq", 15692)}
-    found |= {("ingress", "api", 8080)}
+    found |= {("ingress", "api", 8080)} | jump_host(overlay)
     return found | (OPERATED if overlay == "production" else set())
 
 
