@@ -12,8 +12,8 @@ from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import tenants
 from crochet_tasks.errors import CorpusUnknown, InvalidCursor, KeyEnded, KeyUnknown, OperatorNeeded, TenantUnknown
 from crochet_tasks.query.cursor import opened, sealed
+from crochet_tasks.schemas.access import KeyLine, KeyMade
 from crochet_tasks.schemas.answers import KeyPage
-from crochet_tasks.schemas.reports import KeyLine, KeyMade
 
 api = security.routes("keys", "/v1/keys")
 

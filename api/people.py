@@ -11,7 +11,7 @@ from crochet_tasks.access.oidc import Provider
 from crochet_tasks.access.tokens import Claims
 from crochet_tasks.db import access
 from crochet_tasks.errors import LogInRefused, TenantSuspended
-from crochet_tasks.schemas.reports import Tokens
+from crochet_tasks.schemas.access import Tokens
 
 
 def provider() -> Provider:

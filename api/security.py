@@ -6,10 +6,8 @@ The caller is identified before anything else of a request is read (`identify`),
 
 from __future__ import annotations
 
-import hmac
 import random
 import re
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
@@ -18,11 +16,10 @@ from urllib.parse import urlsplit
 from flask import Response, current_app, g, request
 from flask_openapi import APIBlueprint, OpenAPI, Tag
 
-from api import problems, process, security_log
+from api import problems, process, security_log, signatures
 from api.recently_valid import RecentlyValid
 from crochet_tasks.access import keys, operators, signing, tokens
 from crochet_tasks.access.keys import SCOPES, Scope, Tier
-from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
 from crochet_tasks.db import Connection, access, corpora
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
@@ -60,10 +57,6 @@ def routes(name: str, prefix: str, tag: str | None = None) -> APIBlueprint:
     """A blueprint for routes under `prefix` that need a key; their tag in the OpenAPI document is by default `name`."""
     tags: list[Tag | dict[str, Any]] = [Tag(name=tag or name)]
     return APIBlueprint(name, __name__, url_prefix=prefix, abp_tags=tags, abp_security=NEEDS_KEY)
-
-
-SIGNED_SECONDS = 300.0
-"""by how much the date of a signed request may differ from our clock"""
 
 
 class Caller(NamedTuple):
@@ -243,7 +236,7 @@ def admit() -> None:
     if getattr(_view(), _OPERATORS, False):
         check_operator()
     if scope in SIGNED and process.settings().signed_admin:
-        _check_signature(found)
+        signatures.check(found.hash)
 
 
 _CORPUS = re.compile(r"^(?:/v1)?/corpora/<(?:\w+:)?(\w+)>")
@@ -384,40 +377,3 @@ def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str
             connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)
         )
     return found
-
-
-# ── signatures ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _check_signature(found: Caller) -> None:
-    date, sent = request.headers.get(DATE_HEADER, ""), request.headers.get(SIGNATURE_HEADER, "")
-    if not date or not sent:
-        raise SignatureRefused(reason=f"{DATE_HEADER} and {SIGNATURE_HEADER} are needed here")
-    try:
-        timely = abs(time.time() - float(date)) <= SIGNED_SECONDS  # which "nan" is not
-    except ValueError:
-        timely = False
-    if not timely or not date.isascii():
-        raise SignatureRefused(reason=f"{DATE_HEADER} is more than {SIGNED_SECONDS:.0f} s from now, or no Unix time")
-    expected = signing.signature(found.hash, request.method, _target(), date, request.get_data())
-    if not hmac.compare_digest(expected.encode(), sent.encode(errors="replace")):
-        raise SignatureRefused(reason="it is not that of this request")
-    with process.current().database.transaction() as connection:
-        new = access.once(connection, bytes.fromhex(expected))
-    if not new:
-        _record_replay()
-        raise SignatureRefused(reason="this very request was made before")
-
-
-def _record_replay() -> None:
-    with process.current().database.transaction() as connection:
-        access.add_log_entry(connection, security_log.entry("signature.replayed", {"path": request.path[:200]}))
-
-
-def _target() -> str:
-    """Path and query as they were sent, before anything was decoded."""
-    raw = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI")
-    if isinstance(raw, str) and raw.startswith("/"):
-        return raw
-    query = request.query_string.decode("latin-1")
-    return f"{request.path}?{query}" if query else request.path

@@ -22,8 +22,8 @@ from crochet_tasks.errors import (
     WrongContentType,
 )
 from crochet_tasks.query.cursor import opened, sealed
+from crochet_tasks.schemas.access import TenantLine
 from crochet_tasks.schemas.answers import TenantPage
-from crochet_tasks.schemas.reports import TenantLine
 
 api = security.routes("tenants", "/v1/tenants")
 

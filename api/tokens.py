@@ -14,7 +14,7 @@ from api.responses import Answered
 from crochet_tasks.access import tokens
 from crochet_tasks.db import access
 from crochet_tasks.errors import KeyNeeded, LogInRefused, OidcOff, OidcUnavailable, TokensOff, Unauthorized
-from crochet_tasks.schemas.reports import Tokens
+from crochet_tasks.schemas.access import Tokens
 
 api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
 

@@ -20,7 +20,7 @@ from crochet_tasks.db import Connection, access, corpora, second_factors, tenant
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
-from crochet_tasks.schemas.reports import KeyLine, SecurityLine
+from crochet_tasks.schemas.access import KeyLine, SecurityLine
 
 Scope = Literal["read", "write", "operate", "admin"]
 """the roles reader, writer, operator and administrator: each includes those before it"""

@@ -11,8 +11,8 @@ from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.tenants import TenantRow
 from crochet_tasks.errors import InvalidRequest, TenantExists, TenantNeeded, TenantNotConfirmed
+from crochet_tasks.schemas.access import TenantLine
 from crochet_tasks.schemas.names import NAME
-from crochet_tasks.schemas.reports import TenantLine
 from crochet_tasks.settings import Settings
 
 DEFAULT_NAME = "default"

@@ -21,7 +21,7 @@ from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
-from crochet_tasks.schemas.reports import Tokens
+from crochet_tasks.schemas.access import Tokens
 from crochet_tasks.settings import Settings
 
 ACCESS_SECONDS = 600

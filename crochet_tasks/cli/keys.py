@@ -18,7 +18,7 @@ from crochet_tasks.terminal.streams import note
 if TYPE_CHECKING:
     from crochet_tasks.access.keys import NewKey
     from crochet_tasks.db.sessions import Database
-    from crochet_tasks.schemas.reports import KeyLine, SecurityLine
+    from crochet_tasks.schemas.access import KeyLine, SecurityLine
     from crochet_tasks.settings import Settings
 
 keys = typer.Typer(
@@ -76,7 +76,7 @@ def list_keys(
 ) -> None:
     """List keys, also those that have ended, without their secrets."""
     from crochet_tasks.access import keys as service
-    from crochet_tasks.schemas.reports import KeyList
+    from crochet_tasks.schemas.access import KeyList
 
     with deployment() as (database, _):
         found = service.listed(database, tenant)
@@ -140,7 +140,7 @@ def log(
 ) -> None:
     """Show the security log, oldest first: keys made, first used and ended, what was done and refused."""
     from crochet_tasks.access import keys as service
-    from crochet_tasks.schemas.reports import SecurityLog
+    from crochet_tasks.schemas.access import SecurityLog
 
     after = None if since is None else since.replace(tzinfo=dt.UTC)
     with deployment() as (database, _):
@@ -159,7 +159,7 @@ def _log_line(line: SecurityLine) -> str:
 
 
 def _show(made: NewKey, *, as_json: bool) -> None:
-    from crochet_tasks.schemas.reports import KeyMade
+    from crochet_tasks.schemas.access import KeyMade
 
     if as_json:
         print_json(KeyMade(key=made.key, line=made.line))

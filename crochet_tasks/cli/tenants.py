@@ -12,7 +12,7 @@ from crochet_tasks.errors import WrongCall
 from crochet_tasks.terminal.streams import note
 
 if TYPE_CHECKING:
-    from crochet_tasks.schemas.reports import TenantLine
+    from crochet_tasks.schemas.access import TenantLine
 
 tenants = typer.Typer(no_args_is_help=True, help="See and change tenants: list, create, set, suspend, resume, delete.")
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from crochet_tasks.client.calls import Call, in_json, posted
 from crochet_tasks.client.typed import Requests, every
+from crochet_tasks.schemas.access import KeyLine, KeyMade, TenantLine, Tokens
 from crochet_tasks.schemas.answers import KeyPage, TenantPage
-from crochet_tasks.schemas.reports import KeyLine, KeyMade, TenantLine, Tokens
 
 MERGE_PATCH = "application/merge-patch+json"
 MOST = 1000

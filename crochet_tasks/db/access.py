@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions as sessions_of_database
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
-from crochet_tasks.schemas.reports import SecurityLine
+from crochet_tasks.schemas.access import SecurityLine
 from crochet_tasks.telemetry import metrics
 
 State = Literal["good", "revoked", "expired"]

@@ -5,6 +5,7 @@ in the routes of the API that raise it.
 """
 
 # ruff: noqa: F403 - the names of the package are those of its modules
+from crochet_tasks.errors.access import *
 from crochet_tasks.errors.archives import *
 from crochet_tasks.errors.base import *
 from crochet_tasks.errors.pipeline import *

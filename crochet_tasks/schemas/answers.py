@@ -6,17 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import (
-    Answer,
-    AuditLine,
-    CorpusStatus,
-    Estimate,
-    KeyLine,
-    TenantLine,
-    TextError,
-    TextLine,
-    WorkList,
-)
+from crochet_tasks.schemas.access import KeyLine, TenantLine
+from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextError, TextLine, WorkList
 
 
 class LimitsSet(Answer):
