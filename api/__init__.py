@@ -17,12 +17,14 @@ from api import (
     events,
     form,
     health,
+    keys,
     limits,
     middleware,
     orthos,
     problems,
     request_metrics,
     security,
+    tenants,
     texts,
     tokens,
     version,
@@ -63,7 +65,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_blueprint(documents.docs)
     app.register_api(health.api)
     app.register_api(tokens.api)
-    for each in (corpora, texts, batch, version, orthos, best, work, events, audit):
+    for each in (corpora, texts, batch, version, orthos, best, work, events, audit, keys, tenants):
         app.register_api(each.api)
     app.register_api(work.of_tenant)
     return app

@@ -20,17 +20,17 @@ api = security.routes("audit", "/v1/audit")
     responses={200: AuditPage, **NOT_MODIFIED, **errors(InvalidCursor, of_corpus=False)},
     operation_id="listAudit",
 )
-@security.requires("admin")
+@security.requires("admin", filters=True)
 def every(query: AuditQuery) -> Answered:
     """Changes of texts, work, corpora and keys, newest first: what it was before and after, who made it, from where.
 
     A page looks through 50,000 lines, so it may be short, or empty, and have another one.
     """
-    tenant, secret = security.caller().tenant, resources.cursor_secret()
+    (tenant, only), secret = security.reach(), resources.cursor_secret()
     asked = query.model_dump(mode="json", exclude={"cursor", "limit"})
     question: list[object] = ["audit", tenant, *asked.values()]
     begin = None if query.cursor is None else int(opened(secret, question, query.cursor))
-    which = AuditFilter(tenant, query.corpus, query.by, query.subject, query.what, query.since, query.until)
+    which = AuditFilter(tenant, query.corpus, query.by, query.subject, query.what, query.since, query.until, only)
     with process.current().database.snapshot() as connection:
         lines, after = audit.page(connection, which, begin, query.limit)
     following = None if after is None else sealed(secret, question, str(after).encode())

@@ -62,6 +62,33 @@ class CorpusPatch(Body):
     limits: dict[str, int] | None = None
 
 
+class NewKey(Body):
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$", description="whose it is, what it is for", examples=["me"])
+    scope: Scope = Field(default="read", description="each includes those before it")
+    corpora: list[Name] = Field(default=[], max_length=100, description="only these; none: all of the tenant")
+    days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(default=None, description="until it ends; null: never")
+    tenant: Name | None = Field(default=None, description="operators only: whose; null: the caller's")
+
+
+class NewTenant(Body):
+    name: Name
+
+
+class TenantPatch(Body):
+    """A JSON merge patch (RFC 7396): what is left out stays, null takes a limit away."""
+
+    name: Name = ""
+    max_corpora: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    rate: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="requests of a key in a minute"
+    )
+    suspended: bool = False
+
+
+class KeyRotation(Body):
+    grace: int = Field(default=0, ge=0, le=2_592_000, description="seconds for which the old one is still good")
+
+
 class NewBest(Body):
     """What is left out is as the corpus has it. `max_side` is at most that of the corpus."""
 
@@ -126,8 +153,12 @@ class Exchange(Body):
     """What a token is for."""
 
     scopes: list[Scope] | None = Field(
-        default=None, min_length=1, max_length=3, description="those of the key, or fewer", examples=[["read"]]
+        default=None, min_length=1, max_length=4, description="those of the key, or fewer", examples=[["read"]]
     )
+
+
+class IdToken(Body):
+    id_token: str = Field(min_length=1, max_length=16_000, json_schema_extra={"pattern": r"^[A-Za-z0-9_.-]+$"})
 
 
 class Refresh(Body):

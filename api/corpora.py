@@ -64,14 +64,14 @@ def _created(corpus: Corpus) -> Response:
     responses={200: CorpusPage, **NOT_MODIFIED, **errors(InvalidCursor, of_corpus=False)},
     operation_id="listCorpora",
 )
-@security.requires("read")
+@security.requires("read", filters=True)
 def every(query: PageQuery) -> Answered:
     """The corpora, in the order of their names."""
-    tenant, secret = security.caller().tenant, resources.cursor_secret()
+    (tenant, only), secret = security.reach(), resources.cursor_secret()
     question: list[object] = ["corpora", tenant]
     after = "" if query.cursor is None else opened(secret, question, query.cursor).decode()
     with process.current().database.snapshot() as connection:
-        found = corpora.page(connection, tenant, after, query.limit + 1)
+        found = corpora.page(connection, tenant, after, query.limit + 1, only)
     page, more = found[: query.limit], len(found) > query.limit
     following = sealed(secret, question, page[-1].name.encode()) if more else None
     return responses.tagged(CorpusPage(corpora=[tenancy.line(corpus) for corpus in page], next_cursor=following))

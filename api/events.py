@@ -42,18 +42,18 @@ _STREAM = {
 
 
 @api.get("", responses={200: _STREAM, **errors(TooBusy)}, operation_id="followEvents")
-@security.requires("read")
+@security.requires("read", filters=True)
 def follow(query: EventsQuery) -> Answered:
     """Follow the progress of one corpus or of all: first the state of each, then every change, within about a second.
 
     The stream ends after a while, or with the key; a new one begins with the state of each again. A page reads it with
     `fetch`: the browser's `EventSource` sends no `Authorization`.
     """
-    caller, database, number = security.caller(), process.current().database, None
+    caller, database, only = security.caller(), process.current().database, security.caller().corpora
     if query.corpus is not None:
         with resources.open_corpus(query.corpus) as (_, corpus):
-            number = corpus.id
-    listener = resources.watch().join(caller.tenant, number)
+            only = frozenset([corpus.id])
+    listener = resources.watch().join(caller.tenant, only)
     seconds, may = (
         process.settings().api_events_seconds,
         functools.partial(security.is_still_admitted, database, caller),

@@ -87,6 +87,8 @@ def _rate() -> int:
     settings, caller = process.settings(), g.get("caller")
     if caller is None:
         return settings.api_rate_anonymous
+    if caller.rate is not None:
+        return int(caller.rate)
     return settings.api_rate_high if caller.tier == "high" else settings.api_rate
 
 

@@ -40,6 +40,7 @@ EXPOSED = [
 ]
 EXPOSED += [REQUEST_ID, VERSION_HEADER]
 """headers that pages of other origins may send, and see"""
+ALLOWED = "Access-Control-Allow-Methods"
 QUIET = ("/health/live", "/health/ready", "/health/startup")
 """requested every few seconds: logged only with `debug`"""
 
@@ -64,12 +65,14 @@ def install(app: Flask) -> None:
         hops = settings.api_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     if settings.api_origins:
+        app.after_request(_preflight)  # it comes after that of Flask-CORS
         CORS(
             app,
             origins=settings.api_origins.split(","),
             allow_headers=READ,
             expose_headers=EXPOSED,
             max_age=600,
+            supports_credentials=settings.api_credentials,
         )
     app.before_request(_begin)
     app.after_request(_end)
@@ -81,6 +84,13 @@ def request_id() -> str:
     """The id of this request: that of the client, where it is one, or ours."""
     found: str = g.request_id
     return found
+
+
+def _preflight(response: Response) -> Response:
+    """Name the methods that the route has, in answers to preflight requests, and no others."""
+    if request.method == "OPTIONS" and ALLOWED in response.headers:
+        response.headers[ALLOWED] = ", ".join(sorted(response.allow))
+    return response
 
 
 def _begin() -> None:

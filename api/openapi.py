@@ -19,6 +19,7 @@ from crochet_tasks.errors import (
     MalformedRequest,
     RateLimited,
     SignatureRefused,
+    TenantSuspended,
     Unauthorized,
     example,
 )
@@ -32,6 +33,7 @@ ALWAYS: tuple[type[CrochetError], ...] = (
     Forbidden,
     ForeignPage,
     SignatureRefused,
+    TenantSuspended,
     InvalidRequest,
     RateLimited,
     DatabaseUnavailable,

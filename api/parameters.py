@@ -95,6 +95,14 @@ class BestPath(CorpusPath):
     job: str = Field(description="as `POST .../best` answered", examples=["best-1"])
 
 
+class TenantPath(BaseModel):
+    tenant: str = Field(description="the tenant's name", examples=["library"])
+
+
+class KeyPath(BaseModel):
+    key: str = Field(description="the key's prefix", examples=["abcdefghij"])
+
+
 class OrthoPath(CorpusPath):
     ortho: str = Field(
         description="the ortho's id: 32 hexadecimal digits",
@@ -130,6 +138,10 @@ class PageQuery(Query):
     cursor: Cursor | None = None
 
 
+class KeysQuery(PageQuery):
+    tenant: Annotated[str, Field(pattern=NAME, description="operators only: of this tenant")] | None = None
+
+
 class NoQuery(Query):
     """No parameters: of every route without a `query`, see `form.check`."""
 
@@ -138,7 +150,7 @@ class ConfirmQuery(Query):
     confirm: str | None = Field(
         default=None,
         max_length=100,
-        description="the corpus' name, once more",
+        description="the name of what is deleted, once more",
         json_schema_extra=NO_NUL,
     )
 
@@ -161,7 +173,7 @@ class AuditQuery(PageQuery):
     subject: str | None = Field(
         default=None, pattern="^(text|work|corpus|key|tenant) [a-z0-9-]{1,40}$", description="only about this"
     )
-    what: str | None = Field(default=None, pattern="^[a-z.]{1,40}$", description="only what begins so")
+    what: str | None = Field(default=None, pattern="^[a-z._]{1,40}$", description="only what begins so")
     since: Moment | None = Field(default=None, description="only from then on")
     until: Moment | None = Field(default=None, description="only before then")
 

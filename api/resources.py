@@ -69,4 +69,5 @@ def cursor_secret() -> bytes:
 def open_corpus(name: str) -> Iterator[tuple[Connection, Corpus]]:
     """Open a snapshot and read the caller's corpus of that name in it; raises CorpusUnknown."""
     with process.current().database.snapshot() as connection:
-        yield connection, corpora.named(connection, name, security.caller().tenant)
+        tenant, only = security.reach()
+        yield connection, corpora.named(connection, name, tenant, only=only)

@@ -6,44 +6,45 @@ The caller is identified before anything else of a request is read (`identify`),
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import hmac
 import random
-import threading
+import re
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, g, request
 from flask_openapi import APIBlueprint, OpenAPI, Tag
 
 from api import problems, process, security_log
-from api.problems import RETRY_SECONDS
-from crochet_tasks.access import keys, signing, tokens
+from api.recently_valid import RecentlyValid
+from crochet_tasks.access import keys, operators, signing, tokens
 from crochet_tasks.access.keys import SCOPES, Scope, Tier
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
-from crochet_tasks.db import Connection, access
+from crochet_tasks.db import Connection, access, corpora
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import (
     AuthOff,
+    CorporaOnly,
     CrochetError,
     Forbidden,
     ForeignPage,
     KeyNeeded,
+    LogInRefused,
+    OperatorNeeded,
     SignatureRefused,
-    TooBusy,
+    TenantSuspended,
     Unauthorized,
 )
 from crochet_tasks.net import is_loopback
 from crochet_tasks.schemas.acting import acting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation as origin
+from crochet_tasks.telemetry import metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +78,10 @@ class Caller(NamedTuple):
     """SHA-256 of the key's secret: signatures are made with it"""
     session: str | None = None
     """of an access token"""
+    corpora: frozenset[int] | None = None
+    """the only ones that exist for this caller; None: all of the tenant"""
+    rate: int | None = None
+    """the tenant's own limit of requests in a minute"""
 
 
 ANONYMOUS = Caller(DEFAULT_TENANT, frozenset(SCOPES), "none", "high")
@@ -90,8 +95,39 @@ def caller() -> Caller:
     return found
 
 
-def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a route answer only callers with that scope; `admin` includes `write`, which includes `read`.
+def reach() -> tuple[int, frozenset[int] | None]:
+    """The tenant of the caller, and the only corpora of it that exist for them; None: all."""
+    return caller().tenant, caller().corpora
+
+
+def operates() -> bool:
+    """Whether the caller is an operator (docs/adr/0045): then what belongs to no tenant is theirs, too."""
+    found: Caller | None = g.get("caller")
+    if found is None or "admin" not in found.scopes or found.corpora is not None:
+        return False
+    if "operates" not in g:
+        with process.current().database.snapshot() as connection:
+            g.operates = operators.is_operator(connection, process.settings(), found.tenant)
+    return bool(g.operates)
+
+
+def check_operator() -> None:
+    if not operates():
+        raise OperatorNeeded
+
+
+def tenants() -> int | None:
+    """Whose keys and work the caller may change: their tenant's; of operators None, which is everybody's."""
+    return None if operates() else caller().tenant
+
+
+def requires(
+    scope: Scope, *, filters: bool = False, operators: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a route answer only callers with that scope; each scope includes those before it in SCOPES.
+
+    A key that is limited to corpora may use what names one of them in its path, and what `filters` its answer by
+    `reach`; nothing else. What is for `operators` is for those of the deployment only.
 
     Put it directly above the function, below the blueprint's decorator. It marks the route; `admit` refuses, before
     the route's parameters and body are read.
@@ -99,12 +135,16 @@ def requires(scope: Scope) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def marked(route: Callable[P, R]) -> Callable[P, R]:
         setattr(route, _SCOPE, scope)
+        setattr(route, _FILTERS, filters)
+        setattr(route, _OPERATORS, operators)
         return route
 
     return marked
 
 
-_SCOPE = "_crochet_scope"
+_SCOPE, _FILTERS, _OPERATORS = "_crochet_scope", "_crochet_filters", "_crochet_operators"
+SIGNED: Final = frozenset[Scope](("operate", "admin"))
+"""what must be signed with CROCHET_SIGNED_ADMIN"""
 PAGES = "crochet.pages"
 """extension: per blueprint of pages, what says who asks for them. They go by a cookie, which counts nowhere else."""
 
@@ -128,58 +168,22 @@ def install(app: OpenAPI) -> None:
     check(app.extensions["crochet.settings"])
     app.extensions["crochet.refusals"] = security_log.Throttle()
     app.extensions["crochet.recently_valid"] = RecentlyValid()
-    for kind in (Unauthorized, Forbidden, ForeignPage, KeyNeeded, SignatureRefused):
+    for kind in (
+        Unauthorized,
+        Forbidden,
+        CorporaOnly,
+        ForeignPage,
+        KeyNeeded,
+        OperatorNeeded,
+        LogInRefused,
+        SignatureRefused,
+        TenantSuspended,
+    ):
         app.register_error_handler(kind, refused)
+    for event in metrics.SECURITY_EVENTS:
+        metrics.SECURITY.add(0, event=event)  # what begins at 1 has not grown, for Prometheus
     app.before_request(identify)
     app.teardown_request(_forget)
-
-
-UNKNOWN_LOOKUPS = 2
-"""concurrent database lookups of keys and tokens that are not in RecentlyValid"""
-LOOKUP_WAIT_SECONDS = 1.0
-"""for which one of them waits for its turn: a lookup takes about a millisecond"""
-
-
-class RecentlyValid:
-    """Hashes of the keys and tokens that were valid when they were last used here, a bounded number of them.
-
-    They give no permission: every key is looked up. They only skip the queue. So guessing keys occupies
-    UNKNOWN_LOOKUPS connections at the most, and a caller with a valid key always gets through.
-    """
-
-    def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._valid: OrderedDict[bytes, None] = OrderedDict()
-        self._lock = threading.Lock()
-        self._unknown = threading.BoundedSemaphore(UNKNOWN_LOOKUPS)
-
-    def has(self, credentials: str) -> bool:
-        return _digest(credentials) in self._valid
-
-    @contextlib.contextmanager
-    def turn(self, credentials: str) -> Iterator[None]:
-        """Wait for a slot to look the key up; raises TooBusy if too many lookups of unknown keys are running."""
-        if self.has(credentials):
-            yield
-            return
-        if not self._unknown.acquire(timeout=LOOKUP_WAIT_SECONDS):
-            raise TooBusy(what="many requests with unknown keys are waiting", seconds=RETRY_SECONDS)
-        try:
-            yield
-        finally:
-            self._unknown.release()
-
-    def record(self, credentials: str, *, good: bool) -> None:
-        with self._lock:
-            self._valid.pop(_digest(credentials), None)
-            if good:
-                self._valid[_digest(credentials)] = None
-            if len(self._valid) > self._most:
-                self._valid.popitem(last=False)
-
-
-def _digest(credentials: str) -> bytes:
-    return hashlib.sha256(credentials.encode(errors="replace")).digest()
 
 
 def sample() -> None:
@@ -221,7 +225,9 @@ def _forget(_: BaseException | None) -> None:
 
 
 def admit() -> None:
-    """Raise Unauthorized, Forbidden, ForeignPage or SignatureRefused unless the caller has permission."""
+    """Raise Unauthorized, Forbidden, CorporaOnly, CorpusUnknown, ForeignPage or SignatureRefused unless the caller has
+    permission.
+    """
     scope = _needed()
     if scope is None:
         return
@@ -232,8 +238,29 @@ def admit() -> None:
         _check_page(process.settings())
     if scope not in found.scopes:
         raise Forbidden(needed=scope)
-    if scope == "admin" and process.settings().signed_admin:
+    if found.corpora is not None:
+        _check_corpus(found, found.corpora)
+    if getattr(_view(), _OPERATORS, False):
+        check_operator()
+    if scope in SIGNED and process.settings().signed_admin:
         _check_signature(found)
+
+
+_CORPUS = re.compile(r"^(?:/v1)?/corpora/<(?:\w+:)?(\w+)>")
+"""of the rule of a route that names a corpus: which of its parts does"""
+
+
+def _check_corpus(found: Caller, only: frozenset[int]) -> None:
+    """For a limited key: raise CorpusUnknown where the route names another corpus, CorporaOnly where it names none
+    and does not filter.
+    """
+    rule = request.url_rule
+    part = None if rule is None else _CORPUS.match(rule.rule)
+    if part is not None:
+        with process.current().database.snapshot() as connection:
+            corpora.named(connection, (request.view_args or {})[part[1]], found.tenant, only=only)
+    elif not getattr(_view(), _FILTERS, False):
+        raise CorporaOnly
 
 
 def _check_page(settings: Settings) -> None:
@@ -262,8 +289,11 @@ def refused(error: CrochetError) -> Response:
 
 def _needed() -> Scope | None:
     """The scope that this request needs. A preflight request (OPTIONS) never reaches a route."""
-    view = current_app.view_functions.get(request.endpoint or "")
-    return None if request.method == "OPTIONS" else scope_of(view)
+    return None if request.method == "OPTIONS" else scope_of(_view())
+
+
+def _view() -> Callable[..., Any] | None:
+    return current_app.view_functions.get(request.endpoint or "")
 
 
 def _bearer() -> str | None:
@@ -318,7 +348,7 @@ def is_still_admitted(database: Database, found: Caller) -> bool:
         row = access.key(connection, found.key)
         session = None if found.session is None else access.session(connection, uuid.UUID(found.session))
     ended = found.session is not None and (session is None or not session.good)
-    return row is not None and row.state == "good" and not ended
+    return row is not None and row.state == "good" and not row.suspended and not ended
 
 
 def _of_key(connection: Connection, prefix: str, hashed: bytes) -> Caller:
@@ -339,8 +369,16 @@ def _of_token(connection: Connection, claims: tokens.Claims) -> Caller:
 def _of_row(connection: Connection, row: KeyRow, scopes: list[str], session: str | None = None) -> Caller:
     if row.state != "good":
         raise Unauthorized(reason=f"the key is {row.state}")
+    if row.suspended:
+        raise TenantSuspended
     tier: Tier = "high" if row.tier == "high" else "standard"
-    found = Caller(row.tenant, keys.included(scopes), row.prefix, tier, row.hash, session)
+    only = None if row.corpora is None else frozenset(row.corpora)
+    allowed = keys.included(scopes) & keys.included(row.scopes)
+    found = Caller(row.tenant, allowed, row.prefix, tier, row.hash, session, only, row.rate)
+    network = security_log.network()
+    if network not in row.addresses and access.add_address(connection, row, network) and row.person is None:
+        new = security_log.entry("key.new_address", {"network": network})
+        access.add_log_entry(connection, new._replace(tenant=found.tenant, key=found.key))
     if row.stale and access.used(connection, row):
         access.add_log_entry(
             connection, security_log.entry("key.first_used")._replace(tenant=found.tenant, key=found.key)
@@ -365,9 +403,15 @@ def _check_signature(found: Caller) -> None:
     if not hmac.compare_digest(expected.encode(), sent.encode(errors="replace")):
         raise SignatureRefused(reason="it is not that of this request")
     with process.current().database.transaction() as connection:
-        new = access.sign(connection, bytes.fromhex(expected), 2 * SIGNED_SECONDS)
+        new = access.once(connection, bytes.fromhex(expected))
     if not new:
+        _record_replay()
         raise SignatureRefused(reason="this very request was made before")
+
+
+def _record_replay() -> None:
+    with process.current().database.transaction() as connection:
+        access.add_log_entry(connection, security_log.entry("signature.replayed", {"path": request.path[:200]}))
 
 
 def _target() -> str:

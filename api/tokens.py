@@ -7,13 +7,13 @@ import uuid
 from flask import Response
 from flask_openapi import APIBlueprint, Tag
 
-from api import process, responses, security, security_log
-from api.bodies import Exchange, Refresh
+from api import people, process, responses, security, security_log
+from api.bodies import Exchange, IdToken, Refresh
 from api.openapi import errors
 from api.responses import Answered
 from crochet_tasks.access import tokens
 from crochet_tasks.db import access
-from crochet_tasks.errors import KeyNeeded, TokensOff, Unauthorized
+from crochet_tasks.errors import KeyNeeded, LogInRefused, OidcOff, OidcUnavailable, TokensOff, Unauthorized
 from crochet_tasks.schemas.reports import Tokens
 
 api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
@@ -25,7 +25,7 @@ api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(na
     security=security.NEEDS_KEY,
     operation_id="createTokens",
 )
-@security.requires("read")
+@security.requires("read", filters=True)
 def create(body: Exchange) -> Answered:
     """Exchange an API key for an access token, which a page can keep: it is good for ten minutes.
 
@@ -50,13 +50,26 @@ def refresh(body: Refresh) -> Answered:
     return responses.json(tokens.refresh(process.current().database, process.settings(), body.refresh_token, entry))
 
 
+@api.post(
+    "/oidc",
+    responses={
+        201: Tokens,
+        **errors(LogInRefused, OidcOff, OidcUnavailable, TokensOff, of_corpus=False),
+    },
+    operation_id="exchangeIdToken",
+)
+def exchange(body: IdToken) -> Answered:
+    """Exchange an ID token of the OpenID provider, which has to be fresh and counts once, for tokens of this API."""
+    return responses.json(people.exchanged(body.id_token), 201)
+
+
 @api.delete(
     "",
     responses={204: None, **errors(of_corpus=False)},
     security=security.NEEDS_KEY,
     operation_id="deleteTokens",
 )
-@security.requires("read")
+@security.requires("read", filters=True)
 def delete() -> Answered:
     """End the session of the access token that sends this; with an API key, end all sessions of the key."""
     caller = security.caller()

@@ -45,7 +45,7 @@ def every(path: CorpusPath, query: WorkQuery) -> Answered:
     responses={200: WorkChanged, **errors(NotFound, WorkNotFailed)},
     operation_id="retryWork",
 )
-@security.requires("admin")
+@security.requires("operate")
 def retry(path: WorkPath) -> Answered:
     """Open failed work again, as new; a text is accepted again, at the end of the line."""
     return _changed(path, tenant_work.retry, "work.retried")
@@ -56,7 +56,7 @@ def retry(path: WorkPath) -> Answered:
     responses={200: WorkChanged, **errors(NotFound, TextIsVersion, TextStarted, WorkNotCancellable)},
     operation_id="cancelWork",
 )
-@security.requires("admin")
+@security.requires("operate")
 def cancel(path: WorkPath) -> Answered:
     """Cancel a text that is no version yet, by its id or its work, or a search.
 
@@ -66,7 +66,7 @@ def cancel(path: WorkPath) -> Answered:
 
 
 @api.post("/work/cancel", responses={200: AllCancelled, **errors(TextStarted)}, operation_id="cancelAllWork")
-@security.requires("admin")
+@security.requires("operate")
 def cancel_all(path: CorpusPath) -> Answered:
     """Cancel all open work of a corpus: texts that are no version yet, searches, searches for the best.
 
@@ -78,7 +78,7 @@ def cancel_all(path: CorpusPath) -> Answered:
 
 
 @api.post("/work/retry", responses={200: WorkRetried, **errors()}, operation_id="retryAllWork")
-@security.requires("admin")
+@security.requires("operate")
 def retry_all(path: CorpusPath) -> Answered:
     """Open all failed, dropped and cancelled searches of a corpus again; failed texts are accepted again."""
     entry = security_log.entry("work.retried", {"corpus": path.corpus, "work": "all"})
@@ -137,11 +137,11 @@ of_tenant = security.routes("statistics", "/v1/status", tag="work")
 
 
 @of_tenant.get("", responses={200: StatisticsNow, **errors(of_corpus=False)}, operation_id="getStatistics")
-@security.requires("read")
+@security.requires("read", filters=True)
 def everything() -> Answered:
     """Statistics of all corpora: open work, throughput, errors and time left.
 
     They are read from the database, so every server answers the same. What is unknown is null.
     """
-    found = statistics.everything(process.current(), statistics.for_tenants, security.caller().tenant)
+    found = statistics.everything(process.current(), statistics.for_tenants, *security.reach())
     return responses.json(found, headers={"Cache-Control": "no-store"})

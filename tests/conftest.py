@@ -23,7 +23,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
 from tests.support import kernel_builds, services
+from tests.support.haproxy import HAProxy
 from tests.support.pgbouncer import PgBouncer
 from tests.support.server import Missing, Server, fail_or_skip
 
@@ -159,6 +160,18 @@ def distributed_database(postgres: services.Postgres, distributed_template: str)
     yield url
     if postgres.running:
         postgres.drop_database(url)
+
+
+@pytest.fixture
+def haproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., HAProxy]]:
+    """Starts one before the servers on these ports, by kind: `haproxy(api=[8080, 8081], canary=[8082])`."""
+    with contextlib.ExitStack() as opened:
+
+        def started(**servers: Sequence[int]) -> HAProxy:
+            serving = contextlib.contextmanager(serve)
+            return opened.enter_context(serving(lambda folder: HAProxy(folder, servers), tmp_path_factory))
+
+        yield started
 
 
 @pytest.fixture(scope="session")

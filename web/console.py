@@ -41,7 +41,7 @@ class Plot(NamedTuple):
 
 
 @blueprint.get("/console")
-@security.requires("admin")
+@security.requires("operate")
 def console() -> Response:
     """Of the tenant; of operators, of all tenants."""
     message = statistics.for_operators if operates() else statistics.for_tenants
@@ -68,7 +68,7 @@ def _value(name: str, slot: Slot) -> int | None:
 
 
 @blueprint.get("/console/<name>.csv")
-@security.requires("admin")
+@security.requires("operate")
 def data(name: str) -> Response:
     """The data of a plot: when a span began, and what was finished in it; empty where that is unknown."""
     if name not in PLOTS:

@@ -23,11 +23,11 @@ class Line(NamedTuple):
 
 
 @blueprint.get("/corpora")
-@security.requires("read")
+@security.requires("read", filters=True)
 def corpora() -> Response:
-    tenant, after = security.caller().tenant, request.args.get("after", "")
+    (tenant, only), after = security.reach(), request.args.get("after", "")
     with process.current().database.snapshot() as connection:
-        found = rows.page(connection, tenant, after, AT_ONCE + 1)
+        found = rows.page(connection, tenant, after, AT_ONCE + 1, only)
         progress = {each.id: each for each in tally.progress(connection, [tenant], COUNTED)}
     lines = [Line(each, progress[each.id]) for each in found[:AT_ONCE]]
     following = found[AT_ONCE - 1].name if len(found) > AT_ONCE else None

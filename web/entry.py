@@ -32,7 +32,8 @@ def log_in() -> Response:
 def log_in_with_key() -> Response:
     key, back = request.form.get("key", "").strip(), local(request.form.get("to", "/"))
     try:
-        session.log_in(key)
+        if not session.log_in(key, back):
+            return to("log_in_code")
     except (Unauthorized, KeyNeeded, Forbidden) as error:
         parts = signing.split(key)
         security_log.record_refusal(error, None if parts is None else parts[0])

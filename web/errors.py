@@ -7,15 +7,20 @@ from http import HTTPStatus
 
 from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
 
-from api import problems, security
-from crochet_tasks.errors import NotLoggedIn, OperatorNeeded
+from api import problems
+from crochet_tasks.errors import NotLoggedIn
 from crochet_tasks.schemas.answers import PROBLEM, Problem
 from web.pages import POLICY, blueprint, is_page, reads_html, takes_keys
 
 WHAT_TO_DO = {
     "not_logged_in": "Open the address that it printed, in one browser. To use another one, start it again.",
+    "code_refused": "Wait for the next code and try again.",
+    "oidc_off": "Log in with an API key.",
+    "oidc_unavailable": "Wait a little and log in again, or log in with an API key.",
     "tokens_off": "The operator of this server sets it; until then keys work with the API and the command line only.",
     "forbidden": "Log in with a key that has this scope, or ask the operator of this server for one.",
+    "corpora_only": "Your key is limited to some corpora: the list shows them.",
+    "tenant_suspended": "The operator of this server has suspended it, and can end that. Nothing was deleted.",
     "operator_needed": "Your key manages its own tenant. Ask the operator of this server for the rest.",
     "not_found": "It may have been deleted or renamed, or the address is incomplete.",
     "corpus_unknown": "It may have been deleted or renamed. The list shows the corpora that your key can read.",
@@ -38,7 +43,6 @@ BY_STATUS = {
 
 def install(app: Flask) -> None:
     app.register_error_handler(NotLoggedIn, _to_log_in)
-    app.register_error_handler(OperatorNeeded, security.refused)
     app.after_request(_as_page)
 
 

@@ -1,4 +1,4 @@
-"""Keys: make, rotate, revoke; a new one is shown once. And tenants, for operators."""
+"""Keys: make, rotate, revoke; a new one is shown once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from flask import Response, request
 
 from api import process, security, security_log
 from crochet_tasks.access import keys as service
-from crochet_tasks.access import tenancy
 from crochet_tasks.access.keys import SCOPES, KeySpec, NewKey, Tier
-from crochet_tasks.db import access
-from crochet_tasks.errors import InvalidRequest, KeyMadeAlready, TenantUnknown
+from crochet_tasks.db import tenants
+from crochet_tasks.errors import CorpusUnknown, InvalidRequest, KeyMadeAlready, TenantUnknown
 from web import paging
-from web.pages import asked_tenant, blueprint, for_operators, operates, reach, show, to
+from web.pages import asked_tenant, blueprint, operates, reach, show
 
 MOST_DAYS = 36_500
 GRACES = {"0": "now", "3600": "in an hour", "86400": "in a day", "604800": "in a week"}
@@ -33,7 +32,7 @@ def _listed(given: dict[str, str], problem: str | None = None) -> Response:
     tenant, filters = asked_tenant()
     page = paging.numbered(lambda begin, most, newer: service.page(database, tenant, begin, most, newer=newer))
     with database.snapshot() as connection:
-        own = access.tenant_name(connection, security.caller().tenant)
+        own = tenants.name(connection, security.caller().tenant)
     status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
     return show(
         "keys.html",
@@ -57,14 +56,14 @@ def make_key() -> Response:
         spec = _spec(given)
         if not operates():
             with database.snapshot() as connection:
-                own = access.tenant_name(connection, security.caller().tenant)
+                own = tenants.name(connection, security.caller().tenant)
             spec = spec._replace(tenant=own, tier="standard")
         made = service.create(database, spec, by=security_log.entry("key.created"), once=_once())
     except KeyMadeAlready as error:
         return show(
             "key_sent_twice.html", HTTPStatus.CONFLICT, line=service.one(database, str(error.context["key"]), reach())
         )
-    except (InvalidRequest, TenantUnknown) as error:
+    except (CorpusUnknown, InvalidRequest, TenantUnknown) as error:
         problem = str(error.context.get("problem", error))
         return _listed(given, f"{problem[:1].upper()}{problem[1:]}.")
     return _shown(made)
@@ -86,7 +85,8 @@ def _spec(given: dict[str, str]) -> KeySpec:
     if not re.fullmatch("[0-9]{1,5}", days, re.ASCII) or int(days) > MOST_DAYS:
         raise InvalidRequest(problem=f"days are a whole number, at most {MOST_DAYS}")
     tier: Tier = "high" if given.get("tier") == "high" else "standard"
-    return KeySpec(given.get("name", ""), (scope,), given.get("tenant", ""), tier, int(days) or None)
+    only = tuple(dict.fromkeys(given.get("corpora", "").replace(",", " ").split()))
+    return KeySpec(given.get("name", ""), (scope,), given.get("tenant", ""), tier, int(days) or None, only)
 
 
 def _shown(made: NewKey) -> Response:
@@ -120,38 +120,3 @@ def rotate_key(key: str) -> Response:
 def revoke_key(key: str) -> Response:
     line = service.revoke(process.current().database, key, tenant=reach(), by=security_log.entry("key.revoked"))
     return show("key_ended.html", line=line)
-
-
-# ── tenants ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@blueprint.get("/console/tenants")
-@security.requires("admin")
-@for_operators
-def tenants() -> Response:
-    return _tenants()
-
-
-def _tenants(name: str = "", problem: str | None = None) -> Response:
-    with process.current().database.snapshot() as connection:
-        page = paging.numbered(
-            lambda begin, most, newer: [
-                (row.id, row) for row in access.tenants_page(connection, begin, most, newer=newer)
-            ]
-        )
-    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
-    named = process.settings().operator_tenant
-    return show("tenants.html", status, page=page, filters={}, name=name, problem=problem, operators=named)
-
-
-@blueprint.post("/console/tenants")
-@security.requires("admin")
-@for_operators
-def make_tenant() -> Response:
-    name = request.form.get("name", "").strip()
-    try:
-        tenancy.add_tenant(process.current().database, name, security_log.entry("tenant.created", {"name": name}))
-    except InvalidRequest as error:
-        problem = str(error.context["problem"])
-        return _tenants(name, f"{problem[:1].upper()}{problem[1:]}.")
-    return to("tenants")

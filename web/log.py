@@ -13,7 +13,7 @@ from crochet_tasks.errors import InvalidRequest
 from web import paging
 from web.pages import asked_tenant, blueprint, show
 
-ABOUT = ("corpus", "key", "refused", "session", "tenant", "work")
+ABOUT = ("corpus", "key", "person", "refused", "second_factor", "session", "tenant", "work")
 """what lines begin with"""
 
 

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request, url_for
 
 from api import process, security
-from crochet_tasks.access import operators
 from crochet_tasks.access.keys import Scope
-from crochet_tasks.db import access
+from crochet_tasks.db import tenants
 from crochet_tasks.errors import OperatorNeeded
 
 P = ParamSpec("P")
@@ -34,7 +33,14 @@ def install(app: Flask) -> None:
     app.register_blueprint(blueprint)
     app.after_request(_headers)
     app.jinja_env.globals.update(
-        may=may, operates=operates, links=links, listed=listed, theme=theme, here=here, takes_keys=takes_keys
+        may=may,
+        operates=operates,
+        links=links,
+        listed=listed,
+        theme=theme,
+        here=here,
+        takes_keys=takes_keys,
+        has_oidc=has_oidc,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
@@ -71,21 +77,23 @@ def takes_keys() -> bool:
     return DOOR not in current_app.extensions
 
 
-def may(scope: Scope) -> bool:
-    """Whether the caller has a scope: what would be refused is not shown."""
+def has_oidc() -> bool:
+    """Whether people may log in at an OpenID provider."""
+    return process.settings().oidc_issuer is not None and process.settings().oidc_client_id is not None
+
+
+def may(scope: Scope, *, whole: bool = False) -> bool:
+    """Whether the caller has a scope, `whole`: for all of the tenant. What would be refused is not shown."""
     found = g.get("caller")
-    unsigned = scope == "admin" and process.settings().signed_admin  # a page cannot sign
-    return found is not None and scope in found.scopes and not unsigned
+    unsigned = scope in security.SIGNED and process.settings().signed_admin  # a page cannot sign
+    if found is None or unsigned or (whole and found.corpora is not None):
+        return False
+    return scope in found.scopes
 
 
 def operates() -> bool:
-    """Whether the caller is an operator (docs/adr/0045): then what belongs to no tenant is theirs, too."""
-    if not may("admin"):
-        return False
-    if "operates" not in g:
-        with process.current().database.snapshot() as connection:
-            g.operates = operators.is_operator(connection, process.settings(), security.caller().tenant)
-    return bool(g.operates)
+    """Whether what is for operators is shown: a page cannot sign."""
+    return may("admin", whole=True) and security.operates()
 
 
 def reach() -> int | None:
@@ -102,7 +110,7 @@ def asked_tenant() -> tuple[int | None, dict[str, str]]:
     if not name or not operates():
         return reach(), {}
     with process.current().database.snapshot() as connection:
-        return access.tenant(connection, name), {"tenant": name}
+        return tenants.number(connection, name), {"tenant": name}
 
 
 def for_operators(view: Callable[P, Response]) -> Callable[P, Response]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 import uuid
 
 from flask import Flask, Response, request, session
@@ -17,14 +18,17 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from api import process, security, security_log
 from api.asgi import SESSION_COOKIE
 from api.security import Caller
-from crochet_tasks.access import tokens
+from crochet_tasks.access import second_factor, tokens
 from crochet_tasks.access.tokens import Claims
 from crochet_tasks.db import access
+from crochet_tasks.db.access import KeyRow
 from crochet_tasks.errors import FormRefused, KeyNeeded, NotLoggedIn, TokensOff, Unauthorized
 from crochet_tasks.settings import Settings
 from web.pages import blueprint
 
-_CLAIMS = "claims"
+_CLAIMS, _PENDING = "claims", "pending"
+PENDING_SECONDS = 300
+"""between the key and the code"""
 _csrf = CSRFProtect()
 
 
@@ -90,19 +94,54 @@ def check() -> None:
         raise TokensOff
 
 
-def log_in(key: str) -> None:
-    """Begin a session of a key. Raises Unauthorized, TooBusy, and what `check` does."""
+def log_in(key: str, to: str) -> bool:
+    """Begin a session of a key; False where a code of its second factor is needed first, which leads on to `to`.
+
+    Raises Unauthorized, TooBusy, and what `check` does.
+    """
     check()
     found = security.of_credentials(key)
     if found.session is not None or not found.hash:
         raise KeyNeeded
-    entry = security_log.throttled("session.begun", found.key, {"page": True})
-    with process.current().database.transaction() as connection:
+    with process.current().database.snapshot() as connection:
         row = access.key(connection, found.key)
-        if row is None:
-            raise Unauthorized(reason="there is no such key")
-        entry = entry and entry._replace(tenant=found.tenant, key=found.key)
+        on = row is not None and second_factor.is_on(connection, row.id)
+    if row is None:
+        raise Unauthorized(reason="there is no such key")
+    if on or (process.settings().second_factor and "admin" in found.scopes):
+        session.clear()
+        session[_PENDING] = [row.prefix, int(time.time()), to]
+        return False
+    finish(row)
+    return True
+
+
+def pending() -> tuple[KeyRow, str]:
+    """The key that was right a moment ago and lacks a code, and where its holder wants to go. Raises NotLoggedIn."""
+    try:
+        prefix, at, to = session[_PENDING]
+        late = time.time() - float(at) > PENDING_SECONDS
+    except (KeyError, ValueError, TypeError):
+        raise NotLoggedIn(reason="log in with a key first") from None
+    with process.current().database.snapshot() as connection:
+        row = access.key(connection, str(prefix))
+    if late or row is None or row.state != "good" or row.suspended:
+        session.clear()
+        raise NotLoggedIn(reason="log in with a key first")
+    return row, str(to)
+
+
+def finish(row: KeyRow) -> None:
+    """Begin the session of a key for which nothing more is needed."""
+    entry = security_log.throttled("session.begun", row.prefix, {"page": True})
+    with process.current().database.transaction() as connection:
+        entry = entry and entry._replace(tenant=row.tenant, key=row.prefix)
         claims, _ = tokens.begin(connection, row, None, entry)
+    begin(claims)
+
+
+def begin(claims: Claims) -> None:
+    """Have this browser continue a session."""
     session.clear()  # and with it the CSRF token of who was here before
     session[_CLAIMS] = [claims.key, str(claims.session)]
 

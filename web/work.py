@@ -90,7 +90,7 @@ def acts_on(line: WorkLine) -> list[str]:
 
 
 @blueprint.get("/console/work")
-@security.requires("admin")
+@security.requires("operate")
 def all_work() -> Response:
     query = _query()
     tenant, of = asked_tenant()
@@ -98,7 +98,7 @@ def all_work() -> Response:
 
 
 @blueprint.get("/corpora/<name>/work")
-@security.requires("admin")
+@security.requires("operate")
 def work(name: str) -> Response:
     query = _query()
     with resources.open_corpus(name) as (_, corpus):
@@ -140,7 +140,7 @@ def _possible(lines: Iterable[WorkLine]) -> list[str]:
 
 
 @blueprint.get("/console/work/<id>")
-@security.requires("admin")
+@security.requires("operate")
 def piece(id: str) -> Response:  # noqa: A002 - as the address has it
     found = tenant_work.details(process.current(), reach(), id)
     return show(
@@ -178,7 +178,7 @@ def _in_words(what: str) -> str:
 
 
 @blueprint.get("/console/confirm")
-@security.requires("admin")
+@security.requires("operate")
 def confirm() -> Response:
     """What an act would touch. Nothing is changed here."""
     act, ids = _chosen(request.args.getlist("work"), request.args.get("act", ""))
@@ -187,7 +187,7 @@ def confirm() -> Response:
 
 
 @blueprint.post("/console/act")
-@security.requires("admin")
+@security.requires("operate")
 def act() -> Response:
     """Do it, one piece after the other; what cannot be done any more is said, and the rest is done."""
     chosen, ids = _chosen(request.form.getlist("work"), request.form.get("act", ""))

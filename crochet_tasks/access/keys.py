@@ -16,13 +16,14 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
-from crochet_tasks.db import Connection, access
+from crochet_tasks.db import Connection, access, corpora, second_factors, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
 from crochet_tasks.schemas.reports import KeyLine, SecurityLine
 
-Scope = Literal["read", "write", "admin"]
+Scope = Literal["read", "write", "operate", "admin"]
+"""the roles reader, writer, operator and administrator: each includes those before it"""
 Tier = Literal["standard", "high"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
@@ -44,19 +45,20 @@ def recognised(row: KeyRow | None, hash: bytes) -> bool:  # noqa: A002 - it is i
 
 
 def included(scopes: Collection[str]) -> frozenset[Scope]:
-    """The scopes with those they include: `admin` includes `write`, which includes `read`."""
+    """The scopes with those they include: each includes those before it in SCOPES."""
     highest = max((SCOPES.index(scope) for scope in SCOPES if scope in scopes), default=-1)
     return frozenset(SCOPES[: highest + 1])
 
 
 class KeySpec(NamedTuple):
-    """The properties of a new key; it expires after `days`, None: never."""
+    """The properties of a new key; it expires after `days`, None: never. `corpora`: for these only; empty: for all."""
 
     name: str
     scopes: tuple[Scope, ...] = ("read",)
     tenant: str = "default"
     tier: Tier = "standard"
     days: float | None = None
+    corpora: tuple[str, ...] = ()
 
 
 UNASKED = Entry("")
@@ -66,7 +68,7 @@ UNASKED = Entry("")
 def create(
     database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED, once: str | None = None
 ) -> NewKey:
-    """Make a key; raises InvalidRequest, and TenantUnknown unless the tenant may be new.
+    """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new.
 
     `once`: a word of the form that asks for it; the same word makes no second key and raises KeyMadeAlready.
     `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
@@ -74,13 +76,15 @@ def create(
     if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
-        number = access.tenant(connection, spec.tenant, make=new_tenant)
+        number = tenants.number(connection, spec.tenant, make=new_tenant)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
+        values["corpora"] = sorted({corpora.named(connection, name, number).id for name in spec.corpora}) or None
         lives = None if spec.days is None else spec.days * 86_400
         row, key = _add(connection, values, lives, once)
-        details = {"name": row.name, "scopes": row.scopes, "expires": _iso(row.expires_at)}
+        line = _line(connection, row, spec.tenant)
+        details = {"name": row.name, "scopes": row.scopes, "corpora": line.corpora, "expires": _iso(row.expires_at)}
         access.add_log_entry(connection, _entry(by, "key.created", row, details))
-    return NewKey(_line(row, spec.tenant), key)
+    return NewKey(line, key)
 
 
 def _sorted(scopes: Collection[Scope]) -> list[Scope]:
@@ -102,8 +106,8 @@ def _add(
 def listed(database: Database, tenant: str | None = None) -> list[KeyLine]:
     """All keys, or those of a tenant; raises TenantUnknown."""
     with database.snapshot() as connection:
-        number = None if tenant is None else access.tenant(connection, tenant)
-        return [_line(row, of) for row, of in access.every_key(connection, number)]
+        number = None if tenant is None else tenants.number(connection, tenant)
+        return [_line(connection, row, of) for row, of in access.every_key(connection, number)]
 
 
 def page(
@@ -112,7 +116,7 @@ def page(
     """Keys and their numbers, of a tenant or of all, as db.access.keys_page."""
     with database.snapshot() as connection:
         found = access.keys_page(connection, tenant, begin, most, newer=newer)
-    return [(row.id, _line(row, of)) for row, of in found]
+        return [(row.id, _line(connection, row, of)) for row, of in found]
 
 
 def one(database: Database, name: str, tenant: int | None) -> KeyLine:
@@ -122,7 +126,7 @@ def one(database: Database, name: str, tenant: int | None) -> KeyLine:
         row = access.key(connection, prefix)
         if row is None or tenant not in (None, row.tenant):
             raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
-        return _line(row, access.tenant_name(connection, row.tenant))
+        return _line(connection, row, tenants.name(connection, row.tenant))
 
 
 def _entry(by: Entry, what: str, of: KeyRow, details: Mapping[str, object]) -> Entry:
@@ -142,16 +146,18 @@ def rotate(
     """
     with database.transaction() as connection:
         old, of = _good(connection, name, tenant)
+        if old.person is not None:
+            raise InvalidRequest(problem="a person logs in at the provider: there is no key to rotate")
         if old.successor is not None:
             raise KeyEnded(key=old.prefix, state="rotated")
-        kept = ("tenant", "name", "scopes", "tier", "expires_at")
+        kept = ("tenant", "name", "scopes", "corpora", "tier", "expires_at")
         row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
         access.rotated(connection, old.id, row.id, grace)
         if grace <= 0:
             access.end_sessions(connection, key=old.id)
         details = {"successor": row.prefix, "grace": grace}
         access.add_log_entry(connection, _entry(by, "key.rotated", old, details))
-    return NewKey(_line(row, of), key)
+        return NewKey(_line(connection, row, of), key)
 
 
 def revoke(database: Database, name: str, *, tenant: int | None = None, by: Entry = UNASKED) -> KeyLine:
@@ -163,7 +169,16 @@ def revoke(database: Database, name: str, *, tenant: int | None = None, by: Entr
         access.add_log_entry(connection, _entry(by, "key.revoked", row, {}))
         ended = access.key(connection, row.prefix)
         assert ended is not None
-    return _line(ended, of)
+        return _line(connection, ended, of)
+
+
+def reset_second_factor(database: Database, name: str, *, tenant: int | None = None, by: Entry = UNASKED) -> KeyLine:
+    """Take the second factor of a key away: its holder has lost it. Raises KeyUnknown, KeyEnded."""
+    with database.transaction() as connection:
+        row, of = _good(connection, name, tenant)
+        if second_factors.remove(connection, row.id):
+            access.add_log_entry(connection, _entry(by, "second_factor.disabled", row, {}))
+        return _line(connection, row, of)
 
 
 def log_page(
@@ -192,7 +207,7 @@ def log(
 ) -> list[SecurityLine]:
     """The newest lines of the security log, oldest first; raises TenantUnknown. The key need not exist."""
     with database.snapshot() as connection:
-        number = None if tenant is None else access.tenant(connection, tenant)
+        number = None if tenant is None else tenants.number(connection, tenant)
         prefix = None if key is None else _prefix(key)
         found = access.log_entries(connection, most, key=prefix, tenant=number, since=since)
     return found[::-1]
@@ -212,15 +227,17 @@ def _good(connection: Connection, name: str, tenant: int | None) -> tuple[KeyRow
         raise KeyUnknown(key=prefix if len(prefix) <= PREFIX_LENGTH else "...")
     if row.state != "good":
         raise KeyEnded(key=prefix, state=row.state)
-    return row, access.tenant_name(connection, row.tenant)
+    return row, tenants.name(connection, row.tenant)
 
 
-def _line(row: KeyRow, tenant: str) -> KeyLine:
+def _line(connection: Connection, row: KeyRow, tenant: str) -> KeyLine:
     return KeyLine(
         key=row.prefix,
         tenant=tenant,
         name=row.name,
         scopes=row.scopes,
+        person=row.person is not None,
+        corpora=None if row.corpora is None else corpora.names(connection, row.corpora),
         tier=row.tier,
         state="rotated" if row.state == "expired" and row.successor is not None else row.state,
         created_at=row.created_at,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from crochet_tasks.db import Connection, access
+from crochet_tasks.db import Connection, tenants
 from crochet_tasks.settings import NO_TENANT, Settings
 
 
 def is_operator(connection: Connection, settings: Settings, tenant: int) -> bool:
     """Whether admins of this tenant are operators."""
     named = settings.operator_tenant
-    return named != NO_TENANT and access.tenant_name(connection, tenant) == named
+    return named != NO_TENANT and tenants.name(connection, tenant) == named

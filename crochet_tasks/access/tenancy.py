@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection
 from typing import Any
 
-from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal
+from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, CorpusFields, Lock
 from crochet_tasks.db.process import Process
@@ -16,13 +15,11 @@ from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.errors import (
     CorpusExists,
     DatabaseConflict,
-    InvalidRequest,
     NotConfirmed,
     PreconditionFailed,
     TooManyCorpora,
 )
 from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
-from crochet_tasks.schemas.names import NAME
 
 
 def line(corpus: Corpus) -> CorpusLine:
@@ -47,7 +44,6 @@ def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, 
 
     `entry`, here and below, goes to the security log with what is done.
     """
-    most = process.settings.max_corpora
     corpora.checked(limits)
     corpora.check_name(fields.name)
     with process.database.transaction() as connection:
@@ -55,6 +51,7 @@ def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, 
         made = corpora.create(connection, tenant, fields.name, limits, fields.description, fields.budget)
         if made is None:
             raise CorpusExists(corpus=fields.name)
+        most = tenants.max_corpora(connection, tenant, process.settings.max_corpora)
         if there >= most:
             raise TooManyCorpora(most=most)
         _log(connection, entry)
@@ -115,18 +112,6 @@ def remove(process: Process, tenant: int, name: str, confirmed: str | None, entr
         removal.hide(connection, corpus.id)
         _log(connection, entry)
         return corpus.id
-
-
-def add_tenant(database: Database, name: str, entry: Entry) -> None:
-    """A new tenant, without corpora and keys. Raises InvalidRequest for a name that none can have, or one has."""
-    if not re.fullmatch(NAME, name):
-        of = "1 to 100 ASCII letters, digits, '.', '_', '-', and begins with a letter or digit"
-        raise InvalidRequest(problem=f"a tenant's name has {of}")
-    with database.transaction() as connection:
-        number = access.add_tenant(connection, name)
-        if number is None:
-            raise InvalidRequest(problem=f"there is a tenant '{name}' already")
-        access.add_log_entry(connection, entry)
 
 
 def sweep(database: Database, seconds: float) -> bool:

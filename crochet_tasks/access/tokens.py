@@ -44,18 +44,25 @@ def exchange(
     key: KeyRow,
     scopes: Collection[Scope] | None,
     entry: Entry | None = None,
+    lives: float = SESSION_SECONDS,
 ) -> Tokens:
-    """Begin a session of a key, with these of its scopes or all. Raises TokensOff, Forbidden (a scope too many).
+    """Begin a session of a key, with these of its scopes or all, that lives so many seconds.
+
+    Raises TokensOff, Forbidden (a scope too many).
 
     `entry` is written to the security log with the number of the session.
     """
     secret = _secret(settings)
-    claims, requested = begin(connection, key, scopes, entry)
+    claims, requested = begin(connection, key, scopes, entry, lives)
     return _tokens(connection, secret, claims, requested)
 
 
 def begin(
-    connection: Connection, key: KeyRow, scopes: Collection[Scope] | None, entry: Entry | None = None
+    connection: Connection,
+    key: KeyRow,
+    scopes: Collection[Scope] | None,
+    entry: Entry | None = None,
+    lives: float = SESSION_SECONDS,
 ) -> tuple[Claims, frozenset[Scope]]:
     """Begin a session as `exchange` does, without tokens: for callers whose claims no one else can write."""
     allowed = included(key.scopes)
@@ -63,7 +70,7 @@ def begin(
     if not requested <= allowed:
         raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
     session = uuid.uuid4()
-    access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), SESSION_SECONDS)
+    access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), lives)
     if entry is not None:
         access.add_log_entry(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
     return Claims(key.prefix, session), requested
@@ -80,7 +87,7 @@ def refresh(database: Database, settings: Settings, token: str, entry: Entry) ->
         session = None if found is None else access.session(connection, found[0])
         key = None if session is None else access.key(connection, session.key)
         if found is not None and session is not None and key is not None:
-            if found[1] and session.good and key.state == "good":
+            if found[1] and session.good and key.state == "good" and not key.suspended:
                 return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from crochet_tasks.archive.contents import Contents
-from crochet_tasks.db import Connection, access, archives, batches, corpora, outbox, sessions, tally
+from crochet_tasks.db import Connection, access, archives, batches, corpora, outbox, sessions, tally, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.batches import Batch, NewBatch
 from crochet_tasks.db.corpora import Corpus
@@ -38,7 +38,7 @@ def load(
     """As `add`, in a transaction of its own. `entry` goes to the security log with it. Raises TenantUnknown, too."""
     with process.database.transaction() as connection:
         sessions.may_idle(connection)
-        of = access.tenant(connection, tenant)
+        of = tenants.number(connection, tenant)
         corpus = add(process, connection, contents, tree, name, tenant=of)
         if entry is not None:
             access.add_log_entry(connection, entry)
@@ -72,8 +72,9 @@ def add(
     if (proof := contents.proof()) is not None:
         archives.add_proof(connection, corpus.id, corpus.version, proof)
     # Last: from here to the commit nobody else makes a corpus for the tenant.
-    if corpora.owned(connection, tenant) > process.settings.max_corpora:
-        raise TooManyCorpora(most=process.settings.max_corpora)
+    most = tenants.max_corpora(connection, tenant, process.settings.max_corpora)
+    if corpora.owned(connection, tenant) > most:
+        raise TooManyCorpora(most=most)
     return corpus
 
 

@@ -54,7 +54,7 @@ def audit(
         return
     from crochet_tasks.db.audit import AuditFilter
 
-    which = AuditFilter(None, corpus, by, subject, about, *moments)
+    which = AuditFilter(None, corpus, by, subject, about, since=moments[0], until=moments[1])
     in_store(state, lambda process: _print(process, which, limit, as_json=as_json), None)
 
 

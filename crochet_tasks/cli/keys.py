@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crochet_tasks.access.keys import NewKey
     from crochet_tasks.db.sessions import Database
     from crochet_tasks.schemas.reports import KeyLine, SecurityLine
+    from crochet_tasks.settings import Settings
 
 keys = typer.Typer(
     no_args_is_help=True, help="See and change who may use the API: create, list, rotate, revoke; and what was done."
@@ -30,6 +31,7 @@ class Scope(enum.StrEnum):
 
     READ = "read"
     WRITE = "write"
+    OPERATE = "operate"
     ADMIN = "admin"
 
 
@@ -45,10 +47,13 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The key's prefix, as `c
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For people: whose it is, or what it is for.")],
     scope: Annotated[
-        Scope, typer.Option(help="What may be done with it; `admin` includes `write`, which includes `read`.")
+        Scope, typer.Option(help="What may be done with it; each scope includes those before it.")
     ] = Scope.READ,
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose corpora.")] = "default",
     tier: Annotated[Tier, typer.Option(help="Which limit of requests applies.")] = Tier.STANDARD,
+    corpus: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this corpus; may be repeated. All without it.")
+    ] = None,
     days: Annotated[float | None, number("N", "After which it ends; never by default.", least=0, most=36_500)] = None,
     *,
     new_tenant: Annotated[bool, typer.Option("--new-tenant", help="Make the tenant, if there is none.")] = False,
@@ -57,8 +62,8 @@ def create(
     """Make a key. It is printed on standard output, once, and cannot be shown again."""
     from crochet_tasks.access import keys as service
 
-    request = service.KeySpec(name, (scope.value,), tenant, tier.value, days)
-    with _database() as database:
+    request = service.KeySpec(name, (scope.value,), tenant, tier.value, days, tuple(corpus or ()))
+    with deployment() as (database, _):
         made = service.create(database, request, new_tenant=new_tenant)
     _show(made, as_json=as_json)
 
@@ -73,7 +78,7 @@ def list_keys(
     from crochet_tasks.access import keys as service
     from crochet_tasks.schemas.reports import KeyList
 
-    with _database() as database:
+    with deployment() as (database, _):
         found = service.listed(database, tenant)
     if as_json:
         print_json(KeyList(keys=found))
@@ -91,7 +96,7 @@ def rotate(
     """Make a key in place of another one, with the same scopes."""
     from crochet_tasks.access import keys as service
 
-    with _database() as database:
+    with deployment() as (database, _):
         made = service.rotate(database, key, grace)
     _show(made, as_json=as_json)
 
@@ -101,8 +106,21 @@ def revoke(key: Key, *, as_json: Json = False) -> None:
     """End a key, now: the next request with it is refused, and so are the tokens that it was exchanged for."""
     from crochet_tasks.access import keys as service
 
-    with _database() as database:
+    with deployment() as (database, _):
         line = service.revoke(database, key)
+    if as_json:
+        print_json(line)
+    else:
+        print_line(_key_line(line))
+
+
+@keys.command("reset-second-factor")
+def reset_second_factor(key: Key, *, as_json: Json = False) -> None:
+    """Take the second factor of a key away: its holder has lost the phone and the recovery codes."""
+    from crochet_tasks.access import keys as service
+
+    with deployment() as (database, _):
+        line = service.reset_second_factor(database, key)
     if as_json:
         print_json(line)
     else:
@@ -125,7 +143,7 @@ def log(
     from crochet_tasks.schemas.reports import SecurityLog
 
     after = None if since is None else since.replace(tzinfo=dt.UTC)
-    with _database() as database:
+    with deployment() as (database, _):
         found = service.log(database, limit, key=key, tenant=tenant, since=after)
     if as_json:
         print_json(SecurityLog(lines=found))
@@ -153,13 +171,13 @@ def _show(made: NewKey, *, as_json: bool) -> None:
 def _key_line(line: KeyLine) -> str:
     used = "never used" if line.last_used_at is None else f"used {line.last_used_at:%Y-%m-%d %H:%M}"
     ends = "" if line.expires_at is None else f"  until {line.expires_at:%Y-%m-%d %H:%M}"
-    scopes = ",".join(line.scopes)
+    scopes = ",".join(line.scopes) + ("" if line.corpora is None else f" of {','.join(line.corpora) or 'none'}")
     return f"{line.key}  {line.state}  {line.tenant}  {scopes}  {line.tier}  {used}{ends}  {line.name}"
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[Database]:
-    """The deployment's. Raises SettingMissing, and what schema.check does."""
+def deployment() -> Iterator[tuple[Database, Settings]]:
+    """The database of the deployment, and the settings. Raises SettingMissing, and what schema.check does."""
     from crochet_tasks.db import schema
     from crochet_tasks.db.sessions import Database
 
@@ -169,6 +187,6 @@ def _database() -> Iterator[Database]:
     database = Database(settings.database_url.get_secret_value(), settings)
     try:
         schema.check(database)
-        yield database
+        yield database, settings
     finally:
         database.close()

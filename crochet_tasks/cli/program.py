@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from crochet_tasks.cli import archives, audit, best, corpora, keys, operate, recovery, services, store
+from crochet_tasks.cli import archives, audit, best, corpora, keys, operate, recovery, services, store, tenants
 from crochet_tasks.cli.common import Local, LocalGroup
 from crochet_tasks.errors import CrochetError, OpenFilesLimited
 from crochet_tasks.schemas.acting import acting
@@ -83,6 +83,7 @@ app.command(rich_help_panel="Operate", cls=Local)(archives.merge)
 app.command(rich_help_panel="Operate")(audit.audit)
 app.add_typer(operate.work, name="work", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate", cls=LocalGroup)
+app.add_typer(tenants.tenants, name="tenants", rich_help_panel="Operate", cls=LocalGroup)
 app.add_typer(corpora.corpora, name="corpora", rich_help_panel="Operate")
 for service in (services.up, services.worker, services.relay, services.api, services.flower, services.health):
     app.command(rich_help_panel="Services", cls=Local)(service)

@@ -20,9 +20,10 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from urllib.parse import quote
 
 from crochet_tasks.client import exports
+from crochet_tasks.client.access import MERGE_PATCH, AccessCalls
 from crochet_tasks.client.calls import Call, in_json, parameters_of, posted
 from crochet_tasks.client.events import Stream
-from crochet_tasks.client.typed import Requests, corpus_path, event_call, every, work_path
+from crochet_tasks.client.typed import corpus_path, event_call, every, work_path
 from crochet_tasks.errors import ApiUnavailable, CorpusUnknown
 from crochet_tasks.intake.files import encoded
 from crochet_tasks.schemas.answers import (
@@ -54,10 +55,17 @@ from crochet_tasks.schemas.answers import (
     WorkPage,
 )
 from crochet_tasks.schemas.best import BestJob
-from crochet_tasks.schemas.reports import AllCancelled, AuditLine, OrthoLine, TextLine, Tokens, WorkChanged, WorkRetried
+from crochet_tasks.schemas.reports import (
+    AllCancelled,
+    AuditLine,
+    OrthoLine,
+    TextLine,
+    WorkChanged,
+    WorkRetried,
+)
 from crochet_tasks.schemas.statistics import StatisticsNow
 
-MERGE_PATCH, NDJSON = "application/merge-patch+json", "application/x-ndjson"
+NDJSON = "application/x-ndjson"
 PLAIN = "text/plain; charset=utf-8"
 MOST = 1000
 """on one page"""
@@ -88,7 +96,7 @@ class Which(TypedDict, total=False):
     shares_line_with: str | None
 
 
-class Client(Requests):
+class Client(AccessCalls):
     """Of one API, with one key or access token, or none. A context manager; threads may share it."""
 
     # ── corpora ─────────────────────────────────────────────────────────────────────────────────
@@ -330,6 +338,8 @@ class Client(Requests):
         """Who changed what, newest first; `query` as of `audit_page`."""
         return every(lambda cursor: self.audit_page(**query, cursor=cursor), lambda page: page.lines)
 
+    # ── how far it is ───────────────────────────────────────────────────────────────────────────
+
     def status(self, corpus: str) -> StatusNow:
         return self._get(StatusNow, f"{corpus_path(corpus)}/status")
 
@@ -381,18 +391,3 @@ class Client(Requests):
 
     def started(self) -> Started:
         return self._read(Started, Call("GET", "/health/startup", again=True, accepted=(503,)))
-
-    # ── tokens ──────────────────────────────────────────────────────────────────────────────────
-
-    def exchange_key(self, scopes: Sequence[Literal["read", "write", "admin"]] | None = None) -> Tokens:
-        """An access token, and one to renew it with, for this key and these of its scopes or all."""
-        body = {} if scopes is None else {"scopes": list(scopes)}
-        return self._read(Tokens, posted("/v1/tokens", body, again=False))
-
-    def refresh_tokens(self, refresh_token: str) -> Tokens:
-        """Never retried: a refresh token that is used a second time counts as stolen."""
-        return self._read(Tokens, posted("/v1/tokens/refresh", {"refresh_token": refresh_token}, again=False))
-
-    def end_session(self) -> None:
-        """End the session of this client's access token; with a key, all sessions of the key."""
-        self._caller.send(Call("DELETE", "/v1/tokens", again=False))

@@ -11,10 +11,19 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from crochet_tasks.client.calls import Call, Caller, Patience, parameters_of
-from crochet_tasks.schemas.answers import AuditPage, CorpusPage, OrthoPage, PhrasePage, TextPage, Vocabulary
+from crochet_tasks.schemas.answers import (
+    AuditPage,
+    CorpusPage,
+    KeyPage,
+    OrthoPage,
+    PhrasePage,
+    TenantPage,
+    TextPage,
+    Vocabulary,
+)
 
 M = TypeVar("M", bound=BaseModel)
-P = TypeVar("P", AuditPage, CorpusPage, TextPage, OrthoPage, Vocabulary, PhrasePage)
+P = TypeVar("P", AuditPage, CorpusPage, KeyPage, TenantPage, TextPage, OrthoPage, Vocabulary, PhrasePage)
 T = TypeVar("T")
 
 PATIENT = Patience()

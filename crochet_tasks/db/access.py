@@ -7,19 +7,36 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Interval, Select, and_, bindparam, case, cast, func, or_, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Integer,
+    Interval,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
+from crochet_tasks.db import sessions as sessions_of_database
 from crochet_tasks.db.access_tables import keys, refresh_tokens, security_log, sessions, signatures, tenants
-from crochet_tasks.db.tables import corpora
-from crochet_tasks.errors import TenantUnknown
 from crochet_tasks.schemas.reports import SecurityLine
+from crochet_tasks.telemetry import metrics
 
 State = Literal["good", "revoked", "expired"]
 
 
 class KeyRow(NamedTuple):
-    """A key as it is now; `stale`: its recorded last use is more than a minute old."""
+    """A key as it is now; `stale`: its recorded last use is more than a minute old. `rate`: its tenant's own limit."""
 
     id: int
     tenant: int
@@ -27,6 +44,7 @@ class KeyRow(NamedTuple):
     hash: bytes
     name: str
     scopes: list[str]
+    corpora: list[int] | None
     tier: str
     created_at: dt.datetime
     expires_at: dt.datetime | None
@@ -34,6 +52,11 @@ class KeyRow(NamedTuple):
     last_used_at: dt.datetime | None
     rotated_at: dt.datetime | None
     successor: int | None
+    person: str | None
+    addresses: list[str]
+    suspended: bool
+    """its tenant is"""
+    rate: int | None
     state: State
     stale: bool
 
@@ -43,58 +66,15 @@ _STATE = case((keys.c.revoked_at.is_not(None), "revoked"), (keys.c.expires_at <=
     "state"
 )
 _STALE = func.coalesce(keys.c.last_used_at < _NOW - dt.timedelta(minutes=1), True).label("stale")
-_KEY = [*(keys.c[name] for name in KeyRow._fields[:-2]), _STATE, _STALE]
+_OF = "FROM tenants WHERE tenants.id = keys.tenant"  # as text: RETURNING correlates no subquery of SQLAlchemy's
+_SUSPENDED = literal_column(f"(SELECT suspended_at IS NOT NULL {_OF})", Boolean).label("suspended")
+_RATE = literal_column(f"(SELECT rate {_OF})", Integer).label("rate")
+_KEY = [*(keys.c[name] for name in KeyRow._fields[:-4]), _SUSPENDED, _RATE, _STATE, _STALE]
 
 
 def seconds(number: float) -> Any:
     """As SQL's interval."""
     return cast(dt.timedelta(seconds=number), Interval)
-
-
-# ── tenants ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def tenant(connection: Connection, name: str, *, make: bool = False) -> int:
-    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
-    if make:
-        connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
-    number = connection.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar_one_or_none()
-    if number is None:
-        known = connection.execute(select(tenants.c.name).order_by(tenants.c.name)).scalars()
-        raise TenantUnknown(tenant=name, known=", ".join(known))
-    return int(number)
-
-
-def tenant_name(connection: Connection, number: int) -> str:
-    return str(connection.execute(select(tenants.c.name).where(tenants.c.id == number)).scalar_one())
-
-
-class TenantLine(NamedTuple):
-    """A tenant, with the number of its corpora that are not deleted, and of its keys that are good."""
-
-    id: int
-    name: str
-    created_at: dt.datetime
-    corpora: int
-    keys: int
-
-
-def add_tenant(connection: Connection, name: str) -> int | None:
-    """The number of a new tenant; None where there is one of that name."""
-    new = insert(tenants).values(name=name).on_conflict_do_nothing().returning(tenants.c.id)
-    number: int | None = connection.execute(new).scalar()
-    return number
-
-
-def tenants_page(connection: Connection, begin: int | None, most: int, *, newer: bool = False) -> list[TenantLine]:
-    """The newest tenants, or those next to one, by its number: older or newer ones."""
-    owned = select(func.count()).where(corpora.c.tenant == tenants.c.id, corpora.c.removed_at.is_(None))
-    good = select(func.count()).where(keys.c.tenant == tenants.c.id, _STATE.element == "good")
-    query = select(tenants.c.id, tenants.c.name, tenants.c.created_at, owned.scalar_subquery(), good.scalar_subquery())
-    if begin is not None:
-        query = query.where(tenants.c.id > begin if newer else tenants.c.id < begin)
-    rows = connection.execute(query.order_by(tenants.c.id if newer else tenants.c.id.desc()).limit(most))
-    return [TenantLine(*row) for row in rows]
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +120,22 @@ _EVERY_KEY = select(*_KEY, tenants.c.name.label("of")).join(tenants, tenants.c.i
 def _keys(connection: Connection, query: Select[Any], tenant: int | None) -> list[tuple[KeyRow, str]]:
     rows = connection.execute(query if tenant is None else query.where(keys.c.tenant == tenant))
     return [(KeyRow(*row[:-1]), row[-1]) for row in rows]
+
+
+def change_key(connection: Connection, key: int, values: dict[str, Any]) -> None:
+    connection.execute(update(keys).where(keys.c.id == key).values(values))
+
+
+MOST_ADDRESSES = 50
+"""of a key that are remembered, the newest"""
+
+
+def add_address(connection: Connection, row: KeyRow, network: str) -> bool:
+    """Remember a network that a key is used from; whether it is a new one, and not the first."""
+    some = func.trim_array(keys.c.addresses, func.greatest(0, func.cardinality(keys.c.addresses) - MOST_ADDRESSES + 1))
+    unknown = literal(network) != keys.c.addresses.all_()
+    change = update(keys).where(keys.c.id == row.id, unknown).values(addresses=func.array_prepend(network, some))
+    return connection.execute(change).rowcount == 1 and bool(row.addresses)
 
 
 def used(connection: Connection, row: KeyRow) -> bool:
@@ -222,9 +218,13 @@ def use_refresh_token(connection: Connection, hash: bytes) -> tuple[uuid.UUID, b
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
 
 
-def sign(connection: Connection, signature: bytes, kept: float) -> bool:
-    """Store a signature for `kept` seconds; return whether it is new."""
-    connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(kept)))
+ONCE_SECONDS = 600.0
+"""for which `once` remembers: what is given to it must not count for longer"""
+
+
+def once(connection: Connection, signature: bytes) -> bool:
+    """Store a signature, or the hash of what counts once; return whether it is new."""
+    connection.execute(signatures.delete().where(signatures.c.seen_at < _NOW - seconds(ONCE_SECONDS)))
     new = insert(signatures).values(signature=signature).on_conflict_do_nothing().returning(signatures.c.signature)
     return connection.execute(new).first() is not None
 
@@ -261,6 +261,9 @@ class Entry(NamedTuple):
 
 
 def add_log_entry(connection: Connection, entry: Entry) -> None:
+    """Alerts follow from metrics.SECURITY_EVENTS, which are counted with the commit."""
+    if entry.what in metrics.SECURITY_EVENTS:
+        sessions_of_database.once_committed(connection, lambda: metrics.SECURITY.add(event=entry.what))
     connection.execute(insert(security_log).values(entry._asdict()))
 
 

@@ -18,20 +18,28 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crochet_tasks.db.metadata import JSON, MOMENT, NAMED, metadata, now, numbered
 
-SCOPED = "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'admin']"
+SCOPED = "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'write', 'operate', 'admin']"
 
 tenants = Table(
     "tenants",
     metadata,
     numbered(Integer),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
     now("created_at"),
+    Column("max_corpora", Integer, comment="none: CROCHET_MAX_CORPORA"),
+    Column("rate", Integer, comment="requests of a key in a minute; none: that of the key's tier"),
+    Column("suspended_at", MOMENT, comment="since then its keys and tokens are refused, and its corpora are paused"),
+    Column("removed_at", MOMENT, comment="since then nobody sees it"),
+    Index("tenants_name_key", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     CheckConstraint(NAMED, name="name"),
+    CheckConstraint("max_corpora >= 0", name="max_corpora"),
+    CheckConstraint("rate > 0", name="rate"),
     comment="To whom corpora and keys belong. Tenant 1, default, is that of the command line.",
 )
 
@@ -44,6 +52,7 @@ keys = Table(
     Column("hash", LargeBinary, nullable=False, comment="SHA-256 of its secret part"),
     Column("name", Text, nullable=False, comment="for people: whose it is, what it is for"),
     Column("scopes", ARRAY(Text, dimensions=1), nullable=False),
+    Column("corpora", ARRAY(Integer, dimensions=1), comment="ids of those that it is limited to; none: all"),
     Column("tier", Text, nullable=False, server_default="standard", comment="which limit of requests applies"),
     now("created_at"),
     Column("expires_at", MOMENT),
@@ -51,10 +60,19 @@ keys = Table(
     Column("last_used_at", MOMENT, comment="to the minute"),
     Column("rotated_at", MOMENT),
     Column("successor", BigInteger, ForeignKey("keys.id"), unique=True, comment="the key it was rotated to"),
+    Column("person", Text, unique=True, comment="issuer and subject, where nobody holds the key: a person logs in"),
+    Column(
+        "addresses",
+        ARRAY(Text, dimensions=1),
+        nullable=False,
+        server_default="{}",
+        comment="networks that it was used from, the newest first",
+    ),
     CheckConstraint("prefix ~ '^[a-z2-7]{10}$'", name="prefix"),
     CheckConstraint("octet_length(hash) = 32", name="hash"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
     CheckConstraint(SCOPED, name="scopes"),
+    CheckConstraint("cardinality(corpora) > 0", name="corpora"),
     CheckConstraint("tier IN ('standard', 'high')", name="tier"),
     CheckConstraint("(rotated_at IS NULL) = (successor IS NULL)", name="rotated"),
     comment="API keys. A key is good while it is neither revoked nor expired.",
@@ -85,6 +103,22 @@ refresh_tokens = Table(
     comment="Each is good once.",
 )
 
+second_factors = Table(
+    "second_factors",
+    metadata,
+    Column("key", BigInteger, ForeignKey("keys.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False, comment="encrypted, with a key made of CROCHET_JWT_SECRET"),
+    now("created_at"),
+    Column("confirmed_at", MOMENT, comment="since then it is on"),
+    Column("step", BigInteger, nullable=False, server_default="0", comment="the newest time step whose code was used"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="wrong codes since the last right one"),
+    Column("locked_until", MOMENT),
+    Column(
+        "recovery", ARRAY(LargeBinary, dimensions=1), nullable=False, server_default="{}", comment="SHA-256 of each"
+    ),
+    comment="Of keys whose holder types a code as well, to log in on the page.",
+)
+
 request_counts = Table(
     "request_counts",
     metadata,
@@ -102,7 +136,7 @@ signatures = Table(
     now("seen_at"),
     CheckConstraint("octet_length(signature) = 32", name="signature"),
     Index("signatures_seen_at_idx", "seen_at"),
-    comment="Of signed requests, kept as long as one of them could come a second time.",
+    comment="Of signed requests, and hashes of what counts once, kept as long as it could come a second time.",
 )
 
 idempotency = Table(

@@ -10,7 +10,7 @@ deleted later do not fit any more. Old rows may go, as retention has it; seals s
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, literal_column, or_, select, text
@@ -47,6 +47,8 @@ class AuditFilter(NamedTuple):
     what: str | None = None
     since: dt.datetime | None = None
     until: dt.datetime | None = None
+    corpora: Collection[int] | None = None
+    """of these only, and nothing that is of no corpus"""
 
 
 def page(
@@ -67,6 +69,8 @@ def page(
     query = query.where(found.id < start, found.id >= start - LOOKED_AT)
     if which.tenant is not None:
         query = query.where(owner == which.tenant)
+    if which.corpora is not None:
+        query = query.where(found.corpus.in_(which.corpora))
     if which.corpus is not None:
         query = query.where(corpora.c.name == which.corpus)
     if which.by is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, func, select, text, update
@@ -159,21 +160,28 @@ def change(connection: Connection, corpus: Corpus, fields: CorpusFields) -> Corp
     return after._replace(revision=corpus.revision + 1)
 
 
-def named(connection: Connection, name: str, tenant: int = DEFAULT_TENANT, *, lock: bool = False) -> Corpus:
+def named(
+    connection: Connection,
+    name: str,
+    tenant: int = DEFAULT_TENANT,
+    *,
+    lock: bool = False,
+    only: Collection[int] | None = None,
+) -> Corpus:
     """The tenant's corpus of that name; raises CorpusUnknown, which names no other tenant's corpora.
 
-    With `lock`, its row is locked until the transaction ends.
+    With `lock`, its row is locked until the transaction ends. With `only`, no others than these exist.
     """
     query = _NAMED.with_for_update(key_share=True) if lock else _NAMED
     row = connection.execute(query, {"name": name, "of": tenant}).first()
-    if row is None:
-        raise unknown(connection, name, tenant)
+    if row is None or (only is not None and row.id not in only):
+        raise unknown(connection, name, tenant, only)
     return _corpus(*row)
 
 
-def unknown(connection: Connection, name: str, tenant: int) -> CorpusUnknown:
+def unknown(connection: Connection, name: str, tenant: int, only: Collection[int] | None = None) -> CorpusUnknown:
     """Return the error for a tenant without a corpus of that name."""
-    known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN)) or "none"
+    known = ", ".join(corpus.name for corpus in page(connection, tenant, "", KNOWN, only)) or "none"
     return CorpusUnknown(corpus=name, known=known)
 
 
@@ -204,10 +212,21 @@ def every(connection: Connection, tenant: int = DEFAULT_TENANT) -> list[Corpus]:
     return [_corpus(*row) for row in rows]
 
 
-def page(connection: Connection, tenant: int, after: str, most: int) -> list[Corpus]:
-    """Return at most `most` of a tenant's corpora, in the order of their names, after `after`."""
-    rows = connection.execute(_visible(tenant).where(corpora.c.name > after).order_by(corpora.c.name).limit(most))
+def page(
+    connection: Connection, tenant: int, after: str, most: int, only: Collection[int] | None = None
+) -> list[Corpus]:
+    """Return at most `most` of a tenant's corpora (`only` these) in the order of their names, after `after`."""
+    query = _visible(tenant).where(corpora.c.name > after)
+    if only is not None:
+        query = query.where(corpora.c.id.in_(only))
+    rows = connection.execute(query.order_by(corpora.c.name).limit(most))
     return [_corpus(*row) for row in rows]
+
+
+def names(connection: Connection, ids: Collection[int]) -> list[str]:
+    """The names of those that are not deleted, in order."""
+    query = select(corpora.c.name).where(corpora.c.id.in_(ids), corpora.c.removed_at.is_(None))
+    return list(connection.execute(query.order_by(corpora.c.name)).scalars())
 
 
 def version(connection: Connection, corpus: int) -> int:

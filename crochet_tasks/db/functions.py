@@ -156,11 +156,11 @@ PROGRAMS = (
     CREATE FUNCTION audit_key() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object('name', OLD.name, 'scopes', OLD.scopes,
-            'tier', OLD.tier, 'expires_at', OLD.expires_at, 'revoked_at', OLD.revoked_at, 'rotated_at', OLD.rotated_at)
-            END;
+            'corpora', OLD.corpora, 'tier', OLD.tier, 'expires_at', OLD.expires_at,
+            'revoked_at', OLD.revoked_at, 'rotated_at', OLD.rotated_at) END;
         now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object('name', NEW.name, 'scopes', NEW.scopes,
-            'tier', NEW.tier, 'expires_at', NEW.expires_at, 'revoked_at', NEW.revoked_at, 'rotated_at', NEW.rotated_at)
-            END;
+            'corpora', NEW.corpora, 'tier', NEW.tier, 'expires_at', NEW.expires_at,
+            'revoked_at', NEW.revoked_at, 'rotated_at', NEW.rotated_at) END;
     BEGIN
         IF was IS DISTINCT FROM now THEN
             INSERT INTO audit (tenant, what, subject, before, after)
@@ -174,15 +174,39 @@ PROGRAMS = (
     END $$
     """,
     """
-    CREATE TRIGGER keys_audit AFTER INSERT OR DELETE OR UPDATE OF name, scopes, tier, expires_at, revoked_at, rotated_at
-    ON keys FOR EACH ROW EXECUTE FUNCTION audit_key()
+    CREATE TRIGGER keys_audit
+    AFTER INSERT OR DELETE OR UPDATE OF name, scopes, corpora, tier, expires_at, revoked_at, rotated_at ON keys
+    FOR EACH ROW EXECUTE FUNCTION audit_key()
+    """,
+    # Not each code, of which the security log has those that count.
+    """
+    CREATE FUNCTION audit_second_factor() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO audit (tenant, what, subject)
+        SELECT keys.tenant,
+               CASE WHEN TG_OP = 'DELETE' THEN 'second_factor.disabled' ELSE 'second_factor.enabled' END,
+               'key ' || keys.prefix
+          FROM keys WHERE keys.id = coalesce(NEW.key, OLD.key);
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER second_factors_audit_enabled AFTER UPDATE OF confirmed_at ON second_factors FOR EACH ROW
+    WHEN (OLD.confirmed_at IS NULL AND NEW.confirmed_at IS NOT NULL) EXECUTE FUNCTION audit_second_factor()
+    """,
+    """
+    CREATE TRIGGER second_factors_audit_disabled AFTER DELETE ON second_factors FOR EACH ROW
+    WHEN (OLD.confirmed_at IS NOT NULL) EXECUTE FUNCTION audit_second_factor()
     """,
     """
     CREATE FUNCTION audit_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO audit (tenant, what, subject, before, after)
         VALUES (coalesce(NEW.id, OLD.id),
-                CASE TG_OP WHEN 'INSERT' THEN 'tenant.created' WHEN 'DELETE' THEN 'tenant.deleted'
+                CASE WHEN TG_OP = 'INSERT' THEN 'tenant.created' WHEN TG_OP = 'DELETE' THEN 'tenant.erased'
+                     WHEN OLD.removed_at IS DISTINCT FROM NEW.removed_at THEN 'tenant.deleted'
+                     WHEN OLD.suspended_at IS NULL AND NEW.suspended_at IS NOT NULL THEN 'tenant.suspended'
+                     WHEN OLD.suspended_at IS NOT NULL AND NEW.suspended_at IS NULL THEN 'tenant.resumed'
                      ELSE 'tenant.changed' END,
                 'tenant ' || coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW));
         RETURN NULL;

@@ -35,7 +35,8 @@ BY_KIND: dict[str, dict[str, str]] = {
         "audit": "SELECT, INSERT",
         "tenants": "SELECT, INSERT, UPDATE",
         "keys": "SELECT, INSERT, UPDATE",
-        **dict.fromkeys(("sessions", "refresh_tokens", "signatures", "request_counts", "idempotency"), _WRITTEN),
+        **dict.fromkeys(("sessions", "refresh_tokens", "second_factors"), _WRITTEN),
+        **dict.fromkeys(("signatures", "request_counts", "idempotency"), _WRITTEN),
         "security_log": "SELECT, INSERT",
     },
     "worker": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -95,9 +95,12 @@ def total(every: Iterable[Counts]) -> Counts:
     return summed
 
 
-def of_tenant(connection: Connection, tenant: int | None, most: int) -> dict[int, Counts]:
-    """Return the numbers of every corpus of a tenant, or of all tenants."""
-    return read(connection, _corpora(connection, tenant), most)
+def of_tenant(
+    connection: Connection, tenant: int | None, most: int, only: Collection[int] | None = None
+) -> dict[int, Counts]:
+    """Return the numbers of every corpus of a tenant, or of all tenants; with `only`, of these."""
+    found = _corpora(connection, tenant)
+    return read(connection, [each for each in found if only is None or each in only], most)
 
 
 def _corpora(connection: Connection, tenant: int | None) -> list[int]:

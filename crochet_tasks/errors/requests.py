@@ -26,6 +26,34 @@ class NotLoggedIn(Unauthorized):
     code = "not_logged_in"
 
 
+class CodeRefused(UsageError):
+    """the code of the second factor was refused: {reason}"""
+
+    code = "code_refused"
+    status = 403
+
+
+class LogInRefused(UsageError):
+    """the log-in was refused: {reason}"""
+
+    code = "log_in_refused"
+    status = 403
+
+
+class OidcOff(CrochetError):
+    """this server knows no OpenID provider: CROCHET_OIDC_ISSUER and CROCHET_OIDC_CLIENT_ID are not set"""
+
+    code = "oidc_off"
+    status = 501
+    public = True
+
+
+class OidcUnavailable(Unavailable):
+    """the OpenID provider does not do its job: {reason}"""
+
+    code = "oidc_unavailable"
+
+
 class FormRefused(UsageError):
     """this form is too old, or was sent from another site: {reason}; load the page again"""
 
@@ -37,6 +65,13 @@ class Forbidden(UsageError):
     """this needs the scope '{needed}', which the key or token does not have"""
 
     code = "forbidden"
+    status = 403
+
+
+class CorporaOnly(UsageError):
+    """this is of the whole tenant, and the key or token is limited to some of its corpora"""
+
+    code = "corpora_only"
     status = 403
 
 
@@ -101,6 +136,36 @@ class TenantUnknown(UsageError):
 
     code = "tenant_unknown"
     status = 404
+
+
+class TenantExists(UsageError):
+    """there is a tenant '{tenant}' already"""
+
+    code = "tenant_exists"
+    status = 409
+
+
+class TenantNeeded(UsageError):
+    """tenant '{tenant}' is that of the command line or of the operators: it is not renamed, suspended or deleted"""
+
+    code = "tenant_needed"
+    status = 409
+
+
+class TenantNotConfirmed(UsageError):
+    """this deletes tenant '{tenant}' with all its corpora for good; confirm it: --confirm {tenant}, or
+    ?confirm={tenant}
+    """
+
+    code = "tenant_not_confirmed"
+    status = 409
+
+
+class TenantSuspended(UsageError):
+    """the tenant of this key is suspended: ask the operator of this server"""
+
+    code = "tenant_suspended"
+    status = 403
 
 
 class MalformedRequest(UsageError):
@@ -348,6 +413,8 @@ _EXAMPLES: dict[str, object] = {
     "work": "text-7",
 }
 _EXAMPLES_OF: dict[str, dict[str, object]] = {
+    "code_refused": {"reason": "it is wrong, or was used"},
+    "log_in_refused": {"reason": "the provider gives you no role here"},
     "form_refused": {"reason": "the CSRF token is missing"},
     "not_logged_in": {"reason": "the session has ended"},
     "foreign_page": {"reason": "its origin is 'https://other.example'"},

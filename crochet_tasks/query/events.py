@@ -6,6 +6,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Collection
 
 from crochet_tasks.db import tally
 from crochet_tasks.db.process import Process
@@ -22,11 +23,11 @@ COUNTED = 100_000
 
 
 class Listener:
-    """A client that follows a tenant's corpora, or one of them. Not thread-safe."""
+    """A client that follows a tenant's corpora, or some of them. Not thread-safe."""
 
-    def __init__(self, watch: Watch, tenant: int, corpus: int | None) -> None:
+    def __init__(self, watch: Watch, tenant: int, only: Collection[int] | None) -> None:
         self.tenant = tenant
-        self._watch, self._corpus = watch, corpus
+        self._watch, self._only = watch, only
         self._poll = 0
         self._sent: dict[int, Progress] = {}
 
@@ -38,7 +39,7 @@ class Listener:
         self._poll, found = self._watch.after(self._poll, self.tenant, seconds)
         if found is None:
             return [], []
-        mine = {number: each for number, each in found.items() if self._corpus in (None, number)}
+        mine = {number: each for number, each in found.items() if self._only is None or number in self._only}
         changed = [each for number, each in mine.items() if self._sent.get(number) != each]
         gone = [each.corpus for number, each in self._sent.items() if number not in mine]
         self._sent = mine
@@ -82,7 +83,7 @@ class Watch:
         if thread is not None:
             thread.join()
 
-    def join(self, tenant: int, corpus: int | None = None) -> Listener:
+    def join(self, tenant: int, only: Collection[int] | None = None) -> Listener:
         """A new listener, which has to be closed. Raises TooBusy at the limit of listeners. One tenant may have half
         of them, so that others find a place.
         """
@@ -90,7 +91,7 @@ class Watch:
             mine = sum(each.tenant == tenant for each in self._listeners)
             if len(self._listeners) >= self._most or mine >= (self._most + 1) // 2:
                 raise TooBusy(what=f"{len(self._listeners)} listen already", seconds=BUSY_SECONDS)
-            listener = Listener(self, tenant, corpus)
+            listener = Listener(self, tenant, only)
             self._listeners.add(listener)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watch", daemon=True)

@@ -20,7 +20,7 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal
 
 from crochet_tasks.db import statistics
@@ -83,11 +83,13 @@ def now(every: Iterable[Counts], message: Message, workers: WorkerUse) -> Statis
     return StatisticsNow(**dict(report(statistics.total(every), message)), workers=workers)
 
 
-def everything(process: Process, message: Message, tenant: int | None = None) -> StatisticsNow:
-    """All corpora of a tenant, or of all tenants, in one snapshot."""
+def everything(
+    process: Process, message: Message, tenant: int | None = None, only: Collection[int] | None = None
+) -> StatisticsNow:
+    """All corpora of a tenant (with `only`, these), or of all tenants, in one snapshot."""
     workers = worker_use.read(process.settings, process.database)
     with process.database.snapshot() as connection:
-        counts = statistics.of_tenant(connection, tenant, COUNTED)
+        counts = statistics.of_tenant(connection, tenant, COUNTED, only)
     return now(counts.values(), message, workers)
 
 

@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from crochet_tasks.schemas.reports import Answer, AuditLine, CorpusStatus, Estimate, TextError, TextLine, WorkList
+from crochet_tasks.schemas.reports import (
+    Answer,
+    AuditLine,
+    CorpusStatus,
+    Estimate,
+    KeyLine,
+    TenantLine,
+    TextError,
+    TextLine,
+    WorkList,
+)
 
 
 class LimitsSet(Answer):
@@ -34,6 +44,16 @@ class CorpusPage(Answer):
 
 class AuditPage(Answer):
     lines: list[AuditLine]
+    next_cursor: str | None
+
+
+class KeyPage(Answer):
+    keys: list[KeyLine]
+    next_cursor: str | None
+
+
+class TenantPage(Answer):
+    tenants: list[TenantLine]
     next_cursor: str | None
 
 

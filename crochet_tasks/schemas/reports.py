@@ -342,6 +342,10 @@ class KeyLine(Answer):
     tenant: str
     name: str
     scopes: list[str]
+    person: bool
+    """somebody who logs in by OpenID Connect: nobody holds a key"""
+    corpora: list[str] | None
+    """names of those that it is limited to; None: all of its tenant"""
     tier: str
     state: Literal["good", "revoked", "expired", "rotated"]
     created_at: dt.datetime
@@ -350,6 +354,20 @@ class KeyLine(Answer):
     last_used_at: dt.datetime | None
     """to the minute"""
     rotated_at: dt.datetime | None
+
+
+class TenantLine(Answer):
+    """A tenant; its limits are null where those of the settings apply."""
+
+    name: str
+    created_at: dt.datetime
+    suspended: bool
+    max_corpora: int | None
+    rate: int | None
+    """requests of a key in a minute"""
+    corpora: int
+    keys: int
+    """those that are good"""
 
 
 class KeyList(Answer):

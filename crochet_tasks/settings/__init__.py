@@ -34,6 +34,7 @@ from crochet_tasks.settings.field_types import (
     PyroscopeUrl,
     RedisUrl,
     RolePasswords,
+    Roles,
     Seconds,
     SentryDsn,
     SigningSecret,
@@ -168,6 +169,9 @@ class Settings(BaseSettings):
     api_origins: Origins | None = Field(
         default=None, description="pages of these origins may ask the API, e.g. `https://pages.example`"
     )
+    api_credentials: bool = Field(
+        default=False, description="`on`: these pages may send client certificates; the API itself takes no cookies"
+    )
     api_rate: int = Field(default=600, ge=1, description="requests in a minute with one key, at the most")
     api_rate_high: int = Field(default=6000, ge=1, description="the same for keys made with `--tier high`")
     api_rate_anonymous: int = Field(
@@ -213,12 +217,35 @@ class Settings(BaseSettings):
     security_log_days: int = Field(
         default=365, ge=31, le=36_500, description="days that a line of the security log is kept"
     )
+    oidc_issuer: Link | None = Field(
+        default=None, description="the OpenID provider by which people log in, found by discovery; without it, none do"
+    )
+    oidc_client_id: str | None = Field(default=None, description="what this deployment is called there")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="its password there; a public client has none"
+    )
+    oidc_roles_claim: str = Field(
+        default="roles",
+        description="the claim that has a person's roles; in an object, with dots: `realm_access.roles`",
+    )
+    oidc_roles: Roles | None = Field(
+        default=None,
+        description="the scope of each role, e.g. `staff=read,admins=admin`; by default reader, writer, operator, "
+        "administrator",
+    )
+    oidc_tenant: Tenant = Field(default="default", description="the tenant of people who log in, without the next one")
+    oidc_tenant_claim: str | None = Field(default=None, description="the claim that has a person's tenant")
+    second_factor: bool = Field(
+        default=False, description="`on`: who logs in on the page with a key of scope `admin` needs a second factor"
+    )
     operator_tenant: Tenant = Field(
         default="default",
         description="admins of this tenant run the place: in the console they see all tenants, queues and workers; "
         "`-`: no tenant, only the command line",
     )
-    signed_admin: bool = Field(default=False, description="`on`: what needs the scope `admin` must be signed, too")
+    signed_admin: bool = Field(
+        default=False, description="`on`: what needs the scope `operate` or `admin` must be signed, too"
+    )
     url: str | None = Field(
         default=None, description="the API to ask (`--url`); without it, commands work on this machine"
     )

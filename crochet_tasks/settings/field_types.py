@@ -129,6 +129,15 @@ def _long(value: SecretStr) -> SecretStr:
     return value
 
 
+def _roles(value: str) -> str:
+    for each in value.split(","):
+        name, _, scope = (part.strip() for part in each.partition("="))
+        if not name or scope not in ("read", "write", "operate", "admin"):
+            raise ValueError("must be ROLE=SCOPE, separated by commas, with read, write, operate or admin")
+    return value
+
+
+Roles = Annotated[str, AfterValidator(_roles)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Login = Annotated[SecretStr, AfterValidator(_login)]
 

@@ -129,6 +129,23 @@ DUPLICATES = counter(
     "has it), request (an answer kept under its Idempotency-Key).",
 )
 
+SECURITY_EVENTS = (
+    "key.new_address",
+    "second_factor.disabled",
+    "second_factor.locked",
+    "session.stolen",
+    "signature.replayed",
+)
+"""what the security log has a line about, and somebody should look at"""
+SECURITY = counter(
+    "crochet_security_events_total",
+    "events",
+    "event",
+    API,
+    "Lines of the security log that somebody should look at: a key used from a new address, a second factor that was "
+    "taken away or locked by wrong codes, a refresh token used twice, a signed request that came twice.",
+)
+
 # ── orthos ──────────────────────────────────────────────────────────────────────────────────────
 
 FOUND = counter(

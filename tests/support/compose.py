@@ -64,8 +64,17 @@ class Deployment:
             "SEARCH_WORKERS": "2",
         }
         self.variables = variables
-        name = f"crochet-test-{uuid.uuid4().hex[:8]}"
-        self._compose = ["docker", "compose", "--project-name", name, "--file", str(COMPOSE), "--progress", "plain"]
+        self.name = f"crochet-test-{uuid.uuid4().hex[:8]}"
+        self._compose = [
+            "docker",
+            "compose",
+            "--project-name",
+            self.name,
+            "--file",
+            str(COMPOSE),
+            "--progress",
+            "plain",
+        ]
 
     def up(self) -> None:
         self.compose("up", "--build", "--detach", "--wait", "--wait-timeout", "300", seconds=1500)
@@ -110,9 +119,12 @@ class Deployment:
         """A command, run where the API runs."""
         return self.compose("exec", "--no-TTY", "api", "crochet", *arguments, given=given)
 
+    def status(self) -> list[CorpusStatus]:
+        return Status.model_validate_json(self.crochet("status", "--json")).corpora
+
     def corpus(self, name: str = "harbour") -> CorpusStatus | None:
         """This corpus, once its one text is in and nothing is left to do."""
-        for corpus in Status.model_validate_json(self.crochet("status", "--json")).corpora:
+        for corpus in self.status():
             assert not corpus.work.get("failed"), corpus
             if corpus.corpus == name and corpus.version == 1 and not corpus.work.get("open"):
                 return corpus

@@ -7,11 +7,13 @@ import functools
 import http.client
 import itertools
 import json
+import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
 from tests.support.cluster import Cluster, check, cluster, corpus_of, until, until_closed
@@ -20,13 +22,21 @@ from tests.support.releases import Release
 from tests.support.server import HOST, take_port
 from tests.support.waiting import SECONDS
 
+log = logging.getLogger(__name__)
+
 TEXT = "the a{0} and b{0}. a{0} c{0} and a{1}. b{0} d{0}. c{0} d{0}. a{1} d{0} too. c{0} a{1}"
 """boxes of its own, and some with the text before"""
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.5
 SETTINGS = {
     "CROCHET_API_RATE": "1000000",
     "CROCHET_JWT_SECRET": "a secret of the tests, and long enough for that",
 }
+
+
+class Behind(Protocol):
+    """Starts a proxy before servers: the ports of each kind."""
+
+    def __call__(self, **servers: Sequence[int]) -> HAProxy: ...
 
 
 class Load:
@@ -119,14 +129,19 @@ class Fleet:
         self.deployment, self.proxy, self.load = deployment, proxy, load
         self._slots = dict[Slot, str | None].fromkeys(slots)
 
-    def replace(self, release: Release) -> None:
-        """All services, one after another: what does the work first, what faces clients last."""
-        for slot in self._slots:
+    def replace(self, release: Release, mixed: Callable[[], bool] = lambda: True) -> None:
+        """All services, one after another: what does the work first, what faces clients last.
+
+        After the first one it waits until `mixed` is true.
+        """
+        for number, slot in enumerate(self._slots):
             before, read = len(self.load.posted), self.load.read
             if slot.server is None:
                 self._replace_worker(slot, release)
             else:
                 self._replace_api(slot, release)
+            if number == 0:
+                until(mixed, self.deployment)
             if self.load.runs:
                 until(functools.partial(self.load.went_on, before, read), self.deployment)
             assert self.load.failures == [], self.deployment.logs()
@@ -150,7 +165,7 @@ class Fleet:
 
     def _start(self, slot: Slot, release: Release) -> str:
         port = {} if slot.port is None else {"CROCHET_API_PORT": str(slot.port)}
-        name = self.deployment.start(*slot.command, **release.environment, **port)
+        name = release.start(self.deployment, *slot.command, **port)
         until(lambda: self.deployment.ready(name), self.deployment)
         return name
 
@@ -166,27 +181,30 @@ class Fleet:
 
     def run(self, release: Release, *command: str, **environment: str) -> str:
         """What a command of a release prints."""
-        name = self.deployment.start(*command, **release.environment, **environment)
+        name = release.start(self.deployment, *command, **environment)
         assert self.deployment.ended(name) == 0, self.deployment.log(name)
         return self.deployment.log(name)
 
 
 def update_and_roll_back(
-    folder: Path, servers: Mapping[str, str], old: Release, new: Release, services: Sequence[Sequence[str]]
+    folder: Path,
+    servers: Mapping[str, str],
+    haproxy: Behind,
+    releases: tuple[Release, Release],
+    services: Sequence[Sequence[str]],
+    errors: set[str],
 ) -> None:
     """Start the old release, replace all of it by the new one, then again by the old one.
 
-    No request fails, and the closure of all texts is exact. `servers`: the settings that name an empty database and
+    No request fails, and the closure of all texts is exact. `errors`: the codes of what work is tried again for, while
+    the new relay publishes for old workers. `servers`: the settings that name an empty database and
     the other servers.
     """
-    ports = [take_port(), take_port()]
-    proxy = HAProxy(folder / "proxy", {"apis": ports, "canary": []})
+    (old, new), ports = releases, [take_port(), take_port()]
+    proxy = haproxy(api=ports)
     slots = [Slot(tuple(command)) for command in services]
-    slots += [Slot(("api",), port, f"apis/apis{number}") for number, port in enumerate(ports, 1)]
-    with contextlib.ExitStack() as opened:
-        deployment = opened.enter_context(cluster(folder, **SETTINGS, **servers))
-        opened.callback(proxy.stop)
-        proxy.start()
+    slots += [Slot(("api",), port, f"apis/api{number}") for number, port in enumerate(ports, 1)]
+    with cluster(folder, True, **SETTINGS, **servers) as deployment, deployment.process() as process:
         load = Load(proxy.port)
         fleet = Fleet(deployment, proxy, slots, load)
         fleet.run(old, "migrate")
@@ -196,16 +214,20 @@ def update_and_roll_back(
         with load.running():
             for release in (new, old):
                 fleet.run(release, "migrate")
-                fleet.replace(release)
-                fleet.run(release, "--url", proxy.url, "smoke", CROCHET_KEY=load.key)
+                fleet.replace(release, lambda: codes(process) == errors)
+            fleet.run(old, "--url", proxy.url, "smoke", CROCHET_KEY=load.key)
         assert load.failures == []
-        with deployment.process() as process:
-            corpus = corpus_of(process, Limits())
-            until_closed(process, corpus, deployment)
-            assert steps.sql(process, "SELECT version_num FROM alembic_version") == [(new.head,)]
-            assert steps.sql(process, "SELECT count(*) FROM work WHERE state <> 'done'") == [(0,)]
-            assert steps.sql(process, "SELECT count(*) FROM dead_letters") == [(0,)]
-            assert len(steps.sql(process, "SELECT FROM texts WHERE corpus = :corpus", corpus=corpus.id)) == len(
-                load.posted
-            )
-            check(process, corpus, steps.expected(load.posted))
+        log.info("%d texts were posted, %d requests read", len(load.posted), load.read)
+        corpus = corpus_of(process, Limits())
+        until_closed(process, corpus, deployment)
+        assert steps.sql(process, "SELECT version_num FROM alembic_version") == [(new.head,)]
+        assert steps.sql(process, "SELECT count(*) FROM work WHERE state <> 'done'") == [(0,)]
+        assert steps.sql(process, "SELECT count(*) FROM dead_letters") == [(0,)]
+        assert len(steps.sql(process, "SELECT FROM texts WHERE corpus = :corpus", corpus=corpus.id)) == len(load.posted)
+        check(process, corpus, steps.expected(load.posted))
+        assert codes(process) == errors
+
+
+def codes(process: Process) -> set[object]:
+    """Of the errors of all attempts."""
+    return {code for (code,) in steps.sql(process, "SELECT DISTINCT error->>'code' FROM attempts")}

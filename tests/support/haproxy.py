@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,23 +12,21 @@ from pathlib import Path
 from tests.support.paths import ROOT
 from tests.support.server import ANSWER_SECONDS, HOST, Server, find_program, take_port
 
-SOURCE = ROOT / "deploy" / "proxy"
-INSIDE = "/usr/local/etc/haproxy"
-"""where its files are in the container"""
+CONFIGURATION = ROOT / "deploy" / "proxy" / "haproxy.cfg"
 
 
 class HAProxy(Server):
     """The configuration that docker-compose.yml mounts: only addresses are others, and Docker's DNS is left out.
 
-    `backends`: the ports of each backend's servers, which are called after it: apis1, apis2.
+    `servers`: the ports of each kind, which are called after it: api1, api2, canary1.
     """
 
     def __init__(
-        self, folder: Path, backends: Mapping[str, Sequence[int]], environment: Mapping[str, str] | None = None
+        self, folder: Path, servers: Mapping[str, Sequence[int]], environment: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(folder)
         self._program = find_program("haproxy", "usr/sbin/haproxy")
-        self._backends = backends
+        self._servers = servers
         self._environment = {**(environment or {})}
         self._admin = take_port()
         self.console = take_port()
@@ -54,9 +51,9 @@ class HAProxy(Server):
     def is_up(self, server: str) -> bool:
         return self._stat(server, "status").startswith("UP")
 
-    def requests(self, backend: str) -> int:
-        """How many a backend has got."""
-        return int(self._stat(f"{backend}/BACKEND", "stot"))
+    def requests(self, server: str) -> int:
+        """How many it has got."""
+        return int(self._stat(server, "stot"))
 
     def _stat(self, of: str, name: str) -> str:
         rows = list(csv.DictReader(self.say("show stat").removeprefix("# ").splitlines()))
@@ -64,7 +61,6 @@ class HAProxy(Server):
         return row[name]
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        shutil.copy(SOURCE / "shares.map", self.folder)
         (self.folder / "haproxy.cfg").write_text(self._configuration())
         return self._spawn(
             self._program,
@@ -73,19 +69,18 @@ class HAProxy(Server):
         )
 
     def _configuration(self) -> str:
-        given = (SOURCE / "haproxy.cfg").read_text()
+        given = CONFIGURATION.read_text()
         given = re.sub(r"^resolvers .*?\n\n", "", given, flags=re.M | re.S)
-        given = given.replace(INSIDE, str(self.folder)).replace(" resolvers docker init-addr none", "")
+        given = given.replace(" resolvers docker init-addr none", "")
         given = given.replace("bind :8080", f"bind {HOST}:{self.port}")
         given = given.replace("bind :8081", f"bind {HOST}:{self.console}")
         given = re.sub(r"ipv4@127\.0\.0\.1:\d+", f"ipv4@{HOST}:{self._admin}", given)
-        for backend, ports in self._backends.items():
-            lines = "\n".join(f"    server {backend}{n} {HOST}:{port}" for n, port in enumerate(ports, 1))
-            given = re.sub(
-                rf"(^backend {backend}\n.*?)^    server-template .*?$", rf"\1{lines}", given, flags=re.M | re.S
-            )
-        assert "server-template" not in given
-        return given
+        return re.sub(r"^    server-template (\w+) \d+ \S+(.*)$", self._own, given, flags=re.M)
+
+    def _own(self, template: re.Match[str]) -> str:
+        """The servers in place of a template."""
+        ports = enumerate(self._servers.get(template[1], ()), 1)
+        return "\n".join(f"    server {template[1]}{number} {HOST}:{port}{template[2]}" for number, port in ports)
 
     def _answers(self) -> bool:
         return "Uptime" in self.say("show info")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crochet_tasks.db import schema
+from tests.support.cluster import Cluster
+from tests.support.commands import PYTHON
 from tests.support.paths import ROOT
 
 PARTS = ("crochet_tasks", "api", "web", "celeryconfig.py")
@@ -35,10 +37,12 @@ class Release(NamedTuple):
     folder: Path
     head: str
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """With which `python -m crochet_tasks` runs it, wherever that is started."""
-        return {"PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"}
+    def start(self, deployment: Cluster, *command: str, **environment: str) -> str:
+        """Start a process of it; its name. Those of this release are forked."""
+        if self.folder == ROOT:
+            return deployment.start(*command, **environment)
+        own = {"PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"}
+        return deployment.start("crochet_tasks", *command, program=PYTHON, **own, **environment)
 
 
 def this() -> Release:

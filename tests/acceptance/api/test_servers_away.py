@@ -142,6 +142,15 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "cancelAllWork": ("POST", f"{of}/work/cancel", None),
         "retryAllWork": ("POST", f"{of}/work/retry", None),
         "listAudit": ("GET", "/v1/audit", None),
+        "listKeys": ("GET", "/v1/keys", None),
+        "createKey": ("POST", "/v1/keys", {"name": "none", "corpora": ["not-there"]}),
+        "rotateKey": ("POST", "/v1/keys/aaaaaaaaaa/rotate", {}),
+        "revokeKey": ("POST", "/v1/keys/aaaaaaaaaa/revoke", None),
+        "resetSecondFactor": ("DELETE", "/v1/keys/aaaaaaaaaa/second-factor", None),
+        "listTenants": ("GET", "/v1/tenants", None),
+        "createTenant": ("POST", "/v1/tenants", {"name": "default"}),
+        "changeTenant": ("PATCH", "/v1/tenants/default", {}),
+        "deleteTenant": ("DELETE", "/v1/tenants/default", None),
         "followEvents": ("GET", "/v1/events?corpus=shown", None),
         "createTokens": ("POST", "/v1/tokens", {}),
         "refreshTokens": ("POST", "/v1/tokens/refresh", {"refresh_token": f"crr_{'A' * 43}"}),
@@ -149,7 +158,8 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
     }
     paths = deployed.get("/openapi.json").json["paths"]
     ours = [methods for path, methods in paths.items() if path.startswith("/v1")]
-    assert set(asked) == {each["operationId"] for methods in ours for each in methods.values()}
+    of_the_provider = {"exchangeIdToken"}  # off here: tests/integration/api/test_oidc.py
+    assert set(asked) | of_the_provider == {each["operationId"] for methods in ours for each in methods.values()}
     return asked
 
 

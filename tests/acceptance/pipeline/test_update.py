@@ -12,16 +12,20 @@ import pytest
 
 from tests.support import releases, services
 from tests.support.commands import EVERYTHING, RELAY
-from tests.support.fleet import update_and_roll_back
+from tests.support.fleet import Behind, update_and_roll_back
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_the_next_release_and_back(tmp_path: Path, postgres: services.Postgres, vhost: str, redis_url: str) -> None:
+def test_the_next_release_and_back(
+    tmp_path: Path, postgres: services.Postgres, vhost: str, redis_url: str, haproxy: Behind
+) -> None:
     """It adds a table and a column, and its messages are of a format that the older workers cannot read."""
     postgres.start()
     url = postgres.new_database()
     servers = {"CROCHET_DATABASE_URL": url, "CROCHET_BROKER_URL": vhost, "CROCHET_REDIS_URL": redis_url}
     following = releases.following(tmp_path / "next")
-    update_and_roll_back(tmp_path, servers, releases.this(), following, [RELAY, EVERYTHING])
+    update_and_roll_back(
+        tmp_path, servers, haproxy, (releases.this(), following), [RELAY, EVERYTHING], {"message_too_new"}
+    )
     postgres.drop_database(url)

@@ -154,6 +154,14 @@ def test_tags_of_compressed_answers(wire: Wire) -> None:
     ]
 
 
+def test_pages_may_send_credentials_where_the_setting_says_so(process: Process) -> None:
+    """For the origins that are named, and no others."""
+    api = made(process, Settings(**SETTINGS, api_origins="https://a.example", api_credentials=True))
+    for origin, may in (("https://a.example", "true"), ("https://c.example", None)):
+        answer = api.read.get("/v1/corpora", headers={"Origin": origin})
+        assert answer.headers.get("Access-Control-Allow-Credentials") == may
+
+
 def test_pages_of_these_origins_may_ask(process: Process) -> None:
     """And no others; the question whether they may needs no key."""
     api = made(process, Settings(**SETTINGS, api_origins="https://a.example,https://b.example"))
@@ -167,6 +175,12 @@ def test_pages_of_these_origins_may_ask(process: Process) -> None:
     assert "x-crochet-signature" in answer.headers["Access-Control-Allow-Headers"]
     answer = api.read.get("/v1/corpora", headers={"Origin": "https://a.example"})
     assert "X-Crochet-Version" in answer.headers["Access-Control-Expose-Headers"]
+    for path, methods in (
+        ("/v1/corpora/a", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/tokens", "DELETE, OPTIONS, POST"),
+    ):
+        answer = api.anonymous.options(path, headers={"Origin": "https://a.example", **asked})
+        assert answer.headers["Access-Control-Allow-Methods"] == methods, path
     for pattern in ("https://*.a.example", "https://(a|b).example", "https://a.example$"):
         with pytest.raises(InvalidSetting):
             Settings.load(api_origins=pattern)

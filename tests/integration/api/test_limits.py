@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from api import limits, security
+from api import limits, recently_valid
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import access
@@ -73,7 +73,9 @@ def test_strangers_lock_no_client_out(process: Process) -> None:
     """
     api = limited(process)
     token = api.write.post("/v1/tokens", json={}).get_json()["access_token"]
-    api.app.extensions["crochet.recently_valid"] = security.RecentlyValid()  # as in a process that has just started
+    api.app.extensions["crochet.recently_valid"] = (
+        recently_valid.RecentlyValid()
+    )  # as in a process that has just started
     guesses = ["crk_" + letter * 10 + "_" + letter.upper() * 43 for letter in "abcdef"]
     assert [get(api, guess).status_code for guess in guesses[:4]] == [401] * 3 + [429]
     statements: list[str] = []
@@ -97,11 +99,11 @@ def test_strangers_lock_no_client_out(process: Process) -> None:
 
 def test_strangers_are_looked_up_a_few_at_a_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are; who was good here lately does not wait for them. None of them is counted for it."""
-    monkeypatch.setattr(security, "LOOKUP_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(recently_valid, "LOOKUP_WAIT_SECONDS", 0.01)
     api = limited(process)
     assert get(api, api.keys["read"]).status_code == 200
     with contextlib.ExitStack() as busy:
-        for number in range(security.UNKNOWN_LOOKUPS):
+        for number in range(recently_valid.UNKNOWN_LOOKUPS):
             busy.enter_context(api.app.extensions["crochet.recently_valid"].turn(f"client {number}"))
         for _ in range(2 * RATES["api_rate_anonymous"]):
             api.problem(get(api, api.keys["write"]), "too_busy", 503)

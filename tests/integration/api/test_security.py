@@ -16,7 +16,7 @@ from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER, hashed, signature, split
-from crochet_tasks.db import access
+from crochet_tasks.db import tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import AuthOff, KeyEnded, KeyUnknown, TenantUnknown
@@ -27,7 +27,7 @@ from tests.support.api import SETTINGS, Api, get, guarded, made, made_again, sec
 
 pytestmark = pytest.mark.integration
 
-OPEN = {"/health/", "/docs", "/openapi.json", "/problems/", "/v1/tokens/refresh"}
+OPEN = {"/health/", "/docs", "/openapi.json", "/problems/", "/v1/tokens/refresh", "/v1/tokens/oidc"}
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
@@ -42,7 +42,8 @@ def test_every_route_needs_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "may"), [("read", {"read"}), ("write", {"read", "write"}), ("admin", {"read", "write", "admin"})]
+    ("scope", "may"),
+    [("read", {"read"}), ("write", {"read", "write"}), ("admin", {"read", "write", "operate", "admin"})],
 )
 def test_a_scope_includes_those_below_it_only(guards: Api, scope: str, may: set[str]) -> None:
     """A scope includes those below it, and no other."""
@@ -133,7 +134,7 @@ def test_a_key_of_another_tenant_cannot_be_ended(api: Api) -> None:
     database = api.process.database
     (theirs,) = keys.listed(database, "other")
     with database.snapshot() as connection:
-        mine, other = (access.tenant(connection, name) for name in ("default", "other"))
+        mine, other = (tenants.number(connection, name) for name in ("default", "other"))
     for end in (keys.rotate, keys.revoke):
         with pytest.raises(KeyUnknown):
             end(database, theirs.key, tenant=mine)

@@ -37,6 +37,16 @@ OPEN_TO_ALL_TENANTS = {
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens"),
     ("POST", "/v1/tokens/refresh"),
+    ("POST", "/v1/tokens/oidc"),
+    ("GET", "/v1/keys"),  # these four: test_corpora_of_a_key.py
+    ("POST", "/v1/keys"),
+    ("POST", "/v1/keys/<key>/rotate"),
+    ("POST", "/v1/keys/<key>/revoke"),
+    ("DELETE", "/v1/keys/<key>/second-factor"),
+    ("GET", "/v1/tenants"),  # these four: test_tenants_managed.py
+    ("POST", "/v1/tenants"),
+    ("PATCH", "/v1/tenants/<tenant>"),
+    ("DELETE", "/v1/tenants/<tenant>"),
 }
 """routes that name no corpus"""
 

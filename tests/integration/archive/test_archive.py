@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from crochet_tasks import archive
-from crochet_tasks.access import tenancy
+from crochet_tasks.access import tenants as managed
 from crochet_tasks.archive import Archive, Checked
 from crochet_tasks.archive.contents import Contents
-from crochet_tasks.db import access, corpora
+from crochet_tasks.db import corpora, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.archives import TextBody
 from crochet_tasks.db.corpora import Corpus
@@ -97,11 +97,11 @@ def test_another_tenants_corpus(process: Process) -> None:
     with pytest.raises(TenantUnknown):
         imported(process, checked, "theirs", tenant="not-there")
     tenant = f"tenant-of-{corpus.name}"
-    tenancy.add_tenant(process.database, tenant, Entry("tenant.created"))
+    managed.add(process.database, tenant, Entry("tenant.created"))
     copy = imported(process, checked, corpus.name, tenant=tenant)
     with process.database.snapshot() as connection:
         assert corpora.named(connection, corpus.name).id == corpus.id
-        assert corpora.named(connection, corpus.name, access.tenant(connection, tenant)).id == copy.id
+        assert corpora.named(connection, corpus.name, tenants.number(connection, tenant)).id == copy.id
 
 
 def test_the_proof_of_the_best_comes_along(process: Process) -> None:

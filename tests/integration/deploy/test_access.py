@@ -119,9 +119,9 @@ def test_the_console_is_on_the_admin_port_unless_it_is_opened(
     console: str, refused: int, api: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """However its path is written; and what only looks like it is not refused."""
-    make = functools.partial(HAProxy, backends={"apis": [api], "canary": []}, environment={"CONSOLE": console})
+    make = functools.partial(HAProxy, servers={"api": [api]}, environment={"CONSOLE": console})
     for proxy in serve(make, tmp_path_factory):
-        eventually(functools.partial(proxy.is_up, "apis/apis1"))
+        eventually(functools.partial(proxy.is_up, "apis/api1"))
 
         def status(port: int, path: str) -> int:
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:

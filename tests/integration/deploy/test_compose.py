@@ -234,7 +234,9 @@ def test_the_proxy_leads_to_the_apis(settings_of: Callable[[str], Settings]) -> 
     api, proxy = settings_of("api"), SERVICES["proxy"]
     configuration = (ROOT / "deploy/proxy/haproxy.cfg").read_text()
     assert (api.api_host, api.api_proxies) == ("0.0.0.0", 1)
-    assert f" api:{api.api_port}\n" in configuration
+    assert set(re.findall(r"server-template \w+ \d+ (\S+)", configuration)) == {
+        f"{name}:{api.api_port}" for name in ("api", "api-canary")
+    }
     bound, _ = re.findall(r"bind :(\d+)", configuration)  # the second is the console's: test_access.py
     assert proxy["ports"] == [f"127.0.0.1:8080:{bound}"]
     assert f"http://127.0.0.1:{bound}/" in proxy["healthcheck"]["test"][-1]

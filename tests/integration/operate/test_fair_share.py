@@ -6,7 +6,7 @@ from collections import Counter, deque
 
 import pytest
 
-from crochet_tasks.db import access, corpora, publishing
+from crochet_tasks.db import corpora, publishing, tenants
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.geometry import Limits
 from tests.support import steps
@@ -28,7 +28,7 @@ def test_a_busy_tenant_does_not_starve_another(process: Process) -> None:
     the time that they take alone, not after 200 others.
     """
     with process.database.transaction() as connection:
-        other = access.tenant(connection, "other", make=True)
+        other = tenants.number(connection, "other", make=True)
         late = corpora.get_or_create(connection, "late", Limits()._asdict(), other)
     first, second = (steps.new_corpus(process) for _ in range(2))
     for corpus in (first, second):

@@ -66,7 +66,7 @@ def test_a_throttle_counts_what_it_leaves_out() -> None:
 
 def test_scopes_include_those_below() -> None:
     """And unknown ones are none."""
-    assert included(["admin"]) == {"read", "write", "admin"}
+    assert included(["admin"]) == {"read", "write", "operate", "admin"}
     assert included(["write"]) == {"read", "write"}
     assert included(["root"]) == included([]) == set()
 

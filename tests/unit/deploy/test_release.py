@@ -18,7 +18,7 @@ def test_the_version_is_the_newest_of_the_changelog_and_the_tag_of_the_image() -
     assert sections[0] == "Unreleased"
     assert re.fullmatch(rf"{re.escape(PROJECT['version'])} \(\d{{4}}-\d\d-\d\d\)", sections[1])
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert services["api"]["image"] == f"crochet-tasks:{PROJECT['version']}"
+    assert services["api"]["image"] == f"crochet-tasks:${{VERSION:-{PROJECT['version']}}}"
 
 
 def test_opentelemetry_is_pinned_to_one_release() -> None:

@@ -1,0 +1,138 @@
+"""A second factor for who logs in with a key on the page: codes of a phone (TOTP, RFC 6238), and recovery codes.
+
+The secret is stored encrypted, with a key made of CROCHET_JWT_SECRET: a copy of the database alone makes no codes.
+Recovery codes have 80 random bits, of which the SHA-256 is stored, and count once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from typing import NamedTuple
+
+import pyotp
+from cryptography.fernet import Fernet, InvalidToken
+
+from crochet_tasks.db import Connection, access, second_factors
+from crochet_tasks.db.access import Entry, KeyRow
+from crochet_tasks.db.second_factors import FactorRow
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.errors import CodeRefused, InvalidRequest, TokensOff
+from crochet_tasks.settings import Settings
+
+STEP_SECONDS = 30
+DRIFT = 1
+"""steps by which the clock of a phone may be off"""
+RECOVERY_CODES = 10
+
+
+class Enrolment(NamedTuple):
+    """What a phone is given: the secret, and the same as an address."""
+
+    secret: str
+    address: str
+
+
+def is_on(connection: Connection, key: int) -> bool:
+    row = second_factors.of(connection, key)
+    return row is not None and row.confirmed_at is not None
+
+
+def enrol(database: Database, settings: Settings, key: KeyRow) -> Enrolment:
+    """A secret for a key that has none, the same one until it is confirmed. Raises InvalidRequest, TokensOff."""
+    if key.person is not None:
+        raise InvalidRequest(problem="the second factor of people is their provider's")
+    box = _box(settings)
+    with database.transaction() as connection:
+        row = second_factors.add(connection, key.id, box.encrypt(pyotp.random_base32().encode()))
+        if row.confirmed_at is not None:
+            raise InvalidRequest(problem="this key has a second factor already")
+    secret = box.decrypt(row.secret).decode()
+    return Enrolment(secret, pyotp.TOTP(secret).provisioning_uri(name=key.prefix, issuer_name="crochet"))
+
+
+def confirm(database: Database, settings: Settings, key: KeyRow, code: str, entry: Entry) -> list[str]:
+    """Turn it on with a first code; the recovery codes, which are shown this once. Raises CodeRefused."""
+    made = [base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
+    with database.transaction() as connection:
+        row = second_factors.of(connection, key.id, lock=True)
+        step = None if row is None or row.confirmed_at is not None else _step(settings, row, code)
+        if step is not None:
+            second_factors.confirm(connection, key.id, step, [_hashed(each) for each in made])
+            _log(connection, entry, "second_factor.enabled", key)
+    if step is None:
+        raise CodeRefused(reason="it is not that of this moment")
+    return made
+
+
+def check(database: Database, settings: Settings, key: KeyRow, code: str, entry: Entry) -> None:
+    """Raise CodeRefused unless this is a code of the phone that was not used yet, or a recovery code.
+
+    Wrong codes are counted, whatever happens to the request: after some, none is looked at for a while.
+    """
+    with database.transaction() as connection:
+        row = second_factors.of(connection, key.id, lock=True)
+        reason = "there is none" if row is None or row.confirmed_at is None else None
+        if row is not None and reason is None:
+            reason = "too many were wrong: try again later" if row.locked else None
+            if reason is None and not _accepted(connection, settings, key, row, code, entry):
+                reason = "it is wrong, or was used"
+                if second_factors.fail(connection, row):
+                    _log(connection, entry, "second_factor.locked", key)
+    if reason is not None:
+        raise CodeRefused(reason=reason)
+
+
+def _accepted(connection: Connection, settings: Settings, key: KeyRow, row: FactorRow, code: str, entry: Entry) -> bool:
+    step = _step(settings, row, code)
+    if step is not None:
+        second_factors.accept(connection, key.id, step=step)
+        return True
+    digest = _hashed(code)
+    left = [each for each in row.recovery if not hmac.compare_digest(bytes(each), digest)]
+    if len(left) == len(row.recovery):
+        return False
+    second_factors.accept(connection, key.id, recovery=left)
+    _log(connection, entry, "second_factor.recovered", key)
+    return True
+
+
+def disable(database: Database, key: KeyRow, entry: Entry) -> bool:
+    """Take it away; whether it was on."""
+    with database.transaction() as connection:
+        was = second_factors.remove(connection, key.id)
+        if was:
+            _log(connection, entry, "second_factor.disabled", key)
+    return was
+
+
+def _step(settings: Settings, row: FactorRow, code: str) -> int | None:
+    """The time step that this is the code of, if none of it or of a later one was used."""
+    try:
+        totp = pyotp.TOTP(_box(settings).decrypt(bytes(row.secret)).decode())
+    except InvalidToken:  # CROCHET_JWT_SECRET has changed: recovery codes still count
+        return None
+    now, given = int(time.time()) // STEP_SECONDS, code.replace(" ", "").encode()
+    found = None
+    for step in range(now - DRIFT, now + DRIFT + 1):
+        if hmac.compare_digest(totp.generate_otp(step).encode(), given) and step > row.step:
+            found = step
+    return found
+
+
+def _log(connection: Connection, entry: Entry, what: str, key: KeyRow) -> None:
+    access.add_log_entry(connection, entry._replace(what=what, tenant=key.tenant, key=key.prefix))
+
+
+def _hashed(code: str) -> bytes:
+    return hashlib.sha256(code.replace(" ", "").lower().encode()).digest()
+
+
+def _box(settings: Settings) -> Fernet:
+    if settings.jwt_secret is None:
+        raise TokensOff
+    digest = hashlib.sha256(b"second factors of " + settings.jwt_secret.get_secret_value().encode()).digest()
+    return Fernet(base64.urlsafe_b64encode(digest))

@@ -1,0 +1,113 @@
+"""Tenants: make, list, rename, limit, suspend, delete. For operators of the deployment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crochet_tasks.db import IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import Lock
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.tenants import TenantRow
+from crochet_tasks.errors import InvalidRequest, TenantExists, TenantNeeded, TenantNotConfirmed
+from crochet_tasks.schemas.names import NAME
+from crochet_tasks.schemas.reports import TenantLine
+from crochet_tasks.settings import Settings
+
+DEFAULT_NAME = "default"
+"""of the tenant of the command line"""
+CHANGEABLE = ("name", "max_corpora", "rate", "suspended")
+
+
+def line(row: TenantRow) -> TenantLine:
+    """The tenant as answers show it."""
+    facts = {name: value for name, value in row._asdict().items() if name not in ("id", "suspended_at")}
+    return TenantLine(**facts, suspended=row.suspended_at is not None)
+
+
+def page(database: Database, begin: int | None, most: int, *, newer: bool = False) -> list[tuple[int, TenantLine]]:
+    """The newest tenants and their numbers, as db.tenants.page."""
+    with database.snapshot() as connection:
+        return [(row.id, line(row)) for row in tenants.page(connection, begin, most, newer=newer)]
+
+
+def one(database: Database, name: str) -> TenantLine:
+    """Raises TenantUnknown."""
+    with database.snapshot() as connection:
+        return line(tenants.one(connection, tenants.number(connection, name)))
+
+
+def add(database: Database, name: str, entry: Entry) -> TenantLine:
+    """A new tenant, without corpora and keys. Raises InvalidRequest for a name that none can have, and TenantExists."""
+    _check_name(name)
+    with database.transaction() as connection:
+        number = tenants.add(connection, name)
+        if number is None:
+            raise TenantExists(tenant=name)
+        access.add_log_entry(connection, entry)
+        return line(tenants.one(connection, number))
+
+
+def change(database: Database, settings: Settings, name: str, changes: dict[str, Any], entry: Entry) -> TenantLine:
+    """Change what is given of CHANGEABLE; a limit of None is that of the settings.
+
+    While a tenant is suspended its keys and tokens are refused at once, and its corpora are paused: work that runs
+    ends, nothing is lost, and what the suspension paused goes on with its end. Raises TenantUnknown, TenantExists,
+    InvalidRequest, and TenantNeeded for the tenants of the command line and of the operators.
+    """
+    suspended, values = changes.get("suspended"), {key: changes[key] for key in CHANGEABLE[:3] if key in changes}
+    if "name" in values:
+        _check_name(values["name"])
+    if suspended or values.get("name", name) != name:
+        _check_free(settings, name)
+    try:
+        with database.transaction() as connection:
+            number = tenants.number(connection, name, lock=True)
+            was = tenants.one(connection, number).suspended_at is not None
+            if values:
+                tenants.change(connection, number, values)
+            if suspended and not was:
+                tenants.suspend(connection, number)
+            if suspended is False and was:
+                for corpus in tenants.resume(connection, number):
+                    publishing.release_all(connection, corpus)
+            access.add_log_entry(connection, entry)
+            return line(tenants.one(connection, number))
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation):
+            raise TenantExists(tenant=values["name"]) from error
+        raise
+
+
+def remove(database: Database, settings: Settings, name: str, confirmed: str | None, entry: Entry) -> None:
+    """Delete a tenant with all its corpora, for good. Its keys are revoked and its name is free at once.
+
+    The rows of its corpora are deleted in the background, as those of any deleted corpus. Audit and security log keep
+    their lines for as long as they keep others'. Raises TenantUnknown, TenantNeeded, and TenantNotConfirmed unless
+    `confirmed` is its name.
+    """
+    _check_free(settings, name)
+    with database.transaction() as connection:
+        number = tenants.number(connection, name, lock=True)
+        if confirmed != name:
+            raise TenantNotConfirmed(tenant=name)
+        corpora.owned(connection, number)  # none is made meanwhile
+        for corpus in corpora.every(connection, number):
+            corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
+            removal.hide(connection, corpus.id)
+        tenants.end_keys(connection, number)
+        tenants.hide(connection, number)
+        access.add_log_entry(connection, entry)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(NAME, name):
+        of = "1 to 100 ASCII letters, digits, '.', '_', '-', and begins with a letter or digit"
+        raise InvalidRequest(problem=f"a tenant's name has {of}")
+
+
+def _check_free(settings: Settings, name: str) -> None:
+    """Nobody locks themselves out."""
+    if name in (DEFAULT_NAME, settings.operator_tenant):
+        raise TenantNeeded(tenant=name)

@@ -1,0 +1,165 @@
+"""Tenants are listed, renamed, limited, suspended and deleted by operators of the deployment, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+import web
+from crochet_tasks.access import keys, tenancy, tenants
+from crochet_tasks.access.keys import KeySpec
+from crochet_tasks.db import publishing
+from crochet_tasks.db.process import Process
+from crochet_tasks.settings import Settings
+from tests.support import api as apis
+from tests.support import steps
+from tests.support.api import SETTINGS, Api
+from tests.support.pages import Visitor, code
+
+pytestmark = pytest.mark.integration
+
+PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture
+def api(process: Process) -> Api:
+    """With the page, and a corpus of the tenant `other` that has a text."""
+    made = apis.made(process, Settings(**SETTINGS), web.create_app)
+    assert made.stranger.post("/v1/corpora", json={"name": "theirs"}).status_code == 201
+    assert made.stranger.post("/v1/corpora/theirs/texts", json={"body": "the sea"}).status_code == 202
+    return made
+
+
+def change(api: Api, tenant: str = "other", /, **changes: Any) -> TestResponse:
+    return api.admin.patch(f"/v1/tenants/{tenant}", data=json.dumps(changes), headers=PATCH)
+
+
+def what(api: Api, about: str) -> list[object]:
+    rows = steps.sql(api.process, f"SELECT what FROM audit WHERE what LIKE '{about}.%' ORDER BY id")
+    return [row[0] for row in rows]
+
+
+def publishable(api: Api) -> bool:
+    """Whether work of some corpus would be published now. Nothing is left of it."""
+    with api.process.database.transaction() as connection:
+        found = publishing.take_next(connection, None)
+        connection.rollback()
+    return found is not None
+
+
+def test_another_tenants_administrator_is_refused_everywhere(api: Api) -> None:
+    """Reading, too: whose data is here is no business of a tenant."""
+    before = steps.sql(api.process, "SELECT * FROM tenants ORDER BY id")
+    for answer in (
+        api.stranger.get("/v1/tenants"),
+        api.stranger.post("/v1/tenants", json={"name": "more"}),
+        api.stranger.patch("/v1/tenants/other", data='{"rate": 1000000}', headers=PATCH),
+        api.stranger.delete("/v1/tenants/other?confirm=other"),
+    ):
+        api.problem(answer, "operator_needed", 403)
+    for path in ("/console/tenants", "/console/tenants/other"):
+        assert code(Visitor(api, "stranger").get(path)) == "operator_needed"
+    assert code(Visitor(api, "stranger").post("/console/tenants/other", {"suspended": "no"})) == "operator_needed"
+    assert steps.sql(api.process, "SELECT * FROM tenants ORDER BY id") == before
+
+
+def test_they_are_listed_and_renamed(api: Api) -> None:
+    api.problem(api.admin.post("/v1/tenants", json={"name": "other"}), "tenant_exists", 409)
+    assert api.admin.post("/v1/tenants", json={"name": "third"}).status_code == 201
+    listed = api.admin.get("/v1/tenants?limit=2").get_json()
+    assert [each["name"] for each in listed["tenants"]] == ["third", "other"]
+    assert (listed["tenants"][1]["corpora"], listed["tenants"][1]["keys"]) == (1, 1)
+    rest = api.admin.get(f"/v1/tenants?cursor={listed['next_cursor']}").get_json()
+    assert [each["name"] for each in rest["tenants"]] == ["default"]
+    assert change(api, name="other").status_code == 200
+    assert change(api, "other", name="moved").get_json()["name"] == "moved"
+    api.problem(change(api, "other"), "tenant_unknown", 404)
+    api.problem(change(api, "moved", name="third"), "tenant_exists", 409)
+    assert api.stranger.get("/v1/corpora/theirs").status_code == 200
+    assert what(api, "tenant")[-1] == "tenant.changed"
+
+
+def test_limits_are_their_own(api: Api, start_of_a_window: None) -> None:
+    """They take effect with the next request, and the limits of others stay."""
+    assert change(api, max_corpora=1, rate=3).status_code == 200
+    api.problem(api.stranger.post("/v1/corpora", json={"name": "second"}), "too_many_corpora", 409)
+    statuses = [api.stranger.get("/v1/corpora").status_code for _ in range(4)]
+    assert statuses[-1] == 429
+    assert api.read.get("/v1/corpora").status_code == 200
+    assert change(api, max_corpora=None, rate=None).get_json()["max_corpora"] is None
+    assert api.stranger.post("/v1/corpora", json={"name": "second"}).status_code == 201
+
+
+def test_a_suspended_tenant_is_refused_with_all_that_it_has(api: Api) -> None:
+    """Keys, access tokens, refresh tokens, sessions of the page; its work waits. What is others' goes on."""
+    tokens = api.stranger.post("/v1/tokens", json={}).get_json()
+    visitor = Visitor(api, "stranger")
+    assert publishable(api)
+    assert change(api, suspended=True).get_json()["suspended"] is True
+    api.problem(api.stranger.get("/v1/corpora"), "tenant_suspended", 403)
+    api.problem(api.with_key(tokens["access_token"]).get("/v1/corpora"), "tenant_suspended", 403)
+    refreshed = api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": tokens["refresh_token"]})
+    api.problem(refreshed, "unauthorized", 401)
+    assert code(visitor.get("/corpora")) == "tenant_suspended"
+    assert not publishable(api)
+    assert api.read.get("/v1/corpora").status_code == 200
+    assert change(api, suspended=False).get_json()["suspended"] is False
+    assert api.stranger.get("/v1/corpora").status_code == 200
+    assert publishable(api)
+    assert [each for each in what(api, "tenant") if each != "tenant.created"] == ["tenant.suspended", "tenant.resumed"]
+    assert what(api, "corpus")[-2:] == ["corpus.paused", "corpus.resumed"]
+
+
+def test_what_was_paused_before_stays_paused(api: Api) -> None:
+    headers = {**PATCH, "If-Match": "*"}
+    assert api.stranger.patch("/v1/corpora/theirs", data='{"paused": true}', headers=headers).status_code == 200
+    change(api, suspended=True)
+    change(api, suspended=True)
+    change(api, suspended=False)
+    assert api.stranger.get("/v1/corpora/theirs").get_json()["paused"] is True
+
+
+def test_a_deleted_tenant_leaves_the_audit_and_nothing_else(api: Api) -> None:
+    """Confirmed by its name. Keys end at once, its corpora are gone, and a new tenant of that name sees none of it."""
+    api.problem(api.admin.delete("/v1/tenants/other"), "tenant_not_confirmed", 409)
+    api.problem(api.admin.delete("/v1/tenants/other?confirm=default"), "tenant_not_confirmed", 409)
+    assert api.stranger.get("/v1/corpora").status_code == 200
+    assert api.admin.delete("/v1/tenants/other?confirm=other").status_code == 204
+    api.problem(api.stranger.get("/v1/corpora"), "unauthorized", 401)
+    assert [each["name"] for each in api.admin.get("/v1/tenants").get_json()["tenants"]] == ["default"]
+    while tenancy.sweep(api.process.database, 5.0):
+        pass
+    for table in ("texts", "work", "corpora"):
+        assert steps.sql(api.process, f"SELECT count(*) FROM {table}") == [(0,)]
+    lines = steps.sql(api.process, "SELECT what, by->>'via' FROM audit WHERE tenant = 2 ORDER BY id")
+    assert ("tenant.deleted", "api") in lines
+    assert ("key.revoked", "api") in lines
+    again = keys.create(api.process.database, KeySpec("new", ("admin",), tenant="other"), new_tenant=True)
+    assert api.with_key(again.key).get("/v1/corpora").get_json()["corpora"] == []
+    assert len(api.with_key(again.key).get("/v1/keys").get_json()["keys"]) == 1
+
+
+def test_nobody_locks_themselves_out(api: Api) -> None:
+    for answer in (
+        change(api, "default", suspended=True),
+        change(api, "default", name="moved"),
+        api.admin.delete("/v1/tenants/default?confirm=default"),
+    ):
+        api.problem(answer, "tenant_needed", 409)
+    assert change(api, "default", max_corpora=5).status_code == 200
+
+
+def test_the_page_does_the_same(api: Api) -> None:
+    visitor = Visitor(api, "admin")
+    assert "other" in visitor.get("/console/tenants").text
+    assert visitor.post("/console/tenants/other", {"name": "other", "max_corpora": "7", "rate": ""}).status_code == 303
+    assert tenants.one(api.process.database, "other").max_corpora == 7
+    assert visitor.post("/console/tenants/other", {"name": "other", "max_corpora": "x", "rate": ""}).status_code == 422
+    assert visitor.post("/console/tenants/other", {"suspended": "yes"}).status_code == 303
+    assert tenants.one(api.process.database, "other").suspended
+    assert visitor.post("/console/tenants/other/delete", {"confirm": "no"}).status_code == 422
+    assert visitor.post("/console/tenants/other/delete", {"confirm": "other"}).status_code == 303
+    assert "other" not in visitor.get("/console/tenants").text.partition("New tenant")[0]
