@@ -32,12 +32,11 @@ class LogInRefused(UsageError):
     status = 403
 
 
-class OidcOff(CrochetError):
+class OidcOff(UsageError):
     """this server knows no OpenID provider: CROCHET_OIDC_ISSUER and CROCHET_OIDC_CLIENT_ID are not set"""
 
     code = "oidc_off"
-    status = 501
-    public = True
+    status = 404
 
 
 class OidcUnavailable(Unavailable):

@@ -241,7 +241,7 @@ def test_a_person_cannot_be_taken_for_a_key(api: Api, elsewhere: Running) -> Non
 def test_without_a_provider(process: Process) -> None:
     """Not set, or away: keys work as ever, and nobody gets in."""
     plain = apis.made(process, Settings(**SETTINGS), web.create_app)
-    plain.problem(exchanged(plain, "a.b.c"), "oidc_off", 501)
+    plain.problem(exchanged(plain, "a.b.c"), "oidc_off", 404)
     assert "your account" not in plain.app.test_client().get("/log-in").text
     away = apis.made_again(
         process, Settings(**SETTINGS, oidc_issuer=f"http://127.0.0.1:{take_port()}", oidc_client_id="x"), web.create_app
