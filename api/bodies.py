@@ -158,7 +158,7 @@ class Exchange(Body):
 
 
 class IdToken(Body):
-    id_token: str = Field(min_length=1, max_length=8_000, json_schema_extra={"pattern": r"^[A-Za-z0-9_.-]+$"})
+    id_token: str = Field(min_length=1, max_length=3_900, json_schema_extra={"pattern": r"^[A-Za-z0-9_.-]+$"})
 
 
 class Refresh(Body):
