@@ -236,7 +236,7 @@ def _settled(world: World, _activity: Activity, settled: set[Any], *_: Any) -> N
         world.reached("a dead letter of settled work was ignored")
 
 
-def _recorded(world: World, _activity: Activity, failed: list[Any], *args: Any, later: bool) -> None:
+def _recorded(world: World, _activity: Activity, failed: list[Any], *args: Any, later: bool, **_: Any) -> None:
     pauses = args[3]
     if later and pauses.most:  # else it fails with its text
         world.reached("work used up its attempts" if failed else "work was left to a later retry")
