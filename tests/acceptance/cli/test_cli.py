@@ -201,8 +201,8 @@ def test_a_state_folder_in_use(harbour: Path) -> None:
 
 @pytest.mark.usefixtures("ready_state")
 def test_an_unknown_schema(state: Path) -> None:
-    """Made by a newer program; nothing is touched."""
-    execute(state, "UPDATE alembic_version SET version_num = '9999'")
+    """Made by a newer program, and it does not serve this one; nothing is touched."""
+    execute(state, "UPDATE alembic_version SET version_num = '9999', serves = '9999'")
     for command in (["run", HARBOUR], ["status"], ["migrate"]):
         refused(crochet(*command, "--state", state), 4, "schema_unknown", "'9999'", "newer crochet")
     assert crochet("doctor", "--state", state).returncode == 4
