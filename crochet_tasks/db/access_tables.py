@@ -110,7 +110,9 @@ second_factors = Table(
     Column("secret", LargeBinary, nullable=False, comment="encrypted, with a key made of CROCHET_JWT_SECRET"),
     now("created_at"),
     Column("confirmed_at", MOMENT, comment="since then it is on"),
-    Column("step", BigInteger, nullable=False, server_default="0", comment="the newest time step whose code was used"),
+    Column(
+        "step", BigInteger, nullable=False, server_default=text("0"), comment="the newest time step whose code was used"
+    ),
     Column("failures", Integer, nullable=False, server_default="0", comment="wrong codes since the last right one"),
     Column("locked_until", MOMENT),
     Column(

@@ -50,7 +50,17 @@ SEAL: dict[str, object] = {
 
 # A small store: corpus 1 with a text, a word, two phrases, two batches (one searched) and work for the other one.
 STORE: list[tuple[str, dict[str, object]]] = [
-    ("keys", {"tenant": 1, "prefix": "a" * 10, "hash": bytes(32), "name": "known", "scopes": ["read"]}),
+    (
+        "keys",
+        {
+            "tenant": 1,
+            "prefix": "a" * 10,
+            "hash": bytes(32),
+            "name": "known",
+            "scopes": ["read"],
+            "person": "known",
+        },
+    ),
     (
         "keys",
         {
@@ -93,6 +103,7 @@ STORE: list[tuple[str, dict[str, object]]] = [
             "phrases": 3,
         },
     ),
+    ("second_factors", {"key": 1, "secret": b"secret"}),
     ("words", {"corpus": 1, "id": 0, "born": 1, "word": "a"}),
     ("phrases", {"corpus": 1, "first": 1, "count": 2, "born": 1, "parent": bytes(8), "word": bytes(8)}),
     ("batches", BATCH),
@@ -121,6 +132,7 @@ STORE: list[tuple[str, dict[str, object]]] = [
 WELCOME: dict[str, dict[str, object]] = {
     "tenants": {"name": "new"},
     "keys": {"tenant": 1, "prefix": "b" * 10, "hash": bytes(32), "name": "new", "scopes": ["write", "admin"]},
+    "second_factors": {"key": 2, "secret": b"secret"},
     "sessions": {"id": OTHER, "key": 1, "scopes": ["read"], "expires_at": NOW},
     "refresh_tokens": {"hash": b"1" * 32, "session": KNOWN},
     "signatures": {"signature": b"1" * 32},
@@ -173,6 +185,9 @@ REFUSED: list[tuple[str, dict[str, object]]] = [
     ("keys_tenant_fkey", {"tenant": 99}),
     ("keys_successor_fkey", {"rotated_at": NOW, "successor": 99}),
     ("keys_successor_key", {"rotated_at": NOW, "successor": 2}),
+    ("keys_person_key", {"person": "known"}),
+    ("second_factors_pkey", {"key": 1}),
+    ("second_factors_key_fkey", {"key": 99}),
     ("sessions_pkey", {"id": KNOWN}),
     ("sessions_scopes_check", {"scopes": ["root"]}),
     ("sessions_key_fkey", {"key": 99}),
