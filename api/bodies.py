@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 from typing_extensions import TypeAliasType
 
-from api.parameters import LARGEST, MOST_AT_ONCE, NAME, PLAIN, WITHOUT_NUL, Described
+from api.parameters import LARGEST, MOST_AT_ONCE, NAME, NO_NUL, PLAIN, WITHOUT_NUL, Described
 from crochet_tasks.access.keys import Scope
 from crochet_tasks.db.corpora import RANGES
 from crochet_tasks.schemas.names import TITLE_LENGTH, UNTITLED
@@ -39,7 +39,7 @@ class LimitsGiven(Body):
 
 
 Name = Annotated[str, Field(pattern=NAME, examples=["genesis"])]
-Description = Annotated[str, Field(max_length=2000, examples=["the first book"])]
+Description = Annotated[str, Field(max_length=2000, json_schema_extra=NO_NUL, examples=["the first book"])]
 Budget = Annotated[
     int, Field(ge=1, le=LARGEST, description="so many orthos, and no more are searched for", examples=[100000])
 ]
