@@ -45,8 +45,6 @@ from crochet_tasks.settings import Settings
 ORDERED = ("ingest", "context")
 """Queues with a single active consumer: that saves triggers out of turn. The corpus' ORDER lock keeps the order."""
 WORK = (*ORDERED, "remediations", "search", "orthos", "best", "maintenance")
-BACKGROUND = ("search", "best")
-"""Queues of long computations, for which no transaction and no person waits."""
 EXCHANGE = "crochet"
 DEAD_EXCHANGE = "crochet-dead"
 

@@ -23,7 +23,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -40,7 +39,7 @@ from celery.worker import consumer, state, strategy
 
 from crochet_tasks import readiness, telemetry
 from crochet_tasks.app import app
-from crochet_tasks.broker.queues import BACKGROUND, WORK
+from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
@@ -64,8 +63,6 @@ NOT_STARTED = 1
 """exit status of a child that could not start"""
 FAILED_START_PAUSE_SECONDS = 2.0
 """before such a child exits: the pool replaces it at once, and counts one as lost that is not up within 4 seconds"""
-NICENESS = 10
-"""of a worker that only searches: what people wait for, such as the API, runs first on a machine that they share"""
 MOST_FAILED_STARTS = 5
 """failed starts in a row, per process of the pool, after which the worker exits and leaves its messages to others"""
 
@@ -110,8 +107,6 @@ def _set_up(worker: Any) -> None:
     settings, pool = Settings.load(), _pool(worker)
     queues = [name for name in WORK if name in app.amqp.queues.consume_from]
     service = f"worker[{'all' if len(queues) == len(WORK) else ','.join(queues)}]"
-    if {*queues} <= {*BACKGROUND}:
-        _give_way()
     get_multiprocessing_logger()  # or a child that dies prints its traceback, line by line
     begin(service, settings)
     if getattr(sys.stderr, "logs", False):  # all that is printed is JSON, so is what Celery's banner would say
@@ -134,18 +129,6 @@ def _set_up(worker: Any) -> None:
     Consumer.failed_starts = failed_starts
     signals.worker_ready.connect(lambda **_: log.info(READY), weak=False)
     signals.worker_shutdown.connect(lambda **_: heartbeat.end(), weak=False)
-
-
-def _give_way() -> None:
-    """Run at a lower priority, with all children.
-
-    Linux schedules each session as one process (autogroup, sched(7)), so the priority of a session counts, too. It is
-    lowered by the process that leads it: in others the worker is not alone.
-    """
-    os.nice(NICENESS)
-    if os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):  # a kernel without it, or a read-only /proc
-            Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
 def _pool(worker: Any) -> type:

@@ -6,10 +6,8 @@ import re
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
-from crochet_tasks.services import worker
 from tests.support import services
 from tests.support.cli import crochet
 from tests.support.programs import refused, service, status_of
@@ -75,19 +73,6 @@ def test_a_broker_that_is_not_there(command: list[str], tmp_path: Path, distribu
 
 def test_a_queue_that_there_is_not(servers: dict[str, str]) -> None:
     refused(crochet("worker", "--queues", "search,serch", **servers), 2, "usage", "'serch'", "maintenance")
-
-
-@pytest.mark.parametrize(("queues", "niceness"), [("best,search", worker.NICENESS), ("search,orthos", 0)])
-def test_workers_that_only_search_give_way(
-    queues: str, niceness: int, distributed_database: str, servers: dict[str, str]
-) -> None:
-    """The API and the other stages go first on a machine that they share with searches."""
-    with service("worker", "--queues", queues, **servers, CROCHET_DATABASE_URL=distributed_database) as started:
-        started.wait_for("ready_for_work")
-        family = started.family()
-        assert len(family) > 1
-        assert {process.nice() - psutil.Process().nice() for process in family} == {niceness}
-        assert started.end(signal.SIGTERM) == 0
 
 
 def test_doctor_says_what_of_the_services_is_missing(distributed_database: str, servers: dict[str, str]) -> None:
