@@ -72,7 +72,7 @@ test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that c
 .PHONY: test-deploy
 test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; a quarter of an hour
 	@scripts/containers
-	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance/deploy $(ARGS)
+	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance $(ARGS)
 
 .PHONY: image
 image: ## build the image crochet-tasks:VERSION with docker, podman or nerdctl (make image ENGINE=podman), with its bill of materials in dist/

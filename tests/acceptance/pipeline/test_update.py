@@ -1,7 +1,7 @@
 """Update to the next release, and back, while clients post and read: no request fails, and no text is lost.
 
-The next release is this one with a migration and a message format more: a checkout may have no history. With the
-release before this one `make test-deploy` does the same (tests/acceptance/deploy/test_update.py).
+The next release is this one with a migration and a message format more: a checkout may have no history.
+tests/acceptance/deploy/test_update.py does the same with the release before this one. `make test-deploy` runs both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.support import releases, services
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.fleet import Behind, update_and_roll_back
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.deploy, pytest.mark.timeout(900)]
 
 
 def test_the_next_release_and_back(
