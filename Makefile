@@ -68,6 +68,7 @@ test-fast: $(STAMP) ## run the tests that need no services and take seconds
 test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that check bounds, memory and undefined behaviour
 	$(BIN)/python -m pytest -n $(WORKERS) --kernel checked tests/unit/engine $(ARGS)
 	scripts/sanitized python -m pytest -n $(WORKERS) --kernel sanitized tests/unit/engine $(ARGS)
+	$(BIN)/python -m pytest -n 0 -m sanitizers tests/integration/engine
 
 .PHONY: test-deploy
 test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; a quarter of an hour

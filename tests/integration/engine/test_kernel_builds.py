@@ -73,6 +73,7 @@ def test_the_kernel_does_not_say_what_is_checked(source: Path) -> None:
     assert not re.search(r"^# *cython:", source.read_text(), re.MULTILINE)
 
 
+@pytest.mark.sanitizers
 def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path: Path) -> None:
     (built,) = hatch_build.compile_kernel(tmp_path, hatch_build.OTHERS["sanitized"], [faulty])
 
