@@ -31,7 +31,8 @@ from amqp.exceptions import NotFound
 from celery import concurrency as pools
 from celery import signals
 from celery.apps.worker import Worker
-from celery.bin.celery import celery
+from celery.bin.base import CLIContext
+from celery.bin.worker import worker as celery_worker
 from celery.concurrency import prefork, solo, thread
 from celery.exceptions import ImproperlyConfigured, SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
@@ -70,8 +71,9 @@ MOST_FAILED_STARTS = 5
 def run(arguments: list[str]) -> int:
     """Run `celery worker` with these arguments; its exit status. Raises what `readiness.wait` does, and WrongCall."""
     try:
-        celery.params[0].default = app  # as `app.start` does, which loses the exit status
-        return int(celery.main(args=["--quiet", "worker", *arguments], standalone_mode=False) or 0)
+        # Not by `app.worker_main`: it loses the exit status, and loads all other commands, Flower and a shell too.
+        context = CLIContext(app, no_color=False, workdir=None, quiet=True)
+        return int(celery_worker.main(args=arguments, standalone_mode=False, obj=context) or 0)
     except click.ClickException as error:
         raise WrongCall(problem=f"celery worker: {error.format_message()}") from error
     except ImproperlyConfigured as error:  # a queue that is none

@@ -93,9 +93,9 @@ class Postgres(Server):
         self._end(self.modes[mode])
 
     def new_database(self, template: str = "template1", name: str | None = None) -> str:
-        """The URL of a new database, a copy of `template`, which has no connections."""
+        """The URL of a new database, a copy of `template`, which has no connections; see `create` in conftest.py."""
         name = name or f"test_{next(self._numbers)}"
-        self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
+        self._run("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
         return self._url(name)
 
     def drop_database(self, url: str) -> None:
@@ -119,7 +119,9 @@ class Postgres(Server):
     def _run(
         self,
         statement: Literal[
-            "CREATE DATABASE {}", "CREATE DATABASE {} TEMPLATE {}", "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+            "CREATE DATABASE {}",
+            "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY",
+            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
         ],
         *names: str,
     ) -> None:

@@ -115,9 +115,11 @@ def test_prometheus_takes_configuration_and_rules() -> None:
 
 def test_each_alert_fires_when_it_should_and_not_before() -> None:
     """On made-up series; every alert fires on some, and none on those of a deployment that is well."""
-    done = checked("test", "rules", OBSERVABILITY / "rules_test.yml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    cases = [case for test in read(OBSERVABILITY / "rules_test.yml")["tests"] for case in test["promql_expr_test"]]
+    files = sorted(OBSERVABILITY.glob("rules*_test.yml"))
+    for file in files:
+        done = checked("test", "rules", file)
+        assert done.returncode == 0, done.stdout + done.stderr
+    cases = [case for file in files for test in read(file)["tests"] for case in test["promql_expr_test"]]
     fired = [sample["labels"] for case in cases for sample in case.get("exp_samples", [])]
     names = {alert["alert"] for alert in ALERTS}
     assert set(re.findall(r'alertname="(\w+)"', " ".join(fired))) == names
