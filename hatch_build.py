@@ -48,7 +48,7 @@ CHECKS = {
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 PRODUCT = Build(["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS", *POPCOUNT], ["-Wl,-s"], FAST)
 OTHERS = {
-    "checked": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT], [], CHECKS),
+    "checked": Build(["-O1", "-UNDEBUG", *POPCOUNT], [], CHECKS),
     "sanitized": Build(["-O1", "-g", "-UNDEBUG", *POPCOUNT, *SANITIZERS], SANITIZERS[:1], CHECKS),
 }
 
@@ -83,7 +83,8 @@ def compile_kernel(folder: Path, build: Build = PRODUCT, sources: Sequence[Path]
     from setuptools.command.build_ext import build_ext
 
     find_compiler()
-    flags = {"extra_compile_args": build.compiler, "extra_link_args": build.linker}
+    own = shlex.split(os.environ.get("CXXFLAGS", ""))  # last: the options of who builds count more than ours
+    flags = {"extra_compile_args": [*build.compiler, *own], "extra_link_args": build.linker}
     with tempfile.TemporaryDirectory(prefix="kernel-") as temporary:
         extensions = cythonize(
             [
@@ -98,6 +99,7 @@ def compile_kernel(folder: Path, build: Build = PRODUCT, sources: Sequence[Path]
         )
         command = build_ext(Distribution({"name": "crochet-tasks", "ext_modules": extensions}))
         command.build_lib = command.build_temp = temporary
+        command.parallel = len(sources)
         command.ensure_finalized()
         command.run()
         files = []

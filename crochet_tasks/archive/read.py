@@ -1,4 +1,4 @@
-"""Read an archive, which anybody may have made: every size, number and sum is checked before it is believed.
+"""Read an archive of untrusted origin: every size, number and sum is checked before it is believed.
 
 Nothing of it is unpacked to disk, and no name in it is used as a path.
 """

@@ -1,4 +1,4 @@
-"""Zip files, which anybody may have made: their directory is checked before the library reads it.
+"""Zip files of untrusted origin: their directory is checked before the library reads it.
 
 Nothing of them is unpacked to disk, and no name in them is used as a path.
 """

@@ -155,7 +155,7 @@ class Running:
 
 @contextlib.contextmanager
 def provider(port: int) -> Iterator[Running]:
-    """A provider that runs. Whoever takes it ends it."""
+    """A provider that runs. The caller ends it."""
     command = [sys.executable, "-m", "tests.support.oidc_provider", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

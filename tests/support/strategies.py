@@ -46,8 +46,8 @@ class Limits(NamedTuple):
 
 
 def examples(number: int) -> settings:
-    """Settings of a test with so many examples; `make fuzz` multiplies them."""
-    return settings(max_examples=number * settings().max_examples // 100)
+    """Settings of a test with so many examples in a hundred: the profiles of tests/conftest.py say how many of them."""
+    return settings(max_examples=max(1, number * settings().max_examples // 100))
 
 
 def limits() -> st.SearchStrategy[Limits]:

@@ -239,7 +239,7 @@ def test_a_person_cannot_be_taken_for_a_key(api: Api, elsewhere: Running) -> Non
 
 
 def test_without_a_provider(process: Process) -> None:
-    """Not set, or away: keys work as ever, and nobody gets in."""
+    """Not set, or away: keys still work, and no log-in succeeds."""
     plain = apis.made(process, Settings(**SETTINGS), web.create_app)
     plain.problem(exchanged(plain, "a.b.c"), "oidc_off", 404)
     assert "your account" not in plain.app.test_client().get("/log-in").text

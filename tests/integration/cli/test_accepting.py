@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
@@ -85,12 +84,13 @@ def test_waiting_ends_behind_work_that_failed(
 
 
 def test_waiting_survives_a_database_that_restarts(
-    tmp_path: Any, migrated: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each outage is reported once, however many polls fail, and the waiting goes on."""
     from crochet_tasks.db import schema
     from crochet_tasks.db.sessions import Database
 
+    state = tmp_path_factory.mktemp("db") / "state"  # a longer path has another socket after each start
     notes: list[str] = []
     seen: list[RunProgress] = []
     polls: list[None] = []
@@ -102,14 +102,14 @@ def test_waiting_survives_a_database_that_restarts(
             yield
 
     monkeypatch.setattr(accepting, "backing_off", counted)
-    server = EmbeddedPostgres(tmp_path / "state")
+    server = EmbeddedPostgres(state)
     with server as started:
         url = started.url
         database = Database(url, Settings())
         schema.migrate(database)
         database.close()
     with open_process(Settings(), url) as process:
-        with EmbeddedPostgres(tmp_path / "state"):
+        with EmbeddedPostgres(state):
             corpus = steps.new_corpus(process)
             (number,) = (int(name[5:]) for name in accepted(corpus, steps.TEXTS[0]))
             thread = threading.Thread(
@@ -120,7 +120,7 @@ def test_waiting_survives_a_database_that_restarts(
         eventually(lambda: notes)
         failed = len(polls)
         eventually(lambda: len(polls) > failed + 2)
-        with EmbeddedPostgres(tmp_path / "state"):
+        with EmbeddedPostgres(state):
             before = len(seen)
             eventually(lambda: len(seen) > before)
             steps.run(corpus)

@@ -123,7 +123,7 @@ def addresses(overlay: str) -> Iterator[tuple[str, str, int]]:
 
 
 def jump_host(overlay: str) -> set[Edge]:
-    """Whoever has a key comes from anywhere, and goes where its command says."""
+    """Keys are accepted from any address, and lead where their command says."""
     services = manifests.services(overlay)
     (container,) = pods(overlay)["bastion"].containers
     found: set[Edge] = {(place, "bastion", 2222) for place in (WORLD, *OUTSIDE)}

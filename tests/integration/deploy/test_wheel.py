@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,8 @@ KERNEL = next(name for name in COMPILED if name.startswith("crochet_tasks/engine
 
 def built(target: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    environment = {**os.environ, "CXXFLAGS": "-O0"}  # noqa: TID251 - a compiler's; how fast the kernel is does not count
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
     (file,) = folder.iterdir()
     return file
 

@@ -121,7 +121,7 @@ def test_interrupt_at_the_terminal_spares_the_server(state: Path, spawn: Spawn) 
     """Ctrl-C reaches the owner's process group, and the owner can still use its server to finish."""
     script = OWNER + (
         "import psycopg\n"
-        "with psycopg.connect(host=sys.argv[1] + '/postgres/data', user='crochet') as connection:\n"
+        "with psycopg.connect(url.replace('+psycopg', '')) as connection:\n"
         "    try:\n"
         "        print('ready', flush=True); sys.stdin.read()\n"
         "    except KeyboardInterrupt:\n"

@@ -96,9 +96,10 @@ def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path:
 
 
 def test_the_tests_of_the_search_pass_with_bounds_checks() -> None:
-    """With sanitizers they run in `make test-kernel`, and with more examples in `make fuzz`."""
+    """On a quarter of the examples; `make test-kernel` takes all, also with sanitizers, `make fuzz` more of them."""
     files = [f"tests/unit/engine/test_{name}.py" for name in ("search", "runs", "stacks")]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "--timeout", "1200", "--kernel", "checked", *files]
+    options = ["-n", "0", "--timeout", "1200", "--kernel", "checked", "--hypothesis-profile", "few"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.search(r"^kernel: .*/checked-\w+/kernel\.", run.stdout, re.MULTILINE)

@@ -100,6 +100,6 @@ def test_larger_volume_comes_first_then_more_cells() -> None:
 
 
 def test_what_is_kept_of_shapes_is_bounded() -> None:
-    """There are thousands of them, and anybody may ask for each."""
+    """There are thousands of them, and a client may ask for each."""
     for function in (coordinates, lines, shells, unit_cells, slab, plan, line_tables):
         assert 0 < (function.cache_info().maxsize or 0) <= 256
