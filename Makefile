@@ -64,6 +64,10 @@ fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many exampl
 test-fast: $(STAMP) ## run the tests that need no services and take seconds
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not integration and not acceptance" $(ARGS)
 
+.PHONY: test-long
+test-long: $(STAMP) services ## run the tests that show at length what others show too; five minutes
+	$(BIN)/python -m pytest -n $(WORKERS) -m long $(ARGS)
+
 .PHONY: test-kernel
 test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that check bounds, memory and undefined behaviour
 	$(BIN)/python -m pytest -n $(WORKERS) --kernel checked tests/unit/engine $(ARGS)

@@ -12,6 +12,7 @@ from tests.simulation.bench import Bench
 from tests.simulation.campaign import Failed, once
 from tests.simulation.choices import Choices, shrunk
 from tests.simulation.ledger import Ledger
+from tests.support.longer import by_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -53,7 +54,7 @@ def no_turn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publishing, "release_next_text", lambda *_: None)
 
 
-@pytest.mark.parametrize("fault", [never_overdue, no_turn])
+@pytest.mark.parametrize("fault", by_run([no_turn], longer=[never_overdue]))
 def test_broken_programs_are_found(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
 ) -> None:

@@ -36,6 +36,13 @@ FEW_FILES = (
     "slow bodies with a key, 1300 connections",
 )
 LIMITED = ("sh", "-c", f'ulimit -n {FILES} && exec "$@"', "sh", *CROCHET)
+IN_SHORT = {
+    (CROCHET, "one-byte chunks, 32 connections"),
+    (CROCHET, "a burst of empty lines, 1800 connections"),
+    (CROCHET, "slow bodies with a key, 1300 connections"),
+    (LIMITED, "half heads, 2150 connections"),
+}
+"""in the default run; `make test-long` tries the others"""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,11 @@ def waited(port: int) -> float:
 
 @pytest.mark.parametrize(
     ("deployed", "name"),
-    [*((CROCHET, name) for name in ATTACKS), *((LIMITED, name) for name in FEW_FILES)],
+    [
+        pytest.param(program, name, marks=[] if (program, name) in IN_SHORT else [pytest.mark.long])
+        for program, names in ((CROCHET, ATTACKS), (LIMITED, FEW_FILES))
+        for name in names
+    ],
     indirect=["deployed"],
 )
 def test_an_honest_client_is_answered_under_attack(deployed: Cluster, name: str) -> None:

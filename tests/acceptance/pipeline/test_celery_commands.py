@@ -16,6 +16,7 @@ from tests.support import steps
 from tests.support.cluster import Cluster, accept, check, cluster, corpus_of, until, until_closed
 from tests.support.collectors import log_lines
 from tests.support.commands import PYTHON, RELAY
+from tests.support.longer import by_run
 from tests.support.paths import ROOT
 from tests.support.server import take_port
 from tests.support.waiting import SECONDS
@@ -49,7 +50,7 @@ WAYS: dict[str, list[tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", by_run(["two workers", "threads", "crochet worker"], longer=["autoscale", "solo"]))
 def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -> None:
     """Each closes a corpus, prints nothing but JSON, and ends in order at SIGTERM."""
     deployment.environment["CROCHET_LOG_FORMAT"] = "json"

@@ -76,6 +76,7 @@ def searches(process: Process, corpus: Corpus) -> bool:
 
 
 @pytest.mark.timeout(900)  # some 60 s of work on two quiet cores
+@pytest.mark.long
 def test_nothing_is_lost_by_kills_at_random_moments(deploy: Deploy) -> None:
     """Workers, their children, relay and API are killed during ingestion and search, over and over: nothing is lost."""
     deployment = deploy(**SIZES, CROCHET_LEASE="3")

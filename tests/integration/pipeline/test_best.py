@@ -27,6 +27,7 @@ from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.best import BUSY, BUSY_SCOPE, ask, done_parts, expected, orthos, read, stop
 from tests.support.dense import corpus as dense
+from tests.support.longer import by_run
 from tests.support.steps import Broker
 
 pytestmark = pytest.mark.integration
@@ -76,7 +77,7 @@ def scope_of(number: int) -> Scope:
     return Scope(dice.choice([2, 3, 4, 5, None]), dice.choice([3, 3, 4, 5]), dice.choice([12, 27, 64]))
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", by_run(range(6), longer=range(6, 12)))
 def test_it_is_the_oracles_best(small: Process, number: int) -> None:
     """Of corpora with up to five axes and 3x3x3: the best, and the 20 best."""
     texts, scope = dense(number), scope_of(number)
@@ -119,7 +120,7 @@ def test_a_search_has_many_parts(busy: Busy) -> None:
     assert gaps == sorted(gaps, reverse=True)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", by_run(range(2), longer=range(2, 4)))
 def test_in_any_order_and_twice(busy: Busy, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages come in any order, several times, late, or not at all; a task dies before or after its commit."""
     process, corpus, texts, scope = busy

@@ -21,6 +21,7 @@ from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.tree import Tree
 from tests.support import oracle
 from tests.support.dense import corpus, solved, tree_of
+from tests.support.longer import by_run
 from tests.support.oracle import Ortho
 from tests.support.paths import GENESIS
 
@@ -94,7 +95,7 @@ def test_parts_of_shapes() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [pytest.param(n, marks=[pytest.mark.slow] if n >= 3 * AT_ONCE else []) for n in range(0, CORPORA, AT_ONCE)],
+    by_run(range(0, CORPORA // 2, AT_ONCE), longer=range(CORPORA // 2, CORPORA, AT_ONCE)),
 )
 def test_best_and_top_20_are_the_oracles(first: int) -> None:
     """Of corpora with 3x3x3, 2x2x2x2x2 and the like, within all kinds of limits; each certificate holds."""
