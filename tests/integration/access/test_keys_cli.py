@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,29 +15,13 @@ from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.settings import Settings
+from tests.integration.access.conftest import Typed
 
 pytestmark = pytest.mark.integration
 
-Typed = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def typed(
-    distributed_database: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Typed:
-    """Types `crochet keys ...`: its exit status and what it wrote to standard output and error."""
-    monkeypatch.setenv("CROCHET_DATABASE_URL", distributed_database)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = program.outcome(["keys", *arguments], debug=False)
-        out, err = capfdbinary.readouterr()
-        return status, out.decode(), err.decode()
-
-    return run
-
 
 def listed(typed: Typed) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(typed("list", "--json")[1])["keys"]
+    found: list[dict[str, Any]] = json.loads(typed("keys", "list", "--json")[1])["keys"]
     return found
 
 
@@ -51,7 +34,7 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
 
     try:
         status, out, err = typed(
-            "create", "pages", "--scope", "write", "--tenant", "north", "--new-tenant", "--days", "2"
+            "keys", "create", "pages", "--scope", "write", "--tenant", "north", "--new-tenant", "--days", "2"
         )
         first = out.strip()
         prefix = first.split("_")[1]
@@ -59,17 +42,17 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
         assert prefix in err
         assert first not in err
         assert answer(first) == 200
-        status, out, _ = typed("list", "--tenant", "north")
+        status, out, _ = typed("keys", "list", "--tenant", "north")
         assert (status, first in out) == (0, False)
         assert out.startswith(f"{prefix}  good  north  write  standard  used ")
 
-        second = typed("rotate", prefix, "--grace", "60")[1].strip()
+        second = typed("keys", "rotate", prefix, "--grace", "60")[1].strip()
         assert (answer(first), answer(second)) == (200, 200)
         old, new = listed(typed)
         assert (old["state"], new["state"], new["scopes"], new["tenant"]) == ("good", "good", ["write"], "north")
         assert old["expires_at"] < new["expires_at"]
 
-        assert json.loads(typed("revoke", second.split("_")[1], "--json")[1])["state"] == "revoked"
+        assert json.loads(typed("keys", "revoke", second.split("_")[1], "--json")[1])["state"] == "revoked"
         assert (answer(first), answer(second)) == (200, 401)
     finally:
         from api import process
@@ -79,14 +62,16 @@ def test_the_life_of_a_key(typed: Typed, distributed_database: str) -> None:
 
 def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
     """Oldest first, the newest of them; of a key, of a tenant, since a moment. Values from requests are escaped."""
-    north, south = (typed("create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south"))
-    typed("revoke", south)
+    north, south = (
+        typed("keys", "create", name, "--tenant", name, "--new-tenant")[1].strip() for name in ("north", "south")
+    )
+    typed("keys", "revoke", south)
     made_up = {"path": "/\x1b[2J", "claimed": north.split("_")[1]}
     with contextlib.closing(Database(distributed_database, Settings())) as database, database.transaction() as opened:
         access.add_log_entry(opened, Entry("refused.unauthorized", address="10.0.0.1", details=made_up))
 
     def log_lines(*options: str) -> list[tuple[str, str | None]]:
-        lines = json.loads(typed("log", "--json", *options)[1])["lines"]
+        lines = json.loads(typed("keys", "log", "--json", *options)[1])["lines"]
         return [(line["what"], line["tenant"]) for line in lines]
 
     refused = ("refused.unauthorized", None)
@@ -96,7 +81,7 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
     assert log_lines("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
     assert log_lines("--since", "2999-01-01") == []
     assert log_lines("--since", "2020-01-01", "--limit", "1") == [refused]
-    out = typed("log", "--limit", "1")[1]
+    out = typed("keys", "log", "--limit", "1")[1]
     assert "  refused.unauthorized  -  -  " in out
     assert r'address="10.0.0.1" path="/\u001b[2J"' in out
 
@@ -115,7 +100,7 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
 )
 def test_what_is_wrong_is_said(typed: Typed, arguments: list[str], code: str, status: int) -> None:
     """In one line, with its code and without a secret that was given in the wrong place; and nothing is made."""
-    found, out, err = typed(*arguments)
+    found, out, err = typed("keys", *arguments)
     assert (found, out) == (status, "")
     assert f"[{code}]" in err
     assert 43 * "s" not in err
