@@ -21,6 +21,7 @@ from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings, environment
 from tests.support.cli import HARBOUR, in_shell, refused
 from tests.support.commands import CROCHET
+from tests.support.longer import by_run
 from tests.support.paths import ROOT
 from tests.support.waiting import SECONDS
 
@@ -35,7 +36,7 @@ def test_standard_input_that_is_closed_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("stream", by_run(["2>/dev/full"], longer=["2>&-"]))
 def test_standard_error_decides_nothing(harbour: Path, tmp_path: Path, stream: str) -> None:
     """The one JSON object is there, and the exit code is the command's: also of errors, whose message is lost."""
     done = in_shell(f"{COMMAND} run {HARBOUR} --state {harbour} --json {stream}")
@@ -121,6 +122,7 @@ def harmless(written: str) -> bool:
 
 
 @pytest.mark.usefixtures("ready_state")
+@pytest.mark.long
 def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     """A file's name, a title and a description: in messages, tables and JSON."""
     state, file = tmp_path / "state", tmp_path / f"{EVIL}.txt"

@@ -50,7 +50,7 @@ WAYS: dict[str, list[tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("way", by_run(["two workers", "threads", "crochet worker"], longer=["autoscale", "solo"]))
+@pytest.mark.parametrize("way", by_run(["threads", "crochet worker"], longer=["two workers", "autoscale", "solo"]))
 def test_a_worker_is_full_however_it_is_started(deployment: Cluster, way: str) -> None:
     """Each closes a corpus, prints nothing but JSON, and ends in order at SIGTERM."""
     deployment.environment["CROCHET_LOG_FORMAT"] = "json"

@@ -241,6 +241,7 @@ def test_a_state_folder_has_one_up(up: Up) -> None:
 # ── the end ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_everything(tmp_path: Path, servers: dict[str, str]) -> None:
     """In order, and nothing has to be killed; no process stays, and no server."""
     up = Up(tmp_path / "state", **servers)
@@ -270,6 +271,7 @@ def test_nothing_survives_a_kill(tmp_path: Path, servers: dict[str, str]) -> Non
     assert crochet("status", "--state", tmp_path / "state").returncode == 0
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_it_at_once(servers: dict[str, str], postgres: services.Postgres) -> None:
     """A worker that hangs is killed after the drain. A given database is migrated, and the log has it."""
     settings = {**servers, "CROCHET_DATABASE_URL": postgres.new_database(), "CROCHET_ENVIRONMENT": "production"}
