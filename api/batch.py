@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -91,9 +92,10 @@ def post(path: CorpusPath, header: BatchKey) -> Answered:
     the others are accepted all the same. Text number N of a request with an `Idempotency-Key` has the key `KEY:N`,
     unless it has one of its own: so the same request may be sent again, with the texts in the same places.
     """
-    items = list(_files() if request.mimetype == MULTIPART else _listed())
-    if not 1 <= len(items) <= TEXTS_AT_ONCE:
-        raise InvalidRequest(problem=f"{len(items)} texts; 1 to {TEXTS_AT_ONCE} are accepted at once", where="/texts")
+    found = _files() if request.mimetype == MULTIPART else _listed()
+    items = list(itertools.islice(found, TEXTS_AT_ONCE + 1))
+    if not items or len(items) > TEXTS_AT_ONCE:
+        raise _other_number("more texts" if items else "no text")
     with resources.open_corpus(path.corpus):  # it may be that no text comes so far as to look for it
         pass
     if header.key is not None:
@@ -101,6 +103,10 @@ def post(path: CorpusPath, header: BatchKey) -> Answered:
             item if item.key else item._replace(key=f"{header.key}:{place}") for place, item in enumerate(items, 1)
         ]
     return responses.json(TextsTaken(texts=[_taken(path.corpus, item) for item in items]))
+
+
+def _other_number(problem: str) -> InvalidRequest:
+    return InvalidRequest(problem=f"{problem}; 1 to {TEXTS_AT_ONCE} are accepted at once", where="/texts")
 
 
 def _taken(corpus: str, item: _Item) -> TextTaken:
@@ -138,9 +144,20 @@ def _files() -> Iterator[_Item]:
     """The files of a form, and those in its zip files: each is read when it is its turn. Then what is no file there."""
     for name in {*request.files, *request.form} - {FILES}:
         raise InvalidRequest(problem=f"a form has {FILES} only", where=f"/{name}", fault="extra_forbidden")
+    if len(request.files.getlist(FILES)) > TEXTS_AT_ONCE:  # also of zip files without a text
+        raise _other_number("more files")
     room = request.max_content_length or 0
     for sent in request.files.getlist(FILES):
-        yield from _unpacked(sent, room) if _is_zip(sent) else [_file(sent)]
+        if not _is_zip(sent):
+            yield _file(sent)
+            continue
+        try:
+            members = zips.members(sent.stream, f"'{title_of(sent.filename or '')}'", TEXTS_AT_ONCE, room)
+        except ZipRefused as error:
+            yield _Item(title_of(sent.filename or ""), None, _refused(error))
+        else:
+            room -= sum(member.size for member in members)  # all of them may not unpack to more than a request holds
+            yield from (_Item(title_of(one.name), None, _decoded(title_of(one.name), one.read)) for one in members)
     for value in request.form.getlist(FILES):
         yield _Item(UNTITLED, None, _field(value))
 
@@ -163,18 +180,6 @@ def _is_zip(sent: FileStorage) -> bool:
 def _file(sent: FileStorage) -> _Item:
     title = title_of(sent.filename or "")
     return _Item(title, None, _decoded(title, sent.stream.read))
-
-
-def _unpacked(sent: FileStorage, room: int) -> Iterator[_Item]:
-    """The texts of a zip file, which may not unpack to more than the request itself might hold."""
-    title = title_of(sent.filename or "")
-    try:
-        members = zips.members(sent.stream, f"'{title}'", TEXTS_AT_ONCE, room)
-    except ZipRefused as error:
-        yield _Item(title, None, _refused(error))
-        return
-    for member in members:
-        yield _Item(title_of(member.name), None, _decoded(title_of(member.name), member.read))
 
 
 def _refused(error: ZipRefused) -> Callable[[], str]:

@@ -72,6 +72,12 @@ def install(app: Flask) -> None:
     app.config["MAX_FORM_MEMORY_SIZE"] = MARGIN
     app.json = _Json(app)
     app.request_class = WholeRequest
+    app.teardown_request(_close)
+
+
+def _close(_: BaseException | None) -> None:
+    """Large files of a form are on the disk: they go now, not when garbage is collected."""
+    request.close()
 
 
 class WholeRequest(Request):

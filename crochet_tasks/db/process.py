@@ -170,7 +170,8 @@ class Process:
         of those that were merged, whose orthos it has.
         """
         last, before = self.waits.get(corpus) or Waited(0, np.zeros(0, np.bool_))
-        waited = np.zeros(tree.size + 1, np.bool_)
+        # A newer tree was read for before where the transaction was rolled back: its phrases begin with this one's.
+        waited = np.zeros(max(tree.size + 1, len(before)), np.bool_)
         waited[: len(before)] = before
         until, whole = time.monotonic() + seconds, True
         for batch, version, phrases in batches.waiting(connection, corpus, last):
@@ -180,7 +181,7 @@ class Process:
                 whole = False
                 break
         self.waits.put(corpus, Waited(last, waited), len(waited))
-        return waited if whole else None
+        return waited[: tree.size + 1] if whole else None
 
     def pending_index(self, connection: Connection, text: TextRow, version: int) -> PhraseIndex:
         """Return the index with the ingested parts of an unfinished text. The caller holds the ORDER lock.

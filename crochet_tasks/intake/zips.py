@@ -16,7 +16,16 @@ from crochet_tasks.errors import CrochetError, ZipRefused
 MAGIC = b"PK\x03\x04"
 BOMB_RATIO = 100
 """no text packs so well; what claims to unpack to more is made to fill memory or a disk"""
-UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
+UNREADABLE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OverflowError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 """what the library raises for bytes that no zip program wrote, and for encrypted members"""
 _OF_A_MAC = "__MACOSX/"
 """where its zip program puts what belongs to the files beside their contents"""
@@ -31,14 +40,14 @@ Refuse = Callable[[str], CrochetError]
 
 def opened(file: IO[bytes], most: int, refuse: Refuse) -> zipfile.ZipFile:
     """A zip file of at most so many members, none of which needs more than zlib; raises what `refuse` makes."""
-    _check_directory(file, most, refuse)
+    size = _check_directory(file, most, refuse)
     try:
         found = zipfile.ZipFile(file)
     except UNREADABLE as error:
         raise refuse(f"it cannot be read ({error})") from error
     for info in found.infolist():  # what would become an OSError, as if the disk had failed
-        if info.header_offset < 0:
-            raise refuse(f"{info.filename!r} begins before the file does")
+        if not 0 <= info.header_offset < size:
+            raise refuse(f"{info.filename!r} begins outside of the file")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise refuse(f"{info.filename!r} is compressed by method {info.compress_type}")
     return found
@@ -48,8 +57,11 @@ def is_bomb(info: zipfile.ZipInfo) -> bool:
     return info.file_size > BOMB_RATIO * info.compress_size + (1 << 20)
 
 
-def _check_directory(file: IO[bytes], most: int, refuse: Refuse) -> None:
-    """Raise unless a file ends as a zip file of a few members does: the library would read any number into memory."""
+def _check_directory(file: IO[bytes], most: int, refuse: Refuse) -> int:
+    """How large a file is that ends as a zip file of a few members does: the library would read any number of them.
+
+    Versions of the library differ in which record of a zip64 file counts. Here there is only one that can.
+    """
     size = file.seek(0, 2)
     room = _TAIL64.size + _LOCATOR.size + _TAIL.size
     file.seek(max(0, size - room))
@@ -59,19 +71,23 @@ def _check_directory(file: IO[bytes], most: int, refuse: Refuse) -> None:
     end = _TAIL.unpack(tail[-_TAIL.size :])
     entries, length = end[4], end[5]
     if len(tail) == room and tail[_TAIL64.size :][:4] == b"PK\x06\x07":
-        end64 = _TAIL64.unpack(tail[: _TAIL64.size])
-        entries, length = max(entries, end64[7]), end64[8]
+        end64, locator = _TAIL64.unpack(tail[: _TAIL64.size]), _LOCATOR.unpack(tail[_TAIL64.size : -_TAIL.size])
+        if end64[:2] != (b"PK\x06\x06", _TAIL64.size - 12) or locator[2] != size - room:
+            raise refuse("the record of its directory is not where it says")
+        entries, length = end64[7], end64[8]
     if entries > most or length > _DIRECTORY_BYTES:
-        raise refuse(f"it has {entries} members")
+        raise refuse(f"it has {entries} members in a directory of {length} bytes")
+    return size
 
 
 # ── texts in them ───────────────────────────────────────────────────────────────────────────────
 
 
 class Member(NamedTuple):
-    """A file in a zip file. `read` unpacks so many of its bytes, at the most; raises ZipRefused."""
+    """A file in a zip file, of `size` bytes. `read` unpacks some of them, at the most; raises ZipRefused."""
 
     name: str
+    size: int
     read: Callable[[int], bytes]
 
 
@@ -106,4 +122,4 @@ def _members(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], refuse: Ref
         return read
 
     for info in infos:
-        yield Member(info.filename, reading(info))
+        yield Member(info.filename, info.file_size, reading(info))

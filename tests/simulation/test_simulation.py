@@ -12,7 +12,6 @@ from tests.simulation.bench import Bench
 from tests.simulation.campaign import Failed, once
 from tests.simulation.choices import Choices, shrunk
 from tests.simulation.ledger import Ledger
-from tests.support.longer import by_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -54,7 +53,8 @@ def no_turn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publishing, "release_next_text", lambda *_: None)
 
 
-@pytest.mark.parametrize("fault", by_run([no_turn], longer=[never_overdue]))
+@pytest.mark.long
+@pytest.mark.parametrize("fault", [never_overdue, no_turn])
 def test_broken_programs_are_found(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
 ) -> None:

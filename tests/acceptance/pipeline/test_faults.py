@@ -20,10 +20,15 @@ from tests.support.faulty import RELAY as OF_RELAY
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
-CASES = [*((point, "service") for point in POINTS), ("before commit", "child"), ("after publish", "child")]
+SERVICE, CHILD = "service", "child"
+LONGER = {("after commit", SERVICE), ("after publish", SERVICE), ("after publish", CHILD)}
+CASES = [*((point, SERVICE) for point in POINTS), ("before commit", CHILD), ("after publish", CHILD)]
 
 
-@pytest.mark.parametrize(("point", "whom"), CASES, ids=[f"{point}-{whom}" for point, whom in CASES])
+@pytest.mark.parametrize(
+    ("point", "whom"),
+    [pytest.param(*case, id="-".join(case), marks=[pytest.mark.long] if case in LONGER else []) for case in CASES],
+)
 def test_killed_at_a_point(deploy: Deploy, tmp_path: Path, point: str, whom: str) -> None:
     """Each stage, and the relay, is killed once at this point and started again: nothing is lost or doubled."""
     small = {"CROCHET_BATCH_ORTHOS": "4", "CROCHET_RESULT_ORTHOS": "1", "CROCHET_BEST_PART_VISITS": "1"}

@@ -149,6 +149,9 @@ def test_zip_files_unpack_to_no_more_than_a_request_may_hold(process: Process) -
     assert of_each(answer) == [("a.txt", 413, "text_too_large"), ("b.txt", 202, None)]
     parts = [(f"{number}.txt", b"the sea " * (room // 80)) for number in range(11)]
     assert of_each(sent(small, ("more.zip", zipped(*parts)))) == [("more.zip", 422, "zip_refused")]
+    halves = [(name, zipped(*parts[:6])) for name in ("1.zip", "2.zip")]
+    answers = of_each(sent(small, *halves))
+    assert (len(answers), answers[-1]) == (7, ("2.zip", 422, "zip_refused"))
 
 
 def test_what_is_no_batch_is_refused_as_a_whole(api: Api, corpus: Corpus) -> None:
@@ -161,6 +164,9 @@ def test_what_is_no_batch_is_refused_as_a_whole(api: Api, corpus: Corpus) -> Non
     api.problem(sent(api), "invalid_request", 422)
     api.problem(sent(api, ("a.txt", b"the sea"), title="a"), "invalid_request", 422)
     api.problem(sent(api, *[(f"{number}.txt", b"the sea") for number in range(101)]), "invalid_request", 422)
+    for packed in (zipped(*[(f"{number}.txt", b"the sea") for number in range(20)]), zipped(("folder/", b""))):
+        api.problem(sent(api, *[(f"{number}.zip", packed) for number in range(101)]), "invalid_request", 422)
+    api.problem(sent(api, ("1.zip", packed)), "invalid_request", 422)
     api.problem(api.write.post(URL, data=b"the sea", content_type="text/plain"), "wrong_content_type", 415)
     api.problem(api.read.post(URL, json={"texts": [one]}), "forbidden", 403)
     api.problem(api.write.post("/v1/corpora/none/texts/batch", json={"texts": [{"body": "7"}]}), "corpus_unknown", 404)

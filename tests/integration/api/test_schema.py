@@ -30,7 +30,7 @@ from tests.support.server import take_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLES = 3
+EXAMPLES = 2
 """of each operation, in CI"""
 CHECKS = {
     "not_a_server_error",

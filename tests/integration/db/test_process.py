@@ -92,6 +92,20 @@ def test_what_is_waited_on_is_read_once(process: Process) -> None:
     assert all(found[1][: len(found[0])] >= found[0])
 
 
+def test_what_was_waited_on_in_a_newer_version(process: Process) -> None:
+    """Its transaction was rolled back, and an older version is next: what is known is that one's, too."""
+    (corpus,) = made(process, 1)
+    steps.ingest_all(corpus, steps.TEXTS[1:])
+    with process.database.transaction() as connection:
+        newest = corpora.version(connection, corpus.id)
+        trees = [process.tree(connection, corpus.id, version) for version in (newest, 1)]
+        later, before = (process.waited(connection, corpus.id, tree) for tree in trees)
+    assert later is not None
+    assert before is not None
+    assert (len(later), len(before)) == tuple(tree.size + 1 for tree in trees)
+    assert (before == later[: len(before)]).all()
+
+
 def test_an_index_without_room_is_kept_alone(process: Process, database: str) -> None:
     """Else it would be read again for every task."""
     two = made(process, 2)

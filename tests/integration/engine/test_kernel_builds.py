@@ -95,6 +95,7 @@ def test_the_sanitizers_end_a_process_at_its_first_fault(faulty: Path, tmp_path:
     assert "shift exponent 40 is too large" in undefined.stderr
 
 
+@pytest.mark.long
 def test_the_tests_of_the_search_pass_with_bounds_checks() -> None:
     """On a quarter of the examples; `make test-kernel` takes all, also with sanitizers, `make fuzz` more of them."""
     files = [f"tests/unit/engine/test_{name}.py" for name in ("search", "runs", "stacks")]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import ROOT
 
 SCRIPT = ROOT / "scripts" / "runs_of_tests.py"
@@ -40,6 +42,7 @@ def run(*arguments: str | Path, where: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=where, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.long
 def test_a_test_that_fails_now_and_then_is_named(tmp_path: Path) -> None:
     (tmp_path / "test_made.py").write_text(TESTS)
     done = run("flaky", "--runs", "3", "-p", "no:cacheprovider", "test_made.py", where=tmp_path)
