@@ -19,7 +19,7 @@ from crochet_tasks.access.signing import hashed, split
 from crochet_tasks.db import Connection, access, corpora, second_factors, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
+from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown, TenantSuspended, TenantUnknown
 from crochet_tasks.schemas.access import KeyLine, SecurityLine
 
 Scope = Literal["read", "write", "operate", "admin"]
@@ -68,7 +68,8 @@ UNASKED = Entry("")
 def create(
     database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED, once: str | None = None
 ) -> NewKey:
-    """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new.
+    """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new; TenantSuspended
+    where that of `by` was just deleted.
 
     `once`: a word of the form that asks for it; the same word makes no second key and raises KeyMadeAlready.
     `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
@@ -76,7 +77,9 @@ def create(
     if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
-        number = tenants.number(connection, spec.tenant, make=new_tenant)
+        if new_tenant:
+            tenants.add(connection, spec.tenant)
+        number = _tenant(connection, spec.tenant, by)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
         values["corpora"] = sorted({corpora.named(connection, name, number).id for name in spec.corpora}) or None
         lives = None if spec.days is None else spec.days * 86_400
@@ -85,6 +88,16 @@ def create(
         details = {"name": row.name, "scopes": row.scopes, "corpora": line.corpora, "expires": _iso(row.expires_at)}
         access.add_log_entry(connection, _entry(by, "key.created", row, details))
     return NewKey(line, key)
+
+
+def _tenant(connection: Connection, name: str, by: Entry) -> int:
+    """The tenant of a new key, which is not deleted before the commit."""
+    try:
+        return tenants.number(connection, name, share=True)
+    except TenantUnknown:
+        if by.tenant is not None and tenants.name(connection, by.tenant) == name:
+            raise TenantSuspended from None  # the caller's own, deleted a moment ago: others' names are not theirs
+        raise
 
 
 def _sorted(scopes: Collection[Scope]) -> list[Scope]:

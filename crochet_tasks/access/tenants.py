@@ -89,10 +89,9 @@ def remove(database: Database, settings: Settings, name: str, confirmed: str | N
     """
     _check_free(settings, name)
     with database.transaction() as connection:
-        number = tenants.number(connection, name, lock=True)
+        number = tenants.number(connection, name, lock=True)  # no key or corpus is made for it meanwhile
         if confirmed != name:
             raise TenantNotConfirmed(tenant=name)
-        corpora.owned(connection, number)  # none is made meanwhile
         for corpus in corpora.every(connection, number):
             corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
             removal.hide(connection, corpus.id)

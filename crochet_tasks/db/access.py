@@ -55,7 +55,7 @@ class KeyRow(NamedTuple):
     person: str | None
     addresses: list[str]
     suspended: bool
-    """its tenant is"""
+    """its tenant is, or was deleted"""
     rate: int | None
     state: State
     stale: bool
@@ -67,7 +67,8 @@ _STATE = case((keys.c.revoked_at.is_not(None), "revoked"), (keys.c.expires_at <=
 )
 _STALE = func.coalesce(keys.c.last_used_at < _NOW - dt.timedelta(minutes=1), True).label("stale")
 _OF = "FROM tenants WHERE tenants.id = keys.tenant"  # as text: RETURNING correlates no subquery of SQLAlchemy's
-_SUSPENDED = literal_column(f"(SELECT suspended_at IS NOT NULL {_OF})", Boolean).label("suspended")
+_ENDED = f"(SELECT suspended_at IS NOT NULL OR removed_at IS NOT NULL {_OF})"
+_SUSPENDED = literal_column(_ENDED, Boolean).label("suspended")
 _RATE = literal_column(f"(SELECT rate {_OF})", Integer).label("rate")
 _KEY = [*(keys.c[name] for name in KeyRow._fields[:-4]), _SUSPENDED, _RATE, _STATE, _STALE]
 

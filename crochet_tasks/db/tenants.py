@@ -15,12 +15,16 @@ from crochet_tasks.errors import TenantUnknown
 _THERE = tenants.c.removed_at.is_(None)
 
 
-def number(connection: Connection, name: str, *, make: bool = False, lock: bool = False) -> int:
-    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
-    if make:
-        connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
+def number(connection: Connection, name: str, *, lock: bool = False, share: bool = False) -> int:
+    """The tenant's number; raises TenantUnknown.
+
+    With `lock` its row is locked until the transaction ends, to change it. With `share` it is not changed meanwhile:
+    for what makes rows of a tenant, which must not come after its end.
+    """
     query = select(tenants.c.id).where(tenants.c.name == name, _THERE)
-    found = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    if lock or share:
+        query = query.with_for_update(read=not lock)
+    found = connection.execute(query).scalar_one_or_none()
     if found is None:
         known = connection.execute(select(tenants.c.name).where(_THERE).order_by(tenants.c.name)).scalars()
         raise TenantUnknown(tenant=name, known=", ".join(known))

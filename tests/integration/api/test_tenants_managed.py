@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ from werkzeug.test import TestResponse
 import web
 from crochet_tasks.access import keys, tenancy, tenants
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import publishing
+from crochet_tasks.db import corpora, publishing
+from crochet_tasks.db import tenants as managed
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import Process
+from crochet_tasks.errors import TenantSuspended
 from crochet_tasks.settings import Settings
 from tests.support import api as apis
 from tests.support import steps
@@ -140,6 +145,52 @@ def test_a_deleted_tenant_leaves_the_audit_and_nothing_else(api: Api) -> None:
     again = keys.create(api.process.database, KeySpec("new", ("admin",), tenant="other"), new_tenant=True)
     assert api.with_key(again.key).get("/v1/corpora").get_json()["corpora"] == []
     assert len(api.with_key(again.key).get("/v1/keys").get_json()["keys"]) == 1
+
+
+MAKES = {
+    "an operator's key": ("admin", "/v1/keys", {"name": "late", "tenant": "other"}, ("tenant_unknown", 404)),
+    "a key": ("stranger", "/v1/keys", {"name": "late"}, ("tenant_suspended", 403)),
+    "a corpus": ("stranger", "/v1/corpora", {"name": "late"}, ("tenant_suspended", 403)),
+}
+
+
+@pytest.mark.parametrize("what", MAKES)
+def test_nothing_is_made_for_a_tenant_that_is_being_deleted(api: Api, what: str) -> None:
+    """Asked for while the deletion waits for a text of the tenant: it comes too late, and reads no other's name."""
+    client, path, body, refused = MAKES[what]
+    settings, entry = Settings(**SETTINGS), Entry("tenant.deleted")
+    with ThreadPoolExecutor(2) as threads:
+        with api.process.database.transaction() as accepting:
+            corpora.take_lock(accepting, corpora.named(accepting, "theirs", 2).id, Lock.ACCEPTANCE)
+            deleted = threads.submit(tenants.remove, api.process.database, settings, "other", "other", entry)
+            steps.until_blocked(api.process)
+            made = threads.submit(getattr(api, client).post, path, json=body)
+            steps.until_blocked(api.process, 2)
+        deleted.result()
+    problem = api.problem(made.result(), *refused)
+    assert ("default" in problem["detail"]) == (client == "admin")
+    assert steps.sql(api.process, "SELECT name FROM keys WHERE tenant = 2 AND revoked_at IS NULL") == []
+    assert steps.sql(api.process, "SELECT name FROM corpora WHERE tenant = 2 AND removed_at IS NULL") == []
+
+
+def test_no_corpus_is_made_for_a_tenant_that_is_being_suspended(api: Api) -> None:
+    """It would not be paused. An archive is refused, too."""
+    with ThreadPoolExecutor(1) as threads, api.process.database.transaction() as connection:
+        managed.suspend(connection, managed.number(connection, "other", lock=True))
+        made = threads.submit(api.stranger.post, "/v1/corpora", json={"name": "late"})
+        steps.until_blocked(api.process)
+        connection.commit()
+        api.problem(made.result(), "tenant_suspended", 403)
+    with pytest.raises(TenantSuspended), api.process.database.transaction() as connection:
+        corpora.owned(connection, 2)
+    assert steps.sql(api.process, "SELECT name FROM corpora WHERE tenant = 2 AND paused_at IS NULL") == []
+
+
+def test_a_key_of_a_deleted_tenant_is_refused_even_if_it_was_not_revoked(api: Api) -> None:
+    tokens = api.stranger.post("/v1/tokens", json={}).get_json()
+    steps.sql(api.process, "UPDATE tenants SET removed_at = clock_timestamp() WHERE name = 'other'")
+    for key in (api.keys["stranger"], tokens["access_token"]):
+        api.problem(api.with_key(key).get("/v1/corpora"), "tenant_suspended", 403)
 
 
 def test_nobody_locks_themselves_out(api: Api) -> None:
