@@ -194,10 +194,14 @@ def session(connection: Connection, number: uuid.UUID) -> SessionRow | None:
     return None if row is None else SessionRow(*row)
 
 
-def end_sessions(connection: Connection, *, key: int | None = None, number: uuid.UUID | None = None) -> int:
-    """End one session, or all of a key; how many had not ended yet."""
+def end_sessions(
+    connection: Connection, *, key: int | None = None, number: uuid.UUID | None = None, but: uuid.UUID | None = None
+) -> int:
+    """End one session, or all of a key `but` one; how many had not ended yet."""
     which = sessions.c.id == number if key is None else sessions.c.key == key
     change = update(sessions).where(which, sessions.c.revoked_at.is_(None)).values(revoked_at=_NOW)
+    if but is not None:
+        change = change.where(sessions.c.id != but)
     return connection.execute(change).rowcount
 
 

@@ -42,12 +42,13 @@ def _row(row: Any) -> FactorRow:
     return FactorRow(*row)
 
 
-def add(connection: Connection, key: int, secret: bytes) -> FactorRow:
-    """One that is not confirmed; where the key has one, that."""
-    connection.execute(insert(second_factors).values(key=key, secret=secret).on_conflict_do_nothing())
-    found = of(connection, key)
-    assert found is not None
-    return found
+def offer(connection: Connection, key: int, secret: bytes) -> bool:
+    """Store a secret that is not confirmed, in place of another such one; False where the key has a confirmed one."""
+    new = insert(second_factors).values(key=key, secret=secret)
+    now = {"secret": secret, "created_at": func.clock_timestamp()}
+    unconfirmed = second_factors.c.confirmed_at.is_(None)
+    offered = new.on_conflict_do_update(index_elements=["key"], set_=now, where=unconfirmed)
+    return connection.execute(offered.returning(second_factors.c.key)).first() is not None
 
 
 def accept(connection: Connection, key: int, **values: Any) -> None:
