@@ -81,7 +81,8 @@ def change(database: Database, settings: Settings, name: str, changes: dict[str,
 
 
 def remove(database: Database, settings: Settings, name: str, confirmed: str | None, entry: Entry) -> None:
-    """Delete a tenant with all its corpora, for good. Its keys are revoked and its name is free at once.
+    """Delete a tenant with all its corpora, for good. Its keys are revoked, the sessions of its people end, and its
+    name is free at once.
 
     The rows of its corpora are deleted in the background, as those of any deleted corpus. Audit and security log keep
     their lines for as long as they keep others'. Raises TenantUnknown, TenantNeeded, and TenantNotConfirmed unless

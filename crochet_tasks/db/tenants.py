@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from crochet_tasks.db.access_tables import keys, tenants
+from crochet_tasks.db.access_tables import keys, sessions, tenants
 from crochet_tasks.db.tables import corpora
 from crochet_tasks.errors import TenantUnknown
 
@@ -118,6 +118,12 @@ def max_corpora(connection: Connection, number: int, default: int) -> int:
 
 
 def end_keys(connection: Connection, number: int) -> None:
-    """Revoke all keys of a tenant. No session counts without its key."""
-    mine = update(keys).where(keys.c.tenant == number, keys.c.revoked_at.is_(None))
-    connection.execute(mine.values(revoked_at=func.clock_timestamp()))
+    """Revoke all keys of a tenant, without which no session counts, and end the sessions of its people.
+
+    People are not revoked: their provider may have them in another tenant later.
+    """
+    mine, now = keys.c.tenant == number, func.clock_timestamp()
+    held = update(keys).where(mine, keys.c.person.is_(None), keys.c.revoked_at.is_(None))
+    connection.execute(held.values(revoked_at=now))
+    theirs = sessions.c.key.in_(select(keys.c.id).where(mine, keys.c.person.is_not(None)))
+    connection.execute(update(sessions).where(theirs, sessions.c.revoked_at.is_(None)).values(revoked_at=now))

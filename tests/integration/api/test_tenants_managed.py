@@ -10,14 +10,14 @@ import pytest
 from werkzeug.test import TestResponse
 
 import web
-from crochet_tasks.access import keys, tenancy, tenants
+from crochet_tasks.access import keys, people, tenancy, tenants, tokens
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import corpora, publishing
 from crochet_tasks.db import tenants as managed
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import Process
-from crochet_tasks.errors import TenantSuspended
+from crochet_tasks.errors import LogInRefused, TenantSuspended
 from crochet_tasks.settings import Settings
 from tests.support import api as apis
 from tests.support import steps
@@ -191,6 +191,28 @@ def test_a_key_of_a_deleted_tenant_is_refused_even_if_it_was_not_revoked(api: Ap
     steps.sql(api.process, "UPDATE tenants SET removed_at = clock_timestamp() WHERE name = 'other'")
     for key in (api.keys["stranger"], tokens["access_token"]):
         api.problem(api.with_key(key).get("/v1/corpora"), "tenant_suspended", 403)
+
+
+def test_people_of_a_deleted_tenant_come_back_in_another_one(api: Api) -> None:
+    """Where the provider has them next, or when the tenant is made again; the sessions that they had are over."""
+    settings, database = Settings(**SETTINGS, oidc_tenant_claim="org"), api.process.database
+    claims = {"iss": "https://id.example", "sub": "1", "email": "ada@example.org", "roles": ["reader"]}
+
+    def tokens_in(tenant: str) -> str:
+        with database.transaction() as connection:
+            row = people.admitted(connection, settings, {**claims, "org": tenant}, Entry("person"))
+            return tokens.exchange(connection, settings, row, None).access_token
+
+    before = tokens_in("other")
+    assert api.with_key(before).get("/v1/corpora").status_code == 200
+    assert api.admin.delete("/v1/tenants/other?confirm=other").status_code == 204
+    api.problem(api.with_key(before).get("/v1/corpora"), "unauthorized", 401)
+    with pytest.raises(LogInRefused):
+        tokens_in("other")
+    assert api.admin.post("/v1/tenants", json={"name": "other"}).status_code == 201
+    assert api.with_key(tokens_in("default")).get("/v1/corpora").get_json()["corpora"] == []
+    assert api.with_key(tokens_in("other")).get("/v1/corpora").get_json()["corpora"] == []
+    api.problem(api.with_key(before).get("/v1/corpora"), "unauthorized", 401)
 
 
 def test_nobody_locks_themselves_out(api: Api) -> None:
