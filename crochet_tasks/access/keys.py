@@ -154,6 +154,8 @@ def rotate(
 ) -> NewKey:
     """A key in place of another one, which ends `grace` seconds from now; it ends when the other would have ended.
 
+    It has the other's second factor: the same phone, and the recovery codes that are left.
+
     Raises KeyUnknown, also for a key of another tenant where `tenant` is given, and KeyEnded where the other is not
     good any more or has a successor already.
     """
@@ -166,6 +168,7 @@ def rotate(
         kept = ("tenant", "name", "scopes", "corpora", "tier", "expires_at")
         row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
         access.rotated(connection, old.id, row.id, grace)
+        second_factors.copy(connection, old.id, row.id)
         if grace <= 0:
             access.end_sessions(connection, key=old.id)
         details = {"successor": row.prefix, "grace": grace}

@@ -184,6 +184,27 @@ def test_it_is_turned_off_with_a_code_only(api: Api, now: list[float]) -> None:
     assert disabled == [("page",), ("api",)]
 
 
+def test_a_rotated_key_keeps_it(api: Api, now: list[float]) -> None:
+    """Its phone and its recovery codes: the key that comes after it does not open the page alone. A code of the phone
+    that was used does not count for it, either. What was not confirmed is left behind.
+    """
+    phone, recovery = enrolled(api)
+    with_key(api, api.keys["stranger"]).get("/second-factor", headers=HTML)
+    used = phone.at(now[0])
+    key = keys.rotate(api.process.database, api.keys["admin"], grace=60.0).key
+    client = with_key(api, key)
+    assert not inside(client)
+    assert typed(client, "/log-in/code", code=used).status_code == 403
+    now[0] += 30
+    assert typed(client, "/log-in/code", code=phone.at(now[0])).status_code == 303
+    assert inside(client)
+    assert typed(with_key(api, key), "/log-in/code", code=recovery[0]).status_code == 303
+    assert not inside(with_key(api, api.keys["admin"]))
+    audit = f"SELECT count(*) FROM audit WHERE what = 'second_factor.enabled' AND subject = 'key {key.split('_')[1]}'"
+    assert steps.sql(api.process, audit) == [(1,)]
+    assert inside(with_key(api, keys.rotate(api.process.database, api.keys["stranger"]).key))
+
+
 def test_administrators_need_one_where_the_setting_says_so(api: Api) -> None:
     """Who has none turns one on before anything else; who may only read needs none."""
     strict = apis.made_again(api.process, Settings(**{**SETTINGS, "second_factor": True}), web.create_app)
