@@ -42,6 +42,10 @@ def change(api: Api, tenant: str = "other", /, **changes: Any) -> TestResponse:
     return api.admin.patch(f"/v1/tenants/{tenant}", data=json.dumps(changes), headers=PATCH)
 
 
+def refreshed(api: Api, tokens: dict[str, Any]) -> TestResponse:
+    return api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": tokens["refresh_token"]})
+
+
 def what(api: Api, about: str) -> list[object]:
     rows = steps.sql(api.process, f"SELECT what FROM audit WHERE what LIKE '{about}.%' ORDER BY id")
     return [row[0] for row in rows]
@@ -106,16 +110,27 @@ def test_a_suspended_tenant_is_refused_with_all_that_it_has(api: Api) -> None:
     assert change(api, suspended=True).get_json()["suspended"] is True
     api.problem(api.stranger.get("/v1/corpora"), "tenant_suspended", 403)
     api.problem(api.with_key(tokens["access_token"]).get("/v1/corpora"), "tenant_suspended", 403)
-    refreshed = api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": tokens["refresh_token"]})
-    api.problem(refreshed, "unauthorized", 401)
+    for _ in range(2):
+        api.problem(refreshed(api, tokens), "tenant_suspended", 403)
     assert code(visitor.get("/corpora")) == "tenant_suspended"
     assert not publishable(api)
     assert api.read.get("/v1/corpora").status_code == 200
     assert change(api, suspended=False).get_json()["suspended"] is False
     assert api.stranger.get("/v1/corpora").status_code == 200
+    assert api.with_key(refreshed(api, tokens).get_json()["access_token"]).get("/v1/corpora").status_code == 200
     assert publishable(api)
     assert [each for each in what(api, "tenant") if each != "tenant.created"] == ["tenant.suspended", "tenant.resumed"]
     assert what(api, "corpus")[-2:] == ["corpus.paused", "corpus.resumed"]
+
+
+def test_a_refresh_token_that_is_used_twice_ends_its_session_during_a_suspension_too(api: Api) -> None:
+    """The suspension keeps sessions, but not those that somebody has stolen."""
+    tokens = api.stranger.post("/v1/tokens", json={}).get_json()
+    newer = refreshed(api, tokens).get_json()
+    change(api, suspended=True)
+    api.problem(refreshed(api, tokens), "unauthorized", 401)
+    change(api, suspended=False)
+    api.problem(refreshed(api, newer), "unauthorized", 401)
 
 
 def test_what_was_paused_before_stays_paused(api: Api) -> None:
