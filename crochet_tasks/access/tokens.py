@@ -65,15 +65,21 @@ def begin(
     lives: float = SESSION_SECONDS,
 ) -> tuple[Claims, frozenset[Scope]]:
     """Begin a session as `exchange` does, without tokens: for callers whose claims no one else can write."""
-    allowed = included(key.scopes)
-    requested = allowed if scopes is None else included(scopes)
-    if not requested <= allowed:
-        raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
+    requested = granted(key, scopes)
     session = uuid.uuid4()
     access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), lives)
     if entry is not None:
         access.add_log_entry(connection, entry._replace(details={**(entry.details or {}), "session": str(session)}))
     return Claims(key.prefix, session), requested
+
+
+def granted(key: KeyRow, scopes: Collection[Scope] | None) -> frozenset[Scope]:
+    """What a session of the key may do that is asked for with these scopes; raises Forbidden for one too many."""
+    allowed = included(key.scopes)
+    requested = allowed if scopes is None else included(scopes)
+    if not requested <= allowed:
+        raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
+    return requested
 
 
 def refresh(database: Database, settings: Settings, token: str, entry: Entry) -> Tokens:
