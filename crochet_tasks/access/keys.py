@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
+from crochet_tasks.access.tenants import made
 from crochet_tasks.db import Connection, access, corpora, second_factors, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
@@ -71,6 +72,7 @@ def create(
     """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new; TenantSuspended
     where that of `by` was just deleted.
 
+    A tenant that is made with it is in the security log, too.
     `once`: a word of the form that asks for it; the same word makes no second key and raises KeyMadeAlready.
     `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
     """
@@ -78,7 +80,7 @@ def create(
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
         if new_tenant:
-            tenants.add(connection, spec.tenant)
+            made(connection, spec.tenant, by._replace(what="tenant.created", details={"name": spec.tenant}))
         number = _tenant(connection, spec.tenant, by)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
         values["corpora"] = sorted({corpora.named(connection, name, number).id for name in spec.corpora}) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from crochet_tasks.db import IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
+from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.sessions import Database
@@ -40,13 +40,20 @@ def one(database: Database, name: str) -> TenantLine:
 
 def add(database: Database, name: str, entry: Entry) -> TenantLine:
     """A new tenant, without corpora and keys. Raises InvalidRequest for a name that none can have, and TenantExists."""
-    _check_name(name)
     with database.transaction() as connection:
-        number = tenants.add(connection, name)
+        number = made(connection, name, entry)
         if number is None:
             raise TenantExists(tenant=name)
-        access.add_log_entry(connection, entry)
         return line(tenants.one(connection, number))
+
+
+def made(connection: Connection, name: str, entry: Entry) -> int | None:
+    """The number of a new tenant; None where there is one of that name. Raises InvalidRequest, as `add`."""
+    _check_name(name)
+    number = tenants.add(connection, name)
+    if number is not None:
+        access.add_log_entry(connection, entry)
+    return number
 
 
 def change(database: Database, settings: Settings, name: str, changes: dict[str, Any], entry: Entry) -> TenantLine:
