@@ -34,11 +34,12 @@ def create(body: Exchange) -> Answered:
     caller = security.caller()
     if caller.session is not None or not caller.hash:
         raise KeyNeeded
-    entry = security_log.throttled("session.begun", caller.key, {})
     with process.current().database.transaction() as connection:
         key = access.key(connection, caller.key)
         if key is None:
             raise Unauthorized(reason="there is no such key")
+        tokens.granted(key, body.scopes)  # what is refused begins no session: it must not count for the throttle
+        entry = security_log.throttled("session.begun", caller.key, {})
         made = tokens.exchange(connection, process.settings(), key, body.scopes, entry)
     return responses.json(made, 201)
 

@@ -20,7 +20,7 @@ WHAT_TO_DO = {
     "tokens_off": "The operator of this server sets it; until then keys work with the API and the command line only.",
     "forbidden": "Log in with a key that has this scope, or ask the operator of this server for one.",
     "corpora_only": "Your key is limited to some corpora: the list shows them.",
-    "tenant_suspended": "The operator of this server has suspended it, and can end that. Nothing was deleted.",
+    "tenant_suspended": "While it is only suspended nothing is lost: ask the operator of this server to resume it.",
     "operator_needed": "Your key manages its own tenant. Ask the operator of this server for the rest.",
     "not_found": "It may have been deleted or renamed, or the address is incomplete.",
     "corpus_unknown": "It may have been deleted or renamed. The list shows the corpora that your key can read.",

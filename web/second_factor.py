@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from http import HTTPStatus
 
 from flask import Response, make_response, redirect, request
+from flask import session as cookie
 
 from api import process, security, security_log
 from crochet_tasks.access import second_factor as service
+from crochet_tasks.access.second_factor import Enrolment
 from crochet_tasks.db import access, second_factors
 from crochet_tasks.db.access import KeyRow
 from crochet_tasks.errors import CodeRefused, InvalidRequest, NotLoggedIn
 from web import session
 from web.pages import blueprint, local, show, to
+
+_SHOWN = "second_factor"
+"""in the cookie: the mark of the secret that this browser was shown last"""
 
 
 @blueprint.get("/log-in/code")
@@ -40,9 +46,16 @@ def log_in_with_code() -> Response:
 
 def _asked(row: KeyRow, problem: str | None = None) -> Response:
     status = HTTPStatus.OK if problem is None else HTTPStatus.FORBIDDEN
-    current = process.current()
-    new = None if _is_on(row) else service.enrol(current.database, process.settings(), row)
+    new = None if _is_on(row) else _enrolled(row, again=problem is not None)
     return _private(show("second_factor.html", status, new=new, on=new is None, problem=problem, logging_in=True))
+
+
+def _enrolled(row: KeyRow, *, again: bool) -> Enrolment:
+    """A new secret; after a wrong code `again` that which this browser was shown, unless it was replaced meanwhile."""
+    shown = cookie.get(_SHOWN) if again else None
+    new = service.enrol(process.current().database, process.settings(), row, shown)
+    cookie[_SHOWN] = new.mark
+    return new
 
 
 @blueprint.get("/second-factor")
@@ -61,7 +74,9 @@ def change_second_factor() -> Response:
             service.check(current.database, process.settings(), row, request.form.get("code", ""), entry)
             service.disable(current.database, row, entry)
             return to("second_factor")
-        made = service.confirm(current.database, process.settings(), row, request.form.get("code", ""), entry)
+        made = service.confirm(
+            current.database, process.settings(), row, request.form.get("code", ""), entry, _session()
+        )
     except CodeRefused as error:
         _record(error, row)
         return _own(str(error))
@@ -69,10 +84,10 @@ def change_second_factor() -> Response:
 
 
 def _own(problem: str | None = None) -> Response:
-    row, current = _mine(), process.current()
+    row = _mine()
     if row.person is not None:
         raise InvalidRequest(problem="the second factor of people is their provider's")
-    new = None if _is_on(row) else service.enrol(current.database, process.settings(), row)
+    new = None if _is_on(row) else _enrolled(row, again=problem is not None)
     status = HTTPStatus.OK if problem is None else HTTPStatus.FORBIDDEN
     return _private(show("second_factor.html", status, new=new, on=new is None, problem=problem, logging_in=False))
 
@@ -83,6 +98,11 @@ def _mine() -> KeyRow:
     if row is None:
         raise NotLoggedIn(reason="this page is for users")
     return row
+
+
+def _session() -> uuid.UUID | None:
+    number = security.caller().session
+    return None if number is None else uuid.UUID(number)
 
 
 def _is_on(row: KeyRow) -> bool:

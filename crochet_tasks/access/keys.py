@@ -16,10 +16,11 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from crochet_tasks.access.signing import hashed, split
+from crochet_tasks.access.tenants import made
 from crochet_tasks.db import Connection, access, corpora, second_factors, tenants
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown
+from crochet_tasks.errors import InvalidRequest, KeyEnded, KeyMadeAlready, KeyUnknown, TenantSuspended, TenantUnknown
 from crochet_tasks.schemas.access import KeyLine, SecurityLine
 
 Scope = Literal["read", "write", "operate", "admin"]
@@ -68,15 +69,19 @@ UNASKED = Entry("")
 def create(
     database: Database, spec: KeySpec, *, new_tenant: bool = False, by: Entry = UNASKED, once: str | None = None
 ) -> NewKey:
-    """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new.
+    """Make a key; raises InvalidRequest, CorpusUnknown, and TenantUnknown unless the tenant may be new; TenantSuspended
+    where that of `by` was just deleted.
 
+    A tenant that is made with it is in the security log, too.
     `once`: a word of the form that asks for it; the same word makes no second key and raises KeyMadeAlready.
     `by`, here and below, is the request that asked for it: its caller, address and id go to the security log.
     """
     if not _NAME.fullmatch(spec.name):
         raise InvalidRequest(problem="a key's name has 1 to 100 characters, none of them a control character")
     with database.transaction() as connection:
-        number = tenants.number(connection, spec.tenant, make=new_tenant)
+        if new_tenant:
+            made(connection, spec.tenant, by._replace(what="tenant.created", details={"name": spec.tenant}))
+        number = _tenant(connection, spec.tenant, by)
         values = {"tenant": number, "name": spec.name, "scopes": _sorted(spec.scopes), "tier": spec.tier}
         values["corpora"] = sorted({corpora.named(connection, name, number).id for name in spec.corpora}) or None
         lives = None if spec.days is None else spec.days * 86_400
@@ -85,6 +90,16 @@ def create(
         details = {"name": row.name, "scopes": row.scopes, "corpora": line.corpora, "expires": _iso(row.expires_at)}
         access.add_log_entry(connection, _entry(by, "key.created", row, details))
     return NewKey(line, key)
+
+
+def _tenant(connection: Connection, name: str, by: Entry) -> int:
+    """The tenant of a new key, which is not deleted before the commit."""
+    try:
+        return tenants.number(connection, name, share=True)
+    except TenantUnknown:
+        if by.tenant is not None and tenants.name(connection, by.tenant) == name:
+            raise TenantSuspended from None  # the caller's own, deleted a moment ago: others' names are not theirs
+        raise
 
 
 def _sorted(scopes: Collection[Scope]) -> list[Scope]:
@@ -141,6 +156,8 @@ def rotate(
 ) -> NewKey:
     """A key in place of another one, which ends `grace` seconds from now; it ends when the other would have ended.
 
+    It has the other's second factor: the same phone, and the recovery codes that are left.
+
     Raises KeyUnknown, also for a key of another tenant where `tenant` is given, and KeyEnded where the other is not
     good any more or has a successor already.
     """
@@ -153,6 +170,7 @@ def rotate(
         kept = ("tenant", "name", "scopes", "corpora", "tier", "expires_at")
         row, key = _add(connection, {name: getattr(old, name) for name in kept}, None)
         access.rotated(connection, old.id, row.id, grace)
+        second_factors.copy(connection, old.id, row.id)
         if grace <= 0:
             access.end_sessions(connection, key=old.id)
         details = {"successor": row.prefix, "grace": grace}

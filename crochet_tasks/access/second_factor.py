@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import time
+import uuid
 from typing import NamedTuple
 
 import pyotp
@@ -30,10 +31,13 @@ RECOVERY_CODES = 10
 
 
 class Enrolment(NamedTuple):
-    """What a phone is given: the secret, and the same as an address."""
+    """What a phone is given: the secret, and the same as an address. `mark` tells it from others, and says nothing of
+    it.
+    """
 
     secret: str
     address: str
+    mark: str
 
 
 def is_on(connection: Connection, key: int) -> bool:
@@ -41,27 +45,44 @@ def is_on(connection: Connection, key: int) -> bool:
     return row is not None and row.confirmed_at is not None
 
 
-def enrol(database: Database, settings: Settings, key: KeyRow) -> Enrolment:
-    """A secret for a key that has none, the same one until it is confirmed. Raises InvalidRequest, TokensOff."""
+def enrol(database: Database, settings: Settings, key: KeyRow, shown: str | None = None) -> Enrolment:
+    """A new secret for a key that has none, in place of one that is not confirmed; raises InvalidRequest, TokensOff.
+
+    `shown`: the mark of the secret that its reader was shown before, which stays if it is that. Whoever else has the
+    key is never shown it: two who know a secret would both have the codes.
+    """
     if key.person is not None:
         raise InvalidRequest(problem="the second factor of people is their provider's")
     box = _box(settings)
     with database.transaction() as connection:
-        row = second_factors.add(connection, key.id, box.encrypt(pyotp.random_base32().encode()))
-        if row.confirmed_at is not None:
+        row = second_factors.of(connection, key.id)
+        if row is not None and row.confirmed_at is not None:
             raise InvalidRequest(problem="this key has a second factor already")
-    secret = box.decrypt(row.secret).decode()
-    return Enrolment(secret, pyotp.TOTP(secret).provisioning_uri(name=key.prefix, issuer_name="crochet"))
+        stored = None if row is None else bytes(row.secret)
+        secret = None if stored is None or _mark(stored) != shown else _opened(settings, stored)
+        if stored is None or secret is None:
+            secret = pyotp.random_base32()
+            stored = box.encrypt(secret.encode())
+            if not second_factors.offer(connection, key.id, stored):  # it was confirmed just now
+                raise InvalidRequest(problem="this key has a second factor already")
+    address = pyotp.TOTP(secret).provisioning_uri(name=key.prefix, issuer_name="crochet")
+    return Enrolment(secret, address, _mark(stored))
 
 
-def confirm(database: Database, settings: Settings, key: KeyRow, code: str, entry: Entry) -> list[str]:
-    """Turn it on with a first code; the recovery codes, which are shown this once. Raises CodeRefused."""
+def confirm(
+    database: Database, settings: Settings, key: KeyRow, code: str, entry: Entry, session: uuid.UUID | None = None
+) -> list[str]:
+    """Turn it on with a first code; the recovery codes, which are shown this once. Raises CodeRefused.
+
+    Other sessions than `session` end: they were begun with the key alone, and may be a thief's.
+    """
     made = [base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
     with database.transaction() as connection:
         row = second_factors.of(connection, key.id, lock=True)
         step = None if row is None or row.confirmed_at is not None else _step(settings, row, code)
         if step is not None:
             second_factors.confirm(connection, key.id, step, [_hashed(each) for each in made])
+            access.end_sessions(connection, key=key.id, but=session)
             _log(connection, entry, "second_factor.enabled", key)
     if step is None:
         raise CodeRefused(reason="it is not that of this moment")
@@ -111,16 +132,28 @@ def disable(database: Database, key: KeyRow, entry: Entry) -> bool:
 
 def _step(settings: Settings, row: FactorRow, code: str) -> int | None:
     """The time step that this is the code of, if none of it or of a later one was used."""
-    try:
-        totp = pyotp.TOTP(_box(settings).decrypt(bytes(row.secret)).decode())
-    except InvalidToken:  # CROCHET_JWT_SECRET has changed: recovery codes still count
+    secret = _opened(settings, row.secret)
+    if secret is None:  # recovery codes still count
         return None
+    totp = pyotp.TOTP(secret)
     now, given = int(time.time()) // STEP_SECONDS, code.replace(" ", "").encode()
     found = None
     for step in range(now - DRIFT, now + DRIFT + 1):
         if hmac.compare_digest(totp.generate_otp(step).encode(), given) and step > row.step:
             found = step
     return found
+
+
+def _opened(settings: Settings, stored: bytes) -> str | None:
+    """The secret; None where CROCHET_JWT_SECRET is another than when it was stored."""
+    try:
+        return _box(settings).decrypt(bytes(stored)).decode()
+    except InvalidToken:
+        return None
+
+
+def _mark(stored: bytes) -> str:
+    return hashlib.sha256(stored).hexdigest()
 
 
 def _log(connection: Connection, entry: Entry, what: str, key: KeyRow) -> None:

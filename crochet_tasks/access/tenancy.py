@@ -40,7 +40,7 @@ def tag(corpus: Corpus) -> str:
 
 
 def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, entry: Entry | None = None) -> Corpus:
-    """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora.
+    """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TenantSuspended, TooManyCorpora.
 
     `entry`, here and below, goes to the security log with what is done.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from crochet_tasks.db import IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
+from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.sessions import Database
@@ -40,13 +40,20 @@ def one(database: Database, name: str) -> TenantLine:
 
 def add(database: Database, name: str, entry: Entry) -> TenantLine:
     """A new tenant, without corpora and keys. Raises InvalidRequest for a name that none can have, and TenantExists."""
-    _check_name(name)
     with database.transaction() as connection:
-        number = tenants.add(connection, name)
+        number = made(connection, name, entry)
         if number is None:
             raise TenantExists(tenant=name)
-        access.add_log_entry(connection, entry)
         return line(tenants.one(connection, number))
+
+
+def made(connection: Connection, name: str, entry: Entry) -> int | None:
+    """The number of a new tenant; None where there is one of that name. Raises InvalidRequest, as `add`."""
+    _check_name(name)
+    number = tenants.add(connection, name)
+    if number is not None:
+        access.add_log_entry(connection, entry)
+    return number
 
 
 def change(database: Database, settings: Settings, name: str, changes: dict[str, Any], entry: Entry) -> TenantLine:
@@ -81,7 +88,8 @@ def change(database: Database, settings: Settings, name: str, changes: dict[str,
 
 
 def remove(database: Database, settings: Settings, name: str, confirmed: str | None, entry: Entry) -> None:
-    """Delete a tenant with all its corpora, for good. Its keys are revoked and its name is free at once.
+    """Delete a tenant with all its corpora, for good. Its keys are revoked, the sessions of its people end, and its
+    name is free at once.
 
     The rows of its corpora are deleted in the background, as those of any deleted corpus. Audit and security log keep
     their lines for as long as they keep others'. Raises TenantUnknown, TenantNeeded, and TenantNotConfirmed unless
@@ -89,10 +97,9 @@ def remove(database: Database, settings: Settings, name: str, confirmed: str | N
     """
     _check_free(settings, name)
     with database.transaction() as connection:
-        number = tenants.number(connection, name, lock=True)
+        number = tenants.number(connection, name, lock=True)  # no key or corpus is made for it meanwhile
         if confirmed != name:
             raise TenantNotConfirmed(tenant=name)
-        corpora.owned(connection, number)  # none is made meanwhile
         for corpus in corpora.every(connection, number):
             corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
             removal.hide(connection, corpus.id)

@@ -20,7 +20,7 @@ from crochet_tasks.access.signing import PREFIX, hashed
 from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.db.sessions import Database
-from crochet_tasks.errors import Forbidden, TokensOff, Unauthorized
+from crochet_tasks.errors import Forbidden, TenantSuspended, TokensOff, Unauthorized
 from crochet_tasks.schemas.access import Tokens
 from crochet_tasks.settings import Settings
 
@@ -65,10 +65,7 @@ def begin(
     lives: float = SESSION_SECONDS,
 ) -> tuple[Claims, frozenset[Scope]]:
     """Begin a session as `exchange` does, without tokens: for callers whose claims no one else can write."""
-    allowed = included(key.scopes)
-    requested = allowed if scopes is None else included(scopes)
-    if not requested <= allowed:
-        raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
+    requested = granted(key, scopes)
     session = uuid.uuid4()
     access.add_session(connection, session, key.id, sorted(requested, key=SCOPES.index), lives)
     if entry is not None:
@@ -76,10 +73,20 @@ def begin(
     return Claims(key.prefix, session), requested
 
 
+def granted(key: KeyRow, scopes: Collection[Scope] | None) -> frozenset[Scope]:
+    """What a session of the key may do that is asked for with these scopes; raises Forbidden for one too many."""
+    allowed = included(key.scopes)
+    requested = allowed if scopes is None else included(scopes)
+    if not requested <= allowed:
+        raise Forbidden(needed=max(requested - allowed, key=SCOPES.index))
+    return requested
+
+
 def refresh(database: Database, settings: Settings, token: str, entry: Entry) -> Tokens:
     """New tokens for a refresh token, which is used up by it; raises TokensOff or Unauthorized.
 
-    Where that ends the session, the security log says so; `entry` describes the request.
+    Raises TenantSuspended while the tenant is, which uses up nothing. Where a refusal ends the session, the security
+    log says so; `entry` describes the request.
     """
     secret = _secret(settings)
     with database.transaction() as connection:
@@ -87,7 +94,9 @@ def refresh(database: Database, settings: Settings, token: str, entry: Entry) ->
         session = None if found is None else access.session(connection, found[0])
         key = None if session is None else access.key(connection, session.key)
         if found is not None and session is not None and key is not None:
-            if found[1] and session.good and key.state == "good" and not key.suspended:
+            if found[1] and session.good and key.state == "good":
+                if key.suspended:
+                    raise TenantSuspended  # and the token is as if it had not been sent
                 return _tokens(connection, secret, Claims(key.prefix, session.id), included(session.scopes))
             if access.end_sessions(connection, number=session.id):
                 what = "session.ended" if found[1] else "session.stolen"

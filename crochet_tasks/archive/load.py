@@ -51,7 +51,7 @@ def add(
     """Write the contents as a new corpus of a tenant; others see it after the commit.
 
     `tree`: the phrases, to find what the orthos of each batch wait on where the contents do not say.
-    Raises CorpusExists, InvalidName, TooManyCorpora, and what reading the contents raises.
+    Raises CorpusExists, InvalidName, TenantSuspended, TooManyCorpora, and what reading the contents raises.
     """
     about = contents.about
     corpora.check_name(name)

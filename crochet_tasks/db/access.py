@@ -55,7 +55,7 @@ class KeyRow(NamedTuple):
     person: str | None
     addresses: list[str]
     suspended: bool
-    """its tenant is"""
+    """its tenant is, or was deleted"""
     rate: int | None
     state: State
     stale: bool
@@ -67,7 +67,8 @@ _STATE = case((keys.c.revoked_at.is_not(None), "revoked"), (keys.c.expires_at <=
 )
 _STALE = func.coalesce(keys.c.last_used_at < _NOW - dt.timedelta(minutes=1), True).label("stale")
 _OF = "FROM tenants WHERE tenants.id = keys.tenant"  # as text: RETURNING correlates no subquery of SQLAlchemy's
-_SUSPENDED = literal_column(f"(SELECT suspended_at IS NOT NULL {_OF})", Boolean).label("suspended")
+_ENDED = f"(SELECT suspended_at IS NOT NULL OR removed_at IS NOT NULL {_OF})"
+_SUSPENDED = literal_column(_ENDED, Boolean).label("suspended")
 _RATE = literal_column(f"(SELECT rate {_OF})", Integer).label("rate")
 _KEY = [*(keys.c[name] for name in KeyRow._fields[:-4]), _SUSPENDED, _RATE, _STATE, _STALE]
 
@@ -193,10 +194,14 @@ def session(connection: Connection, number: uuid.UUID) -> SessionRow | None:
     return None if row is None else SessionRow(*row)
 
 
-def end_sessions(connection: Connection, *, key: int | None = None, number: uuid.UUID | None = None) -> int:
-    """End one session, or all of a key; how many had not ended yet."""
+def end_sessions(
+    connection: Connection, *, key: int | None = None, number: uuid.UUID | None = None, but: uuid.UUID | None = None
+) -> int:
+    """End one session, or all of a key `but` one; how many had not ended yet."""
     which = sessions.c.id == number if key is None else sessions.c.key == key
     change = update(sessions).where(which, sessions.c.revoked_at.is_(None)).values(revoked_at=_NOW)
+    if but is not None:
+        change = change.where(sessions.c.id != but)
     return connection.execute(change).rowcount
 
 

@@ -14,7 +14,14 @@ from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import corpora, texts
 from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.engine.text import READING
-from crochet_tasks.errors import CorpusUnknown, InvalidName, LimitOutOfRange, LimitsFixed, ReadingRulesDiffer
+from crochet_tasks.errors import (
+    CorpusUnknown,
+    InvalidName,
+    LimitOutOfRange,
+    LimitsFixed,
+    ReadingRulesDiffer,
+    TenantSuspended,
+)
 from crochet_tasks.schemas.names import NAME
 
 RANGES = {"max_axes": (2, 8), "max_side": (2, 64), "max_cells": (4, 1024)}
@@ -192,8 +199,14 @@ def existing(connection: Connection, ids: list[int]) -> set[int]:
 
 
 def owned(connection: Connection, tenant: int) -> int:
-    """How many corpora a tenant has. Locked: no other is made for it before the transaction ends."""
-    connection.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update(key_share=True))
+    """How many corpora a tenant has. Locked: no other is made for it before the transaction ends.
+
+    Raises TenantSuspended, also for a tenant that was deleted: its corpora would be neither paused nor deleted.
+    """
+    there = select(tenants.c.suspended_at).where(tenants.c.id == tenant, tenants.c.removed_at.is_(None))
+    row = connection.execute(there.with_for_update(key_share=True)).first()
+    if row is None or row.suspended_at is not None:
+        raise TenantSuspended
     mine = select(func.count()).where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
     return int(connection.execute(mine).scalar_one())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access import seconds
@@ -42,12 +42,13 @@ def _row(row: Any) -> FactorRow:
     return FactorRow(*row)
 
 
-def add(connection: Connection, key: int, secret: bytes) -> FactorRow:
-    """One that is not confirmed; where the key has one, that."""
-    connection.execute(insert(second_factors).values(key=key, secret=secret).on_conflict_do_nothing())
-    found = of(connection, key)
-    assert found is not None
-    return found
+def offer(connection: Connection, key: int, secret: bytes) -> bool:
+    """Store a secret that is not confirmed, in place of another such one; False where the key has a confirmed one."""
+    new = insert(second_factors).values(key=key, secret=secret)
+    now = {"secret": secret, "created_at": func.clock_timestamp()}
+    unconfirmed = second_factors.c.confirmed_at.is_(None)
+    offered = new.on_conflict_do_update(index_elements=["key"], set_=now, where=unconfirmed)
+    return connection.execute(offered.returning(second_factors.c.key)).first() is not None
 
 
 def accept(connection: Connection, key: int, **values: Any) -> None:
@@ -58,6 +59,20 @@ def accept(connection: Connection, key: int, **values: Any) -> None:
 
 def confirm(connection: Connection, key: int, step: int, recovery: list[bytes]) -> None:
     accept(connection, key, step=step, recovery=recovery, confirmed_at=func.clock_timestamp())
+
+
+_COPIED = ("secret", "step", "failures", "locked_until", "recovery")
+
+
+def copy(connection: Connection, key: int, successor: int) -> None:
+    """Give the key that takes the place of another one its confirmed second factor, as it is now."""
+    row = of(connection, key, lock=True)
+    if row is None or row.confirmed_at is None:
+        return
+    own = select(literal(successor), *(second_factors.c[name] for name in _COPIED)).where(second_factors.c.key == key)
+    connection.execute(insert(second_factors).from_select(["key", *_COPIED], own))
+    on = update(second_factors).where(second_factors.c.key == successor)
+    connection.execute(on.values(confirmed_at=row.confirmed_at))  # for the audit it is turned on by an update
 
 
 def fail(connection: Connection, row: FactorRow) -> bool:

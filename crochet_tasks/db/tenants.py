@@ -8,19 +8,23 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from crochet_tasks.db.access_tables import keys, tenants
+from crochet_tasks.db.access_tables import keys, sessions, tenants
 from crochet_tasks.db.tables import corpora
 from crochet_tasks.errors import TenantUnknown
 
 _THERE = tenants.c.removed_at.is_(None)
 
 
-def number(connection: Connection, name: str, *, make: bool = False, lock: bool = False) -> int:
-    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
-    if make:
-        connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
+def number(connection: Connection, name: str, *, lock: bool = False, share: bool = False) -> int:
+    """The tenant's number; raises TenantUnknown.
+
+    With `lock` its row is locked until the transaction ends, to change it. With `share` it is not changed meanwhile:
+    for what makes rows of a tenant, which must not come after its end.
+    """
     query = select(tenants.c.id).where(tenants.c.name == name, _THERE)
-    found = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    if lock or share:
+        query = query.with_for_update(read=not lock)
+    found = connection.execute(query).scalar_one_or_none()
     if found is None:
         known = connection.execute(select(tenants.c.name).where(_THERE).order_by(tenants.c.name)).scalars()
         raise TenantUnknown(tenant=name, known=", ".join(known))
@@ -114,6 +118,12 @@ def max_corpora(connection: Connection, number: int, default: int) -> int:
 
 
 def end_keys(connection: Connection, number: int) -> None:
-    """Revoke all keys of a tenant. No session counts without its key."""
-    mine = update(keys).where(keys.c.tenant == number, keys.c.revoked_at.is_(None))
-    connection.execute(mine.values(revoked_at=func.clock_timestamp()))
+    """Revoke all keys of a tenant, without which no session counts, and end the sessions of its people.
+
+    People are not revoked: their provider may have them in another tenant later.
+    """
+    mine, now = keys.c.tenant == number, func.clock_timestamp()
+    held = update(keys).where(mine, keys.c.person.is_(None), keys.c.revoked_at.is_(None))
+    connection.execute(held.values(revoked_at=now))
+    theirs = sessions.c.key.in_(select(keys.c.id).where(mine, keys.c.person.is_not(None)))
+    connection.execute(update(sessions).where(theirs, sessions.c.revoked_at.is_(None)).values(revoked_at=now))

@@ -153,7 +153,7 @@ class TenantNotConfirmed(UsageError):
 
 
 class TenantSuspended(UsageError):
-    """the tenant of this key is suspended: ask the operator of this server"""
+    """the tenant is suspended, or was deleted: ask the operator of this server, who can resume it"""
 
     code = "tenant_suspended"
     status = 403

@@ -37,7 +37,7 @@ from werkzeug.test import TestResponse
 from api import create_app, security
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec, Scope
-from crochet_tasks.db import corpora
+from crochet_tasks.db import corpora, tenants
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.settings import Settings
@@ -102,8 +102,9 @@ def made(
     app.extensions["crochet.process"] = process
     scopes: tuple[Scope, ...] = ("read", "write", "admin")
     given: dict[str, str] = {scope: keys.create(process.database, KeySpec(scope, (scope,))).key for scope in scopes}
-    other = KeySpec("stranger", scopes, tenant="other")
-    given["stranger"] = keys.create(process.database, other, new_tenant=True).key
+    with process.database.transaction() as connection:
+        tenants.add(connection, "other")
+    given["stranger"] = keys.create(process.database, KeySpec("stranger", scopes, tenant="other")).key
     return Api(app, process, given)
 
 

@@ -158,10 +158,10 @@ def version(process: Process, corpus: Corpus) -> int:
         return corpora.version(connection, corpus.id)
 
 
-def until_blocked(process: Process) -> None:
-    """Until a transaction waits for a row or its owner."""
+def until_blocked(process: Process, number: int = 1) -> None:
+    """Until so many transactions wait for a row or its owner."""
     waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    eventually(lambda: sql(process, waits))
+    eventually(lambda: len(sql(process, waits)) >= number)
 
 
 def sql(process: Process, statement: str, **parameters: object) -> list[tuple[object, ...]]:

@@ -75,7 +75,8 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
         return [(line["what"], line["tenant"]) for line in lines]
 
     refused = ("refused.unauthorized", None)
-    assert log_lines() == [("key.created", "north"), ("key.created", "south"), ("key.revoked", "south"), refused]
+    made = [("tenant.created", None), ("key.created", "north"), ("tenant.created", None), ("key.created", "south")]
+    assert log_lines() == [*made, ("key.revoked", "south"), refused]
     assert log_lines("--limit", "2") == [("key.revoked", "south"), refused]
     assert log_lines("--key", north) == [("key.created", "north"), refused]
     assert log_lines("--tenant", "south") == [("key.created", "south"), ("key.revoked", "south")]
@@ -86,6 +87,14 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
     assert r'address="10.0.0.1" path="/\u001b[2J"' in out
 
 
+def test_a_tenant_that_is_made_with_its_key_is_in_the_log_once(typed: Typed) -> None:
+    """As one that `crochet tenants create` makes; a second key makes none."""
+    for name in ("first", "second"):
+        assert typed("keys", "create", name, "--tenant", "north", "--new-tenant")[0] == 0
+    lines = json.loads(typed("keys", "log", "--json")[1])["lines"]
+    assert [line["details"] for line in lines if line["what"] == "tenant.created"] == [{"name": "north"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "status"),
     [
@@ -93,6 +102,7 @@ def test_the_log_can_be_read(typed: Typed, distributed_database: str) -> None:
         (["log", "--tenant", "nobody"], "tenant_unknown", 2),
         (["log", "--since", "once"], "usage", 2),
         (["create", "a\nb"], "invalid_request", 2),
+        (["create", "x", "--tenant", "a b", "--new-tenant"], "invalid_request", 2),
         (["create", "x", "--scope", "all"], "usage", 2),
         (["revoke", "aaaaaaaaaa"], "key_unknown", 2),
         (["rotate", "crk_aaaaaaaaaa_" + 43 * "s"], "key_unknown", 2),

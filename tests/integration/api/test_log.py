@@ -105,6 +105,13 @@ def test_every_refusal_is_noted(api: Api) -> None:
     ]
 
 
+def test_a_refused_exchange_hides_no_session(api: Api) -> None:
+    """One that is refused begins none: the next one that does is in the log."""
+    api.problem(api.read.post("/v1/tokens", json={"scopes": ["admin"]}), "forbidden", 403)
+    assert api.read.post("/v1/tokens", json={}).status_code == 201
+    assert [row[:2] for row in logged(api, "session.%")] == [("session.begun", 1)]
+
+
 @pytest.mark.usefixtures("start_of_a_window")
 def test_who_asks_too_often_is_noted(process: Process) -> None:
     """Once in a while, as with other refusals; strangers, too."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
 
 import web
-from crochet_tasks.access import keys, tenancy, tenants
+from crochet_tasks.access import keys, people, tenancy, tenants, tokens
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import publishing
+from crochet_tasks.db import corpora, publishing
+from crochet_tasks.db import tenants as managed
+from crochet_tasks.db.access import Entry
+from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import Process
+from crochet_tasks.errors import LogInRefused, TenantSuspended
 from crochet_tasks.settings import Settings
 from tests.support import api as apis
 from tests.support import steps
@@ -35,6 +40,10 @@ def api(process: Process) -> Api:
 
 def change(api: Api, tenant: str = "other", /, **changes: Any) -> TestResponse:
     return api.admin.patch(f"/v1/tenants/{tenant}", data=json.dumps(changes), headers=PATCH)
+
+
+def refreshed(api: Api, tokens: dict[str, Any]) -> TestResponse:
+    return api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": tokens["refresh_token"]})
 
 
 def what(api: Api, about: str) -> list[object]:
@@ -101,16 +110,27 @@ def test_a_suspended_tenant_is_refused_with_all_that_it_has(api: Api) -> None:
     assert change(api, suspended=True).get_json()["suspended"] is True
     api.problem(api.stranger.get("/v1/corpora"), "tenant_suspended", 403)
     api.problem(api.with_key(tokens["access_token"]).get("/v1/corpora"), "tenant_suspended", 403)
-    refreshed = api.anonymous.post("/v1/tokens/refresh", json={"refresh_token": tokens["refresh_token"]})
-    api.problem(refreshed, "unauthorized", 401)
+    for _ in range(2):
+        api.problem(refreshed(api, tokens), "tenant_suspended", 403)
     assert code(visitor.get("/corpora")) == "tenant_suspended"
     assert not publishable(api)
     assert api.read.get("/v1/corpora").status_code == 200
     assert change(api, suspended=False).get_json()["suspended"] is False
     assert api.stranger.get("/v1/corpora").status_code == 200
+    assert api.with_key(refreshed(api, tokens).get_json()["access_token"]).get("/v1/corpora").status_code == 200
     assert publishable(api)
     assert [each for each in what(api, "tenant") if each != "tenant.created"] == ["tenant.suspended", "tenant.resumed"]
     assert what(api, "corpus")[-2:] == ["corpus.paused", "corpus.resumed"]
+
+
+def test_a_refresh_token_that_is_used_twice_ends_its_session_during_a_suspension_too(api: Api) -> None:
+    """The suspension keeps sessions, but not those that somebody has stolen."""
+    tokens = api.stranger.post("/v1/tokens", json={}).get_json()
+    newer = refreshed(api, tokens).get_json()
+    change(api, suspended=True)
+    api.problem(refreshed(api, tokens), "unauthorized", 401)
+    change(api, suspended=False)
+    api.problem(refreshed(api, newer), "unauthorized", 401)
 
 
 def test_what_was_paused_before_stays_paused(api: Api) -> None:
@@ -140,6 +160,74 @@ def test_a_deleted_tenant_leaves_the_audit_and_nothing_else(api: Api) -> None:
     again = keys.create(api.process.database, KeySpec("new", ("admin",), tenant="other"), new_tenant=True)
     assert api.with_key(again.key).get("/v1/corpora").get_json()["corpora"] == []
     assert len(api.with_key(again.key).get("/v1/keys").get_json()["keys"]) == 1
+
+
+MAKES = {
+    "an operator's key": ("admin", "/v1/keys", {"name": "late", "tenant": "other"}, ("tenant_unknown", 404)),
+    "a key": ("stranger", "/v1/keys", {"name": "late"}, ("tenant_suspended", 403)),
+    "a corpus": ("stranger", "/v1/corpora", {"name": "late"}, ("tenant_suspended", 403)),
+}
+
+
+@pytest.mark.parametrize("what", MAKES)
+def test_nothing_is_made_for_a_tenant_that_is_being_deleted(api: Api, what: str) -> None:
+    """Asked for while the deletion waits for a text of the tenant: it comes too late, and reads no other's name."""
+    client, path, body, refused = MAKES[what]
+    settings, entry = Settings(**SETTINGS), Entry("tenant.deleted")
+    with ThreadPoolExecutor(2) as threads:
+        with api.process.database.transaction() as accepting:
+            corpora.take_lock(accepting, corpora.named(accepting, "theirs", 2).id, Lock.ACCEPTANCE)
+            deleted = threads.submit(tenants.remove, api.process.database, settings, "other", "other", entry)
+            steps.until_blocked(api.process)
+            made = threads.submit(getattr(api, client).post, path, json=body)
+            steps.until_blocked(api.process, 2)
+        deleted.result()
+    problem = api.problem(made.result(), *refused)
+    assert ("default" in problem["detail"]) == (client == "admin")
+    assert steps.sql(api.process, "SELECT name FROM keys WHERE tenant = 2 AND revoked_at IS NULL") == []
+    assert steps.sql(api.process, "SELECT name FROM corpora WHERE tenant = 2 AND removed_at IS NULL") == []
+
+
+def test_no_corpus_is_made_for_a_tenant_that_is_being_suspended(api: Api) -> None:
+    """It would not be paused. An archive is refused, too."""
+    with ThreadPoolExecutor(1) as threads, api.process.database.transaction() as connection:
+        managed.suspend(connection, managed.number(connection, "other", lock=True))
+        made = threads.submit(api.stranger.post, "/v1/corpora", json={"name": "late"})
+        steps.until_blocked(api.process)
+        connection.commit()
+        api.problem(made.result(), "tenant_suspended", 403)
+    with pytest.raises(TenantSuspended), api.process.database.transaction() as connection:
+        corpora.owned(connection, 2)
+    assert steps.sql(api.process, "SELECT name FROM corpora WHERE tenant = 2 AND paused_at IS NULL") == []
+
+
+def test_a_key_of_a_deleted_tenant_is_refused_even_if_it_was_not_revoked(api: Api) -> None:
+    tokens = api.stranger.post("/v1/tokens", json={}).get_json()
+    steps.sql(api.process, "UPDATE tenants SET removed_at = clock_timestamp() WHERE name = 'other'")
+    for key in (api.keys["stranger"], tokens["access_token"]):
+        api.problem(api.with_key(key).get("/v1/corpora"), "tenant_suspended", 403)
+
+
+def test_people_of_a_deleted_tenant_come_back_in_another_one(api: Api) -> None:
+    """Where the provider has them next, or when the tenant is made again; the sessions that they had are over."""
+    settings, database = Settings(**SETTINGS, oidc_tenant_claim="org"), api.process.database
+    claims = {"iss": "https://id.example", "sub": "1", "email": "ada@example.org", "roles": ["reader"]}
+
+    def tokens_in(tenant: str) -> str:
+        with database.transaction() as connection:
+            row = people.admitted(connection, settings, {**claims, "org": tenant}, Entry("person"))
+            return tokens.exchange(connection, settings, row, None).access_token
+
+    before = tokens_in("other")
+    assert api.with_key(before).get("/v1/corpora").status_code == 200
+    assert api.admin.delete("/v1/tenants/other?confirm=other").status_code == 204
+    api.problem(api.with_key(before).get("/v1/corpora"), "unauthorized", 401)
+    with pytest.raises(LogInRefused):
+        tokens_in("other")
+    assert api.admin.post("/v1/tenants", json={"name": "other"}).status_code == 201
+    assert api.with_key(tokens_in("default")).get("/v1/corpora").get_json()["corpora"] == []
+    assert api.with_key(tokens_in("other")).get("/v1/corpora").get_json()["corpora"] == []
+    api.problem(api.with_key(before).get("/v1/corpora"), "unauthorized", 401)
 
 
 def test_nobody_locks_themselves_out(api: Api) -> None:

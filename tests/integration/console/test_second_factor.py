@@ -38,9 +38,26 @@ def second_factor_time() -> int:
 
 
 def typed(client: FlaskClient, path: str, **form: str) -> TestResponse:
-    token = re.search('name="csrf_token" value="([^"]*)"', client.get(path, headers=HTML).text)
+    """The form is loaded, filled in and sent."""
+    return sent(client, client.get(path, headers=HTML), path, **form)
+
+
+def sent(client: FlaskClient, page: TestResponse, path: str, **form: str) -> TestResponse:
+    """The form of a page that was loaded."""
+    token = re.search('name="csrf_token" value="([^"]*)"', page.text)
     assert token is not None
     return client.post(path, data={**form, "csrf_token": token[1]}, headers=HTML)
+
+
+def secret_of(page: TestResponse) -> str:
+    """What a page shows for the phone."""
+    found = re.search("<code>([A-Z2-7]{32})</code>", page.text)
+    assert found is not None, page.text
+    return found[1]
+
+
+def right(secret: str) -> str:
+    return pyotp.TOTP(secret).at(second_factor_time())
 
 
 def with_key(api: Api, key: str, again: Api | None = None) -> FlaskClient:
@@ -57,9 +74,7 @@ def inside(client: FlaskClient) -> bool:
 def enrolled(api: Api, key: str = "admin") -> tuple[pyotp.TOTP, list[str]]:
     """Turned on by its holder: the phone, and the recovery codes."""
     visitor = Visitor(api, key)
-    secret = re.search("<code>([A-Z2-7]{32})</code>", visitor.get("/second-factor").text)
-    assert secret is not None
-    phone = pyotp.TOTP(secret[1])
+    phone = pyotp.TOTP(secret_of(visitor.get("/second-factor")))
     assert code(visitor.post("/second-factor", {"code": "000000"})) == ""
     shown = visitor.post("/second-factor", {"code": phone.at(second_factor_time())})
     codes = re.findall("<code>([a-z2-7]{16})</code>", shown.text)
@@ -169,19 +184,66 @@ def test_it_is_turned_off_with_a_code_only(api: Api, now: list[float]) -> None:
     assert disabled == [("page",), ("api",)]
 
 
+def test_a_rotated_key_keeps_it(api: Api, now: list[float]) -> None:
+    """Its phone and its recovery codes: the key that comes after it does not open the page alone. A code of the phone
+    that was used does not count for it, either. What was not confirmed is left behind.
+    """
+    phone, recovery = enrolled(api)
+    with_key(api, api.keys["stranger"]).get("/second-factor", headers=HTML)
+    used = phone.at(now[0])
+    key = keys.rotate(api.process.database, api.keys["admin"], grace=60.0).key
+    client = with_key(api, key)
+    assert not inside(client)
+    assert typed(client, "/log-in/code", code=used).status_code == 403
+    now[0] += 30
+    assert typed(client, "/log-in/code", code=phone.at(now[0])).status_code == 303
+    assert inside(client)
+    assert typed(with_key(api, key), "/log-in/code", code=recovery[0]).status_code == 303
+    assert not inside(with_key(api, api.keys["admin"]))
+    audit = f"SELECT count(*) FROM audit WHERE what = 'second_factor.enabled' AND subject = 'key {key.split('_')[1]}'"
+    assert steps.sql(api.process, audit) == [(1,)]
+    assert inside(with_key(api, keys.rotate(api.process.database, api.keys["stranger"]).key))
+
+
 def test_administrators_need_one_where_the_setting_says_so(api: Api) -> None:
     """Who has none turns one on before anything else; who may only read needs none."""
     strict = apis.made_again(api.process, Settings(**{**SETTINGS, "second_factor": True}), web.create_app)
     client = with_key(api, api.keys["admin"], strict)
     assert not inside(client)
-    secret = re.search("<code>([A-Z2-7]{32})</code>", client.get("/log-in/code", headers=HTML).text)
-    assert secret is not None
-    assert typed(client, "/log-in/code", code="000000").status_code == 403
+    page = client.get("/log-in/code", headers=HTML)
+    wrong = sent(client, page, "/log-in/code", code="000000")
+    assert (wrong.status_code, secret_of(wrong)) == (403, secret_of(page))
     assert not inside(client)
-    right = pyotp.TOTP(secret[1]).at(second_factor_time())
-    assert "Recovery codes" in typed(client, "/log-in/code", code=right).text
+    assert "Recovery codes" in sent(client, wrong, "/log-in/code", code=right(secret_of(page))).text
     assert inside(client)
     assert inside(with_key(api, api.keys["read"], strict))
+
+
+def test_two_with_the_key_are_never_shown_one_secret(api: Api) -> None:
+    """The thief has looked at the page before its owner turns it on, and meanwhile: with it they would have the codes
+    of the owner's phone. Their session ends with it, too.
+    """
+    thief, owner = (with_key(api, api.keys["admin"]) for _ in range(2))
+    first, page = (client.get("/second-factor", headers=HTML) for client in (thief, owner))
+    assert secret_of(first) != secret_of(page)
+    seen = sent(thief, first, "/second-factor", code="000000")
+    assert secret_of(seen) not in (secret_of(first), secret_of(page))
+    page = sent(owner, page, "/second-factor", code=right(secret_of(page)))
+    assert (page.status_code, secret_of(page) != secret_of(seen)) == (403, True)
+    assert "Recovery codes" in sent(owner, page, "/second-factor", code=right(secret_of(page))).text
+    assert (inside(thief), inside(owner)) == (False, True)
+
+
+@pytest.mark.parametrize("path", ["/second-factor", "/log-in/code"])
+def test_a_secret_that_cannot_be_read_any_more_is_replaced(api: Api, path: str) -> None:
+    """CROCHET_JWT_SECRET was changed after somebody had looked at the page."""
+    with_key(api, api.keys["admin"]).get("/second-factor", headers=HTML)
+    settings: dict[str, Any] = {**SETTINGS, "jwt_secret": SecretStr("another secret, which is as long as it must be")}
+    settings["second_factor"] = path == "/log-in/code"
+    client = with_key(api, api.keys["admin"], apis.made_again(api.process, Settings(**settings), web.create_app))
+    page = client.get(path, headers=HTML)
+    assert page.status_code == 200
+    assert "Recovery codes" in sent(client, page, path, code=right(secret_of(page))).text
 
 
 def test_after_another_secret_recovery_codes_still_count(api: Api, now: list[float]) -> None:

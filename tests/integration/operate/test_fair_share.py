@@ -28,7 +28,8 @@ def test_a_busy_tenant_does_not_starve_another(process: Process) -> None:
     the time that they take alone, not after 200 others.
     """
     with process.database.transaction() as connection:
-        other = tenants.number(connection, "other", make=True)
+        other = tenants.add(connection, "other")
+        assert other is not None
         late = corpora.get_or_create(connection, "late", Limits()._asdict(), other)
     first, second = (steps.new_corpus(process) for _ in range(2))
     for corpus in (first, second):
