@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
+import sentry_sdk
 from pydantic import SecretStr
 
 from crochet_tasks import telemetry
@@ -112,6 +113,26 @@ def test_what_is_no_error_and_what_is_secret_is_not_reported(reports: Server) ->
     eventually(lambda: len(reports.events) == 1)
     whole = json.dumps(reports.events)
     assert not [word for word in ("not_so_bad", "hunter2", "the words") if word in whole]
+
+
+def test_nothing_is_reported_after_the_end(sentry: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to the addresses that the library finds in the environment, either."""
+    monkeypatch.setenv("SENTRY_DSN", sentry.dsn.get_secret_value())
+    monkeypatch.setenv("SENTRY_SPOTLIGHT", f"{sentry.url}/stream")
+    ErrorReports("api", Settings(sentry_dsn=sentry.dsn)).stop()
+    integrations = set(sentry_sdk.get_client().integrations)
+    report(ValueError("late"))
+    sentry_sdk.flush()
+    assert (sentry.posts, integrations) == ([], set())
+
+
+def test_reports_go_to_the_address_of_the_settings_only(sentry: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server() as other:
+        monkeypatch.setenv("SENTRY_SPOTLIGHT", f"{other.url}/stream")
+        running = ErrorReports("api", Settings(sentry_dsn=sentry.dsn))
+        report(ValueError("a bug"))
+        running.stop()
+        assert (len(sentry.events), other.posts) == (1, [])
 
 
 def test_it_is_off_without_an_address_and_survives_a_server_that_is_away(process: Process, sentry: Server) -> None:
