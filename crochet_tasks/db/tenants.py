@@ -15,12 +15,17 @@ from crochet_tasks.errors import TenantUnknown
 _THERE = tenants.c.removed_at.is_(None)
 
 
-def number(connection: Connection, name: str, *, make: bool = False, lock: bool = False) -> int:
-    """The tenant's number; one that is not there is made, or refused with TenantUnknown."""
+def number(connection: Connection, name: str, *, make: bool = False, lock: bool = False, share: bool = False) -> int:
+    """The tenant's number; one that is not there is made, or refused with TenantUnknown.
+
+    Until the transaction ends, with `lock` no other one has it, with `share` no other one changes or deletes it.
+    """
     if make:
         connection.execute(insert(tenants).values(name=name).on_conflict_do_nothing())
     query = select(tenants.c.id).where(tenants.c.name == name, _THERE)
-    found = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    if lock or share:
+        query = query.with_for_update(read=not lock)
+    found = connection.execute(query).scalar_one_or_none()
     if found is None:
         known = connection.execute(select(tenants.c.name).where(_THERE).order_by(tenants.c.name)).scalars()
         raise TenantUnknown(tenant=name, known=", ".join(known))
