@@ -45,14 +45,13 @@ def admitted(
         return refused
     values: dict[str, Any] = {"tenant": tenant, "scopes": [scope], "name": _name(claims)}
     row, is_new = _row(connection, prefix, subject, values)
+    what = "person.created" if is_new else None
     if any(getattr(row, name) != value for name, value in values.items()):
         access.change_key(connection, row.id, values)
         access.end_sessions(connection, key=row.id)
         changed = access.key(connection, prefix)
         assert changed is not None
         row, what = changed, "person.changed"
-    else:
-        what = "person.created" if is_new else None
     if row.suspended and is_new:
         raise TenantSuspended
     if what is not None:

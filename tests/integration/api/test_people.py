@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from crochet_tasks.access import keys, people, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.process import Process
+from crochet_tasks.schemas.access import KeyLine
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.api import Api, security_log
@@ -52,7 +53,7 @@ def logged_in(api: Api, elsewhere: Running) -> FlaskClient:
     return api.with_key(made.get_json()["access_token"])
 
 
-def persons(api: Api) -> list[keys.KeyLine]:
+def persons(api: Api) -> list[KeyLine]:
     return [each for each in keys.listed(api.process.database) if each.person]
 
 
