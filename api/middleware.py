@@ -18,6 +18,7 @@ from api.responses import VERSION_HEADER
 from crochet_tasks.access.signing import DATE_HEADER, SIGNATURE_HEADER
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import correlation
+from crochet_tasks.telemetry.masking import masked
 
 log = logging.getLogger("api.access")
 
@@ -141,7 +142,7 @@ def _log(response: Response) -> None:
     caller = g.get("caller")
     about = {
         "method": request.method,
-        "path": request.path[:200],
+        "path": str(masked(request.path))[:200],  # the other way round the rest of a key would not look like one
         "status": response.status_code,
         "ms": round(1000 * (time.monotonic() - g.get("began", time.monotonic())), 1),
         "bytes": None if response.is_streamed else response.calculate_content_length(),  # else it would be read

@@ -15,11 +15,14 @@ from api import process
 from crochet_tasks.db import access
 from crochet_tasks.db.access import Entry
 from crochet_tasks.errors import CrochetError
+from crochet_tasks.telemetry.masking import masked
 
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 10.0
 """for which the same refusal of the same client is only counted"""
+MOST_SHOWN = 200
+"""characters of a path or a reason"""
 MOST_CLIENTS = 4096
 """for which the time of the last record is remembered"""
 
@@ -52,7 +55,7 @@ def record_refusal(error: CrochetError, claimed: str | None) -> None:
     caller = g.get("caller")
     key = None if caller is None else caller.key
     log.warning("refused", extra={"code": error.code, "key": key or claimed, "reason": str(error)})
-    details: dict[str, Any] = {"method": request.method, "path": request.path[:200], "reason": str(error)[:200]}
+    details: dict[str, Any] = {"method": request.method, "path": path(), "reason": _shortened(str(error))}
     if caller is None and claimed is not None:
         details["claimed"] = claimed
     entry = throttled(f"refused.{error.code}", network() if key is None else key, details)
@@ -82,9 +85,22 @@ def entry(what: str, details: dict[str, Any] | None = None) -> Entry:
     return Entry(what, tenant, key, request.remote_addr, g.get("request_id"), _clean(details or {}))
 
 
+def path() -> str:
+    """That of the request, as details show it."""
+    return _shortened(request.path)
+
+
+def _shortened(words: str) -> str:
+    """Masked first: of a key that is cut off the rest would not look like one."""
+    return str(masked(words))[:MOST_SHOWN]
+
+
 def _clean(details: dict[str, Any]) -> dict[str, Any]:
-    """JSON in Postgres cannot contain NUL."""
-    return {name: value.replace("\0", "?") if isinstance(value, str) else value for name, value in details.items()}
+    """Without the secrets that names may be: paths take a whole key where its prefix belongs. JSON in Postgres cannot
+    contain NUL.
+    """
+    found = {name: masked(value) for name, value in details.items()}
+    return {name: value.replace("\0", "?") if isinstance(value, str) else value for name, value in found.items()}
 
 
 # ── addresses ───────────────────────────────────────────────────────────────────────────────────

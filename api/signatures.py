@@ -40,7 +40,7 @@ def check(secret_hash: bytes) -> None:
 
 def _record_replay() -> None:
     with process.current().database.transaction() as connection:
-        access.add_log_entry(connection, security_log.entry("signature.replayed", {"path": request.path[:200]}))
+        access.add_log_entry(connection, security_log.entry("signature.replayed", {"path": security_log.path()}))
 
 
 def _target() -> str:

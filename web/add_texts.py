@@ -20,6 +20,7 @@ from crochet_tasks.reporting import reports, statistics
 from crochet_tasks.schemas.names import title_of
 from web.forms import in_words
 from web.pages import blueprint, show, to
+from web.session import TEXT
 
 WRONG = (TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy)
 """what the form shows beside its fields; other errors are pages"""
@@ -71,7 +72,7 @@ def _submitted() -> list[SubmittedText]:
     """The pasted text and the files, in this order. Raises what is wrong with the first that is no text."""
     limit = process.settings().max_text_bytes
     found = []
-    pasted = request.form.get("body", "").replace("\r\n", "\n")  # as browsers send lines
+    pasted = request.form.get(TEXT, "").replace("\r\n", "\n")  # as browsers send lines
     if pasted.strip():
         body = files.decoded("the pasted text", files.encoded("the pasted text", pasted), limit)
         found.append(SubmittedText(title_of(request.form.get("title", "")), body))
@@ -86,7 +87,7 @@ def _file(sent: FileStorage, limit: int) -> SubmittedText:
 def _form(corpus: Corpus, problem: str | None = None, error: CrochetError | None = None, **values: Any) -> Response:
     """The form, with what was pasted. Files cannot be given back: a browser does not let a page choose any."""
     status = HTTPStatus.OK if problem is None else HTTPStatus(getattr(error, "status", 422) or 422)
-    given = {key: request.form.get(key, "") for key in ("title", "body")} if request.method == "POST" else {}
+    given = {key: request.form.get(key, "") for key in ("title", TEXT)} if request.method == "POST" else {}
     had_files = request.method == "POST" and any(each.filename for each in request.files.getlist("files"))
     return show(
         "add_texts.html",

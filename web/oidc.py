@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from http import HTTPStatus
 
-from flask import Response, current_app, make_response, redirect, request, url_for
+from flask import Response, after_this_request, current_app, make_response, redirect, request, url_for
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from api import people, process, security_log
@@ -37,15 +37,20 @@ def log_in_elsewhere() -> Response:
 
 @blueprint.get("/log-in/oidc/callback")
 def log_in_came_back() -> Response:
+    after_this_request(_forget)
     try:
         pending, to = _pending()
         claims = people.provider().finish(pending, request.args.to_dict(), _back())
         session.begin(people.begun(claims))
-        response = make_response(redirect(to, HTTPStatus.SEE_OTHER))
+        return make_response(redirect(to, HTTPStatus.SEE_OTHER))
     except (LogInRefused, OidcUnavailable) as error:
         security_log.record_refusal(error, None)
         status = HTTPStatus.FORBIDDEN if isinstance(error, LogInRefused) else HTTPStatus.SERVICE_UNAVAILABLE
-        response = show("log_in.html", status, to="/", problem=None, oidc_problem=str(error))
+        return show("log_in.html", status, to="/", problem=None, oidc_problem=str(error))
+
+
+def _forget(response: Response) -> Response:
+    """Take the cookie away, whatever became of the log-in: it counts once."""
     response.delete_cookie(COOKIE, path=PATH, secure=request.is_secure, httponly=True, samesite="Lax")
     return response
 

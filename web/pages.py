@@ -148,11 +148,18 @@ def here() -> str:
     return request.full_path.rstrip("?") if request.method == "GET" else "/"
 
 
+MOST_BACK = 1000
+"""characters of an address to go back to, as ASCII: a cookie keeps it, and browsers keep none above 4 KB"""
+
+
 def local(address: str) -> str:
-    """An address of this site as it is; of any other that of the first page."""
-    parts = urlsplit(address.replace("\\", "/"))
+    """An address of this site as it is; of any other, and of what is none, that of the first page."""
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError:  # brackets that close nothing, characters that are others in a host's name
+        return "/"
     plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if plain and not parts.scheme and not parts.netloc else "/"
+    return address if plain and len(ascii(address)) <= MOST_BACK and not parts.scheme and not parts.netloc else "/"
 
 
 def _headers(response: Response) -> Response:

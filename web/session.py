@@ -22,11 +22,13 @@ from crochet_tasks.access import second_factor, tokens
 from crochet_tasks.access.tokens import Claims
 from crochet_tasks.db import access
 from crochet_tasks.db.access import KeyRow
-from crochet_tasks.errors import FormRefused, KeyNeeded, NotLoggedIn, TokensOff, Unauthorized
+from crochet_tasks.errors import FormRefused, InvalidRequest, KeyNeeded, NotLoggedIn, TokensOff, Unauthorized
 from crochet_tasks.settings import Settings
 from web.pages import blueprint
 
 _CLAIMS, _PENDING = "claims", "pending"
+TEXT = "body"
+"""the field of a form that holds a text"""
 PENDING_SECONDS = 300
 """between the key and the code"""
 _csrf = CSRFProtect()
@@ -59,9 +61,18 @@ def install(app: Flask) -> None:
 
 @blueprint.before_request
 def _check_forms() -> None:
-    """Raise CSRFError where a form was not sent by a page of this session."""
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
+    """Raise CSRFError where a form was not sent by a page of this session, InvalidRequest where it has a NUL, which
+    Postgres does not store. That of a text is left to its view, which refuses it as in files.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    try:
         _csrf.protect()
+    except ValueError:  # a referrer that is no address
+        raise CSRFError("The referrer cannot be read.") from None
+    for name, value in request.form.items(multi=True):
+        if "\0" in name or ("\0" in value and name != TEXT):
+            raise InvalidRequest(problem=f"a NUL character in the field {name[:100]!r}: remove it")
 
 
 def _refused(error: CSRFError) -> Response:

@@ -1,16 +1,19 @@
 """Log-in by OpenID Connect: discovery, the code flow with PKCE, and what an ID token has to be.
 
-The provider is found by CROCHET_OIDC_ISSUER. What it says of itself and its keys are cached; for a key that is not
-among them it is asked again, once a minute at the most.
+The provider is found by CROCHET_OIDC_ISSUER. What it says of itself and its keys are cached; for a signature that none
+of them made it is asked again, once a minute at the most, whether it answers or not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import math
 import threading
 import time
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 from authlib.common.security import generate_token
@@ -18,12 +21,14 @@ from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
-from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.errors import BadSignatureError, InvalidKeyCurveError, InvalidKeyIdError, JoseError, KeyParameterError
+from joserfc.jwk import Key, KeySet
 
 from crochet_tasks.errors import LogInRefused, OidcOff, OidcUnavailable
 from crochet_tasks.net import is_loopback
 from crochet_tasks.settings import Settings
+
+T = TypeVar("T")
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """with a public key only: a secret that two sides share, or none, proves nothing"""
@@ -33,6 +38,10 @@ ANSWER_BYTES = 1_000_000
 METADATA_SECONDS = 3600.0
 KEYS_SECONDS = 60.0
 """between two looks for a key that is not known"""
+FAILED_SECONDS = 10.0
+"""for which a provider that failed is not asked again for what is not known"""
+WAIT_SECONDS = 4 * CALL_SECONDS
+"""for which a thread waits for the answer to another one"""
 LEEWAY_SECONDS = 60
 FRESH_SECONDS = 300
 """how old an ID token may be that a program exchanges: it counts once, and is remembered for twice as long"""
@@ -46,6 +55,50 @@ class Pending(NamedTuple):
     verifier: str
 
 
+class _Cached(Generic[T]):
+    """What the provider answered. One thread asks at a time; others go on with what is known, or wait if it is old."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._asking = threading.Lock()
+        self._known: tuple[float, T] | None = None
+        self._asked = -math.inf
+        self._failed: tuple[float, str] | None = None
+
+    def get(self, *, renew: bool = False) -> T:
+        """What is known, or with `renew` something newer. Raises OidcUnavailable, also for what failed just now."""
+        found = self._fresh()
+        if found is not None and not renew:
+            return found[0]
+        if not self._asking.acquire(timeout=0.0 if found is not None else WAIT_SECONDS):
+            if found is not None:
+                return found[0]
+            raise OidcUnavailable(reason=f"it did not answer within {WAIT_SECONDS:.0f} s")
+        try:
+            return self._newer(renew=renew)
+        finally:
+            self._asking.release()
+
+    def _fresh(self) -> tuple[T] | None:
+        known = self._known
+        return None if known is None or time.monotonic() - known[0] >= METADATA_SECONDS else (known[1],)
+
+    def _newer(self, *, renew: bool) -> T:
+        found, now = self._fresh(), time.monotonic()  # another thread may have asked meanwhile
+        if found is not None and not (renew and now - self._asked >= KEYS_SECONDS):
+            return found[0]
+        if found is None and self._failed is not None and now - self._failed[0] < FAILED_SECONDS:
+            raise OidcUnavailable(reason=self._failed[1])
+        self._asked = now
+        try:
+            self._known = (now, self._ask())
+        except OidcUnavailable as error:
+            self._failed = (time.monotonic(), str(error.context["reason"]))
+            raise
+        self._failed = None
+        return self._known[1]
+
+
 class Provider:
     """The provider of the settings. Thread-safe; made once per process."""
 
@@ -55,9 +108,8 @@ class Provider:
             raise OidcOff
         self.issuer, self._client = settings.oidc_issuer, settings.oidc_client_id
         self._secret = settings.oidc_client_secret
-        self._lock = threading.Lock()
-        self._metadata: tuple[float, dict[str, Any]] | None = None
-        self._keys: tuple[float, KeySet] | None = None
+        self._metadata = _Cached(self._ask_metadata)
+        self._keys = _Cached(lambda: _key_set(self._call("GET", self._endpoint("jwks_uri"))))
 
     def begin(self, redirect_uri: str) -> tuple[str, Pending]:
         """The address at the provider to send a browser to, and what `finish` needs. Raises OidcUnavailable."""
@@ -92,7 +144,8 @@ class Provider:
             "code_verifier": pending.verifier,
             "client_id": self._client,
         }
-        login = None if self._secret is None else (self._client, self._secret.get_secret_value())
+        parts = None if self._secret is None else (self._client, self._secret.get_secret_value())
+        login = parts and (quote_plus(parts[0]), quote_plus(parts[1]))  # RFC 6749, 2.3.1
         answer = self._call("POST", self._endpoint("token_endpoint"), data=form, auth=login)
         token = answer.get("id_token")
         if not isinstance(token, str):
@@ -119,31 +172,18 @@ class Provider:
 
     def _decoded(self, token: str) -> jwt.Token:
         try:
-            return jwt.decode(token, self._key_set(), algorithms=ALGORITHMS)
-        except (InvalidKeyIdError, ValueError):  # no key of that id: the provider may have new ones
-            return jwt.decode(token, self._key_set(renew=True), algorithms=ALGORITHMS)
+            return jwt.decode(token, self._keys.get(), algorithms=ALGORITHMS)
+        except _OTHER_KEY:
+            return jwt.decode(token, self._keys.get(renew=True), algorithms=ALGORITHMS)
 
-    def _key_set(self, *, renew: bool = False) -> KeySet:
-        with self._lock:
-            known, now = self._keys, time.monotonic()
-        if known is not None and now - known[0] < (KEYS_SECONDS if renew else METADATA_SECONDS):
-            return known[1]
-        found = KeySet.import_key_set(self._call("GET", self._endpoint("jwks_uri")))  # type: ignore[arg-type]
-        with self._lock:
-            self._keys = (now, found)
+    def _ask_metadata(self) -> dict[str, Any]:
+        found = self._call("GET", f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
+        if found.get("issuer") != self.issuer:
+            raise OidcUnavailable(reason="it calls itself by another name than CROCHET_OIDC_ISSUER")
         return found
 
     def _endpoint(self, name: str) -> str:
-        with self._lock:
-            known, now = self._metadata, time.monotonic()
-        if known is None or now - known[0] > METADATA_SECONDS:
-            found = self._call("GET", f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
-            if found.get("issuer") != self.issuer:
-                raise OidcUnavailable(reason="it calls itself by another name than CROCHET_OIDC_ISSUER")
-            known = (now, found)
-            with self._lock:
-                self._metadata = known
-        address = known[1].get(name)
+        address = self._metadata.get().get(name)
         if not isinstance(address, str) or not is_safe(address):
             raise OidcUnavailable(reason=f"it has no {name} by https")
         return address
@@ -160,7 +200,7 @@ class Provider:
                     if len(content) > ANSWER_BYTES:
                         raise OidcUnavailable(reason="its answer is too large")
             body = httpx.Response(answer.status_code, content=content).json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
             raise OidcUnavailable(reason=f"{type(error).__name__} at {urlsplit(url).path}") from None
         if answer.status_code >= _FAULT or not isinstance(body, dict):
             raise OidcUnavailable(reason=f"it answers {answer.status_code} at {urlsplit(url).path}")
@@ -168,9 +208,26 @@ class Provider:
 
 
 _FAULT = 500
+_OTHER_KEY = (BadSignatureError, InvalidKeyCurveError, InvalidKeyIdError, KeyParameterError, ValueError)
+"""what a signature of a new key of the provider looks like, also of one that has the id of an old one"""
+
+
+def _key_set(answer: dict[str, Any]) -> KeySet:
+    """The keys of a JWK set; those that we cannot read are passed over (RFC 7517, 5). Raises OidcUnavailable."""
+    listed = answer.get("keys")
+    found: list[Key] = []
+    for each in listed if isinstance(listed, list) else ():
+        with contextlib.suppress(JoseError, KeyError, ValueError, TypeError):
+            found += KeySet.import_key_set({"keys": [each]}).keys
+    if not found:
+        raise OidcUnavailable(reason="its keys cannot be read")
+    return KeySet(found)
 
 
 def is_safe(address: str) -> bool:
     """By TLS, or on this machine."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets that close nothing
+        return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))

@@ -11,50 +11,78 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from crochet_tasks.access.keys import PREFIX_LENGTH, SCOPES, Scope
 from crochet_tasks.access.tokens import SESSION_SECONDS
 from crochet_tasks.db import Connection, access, tenants
 from crochet_tasks.db.access import Entry, KeyRow
-from crochet_tasks.errors import LogInRefused, TenantUnknown
+from crochet_tasks.errors import LogInRefused, TenantSuspended, TenantUnknown
 from crochet_tasks.settings import Settings
 
 PERSON_SECONDS = min(SESSION_SECONDS, 12 * 3600)
 """how long a session lasts: then the provider is asked again, who may have taken a role away"""
+SUBJECT_BYTES = 1000
+"""of a subject; with its issuer it has to fit into an index"""
 ROLES: dict[str, Scope] = {"reader": "read", "writer": "write", "operator": "operate", "administrator": "admin"}
 
 
-def admitted(connection: Connection, settings: Settings, claims: Mapping[str, Any], entry: Entry) -> KeyRow:
-    """The row of a person with these claims, made at the first log-in.
+def admitted(
+    connection: Connection, settings: Settings, claims: Mapping[str, Any], entry: Entry
+) -> KeyRow | LogInRefused | TenantSuspended:
+    """The row of a person with these claims, made at the first log-in; or why they may not log in, to be raised once
+    the transaction is committed: it ends the sessions that they had.
 
-    Raises LogInRefused for who has no role or no tenant here, or is revoked. `entry` is that of the request.
+    Raises LogInRefused where there is nothing to commit. `entry` is that of the request.
     """
-    scope, tenant = scope_of(settings, claims), _tenant(connection, settings, claims)
-    subject = f"{claims['iss']} {claims['sub']}"
+    subject = _subject(claims)
     prefix = base64.b32encode(hashlib.sha256(f"person {subject}".encode()).digest()).decode().lower()[:PREFIX_LENGTH]
+    try:
+        scope = scope_of(settings, claims)
+        tenant = _tenant(connection, settings, claims)
+    except LogInRefused as refused:
+        _end(connection, access.key(connection, prefix), subject, entry, refused)
+        return refused
     values: dict[str, Any] = {"tenant": tenant, "scopes": [scope], "name": _name(claims)}
-    row = access.key(connection, prefix, lock=True)
-    if row is None:
-        new = {**values, "prefix": prefix, "hash": secrets.token_bytes(32), "person": subject}
-        row = access.add_key(connection, new, None)
-        what = "person.created"
-    elif row.person != subject:
-        raise LogInRefused(reason="another key has your name here")  # 50 bits: by no accident
-    else:
-        what = "person.changed"
-    if row is None or row.state != "good":
-        raise LogInRefused(reason="your access was revoked here")
+    row, is_new = _row(connection, prefix, subject, values)
+    what = "person.created" if is_new else None
     if any(getattr(row, name) != value for name, value in values.items()):
         access.change_key(connection, row.id, values)
         access.end_sessions(connection, key=row.id)
-        row = access.key(connection, prefix)
-        assert row is not None
-    elif what == "person.changed":
-        return row
-    details = {"name": row.name, "scopes": row.scopes}
-    access.add_log_entry(connection, entry._replace(what=what, tenant=row.tenant, key=row.prefix, details=details))
-    return row
+        changed = access.key(connection, prefix)
+        assert changed is not None
+        row, what = changed, "person.changed"
+    if row.suspended and is_new:
+        raise TenantSuspended
+    if what is not None:
+        details = {"name": row.name, "scopes": row.scopes}
+        access.add_log_entry(connection, entry._replace(what=what, tenant=row.tenant, key=row.prefix, details=details))
+    return TenantSuspended() if row.suspended else row
+
+
+def _row(connection: Connection, prefix: str, subject: str, values: dict[str, Any]) -> tuple[KeyRow, bool]:
+    """The row of a person, locked, and whether it is new. Raises LogInRefused where it is revoked."""
+    row = access.key(connection, prefix, lock=True)
+    is_new = row is None
+    if row is None:
+        new = {**values, "prefix": prefix, "hash": secrets.token_bytes(32), "person": subject}
+        row = access.add_key(connection, new, None)
+    if row is None:  # another first log-in was quicker
+        row, is_new = access.key(connection, prefix, lock=True), False
+    if row is None or row.state != "good":
+        raise LogInRefused(reason="your access was revoked here")
+    if row.person != subject:
+        raise LogInRefused(reason="another key has your name here")  # 50 bits: by no accident
+    return row, is_new
+
+
+def _end(connection: Connection, row: KeyRow | None, subject: str, entry: Entry, why: LogInRefused) -> None:
+    """End the sessions of a person whom the provider lets in no longer."""
+    if row is None or row.person != subject or not access.end_sessions(connection, key=row.id):
+        return
+    details = {"session": "all", "reason": why.context["reason"]}
+    ended = entry._replace(what="session.ended", tenant=row.tenant, key=row.prefix, details=details)
+    access.add_log_entry(connection, ended)
 
 
 def scope_of(settings: Settings, claims: Mapping[str, Any]) -> Scope:
@@ -87,16 +115,35 @@ def claim(claims: Mapping[str, Any], path: str) -> Any:
     return found
 
 
+def _subject(claims: Mapping[str, Any]) -> str:
+    """Issuer and subject. Raises LogInRefused for a subject that no provider may give (OpenID Connect Core, 2)."""
+    subject = claims["sub"]
+    if not _is_plain(subject) or not 0 < len(subject.encode()) <= SUBJECT_BYTES:
+        raise LogInRefused(reason=f"the provider gives you no subject of 1 to {SUBJECT_BYTES} bytes of plain text")
+    return f"{claims['iss']} {subject}"
+
+
 def _tenant(connection: Connection, settings: Settings, claims: Mapping[str, Any]) -> int:
+    """The tenant's number; it is not deleted before the transaction is over. Raises LogInRefused."""
     named: Any = settings.oidc_tenant
     if settings.oidc_tenant_claim is not None:
         named = claim(claims, settings.oidc_tenant_claim)
     try:
-        return tenants.number(connection, str(named))
+        if _is_plain(named):
+            return tenants.number(connection, named, share=True)
     except TenantUnknown:
-        raise LogInRefused(reason="the provider names no tenant that is here") from None
+        pass
+    raise LogInRefused(reason="the provider names no tenant that is here")
+
+
+def _is_plain(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _ODD.search(value) is None
 
 
 def _name(claims: Mapping[str, Any]) -> str:
     found = next((claims[name] for name in ("email", "preferred_username", "name", "sub") if claims.get(name)), "?")
-    return re.sub(r"[\x00-\x1f\x7f]", "?", str(found))[:100]
+    return _ODD.sub("?", str(found))[:100]
+
+
+_ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""characters of control, and halves of pairs, which are no text"""

@@ -223,8 +223,8 @@ def use_refresh_token(connection: Connection, hash: bytes) -> tuple[uuid.UUID, b
 # ── signatures ──────────────────────────────────────────────────────────────────────────────────
 
 
-ONCE_SECONDS = 600.0
-"""for which `once` remembers: what is given to it must not count for longer"""
+ONCE_SECONDS = 900.0
+"""for which `once` remembers: what is given to it must count for less, by the clock of any machine"""
 
 
 def once(connection: Connection, signature: bytes) -> bool:

@@ -1,10 +1,18 @@
 """An OpenID provider, as a process of its own: `python -m tests.support.oidc_provider PORT`, or `provider`.
 
 Discovery, keys, code flow with PKCE. Everybody who comes is logged in at once, as the last `PUT /next` says: a JSON
-object with `claims` (added to those of the token; null takes one away), `key` (`none`: no signature; `hmac`: signed
-with the public key's bytes; `new`: by a key that is new in the key set; `stranger`: by one that is not in it) and
-`issuer`, of the redirect. What it was asked is at `GET /asked`. It takes a code once, with the right verifier,
-client and redirect address.
+object with
+
+    claims          added to those of the token; null takes one away
+    key             `none`: no signature; `hmac`: signed with the public key's bytes; `new`: by a key that is new in the
+                    key set; `changed`, `curve`: by one that has the id of the old one there, of the same type or
+                    another; `stranger`: by one that is not in it
+    issuer          of the redirect
+    metadata        added to what it says of itself
+    others          keys that come first in the key set
+    jwks            a status and an object: the answer in place of the key set
+
+What it was asked is at `GET /asked`. It takes a code once, with the right verifier, client and redirect address.
 """
 
 from __future__ import annotations
@@ -22,20 +30,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 import httpx
 from joserfc import jwt
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, KeyParameters, RSAKey
 
-CLIENT, SECRET = "crochet", "a secret of the client"
+CLIENT, SECRET = "urn:crochet", "a secret + 100 % of: the client"
 ROOT = Path(__file__).parents[2]
 
 
 class _Provider:
     def __init__(self, port: int) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
-        self.keys = [self._new_key()]
+        self.keys: list[RSAKey | ECKey] = [self._new_key()]
         self.next: dict[str, Any] = {}
         self.codes: dict[str, dict[str, str]] = {}
         self.asked: list[list[Any]] = []
@@ -45,7 +53,13 @@ class _Provider:
 
     def metadata(self) -> dict[str, Any]:
         names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-        return {"issuer": self.issuer, **{name: f"{self.issuer}/{name}" for name in names}}
+        own = {"issuer": self.issuer, **{name: f"{self.issuer}/{name}" for name in names}}
+        return {**own, **self.next.get("metadata", {})}
+
+    def jwks(self) -> tuple[int, dict[str, Any]]:
+        keys = [key.as_dict(private=False) for key in self.keys]
+        status, answer = self.next.get("jwks", (200, {"keys": [*self.next.get("others", []), *keys]}))
+        return status, answer
 
     def authorize(self, given: dict[str, str]) -> str:
         assert given["response_type"] == "code"
@@ -59,8 +73,8 @@ class _Provider:
         asked = self.codes.pop(form.get("code", ""), None)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-        right = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
-        if login != f"Basic {right}":
+        given = base64.b64decode(login.removeprefix("Basic ")).decode().split(":")
+        if [unquote_plus(part) for part in given] != [CLIENT, SECRET]:
             return 401, {"error": "invalid_client"}
         if asked is None or asked["code_challenge"] != challenge or asked["redirect_uri"] != form["redirect_uri"]:
             return 400, {"error": "invalid_grant"}
@@ -77,10 +91,23 @@ class _Provider:
             signed = b".".join(_packed(json.dumps(part).encode()) for part in (head, claims))
             mac = b"" if how == "none" else hmac.digest(key.as_pem(private=False), signed, "sha256")
             return (signed + b"." + _packed(mac)).decode()
+        if how in ("changed", "curve"):
+            named: KeyParameters = {"kid": str(key.kid), "use": "sig"}
+            key = RSAKey.generate_key(2048, named) if how == "changed" else ECKey.generate_key("P-256", named)
+            self.keys[-1] = key
         if how in ("new", "stranger"):
             key = self._new_key()
             self.keys += [key] if how == "new" else []
-        return jwt.encode({"alg": "RS256", "kid": key.kid}, claims, key)
+        return jwt.encode(
+            {"alg": "ES256" if isinstance(key, ECKey) else "RS256", "kid": key.kid}, claims, key, encoder_cls=_Ascii
+        )
+
+
+class _Ascii(json.JSONEncoder):
+    """Writes what is no text, too: half a pair of characters, escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ensure_ascii": True})
 
 
 def _packed(part: bytes) -> bytes:
@@ -100,14 +127,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        answers: dict[str, Callable[[], dict[str, Any]]] = {
-            "/.well-known/openid-configuration": self.provider.metadata,
-            "/jwks_uri": lambda: {"keys": [key.as_dict(private=False) for key in self.provider.keys]},
-            "/asked": lambda: {"asked": self.provider.asked},
-            "/id_token": lambda: {"id_token": self.provider.id_token(None)},
+        answers: dict[str, Callable[[], tuple[int, dict[str, Any]]]] = {
+            "/.well-known/openid-configuration": lambda: (200, self.provider.metadata()),
+            "/jwks_uri": self.provider.jwks,
+            "/asked": lambda: (200, {"asked": self.provider.asked}),
+            "/id_token": lambda: (200, {"id_token": self.provider.id_token(None)}),
         }
         self.provider.asked.append([parts.path])
-        self._answer(200, answers[parts.path]())
+        self._answer(*answers[parts.path]())
 
     def do_POST(self) -> None:
         form = {name: values[0] for name, values in parse_qs(self._body().decode()).items()}
@@ -139,7 +166,7 @@ class Running:
         self.issuer = issuer
 
     def next(self, **what: Any) -> None:
-        httpx.put(f"{self.issuer}/next", json=what).raise_for_status()
+        httpx.put(f"{self.issuer}/next", content=json.dumps(what)).raise_for_status()  # also half a pair of characters
 
     def id_token(self) -> str:
         return str(httpx.get(f"{self.issuer}/id_token").json()["id_token"])

@@ -243,6 +243,20 @@ def test_what_needs_admin_must_be_signed_once_each_time(signing: Api) -> None:
     assert "before" in signing.problem(replayed, "signature_refused", 403)["detail"]
 
 
+def test_a_key_in_an_address_is_not_written_down(signing: Api) -> None:
+    """Routes take whole keys; of a refused or replayed request the log has the prefix, also where it is cut short."""
+    key, admin = keys.create(signing.process.database, KeySpec("sent", ("read",))).key, signing.keys["admin"]
+    signing.problem(signing.read.post(f"/v1/keys/{key}/revoke"), "forbidden", 403)
+    headers = signed(admin, f"/v1/keys/{key}/revoke")
+    assert signing.admin.post(f"/v1/keys/{key}/revoke", headers=headers).status_code == 200
+    signing.problem(signing.admin.post(f"/v1/keys/{key}/revoke", headers=headers), "signature_refused", 403)
+    signing.problem(signing.anonymous.get(f"/v1/corpora/{'x' * 150}/texts/{key}"), "unauthorized", 401)
+    _, prefix, secret = key.split("_", 2)
+    paths = [str(path) for (path,) in steps.sql(signing.process, "SELECT details->>'path' FROM security_log") if path]
+    assert len(paths) == 4
+    assert all(f"crk_{prefix}_***" in path and secret[:8] not in path for path in paths)
+
+
 @pytest.mark.parametrize("part", ["body", "path", "query", "method", "key", "date", "late", "early", "nan", "none"])
 def test_signatures_of_something_else(signing: Api, part: str) -> None:
     """A signature is good for one method, address, date and body, by the key that asks, and five minutes."""

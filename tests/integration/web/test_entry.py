@@ -98,13 +98,29 @@ def test_a_form_of_another_site_is_refused(api: Api) -> None:
     api.problem(client.post("/log-in", data={"key": api.keys["read"]}), "form_refused", 403)
 
 
-@pytest.mark.parametrize("to", ["https://other.example/", "//other.example", "/\\other.example", "javascript:1"])
+ELSEWHERE = ("https://other.example/", "//other.example", "/\\other.example", "javascript:1")
+NO_ADDRESS = ("//[", "/\\[", "//[a]", "//\u2100", "x://[", "/" + "a" * 2000)
+"""what cannot be read, or is longer than a cookie may be"""
+
+
+@pytest.mark.parametrize("to", [*ELSEWHERE, *NO_ADDRESS])
 def test_nothing_leads_to_another_site(api: Api, to: str) -> None:
     client = api.app.test_client()
     form = client.get("/log-in", query_string={"to": to}).text
     answer = client.post("/log-in", data={"key": api.keys["read"], "to": to, "csrf_token": token(form)})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
     assert '<input type="hidden" name="to" value="/">' in form
+    theme = client.post("/theme", data={"to": to, "csrf_token": token(client.get("/corpora").text)})
+    assert (theme.status_code, theme.headers["Location"]) == (303, "/")
+
+
+def test_a_referrer_that_is_no_address_is_refused(api: Api) -> None:
+    """Over TLS it has to be ours."""
+    client = api.app.test_client()
+    form = {"csrf_token": token(client.get("/log-in", base_url="https://localhost").text)}
+    for referrer in ("https://[", "https://localhost:x/", "https://other.example/"):
+        answer = client.post("/theme", base_url="https://localhost", data=form, headers={"Referer": referrer})
+        api.problem(answer, "form_refused", 403)
 
 
 def test_a_link_on_another_site_leads_to_the_page(api: Api) -> None:

@@ -24,6 +24,8 @@ HTML = {"Accept": "text/html"}
 OPEN = {"page.home", "page.log_in", "page.log_in_with_key", "page.log_out", "page.choose_theme"}
 OPEN |= {f"page.{name}" for name in ("log_in_elsewhere", "log_in_came_back", "log_in_code", "log_in_with_code")}
 """what nobody needs a session for"""
+FORMS = ("/log-in", "/log-in/code", "/log-out", "/theme")
+"""of these"""
 FILLED: dict[str, Any] = {
     "name": library.HARBOUR,
     "id": {"page.ortho": library.ORTHO, "page.ortho_file": library.ORTHO, None: "text-1"},
@@ -124,6 +126,18 @@ def test_readers_change_nothing(api: Api, every: list[Address]) -> None:
         if each.method == "POST" and each.endpoint != "page.change_second_factor":
             answer = each.ask(client, csrf_token=token)
             assert (answer.status_code, "forbidden" in answer.text) == (403, True), each
+
+
+def test_no_form_takes_a_nul(api: Api, every: list[Address]) -> None:
+    """Postgres stores none. It is refused before anything is done, but for a text, which is refused as a file is."""
+    client, token = session(api, "admin")
+    for each in [*every, *(Address("", "POST", path) for path in FORMS)]:
+        for sent in ({"name": "a\0b"}, {"a\0b": "name"}):
+            if each.method == "POST":
+                answer = each.ask(client, csrf_token=token, **sent)
+                assert (answer.status_code, "NUL character" in answer.text) == (422, True), each
+    answer = Address("page.take", "POST", f"/corpora/{library.HARBOUR}/add").ask(client, csrf_token=token, body="a\0b")
+    assert (answer.status_code, "the pasted text" in answer.text.lower()) == (422, True)
 
 
 def test_no_form_of_another_site_is_taken(api: Api, every: list[Address]) -> None:
