@@ -301,8 +301,8 @@ def test_a_byte_that_flips_is_found_wherever_it_is() -> None:
 
 @pytest.mark.parametrize("claimed", [len(MADE), 1 << 16, 1 << 31])
 def test_a_directory_that_claims_to_lie_after_the_file_is_refused(claimed: int) -> None:
-    """Its members would begin before the file: a seek there is an error of the system, not of the archive."""
-    with pytest.raises(ArchiveForeign, match=r"begins before the file does"):
+    """Its members would begin outside of the file: a seek there is an error of the system, not of the archive."""
+    with pytest.raises(ArchiveForeign, match=r"begins outside of the file"):
         archive_of(MADE[:-6] + claimed.to_bytes(4, "little") + MADE[-2:])
 
 
