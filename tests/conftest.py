@@ -85,8 +85,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def keep_files_in_memory() -> None:
     """Have pytest make its folders in memory, where that has room.
 
-    The thousands of databases that tests make and drop are as many thousands of files each: ext4, which looks for an
-    inode that was not deleted just now, needs more time for them than the tests do for all else.
+    A database that a test makes and drops is some 300 files: ext4 looks long for inodes that were not freed just now
+    (docs/adr/0070).
     """
     with contextlib.suppress(OSError):  # there is no such file system
         if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > NEEDED_BYTES:

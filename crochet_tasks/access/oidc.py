@@ -44,7 +44,7 @@ WAIT_SECONDS = 4 * CALL_SECONDS
 """for which a thread waits for the answer to another one"""
 LEEWAY_SECONDS = 60
 FRESH_SECONDS = 300
-"""how old an ID token may be that a program exchanges: it counts once, and is remembered for twice as long"""
+"""how old an ID token may be that a program exchanges: it counts once, and db.access.ONCE_SECONDS is longer"""
 
 
 class Pending(NamedTuple):

@@ -48,8 +48,8 @@ def is_on(connection: Connection, key: int) -> bool:
 def enrol(database: Database, settings: Settings, key: KeyRow, shown: str | None = None) -> Enrolment:
     """A new secret for a key that has none, in place of one that is not confirmed; raises InvalidRequest, TokensOff.
 
-    `shown`: the mark of the secret that its reader was shown before, which stays if it is that. Whoever else has the
-    key is never shown it: two who know a secret would both have the codes.
+    `shown`: the mark of the secret that its reader was shown before, which stays if it is that. Others who have the
+    key are never shown it: two who know a secret would both have the codes.
     """
     if key.person is not None:
         raise InvalidRequest(problem="the second factor of people is their provider's")

@@ -85,7 +85,7 @@ def test_addresses_that_are_none(api: Api, elsewhere: Running, address: object) 
 def test_a_provider_that_fails_is_left_alone_for_a_while(
     api: Api, elsewhere: Running, later: Callable[[float], None]
 ) -> None:
-    """Anybody may send made-up tokens."""
+    """Any client may send made-up tokens."""
     elsewhere.next(jwks=FAILS)
     before = looks(elsewhere)
     for _ in range(3):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ended import Ended, failed, succeeded
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
 SCRIPTS = ROOT / "deploy" / "scripts"
 ALL = ("relay", "ingest", "search", "orthos", "api", "flower")
-Ended = subprocess.CompletedProcess[str]
 
 
 class Cluster:
@@ -59,17 +59,6 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-def succeeded(ended: Ended) -> bool:
-    assert ended.returncode == 0, ended.stderr
-    return True
-
-
-def failed(ended: Ended, *said: str) -> bool:
-    assert ended.returncode != 0
-    assert not [each for each in said if each not in ended.stderr], ended.stderr
-    return True
 
 
 def everywhere(tag: str) -> dict[str, str]:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ended import Ended, failed, succeeded
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
 ROLLOUT = ROOT / "deploy" / "scripts" / "rollout"
 CONTAINERS = ("relay-1", "ingest-1", "search-1", "orthos-1", "api-1", "api-2", "flower-1")
-Ended = subprocess.CompletedProcess[str]
 
 
 class Machine:
@@ -72,17 +72,6 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
-
-
-def succeeded(ended: Ended) -> bool:
-    assert ended.returncode == 0, ended.stderr
-    return True
-
-
-def failed(ended: Ended, *said: str) -> bool:
-    assert ended.returncode != 0
-    assert not [each for each in said if each not in ended.stderr], ended.stderr
-    return True
 
 
 BEFORE = dict.fromkeys(CONTAINERS, "crochet-tasks:2")
