@@ -46,13 +46,19 @@ RUNS ?= 1000
 
 .PHONY: simulate
 simulate: $(STAMP) ## run the pipeline by seeds, with faults at every point: make simulate SEED=7 RUNS=1 (docs/simulation.md)
-	$(BIN)/python -m tests.simulation.campaign --seed $(SEED) --runs $(RUNS) $(ARGS)
+	$(BIN)/python -m tests.simulation --seed $(SEED) --runs $(RUNS) $(ARGS)
 
 KILLS ?= 1000
 
 .PHONY: chaos
 chaos: $(STAMP) services ## kill, stop and cut off the processes and servers of a deployment at random, then check everything
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+HOURS ?= 1
+
+.PHONY: soak
+soak: $(STAMP) services ## run a deployment under load for hours, and report what grew: make soak HOURS=8
+	$(BIN)/python -m tests.soak --hours $(HOURS) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(STAMP) services ## run all Hypothesis tests with 20 times as many examples, those of the engine with sanitizers too, and send generated requests to the API (ARGS='--fuzz-examples 2000')

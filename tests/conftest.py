@@ -27,7 +27,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
@@ -37,7 +36,7 @@ from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
 from crochet_tasks.settings import Settings, remember
-from tests.support import kernel_builds, services
+from tests.support import kernel_builds, paths, services
 from tests.support.haproxy import HAProxy
 from tests.support.pgbouncer import PgBouncer
 from tests.support.server import Missing, Server, fail_or_skip
@@ -56,9 +55,6 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 remember("XDG_CONFIG_HOME", os.devnull)  # no settings file of the user
 SERVERS = {"postgres", "rabbitmq", "redis_server", "server"}
 """fixtures"""
-MEMORY = "/dev/shm"
-NEEDED_BYTES = 6 << 30
-"""free memory for the files of a run: more than the three processes hold at any time"""
 POOLED = 3
 """connections that PgBouncer has to a database: fewer than its clients"""
 
@@ -71,7 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    keep_files_in_memory()
+    if folder := paths.memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # noqa: TID251 - pytest's setting, not ours
     if (
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # as in a job in the background: children would ignore it, too
@@ -80,17 +77,6 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("the engine was compiled before its sources changed: run `make venv`", returncode=4)
     if name := config.getoption("kernel"):
         kernel_builds.install(kernel_builds.path(name))
-
-
-def keep_files_in_memory() -> None:
-    """Have pytest make its folders in memory, where that has room.
-
-    A database that a test makes and drops is some 300 files: ext4 looks long for inodes that were not freed just now
-    (docs/adr/0070).
-    """
-    with contextlib.suppress(OSError):  # there is no such file system
-        if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > NEEDED_BYTES:
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # noqa: TID251 - pytest's setting, not ours
 
 
 def pytest_report_header() -> str:

@@ -25,26 +25,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crochet_tasks.access import keys
-from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import corpora, schema
+from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.db.process import Process, open_process
-from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.process import Process
 from crochet_tasks.errors import Unavailable
 from crochet_tasks.query.catalog import Catalog
-from crochet_tasks.settings import Settings
 from tests.chaos import faults
 from tests.chaos.faults import Bench
-from tests.support import history, services, steps
+from tests.support import history, steps
 from tests.support.bodies import pieces
 from tests.support.catalog import SECRET, Snapshot
-from tests.support.cluster import check, closed, cluster, until
-from tests.support.commands import RELAY, SEARCH, WHOLE
+from tests.support.cluster import check, closed
+from tests.support.everything import everything
 from tests.support.faulty import faulty
 from tests.support.history import Seen
-from tests.support.proxy import proxied
-from tests.support.server import HOST, take_port
+from tests.support.server import HOST
 
 STILL_SECONDS = 240.0
 """when nothing more is done for so long, something is lost"""
@@ -255,43 +250,13 @@ def _corpora(process: Process) -> dict[tuple[str, str], Corpus]:
 def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Process, Clients]]:
     """Servers, proxies before them, all kinds of processes, and clients."""
     texts = all_texts(kills)
-    with contextlib.ExitStack() as opened:
-        postgres = services.Postgres(folder / "postgres")
-        rabbitmq = services.RabbitMQ(folder / "rabbitmq")
-        redis = services.Redis(folder / "redis")
-        for server in (postgres, rabbitmq, redis):
-            opened.callback(server.kill)
-            server.start()
-        url = postgres.new_database()
-        database = Database(url, Settings())
-        schema.migrate(database)
-        database.close()
-        proxies = {
-            type(server).__name__: opened.enter_context(proxied(server.port)) for server in (postgres, rabbitmq, redis)
-        }
-        addresses = {
-            "CROCHET_DATABASE_URL": proxies["Postgres"].before(url),
-            "CROCHET_BROKER_URL": proxies["RabbitMQ"].before(rabbitmq.url),
-            "CROCHET_REDIS_URL": proxies["Redis"].before(redis.url),
-        }
-        logs = folder / "logs"
-        logs.mkdir()
-        deployment = opened.enter_context(cluster(logs, True, **SIZES, **addresses))
-        process = opened.enter_context(open_process(Settings(), url))
-        made_keys = {
-            tenant: keys.create(process.database, KeySpec("chaos", ("admin",), tenant), new_tenant=True).key
-            for tenant in sorted({tenant for tenant, _ in texts})
-        }
-        for command in (*WHOLE, RELAY, SEARCH):
-            deployment.start(*command, program=faulty("impatient"))
-        ports = [take_port() for _ in range(2)]
-        for port in ports:
-            deployment.start("api", CROCHET_API_PORT=str(port))
-        until(lambda: all(map(deployment.ready, deployment.processes)), deployment)
-        clients = Clients(ports, made_keys, texts, seed)
+    tenants = sorted({tenant for tenant, _ in texts})
+    with everything(folder, tenants, program=faulty("impatient"), **SIZES) as there:
+        clients = Clients(there.ports, there.keys, texts, seed)
         for tenant, corpus in texts:
             clients.make(tenant, corpus)
-        yield Bench(deployment, postgres, rabbitmq, redis, proxies, random.Random(seed)), process, clients
+        servers = there.postgres, there.rabbitmq, there.redis
+        yield Bench(there.deployment, *servers, there.proxies, random.Random(seed)), there.process, clients
 
 
 def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> str:

@@ -1,14 +1,9 @@
-"""Many runs; and the command: python -m tests.simulation.campaign [--seed N] [--runs M] [--processes P] ..."""
+"""Many runs, one after the other, on one database."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import logging
-import sys
-import tempfile
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -107,9 +102,6 @@ def campaign(bench: Bench, seeds: Iterable[int], ledger: Ledger) -> tuple[int, i
     return runs, events
 
 
-# ── the command ─────────────────────────────────────────────────────────────────────────────────
-
-
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[str]:
     """The URL of a migrated database on a private server, which need not survive a power cut."""
@@ -123,55 +115,3 @@ def server(folder: Path) -> Iterator[str]:
         schema.migrate(database)
         database.close()
         yield private.url
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the first run; each further one has the next")
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
-    parser.add_argument("--replay", help="decisions of a smaller run, as a failure prints them")
-    parser.add_argument("--show", action="store_true", help="print the log of each run")
-    parser.add_argument("--keep-going", action="store_true", help="print failures and go on")
-    parser.add_argument("--report", type=Path, help="write the ledger there, as JSON")
-    options = parser.parse_args()
-    ledger, began = Ledger(), time.monotonic()
-    runs = events = failures = 0
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url, opened(url) as bench:
-        if options.replay is not None:
-            outcome = once(bench, [int(each) for each in options.replay.split(",") if each], ledger)
-            print("\n".join(outcome.lines), outcome.problem or "no problem", outcome.digest, sep="\n")
-            return int(outcome.problem is not None)
-        for seed in range(options.seed, options.seed + options.runs):
-            outcome = once(bench, seed, ledger)
-            runs, events = runs + 1, events + outcome.events
-            if options.show:
-                print("\n".join(outcome.lines), outcome.digest, sep="\n")
-            if outcome.problem is not None:
-                failures += 1
-                print(explain(bench, seed, outcome), flush=True)
-                if not options.keep_going:
-                    return 1
-            if runs % 50 == 0 or time.monotonic() - began > options.seconds:
-                pace = 60 * runs / (time.monotonic() - began)
-                print(f"{runs} runs, {events} events, {failures} failed, {pace:.0f} a minute", flush=True)
-                if options.report:
-                    found: dict[str, object] = {
-                        "runs": runs,
-                        "events": events,
-                        "failures": failures,
-                        "minutes": runs / pace,
-                    }
-                    found |= {"times": dict(ledger.times), "in_runs": dict(ledger.runs)}
-                    options.report.write_text(json.dumps(found, indent=1))
-            if time.monotonic() - began > options.seconds:
-                break
-    print("\n".join(ledger.lines()))
-    if never := ledger.never():
-        print("never reached:", *never, sep="\n  ")
-        return int(options.runs >= 1000)
-    return int(failures > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

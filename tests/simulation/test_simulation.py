@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from crochet_tasks.db import publishing
-from tests.simulation import campaign
+from tests.simulation import campaign, processes
 from tests.simulation.bench import Bench
 from tests.simulation.campaign import Failed, once
 from tests.simulation.choices import Choices, shrunk
@@ -41,6 +42,19 @@ def test_the_same_seed_is_the_same_run(bench: Bench) -> None:
     assert [outcome.digest for outcome in first] == [outcome.digest for outcome in again]
     assert len({outcome.digest for outcome in first}) == len(seeds)
     assert once(bench, first[0].made, Ledger()).digest == first[0].digest
+
+
+@pytest.mark.long
+def test_another_process_counts_the_same(database: str) -> None:
+    """What a process reports of some seeds is what a campaign of them counts here."""
+    seeds = range(FIRST, FIRST + 3)
+    with processes.simulator(database) as simulator:
+        [part] = processes.in_parts([simulator], seeds, math.inf, keep_going=False, show=False)
+    ledger = Ledger()
+    with campaign.opened(database) as bench:
+        assert campaign.campaign(bench, seeds, ledger) == (part.runs, part.events)
+    assert (part.times, part.in_runs) == (ledger.times, ledger.runs)
+    assert not part.failures
 
 
 def never_overdue(patch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,10 @@ class Cluster:
         like = self._started[name]
         return self.start(*like.command, program=like.program, **like.environment)
 
+    def command(self, name: str) -> Sequence[str]:
+        """By which a process was started."""
+        return self._started[name].command
+
     def start_dead(self) -> list[str]:
         """What a supervisor does: start again what has ended; the names of those that had."""
         dead = [name for name, process in self.processes.items() if process.poll() is not None]

@@ -1,0 +1,72 @@
+"""make simulate: python -m tests.simulation [--seed N] [--runs M] [--processes P] [--seconds S] ..."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.simulation.campaign import once, opened, server
+from tests.simulation.ledger import Ledger
+from tests.simulation.processes import PART, in_parts, simulator
+from tests.support.paths import memory
+
+ENOUGH = 1000
+"""runs after which each state must have been reached"""
+
+
+def _replay(url: str, made: list[int]) -> int:
+    with opened(url) as bench:
+        outcome = once(bench, made, Ledger())
+    print("\n".join(outcome.lines), outcome.problem or "no problem", outcome.digest, sep="\n")
+    return int(outcome.problem is not None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; each further one has the next")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="that run seeds at the same time"
+    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more runs after so long")
+    parser.add_argument("--replay", help="decisions of a smaller run, as a failure prints them")
+    parser.add_argument("--show", action="store_true", help="print the log of each run")
+    parser.add_argument("--keep-going", action="store_true", help="print failures and go on")
+    parser.add_argument("--report", type=Path, help="write the ledger there, as JSON")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory())))
+        if options.replay is not None:
+            url = stack.enter_context(server(folder))
+            return _replay(url, [int(each) for each in options.replay.split(",") if each])
+        number = min(options.processes, -(-options.runs // PART))
+        urls = [stack.enter_context(server(folder / str(place))) for place in range(number)]
+        simulators = [stack.enter_context(simulator(url)) for url in urls]
+        ledger, began = Ledger(), time.monotonic()
+        runs = events = failures = 0
+        seeds = range(options.seed, options.seed + options.runs)
+        for part in in_parts(simulators, seeds, options.seconds, keep_going=options.keep_going, show=options.show):
+            runs, events, failures = runs + part.runs, events + part.events, failures + part.failures
+            ledger.add(part.times, part.in_runs)
+            minutes = (time.monotonic() - began) / 60
+            for line in part.said:
+                print(line)
+            print(f"{runs} runs, {events} events, {failures} failed, {runs / minutes:.0f} a minute", flush=True)
+            if options.report:
+                found: dict[str, object] = {"runs": runs, "events": events, "failures": failures, "minutes": minutes}
+                found |= {"times": dict(ledger.times), "in_runs": dict(ledger.runs)}
+                options.report.write_text(json.dumps(found, indent=1))
+    print("\n".join(ledger.lines()))
+    if never := ledger.never():
+        print("never reached:", *never, sep="\n  ")
+    return int(failures > 0 or (bool(never) and runs >= ENOUGH))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

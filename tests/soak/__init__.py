@@ -1,0 +1,1 @@
+"""A deployment that works for hours, and what grows meanwhile."""
