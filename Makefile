@@ -133,6 +133,10 @@ bench-best: $(STAMP) ## measure how long it takes to prove the best orthos (ARGS
 bench-distributed: $(STAMP) services ## measure the distributed run against the embedded one
 	$(BIN)/python -m benchmarks.distributed $(ARGS)
 
+.PHONY: bench-paths
+bench-paths: $(STAMP) services ## measure and draw where the time goes from POST to closed
+	$(BIN)/python -m benchmarks.paths $(ARGS)
+
 .PHONY: bench-finding
 bench-finding: $(STAMP) services ## measure the reads of the API over millions of orthos
 	$(BIN)/python -m benchmarks.finding $(ARGS)

@@ -11,6 +11,8 @@ from flask import Flask, current_app
 from api.asgi import THREADS
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process, open_process
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.db.standby import Reads
 from crochet_tasks.errors import SettingMissing
 from crochet_tasks.settings import Settings
 
@@ -47,10 +49,21 @@ def current() -> Process:
             database = GuardedDatabase(url.get_secret_value(), settings(), connections=CONNECTIONS)
             stack = ExitStack()
             opened = stack.enter_context(open_process(settings(), database))
+            if (standby := settings().database_read_url) is not None:
+                reads = Reads(database, standby.get_secret_value(), settings(), CONNECTIONS)
+                stack.callback(reads.close)
+                current_app.extensions["crochet.reads"] = reads
             current_app.extensions["crochet.opened"] = stack
             current_app.extensions["crochet.process"] = opened
             _return_large_blocks()
         return opened
+
+
+def reading() -> Reads | Database:
+    """Where snapshots of corpora are read: the standby, if there is one and it has what the primary has."""
+    database = current().database
+    reads: Reads | None = current_app.extensions.get("crochet.reads")
+    return reads or database
 
 
 def _return_large_blocks() -> None:
@@ -68,4 +81,5 @@ def close(of: Flask) -> None:
         stack: ExitStack | None = of.extensions.pop("crochet.opened", None)
         if stack is not None:
             del of.extensions["crochet.process"]
+            of.extensions.pop("crochet.reads", None)
             stack.close()

@@ -68,6 +68,6 @@ def cursor_secret() -> bytes:
 @contextlib.contextmanager
 def open_corpus(name: str) -> Iterator[tuple[Connection, Corpus]]:
     """Open a snapshot and read the caller's corpus of that name in it; raises CorpusUnknown."""
-    with process.current().database.snapshot() as connection:
+    with process.reading().snapshot() as connection:
         tenant, only = security.reach()
         yield connection, corpora.named(connection, name, tenant, only=only)

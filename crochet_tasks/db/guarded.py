@@ -22,10 +22,11 @@ GRACE_SECONDS = 1.0
 class GuardedDatabase(Database):
     """A pool of `connections` with the API's time-outs. A pool that is exhausted does not open the breaker."""
 
-    def __init__(self, url: str, settings: Settings, connections: int) -> None:
+    def __init__(self, url: str, settings: Settings, connections: int, service: str = "the database") -> None:
+        """`service`: what the log calls it."""
         bounds = Bounds(settings.api_timeout, min(settings.lock_timeout, settings.api_timeout), connections, 0)
         super().__init__(url, settings, bounds._replace(connect=CONNECT_SECONDS, grace=GRACE_SECONDS))
-        self.breaker = Breaker("the database", lambda reason: DatabaseUnavailable(reason=reason), OPEN_SECONDS)
+        self.breaker = Breaker(service, lambda reason: DatabaseUnavailable(reason=reason), OPEN_SECONDS)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -35,6 +36,11 @@ class GuardedDatabase(Database):
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
         with self._guarded(super().snapshot()) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def statements(self) -> Iterator[Connection]:
+        with self._guarded(super().statements()) as connection:
             yield connection
 
     @contextlib.contextmanager

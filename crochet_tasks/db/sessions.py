@@ -131,6 +131,12 @@ class Database:
                 yield connection
 
     @contextlib.contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """A connection without a transaction: a statement is one round trip, and sees what is committed by then."""
+        with _our_errors(), self._connected() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
         began = time.perf_counter()
         with self.engine.connect() as connection:

@@ -13,6 +13,7 @@ from pathlib import Path
 from crochet_tasks import readiness, settings
 from crochet_tasks.db import schema, upkeep
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.standby import Reads
 from crochet_tasks.doctor import Check, services, well, wrong
 from crochet_tasks.embedded import store
 from crochet_tasks.embedded.folder import NEW_DATA_BYTES
@@ -117,6 +118,8 @@ def _server(configured: Settings, *, private: bool) -> Iterator[Check]:
             yield wrong("server", f"{error} [{error.code}]", _ADVICE.get(type(error), ""))
             return
         yield from made
+        if configured.database_read_url is not None:
+            yield _standby(process, configured.database_read_url.get_secret_value())
 
 
 _ADVICE: dict[type[CrochetError], str] = {
@@ -124,6 +127,17 @@ _ADVICE: dict[type[CrochetError], str] = {
     ServerFailed: "the server's log says more",
 }
 """what to do about an error that does not say it itself"""
+
+
+def _standby(process: Process, url: str) -> Check:
+    try:
+        with contextlib.closing(Reads(process.database, url, process.settings, connections=1)) as reads:
+            if reads.is_current():
+                return well("standby", "has all that the primary has")
+    except CrochetError as error:
+        return wrong("standby", f"{error} [{error.code}]", "correct CROCHET_DATABASE_READ_URL")
+    advice = "start it, or correct CROCHET_DATABASE_READ_URL; until then the API reads the primary"
+    return wrong("standby", "does not answer, is behind, or follows the primary no more", advice)
 
 
 def _server_version(process: Process) -> Check:

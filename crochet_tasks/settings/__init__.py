@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     database_url: PostgresUrl | None = Field(
         default=None, description="the Postgres to use; without it a private server runs in the state folder"
     )
+    database_read_url: PostgresUrl | None = Field(
+        default=None, description="a standby of it, from which the API reads what the standby has already"
+    )
     state_dir: AbsolutePath = Field(
         default_factory=state_dir,
         description="where the private server keeps its data (`--state`)",

@@ -269,6 +269,13 @@ REQUESTS = histogram(
 )
 ACTIVE = gauge("http_server_active_requests", "requests", "", API, "Requests that a thread works on.")
 PROBLEMS = counter("crochet_api_problems_total", "problems", "code http_route", API, "Problem documents, by code.")
+READS = counter(
+    "crochet_api_reads_total",
+    "snapshots",
+    "source",
+    API,
+    "Snapshots of a corpus, where CROCHET_DATABASE_READ_URL is set: from the standby, or from the primary.",
+)
 CREDENTIALS = counter(
     "crochet_api_credentials_total",
     "checks",

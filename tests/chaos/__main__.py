@@ -12,9 +12,11 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -59,6 +61,9 @@ TEXTS = {"harbour": 18, "evening": 13, "garden": 16, "market": 50}
 """by corpus of each tenant, how many there are"""
 KILLS_OF_A_TENANT = 30
 """so that not all texts are posted long before the end"""
+SKEWED_SECONDS = ("3600", "-3600")
+"""clocks of relays and workers; of the others they are right"""
+DISK_BYTES = 1 << 30
 TEXTS_AT_ONCE = 2
 """before each fault"""
 Place = tuple[str, str]
@@ -251,12 +256,27 @@ def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Proce
     """Servers, proxies before them, all kinds of processes, and clients."""
     texts = all_texts(kills)
     tenants = sorted({tenant for tenant, _ in texts})
-    with everything(folder, tenants, program=faulty("impatient"), **SIZES) as there:
+    programs = [faulty("impatient"), *(faulty("impatient", "+", "skewed", each) for each in SKEWED_SECONDS)]
+    with small_disk(folder / "postgres") as small, everything(folder, tenants, programs=programs, **SIZES) as there:
         clients = Clients(there.ports, there.keys, texts, seed)
         for tenant, corpus in texts:
             clients.make(tenant, corpus)
         servers = there.postgres, there.rabbitmq, there.redis
-        yield Bench(there.deployment, *servers, there.proxies, random.Random(seed)), there.process, clients
+        bench = Bench(there.deployment, *servers, there.proxies, small, random.Random(seed))
+        yield bench, there.process, clients
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Make the folder, on a disk of its own in memory if we may mount one; whether it has it."""
+    folder.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "crochet-chaos", str(folder)]
+    mounted = os.geteuid() == 0 and subprocess.run(mount, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> str:
@@ -264,6 +284,7 @@ def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> s
     sentences = [
         f"`make chaos KILLS={campaign.kills} SEED={seed}`, {seconds / 60:.0f} minutes on two shared cores.",
         "Real processes: 2 relays, 5 workers, 2 APIs; RabbitMQ, Postgres and Redis behind proxies.",
+        "The clocks of some relays and workers are an hour early or late.",
         "",
         f"**{campaign.kills} kills, {sum(campaign.happened.values())} faults in all.** Nothing was lost or doubled:",
         f"{sum(campaign.totals.values()):,} orthos of {len(campaign.totals)} corpora are exactly the",

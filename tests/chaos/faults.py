@@ -27,6 +27,8 @@ class Bench(NamedTuple):
     rabbitmq: services.RabbitMQ
     redis: services.Redis
     proxies: dict[str, Proxy]
+    small_disk: bool
+    """whether Postgres has a disk of its own, which can be filled"""
     chance: random.Random
 
     def service(self, *kinds: str) -> str:
@@ -114,6 +116,23 @@ def kill_redis(bench: Bench) -> str:
     return "kill -9 Redis"
 
 
+def fill_disk(bench: Bench) -> str:
+    """The disk of Postgres is full: where that hits its log it ends, and starts again when there is room."""
+    ballast = bench.postgres.folder / "ballast"
+    try:
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 20)):
+                pass
+        bench.pause()
+    finally:
+        ballast.unlink()
+    bench.postgres.start()
+    return FULL_DISK
+
+
+FULL_DISK = "the disk of Postgres is full"
+
+
 def freeze(bench: Bench) -> str:
     server = bench.chance.choice([bench.rabbitmq, bench.postgres, bench.redis])
     with frozen(server):
@@ -152,6 +171,7 @@ FAULTS: dict[Callable[[Bench], str], int] = {
     kill_postgres: 4,
     kill_redis: 3,
     freeze: 4,
+    fill_disk: 3,
     _network(lambda proxy, _: _discard(proxy.cut()), "connections cut:"): 6,
     _network(lambda proxy, _: _discard(proxy.half_open()), "connections half open:"): 3,
     _network(_stall, "network stalls:"): 4,
@@ -165,7 +185,8 @@ def _discard(_: object) -> None: ...
 
 def strike(bench: Bench) -> str:
     """Have something happen; its name."""
-    happens = bench.chance.choices(list(FAULTS), list(FAULTS.values()))[0]
+    possible = {fault: weight for fault, weight in FAULTS.items() if bench.small_disk or fault != fill_disk}
+    happens = bench.chance.choices(list(possible), list(possible.values()))[0]
     return happens(bench)
 
 

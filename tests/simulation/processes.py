@@ -72,8 +72,8 @@ def in_parts(
     for each in simulators:
         begin(each)
     while running:
-        for each in wait(running, return_when=FIRST_COMPLETED).done:
-            found, free = each.result(), running.pop(each)
+        for ended in wait(running, return_when=FIRST_COMPLETED).done:
+            found, free = ended.result(), running.pop(ended)
             if found.failures and not keep_going:
                 limit = 0.0
             begin(free)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 def sample(there: Everything, seconds: float, texts: int) -> Sample:
     """Measure everything now; takes some tenths of a second."""
-    values: Counter[str] = Counter()
+    values: defaultdict[str, float] = defaultdict(float)
     for name, process in there.deployment.processes.items():
         kind = name.partition("-")[2]
         queues = there.deployment.command(name)[2:]  # of a worker
@@ -58,12 +58,12 @@ def _number(there: Everything, query: str) -> float:
     return float(str(number))
 
 
-def _add(values: Counter[str], name: str, pids: Iterable[int]) -> None:
+def _add(values: defaultdict[str, float], name: str, pids: Iterable[int]) -> None:
     """Memory that only these processes have, and their open files."""
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             process = psutil.Process(pid)
-            values[f"{MEMORY}{name}"] += process.memory_full_info().uss / MB  # type: ignore[assignment]
+            values[f"{MEMORY}{name}"] += process.memory_full_info().uss / MB
             values[f"{FILES}{name}"] += process.num_fds()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,9 +40,12 @@ class Everything(NamedTuple):
 
 @contextlib.contextmanager
 def everything(
-    folder: Path, tenants: Sequence[str], *, program: Sequence[str] = CROCHET, **environment: str
+    folder: Path, tenants: Sequence[str], *, programs: Sequence[Sequence[str]] = (CROCHET,), **environment: str
 ) -> Iterator[Everything]:
-    """Two relays, two workers that search, one of each other kind, two APIs; all that has begun to serve."""
+    """Two relays, two workers that search, one of each other kind, two APIs, which have begun to serve.
+
+    Relays and workers are started by one of `programs` after the other.
+    """
     with contextlib.ExitStack() as opened:
         postgres = services.Postgres(folder / "postgres")
         rabbitmq = services.RabbitMQ(folder / "rabbitmq")
@@ -69,7 +73,7 @@ def everything(
             tenant: keys.create(process.database, KeySpec("campaign", ("admin",), tenant), new_tenant=True).key
             for tenant in tenants
         }
-        for command in (*WHOLE, RELAY, SEARCH):
+        for program, command in zip(itertools.cycle(programs), (*WHOLE, RELAY, SEARCH), strict=False):
             deployment.start(*command, program=program)
         ports = [take_port() for _ in range(APIS)]
         for port in ports:
