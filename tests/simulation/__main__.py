@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.simulation.campaign import once, opened, server
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import STATES, Ledger
 from tests.simulation.processes import PART, in_parts, simulator
 from tests.support.paths import memory
 
@@ -27,6 +28,14 @@ def _replay(url: str, made: list[int]) -> int:
     return int(outcome.problem is not None)
 
 
+def _report(done: str, ledger: Ledger) -> Iterator[str]:
+    """The ledger, in Markdown."""
+    yield from (f"# Simulation, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"`make simulate`: {done}.", "")
+    yield from ("| state | times | in runs |", "|---|---|---|")
+    yield from (f"| {state} | {ledger.times[state]:,} | {ledger.runs[state]:,} |" for state in STATES)
+    yield ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the first run; each further one has the next")
@@ -38,7 +47,7 @@ def main() -> int:
     parser.add_argument("--replay", help="decisions of a smaller run, as a failure prints them")
     parser.add_argument("--show", action="store_true", help="print the log of each run")
     parser.add_argument("--keep-going", action="store_true", help="print failures and go on")
-    parser.add_argument("--report", type=Path, help="write the ledger there, as JSON")
+    parser.add_argument("--report", type=Path, help="write the ledger there, as Markdown")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory())))
@@ -59,9 +68,9 @@ def main() -> int:
                 print(line)
             print(f"{runs} runs, {events} events, {failures} failed, {runs / minutes:.0f} a minute", flush=True)
             if options.report:
-                found: dict[str, object] = {"runs": runs, "events": events, "failures": failures, "minutes": minutes}
-                found |= {"times": dict(ledger.times), "in_runs": dict(ledger.runs)}
-                options.report.write_text(json.dumps(found, indent=1))
+                first = f"seeds {options.seed:,} to {options.seed + runs - 1:,}"
+                done = f"{runs:,} runs, {first}, {events:,} events, {failures} failed, in {minutes:.0f} minutes"
+                options.report.write_text("\n".join(_report(done, ledger)), encoding="utf-8")
     print("\n".join(ledger.lines()))
     if never := ledger.never():
         print("never reached:", *never, sep="\n  ")
