@@ -214,17 +214,13 @@ SELECT id, sides, count, numbering, first, last, born, key, packed, phrases
 """
 
 
-def with_phrases(connection: Connection, corpus: int, most: int) -> list[tuple[Stored, bytes]]:
-    """The oldest batches of a corpus with their remediations, `most` of them."""
-    rows = bulk.rows(connection, _WITH_PHRASES, {"corpus": corpus, "most": most})
-    return [(_stored(row[:-1]), row[-1]) for row in rows]
-
-
-_WITH_PHRASES = """
-SELECT id, sides, count, numbering, first, last, born, phrases
-  FROM batches JOIN remediations ON remediations.batch = batches.id
+def oldest(connection: Connection, corpus: int, most: int) -> list[Stored]:
+    """The oldest batches of a corpus, `most` of them."""
+    query = """
+SELECT id, sides, count, numbering, first, last, born FROM batches
  WHERE corpus = %(corpus)s ORDER BY id LIMIT %(most)s
 """
+    return [_stored(row) for row in bulk.rows(connection, query, {"corpus": corpus, "most": most})]
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

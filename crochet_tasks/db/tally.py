@@ -158,9 +158,23 @@ class Left(NamedTuple):
 
 
 def left(connection: Connection, corpus: int, most: int | None = None) -> Left:
-    """Count the work for whose sake orthos may be missing; at most `most` that is open or dropped."""
-    failed, _ = failures(connection, corpus)
-    return Left(states(connection, corpus, most).open, failed, dropped(connection, corpus, most))
+    """Count the work for whose sake orthos may be missing; at most `most` that is open or dropped.
+
+    Of searches that were dropped the orthos that they would find are missing. Failed texts, and searches for the best,
+    are not counted.
+    """
+    return Left(*connection.execute(text(_LEFT), {"corpus": corpus, "most": most}).one())
+
+
+_LEFT = f"""
+SELECT (SELECT count(*) FROM
+           (SELECT FROM work WHERE corpus = :corpus AND state = 'open' AND kind <> '{BESIDE}' LIMIT :most) AS few),
+       (SELECT count(*) FROM work
+         WHERE corpus = :corpus AND state = 'failed' AND kind <> ALL(ARRAY{[*OF_A_TEXT, BESIDE]})),
+       (SELECT count(*) FROM
+           (SELECT FROM work
+             WHERE corpus = :corpus AND state = 'cancelled' AND kind = ANY(ARRAY{[*SEARCHING]}) LIMIT :most) AS few)
+"""
 
 
 def any_open(connection: Connection, corpus: int) -> bool:
@@ -193,13 +207,6 @@ def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] |
     failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in((*OF_A_TEXT, BESIDE))
     number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
     return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()
-
-
-def dropped(connection: Connection, corpus: int, most: int | None = None) -> int:
-    """Count dropped searches: the orthos that they would find are missing. At most `most` are counted."""
-    lost = work.c.corpus == corpus, work.c.state == "cancelled", work.c.kind.in_(SEARCHING)
-    few = select(work.c.id).where(*lost).limit(most).subquery()
-    return int(connection.execute(select(func.count()).select_from(few)).scalar_one())
 
 
 def oldest_open(connection: Connection, corpus: int) -> float | None:

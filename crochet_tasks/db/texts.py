@@ -318,4 +318,5 @@ def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
     known = select(func.count()).select_from(words).where(words.c.corpus == corpus, words.c.born <= version)
     number = select(func.coalesce(func.sum(phrases.c.count), 0))
     number = number.where(phrases.c.corpus == corpus, phrases.c.born <= version)
-    return int(connection.execute(known).scalar_one()), int(connection.execute(number).scalar_one())
+    found = connection.execute(select(known.scalar_subquery(), number.scalar_subquery())).one()
+    return int(found[0]), int(found[1])

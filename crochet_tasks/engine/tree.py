@@ -206,7 +206,7 @@ class Tree:
 
     def length(self, number: int) -> int:
         """How many words a phrase has."""
-        return int(np.searchsorted(self.levels, number, side="right"))
+        return bisect.bisect_right(self.levels, number)
 
     @functools.cached_property
     def word_hashes(self) -> Hashes:

@@ -20,7 +20,17 @@ from crochet_tasks.query import checks, export, holding, ranges, relatives
 from crochet_tasks.query.answers import Checked, Checks, CorpusView, Growth, OrthoDetail, Page
 from crochet_tasks.query.checks import CheckItem, Grid, Reason
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery, Position, behind, looked_through, orthos, page
+from crochet_tasks.query.pages import (
+    EVERY,
+    FoundOrtho,
+    OrthoQuery,
+    Position,
+    behind,
+    find,
+    looked_through,
+    orthos,
+    page,
+)
 from crochet_tasks.query.provenance import Around, Concordance, Line, Sources
 from crochet_tasks.query.store import Reader, Store
 from crochet_tasks.query.vocabulary import Branch, born, branch, phrase_of, phrases, vocabulary, waiting_on
@@ -97,13 +107,10 @@ class Catalog:
 
     def by_id(self, connection: Connection, corpus: Corpus, id: str) -> OrthoDetail | None:  # noqa: A002
         """The ortho with that id, if it is stored; raises InvalidOrthoId."""
-        halves = checks.id_of(id)
         reader = Reader(self.store, connection, corpus)
-        if not (where := checks.ranges([CheckItem(halves)], reader.phrases, reader.shapes())):
+        if (found := find(reader, id)) is None:
             return None
-        if (stored := ranges.find(reader, where).get(halves)) is None:
-            return None
-        sides, row = stored
+        sides, row = found
         (ortho,) = orthos(reader.tree, sides, row.reshape(1, -1))
         grid = np.array(ortho.words, object).reshape(sides).tolist()
         return OrthoDetail(*ortho, grid=grid, lines=_lines(reader.tree, ortho))
@@ -192,7 +199,7 @@ class Catalog:
         parsed = checks.read(items, reader.phrases, corpus.limits)
         possible = [each for each in parsed if each.reason is None]
         if exact and possible:
-            there = ranges.find(reader, checks.ranges(possible, reader.phrases, reader.shapes()))
+            there = ranges.find(reader, checks.ranges(possible, reader.tree, reader.shapes()))
             results = [_checked(one, stored=one.id in there) for one in parsed]
         else:
             results = [_checked(one, stored=True) for one in parsed]

@@ -203,12 +203,18 @@ def _filters(reader: Reader, query: OrthoQuery) -> tuple[Lines, ...] | None:
 
 def stored(reader: Reader, id: str) -> tuple[Sides, Ids]:  # noqa: A002 - as people call it
     """The ortho with that id, as ranges.py has it. Raises InvalidOrthoId, and NotFound."""
-    halves = checks.id_of(id)
-    where = checks.ranges([checks.CheckItem(halves)], reader.phrases, reader.shapes())
-    found = ranges.find(reader, where).get(halves) if where else None
+    found = find(reader, id)
     if found is None:
         raise NotFound(what="ortho", name=id)
     return found
+
+
+def find(reader: Reader, id: str) -> tuple[Sides, Ids] | None:  # noqa: A002
+    """As `stored`; None where it is not there."""
+    halves = checks.id_of(id)
+    (begins,) = reader.phrases.with_hashes(np.array(halves[:1], np.uint64))
+    where = checks.ranges([checks.CheckItem(halves, lines=tuple(begins))], reader.tree, reader.shapes())
+    return ranges.find(reader, where).get(halves) if where else None
 
 
 def behind(reader: Reader, id: str) -> Position:  # noqa: A002

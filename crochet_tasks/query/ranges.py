@@ -212,12 +212,9 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
         where = _batches_of(source, sides, [each for each in wanted if each.sides == sides])
         while few := [*itertools.islice(where, READ_AT_ONCE)]:
             every = source.rows([batch for batch, _ in few])
-            parts = [
-                _that_begin(source, batch, rows, np.array(one.lines, np.uint32))
-                for (batch, ranges), rows in zip(few, every, strict=True)
-                for one in ranges
-            ]
-            rows = np.concatenate(parts)
+            rows = np.concatenate(
+                [_that_begin(source, batch, rows, here) for (batch, here), rows in zip(few, every, strict=True)]
+            )
             there = runs.ids(source.tree, sides, rows)
             for place in np.flatnonzero(ends[there[:, 1] & np.uint64(len(ends) - 1)]).tolist():
                 if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
@@ -235,20 +232,41 @@ def _batches_of(source: Source, sides: Sides, ranges: list[Range]) -> Iterator[t
             yield batch, [one for _, one in here]
 
 
-def _that_begin(source: Source, batch: Stored, rows: Ids, lines: Ids) -> Ids:
-    """The rows of a batch that begin with these lines, numbered as the source's tree."""
+def _that_begin(source: Source, batch: Stored, rows: Ids, ranges: list[Range]) -> Ids:
+    """The rows of a batch that are in some ranges of its shape, numbered as the source's tree."""
+    wanted = [np.array([one.lines for one in group], np.uint32) for group in _by_length(ranges)]
     numbering = None
     if batch.numbering != source.tree.version:
         numbering = source.numbering(batch.numbering)
-        older = np.minimum(numbering.searchsorted(lines), len(numbering) - 1).astype(np.uint32)
-        if (numbering[older] != lines).any():  # a phrase that came later
-            return rows[:0]
-        lines = older
-    begin, end = 0, len(rows)
-    for column, line in enumerate(lines):
-        lines_there = rows[begin:end, column]
-        begin, end = begin + int(lines_there.searchsorted(line)), begin + int(lines_there.searchsorted(line, "right"))
-    return rows[begin:end] if numbering is None else numbering.take(rows[begin:end])
+        older = [np.minimum(numbering.searchsorted(lines), len(numbering) - 1).astype(np.uint32) for lines in wanted]
+        known = [(numbering[there] == lines).all(axis=1) for there, lines in zip(older, wanted, strict=True)]
+        wanted = [there[all_known] for there, all_known in zip(older, known, strict=True)]  # others came later
+    begin, end = np.concatenate([_between(rows, lines) for lines in wanted], axis=1)
+    number = end - begin
+    places = np.arange(number.sum()) + np.repeat(begin - (np.cumsum(number) - number), number)
+    found: Ids = rows.take(places, axis=0)
+    return found if numbering is None else numbering.take(found)
+
+
+def _by_length(ranges: list[Range]) -> list[list[Range]]:
+    """The ranges with one line each, and those with more."""
+    lengths = sorted({len(one.lines) for one in ranges})
+    return [[one for one in ranges if len(one.lines) == length] for length in lengths]
+
+
+def _between(rows: Ids, lines: Ids) -> npt.NDArray[np.intp]:
+    """Where the rows that begin with some lines begin and end, shape (2, beginnings); `lines`: (beginnings, lines)."""
+    begin = rows[:, 0].searchsorted(lines[:, 0])
+    end = rows[:, 0].searchsorted(lines[:, 0], "right")
+    for place in range(len(lines)) if lines.shape[1] > 1 else ():
+        for column in range(1, lines.shape[1]):
+            there = rows[begin[place] : end[place], column]
+            line = lines[place, column]
+            begin[place], end[place] = (
+                begin[place] + there.searchsorted(line),
+                begin[place] + there.searchsorted(line, "right"),
+            )
+    return np.stack([begin, end])
 
 
 # ── many at once ────────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,7 @@ from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
-BATCHES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.45, 0.4, 0.15
+BATCHES_SHARE, LINES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.35, 0.1, 0.4, 0.15
 """of the bytes of the cache"""
 SCANS = 8
 """phrases that are found by their hashes without a table of these"""
@@ -52,15 +52,22 @@ class Phrases:
         order = np.argsort(tops, kind="stable").astype(np.uint32)
         return order, np.concatenate([[0], np.cumsum(np.bincount(tops, minlength=1 << 16))])
 
-    def with_hash(self, half: int) -> list[int]:
-        """The phrases that ids with this first half can begin with: one, or none."""
-        if self._asked < SCANS and "_by_hash" not in self.__dict__:  # a table takes as long as some scans
-            self._asked += 1
-            scanned: list[int] = np.flatnonzero(self.tree.hashes == np.uint64(half)).tolist()
-            return scanned
+    def with_hashes(self, halves: npt.NDArray[np.uint64]) -> list[list[int]]:
+        """Per first half of an id: the phrases that such ids can begin with, one, or none."""
+        found: list[list[int]] = [[] for _ in halves]
+        if self._asked + len(halves) <= SCANS and "_by_hash" not in self.__dict__:  # a table takes as long as some
+            self._asked += len(halves)
+            for phrases, half in zip(found, halves, strict=True):
+                phrases.extend(np.flatnonzero(self.tree.hashes == half).tolist())
+            return found
         order, begin = self._by_hash
-        alike = order[begin[half >> 48] : begin[(half >> 48) + 1]]
-        found: list[int] = alike[self.tree.hashes[alike] == np.uint64(half)].tolist()
+        tops = (halves >> np.uint64(48)).astype(np.intp)
+        first, number = begin[tops], begin[tops + 1] - begin[tops]
+        asked = np.repeat(np.arange(len(halves)), number)
+        alike = order[np.arange(len(asked)) + np.repeat(first - (np.cumsum(number) - number), number)]
+        same = self.tree.hashes[alike] == halves[asked]
+        for place, phrase in zip(asked[same].tolist(), alike[same].tolist(), strict=True):
+            found[place].append(phrase)
         return found
 
 
@@ -71,6 +78,7 @@ class Store:
         self.process = process
         most = process.settings.api_cache_bytes
         self.batches: Cache[int, Ids] = Cache("batches", int(most * BATCHES_SHARE))
+        self.lines: Cache[int, Ids] = Cache("lines", int(most * LINES_SHARE))
         self._phrases: Cache[int, Phrases] = Cache("index", int(most * PHRASES_SHARE), keeps_last=True)
         self._reading, self._indexing = Locks(), Locks()
 
@@ -152,14 +160,28 @@ class Reader:
             skip += at_once
             at_once *= 4
 
-    def rows(self, batches: Sequence[Stored]) -> list[Ids]:
-        return self.store.rows(self, batches)
+    def oldest(self, most: int) -> list[Stored]:
+        """The oldest batches of the corpus, so many at the most."""
+        self._listed = batches.oldest(self.connection, self.corpus.id, most)
+        return self._listed
+
+    def rows(self, wanted: Sequence[Stored]) -> list[Ids]:
+        return self.store.rows(self, wanted)
 
     def lines(self, batch: Stored) -> Ids:
         """Raises StoreCorrupt where its remediation is missing or damaged."""
+        lines = self.store.lines.get(batch.id)
+        metrics.CACHE.add(cache="lines", outcome="miss" if lines is None else "hit")
+        if lines is None:
+            lines = self._read_lines(batch)
+            self.store.lines.put(batch.id, lines, lines.nbytes + OVERHEAD_BYTES)
+        return lines
+
+    def _read_lines(self, batch: Stored) -> Ids:
         if batch.id not in self._lines:  # of some of those that are asked for next, too
+            known = {*self.store.lines}
             begin = next((at for at, each in enumerate(self._listed) if each.id == batch.id), 0)
-            following = [each.id for each in self._listed[begin : begin + LINES_AT_ONCE]]
+            following = [each.id for each in self._listed[begin : begin + LINES_AT_ONCE] if each.id not in known]
             self._lines = dict(batches.lines(self.connection, {batch.id, *following}))
         try:
             size = len(self.numbering(batch.numbering))

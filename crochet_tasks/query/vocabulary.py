@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from crochet_tasks.db import batches
 from crochet_tasks.db.batches import Stored
 from crochet_tasks.engine import geometry
 from crochet_tasks.engine.geometry import Sides
@@ -41,9 +40,9 @@ def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> WaitingOn:
     orthos: Counter[Sides] = Counter()
     number: Counter[Sides] = Counter()
     first: list[WaitingBatch] = []
-    read = batches.with_phrases(reader.connection, reader.corpus.id, READ_AT_ONCE + 1)
-    for batch, packed in read[:READ_AT_ONCE]:
-        if _holds(reader, batch, packed, phrase):
+    listed = reader.oldest(READ_AT_ONCE + 1)
+    for batch in listed[:READ_AT_ONCE]:
+        if _holds(reader, batch, phrase):
             orthos[batch.sides] += batch.count
             number[batch.sides] += 1
             if len(first) < limit:
@@ -60,19 +59,17 @@ def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> WaitingOn:
         ],
         batches=first,
         more=number.total() - len(first),
-        at_least=len(read) > READ_AT_ONCE,
+        at_least=len(listed) > READ_AT_ONCE,
     )
 
 
-def _holds(reader: Reader, batch: Stored, packed: bytes, phrase: int | None) -> bool:
+def _holds(reader: Reader, batch: Stored, phrase: int | None) -> bool:
     """Whether a phrase is one of a remediation, which has the numbering of its batch."""
     if phrase is None or reader.tree.born[phrase] > batch.numbering:
         return False
-    limit = reader.tree.size
     if batch.numbering < reader.tree.version:
-        numbering = reader.numbering(batch.numbering)
-        phrase, limit = int(numbering.searchsorted(phrase)), len(numbering)
-    waits = batches.unpacked_lines(batch.id, packed, limit)
+        phrase = int(reader.numbering(batch.numbering).searchsorted(phrase))
+    waits = reader.lines(batch)
     place = int(waits.searchsorted(phrase))
     return place < len(waits) and int(waits[place]) == phrase
 

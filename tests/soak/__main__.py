@@ -47,6 +47,8 @@ MOST_HOURLY = 0.01
 """growth above which it is named"""
 POINTS = 60
 """of a chart"""
+LEAST = 0.05
+"""what never reaches so much is left out"""
 HISTORY = {
     "audit": "a row for each change, for `CROCHET_AUDIT_DAYS`",
     "seals": "a hash for each row of audit, for as long",
@@ -89,7 +91,7 @@ class Load(threading.Thread):
             time.sleep(0.2)
         if len(self.last) > KEPT:
             oldest = next(iter(self.last))
-            self.ask("DELETE", f"/v1/corpora/{oldest}")
+            self.ask("DELETE", f"/v1/corpora/{oldest}?confirm={oldest}")
             del self.last[oldest]
 
     def _read(self, name: str) -> bool:
@@ -147,7 +149,7 @@ def finish(there: Everything, load: Load) -> int:
 def report(samples: list[Sample], load: Load, orthos: int) -> str:
     """What grew, and how, in Markdown."""
     warm = [each for each in samples if each.seconds >= WARM * samples[-1].seconds]
-    found = trends(warm)
+    found = {name: trend for name, trend in trends(warm).items() if trend.most >= LEAST}
     hours = samples[-1].seconds / 3600
     lines = [
         f"# Soak, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -192,7 +194,9 @@ def _charts(samples: list[Sample]) -> Iterator[str]:
     for prefix, title in ((MEMORY, "memory, MB"), (FILES, "open files"), (TABLE, "tables, MB")):
         yield from ("```mermaid", "xychart-beta", f'    title "{title}, by minutes"')
         yield f'    x-axis "minutes" 0 --> {samples[-1].seconds / 60:.0f}'
-        for name in sorted({name for each in samples for name in each.values if name.startswith(prefix)}):
+        for name in sorted({name for each in samples for name, value in each.values.items() if value >= LEAST}):
+            if not name.startswith(prefix):
+                continue
             values = ", ".join(f"{each.values.get(name, 0.0):.1f}" for each in some)
             yield f'    line "{name.removeprefix(prefix)}" [{values}]'
         yield from ("```", "")

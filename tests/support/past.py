@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from crochet_tasks import net
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -26,6 +30,23 @@ SELECT id, corpus, 1, now() - make_interval(secs => :ago),
        jsonb_build_object('code', CAST(:code AS text), 'message', CAST(:message AS text))
   FROM (SELECT id, corpus FROM work WHERE corpus = :corpus LIMIT 1) AS one, generate_series(1, :number)
 """
+
+
+STOPPED = """
+CREATE SCHEMA stopped;
+CREATE FUNCTION stopped.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT '{now}'::timestamptz $$;
+ALTER DATABASE "{name}" SET search_path = stopped, public, pg_catalog;
+"""
+
+
+def stop_clock(url: str) -> None:
+    """For later connections to a database it is always now: what was seconds ago stays so, however long a test takes.
+
+    Only for `now()`; `clock_timestamp()` goes on.
+    """
+    with psycopg.connect(make_conninfo(**net.postgres_parameters(url)), autocommit=True) as connection:
+        [(name, now)] = connection.execute("SELECT current_database(), now()::text").fetchall()
+        connection.execute(STOPPED.format(name=name, now=now).encode())
 
 
 class Past:

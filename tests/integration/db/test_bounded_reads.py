@@ -50,7 +50,7 @@ def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:
         with api.process.database.transaction() as connection:
             tally.progress(connection, [mine.tenant], 1000)
             tally.unpublished(connection, mine.id, 100)
-            tally.dropped(connection, mine.id)
+            tally.left(connection, mine.id)
             tally.oldest_open(connection, mine.id)
             operators.unfinished(connection, mine.id, [])
             removal.delete_some(connection, mine.id)

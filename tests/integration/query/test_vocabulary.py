@@ -103,7 +103,10 @@ def test_a_damaged_remediation_is_an_error_that_names_its_batch(catalog: Catalog
     numbers = {number for (number,) in steps.sql(process, damage, c=corpus.id)}
     with process.database.snapshot() as connection, pytest.raises(StoreCorrupt) as raised:
         catalog.waiting_on(*Snapshot(connection, corpus).args, ["a", "b"])
-    assert any(f"the remediation of batch {number} is damaged" in str(raised.value) for number in numbers)
+    assert any(
+        f"the remediation of batch {number} of corpus '{corpus.name}' is damaged" in str(raised.value)
+        for number in numbers
+    )
 
 
 def test_a_phrase_goes_on_as_a_tree(catalog: Catalog, snapshot: Snapshot) -> None:

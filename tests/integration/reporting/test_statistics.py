@@ -20,7 +20,7 @@ from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal import status as pages
 from tests.support import steps
 from tests.support.api import Api, made
-from tests.support.past import TRIED, Past
+from tests.support.past import TRIED, Past, stop_clock
 from tests.support.statements import Statements
 
 pytestmark = pytest.mark.integration
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def process(create: Callable[[str], str], migrated: str) -> Iterator[Process]:
     """One for all: each test has a corpus of its own."""
-    with open_process(Settings(), create(migrated)) as process:
+    stop_clock(url := create(migrated))
+    with open_process(Settings(), url) as process:
         yield process
 
 
