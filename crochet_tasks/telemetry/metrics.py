@@ -204,8 +204,8 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos "
-    "that the API keeps).",
+    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), best (what a search "
+    "for the best orthos has learned), batches (orthos that the API keeps), texts (those that it has read).",
 )
 
 CACHE_BYTES = gauge(
