@@ -1,6 +1,7 @@
 """Health checks: the process lives, it can answer requests, and which services do not answer.
 
-They need no key, so they report only the state of each service. Why a service does not answer is logged.
+They need no key, so they report only the state of each service; to operators, who send one, what the process uses, too.
+Why a service does not answer is logged.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Literal, NamedTuple
 from flask import current_app
 from flask_openapi import APIBlueprint, Tag
 
-from api import problems, process, resources, responses
+from api import problems, process, resources, responses, security
+from api.details import details
 from api.responses import Answered
 from crochet_tasks import readiness
 from crochet_tasks.broker.queues import WORK
@@ -151,7 +153,9 @@ def live() -> Answered:
 def ready() -> Answered:
     """Whether requests can be answered: they can while the database is well. Other services that are down are named.
 
-    Each service has 0.8 s to answer; its state is cached for a second.
+    Each service has 0.8 s to answer; its state is cached for a second. With the key of an operator there are `details`:
+    what the process uses, its caches, its problems of the last minutes. Another key changes nothing, but requests with
+    one count, by address.
     """
     found = checks().outcomes()
     failing = [name for name, state in found.items() if state in ("away", "degraded")]
@@ -161,6 +165,8 @@ def ready() -> Answered:
     components = {name: Component(state=state) for name, state in found.items()}
     headers = {"Retry-After": str(problems.RETRY_SECONDS)} if status == "away" else None
     answer = Ready(status=status, degraded=failing, components=components)
+    if status != "away" and security.asked_by_operator():
+        answer.details = details()
     return responses.json(answer, 503 if status == "away" else 200, headers)
 
 

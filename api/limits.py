@@ -70,12 +70,14 @@ def prefix(settings: Settings) -> str:
 
 
 def _free() -> bool:
-    """Health checks, the documentation, the files of pages and preflight requests are not counted.
+    """Health checks without a key, the documentation, the files of pages and preflight requests are not counted.
 
     Nor are requests whose caller could not be identified because the database is down: it may have a valid key.
     """
     unknown = isinstance(g.get("refusal"), Unavailable)
-    return unknown or request.method == "OPTIONS" or request.blueprint in ("health", "docs", "files")
+    without_key = "Authorization" not in request.headers
+    free = request.blueprint in ("docs", "files") or (request.blueprint == "health" and without_key)
+    return unknown or request.method == "OPTIONS" or free
 
 
 def _who() -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api import bodies, parameters, request_metrics
+from api.recent_problems import RecentProblems
 from crochet_tasks.errors import (
     CrochetError,
     InvalidRequest,
@@ -37,6 +38,7 @@ RETRY_SECONDS = 1
 
 
 def install(app: Flask) -> None:
+    app.extensions["crochet.recent_problems"] = RecentProblems()
     app.register_error_handler(CrochetError, problem)
     app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(Exception, unexpected)
@@ -82,6 +84,8 @@ def answer(
 ) -> Response:
     g.problem = kind.code
     metrics.PROBLEMS.add(code=kind.code, http_route=request_metrics.route())
+    recent: RecentProblems = current_app.extensions["crochet.recent_problems"]
+    recent.add(kind.code)
     body = Problem(
         type=f"/problems/{kind.code}",
         title=title(kind.code),

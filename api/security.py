@@ -104,6 +104,21 @@ def operates() -> bool:
     return bool(g.operates)
 
 
+def asked_by_operator() -> bool:
+    """Whether a request to an open route has the key of an operator, and is signed where it must be. Refuses nobody."""
+    try:
+        g.caller = _caller()
+        if not operates():
+            return False
+        if g.caller is ANONYMOUS:
+            _check_page(process.settings())
+        elif process.settings().signed_admin:
+            signatures.check(g.caller.hash)
+    except CrochetError:
+        return False
+    return True
+
+
 def check_operator() -> None:
     if not operates():
         raise OperatorNeeded

@@ -15,6 +15,7 @@ from api.security import Caller
 from crochet_tasks.settings import Settings
 from web import (  # noqa: F401 - views register themselves when they are imported
     add_texts,
+    audit,
     best,
     console,
     context,

@@ -60,12 +60,12 @@ def turned(load: Callable[[Turn, int], list[R]], cursor: Callable[[R], str]) -> 
 def numbered(load: Callable[..., list[tuple[int, R]]]) -> Page[R]:
     """The page of a list whose cursors are the numbers of its rows: `load(begin, most, newer=...)`."""
     page = turned(
-        lambda turn, most: load(_number(turn.cursor), most, newer=turn.newer), lambda numbered: str(numbered[0])
+        lambda turn, most: load(number(turn.cursor), most, newer=turn.newer), lambda numbered: str(numbered[0])
     )
     return Page([row for _, row in page.rows], page.newer, page.older)
 
 
-def _number(cursor: str | None) -> int | None:
+def number(cursor: str | None) -> int | None:
     """Raises InvalidCursor."""
     if cursor is None:
         return None

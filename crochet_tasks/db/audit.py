@@ -1,4 +1,4 @@
-"""The audit: who changed what, when and from where; and its seals, by which a change of the audit itself is seen.
+"""The audit: who changed what, when and from where; and seals, which show a change of it or of the security log.
 
 Rows of `audit` are written by triggers, so no change is left out. `by` says who: the API and the command line set it
 for their transactions (sessions.acting); without it a change is the pipeline's own, or was made with another program.
@@ -13,7 +13,7 @@ import datetime as dt
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, or_, select, text
 
 from crochet_tasks.db import bulk
 from crochet_tasks.db.access_tables import tenants
@@ -22,8 +22,11 @@ from crochet_tasks.schemas.reports import AuditLine
 
 SEALED = {
     "audit": ("who", "what", "subject", "corpus", "tenant", "by", "before", "after"),
+    "security_log": ("who", "what", "tenant", "key", "address", "request", "details"),
 }
 """per table the columns that a row's hash is made of, beside its id and time"""
+DIGESTS = {"security_log": "security_log_digests"}
+"""views that have the same hashes, of tables that the relay, which seals, may not read"""
 KEPT_DAYS = 30
 """for so long the database refuses to delete a row"""
 AT_ONCE = 5000
@@ -52,21 +55,36 @@ class AuditFilter(NamedTuple):
 
 
 def page(
-    connection: Connection, which: AuditFilter, begin: int | None, most: int
+    connection: Connection, which: AuditFilter, begin: int | None, most: int, *, newer: bool = False
 ) -> tuple[list[AuditLine], int | None]:
-    """The newest lines that match, before `begin`; and where the next page begins, None: there are no more.
+    """The newest lines that match, before `begin`, or the next ones behind it; newest first. And where the next page in
+    that direction begins, None: there are no more.
 
     A page looks through LOOKED_AT ids, so it may be short and have another one.
     """
     top = connection.execute(select(audit.c.id).order_by(audit.c.id.desc()).limit(1)).scalar()
     start = (top or 0) + 1 if begin is None else begin
+    number = audit.c.id
+    query = _matching(which).limit(most)
+    if newer:
+        query = query.where(number > start, number <= start + LOOKED_AT).order_by(number)
+    else:
+        query = query.where(number < start, number >= start - LOOKED_AT).order_by(number.desc())
+    rows = connection.execute(query).all()
+    end = start + LOOKED_AT if newer else max(0, start - LOOKED_AT)
+    after = int(rows[-1].id) if len(rows) == most else end
+    more = connection.execute(select(number).where(number > after if newer else number < after).limit(1)).first()
+    lines = [AuditLine.model_validate(row, from_attributes=True) for row in (reversed(rows) if newer else rows)]
+    return lines, None if more is None else after
+
+
+def _matching(which: AuditFilter) -> Select[Any]:
     found = audit.c
     query = select(found.id, found.at, found.who, found.by, found.what, found.subject, found.before, found.after)
     query = query.add_columns(corpora.c.name.label("corpus"), tenants.c.name.label("tenant"))
     query = query.outerjoin_from(audit, corpora, corpora.c.id == found.corpus)
     owner: ColumnElement[int] = literal_column("coalesce(audit.tenant, corpora.tenant)")
     query = query.outerjoin(tenants, tenants.c.id == owner)
-    query = query.where(found.id < start, found.id >= start - LOOKED_AT)
     if which.tenant is not None:
         query = query.where(owner == which.tenant)
     if which.corpora is not None:
@@ -83,11 +101,7 @@ def page(
         query = query.where(found.at >= which.since)
     if which.until is not None:
         query = query.where(found.at < which.until)
-    rows = connection.execute(query.order_by(found.id.desc()).limit(most)).all()
-    lines = [AuditLine.model_validate(row, from_attributes=True) for row in rows]
-    after = rows[-1].id if len(rows) == most else max(0, start - LOOKED_AT)
-    older = connection.execute(select(audit.c.id).where(and_(found.id < after)).limit(1)).first()
-    return lines, None if older is None else int(after)
+    return query
 
 
 # ── seals ───────────────────────────────────────────────────────────────────────────────────────
@@ -145,7 +159,7 @@ def _seal(source: str) -> str:
 WITH head AS (
     SELECT last, hash FROM seals WHERE source = :source ORDER BY id DESC LIMIT 1
 ), next AS MATERIALIZED (
-    SELECT id, at, {_digest(source)} AS digest FROM {source}
+    SELECT id, at, {"digest" if source in DIGESTS else _digest(source)} AS digest FROM {DIGESTS.get(source, source)}
      WHERE id > coalesce((SELECT last FROM head), 0) AND id <= :until ORDER BY id LIMIT :most
 ), packed AS (
     SELECT CAST(:source AS text) AS source, coalesce((SELECT last FROM head), 0) + 1 AS first,
@@ -177,7 +191,10 @@ class Head(NamedTuple):
 
 
 def verify(connection: Connection, source: str, problem: Any) -> Head:
-    """Call `problem` with what is wrong with a table's chain and its rows, in words."""
+    """Call `problem` with what is wrong with a table's chain and its rows, in words.
+
+    Hashes are made of the rows themselves, as this program says: a view may have been changed, too.
+    """
     before, last, number = b"", 0, 0
     for row in bulk.rows(connection, _CHAIN, {"source": source}):
         first, until, rows, old, previous, digest, packed, whole = row

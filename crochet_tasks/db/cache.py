@@ -39,8 +39,9 @@ class Cache(Generic[K, V]):
 
     def __init__(self, name: str, most: int, *, keeps_last: bool = False) -> None:
         """`name` is the metric's label."""
-        self.most = most
-        self._name, self._keeps_last = name, keeps_last
+        self.name, self.most = name, most
+        self.hits = self.misses = 0
+        self._keeps_last = keeps_last
         self._lock = threading.Lock()
         self._kept: LRUCache[K, tuple[V, int]] = LRUCache(most, getsizeof=lambda entry: min(entry[1], most))
 
@@ -52,6 +53,15 @@ class Cache(Generic[K, V]):
         with self._lock:
             entry = self._kept.get(key)
         return None if entry is None else entry[0]
+
+    def looked_up(self, *, hits: int = 0, misses: int = 0) -> None:
+        """Count look-ups. Callers say what is a hit: an index that is cached, but too old, is none."""
+        with self._lock:
+            self.hits += hits
+            self.misses += misses
+        for outcome, number in (("hit", hits), ("miss", misses)):
+            if number:
+                metrics.CACHE.add(number, cache=self.name, outcome=outcome)
 
     def put(self, key: K, value: V, size: int) -> None:
         with self._lock:
@@ -80,4 +90,4 @@ class Cache(Generic[K, V]):
         return len(self._kept)
 
     def _measure(self) -> None:
-        metrics.CACHE_BYTES.set(self._kept.currsize, cache=self._name)
+        metrics.CACHE_BYTES.set(self._kept.currsize, cache=self.name)

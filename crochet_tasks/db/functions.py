@@ -226,6 +226,19 @@ PROGRAMS = (
     """,
     "CREATE TRIGGER audit_numbered BEFORE INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION take_transaction()",
     """
+    CREATE TRIGGER security_log_numbered BEFORE INSERT ON security_log
+    FOR EACH STATEMENT EXECUTE FUNCTION take_transaction()
+    """,
+    # For the relay, which seals the security log and may not read it. Who checks it reads the rows (db/audit.py).
+    """
+    CREATE VIEW security_log_digests AS
+    SELECT id, at, sha256(convert_to(jsonb_build_array(
+           id, extract(epoch FROM at)::text, who, what, tenant, key, address, request, details)::text, 'UTF8'))
+           AS digest
+      FROM security_log
+    """,
+    "COMMENT ON VIEW security_log_digests IS 'SHA-256 of each row of the security log, which the relay may not read.'",
+    """
     CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         RAISE EXCEPTION '% is append only', TG_TABLE_NAME;

@@ -66,6 +66,7 @@ BY_KIND: dict[str, dict[str, str]] = {
         "request_counts": "DELETE, SELECT (client, slot), UPDATE (client)",
         "idempotency": "DELETE, SELECT (corpus, key, created_at)",
         "security_log": "DELETE, SELECT (id, at), UPDATE (id)",
+        "security_log_digests": "SELECT",
         "seals": "SELECT, INSERT, UPDATE (digests)",
     },
     "metrics": {

@@ -106,7 +106,7 @@ class Process:
         """The corpus' phrase index, brought forward to `version` at least."""
         index = self.indexes.get(corpus) or PhraseIndex()
         metrics.LAG.set(max(0, version - index.version))
-        metrics.CACHE.add(cache="index", outcome="miss" if index.version < version else "hit")
+        self.indexes.looked_up(hits=index.version >= version, misses=index.version < version)
         if index.version < version:
             index = texts.bring_forward(connection, corpus, index)
             self.indexes.put(corpus, index, index.bytes)
@@ -130,7 +130,7 @@ class Process:
         """The phrases of a version, numbered for searches and packed batches."""
         with self._growing.of(corpus):
             tree = self.trees.get((corpus, version))
-            metrics.CACHE.add(cache="tree", outcome="hit" if tree else "miss")
+            self.trees.looked_up(hits=tree is not None, misses=tree is None)
             if tree is None:
                 tree = Tree.of(self.index(connection, corpus, version), version, self._older(corpus, version))
                 self.trees.put((corpus, version), tree, tree.bytes)
@@ -144,7 +144,7 @@ class Process:
     def planner(self, connection: Connection, corpus: int, job: int, version: int) -> Planner:
         """What plans and does searches of a job, with what it has learned so far. The caller holds its lock."""
         planner = self.planners.get((corpus, job))
-        metrics.CACHE.add(cache="best", outcome="hit" if planner else "miss")
+        self.planners.looked_up(hits=planner is not None, misses=planner is None)
         if planner is None:
             most = min(MOST_CELLS, self.planners.most // CELL_BYTES)
             planner = Planner(Faces(self.tree(connection, corpus, version), most))

@@ -108,7 +108,7 @@ RULES = (
     ),
     # Seals stay: of those whose rows are all deleted, what was kept of each row goes.
     Rule(
-        "hashes of the audit's rows",
+        "hashes of sealed rows",
         "audit_days",
         0,
         "the chain of seals; the hashes of rows that are still there",
@@ -116,7 +116,9 @@ RULES = (
         UPDATE seals SET digests = NULL WHERE id IN (
             SELECT id FROM seals
              WHERE digests IS NOT NULL AND at {old} AND oldest < clock_timestamp() - INTERVAL '31 days'
-               AND NOT EXISTS (SELECT FROM audit WHERE audit.id BETWEEN first AND last)
+               AND CASE source
+                       WHEN 'audit' THEN NOT EXISTS (SELECT FROM audit WHERE audit.id BETWEEN first AND last)
+                       ELSE NOT EXISTS (SELECT FROM security_log WHERE security_log.id BETWEEN first AND last) END
              ORDER BY id LIMIT :most
         )
         """,

@@ -16,6 +16,7 @@ from psycopg.abc import RV, PQGen
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 from crochet_tasks import net
 from crochet_tasks import settings as environment
@@ -88,6 +89,14 @@ class Bounded(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"no answer in {self.seconds:g} s") from error
 
 
+class PoolUse(NamedTuple):
+    """Connections of a pool: in use, open, and how many there may be."""
+
+    used: int
+    open: int
+    limit: int
+
+
 class Database:
     """A small pool of connections to one Postgres."""
 
@@ -105,7 +114,14 @@ class Database:
         self.address = address
         """libpq's connection parameters, with the password"""
         _bind(self.engine, bounds, address)
-        self._metrics = measured.count_connections(self.engine, bounds.pool_size + bounds.overflow)
+        self._most = bounds.pool_size + bounds.overflow
+        self._metrics = measured.count_connections(self.engine, self._most)
+
+    def pool(self) -> PoolUse:
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        used = pool.checkedout()
+        return PoolUse(used, used + pool.checkedin(), self._most)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -1,4 +1,4 @@
-"""Seals the audit now and then (db/audit.py): by the relay, and at the end of `crochet run`."""
+"""Seals the audit and the security log now and then (db/audit.py): by the relay, and at the end of `crochet run`."""
 
 from __future__ import annotations
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
 
 from crochet_tasks.db import Connection, tally, windows
+from crochet_tasks.db.cache import Cache
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine import geometry
@@ -51,6 +53,10 @@ class Catalog:
         self._secret = secret
         self._holding: LRUCache[tuple[int, int, int], holding.Holding] = LRUCache(HOLDINGS)
         self._holding_lock = threading.Lock()
+
+    @property
+    def caches(self) -> list[Cache[Any, Any]]:
+        return [self.store.batches, self.store.lines, self.store.indexes, self.sources.parsed]
 
     # ── orthos ──────────────────────────────────────────────────────────────────────────────
 

@@ -151,7 +151,7 @@ class Sources:
     """Finds where phrases were read; caches parsed texts (LRU), some 12 bytes per word."""
 
     def __init__(self, store: Store) -> None:
-        self._parsed: Cache[int, Parsed] = Cache(
+        self.parsed: Cache[int, Parsed] = Cache(
             "texts", int(store.process.settings.api_cache_bytes * TEXTS_SHARE), keeps_last=True
         )
         self._parsing = Locks()
@@ -175,8 +175,10 @@ class Sources:
         budget, found = _Budget(BORN_BYTES, PARSED_BYTES), list[Occurrence]()
         skipped = False
         for text in texts.versions(connection, corpus.id, line.born, corpus.version):
-            parsed = self._parsed.get(text.id)
-            if parsed is None:
+            parsed = self.parsed.get(text.id)
+            if parsed is not None:
+                self.parsed.looked_up(hits=1)
+            else:
                 if not budget.allows(text.size, brought=text.version == line.born):
                     skipped = True
                     continue
@@ -208,8 +210,10 @@ class Sources:
         for text in listed:
             if text.version < line.born:
                 continue
-            parsed = self._parsed.get(text.id)
-            if parsed is None:
+            parsed = self.parsed.get(text.id)
+            if parsed is not None:
+                self.parsed.looked_up(hits=1)
+            else:
                 if not budget.allows(text.size, brought=text.version == line.born):
                     if text.version == line.born:
                         return _seen(line, [], more=True)
@@ -233,10 +237,11 @@ class Sources:
 
     def _parse(self, connection: Connection, index: PhraseIndex, text: int) -> Parsed:
         with self._parsing.of(text):
-            parsed = self._parsed.get(text)
+            parsed = self.parsed.get(text)
+            self.parsed.looked_up(hits=parsed is not None, misses=parsed is None)
             if parsed is None:
                 parsed = Parsed.of(texts.body(connection, text), index)
-                self._parsed.put(text, parsed, parsed.bytes)
+                self.parsed.put(text, parsed, parsed.bytes)
         return parsed
 
 

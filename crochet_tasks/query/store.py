@@ -21,7 +21,6 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.tree import Tree
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.query import ranges
-from crochet_tasks.telemetry import metrics
 
 OVERHEAD_BYTES = 600
 """what the objects around the arrays of a small batch take"""
@@ -79,18 +78,18 @@ class Store:
         most = process.settings.api_cache_bytes
         self.batches: Cache[int, Ids] = Cache("batches", int(most * BATCHES_SHARE))
         self.lines: Cache[int, Ids] = Cache("lines", int(most * LINES_SHARE))
-        self._phrases: Cache[int, Phrases] = Cache("index", int(most * PHRASES_SHARE), keeps_last=True)
+        self.indexes: Cache[int, Phrases] = Cache("index", int(most * PHRASES_SHARE), keeps_last=True)
         self._reading, self._indexing = Locks(), Locks()
 
     def phrases(self, connection: Connection, corpus: Corpus) -> Phrases:
         """The phrases of the version of `corpus`."""
-        cached = self._phrases.get(corpus.id)
+        cached = self.indexes.get(corpus.id)
         hit = cached is not None and cached.tree.version == corpus.version
-        metrics.CACHE.add(cache="index", outcome="hit" if hit else "miss")
+        self.indexes.looked_up(hits=hit, misses=not hit)
         if cached is not None and hit:
             return cached
         with self._indexing.of(corpus.id):
-            cached = self._phrases.get(corpus.id)
+            cached = self.indexes.get(corpus.id)
             if cached is not None and cached.tree.version == corpus.version:
                 return cached
             index = self.process.indexes.get(corpus.id) or PhraseIndex() if cached is None else cached.index
@@ -101,7 +100,7 @@ class Store:
                 tree = Tree.of(index, corpus.version, older)
             phrases = Phrases(index, tree)
             if cached is None or cached.tree.version < corpus.version:  # else for an older snapshot, which ends soon
-                self._phrases.put(corpus.id, phrases, phrases.bytes)
+                self.indexes.put(corpus.id, phrases, phrases.bytes)
             return phrases
 
     def rows(self, reader: Reader, wanted: Sequence[Stored]) -> list[Ids]:
@@ -111,9 +110,7 @@ class Store:
         """
         found = {batch.id: self.batches.get(batch.id) for batch in wanted}
         missing = sorted(number for number, rows in found.items() if rows is None)
-        for outcome, number in (("miss", len(missing)), ("hit", len(found) - len(missing))):
-            if number:
-                metrics.CACHE.add(number, cache="batches", outcome=outcome)
+        self.batches.looked_up(hits=len(found) - len(missing), misses=len(missing))
         with contextlib.ExitStack() as stack:  # one thread reads a batch; others that need it find it cached
             for number in missing:  # ascending: no two threads wait for each other
                 stack.enter_context(self._reading.of(number))
@@ -128,7 +125,7 @@ class Store:
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""
-        self._phrases.forget(corpus)
+        self.indexes.forget(corpus)
 
 
 class Reader:
@@ -171,7 +168,7 @@ class Reader:
     def lines(self, batch: Stored) -> Ids:
         """Raises StoreCorrupt where its remediation is missing or damaged."""
         lines = self.store.lines.get(batch.id)
-        metrics.CACHE.add(cache="lines", outcome="miss" if lines is None else "hit")
+        self.store.lines.looked_up(hits=lines is not None, misses=lines is None)
         if lines is None:
             lines = self._read_lines(batch)
             self.store.lines.put(batch.id, lines, lines.nbytes + OVERHEAD_BYTES)

@@ -306,12 +306,53 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
+class Connections(BaseModel):
+    """Those of a process to the database: in use, open, and how many it may have."""
+
+    used: int
+    open: int
+    limit: int
+
+
+class ProcessUse(BaseModel):
+    """What a process of the API uses. It runs for `seconds`; `memory_bytes` are resident."""
+
+    pid: int
+    seconds: float
+    memory_bytes: int
+    cpu_seconds: float
+    threads: int
+    open_files: int
+    connections: Connections
+
+
+class CacheUse(BaseModel):
+    """Look-ups since the process began; `hit_rate` is null before the first one."""
+
+    hits: int
+    misses: int
+    hit_rate: float | None
+    bytes: int
+    limit_bytes: int
+
+
+class Details(BaseModel):
+    """Of the one process that answered. `caches` by name, `problems` of the last `minutes` by code."""
+
+    process: ProcessUse
+    caches: dict[str, CacheUse]
+    problems: dict[str, int]
+    minutes: int
+
+
 class Ready(BaseModel):
     """`degraded` names what is away; reading, and accepting texts, goes on without all but the database."""
 
     status: Literal["ready", "degraded", "away"]
     degraded: list[str]
     components: dict[str, Component]
+    details: Details | None = None
+    """for operators, while the database, which knows their keys, answers"""
 
 
 class Started(BaseModel):

@@ -1,7 +1,7 @@
 """Heartbeat files: a healthy worker or relay rewrites its file in CROCHET_HEALTH_DIR every few seconds.
 
-`crochet health` reads them: a service is healthy while its file says so at a time less than STALE_SECONDS ago. An
-unhealthy service writes what is wrong.
+`crochet health` reads them, and so does the service's own HTTP endpoint (`answer`): a service is healthy while its file
+says so at a time less than STALE_SECONDS ago. An unhealthy service writes what is wrong.
 """
 
 from __future__ import annotations
@@ -98,13 +98,15 @@ class Heartbeat:
 class Health(NamedTuple):
     """The health of a service; `problem` is None where it is healthy, `pid` where it is unknown.
 
-    `since`: seconds since it was healthy, as far as that is known.
+    `since`: seconds since it was healthy, as far as that is known. `doubt`: what its last check found, which is no
+    problem before it has lasted for STALE_SECONDS.
     """
 
     service: str
     pid: int | None
     problem: str | None
     since: float = 0.0
+    doubt: str | None = None
 
 
 def read(settings: Settings, service: str | None = None) -> list[Health]:
@@ -112,6 +114,24 @@ def read(settings: Settings, service: str | None = None) -> list[Health]:
     found = list(_read(folder(settings)))
     found.sort(key=lambda health: (health.service, health.pid or 0))
     return [health for health in found if service is None or service in (health.service, _kind(health.service))]
+
+
+def answer(settings: Settings, path: str) -> tuple[bool, dict[str, str]] | None:
+    """Whether this process' service is well, and in words, at /health/live or /health/ready; None at another path.
+
+    Live: until `crochet health` says that it is not well. A service that begins or ends has no heartbeat, and is live.
+    Ready: it has a heartbeat, and its last check found nothing wrong.
+    """
+    if path not in ("/health/live", "/health/ready"):
+        return None
+    own = next((health for health in read(settings) if health.pid == os.getpid()), None)
+    if path == "/health/live":
+        problem, well, unwell = None if own is None else own.problem, "live", "stuck"
+    else:
+        problem, well, unwell = "no heartbeat: it begins or ends", "ready", "away"
+        if own is not None:
+            problem = own.problem or own.doubt
+    return (True, {"status": well}) if problem is None else (False, {"status": unwell, "problem": problem})
 
 
 def check_api(settings: Settings) -> Health:
@@ -196,7 +216,7 @@ def _read(place: Path) -> Iterator[Health]:
         late = abs(silent) > STALE_SECONDS  # a time in the future was written before the clock was set back
         since = f"for {silent:.0f} s" if silent >= 0 else "since before the clock was set back"
         words = f"{problem or 'no heartbeat'}, {since}"
-        yield Health(service, pid, words if late else None, abs(silent))
+        yield Health(service, pid, words if late else None, abs(silent), None if problem is None else str(problem))
 
 
 def _started(pid: int) -> int | None:

@@ -5,6 +5,7 @@ Each exits with 0 when SIGTERM or Ctrl-C stops it, and logs `READY` when it is r
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -54,7 +55,9 @@ def relay() -> None:
     """Run a relay until SIGTERM or SIGINT."""
     settings = Settings.load()
     begin("relay", settings)
-    metrics_endpoint.start("relay", "relay", settings)
+    from crochet_tasks.services import heartbeat
+
+    metrics_endpoint.start("relay", "relay", settings, functools.partial(heartbeat.answer, settings))
     from crochet_tasks import readiness
     from crochet_tasks.db.process import open_process
     from crochet_tasks.services.relay import Relay

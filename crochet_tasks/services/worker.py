@@ -12,6 +12,7 @@ and its transactions are rolled back.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import mmap
 import os
@@ -44,6 +45,7 @@ from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
 from crochet_tasks.errors import CrochetError, WrongCall
 from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
+from crochet_tasks.services import heartbeat as heartbeats
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.services.progress import Progress
 from crochet_tasks.services.setup import READY, begin
@@ -113,7 +115,7 @@ def _set_up(worker: Any) -> None:
     begin(service, settings)
     if getattr(sys.stderr, "logs", False):  # all that is printed is JSON, so is what Celery's banner would say
         worker.quiet = True
-    metrics_endpoint.start("worker", service, settings)
+    metrics_endpoint.start("worker", service, settings, functools.partial(heartbeats.answer, settings))
     readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
     drain = _Drain(settings.drain, worker)

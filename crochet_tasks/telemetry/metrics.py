@@ -204,8 +204,9 @@ CACHE = counter(
     "lookups",
     "cache outcome",
     ("api", "worker"),
-    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), batches (orthos "
-    "that the API keeps).",
+    "hit or miss: index (phrase index of the process), tree (its phrases as searches number them), best (what a search "
+    "for the best orthos has learned), batches (orthos that the API keeps), lines (what these wait on), texts "
+    "(those that it has read).",
 )
 
 CACHE_BYTES = gauge(
@@ -213,7 +214,8 @@ CACHE_BYTES = gauge(
     "bytes",
     "cache",
     ("api", "worker"),
-    "What a cache holds: batches, index (phrases of corpora), tree, waited (phrases that orthos wait on), texts.",
+    "What a cache holds: batches, lines, index (phrases of corpora), tree, waited (phrases that orthos wait "
+    "on), texts.",
 )
 
 # ── the database, as a service sees it ──────────────────────────────────────────────────────────

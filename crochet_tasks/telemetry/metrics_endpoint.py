@@ -1,5 +1,7 @@
 """Answer Prometheus: one HTTP endpoint per service, prometheus_client's own, in a thread of its first process.
 
+Workers and relays answer probes there, too, at /health/live and /health/ready.
+
 Every process of the service records into files of one folder in memory (instruments.py), so what a process counted
 before it was killed is kept. The files of ended processes are added up into one file per type: the folder does not
 grow, and no counter falls while the service lives.
@@ -10,13 +12,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,8 @@ from crochet_tasks.telemetry import instruments
 from crochet_tasks.telemetry.instruments import FAILURES, Metric
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client.core import Metric as Family
 
 log = logging.getLogger(__name__)
@@ -40,9 +45,12 @@ LEAST_BYTES = 16 << 20
 OF_ENDED = "0"
 """what stands for the pid in the files that hold what ended processes had counted"""
 
+Health = Callable[[str], tuple[bool, dict[str, str]] | None]
+"""by a path: whether the service is well, and a document that says so; None: there is nothing at this path"""
 
-def start(kind: str, service: str, settings: Settings) -> None:
-    """Record metrics from now on and serve them, where CROCHET_METRICS_PORT is set.
+
+def start(kind: str, service: str, settings: Settings, health: Health | None = None) -> None:
+    """Record metrics from now on and serve them, where CROCHET_METRICS_PORT is set; and `health` under /health/.
 
     Call it in the service's first process, before it forks. `kind`: one of metrics.ALL; `service`: its name. Raises
     InvalidSetting where nothing can listen on the port. Without room for the files the service has no metrics.
@@ -71,10 +79,27 @@ def start(kind: str, service: str, settings: Settings) -> None:
         raise InvalidSetting(
             variable="CROCHET_METRICS_PORT", problem=f"cannot listen on {address}: {reason}"
         ) from error
+    server.set_app(_with_health(server.get_app(), health))  # type: ignore[arg-type]
     # A child must not hold the port of a service that was killed. One that is forked most often replaces a dead one.
     os.register_at_fork(after_in_child=server.socket.close, after_in_parent=files.merge_ended)
     instruments.begin(folder, kind)
     log.info("metrics_served", extra={"address": f"http://{address}/metrics"})
+
+
+def _with_health(scraped: WSGIApplication, health: Health | None) -> WSGIApplication:
+    """What answers probes under /health/, and scrapers elsewhere."""
+
+    def answer(environ: WSGIEnvironment, begin: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith("/health/"):
+            return scraped(environ, begin)
+        found = None if health is None else health(path)
+        well, document = found or (False, {"problem": "nothing here: the API answers probes on CROCHET_API_PORT"})
+        status = "404 Not Found" if found is None else "200 OK" if well else "503 Service Unavailable"
+        begin(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+        return [json.dumps(document).encode()]
+
+    return answer
 
 
 # ── the folder ──────────────────────────────────────────────────────────────────────────────────

@@ -108,6 +108,8 @@ class Span(NamedTuple):
     resource: dict[str, Any]
     failed: bool
     events: list[dict[str, Any]]
+    kind: str
+    """INTERNAL, SERVER, CLIENT, PRODUCER or CONSUMER"""
 
 
 class Otlp(Collector):
@@ -153,6 +155,7 @@ def _span(span: Any, resource: dict[str, Any]) -> Span:
         resource,
         span.status.code == 2,
         [_values(event.attributes) for event in span.events],
+        type(span).SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
     )
 
 

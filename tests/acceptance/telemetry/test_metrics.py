@@ -67,6 +67,12 @@ class Running(NamedTuple):
     pids: list[int]
 
 
+def probed(running: Running, name: str, path: str) -> int:
+    """The status of a probe on the port of metrics."""
+    port = running.scraped.ports[name]
+    return httpx.get(f"http://127.0.0.1:{port}/health/{path}", timeout=SECONDS).status_code
+
+
 RELAY_NAME, WORKER_NAME, API_NAME = "1-relay", "2-worker", "3-api"
 
 
@@ -167,6 +173,9 @@ def test_a_worker_that_lost_its_consumers_ends_and_work_goes_on(running: Running
     well = health(deployment)
     assert [line.split()[0] for line in well.stdout.splitlines()] == ["relay", "worker[all]"]
     assert (well.returncode, well.stderr) == (0, "")
+    for name in (RELAY_NAME, WORKER_NAME):
+        assert [probed(running, name, path) for path in ("live", "ready")] == [200, 200]
+    assert probed(running, API_NAME, "live") == 404
     for name in queues.WORK:
         rabbitmq.api("DELETE", f"/queues/{running.vhost.rpartition('/')[2]}/{name}")
     assert deployment.ended(WORKER_NAME) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +13,15 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import create_app
+from api import create_app, recent_problems
 from api import process as context
+from api.recent_problems import RecentProblems
+from crochet_tasks.access import signing
 from crochet_tasks.db.guarded import GuardedDatabase
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.settings import Settings
-from tests.support import services
-from tests.support.api import SETTINGS, Api, guarded, made, made_again
+from tests.support import services, steps
+from tests.support.api import SETTINGS, Api, corpus_of, guarded, made, made_again
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -71,6 +75,105 @@ def test_health_is_checked_once_a_second(api: Api, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("api.health.CACHED_SECONDS", 0.0)
     health(api)
     assert len(checks) == 2
+
+
+# ── details, for operators ──────────────────────────────────────────────────────────────────────
+
+GUESSED = "crk_aaaaaaaaaa_" + "A" * 43
+
+
+def details(api: Api, key: str | None) -> Any:
+    answer = api.with_key(key).get("/health/ready")
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
+    return answer.get_json()["details"]
+
+
+def test_only_operators_read_details(api: Api) -> None:
+    """All others, also with a key that is none, get what a probe gets; nobody is refused."""
+    for key in (None, GUESSED, "nonsense", api.keys["read"], api.keys["write"], api.keys["stranger"]):
+        assert details(api, key) is None
+    assert details(api, api.keys["admin"]) is not None
+    token = api.admin.post("/v1/tokens", json={}).get_json()["access_token"]
+    assert details(api, token) is not None
+    assert api.anonymous.get("/health/ready").get_json().keys() == {"status", "degraded", "components", "details"}
+
+
+def test_details_are_signed_for_where_administrators_sign(process: Process) -> None:
+    api = made(process, Settings(**SETTINGS, signed_admin=True))
+    assert details(api, api.keys["admin"]) is None
+    parts = signing.split(api.keys["admin"])
+    assert parts is not None
+    date = f"{time.time():.0f}"
+    headers = {
+        signing.DATE_HEADER: date,
+        signing.SIGNATURE_HEADER: signing.signature(parts[1], "GET", "/health/ready", date, b""),
+    }
+    answers = [api.admin.get("/health/ready", headers=headers).get_json()["details"] for _ in range(2)]
+    assert [answer is None for answer in answers] == [False, True]
+
+
+def test_guesses_of_keys_are_limited_and_probes_are_not(process: Process, start_of_a_window: None) -> None:
+    api = made(process, Settings(**{**SETTINGS, "api_rate_anonymous": 3}))
+    guesses = [api.with_key(GUESSED).get("/health/ready").status_code for _ in range(5)]
+    assert guesses == [200] * 3 + [429] * 2
+    assert [health(api)[0] for _ in range(5)] == [200] * 5
+
+
+def test_details_say_what_the_process_uses(api: Api) -> None:
+    use = details(api, api.keys["admin"])["process"]
+    assert use["pid"] == os.getpid()
+    assert use["memory_bytes"] > 10_000_000
+    assert use["cpu_seconds"] > 0
+    assert use["seconds"] > 0
+    assert min(use["threads"], use["open_files"]) > 1
+    with api.process.database.transaction(), api.process.database.transaction():
+        pool = details(api, api.keys["admin"])["process"]["connections"]
+    assert pool["used"] == 2
+    assert 2 <= pool["open"] <= pool["limit"]
+
+
+def test_details_say_how_caches_do(api: Api) -> None:
+    """Each by its name, since the process began; the same page again is found in them."""
+    steps.ingest_all(corpus_of(api), steps.TEXTS)
+    nothing = details(api, api.keys["admin"])["caches"]
+    assert nothing.keys() == {"batches", "index", "texts"}
+    assert nothing["batches"]["hit_rate"] is None
+    for _ in range(2):
+        page = api.read.get("/v1/corpora/genesis/orthos?fields=id,words").get_json()
+    api.read.get(f"/v1/corpora/genesis/orthos/{page['orthos'][0]['id']}")
+    found = details(api, api.keys["admin"])["caches"]
+    assert found["index"]["misses"] == 1
+    assert found["index"]["hit_rate"] == found["index"]["hits"] / (found["index"]["hits"] + 1)
+    assert 0 < found["batches"]["hit_rate"] < 1
+    assert 0 < found["batches"]["bytes"] <= found["batches"]["limit_bytes"]
+    assert found["texts"]["misses"] > 0
+
+
+def test_details_count_problems_by_code(api: Api) -> None:
+    for path in ("/v1/corpora/none", "/v1/corpora/none", "/v1/nothing"):
+        api.read.get(path)
+    api.anonymous.get("/v1/corpora")
+    found = details(api, api.keys["admin"])
+    assert found["problems"] == {"corpus_unknown": 2, "route_unknown": 1, "unauthorized": 1}
+    assert found["minutes"] == recent_problems.MINUTES
+
+
+def test_old_problems_are_forgotten() -> None:
+    now = [1000.0]
+    recent = RecentProblems(lambda: now[0])
+    recent.add("internal")
+    now[0] += 60 * (recent_problems.MINUTES - 1)
+    recent.add("internal")
+    assert recent.counts() == {"internal": 2}
+    now[0] += 60
+    assert recent.counts() == {"internal": 1}
+    for _ in range(3 * recent_problems.MINUTES):
+        now[0] += 60
+        recent.add("forbidden")
+    assert recent.counts() == {"forbidden": recent_problems.MINUTES}
+
+
+# ── without a database ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

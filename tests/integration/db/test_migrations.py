@@ -44,6 +44,7 @@ CATALOGS = {
           FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE {OURS}
     """,
     "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename NOT LIKE 'alembic%'",
+    "views": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
     "functions": r"""
         SELECT proname, regexp_replace(pg_get_functiondef(oid), '\s+', ' ', 'g')
           FROM pg_proc WHERE pronamespace = 'public'::regnamespace

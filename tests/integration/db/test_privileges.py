@@ -9,7 +9,10 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy.engine import make_url
 
-from crochet_tasks.db import metadata, privileges, tables
+from crochet_tasks.db import audit, metadata, privileges, tables
+from crochet_tasks.db.sessions import Database
+from crochet_tasks.operate.sealing import Sealer
+from crochet_tasks.settings import Settings
 from tests.support import roles
 from tests.support.services import Postgres
 
@@ -107,7 +110,7 @@ def test_backup_reads_every_table(connections: dict[str, psycopg.Connection]) ->
 def test_every_table_is_decided_on(owner: str) -> None:
     """A new one is in no role's rights: its tests pass as owner, and the service fails. Also none that is gone."""
     granted = {table for rights in privileges.BY_KIND.values() for table in rights}
-    assert granted == {*metadata.metadata.tables, "alembic_version"}
+    assert granted == {*metadata.metadata.tables, "alembic_version", *audit.DIGESTS.values()}
 
 
 def test_granting_again_takes_what_is_more(owner: str, postgres: Postgres) -> None:
@@ -150,3 +153,19 @@ def test_without_roles_nothing_is_granted(distributed_database: str) -> None:
     roles.make_in_postgres(distributed_database, {})
     with connect(distributed_database) as connection:
         assert connection.execute(access).fetchone() == before == (0,)
+
+
+def test_the_relay_seals_the_security_log_and_cannot_read_it(owner: str) -> None:
+    with connect(owner) as connection:
+        connection.execute(b"INSERT INTO security_log (what, address) VALUES ('session.begun', '10.0.0.1')")
+    relay, own = (Database(url, Settings()) for url in (roles.postgres(owner, "relay"), owner))
+    try:
+        sealer = Sealer(relay)
+        assert [sealer.seal(now=True) > 0 for _ in range(2)] == [False, True]
+        problems: list[str] = []
+        with own.snapshot() as checked:
+            head = audit.verify(checked, "security_log", problems.append)
+        assert (head.seals, head.unsealed, problems) == (1, 0, [])
+    finally:
+        relay.close()
+        own.close()

@@ -1,7 +1,7 @@
 """deploy/observability: configurations, rules, dashboards and the runbook fit each other and what the program measures.
 
-Prometheus' promtool judges what it can; what a Grafana, a collector, a Tempo or a Pyroscope would say is not known
-here: their files are checked for what their documents ask.
+Prometheus' promtool judges what it can, Grafana's own models read the dashboards; what a collector, a Tempo, a Loki or
+a Pyroscope would say is not known here: their files are checked for what their documents ask.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from crochet_tasks import cli
-from crochet_tasks.telemetry import metrics  # noqa: F401 - declares them
+from crochet_tasks.telemetry import metrics, tracing  # noqa: F401 - metrics declares them
 from crochet_tasks.telemetry.instruments import METRICS
 from tests.support.paths import ROOT
 from tests.support.prometheus import (
@@ -42,6 +45,7 @@ from tests.support.server import Missing, fail_or_skip
 
 pytestmark = pytest.mark.integration
 
+SOURCES = OBSERVABILITY / "grafana/provisioning/datasources/datasources.yml"
 RUNBOOK = ROOT / "docs" / "operations.md"
 ALERTS = [rule for rule in rules() if "alert" in rule]
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
@@ -235,6 +239,44 @@ def test_every_query_of_a_dashboard_parses(tmp_path: Path) -> None:
     assert f"{len(made)} rules found" in done.stdout
 
 
+def lost(ours: Any, theirs: Any, at: str = "") -> Iterator[str]:
+    """What of a document is not, or differs, in another one, by its path."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            yield from lost(value, theirs[key], f"{at}/{key}") if key in theirs else [f"{at}/{key}"]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from lost(one, other, f"{at}/{place}")
+    elif ours != theirs:
+        yield at
+
+
+def as_grafana_reads(board: dict[str, Any]) -> Any:
+    """What is left of a dashboard when Grafana's own models have read and written it: they drop what they do not
+    know, in panels and queries by their kind.
+    """
+    register_default_plugins()
+    return json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_grafana_knows_all_that_a_dashboard_says(name: str) -> None:
+    assert [*lost(BOARDS[name], as_grafana_reads(BOARDS[name]))] == []
+
+
+def test_what_grafana_does_not_know_is_found() -> None:
+    """Misspelt in the dashboard, a panel, where it lies, its options and its query."""
+    board: dict[str, Any] = json.loads(json.dumps(BOARDS["api"]))
+    panel = next(panel for panel in board["panels"] if panel["type"] == "timeseries")
+    board["refres"] = "15s"
+    panel["gridPos"]["width"] = 8
+    panel["fieldConfig"]["defaults"] |= {"units": "s", "custom": {"fillOpacty": 20}}
+    panel["targets"][0]["legend"] = "all"
+    assert sorted(path.rpartition("/")[2] for path in lost(board, as_grafana_reads(board))) == [
+        *("fillOpacty", "legend", "refres", "units", "width")
+    ]
+
+
 def test_dashboards_have_ids_of_their_own() -> None:
     boards = BOARDS.values()
     assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(BOARDS) == 5
@@ -243,7 +285,7 @@ def test_dashboards_have_ids_of_their_own() -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_lie_beside_each_other_and_ask_a_source_that_is_there(name: str) -> None:
     """None over another, none beyond the edge; each query has a letter of its own."""
-    sources = read(OBSERVABILITY / "grafana/provisioning/datasources/datasources.yml")["datasources"]
+    sources = read(SOURCES)["datasources"]
     kinds = {source["uid"]: source["type"] for source in sources}
     assert len(kinds) == len(sources)
     found = BOARDS[name]["panels"]
@@ -289,6 +331,46 @@ def test_the_collector_takes_what_services_send_and_hands_it_on() -> None:
     (reader,) = collector["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]["port"]
     assert f"collector:{own}" in CONFIGURATION.read_text()
+
+
+GENERATOR = {
+    "metrics_ingestion_time_range_slack": None,
+    "processor": {"service_graphs": {"wait": None, "peer_attributes": None}},
+    "storage": {"path": None, "remote_write": None},
+}
+"""the keys of Tempo's documentation that are used: it refuses a file that has another one"""
+
+
+def keys_of(found: object) -> Any:
+    return {key: keys_of(value) for key, value in found.items()} if isinstance(found, dict) else None
+
+
+def seconds(duration: str) -> int:
+    """As Go writes it."""
+    parts = re.findall(r"(\d+)([hms])", duration)
+    assert "".join(map("".join, parts)) == duration
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
+
+
+def test_tempo_writes_a_service_map_that_grafana_shows() -> None:
+    """From spans that are as old as the collector makes them, to a Prometheus that takes what is written to it."""
+    tempo = read(OBSERVABILITY / "tempo.yml")
+    generator = tempo["metrics_generator"]
+    assert keys_of(generator) == GENERATOR
+    assert tempo["overrides"] == {"defaults": {"metrics_generator": {"processors": ["service-graphs"]}}}
+    collector = read(OBSERVABILITY / "collector.yml")["processors"]
+    kept_back = seconds(collector["tail_sampling"]["decision_wait"]) + seconds(collector["batch"]["timeout"])
+    exported = 2 * tracing.SCHEDULE_SECONDS + tracing.EXPORT_SECONDS
+    assert seconds(generator["metrics_ingestion_time_range_slack"]) > 2 * (kept_back + exported)
+    compose = read(ROOT / "docker-compose.yml")["services"]
+    (target,) = generator["storage"]["remote_write"]
+    assert target["url"] == "http://prometheus:9090/api/v1/write"
+    assert "--web.enable-remote-write-receiver" in compose["prometheus"]["command"]
+    mounted = {mount.split(":")[1] for mount in compose["tempo"]["volumes"]}
+    assert any(generator["storage"]["path"].startswith(f"{folder}/") for folder in mounted)
+    sources = {source["uid"]: source for source in read(SOURCES)["datasources"]}
+    map_of = sources["tempo"]["jsonData"]["serviceMap"]["datasourceUid"]
+    assert (sources[map_of]["type"], sources[map_of]["url"]) == ("prometheus", "http://prometheus:9090")
 
 
 def test_the_collector_keeps_what_failed_or_was_slow_and_scrapes_what_prometheus_does() -> None:

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from crochet_tasks.db import audit
+from crochet_tasks.db import audit, retention
 from crochet_tasks.db.audit import AuditFilter
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.retention import DAY, RULES
 from crochet_tasks.operate import cancelling
 from crochet_tasks.operate.sealing import Sealer
 from crochet_tasks.schemas.acting import acting
@@ -37,10 +38,10 @@ def sealed(process: Process) -> Sealer:
     return sealer
 
 
-def problems(process: Process) -> list[str]:
+def problems(process: Process, source: str = "audit") -> list[str]:
     found: list[str] = []
     with process.database.snapshot() as connection:
-        audit.verify(connection, "audit", found.append)
+        audit.verify(connection, source, found.append)
     return found
 
 
@@ -146,6 +147,49 @@ def test_a_change_of_the_audit_is_seen(process: Process, corpus: Corpus, how: st
     assert any(expected.format(id=number) in each for each in problems(process)), problems(process)
 
 
+LOGGED = {
+    "changed": (
+        "UPDATE security_log SET address = '10.9.9.9' WHERE id = :id",
+        "row {id} is not the one that was sealed",
+    ),
+    "deleted": ("DELETE FROM security_log WHERE id = :id", "1 rows were deleted"),
+}
+
+
+@pytest.mark.parametrize("how", LOGGED)
+def test_a_change_of_the_security_log_is_seen(api: Api, how: str) -> None:
+    """Log-ins, first uses and refusals are sealed, as the audit is."""
+    process, (statement, expected) = api.process, LOGGED[how]
+    api.read.post("/v1/tokens", json={})
+    api.with_key("crk_aaaaaaaaaa_" + "A" * 43).get("/v1/corpora")
+    with process.database.snapshot() as connection:
+        left = audit.verify(connection, "security_log", lambda _: None).unsealed
+    sealed(process)
+    with process.database.snapshot() as connection:
+        head = audit.verify(connection, "security_log", lambda _: None)
+    assert (left > 2, head.unsealed) == (True, 0)
+    assert problems(process, "security_log") == []
+    ((number,),) = steps.sql(process, "SELECT max(id) FROM security_log WHERE what = 'session.begun'")
+    steps.sql(process, "ALTER TABLE security_log DISABLE TRIGGER USER")
+    steps.sql(process, statement, id=number)
+    (problem,) = problems(process, "security_log")
+    assert problem.startswith("security_log: ")
+    assert problem.endswith(expected.format(id=number))
+    assert problems(process) == []
+
+
+def test_a_view_that_hides_a_change_does_not_help(api: Api) -> None:
+    """The relay seals by a view, because it may not read the log; who checks it reads the rows."""
+    process = api.process
+    api.read.post("/v1/tokens", json={})
+    sealed(process)
+    steps.sql(process, "CREATE TABLE saved AS SELECT * FROM security_log_digests")
+    steps.sql(process, "CREATE OR REPLACE VIEW security_log_digests AS SELECT id, at, digest FROM saved")
+    steps.sql(process, "ALTER TABLE security_log DISABLE TRIGGER USER")
+    steps.sql(process, "UPDATE security_log SET who = 'nobody' WHERE what = 'session.begun'")
+    assert len(problems(process, "security_log")) == 1
+
+
 def test_seals_can_only_be_added(process: Process, corpus: Corpus) -> None:
     accepted(corpus, steps.TEXTS[0])
     sealed(process)
@@ -186,3 +230,27 @@ def test_old_rows_may_go_and_the_chain_stays(process: Process, corpus: Corpus) -
     steps.sql(process, "ALTER TABLE audit DISABLE TRIGGER USER")
     steps.sql(process, "DELETE FROM audit WHERE what = 'text.accepted'")
     assert problems(process)
+
+
+def test_hashes_go_with_the_rows_of_their_own_table(api: Api) -> None:
+    """Where all lines of the security log that were sealed are gone, those of the audit with the same ids stay."""
+    process = api.process
+
+    def hashed() -> dict[str, bool]:
+        rows = steps.sql(process, "SELECT source, bool_and(digests IS NOT NULL) FROM seals GROUP BY 1")
+        return {str(source): bool(there) for source, there in rows}
+
+    for table, days in (("security_log", 400), ("seals", 99)):
+        steps.sql(process, f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        steps.sql(process, f"UPDATE {table} SET at = at - INTERVAL '{days} days'")
+        steps.sql(process, f"ALTER TABLE {table} ENABLE TRIGGER USER")
+        sealed(process)
+    left = {"security_log": True, "audit": True}
+    for what, kept in (("hashes of sealed rows", 0.0), ("security_log", 365 * DAY), ("hashes of sealed rows", 0.0)):
+        (rule,) = (rule for rule in RULES if rule.what == what)
+        assert hashed() == left
+        with process.database.transaction() as connection:
+            retention.remove_some(connection, rule, kept)
+    left["security_log"] = False
+    assert hashed() == left
+    assert problems(process, "security_log") == problems(process) == []

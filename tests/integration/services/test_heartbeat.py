@@ -77,6 +77,44 @@ def test_a_heartbeat_from_the_future_is_stale(settings: Settings, monkeypatch: p
     assert health.problem == "no heartbeat, since before the clock was set back"
 
 
+# ── over HTTP ───────────────────────────────────────────────────────────────────────────────────
+
+
+def answers(settings: Settings) -> list[tuple[bool, dict[str, str]] | None]:
+    """To probes of whether it is live, and of whether it is ready."""
+    return [heartbeat.answer(settings, f"/health/{name}") for name in ("live", "ready")]
+
+
+def test_probes_read_the_heartbeat(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service is ready while all is well, and live until `crochet health` says that it is not well."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    live, ready = (True, {"status": "live"}), (True, {"status": "ready"})
+    no_heartbeat = (False, {"status": "away", "problem": "no heartbeat: it begins or ends"})
+    own = Heartbeat(settings, "worker[search]")
+    assert answers(settings) == [live, no_heartbeat]
+    own.healthy()
+    assert answers(settings) == [live, ready]
+    own.unhealthy("broken")
+    assert answers(settings) == [live, (False, {"status": "away", "problem": "broken"})]
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    broken = {"problem": "broken, for 60 s"}
+    assert answers(settings) == [(False, {"status": "stuck", **broken}), (False, {"status": "away", **broken})]
+    own.end()
+    assert answers(settings) == [live, no_heartbeat]
+    assert heartbeat.answer(settings, "/health/other") is None
+
+
+def test_probes_read_no_heartbeat_of_another_service(settings: Settings) -> None:
+    """Of the same machine and folder."""
+    Heartbeat(settings, "relay").healthy()
+    (file,) = heartbeat.folder(settings).glob("*.json")
+    record = {"service": "relay", "pid": os.getppid(), "well": time.time(), "problem": None}
+    file.rename(file.with_name("relay-other.json")).write_text(json.dumps(record))
+    assert [health.pid for health in heartbeat.read(settings)] == [os.getppid()]
+    assert [found is not None and found[0] for found in answers(settings)] == [True, False]
+
+
 class Consumer:
     """What Progress sees of Celery's, with one queue: on a channel that still knows its tag."""
 

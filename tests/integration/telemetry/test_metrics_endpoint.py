@@ -22,6 +22,7 @@ import pytest
 from crochet_tasks.errors import InvalidSetting
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics, metrics_endpoint
+from crochet_tasks.telemetry.metrics_endpoint import Health
 from tests.support.server import take_port
 from tests.support.waiting import SECONDS, eventually
 
@@ -78,13 +79,13 @@ def test_what_killed_services_left_is_removed(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def service(folder: Path, settings: Settings) -> Iterator[psutil.Process]:
+def service(folder: Path, settings: Settings, health: Health | None = None) -> Iterator[psutil.Process]:
     """A process that counts something, with a child that sleeps; killed in the end."""
     pid = os.fork()
     if pid == 0:
         try:
             metrics_endpoint.IN_MEMORY = folder
-            metrics_endpoint.start("worker", "worker", settings)
+            metrics_endpoint.start("worker", "worker", settings, health)
             metrics.DUE.add(7)
             if os.fork() == 0:
                 signal.pause()
@@ -152,6 +153,31 @@ def cpu(lines: str) -> dict[str, float]:
     name = 'crochet_process_cpu_seconds_total{role="'
     found = [line.removeprefix(name).split('"} ') for line in lines.splitlines() if line.startswith(name)]
     return {role: float(value) for role, value in found}
+
+
+def probed(settings: Settings, path: str) -> tuple[int, dict[str, str]]:
+    found = httpx.get(f"http://127.0.0.1:{settings.metrics_port}/health/{path}", timeout=SECONDS)
+    return found.status_code, found.json()
+
+
+def test_probes_are_answered_beside_scrapers(tmp_path: Path) -> None:
+    """By what the service says of itself, each time anew; the API, which says it elsewhere, says where."""
+    settings, state = Settings(metrics_port=take_port()), tmp_path / "state"
+    (tmp_path / "metrics").mkdir()
+
+    def health(path: str) -> tuple[bool, dict[str, str]] | None:
+        return (state.exists(), {"status": "as it is"}) if path == "/health/ready" else None
+
+    with service(tmp_path / "metrics", settings, health):
+        assert probed(settings, "ready") == (503, {"status": "as it is"})
+        state.touch()
+        assert probed(settings, "ready") == (200, {"status": "as it is"})
+        assert probed(settings, "nothing")[0] == 404
+        assert COUNTED in answer(settings)
+    other = Settings(metrics_port=take_port())
+    with service(tmp_path / "metrics", other):
+        status, document = probed(other, "ready")
+        assert (status, "CROCHET_API_PORT" in document["problem"]) == (404, True)
 
 
 def test_scrapers_that_hang_keep_no_other_from_their_answer(tmp_path: Path) -> None:

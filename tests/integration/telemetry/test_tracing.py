@@ -129,6 +129,7 @@ def test_one_trace_from_the_request_to_the_last_task(seen: Seen) -> None:
     assert not any("health" in span.name for span in seen.spans)
     check_statements(seen.spans)
     check_resource(seen.spans)
+    check_map(seen.spans)
     for tag in ("crochet-worker", "crochet-api", "crochet-relay", "ingest,context,remediations,search,orthos"):
         assert tag in seen.profiles
     assert any(task in seen.profiles for task in TASKS)
@@ -180,6 +181,24 @@ def check_statements(spans: list[Span]) -> None:
         assert any(part in statement for statement in statements), part
     assert len({span.id for span in spans}) == len(spans)
     assert not any(TEXTS[0][:8] in statement for statement in statements)
+
+
+def check_map(spans: list[Span]) -> None:
+    """Tempo can draw its service map: it pairs the two ends of a request or a message, and takes what a client calls,
+    and sends no spans itself, from the attribute `db.system`.
+    """
+    by_id = {span.id: span for span in spans}
+    edges: set[tuple[str, str]] = set()
+    for span in spans:
+        service, above = span.resource["service.name"], by_id.get(span.parent)
+        if above is not None and (above.kind, span.kind) in (("CLIENT", "SERVER"), ("PRODUCER", "CONSUMER")):
+            edges.add((above.resource["service.name"], service))
+        if span.kind == "CLIENT" and "db.system" in span.attributes:
+            edges.add((service, span.attributes["db.system"]))
+    databases = {("crochet-api", "postgresql"), ("crochet-worker", "postgresql"), ("crochet-api", "redis")}
+    assert edges >= databases | {("crochet-relay", "crochet-worker")}
+    [request] = [span for span in spans if span.name.startswith("POST ") and span.parent == ""][:1]
+    assert request.kind == "SERVER"  # it comes from `user`
 
 
 def check_resource(spans: list[Span]) -> None:

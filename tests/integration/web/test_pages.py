@@ -43,6 +43,8 @@ PAGES = {
     "confirm": "/console/confirm?act=drop&work=text-1&work=text-2",
     "queues": "/console/queues",
     "dead letters": "/console/dead",
+    "audit": "/console/audit",
+    "audit of a text": "/console/audit?subject=text+1&what=text.&since=2026-01-01T00:00:00",
     "log": "/console/log",
     "keys": "/console/keys",
     "tenants": "/console/tenants",
