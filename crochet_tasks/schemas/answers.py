@@ -25,8 +25,8 @@ class CorpusLine(Answer):
     budget: int | None
     paused: bool
     """none of its work is begun; texts are accepted and wait"""
-    priority: int
-    """each step doubles its share of what its tenant has"""
+    priority: int = 0
+    """each step doubles its share of what its tenant has; older programs answer none"""
     revision: int
 
 
