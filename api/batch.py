@@ -16,12 +16,14 @@ from api import form, problems, process, request_metrics, resources, responses, 
 from api.bodies import Body, NewText
 from api.form import JSON, MULTIPART
 from api.openapi import errors
-from api.parameters import REQUEST_KEY, TEXTS_AT_ONCE, BatchKey, CorpusPath
+from api.parameters import REQUEST_KEY, TEXTS_AT_ONCE, BatchKey, CorpusPath, PriorityQuery
 from api.responses import Answered
 from crochet_tasks.errors import (
     CrochetError,
     IdempotencyKeyReused,
     InvalidRequest,
+    PriorityTooHigh,
+    QuotaReached,
     RequestTooLarge,
     TextHasNul,
     TextNotUtf8,
@@ -40,7 +42,10 @@ from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
 
 api = security.routes("batch", "/v1/corpora/<corpus>/texts/batch", "texts")
-OF_A_TEXT = (IdempotencyKeyReused, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy, ZipRefused)
+OF_A_TEXT = (
+    *(IdempotencyKeyReused, QuotaReached, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy),
+    ZipRefused,
+)
 """what is wrong with one text, and no fault of the others"""
 FILES = "files"
 """the field of a form that holds them"""
@@ -80,18 +85,19 @@ class _Item(NamedTuple):
 @api.post(
     "",
     request_body=RequestBody(content=_body(), required=True),
-    responses={200: TextsTaken, **errors(RequestTooLarge, TooBusy, WrongContentType)},
+    responses={200: TextsTaken, **errors(PriorityTooHigh, RequestTooLarge, TooBusy, WrongContentType)},
     operation_id="postTexts",
 )
 @security.requires("write")
 @form.accepts(form.Accepts((JSON, MULTIPART), bytes=None, values=10 * TEXTS_AT_ONCE))
-def post(path: CorpusPath, header: BatchKey) -> Answered:
+def post(path: CorpusPath, query: PriorityQuery, header: BatchKey) -> Answered:
     """Post up to 100 texts, accepted in this order, each as in a request of its own: `status` and `error` are its.
 
     A form has them as `files`; a zip file stands for the files in it, whose names are the titles. One text is refused,
     the others are accepted all the same. Text number N of a request with an `Idempotency-Key` has the key `KEY:N`,
     unless it has one of its own: so the same request may be sent again, with the texts in the same places.
     """
+    security.check_priority(query.priority)
     found = _files() if request.mimetype == MULTIPART else _listed()
     items = list(itertools.islice(found, TEXTS_AT_ONCE + 1))
     if not items or len(items) > TEXTS_AT_ONCE:
@@ -102,16 +108,16 @@ def post(path: CorpusPath, header: BatchKey) -> Answered:
         items = [
             item if item.key else item._replace(key=f"{header.key}:{place}") for place, item in enumerate(items, 1)
         ]
-    return responses.json(TextsTaken(texts=[_taken(path.corpus, item) for item in items]))
+    return responses.json(TextsTaken(texts=[_taken(path.corpus, item, query.priority) for item in items]))
 
 
 def _other_number(problem: str) -> InvalidRequest:
     return InvalidRequest(problem=f"{problem}; 1 to {TEXTS_AT_ONCE} are accepted at once", where="/texts")
 
 
-def _taken(corpus: str, item: _Item) -> TextTaken:
+def _taken(corpus: str, item: _Item, priority: int) -> TextTaken:
     try:
-        submitted = SubmittedText(item.title, item.read())
+        submitted = SubmittedText(item.title, item.read(), priority)
         kept, again = resources.admission().post(security.caller().tenant, corpus, submitted, item.key)
     except OF_A_TEXT as error:
         metrics.PROBLEMS.add(code=error.code, http_route=request_metrics.route())

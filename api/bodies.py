@@ -9,7 +9,8 @@ from typing_extensions import TypeAliasType
 
 from api.parameters import LARGEST, MOST_AT_ONCE, NAME, NO_NUL, PLAIN, WITHOUT_NUL, Described
 from crochet_tasks.access.keys import Scope
-from crochet_tasks.db.corpora import RANGES
+from crochet_tasks.access.tenants import LIMITS, WEIGHTS
+from crochet_tasks.db.corpora import HIGHEST, LOWEST, RANGES
 from crochet_tasks.schemas.names import TITLE_LENGTH, UNTITLED
 
 
@@ -38,10 +39,20 @@ class LimitsGiven(Body):
     max_cells: int = _limit("max_cells", 64)
 
 
+def _between(limit: str) -> Any:
+    low, high = LIMITS[limit]
+    return Field(ge=low, le=high)
+
+
 Name = Annotated[str, Field(pattern=NAME, examples=["genesis"])]
 Description = Annotated[str, Field(max_length=2000, json_schema_extra=NO_NUL, examples=["the first book"])]
 Budget = Annotated[
     int, Field(ge=1, le=LARGEST, description="so many orthos, and no more are searched for", examples=[100000])
+]
+
+
+Priority = Annotated[
+    int, Field(ge=LOWEST, le=HIGHEST, description="each step doubles its share of what its tenant has", examples=[1])
 ]
 
 
@@ -50,6 +61,7 @@ class NewCorpus(Body):
     limits: LimitsGiven = LimitsGiven()
     description: Description = ""
     budget: Budget | None = Field(default=None, description="null: all are searched for; left out: the default budget")
+    priority: Priority = 0
 
 
 class CorpusPatch(Body):
@@ -58,6 +70,7 @@ class CorpusPatch(Body):
     name: Name = ""
     description: Description | None = None
     budget: Budget | None = None
+    priority: Priority = 0
     paused: bool = Field(default=False, description="none of its work is begun; texts are accepted and wait")
     limits: dict[str, int] | None = None
 
@@ -75,12 +88,25 @@ class NewTenant(Body):
 
 
 class TenantPatch(Body):
-    """A JSON merge patch (RFC 7396): what is left out stays, null takes a limit away."""
+    """A JSON merge patch (RFC 7396): what is left out stays, null takes a limit or quota away."""
 
     name: Name = ""
-    max_corpora: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    rate: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="requests of a key in a minute"
+    weight: Annotated[int, Field(ge=WEIGHTS[0], le=WEIGHTS[1])] = Field(
+        default=1, description="its share of the workers, where others have work, too"
+    )
+    max_corpora: Annotated[int, _between("max_corpora")] | None = None
+    rate: Annotated[int, _between("rate")] | None = Field(default=None, description="requests of a key in a minute")
+    max_searches: Annotated[int, _between("max_searches")] | None = Field(
+        default=None, description="that are published at once"
+    )
+    max_orthos: Annotated[int, _between("max_orthos")] | None = Field(
+        default=None, description="after which no more are searched for"
+    )
+    max_texts: Annotated[int, _between("max_texts")] | None = Field(
+        default=None, description="that are kept, in any state"
+    )
+    max_bytes: Annotated[int, _between("max_bytes")] | None = Field(
+        default=None, description="of the texts that are kept"
     )
     suspended: bool = False
 

@@ -26,6 +26,7 @@ from crochet_tasks.errors import (
     NotConfirmed,
     PreconditionFailed,
     PreconditionRequired,
+    PriorityTooHigh,
     TooManyCorpora,
     WrongContentType,
 )
@@ -39,7 +40,7 @@ api = security.routes("corpora", "/v1/corpora")
     "",
     responses={
         201: CorpusLine,
-        **errors(CorpusExists, InvalidName, LimitOutOfRange, TooManyCorpora, of_corpus=False),
+        **errors(CorpusExists, InvalidName, LimitOutOfRange, PriorityTooHigh, TooManyCorpora, of_corpus=False),
     },
     operation_id="createCorpus",
 )
@@ -47,10 +48,12 @@ api = security.routes("corpora", "/v1/corpora")
 def create(body: NewCorpus) -> Answered:
     """Make a corpus. Its limits are fixed from now on. Without a `budget` it has the server's default."""
     budget = body.budget if "budget" in body.model_fields_set else process.settings().budget
-    fields = CorpusFields(body.name, body.description, budget)
+    fields = CorpusFields(body.name, body.description, budget, priority=body.priority)
     limits = Limits(**body.limits.model_dump())
     entry = security_log.entry("corpus.created", {"corpus": body.name})
-    return _created(tenancy.create(process.current(), security.caller().tenant, fields, limits, entry))
+    caller = security.caller()
+    highest = security.highest_priority()
+    return _created(tenancy.create(process.current(), caller.tenant, fields, limits, entry, highest=highest))
 
 
 def _created(corpus: Corpus) -> Response:
@@ -99,6 +102,7 @@ def one(path: CorpusPath) -> Answered:
             LimitsFixed,
             PreconditionFailed,
             PreconditionRequired,
+            PriorityTooHigh,
             WrongContentType,
         ),
     },
@@ -107,9 +111,11 @@ def one(path: CorpusPath) -> Answered:
 @security.requires("write")
 @form.accepts(form.Accepts((MERGE_PATCH,)))
 def change(path: CorpusPath, header: Preconditions, body: CorpusPatch) -> Answered:
-    """Change name, description or budget, pause or resume it.
+    """Change name, description, budget or priority, pause or resume it.
 
-    More budget lets searches go on, less holds back what is not begun. While a corpus is paused its work is not begun;
+    More budget lets searches go on, less holds back what is not begun. Each step of priority doubles the share that
+    the corpus has of what its tenant has; writers give up to 1, operators 2, administrators 3, and anyone lowers it.
+    While a corpus is paused its work is not begun;
     what runs ends, texts are accepted and wait, and reads go on.
     """
     if header.if_match is None:
@@ -123,7 +129,9 @@ def change(path: CorpusPath, header: Preconditions, body: CorpusPatch) -> Answer
         changes["description"] = changes["description"] or ""
     etags = None if request.if_match.star_tag else request.if_match.as_set()
     entry = security_log.entry("corpus.changed", {"corpus": path.corpus, "changed": sorted(changes)})
-    changed = tenancy.change(process.current(), security.caller().tenant, path.corpus, etags, changes, entry)
+    caller = security.caller()
+    highest = security.highest_priority()
+    changed = tenancy.change(process.current(), caller.tenant, path.corpus, etags, changes, entry, highest=highest)
     response = responses.json(tenancy.line(changed), headers={"Content-Location": address(changed.name)})
     response.set_etag(tenancy.tag(changed))
     return response

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
+from crochet_tasks.db.texts import HIGHEST
 from crochet_tasks.operate.names import STATES
 from crochet_tasks.schemas import names
 from crochet_tasks.schemas.names import TITLE, UNTITLED
@@ -184,6 +185,13 @@ class TextsQuery(PageQuery):
     )
 
 
+Priority = Annotated[
+    int,
+    Field(ge=0, le=HIGHEST, description="that the corpus has at least while work is due that the text waits for"),
+    Whole,
+]
+
+
 class TitleQuery(Query):
     title: str | None = Field(
         default=None,
@@ -192,6 +200,11 @@ class TitleQuery(Query):
         pattern=PLAIN,
         description=f"of a text/plain body, by default '{UNTITLED}'; a JSON body has its own",
     )
+    priority: Priority = 0
+
+
+class PriorityQuery(Query):
+    priority: Priority = 0
 
 
 class WordsQuery(PageQuery):

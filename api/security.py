@@ -18,7 +18,7 @@ from flask_openapi import APIBlueprint, OpenAPI, Tag
 
 from api import problems, process, security_log, signatures
 from api.recently_valid import RecentlyValid
-from crochet_tasks.access import keys, operators, signing, tokens
+from crochet_tasks.access import keys, operators, signing, tenancy, tokens
 from crochet_tasks.access.keys import SCOPES, Scope, Tier
 from crochet_tasks.db import Connection, access, corpora
 from crochet_tasks.db.access import KeyRow
@@ -122,6 +122,16 @@ def asked_by_operator() -> bool:
 def check_operator() -> None:
     if not operates():
         raise OperatorNeeded
+
+
+def highest_priority() -> int:
+    """The highest priority that the caller gives texts and corpora."""
+    return tenancy.highest_priority(caller().scopes)
+
+
+def check_priority(wanted: int) -> None:
+    """Raise PriorityTooHigh for a priority that the caller does not give."""
+    tenancy.check_priority(wanted, highest_priority())
 
 
 def tenants() -> int | None:

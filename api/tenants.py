@@ -22,7 +22,7 @@ from crochet_tasks.errors import (
     WrongContentType,
 )
 from crochet_tasks.query.cursor import opened, sealed
-from crochet_tasks.schemas.access import TenantLine
+from crochet_tasks.schemas.access import TenantLine, TenantUse
 from crochet_tasks.schemas.answers import TenantPage
 
 api = security.routes("tenants", "/v1/tenants")
@@ -56,6 +56,17 @@ def create(body: NewTenant) -> Answered:
     return responses.json(tenants.add(process.current().database, body.name, entry), 201)
 
 
+@api.get(
+    "/<tenant>",
+    responses={200: TenantUse, **NOT_MODIFIED, **errors(OperatorNeeded, TenantUnknown, of_corpus=False)},
+    operation_id="getTenant",
+)
+@security.requires("admin", operators=True)
+def one(path: TenantPath) -> Answered:
+    """A tenant, with its weight, its limits and quotas, and how much of them it uses."""
+    return responses.tagged(tenants.one(process.current().database, path.tenant))
+
+
 @api.patch(
     "/<tenant>",
     request_body=RequestBody(
@@ -71,9 +82,10 @@ def create(body: NewTenant) -> Answered:
 @security.requires("admin", operators=True)
 @form.accepts(form.Accepts((MERGE_PATCH,)))
 def change(path: TenantPath, body: TenantPatch) -> Answered:
-    """Rename a tenant, change its limits, suspend it or end that.
+    """Rename a tenant, change its weight, limits and quotas, suspend it or end that.
 
-    While it is suspended its keys and tokens are refused and its corpora are paused; nothing is lost.
+    What it has above a quota stays: no more is accepted, and searches are held until less is there. While it is
+    suspended its keys and tokens are refused and its corpora are paused; nothing is lost.
     """
     changes = body.model_dump(exclude_unset=True)
     entry = security_log.entry("tenant.changed", {"name": path.tenant, **changes})

@@ -22,6 +22,8 @@ from crochet_tasks.errors import (
     InvalidCursor,
     InvalidRequest,
     NotFound,
+    PriorityTooHigh,
+    QuotaReached,
     RequestTooLarge,
     TextHasNul,
     TextIsVersion,
@@ -56,6 +58,8 @@ _BODY: dict[str, Any] = {
         202: TextLine,
         **errors(
             IdempotencyKeyReused,
+            PriorityTooHigh,
+            QuotaReached,
             RequestTooLarge,
             TextHasNul,
             TextNotUtf8,
@@ -73,9 +77,11 @@ def post(path: CorpusPath, query: TitleQuery, header: RequestKey) -> Answered:
     """Post a text: 202, and it becomes a version soon, in the order in which texts were accepted.
 
     200 where the corpus has a text with the same body; the answer is that one. Texts are accepted also while the broker
-    is down. Where too much waits they are not: 503, and Retry-After says when to try again.
+    is down. Where too much waits they are not: 503, and Retry-After says when to try again. With a `priority` the
+    corpus is hurried along until the text is searched; texts stay in their order.
     """
-    submitted = _submitted(query)
+    security.check_priority(query.priority)
+    submitted = _submitted(query)._replace(priority=query.priority)
     kept, again = resources.admission().post(security.caller().tenant, path.corpus, submitted, header.key)
     line = TextLine.model_validate(kept.answer)
     return responses.accepted(line, kept.status, f"{address(path.corpus)}/texts/{line.id}", again=again)

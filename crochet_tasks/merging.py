@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crochet_tasks.app import app
+from crochet_tasks.app import app, charged
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import FoundBatch
 from crochet_tasks.db import Connection, batches, corpora, outbox, tally
@@ -45,8 +45,9 @@ def merge(corpus: int, sides: list[int]) -> None:
     """Merge batches of a shape for a while. The relay calls it until no more than MOST of them overlap."""
     end = time.monotonic() + SECONDS
     try:
-        while time.monotonic() < end and merge_some(corpus, tuple(sides)):
-            pass
+        with charged(corpus):
+            while time.monotonic() < end and merge_some(corpus, tuple(sides)):
+                pass
     except CrochetError as error:  # the relay calls again
         log.error("merge_failed", extra={"code": error.code, "error": str(error)})  # noqa: TRY400 - it is ours
 

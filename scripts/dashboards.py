@@ -93,6 +93,14 @@ PIPELINE = Dashboard(
                 Panel("Consumers", [most("crochet_queue_consumers", "queue")]),
                 Panel("Tasks", [rate("crochet_tasks_total", "task", "outcome")], "ops"),
                 Panel("Duration of tasks, p95", [Query("crochet:task_duration_seconds:p95", "{{task}}")], "s"),
+                Panel(
+                    "Processor time by tenant, the ten with most",
+                    [
+                        Query(
+                            "topk(10, sum by (tenant) (rate(crochet_task_cpu_seconds_total[5m])))", "tenant {{tenant}}"
+                        )
+                    ],
+                ),
                 Panel("From sent to begun, p95", p95("crochet_task_wait_seconds", "task"), "s"),
                 Panel("Transactions tried again within a task", [rate("crochet_task_retries_total", "code")], "ops"),
                 Panel(

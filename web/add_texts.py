@@ -13,7 +13,15 @@ from api.form import MULTIPART
 from api.parameters import TEXTS_AT_ONCE as AT_ONCE
 from crochet_tasks.db import tally
 from crochet_tasks.db.corpora import Corpus
-from crochet_tasks.errors import CrochetError, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy
+from crochet_tasks.errors import (
+    CrochetError,
+    QuotaReached,
+    TextHasNul,
+    TextNotUtf8,
+    TextTooLarge,
+    TextWithoutWords,
+    TooBusy,
+)
 from crochet_tasks.intake import files, posted
 from crochet_tasks.intake.admission import SubmittedText
 from crochet_tasks.reporting import reports, statistics
@@ -61,7 +69,7 @@ def _accepted(corpus: Corpus, texts: list[SubmittedText]) -> Response:
     for text in texts:
         try:
             kept, _ = resources.admission().post(security.caller().tenant, corpus.name, text, None)
-        except TooBusy as error:
+        except (QuotaReached, TooBusy) as error:
             rest = f" {len(done)} of {len(texts)} were accepted; add the others again later." if done else ""
             return _form(corpus, f"{in_words(error)}{rest}", error, accepted=done)
         done.append(str(kept.answer["id"]))

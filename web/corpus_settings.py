@@ -12,13 +12,13 @@ from api import process, resources, security, security_log
 from api.bodies import CorpusPatch, NewCorpus
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import tally
-from crochet_tasks.db.corpora import RANGES, CorpusFields
+from crochet_tasks.db.corpora import HIGHEST, LOWEST, RANGES, CorpusFields
 from crochet_tasks.engine.geometry import Limits
-from crochet_tasks.errors import CorpusExists, NotConfirmed, PreconditionFailed, TooManyCorpora
+from crochet_tasks.errors import CorpusExists, NotConfirmed, PreconditionFailed, PriorityTooHigh, TooManyCorpora
 from web.forms import LABELS, in_words, number
 from web.pages import blueprint, show, to
 
-WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed)
+WRONG = (CorpusExists, TooManyCorpora, NotConfirmed, PreconditionFailed, PriorityTooHigh)
 """what a form shows beside its fields; other errors are pages"""
 
 
@@ -60,6 +60,10 @@ def make_corpus() -> Response:
     return to("corpus", name=made.name)
 
 
+def _priority(given: dict[str, str]) -> dict[str, Any]:
+    return {"priority": number(given["priority"])} if given.get("priority") else {}
+
+
 def _just_made(new: NewCorpus) -> bool:
     """Whether the corpus of that name is what this form would make: it was sent twice. Nothing is in it yet."""
     with resources.open_corpus(new.name) as (connection, there):
@@ -77,6 +81,7 @@ def settings(name: str) -> Response:
         "name": corpus.name,
         "description": corpus.description,
         "budget": "" if corpus.budget is None else str(corpus.budget),
+        "priority": str(corpus.priority),
         "tag": tenancy.tag(corpus),
         "paused": "yes" if corpus.paused else "",
     }
@@ -95,13 +100,20 @@ def pause_corpus(name: str) -> Response:
 
 def _form_of(name: str, given: dict[str, str], problem: str | None = None, about: str = "settings") -> Response:
     status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
-    return show("corpus_settings.html", status, name=name, given=given, problem=problem, about=about)
+    choices = _choices(given.get("priority", "0"))
+    return show("corpus_settings.html", status, name=name, given=given, problem=problem, about=about, choices=choices)
+
+
+def _choices(now: str) -> list[str]:
+    """The priorities that the caller gives a corpus, and the one that it has."""
+    most = max(security.highest_priority(), int(now) if now.isdecimal() else LOWEST)
+    return [str(each) for each in range(min(most, HIGHEST), LOWEST - 1, -1)]
 
 
 @blueprint.post("/corpora/<name>/settings")
 @security.requires("write")
 def change_corpus(name: str) -> Response:
-    """Change name, description or budget of the corpus as the form showed it: not one that has changed since."""
+    """Change what the form has, of the corpus as it showed it: not one that has changed since."""
     given = {key: value.strip() for key, value in request.form.items() if key != "csrf_token"}
     try:
         patch = CorpusPatch.model_validate(
@@ -109,12 +121,20 @@ def change_corpus(name: str) -> Response:
                 "name": given.get("name", ""),
                 "description": given.get("description", ""),
                 "budget": number(given.get("budget")),
+                **_priority(given),
             }
         )
         changes: dict[str, Any] = patch.model_dump(exclude_unset=True)
         entry = security_log.entry("corpus.changed", {"corpus": name, "changed": sorted(changes)})
-        tenant = security.caller().tenant
-        changed = tenancy.change(process.current(), tenant, name, [given.get("tag", "")], changes, entry)
+        changed = tenancy.change(
+            process.current(),
+            security.caller().tenant,
+            name,
+            [given.get("tag", "")],
+            changes,
+            entry,
+            highest=security.highest_priority(),
+        )
     except PreconditionFailed:
         return _form_of(
             name, given, "Somebody has changed it meanwhile: load the page again, and see what is different."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 
 from api.problems import faults
@@ -11,7 +13,7 @@ from crochet_tasks.errors import CrochetError, LimitOutOfRange
 def number(value: str | None) -> int | str | None:
     """As JSON would have it: a number, nothing, or what is wrong as it is."""
     plain = (value or "").replace(" ", "").replace("\u202f", "")
-    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 17 else plain or None
+    return int(plain) if re.fullmatch("-?[0-9]{1,16}", plain) else plain or None
 
 
 LABELS = {"max_axes": "Axes", "max_side": "Longest side", "max_cells": "Cells", "top": "How many"}

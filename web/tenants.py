@@ -72,15 +72,21 @@ def _changes(given: Any) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if "name" in given:
         changes["name"] = given["name"].strip()
-    for limit, least in (("max_corpora", 0), ("rate", 1)):
-        if (value := given.get(limit)) is None:
-            continue
-        if value.strip() and (not re.fullmatch("[0-9]{1,9}", value.strip(), re.ASCII) or int(value) < least):
-            raise InvalidRequest(problem=f"a limit is a whole number from {least} on, or empty")
-        changes[limit] = int(value) if value.strip() else None
+    if (weight := given.get("weight")) is not None:
+        changes["weight"] = _number(weight, "the weight", *service.WEIGHTS)
+    for limit, (least, most) in service.LIMITS.items():
+        if (value := given.get(limit)) is not None:
+            changes[limit] = _number(value, "a limit", least, most, ", or empty") if value.strip() else None
     if given.get("suspended") in ("yes", "no"):
         changes["suspended"] = given["suspended"] == "yes"
     return changes
+
+
+def _number(given: str, what: str, least: int, most: int, beside: str = "") -> int:
+    value = given.strip()
+    if not re.fullmatch("[0-9]{1,16}", value, re.ASCII) or not least <= int(value) <= most:
+        raise InvalidRequest(problem=f"{what} is a whole number from {least} to {most}{beside}")
+    return int(value)
 
 
 @blueprint.post("/console/tenants/<tenant>/delete")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from crochet_tasks.access.keys import Scope
 from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus, CorpusFields, Lock
@@ -17,6 +18,7 @@ from crochet_tasks.errors import (
     DatabaseConflict,
     NotConfirmed,
     PreconditionFailed,
+    PriorityTooHigh,
     TooManyCorpora,
 )
 from crochet_tasks.schemas.answers import CorpusLine, LimitsSet
@@ -30,6 +32,7 @@ def line(corpus: Corpus) -> CorpusLine:
         limits=LimitsSet(**corpus.limits._asdict()),
         budget=corpus.budget,
         paused=corpus.paused,
+        priority=corpus.priority,
         revision=corpus.revision,
     )
 
@@ -39,16 +42,42 @@ def tag(corpus: Corpus) -> str:
     return f"{corpus.id}-{corpus.revision}"
 
 
-def create(process: Process, tenant: int, fields: CorpusFields, limits: Limits, entry: Entry | None = None) -> Corpus:
+PRIORITY_OF: dict[Scope, int] = {"write": 1, "operate": 2, "admin": corpora.HIGHEST}
+"""The highest priority that each role gives a corpus. Anyone who writes may lower one, or leave it as it is."""
+
+
+def highest_priority(scopes: Collection[Scope]) -> int:
+    return max((PRIORITY_OF[scope] for scope in scopes if scope in PRIORITY_OF), default=corpora.LOWEST)
+
+
+def check_priority(wanted: int, highest: int, before: int = 0) -> None:
+    """Raise PriorityTooHigh unless who gives up to `highest` may give that, in place of the one before."""
+    if wanted > max(highest, before):
+        raise PriorityTooHigh(priority=wanted, highest=highest, operators=PRIORITY_OF["operate"])
+
+
+def create(
+    process: Process,
+    tenant: int,
+    fields: CorpusFields,
+    limits: Limits,
+    entry: Entry | None = None,
+    *,
+    highest: int = corpora.HIGHEST,
+) -> Corpus:
     """A new corpus; raises CorpusExists, InvalidName, LimitOutOfRange, TenantSuspended, TooManyCorpora.
 
-    `entry`, here and below, goes to the security log with what is done.
+    `entry`, here and below, goes to the security log with what is done; `highest` is the highest priority that the
+    caller gives: PriorityTooHigh.
     """
+    check_priority(fields.priority, highest)
     corpora.checked(limits)
     corpora.check_name(fields.name)
     with process.database.transaction() as connection:
         there = corpora.owned(connection, tenant)
-        made = corpora.create(connection, tenant, fields.name, limits, fields.description, fields.budget)
+        made = corpora.create(
+            connection, tenant, fields.name, limits, fields.description, fields.budget, fields.priority
+        )
         if made is None:
             raise CorpusExists(corpus=fields.name)
         most = tenants.max_corpora(connection, tenant, process.settings.max_corpora)
@@ -70,11 +99,13 @@ def change(
     etags: Collection[str] | None,
     changes: dict[str, Any],
     entry: Entry | None = None,
+    *,
+    highest: int = corpora.HIGHEST,
 ) -> Corpus:
     """The corpus with some of its fields (CorpusFields) changed. `etags` are the ETags it may have, None: any.
 
     A budget that is raised lets searches go on. Of a paused corpus nothing is published, and no worker begins what was
-    published; what runs ends. Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName.
+    published; what runs ends. Raises CorpusUnknown, PreconditionFailed, CorpusExists, InvalidName, PriorityTooHigh.
     """
     try:
         with process.database.transaction() as connection:
@@ -83,6 +114,7 @@ def change(
                 raise PreconditionFailed(current=tag(corpus), given=", ".join(etags))
             before = CorpusFields(*(getattr(corpus, field) for field in CorpusFields._fields))
             after = before._replace(**changes)
+            check_priority(after.priority, highest, before.priority)
             corpora.check_name(after.name)
             changed = corpora.change(connection, corpus, after)
             if before.paused and not after.paused:  # messages that came meanwhile were dropped

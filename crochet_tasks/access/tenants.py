@@ -5,25 +5,45 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from crochet_tasks.db import Connection, IntegrityError, UniqueViolation, access, corpora, publishing, removal, tenants
+from crochet_tasks.db import (
+    Connection,
+    IntegrityError,
+    UniqueViolation,
+    access,
+    corpora,
+    publishing,
+    quotas,
+    removal,
+    tenants,
+)
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.tenants import TenantRow
 from crochet_tasks.errors import InvalidRequest, TenantExists, TenantNeeded, TenantNotConfirmed
-from crochet_tasks.schemas.access import TenantLine
+from crochet_tasks.schemas.access import TenantLine, TenantUse
 from crochet_tasks.schemas.names import NAME
 from crochet_tasks.settings import Settings
 
 DEFAULT_NAME = "default"
 """of the tenant of the command line"""
-CHANGEABLE = ("name", "max_corpora", "rate", "suspended")
+LIMITS = {
+    "max_corpora": (0, 1_000_000),
+    "rate": (1, 1_000_000_000),
+    "max_searches": (1, 10_000),
+    "max_orthos": (1, 2**53 - 1),
+    "max_texts": (0, 1_000_000_000),
+    "max_bytes": (0, 2**53 - 1),
+}
+"""each with its smallest and its largest value"""
+WEIGHTS = (1, 100)
+CHANGEABLE = ("name", "weight", *LIMITS, "suspended")
 
 
 def line(row: TenantRow) -> TenantLine:
     """The tenant as answers show it."""
-    facts = {name: value for name, value in row._asdict().items() if name not in ("id", "suspended_at")}
-    return TenantLine(**facts, suspended=row.suspended_at is not None)
+    facts = {name: value for name, value in row._asdict().items() if name in TenantLine.model_fields}
+    return TenantLine(number=row.id, **facts, suspended=row.suspended_at is not None, full=row.full_at is not None)
 
 
 def page(database: Database, begin: int | None, most: int, *, newer: bool = False) -> list[tuple[int, TenantLine]]:
@@ -32,10 +52,11 @@ def page(database: Database, begin: int | None, most: int, *, newer: bool = Fals
         return [(row.id, line(row)) for row in tenants.page(connection, begin, most, newer=newer)]
 
 
-def one(database: Database, name: str) -> TenantLine:
+def one(database: Database, name: str) -> TenantUse:
     """Raises TenantUnknown."""
     with database.snapshot() as connection:
-        return line(tenants.one(connection, tenants.number(connection, name)))
+        row = tenants.one(connection, tenants.number(connection, name))
+        return TenantUse(**line(row).model_dump(), **quotas.used(connection, row.id)._asdict())
 
 
 def add(database: Database, name: str, entry: Entry) -> TenantLine:
@@ -57,13 +78,14 @@ def made(connection: Connection, name: str, entry: Entry) -> int | None:
 
 
 def change(database: Database, settings: Settings, name: str, changes: dict[str, Any], entry: Entry) -> TenantLine:
-    """Change what is given of CHANGEABLE; a limit of None is that of the settings.
+    """Change what is given of CHANGEABLE; a limit of None is that of the settings, or none.
 
-    While a tenant is suspended its keys and tokens are refused at once, and its corpora are paused: work that runs
-    ends, nothing is lost, and what the suspension paused goes on with its end. Raises TenantUnknown, TenantExists,
-    InvalidRequest, and TenantNeeded for the tenants of the command line and of the operators.
+    Where the quota of orthos changes, searches are held or go on. While a tenant is suspended its keys and tokens are
+    refused at once, and its corpora are paused: work that runs ends, nothing is lost, and what the suspension paused
+    goes on with its end. Raises TenantUnknown, TenantExists, InvalidRequest, and TenantNeeded for the tenants of the
+    command line and of the operators.
     """
-    suspended, values = changes.get("suspended"), {key: changes[key] for key in CHANGEABLE[:3] if key in changes}
+    suspended, values = changes.get("suspended"), {key: changes[key] for key in CHANGEABLE[:-1] if key in changes}
     if "name" in values:
         _check_name(values["name"])
     if suspended or values.get("name", name) != name:
@@ -74,6 +96,8 @@ def change(database: Database, settings: Settings, name: str, changes: dict[str,
             was = tenants.one(connection, number).suspended_at is not None
             if values:
                 tenants.change(connection, number, values)
+            if "max_orthos" in values:
+                publishing.hold_searches(connection)
             if suspended and not was:
                 tenants.suspend(connection, number)
             if suspended is False and was:

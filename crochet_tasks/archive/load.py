@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from crochet_tasks.archive.contents import Contents
-from crochet_tasks.db import Connection, access, archives, batches, corpora, outbox, sessions, tally, tenants
+from crochet_tasks.db import Connection, access, archives, batches, corpora, outbox, quotas, sessions, tally, tenants
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.batches import Batch, NewBatch
 from crochet_tasks.db.corpora import Corpus
@@ -51,7 +51,8 @@ def add(
     """Write the contents as a new corpus of a tenant; others see it after the commit.
 
     `tree`: the phrases, to find what the orthos of each batch wait on where the contents do not say.
-    Raises CorpusExists, InvalidName, TenantSuspended, TooManyCorpora, and what reading the contents raises.
+    Raises CorpusExists, InvalidName, TenantSuspended, TooManyCorpora, QuotaReached (of texts, their bytes, or orthos),
+    and what reading the contents raises.
     """
     about = contents.about
     corpora.check_name(name)
@@ -75,6 +76,7 @@ def add(
     most = tenants.max_corpora(connection, tenant, process.settings.max_corpora)
     if corpora.owned(connection, tenant) > most:
         raise TooManyCorpora(most=most)
+    quotas.check_all(connection, tenant)
     return corpus
 
 

@@ -53,11 +53,11 @@ def read(files: Iterable[str], corpus: str, limits: dict[str, int], settings: Se
     return inputs.read(files, settings.max_text_bytes)
 
 
-def accept(corpus: Corpus, inputs: Iterable[Input], note: Note) -> list[Accepted]:
+def accept(corpus: Corpus, inputs: Iterable[Input], note: Note, priority: int = 0) -> list[Accepted]:
     """Accept texts, each in its transaction: interrupted, it may be called with all of them again."""
     accepted = []
     for source, body in inputs:
-        text, new = admission.accept(corpus, source, body)
+        text, new = admission.accept(corpus, source, body, priority)
         if not new:
             known = "" if text.title == source else f", as '{text.title}'"
             note(f"{source}: corpus '{corpus.name}' has this text already{known}")
@@ -90,6 +90,7 @@ class Request(NamedTuple):
     corpus: str
     limits: dict[str, int]
     wait: bool
+    priority: int = 0
 
 
 class Ingested(NamedTuple):
@@ -114,7 +115,7 @@ def ingest_texts(settings: Settings, request: Request, note: Note) -> Ingested:
         with correlation.command("crochet ingest"):
             with process.database.transaction() as connection:
                 corpus = corpora.get_or_create(connection, request.corpus, request.limits, budget=settings.budget)
-            accepted = accept(corpus, inputs, note)
+            accepted = accept(corpus, inputs, note, request.priority)
         published = publish(corpus.id, note)
         numbers = [each.text.id for each in accepted]
         result = wait(lambda show: until_done(process, corpus.id, numbers, show, note), note) if request.wait else None

@@ -20,6 +20,7 @@ from crochet_tasks.cli.common import (
     print_json,
     print_line,
     settings_of,
+    whole_number,
 )
 from crochet_tasks.errors import CorpusUnknown, WrongCall
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 corpora = typer.Typer(no_args_is_help=True, help="See and change corpora: list, create, set, pause, resume, delete.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The corpus' name.")]
+Priority = Annotated[
+    int | None,
+    whole_number("N", "Each step doubles its share of what its tenant has (a new corpus: 0).", least=-3, most=3),
+]
 _ALL: Literal["all"] = "all"
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
 
@@ -67,6 +72,7 @@ def create(
     max_cells: MaxCells = None,
     description: Description = None,
     budget: Budget = None,
+    priority: Priority = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +83,9 @@ def create(
     limits = limits_of(max_axes, max_side, max_cells)
     if (client := client_of(context, state)) is not None:
         given = None if budget is None else budget.most or _ALL
-        made = client.create_corpus(name, limits=limits, description=description or "", budget=given)
+        made = client.create_corpus(
+            name, limits=limits, description=description or "", budget=given, priority=priority or 0
+        )
     else:
         from crochet_tasks.access import tenancy
         from crochet_tasks.db.corpora import DEFAULT_TENANT, CorpusFields
@@ -87,7 +95,7 @@ def create(
 
         settings = settings_of(state)
         most = budgets.of_new_corpus(settings) if budget is None else budget.most
-        fields = CorpusFields(name, description or "", most)
+        fields = CorpusFields(name, description or "", most, priority=priority or 0)
         with store.joined(settings) as process:
             made = tenancy.line(tenancy.create(process, DEFAULT_TENANT, fields, Limits(**limits)))
     _show(made, as_json=as_json)
@@ -101,19 +109,24 @@ def change(
     description: Description = None,
     budget: Budget = None,
     rename: Annotated[str | None, typer.Option(metavar="NAME", help="Another name.")] = None,
+    priority: Priority = None,
     *,
     no_budget: Annotated[bool, typer.Option("--no-budget", help="The same as `--budget all`.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Change the name, description or budget of a corpus. A larger budget lets searches go on; limits are fixed."""
+    """Change the name, description, budget or priority of a corpus.
+
+    A larger budget lets searches go on; limits are fixed. By an API, writers give a priority of up to 1, operators 2,
+    administrators 3, and anyone lowers it.
+    """
     if no_budget and budget is not None:
         raise WrongCall(problem="give --budget or --no-budget, not both")
-    options = {"name": rename, "description": description}
+    options = {"name": rename, "description": description, "priority": priority}
     changes: dict[str, object] = {field: value for field, value in options.items() if value is not None}
     if budget is not None or no_budget:
         changes["budget"] = None if budget is None else budget.most
     if not changes:
-        raise WrongCall(problem="say what to change: --description, --budget, --no-budget or --rename")
+        raise WrongCall(problem="say what to change: --description, --budget, --no-budget, --priority or --rename")
     _show(_changed(context, state, name, changes), as_json=as_json)
 
 
@@ -191,4 +204,5 @@ def _show(line: CorpusLine, *, as_json: bool) -> None:
     budget = "" if line.budget is None else f"  budget {line.budget:,}"
     description = f"  {line.description}" if line.description else ""
     paused = "  paused" if line.paused else ""
-    print_line(f"{line.name}  {limits}{budget}{paused}{description}")
+    priority = f"  priority {line.priority:+}" if line.priority else ""
+    print_line(f"{line.name}  {limits}{budget}{priority}{paused}{description}")

@@ -42,6 +42,12 @@ def ingest(
     max_axes: MaxAxes = None,
     max_side: MaxSide = None,
     max_cells: MaxCells = None,
+    priority: Annotated[
+        int | None,
+        whole_number(
+            "N", "Hurry the corpus along until they are searched; each step doubles its share.", least=0, most=3
+        ),
+    ] = None,
     *,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until their orthos are found; Ctrl-C only stops waiting.")
@@ -56,7 +62,7 @@ def ingest(
     from crochet_tasks.settings import Settings
 
     client = client_of(context)
-    request = accepting.Request(files, corpus, limits_of(max_axes, max_side, max_cells), wait)
+    request = accepting.Request(files, corpus, limits_of(max_axes, max_side, max_cells), wait, priority or 0)
     if client is not None:
         from crochet_tasks.cli import remote_ingest
 

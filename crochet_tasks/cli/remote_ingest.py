@@ -38,7 +38,7 @@ def ingest_texts(client: Client, settings: Settings, request: Request, note: Not
     posted = []
     for source, body in inputs:
         title = source[-LONGEST_TITLE:]
-        text, new = client.post_text(request.corpus, title, body)
+        text, new = client.post_text(request.corpus, title, body, priority=request.priority)
         if not new:
             known = "" if text.title == title else f", as '{text.title}'"
             note(f"{source}: corpus '{request.corpus}' has this text already{known}")

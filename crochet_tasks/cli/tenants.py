@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crochet_tasks.cli.common import Json, print_json, print_line
+from crochet_tasks.cli.common import Json, print_json, print_line, whole_number
 from crochet_tasks.cli.keys import deployment
 from crochet_tasks.errors import WrongCall
 from crochet_tasks.terminal.streams import note
@@ -14,10 +14,13 @@ from crochet_tasks.terminal.streams import note
 if TYPE_CHECKING:
     from crochet_tasks.schemas.access import TenantLine
 
-tenants = typer.Typer(no_args_is_help=True, help="See and change tenants: list, create, set, suspend, resume, delete.")
+tenants = typer.Typer(
+    no_args_is_help=True, help="See and change tenants: list, show, create, set, suspend, resume, delete."
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant's name.")]
 _DEFAULT = "default"
+_NONE = "'default': any number"
 
 
 @tenants.command("list")
@@ -28,6 +31,25 @@ def list_tenants(*, as_json: Json = False) -> None:
     with deployment() as (database, _):
         for _, line in service.page(database, None, 100_000):
             _show(line, as_json=as_json)
+
+
+@tenants.command()
+def show(name: Name, *, as_json: Json = False) -> None:
+    """Show a tenant, with how much it uses of its quotas."""
+    from crochet_tasks.access import tenants as service
+    from crochet_tasks.terminal.numbers import size
+
+    with deployment() as (database, _):
+        line = service.one(database, name)
+    _show(line, as_json=as_json)
+    if not as_json:
+        print_line(f"number: {line.number}, in metrics and the audit")
+        held = "; its searches are held" if line.full else ""
+        used = [("orthos", f"{line.orthos:,}", line.max_orthos, f"{line.max_orthos or 0:,}{held}")]
+        used.append(("texts", f"{line.texts:,}", line.max_texts, f"{line.max_texts or 0:,}"))
+        used.append(("bytes of texts", size(line.bytes), line.max_bytes, size(line.max_bytes or 0)))
+        for what, number, quota, most in used:
+            print_line(f"{what}: {number}" + ("" if quota is None else f" of {most}"))
 
 
 @tenants.command()
@@ -50,20 +72,43 @@ def change(
     rate: Annotated[
         str | None, typer.Option(metavar="N", help="Requests of a key in a minute; 'default': that of the key's tier.")
     ] = None,
+    weight: Annotated[
+        int | None,
+        whole_number(
+            "N", "Its share of the workers, where others have work, too (a new tenant: 1).", least=1, most=100
+        ),
+    ] = None,
+    max_searches: Annotated[
+        str | None, typer.Option(metavar="N", help=f"Searches that are published at the same time; {_NONE}.")
+    ] = None,
+    max_orthos: Annotated[
+        str | None, typer.Option(metavar="N", help=f"Orthos after which no more are searched for; {_NONE}.")
+    ] = None,
+    max_texts: Annotated[
+        str | None, typer.Option(metavar="N", help=f"Texts that are kept, in any state; {_NONE}.")
+    ] = None,
+    max_bytes: Annotated[str | None, typer.Option(metavar="N", help=f"Bytes of these texts; {_NONE}.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Change the name or the limits of a tenant."""
-    given = {"name": rename, "max_corpora": _limit("max-corpora", max_corpora, 0), "rate": _limit("rate", rate, 1)}
-    changes = {key: None if value == _DEFAULT else value for key, value in given.items() if value is not None}
+    """Change the name, the weight, the limits or the quotas of a tenant."""
+    limits = {"max_corpora": max_corpora, "rate": rate, "max_searches": max_searches}
+    limits |= {"max_orthos": max_orthos, "max_texts": max_texts, "max_bytes": max_bytes}
+    changes: dict[str, Any] = {"name": rename, "weight": weight}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= {key: _limit(key, value) for key, value in limits.items() if value is not None}
     _change(name, changes, as_json=as_json)
 
 
-def _limit(option: str, value: str | None, least: int) -> int | str | None:
-    if value is None or value == _DEFAULT:
-        return value
-    if not value.isdecimal() or not least <= int(value) < 2**31:
-        raise WrongCall(problem=f"--{option}: a whole number from {least} on, or '{_DEFAULT}'")
+def _limit(limit: str, value: str) -> int | None:
+    from crochet_tasks.access.tenants import LIMITS
+
+    if value == _DEFAULT:
+        return None
+    least, most = LIMITS[limit]
+    if not (value.isascii() and value.isdecimal() and len(value) < 20 and least <= int(value) <= most):
+        option = limit.replace("_", "-")
+        raise WrongCall(problem=f"--{option}: a whole number from {least} to {most}, or '{_DEFAULT}'")
     return int(value)
 
 
@@ -109,4 +154,8 @@ def _show(line: TenantLine, *, as_json: bool) -> None:
     state = "suspended" if line.suspended else "good"
     most = "default" if line.max_corpora is None else line.max_corpora
     rate = "default" if line.rate is None else line.rate
-    print_line(f"{line.name}  {state}  {line.corpora} corpora (most {most})  {line.keys} keys (rate {rate})")
+    weight = "" if line.weight == 1 else f"  weight {line.weight}"
+    searches = "" if line.max_searches is None else f"  {line.max_searches} searches at once"
+    print_line(
+        f"{line.name}  {state}  {line.corpora} corpora (most {most})  {line.keys} keys (rate {rate}){weight}{searches}"
+    )

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from crochet_tasks.client.calls import Call, in_json, posted
 from crochet_tasks.client.typed import Requests, every
-from crochet_tasks.schemas.access import KeyLine, KeyMade, TenantLine, Tokens
+from crochet_tasks.schemas.access import KeyLine, KeyMade, TenantLine, TenantUse, Tokens
 from crochet_tasks.schemas.answers import KeyPage, TenantPage
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -41,12 +41,16 @@ class AccessCalls(Requests):
         """For operators. Newest first."""
         return every(lambda cursor: self.tenants_page(cursor=cursor), lambda page: page.tenants)
 
+    def tenant(self, tenant: str) -> TenantUse:
+        """With how much of its quotas it uses. Raises OperatorNeeded, TenantUnknown."""
+        return self._get(TenantUse, f"/v1/tenants/{quote(tenant)}")
+
     def create_tenant(self, name: str) -> TenantLine:
         """Raises OperatorNeeded, TenantExists."""
         return self._read(TenantLine, posted("/v1/tenants", {"name": name}, again=False))
 
     def change_tenant(self, tenant: str, /, **changes: Any) -> TenantLine:
-        """`changes`: name, max_corpora, rate, suspended. Raises TenantExists, TenantNeeded, TenantUnknown."""
+        """`changes`: fields of TenantLine, and `suspended`. Raises TenantExists, TenantNeeded, TenantUnknown."""
         headers = {"Content-Type": MERGE_PATCH}
         path = f"/v1/tenants/{quote(tenant)}"
         return self._read(TenantLine, Call("PATCH", path, again=False, headers=headers, content=in_json(changes)))

@@ -111,12 +111,14 @@ class Client(AccessCalls):
         limits: Mapping[str, int] | None = None,
         description: str = "",
         budget: int | Literal["all"] | None = None,
+        priority: int = 0,
     ) -> CorpusLine:
         """Limits may be given by name or as `limits`; what is not given has its default. Raises CorpusExists."""
         all_limits = {**(limits or {}), **parameters_of(max_axes=max_axes, max_side=max_side, max_cells=max_cells)}
         body: dict[str, Any] = {"name": name, "limits": all_limits, "description": description}
         if budget is not None:
             body["budget"] = None if budget == "all" else budget
+        body |= {"priority": priority} if priority else {}
         return self._read(CorpusLine, posted("/v1/corpora", body, again=False))
 
     def corpora_page(self, *, limit: int = MOST, cursor: str | None = None) -> CorpusPage:
@@ -131,7 +133,7 @@ class Client(AccessCalls):
         return Tagged(self._parsed(CorpusLine, answer), answer.headers.get("ETag", ""))
 
     def change_corpus(self, corpus: str, tag: str, /, **changes: Any) -> Tagged:
-        """Change `name`, `description`, `budget` (None takes it away) or `paused`. Raises PreconditionFailed."""
+        """Change `name`, `description`, `budget` (None: none), `priority` or `paused`. Raises PreconditionFailed."""
         headers = {"Content-Type": MERGE_PATCH, "If-Match": tag}
         call = Call("PATCH", corpus_path(corpus), again=False, headers=headers, content=in_json(changes))
         answer = self._caller.send(call)
@@ -148,17 +150,19 @@ class Client(AccessCalls):
 
     # ── texts ───────────────────────────────────────────────────────────────────────────────────
 
-    def post_text(self, corpus: str, title: str, body: str | bytes, *, idempotency_key: str | None = None) -> Posted:
+    def post_text(
+        self, corpus: str, title: str, body: str | bytes, *, idempotency_key: str | None = None, priority: int = 0
+    ) -> Posted:
         """Post a text (bytes are UTF-8): it is accepted once, however often it has to be sent.
 
-        Raises TooBusy, IdempotencyKeyReused, and what is wrong with the text.
+        Raises TooBusy, QuotaReached, IdempotencyKeyReused, and what is wrong with the text.
         """
         key = idempotency_key or uuid.uuid4().hex
         call = Call(
             "POST",
             f"{corpus_path(corpus)}/texts",
             again=True,
-            parameters={"title": title},
+            parameters={"title": title, **({"priority": priority} if priority else {})},
             headers={"Content-Type": PLAIN, "Idempotency-Key": key},
             content=encoded(f"'{title}'", body) if isinstance(body, str) else body,
         )

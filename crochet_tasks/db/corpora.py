@@ -38,9 +38,11 @@ class Corpus(NamedTuple):
     reading: str = READING
     """the reading rules and Unicode version by which its texts were read (engine/text.py)"""
     revision: int = 1
-    """it grows with each change of name, description, budget, or whether it is paused"""
+    """it grows with each change of what can be changed"""
     paused: bool = False
     """none of its work is published"""
+    priority: int = 0
+    """from LOWEST to HIGHEST: each step doubles its share of what its tenant has"""
 
 
 class CorpusFields(NamedTuple):
@@ -50,8 +52,11 @@ class CorpusFields(NamedTuple):
     description: str
     budget: int | None
     paused: bool = False
+    priority: int = 0
 
 
+LOWEST, HIGHEST = -3, 3
+"""priorities"""
 KNOWN = 20
 """at most so many corpora are named by an error"""
 DEFAULT_TENANT = 1
@@ -59,7 +64,7 @@ DEFAULT_TENANT = 1
 
 
 class Lock(enum.IntEnum):
-    """The advisory locks of a corpus. Held to the end of the transaction."""
+    """The advisory locks of a corpus, and one of a tenant. Held to the end of the transaction."""
 
     ACCEPTANCE = 1
     """for accepting a text: texts are numbered in the order of acceptance"""
@@ -69,10 +74,15 @@ class Lock(enum.IntEnum):
     """for merging batches, and for deleting the corpus: only merges write rows for which there is no work"""
     COUNTS = 4
     """for changing counters, as the last step of a transaction: so transactions do not deadlock on their rows"""
+    QUOTA = 5
+    """of a tenant: for counting its texts and adding one; the last lock that is taken"""
 
 
 def take_lock(connection: Connection, corpus: int, lock: Lock) -> None:
-    """Take a lock. What it protects has to be read in a later statement: this one's snapshot may be older."""
+    """Take a lock of a corpus, or QUOTA of a tenant.
+
+    What it protects has to be read in a later statement: this one's snapshot may be older.
+    """
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
 
 
@@ -145,11 +155,17 @@ def _in_words(limits: dict[str, int]) -> str:
 
 
 def create(
-    connection: Connection, tenant: int, name: str, limits: Limits, description: str, budget: int | None
+    connection: Connection,
+    tenant: int,
+    name: str,
+    limits: Limits,
+    description: str,
+    budget: int | None,
+    priority: int = 0,
 ) -> Corpus | None:
     """A new corpus of a tenant; None where it has one of that name."""
     values = {"tenant": tenant, "name": name, "description": description, "budget": budget, "reading": READING}
-    values |= limits._asdict()
+    values |= {"priority": priority, **limits._asdict()}
     new = insert(corpora).values(values).on_conflict_do_nothing().returning(corpora.c.id)
     number = connection.execute(new).scalar()
     return None if number is None else numbered(connection, number)
@@ -215,6 +231,12 @@ def numbered(connection: Connection, number: int) -> Corpus:
     return _corpus(*connection.execute(_CORPORA.where(corpora.c.id == number)).one())
 
 
+def tenant_of(connection: Connection, corpus: int) -> int | None:
+    """The number of a corpus' tenant, which never changes; None where the corpus was deleted."""
+    found: int | None = connection.execute(select(corpora.c.tenant).where(corpora.c.id == corpus)).scalar()
+    return found
+
+
 def name_of(connection: Connection, corpus: int) -> str:
     """The name of a corpus, for log lines; its id where it was deleted."""
     return connection.execute(select(corpora.c.name).where(corpora.c.id == corpus)).scalar() or str(corpus)
@@ -246,7 +268,7 @@ def version(connection: Connection, corpus: int) -> int:
     return int(connection.execute(select(corpora.c.version).where(corpora.c.id == corpus)).scalar_one())
 
 
-_PLAIN = ("id", "name", "version", "tenant", "description", "budget", "reading", "revision")
+_PLAIN = ("id", "name", "version", "tenant", "description", "budget", "reading", "revision", "priority")
 _PAUSED = corpora.c.paused_at.is_not(None).label("paused")
 _CORPORA = select(*(corpora.c[name] for name in _PLAIN), _PAUSED, *(corpora.c[name] for name in Limits._fields))
 

@@ -75,7 +75,8 @@ PROGRAMS = (
         INSERT INTO audit (corpus, what, subject, before, after)
         VALUES (NEW.corpus, 'text.' || NEW.state, 'text ' || NEW.id,
                 CASE WHEN TG_OP = 'UPDATE' THEN jsonb_build_object('state', OLD.state, 'version', OLD.version) END,
-                jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error));
+                jsonb_build_object('state', NEW.state, 'version', NEW.version, 'error', NEW.error)
+                || CASE WHEN NEW.priority > 0 THEN jsonb_build_object('priority', NEW.priority) ELSE '{}' END);
         RETURN NULL;
     END $$
     """,
@@ -129,10 +130,12 @@ PROGRAMS = (
     """
     CREATE FUNCTION audit_corpus() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
-        was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object('name', OLD.name, 'description',
-            OLD.description, 'budget', OLD.budget, 'paused_at', OLD.paused_at, 'removed_at', OLD.removed_at) END;
-        now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object('name', NEW.name, 'description',
-            NEW.description, 'budget', NEW.budget, 'paused_at', NEW.paused_at, 'removed_at', NEW.removed_at) END;
+        was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN jsonb_build_object(
+            'name', OLD.name, 'description', OLD.description, 'budget', OLD.budget, 'priority', OLD.priority,
+            'paused_at', OLD.paused_at, 'removed_at', OLD.removed_at) END;
+        now jsonb := CASE WHEN TG_OP <> 'DELETE' THEN jsonb_build_object(
+            'name', NEW.name, 'description', NEW.description, 'budget', NEW.budget, 'priority', NEW.priority,
+            'paused_at', NEW.paused_at, 'removed_at', NEW.removed_at) END;
     BEGIN
         IF was IS DISTINCT FROM now THEN
             INSERT INTO audit (corpus, tenant, what, subject, before, after)
@@ -148,7 +151,8 @@ PROGRAMS = (
     END $$
     """,
     """
-    CREATE TRIGGER corpora_audit AFTER INSERT OR DELETE OR UPDATE OF name, description, budget, paused_at, removed_at
+    CREATE TRIGGER corpora_audit
+    AFTER INSERT OR DELETE OR UPDATE OF name, description, budget, priority, paused_at, removed_at
     ON corpora FOR EACH ROW EXECUTE FUNCTION audit_corpus()
     """,
     # Without its hash, and not each use.
@@ -207,6 +211,8 @@ PROGRAMS = (
                      WHEN OLD.removed_at IS DISTINCT FROM NEW.removed_at THEN 'tenant.deleted'
                      WHEN OLD.suspended_at IS NULL AND NEW.suspended_at IS NOT NULL THEN 'tenant.suspended'
                      WHEN OLD.suspended_at IS NOT NULL AND NEW.suspended_at IS NULL THEN 'tenant.resumed'
+                     WHEN OLD.full_at IS NULL AND NEW.full_at IS NOT NULL THEN 'tenant.full'
+                     WHEN OLD.full_at IS NOT NULL AND NEW.full_at IS NULL THEN 'tenant.not_full'
                      ELSE 'tenant.changed' END,
                 'tenant ' || coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW));
         RETURN NULL;

@@ -52,10 +52,11 @@ BY_KIND: dict[str, dict[str, str]] = {
     },
     "relay": {
         **dict.fromkeys(_SEEN, "SELECT, DELETE"),
-        **dict.fromkeys(("tenants", "alembic_version"), "SELECT"),
+        "tenants": "SELECT, UPDATE (full_at)",
+        "alembic_version": "SELECT",
         "corpora": "SELECT, UPDATE, DELETE",
         "texts": "DELETE, UPDATE (state, error, finished_at), SELECT (id, corpus, seq, title, sha256, state, sentences,"
-        " reached, version, phrases, error, accepted_at, finished_at, origin)",
+        " reached, version, phrases, error, accepted_at, finished_at, origin, priority)",
         "work": _WRITTEN,
         "attempts": "SELECT, INSERT, DELETE",
         "best": "SELECT, UPDATE, DELETE",

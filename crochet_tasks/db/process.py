@@ -24,6 +24,7 @@ from crochet_tasks.engine.phrases import PhraseIndex
 from crochet_tasks.engine.search import Bounds
 from crochet_tasks.engine.text import sentences
 from crochet_tasks.engine.tree import Tree
+from crochet_tasks.errors import CrochetError
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics
 
@@ -67,6 +68,8 @@ class Process:
     budget: int | None = None
     """of the one corpus that this process works on (`crochet run --budget`)"""
     _ends: list[Callable[[], None]] = field(default_factory=list)
+    _tenants: dict[int, int] = field(default_factory=dict)
+    """by corpus"""
     _growing: Locks = field(default_factory=Locks)
     """of a corpus, held while a tree of it is made: threads of one process need the same one"""
 
@@ -101,6 +104,16 @@ class Process:
         for stop in self._ends:
             stop()
         self.database.close()
+
+    def tenant(self, corpus: int) -> int | None:
+        """The number of a corpus' tenant; None where it is not known: the corpus, or the database, is gone."""
+        found: int | None = self._tenants.get(corpus)
+        if found is None:
+            with contextlib.suppress(CrochetError), self.database.transaction() as connection:
+                found = corpora.tenant_of(connection, corpus)
+            if found is not None:
+                self._tenants[corpus] = found
+        return found
 
     def index(self, connection: Connection, corpus: int, version: int) -> PhraseIndex:
         """The corpus' phrase index, brought forward to `version` at least."""

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, select, text, update
 
+from crochet_tasks.db import quotas
 from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, read
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
@@ -89,11 +90,13 @@ def ordered_waits(connection: Connection, corpus: int) -> bool:
 
 
 def hold_searches(connection: Connection) -> int:
-    """Hold the searches of corpora whose budget is spent, and release those of corpora with budget left.
+    """Hold the searches of corpora whose budget is spent, or their tenant's quota of orthos, and release the others.
 
     Returns how many were changed, at most HELD_AT_ONCE of each corpus. `take_next` publishes no search of a spent
-    corpus anyway; it does not scan held ones.
+    corpus anyway; it does not scan held ones. Whether a tenant is full is only known from here: it takes reading the
+    counts of all its corpora.
     """
+    quotas.mark_full(connection)
     statements = (text(_HOLD), text(_RELEASE_HELD))
     return sum(connection.execute(each, {"most": HELD_AT_ONCE}).rowcount for each in statements)
 
@@ -102,7 +105,7 @@ HELD_AT_ONCE = 10_000
 """so that the transaction stays short"""
 _HOLD = f"""
 WITH spent AS MATERIALIZED (
-    SELECT id FROM corpora WHERE budget IS NOT NULL AND {SPENT}
+    SELECT id FROM corpora WHERE {SPENT}
 ), chosen AS MATERIALIZED (
     SELECT searches.id FROM spent CROSS JOIN LATERAL (
            SELECT id FROM work
@@ -122,7 +125,7 @@ WITH RECURSIVE holding (corpus) AS (
                AND work.corpus > holding.corpus ORDER BY work.corpus LIMIT 1)
       FROM holding WHERE holding.corpus IS NOT NULL
 ), roomy AS MATERIALIZED (
-    SELECT id FROM holding JOIN corpora ON corpora.id = holding.corpus WHERE NOT coalesce({SPENT}, false)
+    SELECT id FROM holding JOIN corpora ON corpora.id = holding.corpus WHERE NOT {SPENT}
 ), chosen AS MATERIALIZED (
     SELECT searches.id FROM roomy CROSS JOIN LATERAL (
            SELECT id FROM work
@@ -137,22 +140,26 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
     """Stamp the open, unpublished work that is due next as published and return it.
 
-    First work of the ordered stages; then searches, then parts of searches for the best: of the tenant of whom the
-    fewest are published, of its corpora that of which the fewest are. So they share the room, and none waits for all
-    the work of another.
-    Nothing of a paused corpus, and no search of a corpus whose budget is spent; its texts still become versions, and
-    its best orthos are searched for: they are not stored.
+    First work of the ordered stages; then searches, then parts of searches for the best. Of each kind that of the
+    tenant of whom the fewest are published for its weight, and of its corpora that of which the fewest are for its
+    priority: each step of it doubles what a corpus gets. While what is due next of a corpus is of a text, or of one
+    before it, the corpus has at least the priority of that text: it cannot pass others of its corpus. Where several
+    are equal, one of them by chance, in the same proportion: so none waits for all the work of another, also where more
+    wait than may be published at a time.
+    Nothing of a paused corpus, and no search of a corpus whose budget is spent, or of a tenant whose quota of orthos
+    is; its texts still become versions, and its best orthos are searched for: they are not stored.
 
-    With `published_limit` so many searches are published at a time, and so many parts of searches for the best, and of
-    each corpus one message of an ordered stage: it is the only one that can be processed. Several relays may exceed it
-    by a few.
+    With `published_limit` so much work of each kind is published at a time, of a tenant no more searches than its
+    `max_searches`, and of each corpus one message of an ordered stage: it is the only one that can be processed.
+    Several relays may exceed it by a few.
     """
     row = connection.execute(text(_TAKE), {"corpus": corpus, "most": published_limit}).first()
     return None if row is None else read(row)
 
 
 # The corpora that have work are found by skipping through work_unpublished_idx, one probe each; then the first row of
-# each kind. Only rows that can be taken are read, however many wait.
+# each kind. Only rows that can be taken are read, however many wait. The smallest of the numbers -ln(random()) / share
+# is that of a tenant, or corpus, as often as its share says.
 _TAKE = f"""
 WITH RECURSIVE busy (corpus) AS (
     (SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
@@ -162,46 +169,58 @@ WITH RECURSIVE busy (corpus) AS (
                AND work.corpus > busy.corpus AND CAST(:corpus AS integer) IS NULL ORDER BY work.corpus LIMIT 1)
       FROM busy WHERE busy.corpus IS NOT NULL
 ), running AS MATERIALIZED (
-    SELECT corpus, kind, count(*) AS number FROM work WHERE state = 'open' AND published_at IS NOT NULL
-     GROUP BY corpus, kind
+    SELECT corpus, tenant, kind, count(*) AS number
+      FROM work JOIN corpora ON corpora.id = work.corpus AND paused_at IS NULL
+     WHERE state = 'open' AND published_at IS NOT NULL GROUP BY corpus, tenant, kind
 ), shares AS MATERIALIZED (
-    SELECT tenant, kind, sum(number) AS number FROM running JOIN corpora ON corpora.id = running.corpus
-     GROUP BY tenant, kind
-), kinds (kind, low, high) AS (
-    VALUES ('ingest', {INGEST}, {INGEST}), ('context', {CONTEXT}, {CONTEXT}),
-           ('remediations', {REMEDIATIONS}, {REMEDIATIONS}), ('search', {START}, {REMEDIATIONS} - 1),
-           ('best', {BEST}, {BEST})
+    SELECT tenant, kind, sum(number) AS number FROM running GROUP BY tenant, kind
+), theirs AS MATERIALIZED (
+    SELECT id, weight::float8 AS share, max_searches, -ln(1 - random()) / weight AS lot FROM tenants
+     WHERE id IN (SELECT tenant FROM busy JOIN corpora ON corpora.id = busy.corpus)
+), kinds (kind, place, low, high) AS (
+    VALUES ('context', 1, {CONTEXT}, {CONTEXT}), ('ingest', 2, {INGEST}, {INGEST}),
+           ('remediations', 3, {REMEDIATIONS}, {REMEDIATIONS}), ('search', 4, {START}, {REMEDIATIONS} - 1),
+           ('best', 5, {BEST}, {BEST})
 ), room AS MATERIALIZED (
-    SELECT kind, low, high FROM kinds
-     WHERE low >= {REMEDIATIONS} OR CAST(:most AS integer) IS NULL
-        OR :most > ALL (SELECT sum(number) FROM running WHERE running.kind IN (kinds.kind, 'search') GROUP BY kind)
-), next AS MATERIALIZED (
-    SELECT first.id, first.priority, first.created_at, busy.corpus, room.kind, running.number,
-           coalesce(shares.number, 0) AS share
-      FROM busy JOIN corpora ON corpora.id = busy.corpus AND paused_at IS NULL CROSS JOIN room
+    SELECT kind, place, low, high FROM kinds
+     WHERE CAST(:most AS integer) IS NULL
+        OR :most > ALL (SELECT sum(number) FROM running
+                         WHERE running.kind = kinds.kind OR (kinds.kind = 'best' AND running.kind = 'search')
+                         GROUP BY kind)
+), chosen AS MATERIALIZED (
+    SELECT busy.corpus, room.kind
+      FROM busy JOIN corpora ON corpora.id = busy.corpus AND paused_at IS NULL
+      JOIN theirs ON theirs.id = corpora.tenant CROSS JOIN room
       LEFT JOIN running ON running.corpus = busy.corpus AND running.kind = room.kind
       LEFT JOIN shares ON shares.tenant = corpora.tenant AND shares.kind = room.kind
      CROSS JOIN LATERAL (
-           SELECT id, priority, created_at FROM work
+           SELECT since, version FROM work
             WHERE work.corpus = busy.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
-              AND priority BETWEEN room.low AND room.high
+              AND work.priority BETWEEN room.low AND room.high
               AND (not_before IS NULL OR not_before <= clock_timestamp())
-              AND (room.kind <> 'search' OR NOT coalesce({SPENT}, false))
-              AND (room.low < {REMEDIATIONS} OR running.number IS NULL OR CAST(:most AS integer) IS NULL)
+              AND (room.kind <> 'search' OR NOT {SPENT})
             ORDER BY work.priority DESC, work.created_at, work.id LIMIT 1
            ) AS first
-), chosen AS MATERIALIZED (
-    SELECT corpus, kind FROM next
-     ORDER BY priority >= {REMEDIATIONS} DESC, kind = 'best',
-              CASE WHEN priority < {REMEDIATIONS} THEN share END,
-              CASE WHEN priority < {REMEDIATIONS} THEN coalesce(number, 0) END,
-              priority DESC, created_at, id LIMIT 1
+     CROSS JOIN LATERAL (
+           SELECT 2.0::float8 ^ greatest(corpora.priority, max(texts.priority)) AS share FROM texts
+            WHERE texts.corpus = busy.corpus AND texts.priority > 0
+              AND (texts.version > CASE room.kind WHEN 'search' THEN first.since
+                                                  WHEN 'remediations' THEN first.version - 1 END
+                   OR (texts.version IS NULL AND texts.state IN ('accepted', 'ingested') AND room.kind <> 'best'))
+           ) AS its
+     WHERE (room.kind NOT IN ('search', 'best') OR max_searches IS NULL OR coalesce(shares.number, 0) < max_searches)
+       AND (room.low < {REMEDIATIONS} OR running.number IS NULL OR CAST(:most AS integer) IS NULL)
+     ORDER BY place, coalesce(shares.number, 0) / theirs.share, lot,
+              coalesce(running.number, 0) / its.share, -ln(1 - random()) / its.share
+     LIMIT 1
 ), first AS MATERIALIZED (
-    SELECT work.id FROM work, chosen JOIN kinds USING (kind)
-     WHERE work.corpus = chosen.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
-       AND priority BETWEEN kinds.low AND kinds.high AND (not_before IS NULL OR not_before <= clock_timestamp())
-     ORDER BY work.priority DESC, work.created_at, work.id
-     LIMIT 1 FOR UPDATE OF work SKIP LOCKED
+    SELECT item.id FROM chosen JOIN kinds USING (kind) CROSS JOIN LATERAL (
+           SELECT id FROM work
+            WHERE work.corpus = chosen.corpus AND state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+              AND work.priority BETWEEN kinds.low AND kinds.high
+              AND (not_before IS NULL OR not_before <= clock_timestamp())
+            ORDER BY work.priority DESC, work.created_at, work.id LIMIT 1 FOR UPDATE SKIP LOCKED
+           ) AS item
 )
 UPDATE work SET published_at = clock_timestamp(), not_before = NULL
  WHERE id IN (SELECT id FROM first)

@@ -180,7 +180,7 @@ _STORE = f"""
 SELECT id, version,
        (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id),
        (SELECT count(*) FROM texts WHERE texts.corpus = corpora.id AND texts.state IN ('accepted', 'ingested')),
-       coalesce({SPENT}, false)
+       {SPENT}
   FROM corpora WHERE id = ANY(CAST(:corpora AS int[]))
 """
 

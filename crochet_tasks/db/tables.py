@@ -51,6 +51,13 @@ corpora = Table(
     now("created_at"),
     Column("removed_at", MOMENT, comment="since then nobody sees it, and the relay deletes it"),
     Column("paused_at", MOMENT, comment="since then none of its work is published"),
+    Column(
+        "priority",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="each step doubles its share of what its tenant has",
+    ),
     Index("corpora_tenant_name_key", "tenant", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     CheckConstraint(NAMED, name="name"),
     CheckConstraint("max_axes BETWEEN 2 AND 8", name="max_axes"),
@@ -60,6 +67,7 @@ corpora = Table(
     CheckConstraint("budget > 0", name="budget"),
     CheckConstraint("version >= 0", name="version"),
     CheckConstraint("revision >= 1", name="revision"),
+    CheckConstraint("priority BETWEEN -3 AND 3", name="priority"),
     comment="A body of texts with its own vocabulary, phrases, limits and orthos.",
 )
 
@@ -81,6 +89,13 @@ texts = Table(
     now("accepted_at"),
     Column("finished_at", MOMENT),
     Column("origin", JSON, comment="the request that brought it, and its traceparent"),
+    Column(
+        "priority",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="that its corpus has at least while work is due that it waits for",
+    ),
     UniqueConstraint("corpus", "seq"),
     UniqueConstraint("corpus", "version"),
     UniqueConstraint("corpus", "sha256"),
@@ -90,6 +105,9 @@ texts = Table(
     CheckConstraint("(state = 'current') = (version IS NOT NULL)", name="version"),
     CheckConstraint("(version IS NULL) = (phrases IS NULL)", name="phrases"),
     CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="error"),
+    CheckConstraint("priority BETWEEN 0 AND 3", name="priority"),
+    # Whose corpus is hurried along: the relay looks with each message.
+    Index("texts_urgent_idx", "corpus", "version", postgresql_where=text("priority > 0")),
     # Whose turn it is.
     Index("texts_waiting_idx", "corpus", "seq", postgresql_where=text("state IN ('accepted', 'ingested')")),
     # The census counts these; versions are as many as the corpora say.

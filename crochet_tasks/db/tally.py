@@ -27,12 +27,12 @@ BESIDE = "best"
 # ── where open work is ──────────────────────────────────────────────────────────────────────────
 
 OPEN = ("ready", "held", "published", "waiting", "parked")
-"""States of open work, for lists, statistics and metrics: to be published next; held back by a spent budget, or because
-its corpus is paused; published, so in a queue or with a worker; waiting to be retried; parked until its turn in an
-ordered stage.
+"""States of open work, for lists, statistics and metrics: to be published next; held back by SPENT, or because its
+corpus is paused; published, so in a queue or with a worker; to be retried; parked until its turn in an ordered stage.
 """
-SPENT = "budget <= (SELECT coalesce(sum(orthos), 0) FROM counts WHERE counts.corpus = corpora.id)"
-"""SQL, of a row of `corpora`: it holds as many orthos as its budget allows"""
+_BUDGET = "coalesce(budget <= (SELECT sum(orthos) FROM counts WHERE counts.corpus = corpora.id), false)"
+SPENT = f"({_BUDGET} OR corpora.tenant IN (SELECT id FROM tenants WHERE full_at IS NOT NULL))"
+"""SQL, of a row of `corpora`: it holds as many orthos as its budget allows, or its tenant as many as its quota does"""
 
 
 def open_state(now: str, spent: str = f"IN (SELECT id FROM corpora WHERE {SPENT})") -> str:

@@ -50,6 +50,12 @@ class TenantRow(NamedTuple):
     created_at: dt.datetime
     max_corpora: int | None
     rate: int | None
+    weight: int
+    max_searches: int | None
+    max_orthos: int | None
+    max_texts: int | None
+    max_bytes: int | None
+    full_at: dt.datetime | None
     suspended_at: dt.datetime | None
     corpora: int
     keys: int

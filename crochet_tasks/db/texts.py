@@ -48,16 +48,21 @@ def known(connection: Connection, corpus: int, body: str) -> TextRow | None:
     return None if row is None else TextRow(*row)
 
 
-def accept(connection: Connection, corpus: int, title: str, body: str) -> TextRow:
+HIGHEST = 3
+"""priority; 0 is that of the corpus"""
+
+
+def accept(connection: Connection, corpus: int, title: str, body: str, priority: int = 0) -> TextRow:
     """Insert a text that is not `known`, last in the order of acceptance."""
     values = {"corpus": corpus, "title": title, "body": body, "sha256": hashlib.sha256(body.encode()).digest()}
-    new = insert(texts).values(**values, seq=_next_seq(corpus), origin=correlation.row())
+    new = insert(texts).values(**values, priority=priority, seq=_next_seq(corpus), origin=correlation.row())
     return TextRow(*connection.execute(new.returning(*_COLUMNS)).one())
 
 
-def accept_again(connection: Connection, text: TextRow) -> TextRow:
-    """Accept a failed or cancelled text again, last in the order of acceptance."""
+def accept_again(connection: Connection, text: TextRow, priority: int | None = None) -> TextRow:
+    """Accept a failed or cancelled text again, last in the order of acceptance; None: with the priority it had."""
     again = {"state": "accepted", "sentences": 0, "reached": None, "error": None, "finished_at": None}
+    again |= {} if priority is None else {"priority": priority}
     changed = (
         update(texts).where(texts.c.id == text.id).values(**again, seq=_next_seq(text.corpus), origin=correlation.row())
     )
@@ -165,10 +170,12 @@ class TextSummary(NamedTuple):
     position: int | None
     accepted_at: dt.datetime
     finished_at: dt.datetime | None
+    priority: int
 
 
 _PAGE = """
-SELECT texts.id, seq, title, state, sentences, version, octet_length(body), error, position, accepted_at, finished_at
+SELECT texts.id, seq, title, state, sentences, version, octet_length(body), error, position, accepted_at, finished_at,
+       priority
   FROM texts LEFT JOIN (
        SELECT id, row_number() OVER (ORDER BY seq) AS position FROM texts
         WHERE corpus = :corpus AND state IN ('accepted', 'ingested')
@@ -181,7 +188,7 @@ SELECT id, seq, title, state, sentences, version, octet_length(body), error,
        CASE WHEN state IN ('accepted', 'ingested') THEN (
            SELECT count(*) FROM texts AS first
             WHERE first.corpus = texts.corpus AND first.state IN ('accepted', 'ingested') AND first.seq <= texts.seq
-       ) END, accepted_at, finished_at
+       ) END, accepted_at, finished_at, priority
   FROM texts WHERE corpus = :corpus AND id = :number
 """
 

@@ -119,6 +119,24 @@ class TooManyCorpora(UsageError):
     status = 409
 
 
+class QuotaReached(UsageError):
+    """the tenant may have {quota:,} {what}, and this would make it {wanted:,}; delete a corpus that is of no use any
+    more, or ask the operator of this server to raise the quota
+    """
+
+    code = "quota_reached"
+    status = 409
+
+
+class PriorityTooHigh(UsageError):
+    """priority {priority} is for administrators, or for operators up to {operators}; with this key, give {highest} or
+    less
+    """
+
+    code = "priority_too_high"
+    status = 403
+
+
 class NotConfirmed(UsageError):
     """this deletes everything in corpus '{corpus}' for good; confirm it: --confirm {corpus}, or ?confirm={corpus}"""
 
@@ -270,6 +288,8 @@ _EXAMPLES_OF: dict[str, dict[str, object]] = {
     "limits_fixed": {"wanted": "max_axes 2"},
     "malformed_request": {"reason": "its body is not JSON: line 1, column 12"},
     "precondition_failed": {"given": "12-3"},
+    "priority_too_high": {"priority": 3, "operators": 2, "highest": 1},
+    "quota_reached": {"quota": 1000, "what": "texts", "wanted": 1001},
     "rate_limited": {"limit": "600 requests in 60 s", "seconds": 10},
     "remote_problem": {"status": 502, "detail": "no problem document"},
     "setting_missing": {"variable": "CROCHET_DATABASE_URL", "needed_for": "the API reads and accepts there"},

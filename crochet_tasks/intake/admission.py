@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox, sessions, tally, texts
+from crochet_tasks.db import Connection, attempts, corpora, idempotency, outbox, quotas, sessions, tally, texts
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.idempotency import StoredAnswer
 from crochet_tasks.db.process import Process, here
@@ -30,7 +30,7 @@ BUSY_SECONDS = 10
 ACCEPTED, KNOWN = 202, 200
 
 
-def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
+def accept(corpus: Corpus, title: str, body: str, priority: int = 0) -> tuple[TextRow, bool]:
     """Accept a text: its row and its work in one transaction; (text, whether it is to be ingested).
 
     A text that the corpus has already is returned as it is; one that failed is accepted again.
@@ -38,16 +38,22 @@ def accept(corpus: Corpus, title: str, body: str) -> tuple[TextRow, bool]:
     with here().database.transaction() as connection:
         if corpora.lock_for_acceptance(connection, corpus.id) is None:
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
-        return accepted(connection, corpus.id, title, body)
+        return accepted(connection, corpus.id, title, body, priority=priority)
 
 
 def accepted(
-    connection: Connection, corpus: int, title: str, body: str, check_room: Callable[[], None] | None = None
+    connection: Connection,
+    corpus: int,
+    title: str,
+    body: str,
+    check_room: Callable[[], None] | None = None,
+    *,
+    priority: int | None = None,
 ) -> tuple[TextRow, bool]:
     """As `accept`, in the transaction of a caller that has called `corpora.lock_for_acceptance`.
 
     `check_room` raises if there is no room for another text; it is not called for a text that is there already.
-    Raises ReadingRulesDiffer.
+    Raises ReadingRulesDiffer, and QuotaReached: a text that failed or was cancelled is kept, and counts already.
     """
     known = texts.known(connection, corpus, body)
     if known is not None and known.state not in texts.FAILED_OR_CANCELLED:
@@ -55,8 +61,13 @@ def accepted(
         return known, False
     if check_room is not None:
         check_room()
+    if known is None:
+        quotas.check_text(connection, corpus, len(body.encode()))
     corpora.check_reading(connection, corpus)
-    text = texts.accept(connection, corpus, title, body) if known is None else texts.accept_again(connection, known)
+    if known is None:
+        text = texts.accept(connection, corpus, title, body, priority or 0)
+    else:
+        text = texts.accept_again(connection, known, priority)
     item = outbox.ingest(corpus, text.id)
     outbox.add(connection, [item])
     if known is not None:
@@ -70,6 +81,7 @@ class SubmittedText(NamedTuple):
 
     title: str
     body: str
+    priority: int = 0
 
 
 class Admission:
@@ -83,13 +95,14 @@ class Admission:
         """Accept a text; (the answer, whether it is the one to an earlier request with this key).
 
         202 where it is to be ingested, 200 where the corpus has it already. Raises CorpusUnknown, TooBusy,
-        IdempotencyKeyReused.
+        QuotaReached, IdempotencyKeyReused.
         """
         with self._process.database.transaction() as connection:
             corpus = corpora.named(connection, name, tenant)
             if key is None:
                 return self._accept(connection, corpus, submitted), False
-            digest = hashlib.sha256(repr(submitted.title).encode() + submitted.body.encode()).digest()
+            beside = f"{submitted.priority} " if submitted.priority else ""
+            digest = hashlib.sha256(f"{beside}{submitted.title!r}{submitted.body}".encode()).digest()
             hours = self._process.settings.idempotency_hours
             kept, new = idempotency.once(
                 connection, corpus.id, key, digest, hours, lambda: self._accept(connection, corpus, submitted)
@@ -102,7 +115,7 @@ class Admission:
         if corpora.lock_for_acceptance(connection, corpus.id) is None:  # deleted while this waited for the lock
             raise corpora.unknown(connection, corpus.name, corpus.tenant)
         room = functools.partial(self._check_room, connection, corpus)
-        row, new = accepted(connection, corpus.id, submitted.title, submitted.body, room)
+        row, new = accepted(connection, corpus.id, submitted.title, submitted.body, room, priority=submitted.priority)
         answer = posted.text(connection, corpus, text_name(row.id))
         return StoredAnswer(ACCEPTED if new else KNOWN, answer.model_dump(mode="json"))
 

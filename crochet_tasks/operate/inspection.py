@@ -193,7 +193,7 @@ def _next(item: WorkRow, lease: float) -> str:
         case "ready":
             return "at the next poll of the relay that finds room for it"
         case "held":
-            return "when the budget of its corpus is raised, or its corpus is resumed"
+            return "when the budget of its corpus, or its tenant's quota of orthos, is raised, or its corpus is resumed"
         case "published":
             assert item.published_at is not None
             overdue = item.published_at + dt.timedelta(seconds=lease)

@@ -31,17 +31,40 @@ class KeyLine(Answer):
 
 
 class TenantLine(Answer):
-    """A tenant; its limits are null where those of the settings apply."""
+    """A tenant. Null: corpora and rate are limited as the settings say, and of the rest there may be any number."""
 
+    number: int
+    """what metrics and the audit call it"""
     name: str
     created_at: dt.datetime
     suspended: bool
     max_corpora: int | None
     rate: int | None
     """requests of a key in a minute"""
+    weight: int
+    """its share of the workers, where others have work, too"""
+    max_searches: int | None
+    """that are published at the same time"""
+    max_orthos: int | None
+    """after which no more are searched for"""
+    max_texts: int | None
+    """that are kept, in any state"""
+    max_bytes: int | None
+    """of the texts that are kept"""
+    full: bool
+    """it has as many orthos as it may have: its searches are held"""
     corpora: int
     keys: int
     """those that are good"""
+
+
+class TenantUse(TenantLine):
+    """A tenant, and how much of its quotas it uses."""
+
+    orthos: int
+    texts: int
+    bytes: int
+    """of its texts"""
 
 
 class KeyList(Answer):

@@ -25,6 +25,8 @@ class CorpusLine(Answer):
     budget: int | None
     paused: bool
     """none of its work is begun; texts are accepted and wait"""
+    priority: int = 0
+    """each step doubles its share of what its tenant has; older programs answer none"""
     revision: int
 
 
@@ -84,7 +86,7 @@ class CorpusEstimate(Estimate):
     stored: int
     budget: int | None
     spent: bool
-    """whether the budget is: then no more is searched for until it is raised"""
+    """whether the budget is, or the tenant's quota of orthos: no more is searched for until it is raised"""
 
 
 class OrthoSeen(Answer):
@@ -240,7 +242,7 @@ class WorkPage(WorkList):
 class StatusNow(CorpusStatus):
     budget: int | None
     spent: bool
-    """whether the budget is: then no more is searched for until it is raised"""
+    """whether the budget is, or the tenant's quota of orthos: no more is searched for until it is raised"""
     at_least: bool = False
     """whether there may be more work than these numbers say: counting ends somewhere"""
 

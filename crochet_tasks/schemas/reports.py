@@ -317,6 +317,8 @@ class TextLine(Answer):
     error: TextError | None
     accepted_at: dt.datetime
     finished_at: dt.datetime | None
+    priority: int = 0
+    """that its corpus has at least while work is due that it waits for; older programs answer, and keep, none"""
 
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────

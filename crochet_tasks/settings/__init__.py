@@ -131,7 +131,10 @@ class Settings(BaseSettings):
     )
     publish_timeout: Seconds = Field(default=5.0, description="seconds the broker may take to confirm a message")
     published_limit: int = Field(
-        default=32, ge=1, le=10_000, description="searches that are published at the same time, at the most"
+        default=32,
+        ge=1,
+        le=10_000,
+        description="work of each kind, such as searches, that is published at the same time, at the most",
     )
     task_seconds: Seconds = Field(
         default=30.0,

@@ -2,7 +2,7 @@
 
 Names, units and labels follow Prometheus, http_server_* OpenTelemetry. To add a metric: declare it here, record it
 where the thing happens (`metrics.NAME.add(...)`), and add its row to docs/metrics.md. Labels are bounded: never a
-corpus, text, work item or key.
+corpus, text, work item or key, and of tenants so many numbers, never names.
 """
 
 from __future__ import annotations
@@ -38,6 +38,18 @@ def shape(sides: tuple[int, ...]) -> str:
     return "x".join(map(str, sides)) if len(sides) <= MOST_AXES and math.prod(sides) <= MOST_CELLS else "other"
 
 
+MOST_TENANTS = 200
+_tenants: set[int] = set()
+
+
+def tenant(number: int | None) -> str:
+    """A tenant as a label: the first MOST_TENANTS that a process sees have one, all others share one."""
+    if number is None or (number not in _tenants and len(_tenants) >= MOST_TENANTS):
+        return "other"
+    _tenants.add(number)
+    return str(number)
+
+
 # ── tasks ───────────────────────────────────────────────────────────────────────────────────────
 
 TASKS = counter(
@@ -60,6 +72,15 @@ TASK_TRIES = counter(
     "task code",
     WORKER,
     "Transactions tried again at once within a task, by the error's code (deadlock, a server that restarts).",
+)
+TASK_CPU = counter(
+    "crochet_task_cpu_seconds_total",
+    "seconds",
+    "tenant",
+    WORKER,
+    "Processor time of the threads in which a tenant's tasks ran, without Postgres and RabbitMQ. By the tenant's "
+    "number, as `crochet tenants show` has it; other: of tenants beyond the first 200 of a process, and of deleted "
+    "corpora.",
 )
 UNACKNOWLEDGED = gauge(
     "crochet_worker_messages_held",

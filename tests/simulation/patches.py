@@ -257,7 +257,7 @@ def _ingested(
         world.reached("a text was ingested by several workers")
 
 
-def _again(world: World, _activity: Activity, _row: Any, _connection: Any, row: Any) -> None:
+def _again(world: World, _activity: Activity, _row: Any, _connection: Any, row: Any, *_args: Any) -> None:
     if row.state == "failed":
         world.reached("a failed text was accepted again")
 

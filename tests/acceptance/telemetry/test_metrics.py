@@ -131,6 +131,7 @@ def test_metrics_are_the_truth_also_after_a_child_was_killed(running: Running) -
     )
     assert scraped.by("crochet_orthos_stored_total", "shape") == in_store
     assert scraped.by("crochet_tasks_total", "outcome").keys() == {"done"}
+    assert scraped.by("crochet_task_cpu_seconds_total", "tenant").keys() == {"1"}
     assert scraped.value("crochet_text_version_seconds_count") == len(steps.TEXTS)
     until(lambda: scraped.by("crochet_processes", "role", WORKER_NAME) == {"main": 1, "children": 2}, deployment)
 

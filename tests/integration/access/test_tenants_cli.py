@@ -32,6 +32,14 @@ def test_the_life_of_a_tenant(typed: Typed) -> None:
     assert (changed["name"], changed["max_corpora"], changed["rate"], changed["keys"]) == ("south", 3, 7, 1)
     assert typed("tenants", "list")[1].splitlines()[0] == "south  good  0 corpora (most 3)  1 keys (rate 7)"
     assert shown(typed, "set", "south", "--rate", "default")["rate"] is None
+    assert (shown(typed, "set", "south", "--weight", "3", "--max-searches", "4"))["weight"] == 3
+    assert typed("tenants", "list")[1].splitlines()[0].endswith("(rate default)  weight 3  4 searches at once")
+    assert shown(typed, "set", "south", "--max-orthos", "5000", "--max-texts", "9")["max_orthos"] == 5000
+    assert typed("tenants", "show", "south")[1].splitlines()[1:] == [
+        "number: 2, in metrics and the audit",
+        *("orthos: 0 of 5,000", "texts: 0 of 9", "bytes of texts: 0 bytes"),
+    ]
+    assert shown(typed, "show", "south")["texts"] == 0
     assert shown(typed, "suspend", "south")["suspended"] is True
     assert typed("tenants", "list")[1].startswith("south  suspended  ")
     assert shown(typed, "resume", "south")["suspended"] is False
@@ -43,7 +51,7 @@ def test_the_life_of_a_tenant(typed: Typed) -> None:
     log = json.loads(typed("keys", "log", "--json")[1])["lines"]
     assert [line["what"] for line in log if line["what"].startswith("tenant.")] == [
         "tenant.created",
-        *["tenant.changed"] * 4,
+        *["tenant.changed"] * 6,
         "tenant.deleted",
     ]
 
@@ -57,6 +65,11 @@ def test_the_life_of_a_tenant(typed: Typed) -> None:
         (["set", "default", "--rename", "other"], "tenant_needed"),
         (["set", "default", "--max-corpora", "many"], "usage"),
         (["set", "default", "--rate", "0"], "usage"),
+        (["set", "default", "--weight", "0"], "usage"),
+        (["set", "default", "--weight", "101"], "usage"),
+        (["set", "default", "--max-orthos", "0"], "usage"),
+        (["set", "default", "--max-bytes", "1 MB"], "usage"),
+        (["show", "nobody"], "tenant_unknown"),
         (["suspend", "default"], "tenant_needed"),
         (["resume", "nobody"], "tenant_unknown"),
         (["delete", "default", "--confirm", "default"], "tenant_needed"),

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from crochet_tasks import publish
-from crochet_tasks.access import tenancy
+from crochet_tasks.access import keys, tenancy
+from crochet_tasks.access.keys import KeySpec, Scope
 from crochet_tasks.db import corpora, outbox, publishing
 from crochet_tasks.db.corpora import Corpus, Lock
 from crochet_tasks.db.process import Process
@@ -38,7 +40,8 @@ def test_a_corpus_is_made(api: Api) -> None:
     answer = api.write.post("/v1/corpora", json=given)
     assert (answer.status_code, answer.headers["Location"]) == (201, "/v1/corpora/genesis")
     made = answer.get_json()
-    assert made == {**given, "limits": {"max_axes": 2, "max_side": 8, "max_cells": 64}, "paused": False, "revision": 1}
+    rest = {"limits": {"max_axes": 2, "max_side": 8, "max_cells": 64}, "paused": False, "priority": 0, "revision": 1}
+    assert made == {**given, **rest}
     seen = api.read.get("/v1/corpora/genesis")
     assert (seen.get_json(), seen.headers["ETag"]) == (made, answer.headers["ETag"])
     assert not seen.headers["ETag"].startswith("W/")
@@ -164,6 +167,9 @@ def test_a_corpus_is_renamed(api: Api) -> None:
         ({"revision": 9}, "invalid_request", 422),
         ({"removed_at": "2020-01-01"}, "invalid_request", 422),
         ({"budget": -1}, "invalid_request", 422),
+        ({"priority": 4}, "invalid_request", 422),
+        ({"priority": 2}, "priority_too_high", 403),
+        ({"description": "new", "priority": 3}, "priority_too_high", 403),
         ([1], "invalid_request", 422),
     ],
 )
@@ -181,6 +187,34 @@ def test_a_change_is_a_merge_patch(api: Api) -> None:
     for kind in ("application/json", "application/json-patch+json", "text/plain", "application/x-www-form-urlencoded"):
         answer = api.write.patch("/v1/corpora/genesis", data="{}", headers={"Content-Type": kind, "If-Match": "*"})
         api.problem(answer, "wrong_content_type", 415)
+
+
+@pytest.mark.parametrize(("scope", "highest"), [("write", 1), ("operate", 2), ("admin", 3)])
+def test_each_role_gives_priorities_up_to_its_own(api: Api, scope: Scope, highest: int) -> None:
+    """A corpus that has a higher one is still changed, and lowered, by who writes; and not raised again."""
+    client = api.with_key(keys.create(api.process.database, KeySpec("another", (scope,))).key)
+    headers = {"Content-Type": MERGE, "If-Match": "*"}
+
+    def give(client: FlaskClient, **changes: Any) -> TestResponse:
+        return client.patch("/v1/corpora/genesis", json=changes, headers=headers)
+
+    assert client.post("/v1/corpora", json={"name": "genesis", "priority": highest}).status_code == 201
+    assert give(api.admin, priority=3).get_json()["priority"] == 3
+    assert give(client, description="as it is", priority=3).status_code == 200
+    assert give(client, priority=-3).get_json()["priority"] == -3
+    given = [give(client, priority=priority).status_code for priority in (1, 2, 3)]
+    assert given == [200 if priority <= highest else 403 for priority in (1, 2, 3)]
+    if highest < 3:
+        body = {"name": "exodus", "priority": highest + 1}
+        problem = api.problem(client.post("/v1/corpora", json=body), "priority_too_high", 403)
+        assert f"give {highest} or less" in problem["detail"]
+
+
+def test_a_priority_is_in_the_audit(api: Api) -> None:
+    corpus_of(api)
+    assert patch(api, "genesis", {"priority": 1}).status_code == 200
+    (line,) = api.admin.get("/v1/audit?corpus=genesis&limit=1").get_json()["lines"]
+    assert (line["what"], line["before"]["priority"], line["after"]["priority"]) == ("corpus.changed", 0, 1)
 
 
 # ── deleted ─────────────────────────────────────────────────────────────────────────────────────

@@ -45,6 +45,7 @@ OPEN_TO_ALL_TENANTS = {
     ("DELETE", "/v1/keys/<key>/second-factor"),
     ("GET", "/v1/tenants"),  # these four: test_tenants_managed.py
     ("POST", "/v1/tenants"),
+    ("GET", "/v1/tenants/<tenant>"),
     ("PATCH", "/v1/tenants/<tenant>"),
     ("DELETE", "/v1/tenants/<tenant>"),
 }

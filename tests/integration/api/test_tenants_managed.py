@@ -102,6 +102,23 @@ def test_limits_are_their_own(api: Api, start_of_a_window: None) -> None:
     assert api.stranger.post("/v1/corpora", json={"name": "second"}).status_code == 201
 
 
+def test_weights_and_quotas_are_set_by_operators(api: Api) -> None:
+    """Each within its bounds; null takes a quota away; the audit has what was there before."""
+    quotas = {"max_searches": 3, "max_orthos": 10_000, "max_texts": 5, "max_bytes": 1_000_000}
+    changed = change(api, weight=3, **quotas).get_json()
+    assert {**changed, "weight": 3, **quotas, "full": False} == changed
+    seen = api.admin.get("/v1/tenants/other").get_json()
+    assert {**seen, **changed} == seen
+    assert (seen["orthos"], seen["texts"], seen["bytes"]) == (0, 1, len("the sea"))
+    api.problem(api.stranger.get("/v1/tenants/other"), "operator_needed", 403)
+    api.problem(api.admin.get("/v1/tenants/nobody"), "tenant_unknown", 404)
+    for wrong in ({"weight": 0}, {"weight": 101}, {"weight": None}, {"max_orthos": 0}, {"max_searches": 0}):
+        api.problem(change(api, **wrong), "invalid_request", 422)
+    assert change(api, max_orthos=None).get_json()["max_orthos"] is None
+    rows = steps.sql(api.process, "SELECT before->>'weight', after->>'weight' FROM audit ORDER BY id DESC LIMIT 2")
+    assert rows == [("3", "3"), ("1", "3")]
+
+
 def test_a_suspended_tenant_is_refused_with_all_that_it_has(api: Api) -> None:
     """Keys, access tokens, refresh tokens, sessions of the page; its work waits. What is others' goes on."""
     tokens = api.stranger.post("/v1/tokens", json={}).get_json()
@@ -247,7 +264,17 @@ def test_the_page_does_the_same(api: Api) -> None:
     assert "other" in visitor.get("/console/tenants").text
     assert visitor.post("/console/tenants/other", {"name": "other", "max_corpora": "7", "rate": ""}).status_code == 303
     assert tenants.one(api.process.database, "other").max_corpora == 7
-    assert visitor.post("/console/tenants/other", {"name": "other", "max_corpora": "x", "rate": ""}).status_code == 422
+    for wrong in ({"max_corpora": "x"}, {"weight": ""}, {"weight": "101"}, {"max_orthos": "0"}, {"max_texts": "-1"}):
+        answer = visitor.post("/console/tenants/other", {"name": "other", "rate": "", **wrong})
+        assert (answer.status_code, "is a whole number from" in answer.text) == (422, True), wrong
+    given = {"weight": "3", "max_searches": "4", "max_orthos": " 5000 ", "max_texts": "0", "max_bytes": ""}
+    assert visitor.post("/console/tenants/other", {"name": "other", **given}).status_code == 303
+    line = tenants.one(api.process.database, "other")
+    found = (line.weight, line.max_searches, line.max_orthos, line.max_texts, line.max_bytes)
+    assert found == (3, 4, 5000, 0, None)
+    shown = visitor.get("/console/tenants/other").text
+    assert 'value="5000"' in shown
+    assert "1 kept" in shown
     assert visitor.post("/console/tenants/other", {"suspended": "yes"}).status_code == 303
     assert tenants.one(api.process.database, "other").suspended
     assert visitor.post("/console/tenants/other/delete", {"confirm": "no"}).status_code == 422

@@ -54,6 +54,42 @@ def at_once(*calls: Callable[[], TestResponse]) -> list[TestResponse]:
     return [answers[place] for place in range(len(calls))]
 
 
+# ── hurried ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_text_is_given_a_priority(api: Api, corpus: Corpus) -> None:
+    """Up to that of the caller's role, in either form of the body, and of a whole batch; the audit has it."""
+    plain = {"Content-Type": "text/plain"}
+    first = api.write.post(f"{URL}?priority=1", data="the sea", headers=plain)
+    assert (first.status_code, first.get_json()["priority"]) == (202, 1)
+    api.problem(api.write.post(f"{URL}?priority=2", json={"body": "the land"}), "priority_too_high", 403)
+    assert api.admin.post(f"{URL}?priority=3", json={"body": "the land"}).get_json()["priority"] == 3
+    for wrong in ("4", "-1", "high"):
+        api.problem(api.admin.post(f"{URL}?priority={wrong}", json={"body": "the air"}), "invalid_request", 422)
+    body = {"texts": [{"body": "the air"}, {"body": "the sea"}]}
+    api.problem(api.write.post(f"{URL}/batch?priority=3", json=body), "priority_too_high", 403)
+    taken = api.write.post(f"{URL}/batch?priority=1", json=body).get_json()["texts"]
+    assert [(each["status"], each["text"]["priority"]) for each in taken] == [(202, 1), (200, 1)]
+    assert post(api, "the moon").get_json()["priority"] == 0
+    lines = api.admin.get("/v1/audit?what=text.accepted").get_json()["lines"]
+    assert [line["after"].get("priority") for line in lines] == [None, 1, 3, 1]
+
+
+def test_a_key_of_a_request_is_of_one_priority(api: Api, corpus: Corpus) -> None:
+    """Without one the request is as it was before there were any."""
+    headers = {"Idempotency-Key": "again"}
+    assert api.write.post(f"{URL}?priority=1", json={"body": "the sea"}, headers=headers).status_code == 202
+    again = api.write.post(URL, json={"body": "the sea"}, headers=headers)
+    api.problem(again, "idempotency_key_reused", 422)
+
+
+def test_a_text_that_is_posted_again_after_it_was_cancelled_has_the_new_priority(api: Api, corpus: Corpus) -> None:
+    text = api.write.post(f"{URL}?priority=1", json={"body": "the sea"}).get_json()["id"]
+    api.write.post(f"{URL}/{text}/cancel")
+    assert post(api, "the sea").get_json()["priority"] == 0
+    assert (text, api.read.get(f"{URL}/{text}").get_json()["priority"]) == ("text-1", 0)
+
+
 # ── submitted ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -21,6 +21,7 @@ from crochet_tasks.errors import (
     CorpusExists,
     CorpusUnfinished,
     CorpusUnknown,
+    QuotaReached,
     ReadingRulesDiffer,
     TenantUnknown,
     TooManyCorpora,
@@ -164,6 +165,29 @@ def test_a_tenant_has_no_more_corpora_by_it(database: str) -> None:
         steps.new_corpus(process)
         with pytest.raises(TooManyCorpora):
             archive.load(process, MadeCorpus(steps.TEXTS[:1]), None, "one-more")
+
+
+@pytest.mark.parametrize(("quota", "what"), [("max_texts", "texts"), ("max_bytes", "bytes"), ("max_orthos", "orthos")])
+def test_a_tenants_quotas_hold_for_imports_and_merges(process: Process, quota: str, what: str) -> None:
+    """What is one too many is refused as a whole; with room for it, it comes in."""
+    made = MadeCorpus(steps.TEXTS)
+    archive.load(process, made, None, "first")
+    steps.sql(process, "UPDATE corpora SET removed_at = now()")
+    held = {
+        "max_texts": len(steps.TEXTS),
+        "max_bytes": sum(len(body.encode()) for body in steps.TEXTS),
+        "max_orthos": steps.expected(steps.TEXTS).total(),
+    }[quota]
+    steps.sql(process, f"UPDATE tenants SET {quota} = :most", most=held - 1)
+    before = steps.sql(process, COUNTS)
+    with pytest.raises(QuotaReached, match=what):
+        archive.load(process, made, None, "second")
+    assert steps.sql(process, COUNTS) == before
+    steps.sql(process, f"UPDATE tenants SET {quota} = :most", most=held)
+    archive.load(process, made, None, "second")
+    if quota == "max_texts":
+        with pytest.raises(QuotaReached, match=what):
+            archive.merge(process, archive.Source(made, 1), archive.Source(MadeCorpus(["the land"]), 0), "third")
 
 
 def test_what_was_made_elsewhere_is_imported(process: Process) -> None:

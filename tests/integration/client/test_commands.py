@@ -139,9 +139,11 @@ def test_ingest_status_and_export(crochet: Crochet, served: Served, worker: None
     for number, text in enumerate(steps.TEXTS):
         files.append(str(tmp_path / f"{number}.txt"))
         Path(files[-1]).write_text(text)
-    ran = crochet("ingest", *files, "--corpus", "shared", "--max-axes", "3", "--wait", "--json")
+    ran = crochet("ingest", *files, "--corpus", "shared", "--max-axes", "3", "--priority", "1", "--wait", "--json")
     report = IngestReport.model_validate_json(ran.out)
     assert (ran.code, [text.state for text in report.texts]) == (0, ["current"] * 3), ran.err
+    with served.client() as client:
+        assert [text.priority for text in client.texts("shared")] == [1, 1, 1]
     waited = report.waited
     assert waited is not None
     assert (waited.closed, waited.version, waited.total) == (True, 3, sum(steps.expected(steps.TEXTS).values()))
@@ -169,6 +171,8 @@ def test_work_and_corpora(crochet: Crochet, served: Served, monkeypatch: pytest.
     """Listed over all corpora, retried, cancelled by an id alone; corpora made, listed, deleted."""
     assert crochet("corpora", "create", "operated", "--max-axes", "2", "--budget", "9").code == 0
     assert b"operated  max_axes 2, max_side 8, max_cells 64  budget 9\n" in crochet("corpora", "list").out
+    assert b"budget 9  priority -2\n" in crochet("corpora", "set", "operated", "--priority", "-2").out
+    assert crochet("corpora", "set", "operated", "--priority", "4").code == 2
     with_bug(served.corpus("operated"), monkeypatch, "search.part")
     listed = WorkList.model_validate_json(crochet("work", "list", "--state", "failed", "--json").out)
     (failed,) = (line for line in listed.work if line.corpus == "operated")

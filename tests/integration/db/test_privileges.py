@@ -47,6 +47,7 @@ MUST_NOT = {
         ),
         *("INSERT INTO texts DEFAULT VALUES", "INSERT INTO corpora DEFAULT VALUES", "DELETE FROM corpora"),
         *("DELETE FROM audit", "DELETE FROM work", "INSERT INTO security_log (what) VALUES ('x')"),
+        *("UPDATE tenants SET max_orthos = NULL", "UPDATE tenants SET full_at = NULL"),
     ),
     "relay": (
         *("SELECT hash FROM keys", "SELECT hash FROM refresh_tokens", "SELECT scopes FROM sessions"),
@@ -61,6 +62,7 @@ MUST_NOT = {
             "UPDATE sessions SET expires_at = now()",
             "UPDATE batches SET packed = packed",
         ),
+        *("UPDATE tenants SET weight = 100", "UPDATE tenants SET max_orthos = NULL"),
     ),
     "metrics": (
         *("SELECT body FROM texts", "SELECT title FROM texts", "SELECT error FROM work", "SELECT * FROM words"),

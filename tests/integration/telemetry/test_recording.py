@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,16 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from crochet_tasks.app import Step, app
+from crochet_tasks import ingest, merging
+from crochet_tasks.app import Step, app, charged
 from crochet_tasks.broker.messages import Trigger
-from crochet_tasks.db import measured
+from crochet_tasks.db import corpora, measured, tenants
+from crochet_tasks.db.process import Process
 from crochet_tasks.db.sessions import Database, once_committed
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import instruments, metrics
 from crochet_tasks.telemetry.metrics_endpoint import Files
+from tests.support import steps
 from tests.support.children import in_child
 
 pytestmark = pytest.mark.integration
@@ -137,6 +141,27 @@ def test_a_task_that_cannot_be_counted_is_done(folder: Path, caplog: pytest.LogC
 
     in_child(work)
     assert values(Files(folder)) == {}
+
+
+def test_processor_time_is_the_tenants(folder: Path, process: Process) -> None:
+    """Of tasks and of merges, by the number of the tenant; one that fails counts, too."""
+    with process.database.transaction() as connection:
+        tenant = tenants.add(connection, "library")
+        assert tenant is not None
+        theirs = corpora.get_or_create(connection, "theirs", {}, tenant)
+    mine = steps.new_corpus(process)
+    ingest.ingest({"corpus": mine.id, "work": str(uuid.uuid4())})
+    with contextlib.suppress(ZeroDivisionError), charged(theirs.id):
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        _ = 1 / 0
+    merging.merge(theirs.id, [2, 2])
+    with charged(999_999):
+        pass
+    found = {name: value for name, value in values(Files(folder)).items() if "cpu_seconds" in name}
+    assert found.keys() >= {f"crochet_task_cpu_seconds_total tenant={each}" for each in (1, tenant, "other")}
+    assert found[f"crochet_task_cpu_seconds_total tenant={tenant}"] >= 0.05
 
 
 def test_time_limits_are_not_taken_for_trouble_with_records(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

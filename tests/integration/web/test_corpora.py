@@ -34,7 +34,12 @@ def test_a_corpus_is_made_changed_and_deleted(at: Site) -> None:
     send(page, "Save", Name="orchard", Description="Apples & <b>pears</b>", Budget="")
     expect(page.get_by_role("heading", level=1)).to_have_text("orchard")
     expect(page.get_by_text("Apples & <b>pears</b>")).to_be_visible()
-    assert at.api.read.get("/v1/corpora/orchard").get_json()["budget"] is None
+    found = at.api.read.get("/v1/corpora/orchard").get_json()
+    assert (found["budget"], found["priority"]) == (None, 0)
+    page.get_by_role("link", name="Settings").click()
+    page.get_by_label("Priority").select_option("2")
+    send(page, "Save")
+    assert at.api.read.get("/v1/corpora/orchard").get_json()["priority"] == 2
     page.get_by_role("link", name="Settings").click()
     send(page, "Delete corpus", to_confirm="garden")
     expect(page.get_by_role("alert")).to_have_text("Nothing was deleted: type orchard to confirm.")

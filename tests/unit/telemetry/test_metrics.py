@@ -42,7 +42,8 @@ def test_names_and_units_are_as_prometheus_wants_them(declared: Metric) -> None:
         assert (unit in declared.name) == (declared.unit == unit)
     assert (declared.kind == "histogram") == bool(declared.buckets)
     assert list(declared.buckets) == sorted(set(declared.buckets))
-    assert not {"corpus", "text", "work", "key", "path", "id", "tenant"} & set(declared.labels)
+    assert not {"corpus", "text", "work", "key", "path", "id"} & set(declared.labels)
+    assert "tenant" not in declared.labels or declared is metrics.TASK_CPU
 
 
 def test_every_metric_is_recorded_somewhere() -> None:
@@ -53,6 +54,15 @@ def test_every_metric_is_recorded_somewhere() -> None:
     names = {name for name, value in vars(metrics).items() if isinstance(value, Metric)}
     assert len(names) == len(METRICS)
     assert {name for name in names if not re.search(rf"\bmetrics\.{name}\b", code)} == set()
+
+
+def test_there_are_few_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numbers, never as names; beyond some hundreds they share a label. One that has a label keeps it."""
+    monkeypatch.setattr(metrics, "_tenants", set())
+    labels = [metrics.tenant(number) for number in range(1, 1001)]
+    assert labels[: metrics.MOST_TENANTS] == [str(number) for number in range(1, metrics.MOST_TENANTS + 1)]
+    assert set(labels[metrics.MOST_TENANTS :]) == {"other"}
+    assert (metrics.tenant(7), metrics.tenant(None)) == ("7", "other")
 
 
 def test_there_are_few_shapes() -> None:
