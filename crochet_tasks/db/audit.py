@@ -135,9 +135,9 @@ class Sealed(NamedTuple):
 
 
 def seal(connection: Connection, source: str, until: int, most: int = AT_ONCE) -> Sealed | None:
-    """Seal the next rows up to an id; None where there are none. All of them are there (`reached`).
+    """Seal the next rows up to an id; None where there are none, or another process seals them at this moment.
 
-    Raises what a unique violation raises where another process has just sealed them.
+    All of them are there (`reached`).
     """
     row = connection.execute(text(_seal(source)), {"source": source, "until": until, "most": most}).first()
     return None if row is None else Sealed(int(row.rows), int(row.last), bytes(row.hash))
@@ -172,6 +172,7 @@ WITH head AS (
 )
 INSERT INTO seals (source, first, last, rows, oldest, before, root, digests, hash)
 SELECT source, first, last, rows, oldest, before, root, digests, {_LINK} FROM linked
+ON CONFLICT (source, first) DO NOTHING
 RETURNING rows, last, hash
 """
 

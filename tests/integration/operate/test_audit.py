@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from crochet_tasks.schemas.reports import AuditLine
 from tests.support import steps
 from tests.support.api import Api
 from tests.support.failing_work import accepted
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -197,6 +199,26 @@ def test_seals_can_only_be_added(process: Process, corpus: Corpus) -> None:
         statement = change.replace("UPDATE", "UPDATE seals SET") if "UPDATE" in change else f"{change} seals"
         with pytest.raises(DBAPIError, match="append only"):
             steps.sql(process, statement)
+
+
+def test_two_relays_that_seal_at_the_same_moment(process: Process, corpus: Corpus) -> None:
+    """The one that comes second waits for the first, and has sealed nothing; both go on."""
+    sealers = [Sealer(process.database) for _ in range(2)]
+    for sealer in sealers:
+        assert sealer.seal(now=True) == 0  # it only notes what there is
+    with ThreadPoolExecutor() as other, process.database.transaction() as first:
+        number = first.execute(text("SELECT max(id) FROM audit")).scalar_one()
+        assert audit.seal(first, "audit", number) is not None
+        second = other.submit(sealers[1].seal, now=True)
+        eventually(lambda: steps.sql(process, "SELECT FROM pg_stat_activity WHERE wait_event = 'transactionid'"))
+        first.commit()
+        assert second.result() == 0
+    assert problems(process) == []
+    steps.accept(corpus, steps.TEXTS[1])
+    for _ in range(2):
+        sealers[0].seal(now=True)
+    assert sealers[1].seal(now=True) == 0
+    assert problems(process) == []
 
 
 def test_what_is_not_committed_yet_is_sealed_later(process: Process, corpus: Corpus) -> None:
