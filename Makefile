@@ -35,6 +35,10 @@ test: $(STAMP) services ## run all tests but the container tests
 durations: $(STAMP) ## how long each test took in the newest `make test`, and which got slower since the one before
 	$(BIN)/python scripts/runs_of_tests.py durations .state/tests/junit.xml
 
+.PHONY: coverage
+coverage: $(STAMP) services ## which lines and branches unit and integration tests do not run (ARGS='tests/unit/engine' for some of them)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(if $(ARGS),$(ARGS),tests/unit tests/integration)
+
 TIMES ?= 10# that make flaky runs them
 
 .PHONY: flaky

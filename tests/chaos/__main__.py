@@ -66,6 +66,8 @@ SKEWED_SECONDS = ("3600", "-3600")
 DISK_BYTES = 1 << 30
 TEXTS_AT_ONCE = 2
 """before each fault"""
+MOST_WAITING = 30
+"""texts, from which on none is added: what waits at the end is worked off before all is compared"""
 Place = tuple[str, str]
 """tenant and corpus"""
 
@@ -160,7 +162,8 @@ class Campaign:
 
     def run(self, kills: int) -> None:
         while self.kills < kills:
-            self._clients.wanted.release(TEXTS_AT_ONCE)
+            if self._waiting() < MOST_WAITING:
+                self._clients.wanted.release(TEXTS_AT_ONCE)
             self._wait_for_work()
             done, began = self._done(), time.monotonic()
             self.last = name = faults.strike(self._bench)
@@ -184,6 +187,13 @@ class Campaign:
                     return
             time.sleep(0.1)
         raise AssertionError("no text comes any more")
+
+    def _waiting(self) -> int:
+        """How many texts are accepted and no version yet."""
+        with contextlib.suppress(Unavailable):
+            [(number,)] = steps.sql(self._process, "SELECT count(*) FROM texts WHERE state <> 'current'")
+            return int(str(number))
+        return 0
 
     def _done(self) -> int:
         """How much work is done, ever."""

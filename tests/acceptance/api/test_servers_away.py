@@ -148,6 +148,7 @@ def routes(deployed: Deployed) -> dict[str, tuple[str, str, object]]:
         "revokeKey": ("POST", "/v1/keys/aaaaaaaaaa/revoke", None),
         "resetSecondFactor": ("DELETE", "/v1/keys/aaaaaaaaaa/second-factor", None),
         "listTenants": ("GET", "/v1/tenants", None),
+        "getTenant": ("GET", "/v1/tenants/default", None),
         "createTenant": ("POST", "/v1/tenants", {"name": "default"}),
         "changeTenant": ("PATCH", "/v1/tenants/default", {}),
         "deleteTenant": ("DELETE", "/v1/tenants/default", None),
