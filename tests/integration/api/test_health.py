@@ -136,7 +136,7 @@ def test_details_say_how_caches_do(api: Api) -> None:
     """Each by its name, since the process began; the same page again is found in them."""
     steps.ingest_all(corpus_of(api), steps.TEXTS)
     nothing = details(api, api.keys["admin"])["caches"]
-    assert nothing.keys() == {"batches", "index", "texts"}
+    assert nothing.keys() == {"batches", "index", "lines", "texts"}
     assert nothing["batches"]["hit_rate"] is None
     for _ in range(2):
         page = api.read.get("/v1/corpora/genesis/orthos?fields=id,words").get_json()
