@@ -105,7 +105,7 @@ def operates() -> bool:
 
 
 def asked_by_operator() -> bool:
-    """Whether a request to an open route has the key of an operator, and is signed where it must be. Refuses nobody."""
+    """Whether a request to an open route has an operator's key, and a signature where it must. Raises no refusal."""
     try:
         g.caller = _caller()
         if not operates():

@@ -76,7 +76,7 @@ def report() -> Iterator[str]:
 
 
 def _kill_stages(there: Everything) -> None:
-    """The worker of the ordered stages: whoever supervises it starts it again at once."""
+    """Kill the worker of the ordered stages and start it again at once, as a supervisor does."""
     for name in list(there.deployment.processes):
         if "context" in " ".join(there.deployment.command(name)):
             os.killpg(there.deployment.processes[name].pid, signal.SIGKILL)

@@ -128,8 +128,9 @@ class Process:
 
     def _forget_deleted(self, connection: Connection) -> None:
         """Drop what is cached of corpora that are gone."""
-        cached = {*self.indexes, *self.waits, *(corpus for corpus, _ in (*self.trees, *self.planners))}
+        cached = {*self.indexes, *self.waits, *self._tenants, *(corpus for corpus, _ in (*self.trees, *self.planners))}
         for gone in cached - corpora.existing(connection, sorted(cached)):
+            self._tenants.pop(gone, None)
             self.indexes.forget(gone)
             self.waits.forget(gone)
             for corpus, version in self.trees:

@@ -89,7 +89,7 @@ def details(api: Api, key: str | None) -> Any:
 
 
 def test_only_operators_read_details(api: Api) -> None:
-    """All others, also with a key that is none, get what a probe gets; nobody is refused."""
+    """All others, also with a key that is none, get what a probe gets, and are not refused."""
     for key in (None, GUESSED, "nonsense", api.keys["read"], api.keys["write"], api.keys["stranger"]):
         assert details(api, key) is None
     assert details(api, api.keys["admin"]) is not None

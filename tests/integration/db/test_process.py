@@ -131,15 +131,17 @@ def test_what_is_waited_on_is_kept_within_its_share_of_the_setting(
 
 
 def test_what_is_cached_of_a_deleted_corpus_goes(process: Process) -> None:
-    """Index, trees, and what is waited on, when the index of another one is next brought forward."""
+    """Index, trees, what is waited on, and its tenant, when the index of another one is next brought forward."""
     gone, other = made(process, 2)
     wait_for_phrases(process, gone)
+    assert process.tenant(gone.id) == process.tenant(other.id) == 1
     with process.database.transaction() as connection:
         removal.hide(connection, gone.id)
     steps.ingest_all(other, [steps.TEXTS[1]])
     assert set(process.indexes) == {other.id}
     assert {corpus for corpus, _ in process.trees} == {other.id}
     assert set(process.waits) == {other.id}
+    assert set(process._tenants) == {other.id}
 
 
 def test_trees_of_different_corpora_are_made_at_the_same_time(process: Process, database: str) -> None:
