@@ -26,7 +26,7 @@ from crochet_tasks.db import failures, schema
 from crochet_tasks.db.process import here
 from crochet_tasks.errors import CrochetError, MessageTooNew, Retry, TaskTimedOut, WrongCall, retry_class
 from crochet_tasks.retry import Policy
-from crochet_tasks.telemetry import correlation, instruments, metrics
+from crochet_tasks.telemetry import correlation, instruments, labels, metrics
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def charged(corpus: int) -> Iterator[None]:
     finally:
         seconds = time.thread_time() - began
         if instruments.recorded():
-            metrics.TASK_CPU.add(seconds, tenant=metrics.tenant(here().tenant(corpus)))
+            metrics.TASK_CPU.add(seconds, tenant=labels.tenant(here().tenant(corpus)))
 
 
 class Immediate(celery.Task):

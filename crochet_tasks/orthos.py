@@ -19,7 +19,7 @@ from crochet_tasks.db.batches import NewBatch
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import Change
 from crochet_tasks.engine.geometry import Sides
-from crochet_tasks.telemetry import metrics
+from crochet_tasks.telemetry import labels, metrics
 
 
 @app.task(base=Step, name="orthos.store", message=SearchResult, serializer="msgpack")
@@ -51,6 +51,6 @@ def store(result: SearchResult) -> None:
 
 def _measure(new: list[NewBatch]) -> None:
     for batch in new:
-        metrics.STORED.add(batch.count, shape=metrics.shape(batch.sides))
+        metrics.STORED.add(batch.count, shape=labels.shape(batch.sides))
         metrics.BATCH.observe(batch.count)
     telemetry.result(stored=sum(batch.count for batch in new))

@@ -11,7 +11,7 @@ from crochet_tasks.db import corpora, outbox, tally, windows
 from crochet_tasks.db.process import here
 from crochet_tasks.engine import search
 from crochet_tasks.engine.search import Part
-from crochet_tasks.telemetry import metrics
+from crochet_tasks.telemetry import labels, metrics
 
 
 @app.task(base=Step, name="search.part", message=Trigger)
@@ -36,7 +36,7 @@ def part(call: Trigger) -> None:
         telemetry.result(found=sum(len(run.rows) for run in outcome.found))
     metrics.SEARCH_SECONDS.observe(time.perf_counter() - began)
     for run in outcome.found:
-        metrics.FOUND.add(len(run.rows), shape=metrics.shape(run.sides))
+        metrics.FOUND.add(len(run.rows), shape=labels.shape(run.sides))
     result = SearchResult(
         corpus=corpus.id,
         work=item.id,

@@ -66,6 +66,13 @@ class Counts:
     uncounted: bool = False
     """counting stopped at `most` open items, failed items or errors"""
 
+    def by_kind(self) -> dict[str, dict[str, int]]:
+        """Per kind, how much work is in which of tally.OPEN or has failed."""
+        kinds: dict[str, dict[str, int]] = {}
+        for (kind, state), number in sorted(self.work.items()):
+            kinds.setdefault(kind, {})[state] = number
+        return kinds
+
 
 def total(every: Iterable[Counts]) -> Counts:
     """Add up the numbers of several corpora."""

@@ -183,23 +183,6 @@ def any_open(connection: Connection, corpus: int) -> bool:
     return connection.execute(select(work.c.id).where(*is_open).limit(1)).first() is not None
 
 
-def by_kind(connection: Connection, corpus: int, most: int | None = None) -> dict[str, dict[str, int]]:
-    """Per kind, how much work is in which of OPEN or has failed; `most` pieces of work are counted."""
-    found: dict[str, dict[str, int]] = {}
-    for kind, where, number in connection.execute(text(_BY_KIND), {"corpus": corpus, "most": most}):
-        found.setdefault(kind, {})[where] = int(number)
-    return found
-
-
-_BY_KIND = f"""
-SELECT kind, open_state, count(*) FROM (
-    SELECT kind, CASE state WHEN 'open' THEN {open_state("clock_timestamp()")} ELSE state END AS open_state
-      FROM work WHERE corpus = :corpus AND state IN ('open', 'failed') LIMIT :most
-) AS few
- GROUP BY kind, open_state ORDER BY kind, open_state
-"""
-
-
 def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] | None]:
     """How much work failed, and the error of the oldest; that of texts, and of searches for the best, is kept with
     them and not counted here.

@@ -99,7 +99,7 @@ def corpus_status(
         total=sum(change.orthos for change in counted.values()),
         batches=sum(change.batches for change in counted.values()),
         work=work._asdict(),
-        by_kind=tally.by_kind(connection, corpus.id, most),
+        by_kind=counts.by_kind(),
         oldest_open=tally.oldest_open(connection, corpus.id),
         dropped=left.dropped,
         closed=left.closed,

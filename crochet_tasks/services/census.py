@@ -17,7 +17,7 @@ from crochet_tasks.db import Connection, SQLAlchemyError, tally, upkeep
 from crochet_tasks.db.process import Process
 from crochet_tasks.db.tally import Census
 from crochet_tasks.errors import CrochetError
-from crochet_tasks.telemetry import instruments, metrics
+from crochet_tasks.telemetry import instruments, labels, metrics
 from crochet_tasks.telemetry.instruments import Metric
 
 log = logging.getLogger(__name__)
@@ -96,8 +96,8 @@ class CensusThread:
         """Set a gauge to these values, and to 0 where it had a value before and has none now."""
         names = gauge.labels
         shown = self._shown.setdefault(gauge, set())
-        for labels in {*shown, *values}:
-            gauge.set(values.get(labels, 0), **dict(zip(names, labels, strict=True)))
+        for key in {*shown, *values}:
+            gauge.set(values.get(key, 0), **dict(zip(names, key, strict=True)))
         shown.update(values)
 
     def _show_sizes(self, connection: Connection) -> None:
@@ -142,8 +142,8 @@ class CensusThread:
         orthos: Counter[Labels] = Counter()
         batches: Counter[Labels] = Counter()
         for sides, number, of_batches in counted.orthos:
-            orthos[metrics.shape(sides),] += number
-            batches[metrics.shape(sides),] += of_batches
+            orthos[labels.shape(sides),] += number
+            batches[labels.shape(sides),] += of_batches
         self._show(metrics.STORED_ORTHOS, orthos)
         self._show(metrics.STORED_BATCHES, batches)
         self._show(metrics.WAITING, {(state,): number for state, number in counted.texts.items()})

@@ -7,7 +7,6 @@ corpus, text, work item or key, and of tenants so many numbers, never names.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from crochet_tasks.telemetry.instruments import Metric
@@ -28,27 +27,6 @@ ALL = ("api", "worker", "relay")
 WORKER = ("worker",)
 RELAY = ("relay",)
 API = ("api",)
-
-
-MOST_AXES, MOST_CELLS = 3, 36
-
-
-def shape(sides: tuple[int, ...]) -> str:
-    """A shape as a label: large ones share one, so there are some 50."""
-    return "x".join(map(str, sides)) if len(sides) <= MOST_AXES and math.prod(sides) <= MOST_CELLS else "other"
-
-
-MOST_TENANTS = 200
-_tenants: set[int] = set()
-
-
-def tenant(number: int | None) -> str:
-    """A tenant as a label: the first MOST_TENANTS that a process sees have one, all others share one."""
-    if number is None or (number not in _tenants and len(_tenants) >= MOST_TENANTS):
-        return "other"
-    _tenants.add(number)
-    return str(number)
-
 
 # ── tasks ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -49,6 +49,8 @@ POINTS = 60
 """of a chart"""
 LEAST = 0.05
 """what never reaches so much is left out"""
+CACHES = {"CROCHET_API_CACHE_BYTES": "20000000", "CROCHET_WORKER_CACHE_BYTES": "20000000"}
+"""small, so that they are full after the warm-up, and what still grows is none of them"""
 HISTORY = {
     "audit": "a row for each change, for `CROCHET_AUDIT_DAYS`",
     "seals": "a hash for each row of audit, for as long",
@@ -189,7 +191,7 @@ def _growing(found: Mapping[str, Trend]) -> Iterator[str]:
 
 def _charts(samples: list[Sample]) -> Iterator[str]:
     """Memory, open files and tables over time, as Mermaid."""
-    step = max(1, len(samples) // POINTS)
+    step = -(-len(samples) // POINTS)
     some = samples[::step]
     for prefix, title in ((MEMORY, "memory, MB"), (FILES, "open files"), (TABLE, "tables, MB")):
         yield from ("```mermaid", "xychart-beta", f'    title "{title}, by minutes"')
@@ -208,7 +210,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crochet-soak-"))  # it stays where something is wrong, for its logs
-    with everything(folder, [TENANT], CROCHET_API_RATE="1000000") as there:
+    with everything(folder, [TENANT], forked=False, CROCHET_API_RATE="1000000", **CACHES) as there:
         load = Load(there)
         load.start()
         samples = soak(there, load, options.hours * 3600)

@@ -21,6 +21,12 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.server import take_port
 
 APIS = 2
+VACUUM = {
+    "autovacuum_naptime": "5s",
+    "autovacuum_vacuum_scale_factor": "0.05",
+    "autovacuum_vacuum_cost_delay": "0",
+}
+"""as in docker-compose.yml"""
 
 
 class Everything(NamedTuple):
@@ -40,14 +46,19 @@ class Everything(NamedTuple):
 
 @contextlib.contextmanager
 def everything(
-    folder: Path, tenants: Sequence[str], *, programs: Sequence[Sequence[str]] = (CROCHET,), **environment: str
+    folder: Path,
+    tenants: Sequence[str],
+    *,
+    programs: Sequence[Sequence[str]] = (CROCHET,),
+    forked: bool = True,
+    **environment: str,
 ) -> Iterator[Everything]:
     """Two relays, two workers that search, one of each other kind, two APIs, which have begun to serve.
 
-    Relays and workers are started by one of `programs` after the other.
+    Relays and workers are started by one of `programs` after the other. `forked`: as in Cluster.
     """
     with contextlib.ExitStack() as opened:
-        postgres = services.Postgres(folder / "postgres")
+        postgres = services.Postgres(folder / "postgres", **VACUUM)
         rabbitmq = services.RabbitMQ(folder / "rabbitmq")
         redis = services.Redis(folder / "redis")
         for server in (postgres, rabbitmq, redis):
@@ -67,7 +78,7 @@ def everything(
         }
         logs = folder / "logs"
         logs.mkdir()
-        deployment = opened.enter_context(cluster(logs, True, **environment, **addresses))
+        deployment = opened.enter_context(cluster(logs, forked, **environment, **addresses))
         process = opened.enter_context(open_process(Settings(), url))
         made = {
             tenant: keys.create(process.database, KeySpec("campaign", ("admin",), tenant), new_tenant=True).key

@@ -68,8 +68,9 @@ class Postgres(Server):
         "jit": "off",
     }
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         super().__init__(folder)
+        self._settings = {**self.settings, **settings}
         self._programs = find_program("postgresql", "usr/lib/postgresql/1[5-8]/bin/postgres").parent
         self._data = self.folder / "data"
         self._numbers = itertools.count()
@@ -156,7 +157,7 @@ class Postgres(Server):
         # A killed server leaves it, and the next would trust it if its pid were reused.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         arguments = []
-        for name, value in {**self.settings, "port": str(self.port)}.items():
+        for name, value in {**self._settings, "port": str(self.port)}.items():
             arguments += ["-c", f"{name}={value}"]
         return self._run_in_data("postgres", arguments)
 

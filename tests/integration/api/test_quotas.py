@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from crochet_tasks.access import tenancy, tenants
-from crochet_tasks.db import corpora, publishing, tally
+from crochet_tasks.db import corpora, publishing, statistics, tally
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.intake import admission
@@ -118,7 +118,7 @@ def full(api: Api) -> Corpus:
 def searches(api: Api, corpus: Corpus) -> int:
     """How many are held."""
     with api.process.database.transaction() as connection:
-        return tally.by_kind(connection, corpus.id).get("search", {}).get("held", 0)
+        return statistics.read(connection, [corpus.id], 1000)[corpus.id].work["search", "held"]
 
 
 def by_the_relay(api: Api) -> None:

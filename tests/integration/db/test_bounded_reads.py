@@ -6,7 +6,7 @@ import pytest
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, tally
+from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, statistics, tally
 from crochet_tasks.db.operators import WorkFilter
 from crochet_tasks.db.process import Process
 from tests.support import steps
@@ -119,15 +119,17 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
         assert taken.corpus == other.id
     assert max(statements.rows().values()) <= 20
     with process.database.snapshot() as connection:
-        by_kind = {number: tally.by_kind(connection, number) for number in (spent.id, parked.id)}
-    assert by_kind == {spent.id: {"search": {"held": HELD}}, parked.id: {"ingest": {"parked": HELD}}}
+        every = statistics.read(connection, [spent.id, parked.id], 2 * HELD)
+    assert every[spent.id].by_kind() == {"search": {"held": HELD}}
+    assert every[parked.id].by_kind() == {"ingest": {"parked": HELD}}
     steps.sql(process, "UPDATE corpora SET budget = 2 WHERE id = :id", id=spent.id)
     with process.database.transaction() as connection:
         publishing.hold_searches(connection)
         taken = publishing.take_next(connection, None)
         assert taken
         assert taken.corpus == spent.id
-        assert tally.by_kind(connection, parked.id) == {"ingest": {"parked": HELD}}
+        counts = statistics.read(connection, [parked.id], 2 * HELD)[parked.id]
+    assert counts.by_kind() == {"ingest": {"parked": HELD}}
 
 
 def test_progress_that_is_polled_reads_a_bounded_number_of_rows(process: Process) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crochet_tasks.telemetry import metrics
+from crochet_tasks.telemetry import labels, metrics
 from crochet_tasks.telemetry.instruments import METRICS, Metric
 from tests.support.paths import ROOT
 
@@ -58,17 +58,17 @@ def test_every_metric_is_recorded_somewhere() -> None:
 
 def test_there_are_few_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
     """As numbers, never as names; beyond some hundreds they share a label. One that has a label keeps it."""
-    monkeypatch.setattr(metrics, "_tenants", set())
-    labels = [metrics.tenant(number) for number in range(1, 1001)]
-    assert labels[: metrics.MOST_TENANTS] == [str(number) for number in range(1, metrics.MOST_TENANTS + 1)]
-    assert set(labels[metrics.MOST_TENANTS :]) == {"other"}
-    assert (metrics.tenant(7), metrics.tenant(None)) == ("7", "other")
+    monkeypatch.setattr(labels, "_tenants", set())
+    tenants = [labels.tenant(number) for number in range(1, 1001)]
+    assert tenants[: labels.MOST_TENANTS] == [str(number) for number in range(1, labels.MOST_TENANTS + 1)]
+    assert set(tenants[labels.MOST_TENANTS :]) == {"other"}
+    assert (labels.tenant(7), labels.tenant(None)) == ("7", "other")
 
 
 def test_there_are_few_shapes() -> None:
     """Rare shapes share one label."""
     sides = range(2, 65)
-    flat = {metrics.shape((a, b)) for a in sides for b in range(a, 65)}
-    solid = {metrics.shape((a, b, c)) for a in sides for b in range(a, 20) for c in range(b, 20)}
+    flat = {labels.shape((a, b)) for a in sides for b in range(a, 65)}
+    solid = {labels.shape((a, b, c)) for a in sides for b in range(a, 20) for c in range(b, 20)}
     assert len(flat | solid) < 60
-    assert (metrics.shape((2, 3)), metrics.shape((2, 2, 2, 2)), metrics.shape((8, 8))) == ("2x3", "other", "other")
+    assert (labels.shape((2, 3)), labels.shape((2, 2, 2, 2)), labels.shape((8, 8))) == ("2x3", "other", "other")
