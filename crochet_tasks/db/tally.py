@@ -114,18 +114,6 @@ _TOTAL = select(func.coalesce(func.sum(counts.c.orthos), 0)).where(counts.c.corp
 """compiled once: every ETag needs it"""
 
 
-def packed_bytes(connection: Connection, corpus: int) -> int:
-    """The bytes of a corpus' texts, phrases, orthos and remediations, as packed; no value is read for it."""
-    return int(connection.execute(text(_PACKED_BYTES), {"corpus": corpus}).scalar_one())
-
-
-_PACKED_BYTES = """
-SELECT (SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
-     + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
-     + (SELECT coalesce(sum(octet_length(packed) + coalesce(octet_length(phrases), 0)), 0)
-          FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus)
-"""
-
 # ── work ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -134,11 +122,12 @@ def states(connection: Connection, corpus: int, most: int | None = None) -> Stat
     return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
 
 
-_STATES = "SELECT " + ", ".join(
-    "(SELECT count(*) FROM "
-    f"(SELECT FROM work WHERE corpus = :corpus AND state = '{state}' AND kind <> 'best' LIMIT :most) AS few)"
-    for state in ("open", "done", "failed")
-)
+def _number_in(state: str) -> str:
+    few = f"SELECT FROM work WHERE corpus = :corpus AND state = '{state}' AND kind <> '{BESIDE}' LIMIT :most"
+    return f"(SELECT count(*) FROM ({few}) AS few)"
+
+
+_STATES = "SELECT " + ", ".join(map(_number_in, ("open", "done", "failed")))
 
 
 class Left(NamedTuple):
@@ -166,8 +155,8 @@ def left(connection: Connection, corpus: int, most: int | None = None) -> Left:
     return Left(*connection.execute(text(_LEFT), {"corpus": corpus, "most": most}).one())
 
 
-_LEFT = f"""
-SELECT (SELECT count(*) FROM
+_LEFT_COLUMNS = f"""
+       (SELECT count(*) FROM
            (SELECT FROM work WHERE corpus = :corpus AND state = 'open' AND kind <> '{BESIDE}' LIMIT :most) AS few),
        (SELECT count(*) FROM work
          WHERE corpus = :corpus AND state = 'failed' AND kind <> ALL(ARRAY{[*OF_A_TEXT, BESIDE]})),
@@ -175,6 +164,7 @@ SELECT (SELECT count(*) FROM
            (SELECT FROM work
              WHERE corpus = :corpus AND state = 'cancelled' AND kind = ANY(ARRAY{[*SEARCHING]}) LIMIT :most) AS few)
 """
+_LEFT = f"SELECT {_LEFT_COLUMNS}"
 
 
 def any_open(connection: Connection, corpus: int) -> bool:
@@ -190,13 +180,6 @@ def failures(connection: Connection, corpus: int) -> tuple[int, dict[str, Any] |
     failed = work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in((*OF_A_TEXT, BESIDE))
     number = connection.execute(select(func.count()).select_from(work).where(*failed)).scalar_one()
     return number, connection.execute(select(work.c.error).where(*failed).order_by(work.c.created_at).limit(1)).scalar()
-
-
-def oldest_open(connection: Connection, corpus: int) -> float | None:
-    """The age of the oldest open work, in seconds."""
-    age = func.extract("epoch", func.clock_timestamp() - func.min(work.c.created_at))
-    found: Any = connection.execute(select(age).where(work.c.corpus == corpus, work.c.state == "open")).scalar_one()
-    return None if found is None else max(0.0, float(found))
 
 
 def unpublished(connection: Connection, corpus: int, most: int) -> int:
@@ -229,6 +212,48 @@ _WAITING = """
 SELECT count(*) FROM (
     SELECT FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') LIMIT :most
 ) AS few
+"""
+
+# ── a corpus ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Extent(NamedTuple):
+    """How large a corpus is, and how far."""
+
+    left: Left
+    done: int
+    failed: int
+    """work; of both kinds without such as is BESIDE, of failed with texts"""
+    oldest_open: float | None
+    """the age of the oldest open work, in seconds"""
+    texts: dict[str, int]
+    """by state"""
+    words: int
+    phrases: int
+    """at its version"""
+    packed_bytes: int
+    """of its texts, phrases, orthos and remediations, as packed; no value is read for it"""
+
+
+def extent(connection: Connection, corpus: int, version: int, most: int | None = None) -> Extent:
+    """Read it by one statement, as it is polled; of work that is open, done or dropped at most `most` is counted."""
+    values = {"corpus": corpus, "version": version, "most": most}
+    undone, failed, dropped, *rest = connection.execute(text(_EXTENT), values).one()
+    return Extent(Left(undone, failed, dropped), *rest)
+
+
+_EXTENT = f"""
+SELECT {_LEFT_COLUMNS}, {_number_in("done")}, {_number_in("failed")},
+       (SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(created_at)))::float8 FROM work
+         WHERE corpus = :corpus AND state = 'open'),
+       (SELECT coalesce(json_object_agg(state, number ORDER BY state), '{{}}')
+          FROM (SELECT state, count(*) AS number FROM texts WHERE corpus = :corpus GROUP BY state) AS each),
+       (SELECT count(*) FROM words WHERE corpus = :corpus AND born <= :version),
+       (SELECT coalesce(sum(count), 0)::bigint FROM phrases WHERE corpus = :corpus AND born <= :version),
+       ((SELECT coalesce(sum(octet_length(body)), 0) FROM texts WHERE corpus = :corpus)
+      + (SELECT coalesce(sum(octet_length(parent) + octet_length(word)), 0) FROM phrases WHERE corpus = :corpus)
+      + (SELECT coalesce(sum(octet_length(packed) + coalesce(octet_length(phrases), 0)), 0)
+           FROM batches LEFT JOIN remediations ON remediations.batch = batches.id WHERE corpus = :corpus))::bigint
 """
 
 # ── corpora ─────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, te
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
-from crochet_tasks.db.tables import corpora, phrases, texts, words
+from crochet_tasks.db.tables import corpora, phrases, texts
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.phrases import Additions, Ints, PhraseIndex
 from crochet_tasks.errors import StoreCorrupt
@@ -318,12 +318,3 @@ def unpacked(chunks: Iterable[tuple[Any, ...]]) -> tuple[Ints, Ints]:
             problem = f"the phrases {first} to {first + count - 1} are damaged ({error}); see 'crochet verify'"
             raise StoreCorrupt(problem=problem) from error
     return np.concatenate(parents), np.concatenate(lasts)
-
-
-def born(connection: Connection, corpus: int, version: int) -> tuple[int, int]:
-    """How many words and how many phrases there are at a version."""
-    known = select(func.count()).select_from(words).where(words.c.corpus == corpus, words.c.born <= version)
-    number = select(func.coalesce(func.sum(phrases.c.count), 0))
-    number = number.where(phrases.c.corpus == corpus, phrases.c.born <= version)
-    found = connection.execute(select(known.scalar_subquery(), number.scalar_subquery())).one()
-    return int(found[0]), int(found[1])

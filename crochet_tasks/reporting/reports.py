@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from crochet_tasks.db import Connection, corpora, schema, tally, texts
+from crochet_tasks.db import Connection, corpora, schema, tally
 from crochet_tasks.db import statistics as store
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -84,27 +84,26 @@ def corpus_status(
     if counts is None:
         counts = store.read(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)
-    work, left = tally.states(connection, corpus.id, most), tally.left(connection, corpus.id, most)
+    extent = tally.extent(connection, corpus.id, corpus.version, most)
     shapes = [sides for sides in best_first(counted) if counted[sides].orthos]
-    words, phrases = texts.born(connection, corpus.id, corpus.version)
     rates = statistics.report(counts, message)
     return CorpusStatus(
         corpus=corpus.name,
         limits=corpus.limits._asdict(),
         version=corpus.version,
-        texts=tally.texts_by_state(connection, corpus.id),
-        words=words,
-        phrases=phrases,
+        texts=extent.texts,
+        words=extent.words,
+        phrases=extent.phrases,
         orthos={shape_name(sides): counted[sides].orthos for sides in shapes},
         total=sum(change.orthos for change in counted.values()),
         batches=sum(change.batches for change in counted.values()),
-        work=work._asdict(),
+        work={"open": extent.left.open, "done": extent.done, "failed": extent.failed},
         by_kind=counts.by_kind(),
-        oldest_open=tally.oldest_open(connection, corpus.id),
-        dropped=left.dropped,
-        closed=left.closed,
+        oldest_open=extent.oldest_open,
+        dropped=extent.left.dropped,
+        closed=extent.left.closed,
         paused=corpus.paused,
-        bytes=tally.packed_bytes(connection, corpus.id),
+        bytes=extent.packed_bytes,
         rate=rates.paces[0].orthos_per_second,
         statistics=rates,
     )
