@@ -11,6 +11,8 @@ from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crochet_tasks.archive import check, read, written
 from crochet_tasks.engine import runs
@@ -297,6 +299,16 @@ def test_a_byte_that_flips_is_found_wherever_it_is() -> None:
         else:
             assert [text.body for text in checked.archive.texts()] == steps.TEXTS
     assert found > len(flips) / 2
+
+
+@given(st.integers(0, len(MADE)), st.integers(0, 40), st.binary(max_size=40))
+def test_other_bytes_anywhere_are_found(place: int, number: int, by: bytes) -> None:
+    """Some are cut out and others put there: refused, or in what nothing depends on."""
+    try:
+        checked = check(archive_of(MADE[:place] + by + MADE[place + number :]))
+    except (ArchiveDamaged, ArchiveForeign, ArchiveTooNew):
+        return
+    assert [text.body for text in checked.archive.texts()] == steps.TEXTS
 
 
 @pytest.mark.parametrize("claimed", [len(MADE), 1 << 16, 1 << 31])
