@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crochet_tasks.engine import geometry
 from crochet_tasks.engine.best import certificate as certificates
-from crochet_tasks.engine.best.certificate import Certificate, Refused
+from crochet_tasks.engine.best.certificate import Certificate, Listing, Refused
 from crochet_tasks.engine.best.faces import Faces
 from crochet_tasks.engine.best.plan import begun
 from crochet_tasks.engine.best.shapes import Scope
@@ -75,6 +76,34 @@ def _wrong_by_reading() -> Iterator[tuple[str, str, Change]]:
         lambda one: dataclasses.replace(one, scope=Scope(9, 4, 4096), empty=one.empty[:1]),
     )
     yield "searched in no way", "not searched as", lambda one: replaced(one, "empty", layers=9)
+    yield "listed twice", "listed twice", lambda one: dataclasses.replace(one, listed=one.listed * 2)
+    yield "one of less volume", "do not all have the same", _with_a_smaller_one
+    yield "too few counts", "does not have", lambda one: replaced(one, "listed", parts=((0, one.listed[0].starts, ()),))
+    yield "a part is there twice", "is missing", lambda one: replaced(one, "empty", parts=one.empty[0].parts * 2)
+    yield "out of the limits", "not within", lambda one: dataclasses.replace(one, scope=one.scope._replace(max_axes=2))
+    yield "no order", "alphabetical", lambda one: replaced(one, "listed", orthos=one.listed[0].orthos[::-1])
+    yield "an ortho twice", "alphabetical", lambda one: replaced(one, "listed", orthos=one.listed[0].orthos[:1] * 4)
+    yield "too short", "another number of words", lambda one: replaced(one, "listed", orthos=(("a",),))
+    yield "turned", "canonical", _turned
+
+
+def _with_a_smaller_one(one: Certificate) -> Certificate:
+    empty = next(each for each in one.empty if each.sides != one.listed[0].sides)
+    return dataclasses.replace(one, empty=(), listed=(*one.listed, Listing(*dataclasses.astuple(empty))))
+
+
+def _turned(one: Certificate) -> Certificate:
+    """Its first ortho with two equal axes exchanged."""
+    listing = one.listed[0]
+    cells = geometry.coordinates(listing.sides)
+    equal = next(axis for axis in range(len(listing.sides) - 1) if listing.sides[axis] == listing.sides[axis + 1])
+    words = dict(zip(cells, listing.orthos[0], strict=True))
+
+    def exchanged(cell: tuple[int, ...]) -> tuple[int, ...]:
+        return (*cell[:equal], cell[equal + 1], cell[equal], *cell[equal + 2 :])
+
+    turned = tuple(words[exchanged(cell)] for cell in cells)
+    return replaced(one, "listed", orthos=(turned, *listing.orthos[1:]))
 
 
 def _counted(one: Certificate) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
@@ -97,6 +126,22 @@ def test_wrong_certificates_are_refused(tree: Tree, sound: Certificate, reason: 
     certificates.check(sound, tree)
     with pytest.raises(Refused, match=reason):
         certificates.check(change(sound), tree)
+
+
+def test_stacks_that_have_no_beginning_are_refused() -> None:
+    """A stack of three layers has a part of two."""
+    tree = tree_of(corpus(3), 4)
+    made = certificates.of(solved(tree, SCOPE), tree)
+    assert (made.listed[0].layers, made.listed[0].found) == (3, 1)
+    certificates.check(made, tree)
+    with pytest.raises(Refused, match="stacks of more layers, and none of fewer"):
+        certificates.check(replaced(made, "listed", parts=((0, made.listed[0].starts, (0, 1)),)), tree)
+
+
+def test_a_word_that_stands_twice_at_a_distance_is_none() -> None:
+    """A box whose every line is a phrase, and that is no ortho."""
+    tree = tree_of(["a b c", "b c", "a b", "b c"], 2)
+    assert certificates.wrong((2, 2), ("a", "b", "b", "c"), tree) == "a word stands twice in a shell"
 
 
 def test_another_text_is_refused(sound: Certificate) -> None:
@@ -138,6 +183,27 @@ def test_one_wrong_count_is_found_by_searching_again(tree: Tree, sound: Certific
     lie = dataclasses.replace(sound, empty=(*proofs,))
     certificates.check(lie, tree)
     with pytest.raises(Refused, match="stacks, not"):
+        certificates.repeat(lie, tree, 1)
+
+
+def test_another_number_of_faces_is_found_by_searching_again(tree: Tree, sound: Certificate) -> None:
+    """How many boxes there are only a search knows."""
+    proofs = list(sound.empty)
+    at, proof = next((at, proof) for at, proof in enumerate(proofs) if len(proof.face) > 1)
+    proofs[at] = dataclasses.replace(proof, faces=proof.faces + 1)
+    lie = dataclasses.replace(sound, empty=(*proofs,))
+    certificates.check(lie, tree)
+    with pytest.raises(Refused, match="faces or starts"):
+        certificates.repeat(lie, tree, 1)
+
+
+def test_others_than_the_first_orthos_are_found_by_searching_again(tree: Tree) -> None:
+    """Of four the last three are listed where the first three were asked for."""
+    state = solved(tree, SCOPE, top=3)
+    made, every = certificates.of(state, tree), certificates.of(solved(tree, SCOPE), tree)
+    lie = replaced(made, "listed", orthos=every.listed[0].orthos[1:])
+    certificates.check(lie, tree)
+    with pytest.raises(Refused, match="the first orthos are others"):
         certificates.repeat(lie, tree, 1)
 
 
