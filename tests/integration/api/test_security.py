@@ -178,6 +178,27 @@ def test_keys_of_an_unknown_tenant(api: Api) -> None:
         assert "B" * 43 not in str(unknown.value)
 
 
+def test_keys_come_in_pages_each_once(guards: Api) -> None:
+    """Newest first, also where one is made meanwhile; a cursor of another tenant's keys is refused."""
+    for number in range(5):
+        assert guards.admin.post("/v1/keys", json={"name": f"key {number}"}).status_code == 201
+    every = [line["key"] for line in guards.admin.get("/v1/keys").get_json()["keys"]]
+    assert len(every) > 5
+    cursor, found = None, []
+    while True:
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = guards.admin.get("/v1/keys", query_string=query).get_json()
+        found += [line["key"] for line in page["keys"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+        assert guards.admin.post("/v1/keys", json={"name": "meanwhile"}).status_code == 201
+        last = cursor
+    assert found == every
+    assert guards.admin.post("/v1/tenants", json={"name": "third"}).status_code == 201
+    refused = guards.admin.get("/v1/keys", query_string={"tenant": "third", "cursor": last})
+    guards.problem(refused, "invalid_cursor", 422)
+
+
 def test_no_secret_is_stored(guards: Api) -> None:
     """Neither a key nor a token is anywhere in the database."""
     tokens = guards.admin.post("/v1/tokens", json={}).get_json()

@@ -34,6 +34,8 @@ def test_work_in_every_state(api: Api, corpus: Corpus, monkeypatch: pytest.Monke
     (failed,) = work(api, state="failed")
     assert failed["error"] == {"code": "internal", "message": "Something went wrong."}
     assert [line["kind"] for line in work(api, state="open")] == ["ingest"]
+    assert work(api, state="ready") == work(api, state="open")
+    assert [work(api, state=state) for state in ("held", "published", "waiting", "parked")] == [[]] * 4
     assert {line["state"] for line in work(api, state="done")} == {"done"}
     assert [line["kind"] for line in work(api, kind="context", state="done")] == ["context"]
     bounded = api.read.get(f"{URL}/work?limit=1").get_json()

@@ -57,3 +57,22 @@ def test_while_the_best_are_planned(database: str, monkeypatch: pytest.MonkeyPat
         broker.deliver()
         assert broker.messages == []
         assert steps.sql(process, "SELECT FROM best_faces") == []
+
+
+def test_a_process_keeps_nothing_of_deleted_corpora(process: Process) -> None:
+    """From when it reads the phrases of another one on: index, phrases as searches number them, state of a proof."""
+    gone, other = steps.new_corpus(process), steps.new_corpus(process)
+    steps.ingest_all(gone, steps.TEXTS[:1])
+    best.ask(process, gone)
+    steps.run(gone)
+    process.tenant(gone.id)
+
+    def kept() -> set[int]:
+        return {*process.indexes, *(corpus for corpus, _ in (*process.trees, *process.planners))}
+
+    assert gone.id in kept()
+    assert gone.id in {corpus for corpus, _ in process.planners}
+    tenancy.remove(process, corpora.DEFAULT_TENANT, gone.name, gone.name)
+    assert not tenancy.sweep(process.database, 60.0)
+    steps.ingest_all(other, steps.TEXTS[:1])
+    assert kept() == {other.id}
