@@ -34,6 +34,7 @@ def text(number: int) -> str:
 SIZES = {"CROCHET_BATCH_ORTHOS": "10", "CROCHET_PART_WORDS": "20", "CROCHET_RESULT_ORTHOS": "100"}
 
 
+@pytest.mark.timeout(900)  # a minute on two quiet cores
 def test_work_goes_on_from_a_backup_after_the_loss_of_the_database(
     deploy: Deploy, postgres: services.Postgres, tmp_path: Path
 ) -> None:

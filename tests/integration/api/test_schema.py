@@ -143,6 +143,7 @@ def is_a_fault(failure: Failure, case: Case[Any], response: Response) -> bool:
     return code not in NOT_OF_THE_FORM
 
 
+@pytest.mark.timeout(900)  # a minute on two quiet cores
 def test_the_document_is_true(api: Api, url: str, request: pytest.FixtureRequest) -> None:
     """Whatever is asked: no error of the server, no answer that is not documented, nothing wrong accepted, nothing
     right refused, nothing shown to who may not see it.
