@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -60,6 +61,7 @@ def _described(status: int, kinds: list[type[CrochetError]]) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _example(kind: type[CrochetError]) -> dict[str, Any]:
     about = {"title": title(kind.code), "status": kind.status, "code": kind.code, "detail": example(kind)}
     return {"type": f"/problems/{kind.code}", **about}
