@@ -45,6 +45,8 @@ LARGE_EVERY = 6
 LARGE_WORDS = 6_000
 MOST_HOURLY = 0.01
 """growth above which it is named"""
+GRAIN = 0.1
+"""growth up to which it is not: some pages of a small table, in MB, or a tenth of a file, message or piece of work"""
 POINTS = 60
 """of a chart"""
 LEAST = 0.05
@@ -186,7 +188,7 @@ def _line(name: str, trend: Trend) -> str:
 
 def _growing(found: Mapping[str, Trend]) -> Iterator[str]:
     for name, trend in found.items():
-        if trend.hourly > MOST_HOURLY and trend.last > trend.first:
+        if trend.hourly > MOST_HOURLY and trend.last > trend.first + GRAIN:
             why = HISTORY.get(name.removeprefix(TABLE)) if name.startswith(TABLE) else None
             yield f"- {name}: {trend.hourly:+.1%}{f' ({why})' if why else ''}"
 
