@@ -81,6 +81,11 @@ class Cache(Generic[K, V]):
             keys = [*self._kept]
         return iter(keys)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._measure()
+
     def __len__(self) -> int:
         return len(self._kept)
 

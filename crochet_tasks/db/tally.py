@@ -223,7 +223,7 @@ class Extent(NamedTuple):
     left: Left
     done: int
     failed: int
-    """work; of both kinds without such as is BESIDE, of failed with texts"""
+    """work without searches for the best; `failed` includes texts"""
     oldest_open: float | None
     """the age of the oldest open work, in seconds"""
     texts: dict[str, int]
@@ -236,16 +236,16 @@ class Extent(NamedTuple):
 
 
 def extent(connection: Connection, corpus: int, version: int, most: int | None = None) -> Extent:
-    """Read it by one statement, as it is polled; of work that is open, done or dropped at most `most` is counted."""
+    """Read it by one statement, as it is polled; of open, done, dropped and `failed` work at most `most` is counted."""
     values = {"corpus": corpus, "version": version, "most": most}
-    undone, failed, dropped, *rest = connection.execute(text(_EXTENT), values).one()
-    return Extent(Left(undone, failed, dropped), *rest)
+    is_open, failed, dropped, *rest = connection.execute(text(_EXTENT), values).one()
+    return Extent(Left(is_open, failed, dropped), *rest)
 
 
 _EXTENT = f"""
 SELECT {_LEFT_COLUMNS}, {_number_in("done")}, {_number_in("failed")},
        (SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(created_at)))::float8 FROM work
-         WHERE corpus = :corpus AND state = 'open'),
+         WHERE corpus = :corpus AND state = 'open' HAVING count(*) > 0),
        (SELECT coalesce(json_object_agg(state, number ORDER BY state), '{{}}')
           FROM (SELECT state, count(*) AS number FROM texts WHERE corpus = :corpus GROUP BY state) AS each),
        (SELECT count(*) FROM words WHERE corpus = :corpus AND born <= :version),

@@ -80,7 +80,7 @@ def corpus_status(
     counts: Counts | None = None,
     message: statistics.Message = statistics.for_operators,
 ) -> CorpusStatus:
-    """The progress of a corpus; counts at most `most` work items per state."""
+    """The progress of a corpus; counts at most `most` work items per state, and by kind at most COUNTED."""
     if counts is None:
         counts = store.read(connection, [corpus.id], statistics.COUNTED)[corpus.id]
     counted = tally.counted(connection, corpus.id)

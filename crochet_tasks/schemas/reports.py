@@ -106,7 +106,9 @@ class CorpusStatus(Answer):
     batches: int
     work: dict[str, int]
     by_kind: dict[str, dict[str, int]]
-    """per kind of work, how much of it is ready, held, published, waiting, parked and failed, where it is not 0"""
+    """per kind of work, how much of it is ready, held, published, waiting, parked and failed, where it is not 0; of
+    open and of failed work at most 100,000 items are counted
+    """
     oldest_open: float | None
     """seconds since the oldest open work was written"""
     dropped: int

@@ -41,7 +41,7 @@ from tests.support.cluster import check, closed
 from tests.support.everything import everything
 from tests.support.faulty import faulty
 from tests.support.history import Seen
-from tests.support.server import HOST
+from tests.support.server import HOST, Broken
 
 STILL_SECONDS = 240.0
 """when nothing more is done for so long, something is lost"""
@@ -157,6 +157,8 @@ class Campaign:
         self.happened: Counter[str] = Counter()
         self.recovered: dict[str, list[float]] = defaultdict(list)
         self.kills = self.changes = self.attempts = 0
+        self.redelivered = self._counted = 0
+        """messages that RabbitMQ delivered again; how many of them since its last start, when it was asked last"""
         self.totals: dict[str, int] = {}
         self.last = ""
 
@@ -171,6 +173,7 @@ class Campaign:
             self.kills += faults.is_kill(name)
             self._until_done(done)
             self.recovered[name].append(time.monotonic() - began)
+            self._count_redelivered()
             if self.kills % 10 == 0:
                 print(
                     f"{datetime.now(UTC):%H:%M:%S} {self.kills} kills, {sum(self.happened.values())} faults", flush=True
@@ -201,6 +204,13 @@ class Campaign:
             with contextlib.suppress(Unavailable):
                 [(number,)] = steps.sql(self._process, "SELECT count(*) FROM work WHERE state = 'done'")
                 return int(str(number))
+
+    def _count_redelivered(self) -> None:
+        """Add what RabbitMQ counted since it was asked last; it counts every 5 s, and from 0 after a start."""
+        with contextlib.suppress(OSError, http.client.HTTPException, Broken):
+            counted = self._bench.rabbitmq.api("GET", "/overview").get("message_stats", {}).get("redeliver", 0)
+            self.redelivered += counted - self._counted if counted >= self._counted else counted
+            self._counted = counted
 
     def _until_done(self, done: int) -> None:
         asked = time.monotonic()
@@ -301,6 +311,7 @@ def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> s
         f"closures by the oracle, {campaign.changes:,} changes in the audit are legal, and of the",
         f"{clients.answered:,} answers that clients got none went back. {sum(clients.refused.values()):,} requests",
         f"got no answer or an error. Tries of work that failed and were made again: {campaign.attempts}.",
+        f"RabbitMQ delivered {campaign.redelivered:,} messages again, of those that it counted before it was killed.",
         "",
         "Recovered: seconds from the beginning of a fault, which itself takes up to 4 s or the restart of a server,",
         "until the next piece of work was done.",

@@ -45,14 +45,14 @@ LARGE_EVERY = 6
 LARGE_WORDS = 6_000
 MOST_HOURLY = 0.01
 """growth above which it is named"""
-GRAIN = 0.1
+LEAST_GROWTH = 0.1
 """growth up to which it is not: some pages of a small table, in MB, or a tenth of a file, message or piece of work"""
 POINTS = 60
 """of a chart"""
 LEAST = 0.05
 """what never reaches so much is left out"""
 CACHES = {"CROCHET_API_CACHE_BYTES": "20000000", "CROCHET_WORKER_CACHE_BYTES": "20000000"}
-"""small, so that they are full after the warm-up, and what still grows is none of them"""
+"""small, so that they are soon full, and what still grows then is none of them"""
 HISTORY = {
     "audit": "a row for each change, for `CROCHET_AUDIT_DAYS`",
     "seals": "a hash for each row of audit, for as long",
@@ -174,7 +174,7 @@ def report(samples: list[Sample], load: Load, orthos: int) -> str:
         "|---|---|---|---|---|---|",
         *(_line(name, trend) for name, trend in found.items()),
         "",
-        f"Grew by more than {MOST_HOURLY:.0%} in an hour, and why where that is known:",
+        f"Grew by more than {MOST_HOURLY:.0%} in an hour and {LEAST_GROWTH:g} in all, and why where that is known:",
         "",
         *_growing(found),
     ]
@@ -188,7 +188,7 @@ def _line(name: str, trend: Trend) -> str:
 
 def _growing(found: Mapping[str, Trend]) -> Iterator[str]:
     for name, trend in found.items():
-        if trend.hourly > MOST_HOURLY and trend.last > trend.first + GRAIN:
+        if trend.hourly > MOST_HOURLY and trend.last > trend.first + LEAST_GROWTH:
             why = HISTORY.get(name.removeprefix(TABLE)) if name.startswith(TABLE) else None
             yield f"- {name}: {trend.hourly:+.1%}{f' ({why})' if why else ''}"
 

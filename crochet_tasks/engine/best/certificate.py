@@ -141,8 +141,11 @@ def check(certificate: Certificate, tree: Tree) -> None:
         raise Refused("it is about other texts: their phrases are not those of these texts")
     if certificate.longest != min(scope.max_side, len(tree.levels) - 1):
         raise Refused(f"the longest phrase does not have {certificate.longest} words")
+    proofs = (*certificate.empty, *certificate.listed)
+    for proof in proofs:
+        _check_counts(proof)
     _check_agreement(certificate)
-    for proof in (*certificate.empty, *certificate.listed):
+    for proof in proofs:
         _check_proof(proof, tree)
     for listing in certificate.listed:
         _check_listing(listing, certificate, tree)
@@ -151,6 +154,13 @@ def check(certificate: Certificate, tree: Tree) -> None:
     for sides in _to_cover(listed, scope, _least(listed, certificate.top, found)):
         if sides[-1] <= certificate.longest and not any(contains(sides, one.sides) for one in certificate.empty):
             raise Refused(f"it does not show that there is no {shape_name(sides)}")
+
+
+def _check_counts(proof: Proof) -> None:
+    """First of all: what was found is the last count of each part."""
+    for _, _, layers in proof.parts:
+        if not layers or len(layers) != proof.layers - 1 or min(layers) < 0:
+            raise Refused(f"{shape_name(proof.sides)}: a part does not have {proof.layers - 1} counts")
 
 
 def _check_agreement(certificate: Certificate) -> None:
@@ -180,8 +190,6 @@ def _check_proof(proof: Proof, tree: Tree) -> None:
     for first, last, layers in proof.parts:
         if first != reached or last <= first:
             raise Refused(f"{name}: the part from start {reached} on is missing")
-        if len(layers) != proof.layers - 1 or min(layers) < 0:
-            raise Refused(f"{name}: a part does not have {proof.layers - 1} counts")
         if any(not fewer and more for fewer, more in itertools.pairwise(layers)):
             raise Refused(f"{name}: a part has stacks of more layers, and none of fewer")
         reached = last

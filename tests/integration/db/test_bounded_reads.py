@@ -51,7 +51,7 @@ def test_reads_of_a_corpus_read_nothing_of_others(api: Api) -> None:
             tally.progress(connection, [mine.tenant], 1000)
             tally.unpublished(connection, mine.id, 100)
             tally.left(connection, mine.id)
-            tally.extent(connection, mine.id, 0)
+            tally.extent(connection, mine.id, mine.version)
             operators.unfinished(connection, mine.id, [])
             removal.delete_some(connection, mine.id)
     read = statements.rows()

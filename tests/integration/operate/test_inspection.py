@@ -98,6 +98,8 @@ def test_where_open_work_stands(process: Process, corpus: Corpus) -> None:
     assert status(process, corpus).by_kind == {"ingest": {"ready": 1, "published": 1, "waiting": 1, "parked": 1}}
     assert not status(process, corpus).closed
     assert (status(process, corpus).oldest_open or 0) > 0
+    steps.sql(process, "UPDATE work SET state = 'cancelled', finished_at = now()")
+    assert status(process, corpus).oldest_open is None
 
 
 def test_the_list_is_bounded_and_says_so(process: Process, corpus: Corpus) -> None:

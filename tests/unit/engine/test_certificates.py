@@ -1,6 +1,7 @@
 """Certificates of a search for the best: sound ones hold, wrong ones are refused or found by searching again."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from crochet_tasks.engine.best import certificate as certificates
 from crochet_tasks.engine.best.certificate import Certificate, Listing, Refused
 from crochet_tasks.engine.best.faces import Faces
 from crochet_tasks.engine.best.plan import begun
-from crochet_tasks.engine.best.shapes import Scope
+from crochet_tasks.engine.best.shapes import Scope, key
 from crochet_tasks.engine.best.solve import Solver
 from crochet_tasks.engine.tree import Tree
 from tests.support.dense import corpus, solved, tree_of
@@ -75,10 +76,11 @@ def _wrong_by_reading() -> Iterator[tuple[str, str, Change]]:
         "does not show",
         lambda one: dataclasses.replace(one, scope=Scope(9, 4, 4096), empty=one.empty[:1]),
     )
-    yield "searched in no way", "not searched as", lambda one: replaced(one, "empty", layers=9)
+    yield "searched in no way", "not searched as", lambda one: replaced(one, "empty", layers=9, parts=())
     yield "listed twice", "listed twice", lambda one: dataclasses.replace(one, listed=one.listed * 2)
-    yield "one of less volume", "do not all have the same", _with_a_smaller_one
-    yield "too few counts", "does not have", lambda one: replaced(one, "listed", parts=((0, one.listed[0].starts, ()),))
+    yield "one of another volume", "do not all have the same", _with_another_one
+    for kind in ("listed", "empty"):
+        yield f"too few counts, {kind}", "does not have", functools.partial(_without_counts, kind)
     yield "a part is there twice", "is missing", lambda one: replaced(one, "empty", parts=one.empty[0].parts * 2)
     yield "out of the limits", "not within", lambda one: dataclasses.replace(one, scope=one.scope._replace(max_axes=2))
     yield "no order", "alphabetical", lambda one: replaced(one, "listed", orthos=one.listed[0].orthos[::-1])
@@ -87,8 +89,12 @@ def _wrong_by_reading() -> Iterator[tuple[str, str, Change]]:
     yield "turned", "canonical", _turned
 
 
-def _with_a_smaller_one(one: Certificate) -> Certificate:
-    empty = next(each for each in one.empty if each.sides != one.listed[0].sides)
+def _without_counts(kind: str, one: Certificate) -> Certificate:
+    return replaced(one, kind, parts=((0, getattr(one, kind)[0].starts, ()),))
+
+
+def _with_another_one(one: Certificate) -> Certificate:
+    empty = next(each for each in one.empty if key(each.sides) != key(one.listed[0].sides))
     return dataclasses.replace(one, empty=(), listed=(*one.listed, Listing(*dataclasses.astuple(empty))))
 
 
