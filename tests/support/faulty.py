@@ -185,13 +185,14 @@ def slow(stage: str, marker: str) -> None:
     Request.on_accepted = known
 
 
-def linger(stage: str) -> None:
-    """No fault: a task of this stage takes a second longer."""
+def linger(stage: str, marker: str) -> None:
+    """No fault: the first two tasks of this stage take a second longer."""
     task = tasks.app.tasks[stage]
     run = task.run
 
     def longer(call: Any) -> None:
-        time.sleep(1.0)
+        if any(first_time(Path(f"{marker}-{number}")) for number in range(2)):
+            time.sleep(1.0)
         run(call)
 
     task.run = longer

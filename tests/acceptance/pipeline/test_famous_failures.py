@@ -208,14 +208,17 @@ def test_clocks_that_differ(deploy: Deploy) -> None:
 
 
 def test_innocents_beside_a_message_that_kills_their_worker(deploy: Deploy, tmp_path: Path) -> None:
-    """A text kills its whole worker each time. Another corpus' work in the same worker dies with it, and is done."""
+    """A text kills its whole worker each time. Another corpus' work in the same worker dies with it, and is done.
+
+    It takes long the first two times only: what dies with each of its neighbours would fail as they do.
+    """
     deployment = deploy(
         CROCHET_DELIVERY_LIMIT="1", CROCHET_MAX_ATTEMPTS="2", CROCHET_RETRY_FIRST="3", CROCHET_RETRY_LONGEST="5"
     )
     with deployment.process() as process:
         guilty, innocent = (corpus_of(process, Limits(), name) for name in ("guilty", "innocent"))
         deployment.start(*RELAY)
-        program = faulty("deadly", "poison", "service", "+", "linger", "remediations.due")
+        program = faulty("deadly", "poison", "service", "+", "linger", "remediations.due", str(tmp_path / "lingers"))
         workers = [deployment.start(*EVERYTHING, program=program, CROCHET_CONCURRENCY="3")]
         accept(process, innocent, steps.TEXTS[:1])
         accept(process, guilty, ["poison kills"])
