@@ -53,7 +53,7 @@ def errors(*kinds: type[CrochetError], of_corpus: bool = True) -> Responses:
 
 def _described(status: int, kinds: list[type[CrochetError]]) -> dict[str, Any]:
     phrase = HTTPStatus(status).phrase
-    examples = {kind.code: {"value": _example(kind)} for kind in kinds}
+    examples = {kind.code: {"value": _example(kind)} for kind in kinds}  # type: ignore[arg-type]  # a class is hashable
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": f"{phrase}: {', '.join(kind.code for kind in kinds)}",

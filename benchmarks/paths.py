@@ -57,7 +57,7 @@ def report() -> Iterator[str]:
     yield ""
     with (
         tempfile.TemporaryDirectory() as folder,
-        everything(Path(folder), [TENANT], CROCHET_LEASE=str(LEASE), CROCHET_API_RATE="1000000") as there,
+        everything(Path(folder), [TENANT], {"CROCHET_LEASE": str(LEASE), "CROCHET_API_RATE": "1000000"}) as there,
     ):
         small = pieces("market.txt", SMALL)
         large = ["\n\n".join(texts.zipf(24_000, seed=number)) for number in range(LARGE)]

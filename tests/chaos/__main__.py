@@ -277,7 +277,7 @@ def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Proce
     texts = all_texts(kills)
     tenants = sorted({tenant for tenant, _ in texts})
     programs = [faulty("impatient"), *(faulty("impatient", "+", "skewed", each) for each in SKEWED_SECONDS)]
-    with small_disk(folder / "postgres") as small, everything(folder, tenants, programs=programs, **SIZES) as there:
+    with small_disk(folder / "postgres") as small, everything(folder, tenants, SIZES, programs=programs) as there:
         clients = Clients(there.ports, there.keys, texts, seed)
         for tenant, corpus in texts:
             clients.make(tenant, corpus)

@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crochet-soak-"))  # it stays where something is wrong, for its logs
-    with everything(folder, [TENANT], forked=False, CROCHET_API_RATE="1000000", **CACHES) as there:
+    with everything(folder, [TENANT], CACHES | {"CROCHET_API_RATE": "1000000"}, forked=False) as there:
         load = Load(there)
         load.start()
         samples = soak(there, load, options.hours * 3600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,10 +48,10 @@ class Everything(NamedTuple):
 def everything(
     folder: Path,
     tenants: Sequence[str],
+    environment: Mapping[str, str],
     *,
     programs: Sequence[Sequence[str]] = (CROCHET,),
     forked: bool = True,
-    **environment: str,
 ) -> Iterator[Everything]:
     """Two relays, two workers that search, one of each other kind, two APIs, which have begun to serve.
 
