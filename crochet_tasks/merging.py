@@ -18,7 +18,7 @@ from crochet_tasks.app import app, charged
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import FoundBatch
 from crochet_tasks.db import Connection, batches, corpora, outbox, tally
-from crochet_tasks.db.batches import NewBatch, Stored
+from crochet_tasks.db.batches import NewBatch, Span, Stored
 from crochet_tasks.db.corpora import Lock
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import Change
@@ -76,7 +76,7 @@ def merge_some(corpus: int, sides: Sides) -> bool:
     with here().database.transaction() as connection:
         if not corpora.try_lock(connection, corpus, Lock.MERGE):
             return False
-        every = batches.covering(connection, corpus, sides, None, None)
+        (every,) = batches.covering(connection, corpus, [Span(sides)])
         chosen = crowd(every) or neighbours(every, _small())
         if chosen:
             _rewrite(connection, corpus, sides, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete
@@ -118,33 +118,56 @@ def remove(connection: Connection, ids: Iterable[int]) -> None:
     connection.execute(delete(batches).where(batches.c.id.in_(list(ids))))
 
 
+class Span(NamedTuple):
+    """A shape, and positions in it from `low` up to `high`; None: to its end."""
+
+    sides: Sides
+    low: str = ""
+    high: str | None = None
+
+
 def covering(
     connection: Connection,
     corpus: int,
-    sides: Sides,
-    low: str | None,
-    high: str | None,
+    spans: Sequence[Span],
     *,
     most: int | None = None,
     skip: int = 0,
     back: bool = False,
-) -> list[Stored]:
-    """The batches of a shape whose ranges meet [low, high], ascending by their first ortho; None: without that end.
+) -> list[list[Stored]]:
+    """Per span the batches whose ranges meet it, ascending by their first ortho.
 
-    At most `most` of them, without the first `skip`. With `back` they descend by their last ortho, which no index has:
+    At most `most` of each, without the first `skip`. With `back` they descend by their last ortho, which no index has:
     the rows of all batches of the shape are looked at, some thousands of a large store.
     """
-    values = {"corpus": corpus, "sides": list(sides), "low": low, "high": high, "most": most, "skip": skip}
-    return [_stored(row) for row in bulk.rows(connection, _COVERING_BACK if back else _COVERING, values)]
+    values = {
+        "corpus": corpus,
+        "sides": [bulk.array_text(each.sides) for each in spans],
+        "lows": [each.low for each in spans],
+        "highs": [_LAST if each.high is None else each.high for each in spans],
+        "most": most,
+        "skip": skip,
+    }
+    found: list[list[Stored]] = [[] for _ in spans]
+    for place, *row in bulk.rows(connection, _COVERING_BACK if back else _COVERING, values):
+        found[place - 1].append(_stored(row))
+    return found
 
 
+_LAST = chr(0x10FFFF)
+"""behind all words"""
 # The index has the beginnings of the first orthos only.
 _MEETING = """
-SELECT id, sides, count, numbering, first, last, born FROM batches
- WHERE corpus = %(corpus)s AND sides = %(sides)s::smallint[]
-   AND (%(high)s::text IS NULL OR left(first, 64) <= left(%(high)s COLLATE "C", 64) AND first <= %(high)s)
-   AND (%(low)s::text IS NULL OR last >= %(low)s)
- ORDER BY {order} LIMIT %(most)s OFFSET %(skip)s
+SELECT place, id, found.sides, count, numbering, first, last, born
+  FROM unnest(%(sides)s::text[], %(lows)s::text[], %(highs)s::text[]) WITH ORDINALITY AS span (sides, low, high, place)
+ CROSS JOIN LATERAL (
+       SELECT * FROM batches
+        WHERE corpus = %(corpus)s AND sides = span.sides::smallint[]
+          AND left(first, 64) <= left(span.high COLLATE "C", 64)
+          AND first <= span.high COLLATE "C" AND last >= span.low COLLATE "C"
+        ORDER BY {order} LIMIT %(most)s OFFSET %(skip)s
+       ) AS found
+ ORDER BY place, {order}
 """.replace("64", str(KEY_CHARACTERS))
 _COVERING = _MEETING.format(order=f"left(first, {KEY_CHARACTERS}), first, id")
 _COVERING_BACK = _MEETING.format(order="last DESC, id DESC")
@@ -223,7 +246,7 @@ SELECT id, sides, count, numbering, first, last, born FROM batches
     return [_stored(row) for row in bulk.rows(connection, query, {"corpus": corpus, "most": most})]
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
+def _stored(row: Sequence[Any]) -> Stored:
     number, sides, *rest = row
     return Stored(number, tuple(sides), *rest)
 

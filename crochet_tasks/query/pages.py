@@ -22,6 +22,8 @@ from crochet_tasks.query.store import Reader
 
 SCANNED_AT_ONCE = 1 << 19
 """about so many orthos are filtered for one page: where few fit it takes several pages, some of them empty"""
+SHAPES_AT_ONCE = 8
+"""whose batches are listed at once"""
 
 
 class FoundOrtho(NamedTuple):
@@ -139,7 +141,7 @@ def page(reader: Reader, query: OrthoQuery, limit: int, position: Position | Non
     found: list[FoundOrtho] = []
     then: Position | None = None
     budget = SCANNED_AT_ONCE if budget is None else budget
-    for selection in selected(reader, query, position):
+    for selection in _listed(reader, selected(reader, query, position), back=back):
         part = read(reader, selection, limit - len(found), budget)
         budget -= part.scanned
         more = list(orthos(reader.tree, selection.sides, part.rows))
@@ -150,6 +152,15 @@ def page(reader: Reader, query: OrthoQuery, limit: int, position: Position | Non
     turned = None if position is None else position._replace(back=not back)
     cut = then is not None and len(found) < limit
     return Part(found, then, turned, cut) if back else Part(found, turned, then, cut)
+
+
+def _listed(reader: Reader, selections: list[ranges.Selection], *, back: bool) -> Iterator[ranges.Selection]:
+    """The selections; the batches of a few are listed at once, as most shapes have few orthos that fit."""
+    for begin in range(0, len(selections), SHAPES_AT_ONCE):
+        few = selections[begin : begin + SHAPES_AT_ONCE]
+        if not back:
+            reader.list_ahead([each.span for each in few])
+        yield from few
 
 
 def selected(reader: Reader, query: OrthoQuery, position: Position | None = None) -> list[ranges.Selection]:

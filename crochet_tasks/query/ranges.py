@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.batches import Span, Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides, shape_name
 from crochet_tasks.engine.order import Ids
@@ -39,8 +40,12 @@ class Source(Protocol):
         """The phrases of the snapshot's version; all rows that are read have its numbering."""
         ...
 
-    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
-        """The batches of a shape that have orthos from `low` up to `high` (None: to the end), by their first ortho.
+    def list_ahead(self, spans: Sequence[Span]) -> None:
+        """List the batches of these spans at once: `batches` is called for some of them next."""
+        ...
+
+    def batches(self, span: Span, *, back: bool = False) -> Iterator[Stored]:
+        """The batches that have orthos of a span, by their first ortho.
 
         With `back` by their last ortho, the last batch first.
         """
@@ -66,6 +71,10 @@ class Selection(NamedTuple):
     low: str
     high: str | None
     filters: tuple[Lines, ...] = ()
+
+    @property
+    def span(self) -> Span:
+        return Span(self.sides, self.low, self.high)
 
 
 class Found(NamedTuple):
@@ -100,7 +109,7 @@ def read(source: Source, selection: Selection, most: int, budget: int = 1 << 62)
     since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
-    for batch in source.batches(sides, low, high):
+    for batch in source.batches(selection.span):
         if len(rows) > most and key(source.tree, rows[most]) < batch.first:
             break
         if filters:
@@ -130,7 +139,7 @@ def read_back(source: Source, selection: Selection, most: int, budget: int = 1 <
     since = max((each.born for each in filters), default=0)
     rows = np.empty((0, runs.height(sides)), np.uint32)
     scanned = 0
-    for batch in source.batches(sides, low, high, back=True):
+    for batch in source.batches(selection.span, back=True):
         if len(rows) > most and key(source.tree, rows[-most - 1]) > batch.last:
             break
         if filters:
@@ -208,8 +217,7 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
     ids = {halves for each in wanted.values() for halves in each}
     ends = np.zeros(1 << END_BITS, np.bool_)  # most others differ from all that are searched for in these bits
     ends[[half & (len(ends) - 1) for _, half in ids]] = True
-    for sides in {each.sides for each in wanted}:
-        where = _batches_of(source, sides, [each for each in wanted if each.sides == sides])
+    for sides, where in _batches_of(source, wanted):
         while few := [*itertools.islice(where, READ_AT_ONCE)]:
             every = source.rows([batch for batch, _ in few])
             rows = np.concatenate(
@@ -222,11 +230,24 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
     return found
 
 
-def _batches_of(source: Source, sides: Sides, ranges: list[Range]) -> Iterator[tuple[Stored, list[Range]]]:
-    """The batches that may have orthos of some of these ranges of a shape, and of which."""
-    ordered = sorted((key(source.tree, each.lines), each) for each in ranges)
+def _batches_of(
+    source: Source, wanted: Iterable[Range]
+) -> Iterator[tuple[Sides, Iterator[tuple[Stored, list[Range]]]]]:
+    """Per shape of these ranges the batches that may have orthos of some of them, and of which."""
+    keys = {lines: key(source.tree, lines) for lines in {each.lines for each in wanted}}
+    by_sides: dict[Sides, list[tuple[str, Range]]] = defaultdict(list)
+    for place in sorted((keys[each.lines], each) for each in wanted):
+        by_sides[place[1].sides].append(place)
+    spans = [Span(sides, ordered[0][0], behind(ordered[-1][0])) for sides, ordered in by_sides.items()]
+    source.list_ahead(spans)
+    for span in spans:
+        yield span.sides, _in(source.batches(span), by_sides[span.sides])
+
+
+def _in(batches: Iterator[Stored], ordered: list[tuple[str, Range]]) -> Iterator[tuple[Stored, list[Range]]]:
+    """Of the batches of a shape those that may have orthos of ranges, and of which; `ordered`: by their positions."""
     lows = [low for low, _ in ordered]
-    for batch in source.batches(sides, lows[0], behind(lows[-1])):
+    for batch in batches:
         begin = bisect.bisect_right(lows, batch.first, key=behind)
         if here := ordered[begin : bisect.bisect_right(lows, batch.last)]:
             yield batch, [one for _, one in here]

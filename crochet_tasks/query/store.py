@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crochet_tasks.db import Connection, batches, tally, texts
-from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.batches import Span, Stored
 from crochet_tasks.db.cache import Cache, Locks
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -136,6 +136,7 @@ class Reader:
         self.phrases = store.phrases(connection, corpus)
         self.tree = self.phrases.tree
         self._numberings: dict[int, Ids] = {}
+        self._ahead: dict[Span, list[Stored]] = {}
         self._listed: list[Stored] = []
         self._lines: dict[int, bytes] = {}
 
@@ -144,12 +145,20 @@ class Reader:
         counted = tally.counted(self.connection, self.corpus.id)
         return geometry.best_first(sides for sides, change in counted.items() if change.orthos)
 
-    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
+    def list_ahead(self, spans: Sequence[Span]) -> None:
+        listed = batches.covering(self.connection, self.corpus.id, spans, most=LISTED_AT_ONCE)
+        self._ahead = dict(zip(spans, listed, strict=True))
+
+    def batches(self, span: Span, *, back: bool = False) -> Iterator[Stored]:
         at_once, skip = LISTED_AT_ONCE, 0
+        known = None if back else self._ahead.pop(span, None)
         while True:
-            listed = batches.covering(
-                self.connection, self.corpus.id, sides, low, high, most=at_once, skip=skip, back=back
-            )
+            if known is None:
+                (listed,) = batches.covering(
+                    self.connection, self.corpus.id, [span], most=at_once, skip=skip, back=back
+                )
+            else:
+                listed, known = known, None
             self._listed = listed
             yield from listed
             if len(listed) < at_once:

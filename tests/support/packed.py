@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.batches import Span, Stored
 from crochet_tasks.engine import runs
 from crochet_tasks.engine.geometry import Sides
 from crochet_tasks.engine.order import Ids
@@ -71,7 +71,11 @@ class Batches:
             made.packed[number] = rows
         return made
 
-    def batches(self, sides: Sides, low: str, high: str | None, *, back: bool = False) -> Iterator[Stored]:
+    def list_ahead(self, spans: Sequence[Span]) -> None:
+        pass
+
+    def batches(self, span: Span, *, back: bool = False) -> Iterator[Stored]:
+        sides, low, high = span
         found = [b for b in self.stored if b.sides == sides and b.last >= low and (high is None or b.first <= high)]
         yield from sorted(found, key=lambda batch: (batch.last if back else batch.first, batch.id), reverse=back)
 

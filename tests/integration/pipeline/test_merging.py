@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crochet_tasks import merging
 from crochet_tasks.db import batches, tally
-from crochet_tasks.db.batches import Stored
+from crochet_tasks.db.batches import Span, Stored
 from crochet_tasks.db.corpora import Corpus, Lock, take_lock
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.embedded import pipeline
@@ -47,7 +47,7 @@ def heads(process: Process, corpus: Corpus) -> list[list[Stored]]:
     """Per shape its batches by their first ortho."""
     with process.database.snapshot() as connection:
         shapes = tally.counted(connection, corpus.id)
-        return [batches.covering(connection, corpus.id, sides, None, None) for sides in shapes]
+        return batches.covering(connection, corpus.id, [*map(Span, shapes)])
 
 
 def deepest(every: list[Stored]) -> int:
