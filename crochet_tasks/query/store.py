@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Span, Stored
@@ -28,6 +30,8 @@ BATCHES_SHARE, LINES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.35, 0.1, 0.4, 0.15
 """of the bytes of the cache"""
 SCANS = 8
 """phrases that are found by their hashes without a table of these"""
+NUMBERINGS, NUMBERINGS_BYTES = 4, 16 * 1024 * 1024
+"""so many tables of older versions are kept, and as many more as have room in so many bytes"""
 LISTED_AT_ONCE = 8
 """batches that are listed first for a page; then always four times as many"""
 
@@ -38,11 +42,24 @@ class Phrases:
     def __init__(self, index: PhraseIndex, tree: Tree) -> None:
         self.index, self.tree = index, tree
         self._asked = 0
+        self._numberings: LRUCache[int, Ids] = LRUCache(max(NUMBERINGS, NUMBERINGS_BYTES // (4 * tree.size + 1)))
+        self._numberings_lock = threading.Lock()
 
     @property
     def bytes(self) -> int:
         """About what it takes."""
-        return self.index.bytes + self.tree.bytes + 12 * self.tree.size
+        numberings = min(self.tree.version, int(self._numberings.maxsize))
+        return self.index.bytes + self.tree.bytes + (12 + 4 * numberings) * self.tree.size
+
+    def numbering(self, version: int) -> Ids:
+        """As Tree.numbering. Those used last are kept: while texts come, a request reads batches of many versions."""
+        with self._numberings_lock:
+            ids = self._numberings.get(version)
+        if ids is None:
+            ids = self.tree.numbering(version)
+            with self._numberings_lock:
+                self._numberings[version] = ids
+        return ids
 
     @functools.cached_property
     def _by_hash(self) -> tuple[Ids, npt.NDArray[np.intp]]:
@@ -135,7 +152,6 @@ class Reader:
         self.store, self.connection, self.corpus = store, connection, corpus
         self.phrases = store.phrases(connection, corpus)
         self.tree = self.phrases.tree
-        self._numberings: dict[int, Ids] = {}
         self._ahead: dict[Span, list[Stored]] = {}
         self._listed: list[Stored] = []
         self._lines: dict[int, bytes] = {}
@@ -199,18 +215,11 @@ class Reader:
             ) from error
 
     def numbering(self, version: int) -> Ids:
-        ids = self._numberings.get(version)
-        if ids is None:
-            if len(self._numberings) == NUMBERINGS:
-                self._numberings.clear()
-            ids = self._numberings[version] = self.tree.numbering(version)
-        return ids
+        return self.phrases.numbering(version)
 
 
 LINES_AT_ONCE = 64
 """remediations that are read together, of batches that are listed: some kilobytes each, as they are packed"""
-NUMBERINGS = 4
-"""tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 
 
 def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
