@@ -23,6 +23,7 @@ from api import (
     orthos,
     problems,
     request_metrics,
+    routes,
     security,
     tenants,
     texts,
@@ -43,7 +44,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         __name__,
         info=Info(title="crochet-tasks", version="1", description="Finds every box of words whose lines are phrases."),
         doc_ui=False,  # documents.py describes problems, too, and needs no script in the page
-        security_schemes=security.SCHEMES,
+        security_schemes=routes.SCHEMES,
         validation_error_status=422,
         validation_error_callback=problems.invalid,
     )

@@ -6,13 +6,14 @@ from api import process, resources, responses, security
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import AuditQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db import audit
 from crochet_tasks.db.audit import AuditFilter
 from crochet_tasks.errors import InvalidCursor
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import AuditPage
 
-api = security.routes("audit", "/v1/audit")
+api = Routes("audit", "/v1/audit")
 
 
 @api.get(

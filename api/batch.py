@@ -18,6 +18,7 @@ from api.form import JSON, MULTIPART
 from api.openapi import errors
 from api.parameters import REQUEST_KEY, TEXTS_AT_ONCE, BatchKey, CorpusPath, PriorityQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.errors import (
     CrochetError,
     IdempotencyKeyReused,
@@ -41,7 +42,7 @@ from crochet_tasks.schemas.names import UNTITLED, title_of
 from crochet_tasks.schemas.reports import TextError, TextLine
 from crochet_tasks.telemetry import metrics
 
-api = security.routes("batch", "/v1/corpora/<corpus>/texts/batch", "texts")
+api = Routes("batch", "/v1/corpora/<corpus>/texts/batch", "texts")
 OF_A_TEXT = (
     *(IdempotencyKeyReused, QuotaReached, TextHasNul, TextNotUtf8, TextTooLarge, TextWithoutWords, TooBusy),
     ZipRefused,

@@ -10,12 +10,13 @@ from api.corpora import address
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import BestPath, CorpusPath, RequestKey
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.errors import IdempotencyKeyReused, LimitOutOfRange, NotFound, TooBusy
 from crochet_tasks.operate import best_jobs
 from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.schemas.best import BestJob
 
-api = security.routes("best", "/v1/corpora/<corpus>/best")
+api = Routes("best", "/v1/corpora/<corpus>/best")
 
 
 @api.post(

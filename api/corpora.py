@@ -13,6 +13,7 @@ from api.form import MERGE_PATCH
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import ConfirmQuery, CorpusPath, PageQuery, Preconditions
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus, CorpusFields
@@ -33,7 +34,7 @@ from crochet_tasks.errors import (
 from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.answers import CorpusLine, CorpusPage
 
-api = security.routes("corpora", "/v1/corpora")
+api = Routes("corpora", "/v1/corpora")
 
 
 @api.post(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import importlib.resources
 import re
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, current_app, request, send_from_directory
 
-from api import deprecation, openapi, problems, resources, responses
+from api import deprecation, openapi, problems, resources, responses, routes
 from crochet_tasks.errors import NotFound, requests
 from crochet_tasks.schemas.answers import PROBLEM, Problem
 
@@ -94,8 +93,8 @@ class _Rendered(NamedTuple):
 
 
 def _rendered() -> _Rendered:
-    app: Any = current_app  # an OpenAPI, which makes its document, keeps it, and returns the same one each time
-    spec = complete(copy.deepcopy(app.api_doc))
+    app: Any = current_app
+    spec = complete(routes.document(app))
     deprecation.describe(app, spec)
     plain = current_app.json.dumps(spec).encode()
     return _Rendered(plain, gzip.compress(plain, mtime=0))

@@ -13,6 +13,7 @@ from api import process, resources, security
 from api.openapi import errors
 from api.parameters import EventsQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db.tally import Progress
 from crochet_tasks.errors import TooBusy, Unavailable
 from crochet_tasks.query.events import Listener
@@ -21,7 +22,7 @@ HEARTBEAT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 RECONNECT_MILLISECONDS = 1000
 
-api = security.routes("events", "/v1/events")
+api = Routes("events", "/v1/events")
 _STREAM = {
     "description": "Events `progress` (how far a corpus is), `gone` (it was deleted) and, last, `end`.",
     "content": {

@@ -14,11 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 from flask import current_app
-from flask_openapi import APIBlueprint, Tag
 
 from api import problems, process, resources, responses, security
 from api.details import details
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks import readiness
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.errors import QueueMissing
@@ -27,7 +27,7 @@ from crochet_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-api = APIBlueprint("health", __name__, url_prefix="/health", abp_tags=[Tag(name="health")])
+api = Routes("health", "/health", open_to_all=True)
 
 TIMEOUT_SECONDS = 0.8
 """for a service to answer"""

@@ -7,6 +7,7 @@ from api.bodies import KeyRotation, NewKey
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import KeyPath, KeysQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import tenants
@@ -15,7 +16,7 @@ from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.access import KeyLine, KeyMade
 from crochet_tasks.schemas.answers import KeyPage
 
-api = security.routes("keys", "/v1/keys")
+api = Routes("keys", "/v1/keys")
 
 
 def _of(name: str | None) -> int:

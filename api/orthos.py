@@ -15,6 +15,7 @@ from api.bodies import ToCheck
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import BestQuery, CorpusPath, OrthoPath, OrthosQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db import Connection, sessions
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.engine.geometry import volume
@@ -44,7 +45,7 @@ class Unreserved(BaseConverter):
     regex = "(?!(?:batch|best|check)$)[^/]+"
 
 
-api = security.routes("orthos", "/v1/corpora/<corpus>")
+api = Routes("orthos", "/v1/corpora/<corpus>")
 
 
 _ORTHOS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, g, request
-from flask_openapi import APIBlueprint, OpenAPI, Tag
+from flask_openapi import OpenAPI
 
 from api import problems, process, security_log, signatures
 from api.recently_valid import RecentlyValid
@@ -45,18 +45,6 @@ from crochet_tasks.telemetry import metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SCHEMES: dict[str, Any] = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key (`crk_...`), or an access token for one."}
-}
-NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
-"""`security=` of every route that is not open to all"""
-
-
-def routes(name: str, prefix: str, tag: str | None = None) -> APIBlueprint:
-    """A blueprint for routes under `prefix` that need a key; their tag in the OpenAPI document is by default `name`."""
-    tags: list[Tag | dict[str, Any]] = [Tag(name=tag or name)]
-    return APIBlueprint(name, __name__, url_prefix=prefix, abp_tags=tags, abp_security=NEEDS_KEY)
 
 
 class Caller(NamedTuple):

@@ -11,6 +11,7 @@ from api.form import MERGE_PATCH
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import ConfirmQuery, PageQuery, TenantPath
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.access import tenants
 from crochet_tasks.errors import (
     InvalidCursor,
@@ -25,7 +26,7 @@ from crochet_tasks.query.cursor import opened, sealed
 from crochet_tasks.schemas.access import TenantLine, TenantUse
 from crochet_tasks.schemas.answers import TenantPage
 
-api = security.routes("tenants", "/v1/tenants")
+api = Routes("tenants", "/v1/tenants")
 
 
 @api.get(

@@ -16,6 +16,7 @@ from api.form import JSON, PLAIN
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, RequestKey, TextPath, TextsQuery, TitleQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db import texts
 from crochet_tasks.errors import (
     IdempotencyKeyReused,
@@ -43,7 +44,7 @@ from crochet_tasks.schemas.answers import TextPage
 from crochet_tasks.schemas.names import UNTITLED
 from crochet_tasks.schemas.reports import TextLine
 
-api = security.routes("texts", "/v1/corpora/<corpus>/texts")
+api = Routes("texts", "/v1/corpora/<corpus>/texts")
 _BODY: dict[str, Any] = {
     JSON: {"schema": NewText.model_json_schema()},
     PLAIN: {"schema": {"type": "string"}, "example": "The seas and the land."},

@@ -5,24 +5,24 @@ from __future__ import annotations
 import uuid
 
 from flask import Response
-from flask_openapi import APIBlueprint, Tag
 
 from api import people, process, responses, security, security_log
 from api.bodies import Exchange, IdToken, Refresh
 from api.openapi import errors
 from api.responses import Answered
+from api.routes import NEEDS_KEY, Routes
 from crochet_tasks.access import tokens
 from crochet_tasks.db import access
 from crochet_tasks.errors import KeyNeeded, LogInRefused, OidcOff, OidcUnavailable, TokensOff, Unauthorized
 from crochet_tasks.schemas.access import Tokens
 
-api = APIBlueprint("tokens", __name__, url_prefix="/v1/tokens", abp_tags=[Tag(name="tokens")])
+api = Routes("tokens", "/v1/tokens", open_to_all=True)
 
 
 @api.post(
     "",
     responses={201: Tokens, **errors(KeyNeeded, TokensOff, of_corpus=False)},
-    security=security.NEEDS_KEY,
+    security=NEEDS_KEY,
     operation_id="createTokens",
 )
 @security.requires("read", filters=True)
@@ -67,7 +67,7 @@ def exchange(body: IdToken) -> Answered:
 @api.delete(
     "",
     responses={204: None, **errors(of_corpus=False)},
-    security=security.NEEDS_KEY,
+    security=NEEDS_KEY,
     operation_id="deleteTokens",
 )
 @security.requires("read", filters=True)

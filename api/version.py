@@ -6,11 +6,12 @@ from api import process, resources, responses, security
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, PhrasesQuery, WaitingQuery, WordsQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db import corpora
 from crochet_tasks.errors import InvalidCursor, PhraseUnknown
 from crochet_tasks.schemas.answers import PhrasePage, VersionNow, Vocabulary, WaitingOn
 
-api = security.routes("context", "/v1/corpora/<corpus>")
+api = Routes("context", "/v1/corpora/<corpus>")
 
 
 @api.get("/version", responses={200: VersionNow, **NOT_MODIFIED, **errors()}, operation_id="getVersion")

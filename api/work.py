@@ -8,6 +8,7 @@ from api import process, resources, responses, security, security_log
 from api.openapi import NOT_MODIFIED, errors
 from api.parameters import CorpusPath, WorkPath, WorkQuery
 from api.responses import Answered
+from api.routes import Routes
 from crochet_tasks.db import tally
 from crochet_tasks.errors import (
     NotFound,
@@ -24,7 +25,7 @@ from crochet_tasks.schemas.answers import CorpusEstimate, StatusNow, WorkPage
 from crochet_tasks.schemas.reports import AllCancelled, WorkChanged, WorkError, WorkLine, WorkRetried
 from crochet_tasks.schemas.statistics import StatisticsNow
 
-api = security.routes("work", "/v1/corpora/<corpus>")
+api = Routes("work", "/v1/corpora/<corpus>")
 
 
 @api.get("/work", responses={200: WorkPage, **NOT_MODIFIED, **errors()}, operation_id="listWork")
@@ -133,7 +134,7 @@ def public(line: WorkLine) -> WorkLine:
 
 # ── all corpora ─────────────────────────────────────────────────────────────────────────────────
 
-of_tenant = security.routes("statistics", "/v1/status", tag="work")
+of_tenant = Routes("statistics", "/v1/status", tag="work")
 
 
 @of_tenant.get("", responses={200: StatisticsNow, **errors(of_corpus=False)}, operation_id="getStatistics")
