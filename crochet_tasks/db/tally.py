@@ -156,8 +156,7 @@ def left(connection: Connection, corpus: int, most: int | None = None) -> Left:
 
 
 _LEFT_COLUMNS = f"""
-       (SELECT count(*) FROM
-           (SELECT FROM work WHERE corpus = :corpus AND state = 'open' AND kind <> '{BESIDE}' LIMIT :most) AS few),
+       {_number_in("open")},
        (SELECT count(*) FROM work
          WHERE corpus = :corpus AND state = 'failed' AND kind <> ALL(ARRAY{[*OF_A_TEXT, BESIDE]})),
        (SELECT count(*) FROM
