@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
     best_part_visits: int
 
 
-SIZES = (Sizes(32_768, 1_000_000, 50_000, 32, 3, 5_000_000), Sizes(3, 4, 5, 32, 3, 20), Sizes(2, 2, 9, 1, 2, 1))
+SIZES = (Sizes(32_768, 1_000_000, 50_000, 32, 3, 5_000_000), Sizes(3, 4, 5, 32, 3, 1), Sizes(2, 2, 9, 1, 2, 1))
 
 
 class Bench:

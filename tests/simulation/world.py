@@ -188,7 +188,7 @@ class World:
             (bool(free["c"]) and "budgets" in on and bool(self.ids), 1, self.clients.budget),
             (bool(free["c"]) and "repeats" in on and bool(self.acknowledged), 1, self.clients.post_again),
             (bool(free["c"]) and "best" in on and bool(self.versions), 4, self.best.ask),
-            (bool(free["c"]) and bool(self.best.asked), 2, self.best.stop),
+            (bool(free["c"]) and bool(self.best.asked), 1, self.best.stop),
             (bool(free["w"]) and "merges" in on and bool(self.versions), 6 if storing else 3, self._merge),
         ]
         return [(weight, event) for is_possible, weight, event in possible if is_possible] or [(1, lambda: None)]
