@@ -208,6 +208,7 @@ def _watch(patch: pytest.MonkeyPatch) -> None:
     _around(patch, best_task, "_advance", _planned)
     _around(patch, best_task, "_run", _part)
     _around(patch, best, "add_faces", _faces)
+    _around(patch, best, "write", _wrote)
     _around(patch, publishing, "republish", _republished)
     delete_some = removal.delete_some
 
@@ -313,7 +314,7 @@ def _merged(world: World, *_: Any) -> None:
 
 
 def _planned(world: World, activity: Activity, planned: best_task.Planned, *_: Any) -> None:
-    activity.again = planned.again
+    activity.wrote_plan = False
     if len(planned.parts) > 1:
         world.reached("a search for the best was cut into parts")
 
@@ -327,6 +328,10 @@ def _faces(world: World, *_: Any) -> None:
     world.reached("a search for the best stored faces")
 
 
+def _wrote(_world: World, activity: Activity, *_: Any, **_named: Any) -> None:
+    activity.wrote_plan = True
+
+
 def _republished(world: World, activity: Activity, *_: Any) -> None:
-    if str(activity.about).startswith("best.part") and not activity.again:
+    if str(activity.about).startswith("best.part") and not activity.wrote_plan:
         world.reached("a plan of a search for the best was overtaken")

@@ -74,8 +74,8 @@ class Activity:
         self.about: Any = None
         self.overtaken = False
         """its work was published again while it is doing it"""
-        self.again = False
-        """its plan of a search for the best goes on in another message"""
+        self.wrote_plan = False
+        """it has written its plan of a search for the best"""
         self.greenlet = greenlet(self._run)
 
     def _run(self) -> None:
