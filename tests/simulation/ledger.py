@@ -78,7 +78,6 @@ STATES = (
     "a part of a search for the best left the rest over",
     "two parts of a search for the best ran at the same time",
     "a search for the best stored faces",
-    "a plan of a search for the best was overtaken",
     "a message of a search for the best was ignored",
     "a search for the best was stopped",
     "a search for the best was stopped while it ran",

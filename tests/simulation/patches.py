@@ -208,8 +208,6 @@ def _watch(patch: pytest.MonkeyPatch) -> None:
     _around(patch, best_task, "_advance", _planned)
     _around(patch, best_task, "_run", _part)
     _around(patch, best, "add_faces", _faces)
-    _around(patch, best, "write", _wrote)
-    _around(patch, publishing, "republish", _republished)
     delete_some = removal.delete_some
 
     def deleting(connection: Any, corpus: int) -> bool:
@@ -313,8 +311,7 @@ def _merged(world: World, *_: Any) -> None:
     world.reached("batches were merged")
 
 
-def _planned(world: World, activity: Activity, planned: best_task.Planned, *_: Any) -> None:
-    activity.wrote_plan = False
+def _planned(world: World, _activity: Activity, planned: best_task.Planned, *_: Any) -> None:
     if len(planned.parts) > 1:
         world.reached("a search for the best was cut into parts")
 
@@ -326,12 +323,3 @@ def _part(world: World, _activity: Activity, outcome: Any, _search: Any, part: A
 
 def _faces(world: World, *_: Any) -> None:
     world.reached("a search for the best stored faces")
-
-
-def _wrote(_world: World, activity: Activity, *_: Any, **_named: Any) -> None:
-    activity.wrote_plan = True
-
-
-def _republished(world: World, activity: Activity, *_: Any) -> None:
-    if str(activity.about).startswith("best.part") and not activity.wrote_plan:
-        world.reached("a plan of a search for the best was overtaken")

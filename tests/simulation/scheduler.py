@@ -74,8 +74,6 @@ class Activity:
         self.about: Any = None
         self.overtaken = False
         """its work was published again while it is doing it"""
-        self.wrote_plan = False
-        """it has written its plan of a search for the best"""
         self.greenlet = greenlet(self._run)
 
     def _run(self) -> None:

@@ -157,6 +157,7 @@ class World:
         storing = any(str(each.about).startswith("orthos.store") for each in live)
         idle = not (ready or live or self.posts)  # until a lease ends, or a pause
         busy = [each for each in live if each.machine.name in WORKERS and not each.about.taken]
+        best = [each for each in busy if str(each.about).startswith("best.part")]
         possible: list[tuple[bool, int, Callable[[], None]]] = [
             (bool(ready and free["w"]), 30, lambda: self.messages.deliver(0)),
             (bool(runnable), 160, self._go_on),
@@ -167,6 +168,7 @@ class World:
             (bool(free["r"]) and "deletions" in on, 2, lambda: self.relays.begin("sweeps", self.relays.sweep)),
             (len(ready) > 1 and bool(free["w"]), 15, lambda: self.messages.deliver(self.choices.below(len(ready)))),
             ("copies" in on and bool(busy), 3, lambda: self.messages.disown(self.choices.of(busy))),
+            ("copies" in on and bool(best), 9, lambda: self.messages.disown(self.choices.of(best))),
             ("copies" in on and bool(old), 2, lambda: self.messages.copy(self.choices.of(old))),
             ("losses" in on and bool(ready), 3, lambda: self.messages.lose(self.choices.below(len(ready)))),
             ("losses" in on and len(ready) > 1, 1, self.messages.lose_all),
