@@ -26,7 +26,7 @@ from sqlalchemy import (
 from crochet_tasks.db import outbox
 from crochet_tasks.db.access_tables import tenants
 from crochet_tasks.db.tables import attempts, audit, corpora, texts, work
-from crochet_tasks.db.tally import OPEN, SEARCHING, SPENT, open_state
+from crochet_tasks.db.tally import BESIDE, OPEN, SEARCHING, SPENT, open_state
 from crochet_tasks.db.texts import WAITING, TextRow, delete_ingested
 from crochet_tasks.schemas.reports import Audited, Try
 
@@ -357,9 +357,13 @@ def first_waiting_text(connection: Connection, corpus: int) -> int | None:
 def failed_work(
     connection: Connection, corpus: int | None, *, too_dropped: bool
 ) -> tuple[list[uuid.UUID], list[TextRow]]:
-    """Return all failed work of searches (with `too_dropped` also dropped work), and all failed texts."""
-    states = ["failed", "cancelled"] if too_dropped else ["failed"]
-    lost = select(work.c.id).where(work.c.state.in_(states), work.c.kind.in_(SEARCHING)).order_by(work.c.id)
+    """Return all failed work of searches, those for the best, too, and all failed texts.
+
+    With `too_dropped` also dropped work of searches for the closure; those for the best were stopped.
+    """
+    lost_work = (work.c.state == "failed") & work.c.kind.in_([*SEARCHING, BESIDE])
+    dropped = (work.c.state == "cancelled") & work.c.kind.in_(SEARCHING)
+    lost = select(work.c.id).where(lost_work | dropped if too_dropped else lost_work).order_by(work.c.id)
     failed = _TEXT.where(texts.c.state == "failed").order_by(texts.c.corpus, texts.c.seq)
     if corpus is not None:
         lost, failed = lost.where(work.c.corpus == corpus), failed.where(texts.c.corpus == corpus)

@@ -7,6 +7,7 @@ network.py     the broker: messages are delivered late, twice, in any order or n
 patches.py     the seams: what the program calls, and the simulation answers or watches
 world.py       a run: processes, texts, events, and the end, when nothing is open any more
 clients.py     what clients and operators do in a run
+best.py        searches for the best orthos: asked for, stopped, proven
 messages.py    what happens to messages, and what a worker does with one
 relays.py      what relays do
 checks.py      what must hold then

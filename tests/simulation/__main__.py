@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.simulation.campaign import once, opened, server
 from tests.simulation.ledger import STATES, Ledger
-from tests.simulation.processes import PART, in_parts, simulator
+from tests.simulation.processes import PART, in_parts, on, simulator
 from tests.support.paths import memory
 
 ENOUGH = 1000
@@ -55,8 +56,12 @@ def main() -> int:
             url = stack.enter_context(server(folder))
             return _replay(url, [int(each) for each in options.replay.split(",") if each])
         number = min(options.processes, -(-options.runs // PART))
-        urls = [stack.enter_context(server(folder / str(place))) for place in range(number)]
-        simulators = [stack.enter_context(simulator(url)) for url in urls]
+        cores, simulators = sorted(os.sched_getaffinity(0)), list[ProcessPoolExecutor]()
+        for place in range(number):
+            core = cores[place] if number == len(cores) else None
+            with on(core):
+                url = stack.enter_context(server(folder / str(place)))
+            simulators.append(stack.enter_context(simulator(url, core)))
         ledger, began = Ledger(), time.monotonic()
         runs = events = failures = 0
         seeds = range(options.seed, options.seed + options.runs)

@@ -28,9 +28,10 @@ class Sizes(NamedTuple):
     part_words: int
     published_limit: int
     max_attempts: int
+    best_part_visits: int
 
 
-SIZES = (Sizes(32_768, 1_000_000, 50_000, 32, 3), Sizes(3, 4, 5, 32, 3), Sizes(2, 2, 9, 1, 2))
+SIZES = (Sizes(32_768, 1_000_000, 50_000, 32, 3, 5_000_000), Sizes(3, 4, 5, 32, 3, 1), Sizes(2, 2, 9, 1, 2, 1))
 
 
 class Bench:

@@ -25,6 +25,15 @@ from tests.simulation.world import World
 
 SHRINKS = 400
 """runs that are spent on making a failing one smaller"""
+SERVER = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+}
+"""settings of a server that need not survive a power cut; the store vacuums when it is time"""
 LINES = 120
 """of a failing run's log that are shown"""
 
@@ -107,8 +116,8 @@ def server(folder: Path) -> Iterator[str]:
     """The URL of a migrated database on a private server, which need not survive a power cut."""
     private = EmbeddedPostgres(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(embedded.SETTINGS, "fsync", "off")
-        patch.setitem(embedded.SETTINGS, "synchronous_commit", "off")
+        for name, value in SERVER.items():
+            patch.setitem(embedded.SETTINGS, name, value)
         private.start()
     with private:
         database = Database(private.url, Settings())

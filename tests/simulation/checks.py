@@ -101,6 +101,8 @@ def _corpus(world: World, process: Process, number: int, planned: Planned) -> No
     assert not extra, f"corpus {number} has {list(extra)[:3]} too often or wrongly, {extra.total()} in all"
     _remediations(process, number)
     _counters(world, number, stored)
+    current = {version: body for _, body, state, version in texts if state == "current"}
+    world.best.check(process, number, current, planned.limits)
     problems = verify(process, corpus, closure=False)
     assert problems == [], problems
 

@@ -41,7 +41,7 @@ class Clients:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def _client(self, what: str, step: Callable[[], object], about: Any = None) -> None:
+    def client(self, what: str, step: Callable[[], object], about: Any = None) -> None:
         def asks() -> None:
             try:
                 step()
@@ -56,7 +56,7 @@ class Clients:
 
     def post(self) -> None:
         post = self._world.posts.pop(0)
-        self._client(f"posts {post.key}", lambda: self.posted(post), post)
+        self.client(f"posts {post.key}", lambda: self.posted(post), post)
 
     def posted(self, post: Post) -> None:
         process = here()
@@ -71,7 +71,7 @@ class Clients:
         post = self._world.choices.of(list(self._world.acknowledged.values()))
         self._world.reached("a text was posted twice")
         again = post._replace(key=f"{post.key}-{len(self._world.lines)}")
-        self._client(f"posts {post.key} again", lambda: self.posted(again), again)
+        self.client(f"posts {post.key} again", lambda: self.posted(again), again)
 
     def cancel(self) -> None:
         name = self._world.choices.of(list(self._world.acknowledged))
@@ -86,7 +86,7 @@ class Clients:
             ):
                 self._world.reached("a text was cancelled while a search ran")
 
-        self._client(f"cancels {name}", cancel)
+        self.client(f"cancels {name}", cancel)
 
     def _numbers(self, corpus: Planned) -> list[int]:
         return [number for number, planned in self._world.ids.items() if planned == corpus]
@@ -103,12 +103,14 @@ class Clients:
         (name,) = self._world.choices.of(items)
         if how == "drop" and name.startswith("text"):
             self._world.withdrawn.add(name)
+        elif how == "drop":
+            self._world.best.drop(name)
 
         def operate() -> None:
             (actions.retry if how == "retry" else actions.drop)(here(), [name])
             self._world.reached(f"failed work was {'retried' if how == 'retry' else 'dropped'} by an operator")
 
-        self._client(f"{how} {name}", operate)
+        self.client(f"{how} {name}", operate)
 
     def delete(self) -> None:
         number = self._world.choices.of(sorted(self._world.versions))
@@ -117,6 +119,7 @@ class Clients:
         def delete() -> None:
             self._world.deleted.add(number)  # from now on it may be
             searches = self._world.live("search.part", number)
+            best = self._world.live("best.part", number)
             ordered = [
                 self._world.live(each, number) for each in ("ingest.text", "context.version", "remediations.due")
             ]
@@ -124,15 +127,17 @@ class Clients:
             self._world.reached("a corpus was deleted")
             if searches:
                 self._world.reached("a corpus was deleted while a search ran")
+            if best:
+                self._world.reached("a corpus was deleted while its best were searched for")
             if any(ordered):
                 self._world.reached("a corpus was deleted while an ordered stage ran")
 
-        self._client(f"deletes {name}", delete)
+        self.client(f"deletes {name}", delete)
 
     def budget(self) -> None:
         corpus = self._world.ids[self._world.choices.of(sorted(self._world.ids))]
         budget = self._world.choices.of([None, 1, 5, 40])
-        self._client(f"gives {corpus.name} a budget of {budget}", lambda: self.set_budget(corpus.name, budget))
+        self.client(f"gives {corpus.name} a budget of {budget}", lambda: self.set_budget(corpus.name, budget))
 
     def set_budget(self, name: str, budget: int | None) -> None:
         tenancy.change(here(), DEFAULT_TENANT, name, None, {"budget": budget})

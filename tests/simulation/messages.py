@@ -51,6 +51,8 @@ class Messages:
                 self._world.reached("two searches stored at the same time")
             if self._world.versions.get(sent.call.corpus, 0) > sent.version:
                 self._world.reached("a version came between search and store")
+        if sent.step.name == "best.part" and self._world.live("best.part", sent.call.corpus):
+            self._world.reached("two parts of a search for the best ran at the same time")
         sent.taken = False
         self._world.begin(machine, str(sent), lambda: self.work(sent), sent)
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
 import pytest
 from greenlet import getcurrent
+from psycopg._preparing import PrepareManager
 from sqlalchemy import select, text
 
 from crochet_tasks import app, merging
+from crochet_tasks import best as best_task
 from crochet_tasks.app import Step
 from crochet_tasks.broker import queues
 from crochet_tasks.broker.messages import Message
-from crochet_tasks.db import attempts, operators, outbox, publishing, removal, sessions, texts, windows
+from crochet_tasks.db import attempts, best, operators, outbox, publishing, removal, sessions, texts, windows
 from crochet_tasks.db.tables import work
 from crochet_tasks.engine import search
+from crochet_tasks.engine.best.faces import Flag
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import BrokerUnavailable
 from crochet_tasks.retry import Policy
@@ -82,6 +85,10 @@ def _driver(patch: pytest.MonkeyPatch) -> None:
         return activity.statement(connection, gen)
 
     patch.setattr(psycopg.Connection, "wait", waits)
+    # The driver forgets what is prepared at each rollback, for tables may be gone; here none is, and faults roll back
+    # all the time: parsing and planning again would be more than half of the server's work.
+    patch.setattr(PrepareManager, "clear", lambda _: False)
+    patch.setattr(PrepareManager, "prepared_max", 10_000)
     for kind in ("commit", "rollback"):
         patch.setattr(psycopg.Connection, kind, _of_kind(kind, getattr(psycopg.Connection, kind)))
 
@@ -142,6 +149,8 @@ def _sizes(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(search, name, 2 * search.Bounds().result_orthos)
     patch.setattr(search, "ENUMERATE_FROM", search.ENUMERATE_FROM)  # each run sets it
     patch.setattr(merging, "MOST", 2)
+    patch.setattr(best_task, "MOST_PARTS", 4)
+    patch.setattr(best_task, "_stopping", _stopping)
     additions = PhraseIndex.additions
 
     def spoilt(index: PhraseIndex, sentences: list[list[str]], max_side: int) -> Additions:
@@ -150,6 +159,13 @@ def _sizes(patch: pytest.MonkeyPatch) -> None:
         return additions(index, sentences, max_side)
 
     patch.setattr(PhraseIndex, "additions", spoilt)
+
+
+@contextlib.contextmanager
+def _stopping(stop: Flag, seconds: float, _needed: object) -> Iterator[None]:
+    """A part of a hurried run is stopped at once; a single start, which has more time, is not."""
+    stop[0] = _world().hurried and seconds == best_task.PART_SECONDS
+    yield
 
 
 # ── what a run takes note of ────────────────────────────────────────────────────────────────────
@@ -189,6 +205,9 @@ def _watch(patch: pytest.MonkeyPatch) -> None:
     _around(patch, windows, "unfinished", _unfinished)
     _around(patch, outbox, "boxes", _boxes)
     _around(patch, merging, "_rewrite", _merged)
+    _around(patch, best_task, "_advance", _planned)
+    _around(patch, best_task, "_run", _part)
+    _around(patch, best, "add_faces", _faces)
     delete_some = removal.delete_some
 
     def deleting(connection: Any, corpus: int) -> bool:
@@ -203,9 +222,9 @@ def _watch(patch: pytest.MonkeyPatch) -> None:
 
 
 def _duplicate(world: World, activity: Activity, _: None, *, what: str) -> None:
-    if what not in ("trigger", "search", "result"):
+    if what not in ("trigger", "search", "result", "best"):
         return
-    world.reached(f"a {what} was ignored")
+    world.reached("a message of a search for the best was ignored" if what == "best" else f"a {what} was ignored")
     if activity.overtaken:
         world.reached("a stale lease's late commit was refused")
     if what == "result" and activity.about.call.corpus in world.deleted:
@@ -246,6 +265,8 @@ def _version(world: World, _activity: Activity, made: tuple[int, float], _connec
     world.versions[row.corpus] = made[0]
     if world.live("search.part", row.corpus):
         world.reached("a version came while a search ran")
+    if world.live("best.part", row.corpus):
+        world.reached("a version came while the best were searched for")
 
 
 def _ingested(
@@ -288,3 +309,17 @@ def _boxes(world: World, _activity: Activity, boxes: bytes | None, *_: Any) -> N
 
 def _merged(world: World, *_: Any) -> None:
     world.reached("batches were merged")
+
+
+def _planned(world: World, _activity: Activity, planned: best_task.Planned, *_: Any) -> None:
+    if len(planned.parts) > 1:
+        world.reached("a search for the best was cut into parts")
+
+
+def _part(world: World, _activity: Activity, outcome: Any, _search: Any, part: Any, *_: Any) -> None:
+    if outcome is not None and outcome.reached < part.last:
+        world.reached("a part of a search for the best left the rest over")
+
+
+def _faces(world: World, *_: Any) -> None:
+    world.reached("a search for the best stored faces")

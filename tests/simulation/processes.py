@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,18 +31,35 @@ class Part(NamedTuple):
     in_runs: dict[str, int]
 
 
-def simulator(url: str) -> ProcessPoolExecutor:
-    """A process that runs seeds on a database, and counts from nothing for each part."""
-    return ProcessPoolExecutor(1, get_context("spawn"), _begin, (url,))
+def simulator(url: str, core: int | None = None) -> ProcessPoolExecutor:
+    """A process that runs seeds on a database, and counts from nothing for each part; on a core of its own or on any.
+
+    It and its server take turns, so they need no more than one; and are slower on two.
+    """
+    return ProcessPoolExecutor(1, get_context("spawn"), _begin, (url, core))
+
+
+@contextlib.contextmanager
+def on(core: int | None) -> Iterator[None]:
+    """What is started meanwhile stays on this core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before if core is None else {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 _bench: list[Bench] = []
 """that of this process"""
 
 
-def _begin(url: str) -> None:
+def _begin(url: str, core: int | None) -> None:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     opening = opened(url)
     _bench.append(opening.__enter__())
+    gc.freeze()  # what was imported is no garbage: a collection need not look at it
     Finalize(None, opening.__exit__, (None, None, None), exitpriority=1)
 
 

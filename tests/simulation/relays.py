@@ -37,9 +37,9 @@ class Relays:
     def publish(self, _relay: Relay) -> None:
         publish.publish_all()
         if self._world.settings.published_limit == 1 and not self._world.current().dead:
-            waiting = "SELECT count(*) FROM work WHERE state = 'open' AND kind = 'search' AND published_at IS {}"
-            left, out = (self._world.store.rows(waiting.format(how))[0][0] for how in ("NULL", "NOT NULL"))
-            if left and out:
+            count = "SELECT count(*), count(published_at) FROM work WHERE state = 'open' AND kind = 'search'"
+            [(searches, out)] = self._world.store.rows(count)
+            if 0 < out < searches:
                 self._world.reached("no more searches were published than may be")
 
     def maintain(self, relay: Relay) -> None:

@@ -75,6 +75,7 @@ class Store:
             execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")  # plans change only where we say so
         execute(f"ALTER DATABASE {name} SET search_path = sim, public, pg_catalog")
         execute(f"ALTER DATABASE {name} SET deadlock_timeout = '1h'")  # the scheduler finds them
+        execute(f"ALTER DATABASE {name} SET plan_cache_mode = force_generic_plan")  # plan a prepared statement once
 
     def reset(self) -> None:
         """Everything as in a new database."""

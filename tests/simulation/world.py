@@ -15,6 +15,7 @@ from crochet_tasks.errors import CrochetError
 from crochet_tasks.operate import actions
 from tests.simulation import checks, patches
 from tests.simulation.bench import CLIENTS, LEASE, RELAYS, SIZES, WORKERS, Bench
+from tests.simulation.best import Best
 from tests.simulation.choices import Choices
 from tests.simulation.clients import Clients, Planned, Post
 from tests.simulation.corpora import GOOD, LIMITS, POISONED, WORDLESS
@@ -26,7 +27,7 @@ from tests.simulation.scheduler import POINTS, Activity, Fault, Machine, Schedul
 
 FAMILIES = (
     *("overtaking", "deaths", "errors", "refusals", "copies", "losses", "clocks"),
-    *("cancels", "operators", "deletions", "budgets", "merges", "repeats"),
+    *("cancels", "operators", "deletions", "budgets", "merges", "repeats", "best"),
 )
 """kinds of events; each run has some of them, so that each meets the others in every combination"""
 ROUNDS = 30
@@ -49,6 +50,8 @@ class World:
         self.on = {family for family in FAMILIES if choices.below(2)}
         size = choices.below(len(SIZES))
         search.ENUMERATE_FROM = choices.of([0.2, OUTWARD])
+        self.hurried = "best" in self.on and choices.one_in(4)
+        """whether parts of searches for the best have time for one start only"""
         self.planned = self._corpora()
         self.posts = self._posts()
         self.steps = 30 + choices.below(80)
@@ -74,7 +77,7 @@ class World:
         self.withdrawn: set[str] = set()
         """texts that a client or an operator has asked to cancel or drop"""
         self.held = 0
-        self.clients, self.messages, self.relays = Clients(self), Messages(self), Relays(self)
+        self.clients, self.messages, self.relays, self.best = Clients(self), Messages(self), Relays(self), Best(self)
         self._idle = 0
         self._reader = checks.Reader()
 
@@ -150,10 +153,11 @@ class World:
         on, ready, runnable = self.on, self.network.ready, self.scheduler.runnable()
         free = {kind: self.free(names) for kind, names in (("w", WORKERS), ("r", RELAYS), ("c", CLIENTS))}
         live, old = self.scheduler.live, self.network.old
-        searching = any(str(each.about).startswith("search.part") for each in live)
+        searching = any(str(each.about).startswith(("search.part", "best.part")) for each in live)
         storing = any(str(each.about).startswith("orthos.store") for each in live)
         idle = not (ready or live or self.posts)  # until a lease ends, or a pause
         busy = [each for each in live if each.machine.name in WORKERS and not each.about.taken]
+        best = [each for each in busy if str(each.about).startswith("best.part")]
         possible: list[tuple[bool, int, Callable[[], None]]] = [
             (bool(ready and free["w"]), 30, lambda: self.messages.deliver(0)),
             (bool(runnable), 160, self._go_on),
@@ -164,6 +168,7 @@ class World:
             (bool(free["r"]) and "deletions" in on, 2, lambda: self.relays.begin("sweeps", self.relays.sweep)),
             (len(ready) > 1 and bool(free["w"]), 15, lambda: self.messages.deliver(self.choices.below(len(ready)))),
             ("copies" in on and bool(busy), 3, lambda: self.messages.disown(self.choices.of(busy))),
+            ("copies" in on and bool(best), 9, lambda: self.messages.disown(self.choices.of(best))),
             ("copies" in on and bool(old), 2, lambda: self.messages.copy(self.choices.of(old))),
             ("losses" in on and bool(ready), 3, lambda: self.messages.lose(self.choices.below(len(ready)))),
             ("losses" in on and len(ready) > 1, 1, self.messages.lose_all),
@@ -184,6 +189,8 @@ class World:
             (bool(free["c"]) and "deletions" in on and bool(self.versions), 3 if searching else 1, self.clients.delete),
             (bool(free["c"]) and "budgets" in on and bool(self.ids), 1, self.clients.budget),
             (bool(free["c"]) and "repeats" in on and bool(self.acknowledged), 1, self.clients.post_again),
+            (bool(free["c"]) and "best" in on and bool(self.versions), 4, self.best.ask),
+            (bool(free["c"]) and bool(self.best.asked), 1, self.best.stop),
             (bool(free["w"]) and "merges" in on and bool(self.versions), 6 if storing else 3, self._merge),
         ]
         return [(weight, event) for is_possible, weight, event in possible if is_possible] or [(1, lambda: None)]
@@ -365,6 +372,7 @@ class World:
         waits = self.store.rows(
             "SELECT FROM work WHERE state = 'open' UNION ALL SELECT FROM corpora WHERE removed_at IS NOT NULL"
             " UNION ALL SELECT FROM work WHERE state IN ('failed', 'cancelled') AND kind IN ('search', 'remediations')"
+            " UNION ALL SELECT FROM work WHERE state = 'failed' AND kind = 'best'"
             " UNION ALL SELECT FROM texts WHERE state = 'failed' AND body <> ALL (%s)",
             [WORDLESS, POISONED],
         )

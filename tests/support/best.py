@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
@@ -41,7 +42,12 @@ def rank(ortho: Ortho) -> tuple[object, ...]:
 
 def expected(texts: list[str], scope: Scope, top: int | None = None) -> list[Ortho]:
     """The oracle's best, in order; "any" is more axes than these corpora can have."""
-    every = sorted(oracle.closure(texts, scope.max_axes or 6, scope.max_side, scope.max_cells or 10**9), key=rank)
+    return best_of(oracle.closure(texts, scope.max_axes or 6, scope.max_side, scope.max_cells or 10**9), top)
+
+
+def best_of(found: Iterable[Ortho], top: int | None) -> list[Ortho]:
+    """The best of all orthos, in order: those that share the largest volume and cells, or the `top` so many."""
+    every = sorted(found, key=rank)
     return [one for one in every if rank(one)[:2] == rank(every[0])[:2]] if top is None else every[:top]
 
 

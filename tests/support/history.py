@@ -18,8 +18,8 @@ WORK = {
     ("cancelled", "open"),
 }
 """legal changes of a piece of work: docs/pipeline.md"""
-OF_A_TEXT = WORK | {("done", "open")}
-"""its text is accepted again after its context failed"""
+AGAIN = WORK | {("done", "open")}
+"""of work that is done again: its text is accepted again after its context failed; its job is planned again"""
 TEXT = {
     ("accepted", "ingested"),
     ("ingested", "current"),
@@ -60,7 +60,7 @@ def paths(changes: Iterable[Change], kinds: Mapping[str, str], ends: Mapping[str
         state = first.after["state"]
         assert state == ("accepted" if is_text else "open"), f"{subject} begins as {state}"
         kind = first.after.get("kind") or kinds.get(subject)
-        legal = TEXT if is_text else OF_A_TEXT if kind in ("ingest", "context") else WORK
+        legal = TEXT if is_text else AGAIN if kind in ("ingest", "context", "best") else WORK
         for _, before, after in rest:
             assert before is not None, f"{subject} was made twice"
             assert before["state"] == state, f"{subject} was {state}, and then {before['state']}"

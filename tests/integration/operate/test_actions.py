@@ -10,10 +10,11 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.errors import CorpusUnknown, WorkNotCancellable, WorkNotFailed, WorkUnknown
 from crochet_tasks.operate import actions, cancelling, inspection
+from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.reporting import reports
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
-from tests.support import steps
+from tests.support import best, steps
 from tests.support.failing_work import accepted, states, status, texts, with_failed
 
 pytestmark = pytest.mark.integration
@@ -58,6 +59,21 @@ def test_failed_work_is_retried(database: str, monkeypatch: pytest.MonkeyPatch, 
         assert states(process, corpus) == []
         assert status(process, corpus).closed
         assert steps.stored(process, corpus) == steps.expected(steps.TEXTS)
+
+
+def test_all_that_has_failed_is_retried_with_searches_for_the_best(
+    process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that failed is proven then; one that was stopped stays so, also where dropped work is asked for."""
+    steps.ingest_all(corpus, steps.TEXTS[:1])
+    failed, stopped = best.ask(process, corpus), best.ask(process, corpus, JobSpec({}, 1))
+    best.stop(process, corpus, stopped.id)
+    with_failed(process, corpus, monkeypatch, "best.part")
+    assert best.read(process, corpus, failed.id).state == "failed"
+    actions.retry_all(process, corpus.name, dropped=True)
+    steps.run(corpus)
+    assert best.read(process, corpus, failed.id).state == "proven"
+    assert best.read(process, corpus, stopped.id).state == "stopped"
 
 
 def test_what_has_not_failed_is_not_retried(process: Process, corpus: Corpus) -> None:
