@@ -51,7 +51,6 @@ class Machine:
         self._environment = {name: os.environ[name] for name in kept if name in os.environ}  # noqa: TID251 - for programs
         # What is set here wins over .env and docker-compose.yml, so that no deployment of this machine is touched.
         self._environment |= {"COMPOSE_PROJECT_NAME": self.name, "API_PORT": str(self._api)}
-        self._environment["DOCKER_BUILDKIT"] = "1"  # as Docker 23 and later do, and Compose: both use one cache
         listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
             if (ROOT / name).is_file():
