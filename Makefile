@@ -90,7 +90,7 @@ test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that c
 	$(BIN)/python -m pytest -n 0 -m sanitizers tests/integration/engine
 
 .PHONY: test-deploy
-test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; a quarter of an hour
+test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; half an hour
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance $(ARGS)
 

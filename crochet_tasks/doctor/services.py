@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from crochet_tasks.broker import queues
 from crochet_tasks.broker.queues import Depth
 from crochet_tasks.db import schema
 from crochet_tasks.doctor import Check, well, wrong
-from crochet_tasks.errors import CrochetError
+from crochet_tasks.errors import BrokerRefused, CrochetError
 from crochet_tasks.settings import Settings
 from crochet_tasks.terminal.numbers import counted
 
@@ -74,6 +75,7 @@ def _worker() -> Check:
     """Send a task to a worker and wait for its result: through broker, database and Redis."""
     from celery.exceptions import TimeoutError as NoAnswer
     from redis import RedisError
+    from redis.exceptions import NoPermissionError
 
     from crochet_tasks.app import probe
 
@@ -83,7 +85,10 @@ def _worker() -> Check:
         with queues.broker_errors(PROBED):
             sent = probe.apply_async(queue=PROBED, confirm_timeout=ANSWER_SECONDS, expires=ANSWER_SECONDS)
         answer = sent.get(timeout=ANSWER_SECONDS)
-        sent.forget()
+        with contextlib.suppress(NoPermissionError):  # users that only read results; they expire
+            sent.forget()
+    except BrokerRefused:  # of whom check_broker knows that they may log in: the API sends no tasks
+        return well("worker", "not asked: this user may send no tasks", "run 'crochet doctor' as a worker's user")
     except NoAnswer:
         return wrong("worker", f"none answered within {ANSWER_SECONDS:g} s", busy)
     except CrochetError as error:

@@ -13,6 +13,7 @@ from crochet_tasks.access.keys import KeySpec
 from crochet_tasks.db import schema
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.db.sessions import Database
+from crochet_tasks.embedded.server import SETTINGS
 from crochet_tasks.settings import Settings
 from tests.support import services
 from tests.support.cluster import Cluster, cluster, until
@@ -21,12 +22,8 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.server import take_port
 
 APIS = 2
-VACUUM = {
-    "autovacuum_naptime": "5s",
-    "autovacuum_vacuum_scale_factor": "0.05",
-    "autovacuum_vacuum_cost_delay": "0",
-}
-"""as in docker-compose.yml"""
+VACUUM = {name: value for name, value in SETTINGS.items() if name.startswith("autovacuum_")}
+"""as in production"""
 
 
 class Everything(NamedTuple):

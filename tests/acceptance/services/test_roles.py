@@ -35,8 +35,8 @@ def test_a_text_goes_through_services_of_which_each_has_its_own_user(
     assert deployment.ended(made) == 0, deployment.log(made)
     assert not [password for password in roles.PASSWORDS.values() if password in deployment.log(made)]
 
-    def start(*command: str) -> str:
-        kind = command[0]
+    def start(*command: str, kind: str = "") -> str:
+        kind = kind or command[0]
         return deployment.start(
             *command,
             CROCHET_DATABASE_URL=roles.postgres(distributed_database, kind),
@@ -84,5 +84,9 @@ def test_a_text_goes_through_services_of_which_each_has_its_own_user(
             for command in ("FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", f"SET {other} 1", f"GET {other}"):
                 with pytest.raises(redis.exceptions.NoPermissionError):
                     client.execute_command(*command.split())
+    for kind, found in {"api": "not asked", "relay": "process", "worker": "process"}.items():
+        doctor = start("doctor", kind=kind)
+        assert deployment.ended(doctor) == 0, deployment.log(doctor)
+        assert f"ok     worker: {found}" in deployment.log(doctor)
     logs = deployment.logs().lower()
     assert [word for word in REFUSALS if word in logs] == []

@@ -158,7 +158,7 @@ def test_each_service_of_ours_reads_the_login_of_its_own_kind_under_systemd() ->
     units: dict[str, Path] = {
         path.stem.removeprefix("crochet-").rstrip("@"): path for path in (ROOT / "deploy/systemd").glob("*.service")
     }
-    assert units.keys() == OURS.keys() - {"backup", "roles"}
+    assert units.keys() == OURS.keys() - {"backup", "restore", "roles"}
     kinds = dict.fromkeys(("ingest", "search", "orthos"), "worker") | {"migrate": "owner"}
     for name, path in units.items():
         lines = path.read_text().splitlines()

@@ -46,7 +46,7 @@ SECRETS = {
 PUBLISHED = {"bastion", "proxy"}
 REACH_OUT = {"alertmanager", "blackbox"}
 """what is not published and still connects to outside"""
-ONE_OF_A_KIND = {"backup", "flower", "migrate", "roles"}
+ONE_OF_A_KIND = {"backup", "flower", "migrate", "restore", "roles"}
 """of our services: the others scale"""
 WITHOUT_PROBE = {"collector", "loki", "pyroscope", "tempo"}
 """whose images hold one program that cannot ask itself; Prometheus does, see test_observability.py"""
@@ -208,7 +208,7 @@ def test_settings_accept_the_environment(name: str, settings_of: Callable[[str],
     found = settings_of(name)
     assert settings.misspelt() == []
     assert found.environment == "production"
-    needs_database, needs_broker = name != "flower", name not in ("migrate", "backup")
+    needs_database, needs_broker = name != "flower", name not in ("migrate", "backup", "restore")
     assert (found.database_url is not None, found.broker_url is not None) == (needs_database, needs_broker)
 
 
@@ -217,7 +217,7 @@ def test_addresses_name_services(name: str, settings_of: Callable[[str], Setting
     """Each with its own port and login."""
     found = settings_of(name)
     kind = "worker" if name in WORKERS else name
-    owner = kind in {"migrate", "roles"}
+    owner = kind in {"migrate", "restore", "roles"}
     user, password = ("crochet", "") if owner else (f"crochet_{kind}", f"{kind}-facade")
     logins = {
         found.database_url: f"postgresql://{user}:{password or 'b1e55ed'}@postgres:5432/crochet",

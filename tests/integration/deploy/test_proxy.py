@@ -8,9 +8,14 @@ import socketserver
 import threading
 import urllib.request
 from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.asgi import _headers
 from tests.support.fleet import Behind
 from tests.support.haproxy import HAProxy
 from tests.support.server import HOST
@@ -22,7 +27,12 @@ pytestmark = pytest.mark.integration
 class Api(http.server.BaseHTTPRequestHandler):
     """Answers everything with 200."""
 
+    seen: ClassVar[list[Message]] = []
+    """the headers of requests, but for checks of its health"""
+
     def do_GET(self) -> None:
+        if self.path != "/health/live":
+            self.seen.append(self.headers)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -78,3 +88,44 @@ def test_no_request_fails_when_a_canary_is_gone(haproxy: Behind) -> None:
             eventually(lambda: proxy.is_up("apis/canary1"))
             proxy.say("set weight apis/canary1 128; set weight apis/api1 128")
         assert all(post(proxy) for _ in range(20))
+
+
+# ── who asks ────────────────────────────────────────────────────────────────────────────────────
+
+CLIENT = ("203.0.113.9", "https", "crochet.example")
+"""the address, the scheme and the host that the proxy with TLS says"""
+
+
+def believed(headers: Message, proxies: int) -> tuple[str, str, str]:
+    """What the API takes for the address of the client, its scheme and the host that it asked."""
+
+    def found(environ: dict[str, str], _: object) -> tuple[str, str, str]:
+        return environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"]
+
+    app: Any = found
+    fixed: Any = ProxyFix(app, x_for=proxies, x_proto=proxies, x_host=proxies)
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    who: tuple[str, str, str] = fixed(_headers({"headers": raw}) | {"REMOTE_ADDR": "", "wsgi.url_scheme": "http"}, None)
+    return who
+
+
+@pytest.mark.parametrize("proxies", [1, 2])
+def test_the_api_knows_who_asks_also_behind_a_proxy_with_tls(tmp_path: Path, proxies: int) -> None:
+    """With 2 proxies: whatever the client claims. With 1 its address is the one that connects."""
+    names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+    claimed = dict(zip(names, ("192.0.2.1", "gopher", "evil.example"), strict=True))
+    said = dict(zip(names, CLIENT, strict=True)) if proxies == 2 else {}
+    with api() as main:
+        proxy = HAProxy(tmp_path, {"api": [main.server_address[1]]}, {"CROCHET_API_PROXIES": str(proxies)})
+        proxy.start()
+        try:
+            eventually(lambda: proxy.is_up("apis/api1"))
+            for headers in (said, {name: f"{claimed[name]}, {said.get(name, '')}".strip(", ") for name in names}):
+                Api.seen.clear()
+                request = urllib.request.Request(proxy.url, headers=headers)
+                with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                    assert answer.status == 200
+                who = believed(Api.seen[0], proxies)
+                assert who == CLIENT if proxies == 2 else who[0] == HOST
+        finally:
+            proxy.kill()

@@ -9,9 +9,10 @@ if [ ! -s "$data/PG_VERSION" ]; then
   chown -R postgres:postgres /var/lib/postgresql
   printf '%s' "$POSTGRES_PASSWORD" >/var/lib/postgresql/password
   chown postgres /var/lib/postgresql/password
-  as_postgres initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --auth=scram-sha-256 \
+  as_postgres initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --auth=trust \
     --pwfile=/var/lib/postgresql/password ${POSTGRES_INITDB_ARGS:-}
   rm /var/lib/postgresql/password
+  # As upstream: inside of the container no password is asked for, from others it is.
   printf 'host all all all scram-sha-256\n' >>"$data/pg_hba.conf"
   if [ "${POSTGRES_DB:-postgres}" != postgres ]; then
     printf 'CREATE DATABASE %s\n' "$POSTGRES_DB" | as_postgres postgres --single -D "$data" postgres
