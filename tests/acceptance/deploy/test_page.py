@@ -34,7 +34,7 @@ LOGS = "docker compose logs --no-log-prefix"
 REQUEST = '"request": "01JB3Z9Q4T8W2K7N5M6P0R1S2X"'
 IN_PLACE_OF = {
     "logs --follow --tail 50": "logs --tail 50",
-    f"grep '{REQUEST}'": f'grep "$({LOGS} | grep -o \'"request": "[0-9A-Z]*"\' | sort | tail -n 1)"',
+    f"grep '{REQUEST}'": f'grep "$({LOGS} | grep -o \'"request": "[^"]*"\' | sort | tail -n 1)"',
 }
 """what does not end, and an id of a request that was made there"""
 EXPORT = "docker compose exec --no-TTY api crochet export --corpus harbour"
