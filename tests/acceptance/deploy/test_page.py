@@ -31,10 +31,11 @@ pytestmark = [
 ]
 
 LOGS = "docker compose logs --no-log-prefix"
-REQUEST = '"request": "01JB3Z9Q4T8W2K7N5M6P0R1S2X"'
 IN_PLACE_OF = {
     "logs --follow --tail 50": "logs --tail 50",
-    f"grep '{REQUEST}'": f'grep "$({LOGS} | grep -o \'"request": "[0-9A-Z]*"\' | sort | tail -n 1)"',
+    f'{LOGS} | grep \'"request": "01JB3Z9Q4T8W2K7N5M6P0R1S2X"\'': (
+        f'FOUND=$({LOGS} | grep -o \'"request": "[^"]*"\' | sort | tail -n 1); {LOGS} | grep "$FOUND"'
+    ),
 }
 """what does not end, and an id of a request that was made there"""
 EXPORT = "docker compose exec --no-TTY api crochet export --corpus harbour"
@@ -106,8 +107,7 @@ def walk() -> str:
 
 def variables(machine: Machine) -> dict[str, str]:
     """Those of .env."""
-    lines = (machine.folder / ".env").read_text().splitlines()
-    return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
+    return dict(re.findall(r"^([A-Z_]+)=(.*)$", (machine.folder / ".env").read_text(), re.MULTILINE))
 
 
 def exported(path: Path) -> dict[tuple[tuple[int, ...], tuple[str, ...]], int]:
