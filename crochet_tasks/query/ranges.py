@@ -52,15 +52,11 @@ class Source(Protocol):
         ...
 
     def rows(self, batches: Sequence[Stored]) -> list[Ids]:
-        """The orthos of each batch: lines along the leading axis, in its own numbering."""
+        """The orthos of each batch: lines along the leading axis, numbered as the tree."""
         ...
 
     def lines(self, batch: Stored) -> Ids:
-        """All lines of its orthos, in its own numbering: its remediation, which takes less to read than the orthos."""
-        ...
-
-    def numbering(self, version: int) -> Ids:
-        """As Tree.numbering, of an older version."""
+        """All lines of its orthos, numbered as the tree: its remediation, which takes less to read than the orthos."""
         ...
 
 
@@ -169,27 +165,20 @@ def _may_hold(source: Source, batch: Stored, filters: tuple[Lines, ...]) -> bool
     if not rare:
         return True
     lines = source.lines(batch)
-    if batch.numbering != source.tree.version:
-        lines = source.numbering(batch.numbering).take(lines)
     return all(each.may_hold(lines) for each in rare)
 
 
 def _part(source: Source, batch: Stored, low: str, high: str | None) -> Ids:
-    """The rows of a batch from `low` up to `high`, numbered as the source's tree."""
+    """The rows of a batch from `low` up to `high`."""
     (rows,) = source.rows([batch])
-    ids = None if batch.numbering == source.tree.version else source.numbering(batch.numbering)
-    begin = 0 if low <= batch.first else _place(source.tree, rows, low, ids)
-    end = len(rows) if high is None or batch.last < high else _place(source.tree, rows, high, ids)
-    return rows[begin:end] if ids is None else ids.take(rows[begin:end])
+    begin = 0 if low <= batch.first else _place(source.tree, rows, low)
+    end = len(rows) if high is None or batch.last < high else _place(source.tree, rows, high)
+    return rows[begin:end]
 
 
-def _place(tree: Tree, rows: Ids, position: str, ids: Ids | None = None) -> int:
-    """The place of the first row at a position or behind it. `ids`: the numbering of the rows, where it is another."""
-
-    def at(place: int) -> str:
-        return key(tree, rows[place] if ids is None else ids.take(rows[place]))
-
-    return bisect.bisect_left(range(len(rows)), position, key=at)
+def _place(tree: Tree, rows: Ids, position: str) -> int:
+    """The place of the first row at a position or behind it."""
+    return bisect.bisect_left(range(len(rows)), position, key=lambda place: key(tree, rows[place]))
 
 
 def _merged(rows: Ids, others: Ids) -> Ids:
@@ -220,9 +209,7 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
     for sides, where in _batches_of(source, wanted):
         while few := [*itertools.islice(where, READ_AT_ONCE)]:
             every = source.rows([batch for batch, _ in few])
-            rows = np.concatenate(
-                [_that_begin(source, batch, rows, here) for (batch, here), rows in zip(few, every, strict=True)]
-            )
+            rows = np.concatenate([_that_begin(rows, here) for (_, here), rows in zip(few, every, strict=True)])
             there = runs.ids(source.tree, sides, rows)
             for place in np.flatnonzero(ends[there[:, 1] & np.uint64(len(ends) - 1)]).tolist():
                 if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
@@ -253,20 +240,14 @@ def _in(batches: Iterator[Stored], ordered: list[tuple[str, Range]]) -> Iterator
             yield batch, [one for _, one in here]
 
 
-def _that_begin(source: Source, batch: Stored, rows: Ids, ranges: list[Range]) -> Ids:
-    """The rows of a batch that are in some ranges of its shape, numbered as the source's tree."""
+def _that_begin(rows: Ids, ranges: list[Range]) -> Ids:
+    """The rows of a batch that are in some ranges of its shape."""
     wanted = [np.array([one.lines for one in group], np.uint32) for group in _by_length(ranges)]
-    numbering = None
-    if batch.numbering != source.tree.version:
-        numbering = source.numbering(batch.numbering)
-        older = [np.minimum(numbering.searchsorted(lines), len(numbering) - 1).astype(np.uint32) for lines in wanted]
-        known = [(numbering[there] == lines).all(axis=1) for there, lines in zip(older, wanted, strict=True)]
-        wanted = [there[all_known] for there, all_known in zip(older, known, strict=True)]  # others came later
     begin, end = np.concatenate([_between(rows, lines) for lines in wanted], axis=1)
     number = end - begin
     places = np.arange(number.sum()) + np.repeat(begin - (np.cumsum(number) - number), number)
     found: Ids = rows.take(places, axis=0)
-    return found if numbering is None else numbering.take(found)
+    return found
 
 
 def _by_length(ranges: list[Range]) -> list[list[Range]]:

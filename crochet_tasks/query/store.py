@@ -6,6 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ BATCHES_SHARE, LINES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.35, 0.1, 0.4, 0.15
 """of the bytes of the cache"""
 SCANS = 8
 """phrases that are found by their hashes without a table of these"""
-NUMBERINGS, NUMBERINGS_BYTES = 4, 16 * 1024 * 1024
+NUMBERINGS, NUMBERINGS_BYTES = 4, 32 * 1024 * 1024
 """so many tables of older versions are kept, and as many more as have room in so many bytes"""
 LISTED_AT_ONCE = 8
 """batches that are listed first for a page; then always four times as many"""
@@ -52,7 +53,7 @@ class Phrases:
         return self.index.bytes + self.tree.bytes + (12 + 4 * numberings) * self.tree.size
 
     def numbering(self, version: int) -> Ids:
-        """As Tree.numbering. Those used last are kept: while texts come, a request reads batches of many versions."""
+        """As Tree.numbering. Those used last are kept: while texts come, batches of many versions are read."""
         with self._numberings_lock:
             ids = self._numberings.get(version)
         if ids is None:
@@ -87,14 +88,21 @@ class Phrases:
         return found
 
 
+class Numbered(NamedTuple):
+    """Phrase ids as the tree of a version has them: what is cached follows the version when it is read again."""
+
+    version: int
+    ids: Ids
+
+
 class Store:
     """The caches of one process. Threads may share it."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         most = process.settings.api_cache_bytes
-        self.batches: Cache[int, Ids] = Cache("batches", int(most * BATCHES_SHARE))
-        self.lines: Cache[int, Ids] = Cache("lines", int(most * LINES_SHARE))
+        self.batches: Cache[int, Numbered] = Cache("batches", int(most * BATCHES_SHARE))
+        self.lines: Cache[int, Numbered] = Cache("lines", int(most * LINES_SHARE))
         self.indexes: Cache[int, Phrases] = Cache("index", int(most * PHRASES_SHARE), keeps_last=True)
         self._reading, self._indexing = Locks(), Locks()
 
@@ -121,24 +129,38 @@ class Store:
             return phrases
 
     def rows(self, reader: Reader, wanted: Sequence[Stored]) -> list[Ids]:
-        """The orthos of each batch, in its own numbering. Raises StoreCorrupt where they are not what its row says.
+        """The orthos of each batch, as the reader's tree numbers phrases.
 
-        A batch never changes under its id. Those that are not cached are read at once.
+        A batch never changes under its id. Those that are not cached are read at once. Raises StoreCorrupt where they
+        are not what their rows say.
         """
-        found = {batch.id: self.batches.get(batch.id) for batch in wanted}
+        found = {batch.id: self.cached(self.batches, reader, batch) for batch in wanted}
         missing = sorted(number for number, rows in found.items() if rows is None)
         self.batches.looked_up(hits=len(found) - len(missing), misses=len(missing))
         with contextlib.ExitStack() as stack:  # one thread reads a batch; others that need it find it cached
             for number in missing:  # ascending: no two threads wait for each other
                 stack.enter_context(self._reading.of(number))
-            found |= {number: self.batches.get(number) for number in missing}
+            found |= {batch.id: self.cached(self.batches, reader, batch) for batch in wanted if batch.id in missing}
             left = {batch.id: batch for batch in wanted if found[batch.id] is None}
             if left:
                 packed = dict(batches.packed(reader.connection, left))
                 for number, batch in left.items():
-                    rows = found[number] = _read(reader, batch, packed[number])
-                    self.batches.put(number, rows, rows.nbytes + OVERHEAD_BYTES)
+                    found[number] = self.keep(self.batches, reader, batch, _read(reader, batch, packed[number]))
         return [cached for batch in wanted if (cached := found[batch.id]) is not None]
+
+    def cached(self, cache: Cache[int, Numbered], reader: Reader, batch: Stored) -> Ids | None:
+        """What is cached of a batch, as the reader's tree numbers phrases; None where only a newer tree's is."""
+        kept = cache.get(batch.id)
+        if kept is None or kept.version > reader.tree.version:
+            return None
+        if kept.version == reader.tree.version:
+            return kept.ids
+        return self.keep(cache, reader, batch, reader.phrases.numbering(kept.version).take(kept.ids))
+
+    def keep(self, cache: Cache[int, Numbered], reader: Reader, batch: Stored, ids: Ids) -> Ids:
+        ids = np.asfortranarray(ids)  # orthos are looked for in their columns
+        cache.put(batch.id, Numbered(reader.tree.version, ids), ids.nbytes + OVERHEAD_BYTES)
+        return ids
 
     def forget(self, corpus: int) -> None:
         """Drop the phrases of a corpus; its batches are evicted as others are used."""
@@ -192,11 +214,10 @@ class Reader:
 
     def lines(self, batch: Stored) -> Ids:
         """Raises StoreCorrupt where its remediation is missing or damaged."""
-        lines = self.store.lines.get(batch.id)
+        lines = self.store.cached(self.store.lines, self, batch)
         self.store.lines.looked_up(hits=lines is not None, misses=lines is None)
         if lines is None:
-            lines = self._read_lines(batch)
-            self.store.lines.put(batch.id, lines, lines.nbytes + OVERHEAD_BYTES)
+            lines = self.store.keep(self.store.lines, self, batch, self._read_lines(batch))
         return lines
 
     def _read_lines(self, batch: Stored) -> Ids:
@@ -206,16 +227,15 @@ class Reader:
             following = [each.id for each in self._listed[begin : begin + LINES_AT_ONCE] if each.id not in known]
             self._lines = dict(batches.lines(self.connection, {batch.id, *following}))
         try:
-            size = len(self.numbering(batch.numbering))
-            return runs.unpack_set(self._lines.pop(batch.id), size)
+            if batch.numbering == self.tree.version:
+                return runs.unpack_set(self._lines.pop(batch.id), self.tree.size)
+            numbering = self.phrases.numbering(batch.numbering)
+            return numbering.take(runs.unpack_set(self._lines.pop(batch.id), len(numbering)))
         except (KeyError, runs.DamagedRun) as error:
             raise StoreCorrupt(
                 problem=f"the remediation of batch {batch.id} of corpus '{self.corpus.name}' is "
                 f"{'missing' if isinstance(error, KeyError) else 'damaged'}; see 'crochet verify'"
             ) from error
-
-    def numbering(self, version: int) -> Ids:
-        return self.phrases.numbering(version)
 
 
 LINES_AT_ONCE = 64
@@ -227,17 +247,18 @@ def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
     levels = [*tree.levels]
     numbering = None
     if batch.numbering != tree.version:
-        numbering = reader.numbering(batch.numbering)
+        numbering = reader.phrases.numbering(batch.numbering)
         levels = numbering.searchsorted(np.array(levels, np.uint32)).tolist()
     base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
     try:
         rows = runs.unpack(packed, batch.count, runs.height(batch.sides), base, limit)
     except runs.DamagedRun as error:
         raise _damaged(reader, batch, str(error)) from error
-    ends = [ranges.key(tree, rows[end] if numbering is None else numbering.take(rows[end])) for end in (0, -1)]
-    if ends != [batch.first, batch.last]:
+    if numbering is not None:
+        rows = numbering.take(rows)
+    if [ranges.key(tree, rows[end]) for end in (0, -1)] != [batch.first, batch.last]:
         raise _damaged(reader, batch, "its first and last ortho are not those that its row names")
-    return np.asfortranarray(rows)
+    return rows
 
 
 def _damaged(reader: Reader, batch: Stored, why: str) -> StoreCorrupt:

@@ -64,11 +64,9 @@ def waiting_on(reader: Reader, words: Sequence[str], limit: int) -> WaitingOn:
 
 
 def _holds(reader: Reader, batch: Stored, phrase: int | None) -> bool:
-    """Whether a phrase is one of a remediation, which has the numbering of its batch."""
+    """Whether a batch waits on a phrase."""
     if phrase is None or reader.tree.born[phrase] > batch.numbering:
         return False
-    if batch.numbering < reader.tree.version:
-        phrase = int(reader.numbering(batch.numbering).searchsorted(phrase))
     waits = reader.lines(batch)
     place = int(waits.searchsorted(phrase))
     return place < len(waits) and int(waits[place]) == phrase

@@ -81,14 +81,14 @@ class Batches:
 
     def rows(self, batches: Sequence[Stored]) -> list[Ids]:
         self.read += [batch.id for batch in batches]
-        return [self.packed[batch.id] for batch in batches]
+        return [self.numbering(batch.numbering).take(self.packed[batch.id]) for batch in batches]
 
     def lines(self, batch: Stored) -> Ids:
         if batch.id not in self.waits:
             numbering = self.numbering(batch.numbering)
             orthos = words_of(self.tree, batch.sides, numbering[self.packed[batch.id]])
             found = {self.tree.find(line) for ortho in orthos for line in oracle.lines(*ortho)}
-            self.waits[batch.id] = numbering.searchsorted(sorted(found)).astype(np.uint32)
+            self.waits[batch.id] = np.array(sorted(found), np.uint32)
         return self.waits[batch.id]
 
     def numbering(self, version: int) -> Ids:

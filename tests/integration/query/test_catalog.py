@@ -210,6 +210,26 @@ def test_pages_and_look_ups_go_on_while_batches_are_merged(
         assert all(one.stored for one in catalog.check(*newer.args, [ortho.id for ortho in ALL]).results)
 
 
+def test_what_is_cached_serves_older_and_newer_snapshots(catalog: Catalog, process: Process) -> None:
+    """A new version numbers phrases anew. What was cached before serves it, and what is cached then an older one."""
+    corpus = in_runs(process, TEXTS, 3)
+
+    def seen(by: Catalog, snapshot: Snapshot) -> list[object]:
+        pages_of = [joined(pages(by, snapshot, 4, OrthoQuery.of(contains=word))) for word in (None, "a", "e")]
+        found = by.check(*snapshot.args, [ortho.id for ortho in best_first([*TEXTS, MORE])]).results
+        return [*pages_of, found, by.waiting_on(*snapshot.args, ["a"])]
+
+    with process.database.snapshot() as connection:
+        older = Snapshot(connection, corpus)
+        before = seen(catalog, older)
+        ingest_all(corpus, ["0 a, a 0", MORE])
+        with process.database.snapshot() as later:
+            newer = Snapshot(later, corpus)
+            assert seen(catalog, newer) == seen(Catalog(process, SECRET), newer) != before
+            assert seen(catalog, older) == before
+            assert seen(catalog, newer) == seen(Catalog(process, SECRET), newer)
+
+
 def test_little_memory_changes_nothing(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crochet_tasks.query.store.BATCHES_SHARE", 0.003)
     small = Process(Settings(api_cache_bytes=1_000_000), process.database)
