@@ -40,7 +40,7 @@ coverage: $(STAMP) services ## which lines and branches unit and integration tes
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(if $(ARGS),$(ARGS),tests/unit tests/integration)
 
 .PHONY: coverage-engine
-coverage-engine: $(STAMP) ## the same of the engine by its unit tests, but for those of Genesis; fails below 97 %
+coverage-engine: $(STAMP) ## the same of the engine by its unit tests, without those of Genesis and of large orthos; fails below 97 %
 	$(BIN)/python -m pytest -q -n $(WORKERS) --hypothesis-profile few --cov --cov-report= tests/unit/engine -k "not genesis and not large_orthos"
 	$(BIN)/coverage report --include='crochet_tasks/engine/*' --fail-under=97
 
@@ -90,7 +90,7 @@ test-kernel: $(STAMP) ## run the engine's tests with builds of the kernel that c
 	$(BIN)/python -m pytest -n 0 -m sanitizers tests/integration/engine
 
 .PHONY: test-deploy
-test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; half an hour
+test-deploy: $(STAMP) services ## run the container tests, in the Docker engine that answers or (as root) one of their own, and the topology of production; half an hour to an hour
 	@scripts/containers
 	$(BIN)/python -m pytest -n 0 -m deploy tests/acceptance $(ARGS)
 

@@ -359,7 +359,7 @@ def failed_work(
 ) -> tuple[list[uuid.UUID], list[TextRow]]:
     """Return all failed work of searches, those for the best, too, and all failed texts.
 
-    With `too_dropped` also dropped work of searches for the closure; those for the best were stopped.
+    With `too_dropped` also dropped work of searches for the closure: what was dropped of one for the best stays so.
     """
     lost_work = (work.c.state == "failed") & work.c.kind.in_([*SEARCHING, BESIDE])
     dropped = (work.c.state == "cancelled") & work.c.kind.in_(SEARCHING)

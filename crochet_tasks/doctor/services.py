@@ -87,7 +87,10 @@ def _worker() -> Check:
         answer = sent.get(timeout=ANSWER_SECONDS)
         with contextlib.suppress(NoPermissionError):  # users that only read results; they expire
             sent.forget()
-    except BrokerRefused:  # of whom check_broker knows that they may log in: the API sends no tasks
+    except BrokerRefused as error:
+        if "ACCESS_REFUSED" not in str(error):
+            return wrong("worker", f"it was not asked: {error} [{error.code}]", busy)
+        # A user of whom check_broker knows that they may log in: the API sends no tasks.
         return well("worker", "not asked: this user may send no tasks", "run 'crochet doctor' as a worker's user")
     except NoAnswer:
         return wrong("worker", f"none answered within {ANSWER_SECONDS:g} s", busy)

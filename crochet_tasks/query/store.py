@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
 
 from crochet_tasks.db import Connection, batches, tally, texts
 from crochet_tasks.db.batches import Span, Stored
@@ -31,8 +29,6 @@ BATCHES_SHARE, LINES_SHARE, PHRASES_SHARE, TEXTS_SHARE = 0.35, 0.1, 0.4, 0.15
 """of the bytes of the cache"""
 SCANS = 8
 """phrases that are found by their hashes without a table of these"""
-NUMBERINGS, NUMBERINGS_BYTES = 4, 32 * 1024 * 1024
-"""so many tables of older versions are kept, and as many more as have room in so many bytes"""
 LISTED_AT_ONCE = 8
 """batches that are listed first for a page; then always four times as many"""
 
@@ -43,24 +39,11 @@ class Phrases:
     def __init__(self, index: PhraseIndex, tree: Tree) -> None:
         self.index, self.tree = index, tree
         self._asked = 0
-        self._numberings: LRUCache[int, Ids] = LRUCache(max(NUMBERINGS, NUMBERINGS_BYTES // (4 * tree.size + 1)))
-        self._numberings_lock = threading.Lock()
 
     @property
     def bytes(self) -> int:
         """About what it takes."""
-        numberings = min(self.tree.version, int(self._numberings.maxsize))
-        return self.index.bytes + self.tree.bytes + (12 + 4 * numberings) * self.tree.size
-
-    def numbering(self, version: int) -> Ids:
-        """As Tree.numbering. Those used last are kept: while texts come, batches of many versions are read."""
-        with self._numberings_lock:
-            ids = self._numberings.get(version)
-        if ids is None:
-            ids = self.tree.numbering(version)
-            with self._numberings_lock:
-                self._numberings[version] = ids
-        return ids
+        return self.index.bytes + self.tree.bytes + 12 * self.tree.size
 
     @functools.cached_property
     def _by_hash(self) -> tuple[Ids, npt.NDArray[np.intp]]:
@@ -155,7 +138,7 @@ class Store:
             return None
         if kept.version == reader.tree.version:
             return kept.ids
-        return self.keep(cache, reader, batch, reader.phrases.numbering(kept.version).take(kept.ids))
+        return self.keep(cache, reader, batch, reader.numbering(kept.version).take(kept.ids))
 
     def keep(self, cache: Cache[int, Numbered], reader: Reader, batch: Stored, ids: Ids) -> Ids:
         ids = np.asfortranarray(ids)  # orthos are looked for in their columns
@@ -174,6 +157,7 @@ class Reader:
         self.store, self.connection, self.corpus = store, connection, corpus
         self.phrases = store.phrases(connection, corpus)
         self.tree = self.phrases.tree
+        self.numbering = functools.lru_cache(NUMBERINGS)(self.tree.numbering)
         self._ahead: dict[Span, list[Stored]] = {}
         self._listed: list[Stored] = []
         self._lines: dict[int, bytes] = {}
@@ -184,6 +168,8 @@ class Reader:
         return geometry.best_first(sides for sides, change in counted.items() if change.orthos)
 
     def list_ahead(self, spans: Sequence[Span]) -> None:
+        if not spans:
+            return
         listed = batches.covering(self.connection, self.corpus.id, spans, most=LISTED_AT_ONCE)
         self._ahead = dict(zip(spans, listed, strict=True))
 
@@ -229,7 +215,7 @@ class Reader:
         try:
             if batch.numbering == self.tree.version:
                 return runs.unpack_set(self._lines.pop(batch.id), self.tree.size)
-            numbering = self.phrases.numbering(batch.numbering)
+            numbering = self.numbering(batch.numbering)
             return numbering.take(runs.unpack_set(self._lines.pop(batch.id), len(numbering)))
         except (KeyError, runs.DamagedRun) as error:
             raise StoreCorrupt(
@@ -240,6 +226,8 @@ class Reader:
 
 LINES_AT_ONCE = 64
 """remediations that are read together, of batches that are listed: some kilobytes each, as they are packed"""
+NUMBERINGS = 4
+"""tables of older versions that are kept for a request: each takes 4 bytes per phrase, and a moment to make"""
 
 
 def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
@@ -247,7 +235,7 @@ def _read(reader: Reader, batch: Stored, packed: bytes) -> Ids:
     levels = [*tree.levels]
     numbering = None
     if batch.numbering != tree.version:
-        numbering = reader.phrases.numbering(batch.numbering)
+        numbering = reader.numbering(batch.numbering)
         levels = numbering.searchsorted(np.array(levels, np.uint32)).tolist()
     base, limit = levels[batch.sides[-1] - 1 : batch.sides[-1] + 1]
     try:

@@ -34,7 +34,9 @@ LOGS = "docker compose logs --no-log-prefix"
 IN_PLACE_OF = {
     "logs --follow --tail 50": "logs --tail 50",
     f'{LOGS} | grep \'"request": "01JB3Z9Q4T8W2K7N5M6P0R1S2X"\'': (
-        f'FOUND=$({LOGS} | grep -o \'"request": "[^"]*"\' | sort | tail -n 1); {LOGS} | grep "$FOUND"'
+        "curl --silent http://127.0.0.1:8080/v1/corpora; "
+        f'until FOUND=$({LOGS} | grep -o \'"request": "[^"]*"\' | tail -n 1); do sleep 1; done; '
+        f'{LOGS} | grep "$FOUND"'
     ),
 }
 """what does not end, and an id of a request that was made there"""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from crochet_tasks import merging
+from crochet_tasks.db import Connection, batches
+from crochet_tasks.db.batches import Span, Stored
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
 from crochet_tasks.errors import InvalidCursor, InvalidOrthoId, NotFound, StoreCorrupt
+from crochet_tasks.query import store
 from crochet_tasks.query.answers import Page
 from crochet_tasks.query.catalog import Catalog
 from crochet_tasks.query.checks import Reason
-from crochet_tasks.query.pages import EVERY, FoundOrtho, OrthoQuery
+from crochet_tasks.query.pages import EVERY, SHAPES_AT_ONCE, FoundOrtho, OrthoQuery
 from crochet_tasks.settings import Settings
 from tests.support import oracle, steps
 from tests.support.catalog import ALL, MORE, SECRET, Snapshot, best_first, in_runs, joined, pages, pages_back
@@ -208,6 +213,31 @@ def test_pages_and_look_ups_go_on_while_batches_are_merged(
         assert first.orthos + catalog.page(*newer.args, limit=1000, cursor=first.next_cursor).orthos == ALL
         assert joined(pages(catalog, newer, 5)) == ALL
         assert all(one.stored for one in catalog.check(*newer.args, [ortho.id for ortho in ALL]).results)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_batches_are_listed_for_several_shapes_at_once(
+    process: Process, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """A few of each; the others of a shape when it is their turn."""
+    monkeypatch.setattr(store, "LISTED_AT_ONCE", at_once)
+    corpus, catalog, covering = in_runs(process, TEXTS, 8), Catalog(process, SECRET), batches.covering
+    listed: list[int] = []
+
+    def noted(connection: Connection, number: int, spans: Sequence[Span], **options: Any) -> list[list[Stored]]:
+        listed.append(len(spans))
+        return covering(connection, number, spans, **options)
+
+    monkeypatch.setattr(batches, "covering", noted)
+    with process.database.snapshot() as connection:
+        snapshot = Snapshot(connection, corpus)
+        assert joined(pages(catalog, snapshot, 1000)) == ALL
+        shapes = catalog.shapes(*snapshot.args)
+        assert max(shape.batches for shape in shapes) > 3
+        ahead = [min(SHAPES_AT_ONCE, len(shapes) - begin) for begin in range(0, len(shapes), SHAPES_AT_ONCE)]
+        assert [number for number in listed if number > 1] == [number for number in ahead if number > 1]
+        assert at_once < 100 or listed == ahead
+        assert joined(pages(catalog, snapshot, 3)) == ALL
 
 
 def test_what_is_cached_serves_older_and_newer_snapshots(catalog: Catalog, process: Process) -> None:

@@ -32,7 +32,9 @@ def test_its_containers_are_services() -> None:
     assert named <= SERVICES.keys()
 
 
-@pytest.mark.parametrize("line", sorted(line for line in COMMANDS if re.search(r"compose exec .* ?crochet ", line)))
+@pytest.mark.parametrize(
+    "line", sorted(line for line in COMMANDS if re.search(r"compose exec (--no-TTY )?\S+ crochet ", line))
+)
 def test_the_program_takes_its_commands(line: str) -> None:
     """Each command, with its options and arguments."""
     arguments = shlex.split(re.split(r" ?[<>|)]", line.partition(" crochet ")[2])[0])

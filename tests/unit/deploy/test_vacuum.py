@@ -7,7 +7,6 @@ import re
 import pytest
 
 from crochet_tasks.embedded.server import SETTINGS
-from tests.support.everything import VACUUM
 from tests.support.paths import ROOT
 
 OVERLAYS = "deploy/kubernetes/overlays"
@@ -25,8 +24,3 @@ def test_autovacuum_is_that_of_the_private_server(place: str) -> None:
     ours = {name: value for name, value in SETTINGS.items() if name.startswith("autovacuum_")}
     assert len(ours) == len(named) == 3
     assert dict(named) == ours
-
-
-def test_campaigns_vacuum_as_it_does() -> None:
-    assert len(VACUUM) == 3
-    assert SETTINGS.items() >= VACUUM.items()
