@@ -129,3 +129,20 @@ def test_the_api_knows_who_asks_also_behind_a_proxy_with_tls(tmp_path: Path, pro
                 assert who == CLIENT if proxies == 2 else who[0] == HOST
         finally:
             proxy.kill()
+
+
+def test_on_the_admin_port_no_other_proxy_is_believed(tmp_path: Path) -> None:
+    """None is on that way: what the request says of one is made up."""
+    claimed = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    with api() as main:
+        proxy = HAProxy(tmp_path, {"api": [main.server_address[1]]}, {"CROCHET_API_PROXIES": "2"})
+        proxy.start()
+        try:
+            eventually(lambda: proxy.is_up("apis/api1"))
+            Api.seen.clear()
+            request = urllib.request.Request(f"http://{HOST}:{proxy.console}", headers=claimed)
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                assert answer.status == 200
+            assert believed(Api.seen[0], 2) == (HOST, "http", f"{HOST}:{proxy.console}")
+        finally:
+            proxy.kill()
