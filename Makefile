@@ -5,6 +5,9 @@ STAMP := .venv/.stamp
 WORKERS ?= 3# test processes: half of the time they wait for servers and programs, so one more than two cores
 ARGS ?=# passed on, e.g. make test ARGS='-k closure'
 
+# Byte code is written whatever the environment says: programs that a test starts would compile our modules each time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 

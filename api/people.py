@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from api import process, resources, security_log
 from crochet_tasks.access import people, tokens
-from crochet_tasks.access.oidc import Provider
 from crochet_tasks.access.tokens import Claims
 from crochet_tasks.db import Connection, access
 from crochet_tasks.db.access import Entry, KeyRow
 from crochet_tasks.errors import LogInRefused
 from crochet_tasks.schemas.access import Tokens
 
+if TYPE_CHECKING:
+    from crochet_tasks.access.oidc import Provider
+
 T = TypeVar("T")
 
 
 def provider() -> Provider:
     """Raises OidcOff."""
+    from crochet_tasks.access.oidc import Provider  # 150 modules, which few deployments need
+
     return resources.once("crochet.oidc", lambda: Provider(process.settings()))
 
 

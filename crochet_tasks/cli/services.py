@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Annotated
 
@@ -102,8 +101,6 @@ def api(
     port: Annotated[int | None, whole_number("PORT", "On which port.", least=1, most=65_535)] = None,
 ) -> None:
     """Serve the REST API until stopped; requests that have begun are answered first."""
-    # Until http_server.py has imported all: there is no garbage, and collections take a quarter of the start-up.
-    gc.disable()
     from crochet_tasks.services import serving
 
     serving.api(host, port)

@@ -47,7 +47,6 @@ def serve(settings: Settings, address: tuple[str, int], make: Callable[[], Flask
     `make` is called in each process, `ready` once, in the first that listens.
     """
     gc.freeze()  # what was imported is never garbage: it is not traversed, and the processes share it
-    gc.enable()
     reader, writer = os.pipe()
     os.write(writer, b"1")
     os.close(writer)

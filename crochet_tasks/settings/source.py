@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -42,6 +41,8 @@ def in_file() -> dict[str, Any]:
     path = file()
     if path is None:
         return {}
+    import tomllib  # here: most have no file, and the import takes as long as one of a small package
+
     try:
         with path.open("rb") as opened:
             found = tomllib.load(opened)
