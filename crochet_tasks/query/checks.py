@@ -70,9 +70,14 @@ _is_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 def id_of(text: str) -> Id:
     """An id of 32 hexadecimal digits; raises InvalidOrthoId."""
-    if not _is_id(text):
+    halves = _halves(text)
+    if halves is None:
         raise InvalidOrthoId(id=text[:64])
-    return int(text[:16], 16), int(text[16:], 16)
+    return halves
+
+
+def _halves(text: str) -> Id | None:
+    return (int(text[:16], 16), int(text[16:], 16)) if _is_id(text) else None
 
 
 def id_text(halves: Id) -> str:
@@ -88,11 +93,11 @@ def read(items: Sequence[str | Grid], phrases: Phrases, limits: Limits) -> list[
     cells = sum(len(box[1]) for box in boxes if box is not None)
     if cells > CELLS_AT_ONCE:
         raise InvalidRequest(problem=f"the boxes have {cells} cells in total; check at most {CELLS_AT_ONCE} at once")
-    ids = [int(item[:16], 16) for item in items if isinstance(item, str) and _is_id(item)]
-    begins = iter(phrases.with_hashes(np.array(ids, np.uint64)))
+    ids = [_halves(item) if isinstance(item, str) else None for item in items]
+    begins = iter(phrases.with_hashes(np.array([each[0] for each in ids if each is not None], np.uint64)))
     parsed = [
-        _id(item, begins) if isinstance(item, str) else _canonical(box, limits)
-        for item, box in zip(items, boxes, strict=True)
+        _id(halves, begins) if isinstance(item, str) else _canonical(box, limits)
+        for item, halves, box in zip(items, ids, boxes, strict=True)
     ]
     by_sides: dict[Sides, list[int]] = defaultdict(list)
     for place, item in enumerate(parsed):
@@ -125,12 +130,12 @@ def ranges(items: Iterable[CheckItem], tree: Tree, shapes: Sequence[Sides]) -> d
     return where
 
 
-def _id(text: str, begins: Iterator[list[int]]) -> CheckItem:
-    """`begins`: per id in turn the phrases that it can begin with."""
-    if not _is_id(text):
+def _id(halves: Id | None, begins: Iterator[list[int]]) -> CheckItem:
+    """`halves`: None of what is no id; `begins`: per id in turn the phrases that it can begin with."""
+    if halves is None:
         return CheckItem(None, reason=Reason.MALFORMED_ID)
     lines = tuple(next(begins))
-    return CheckItem(id_of(text), reason=None if lines else _NOT_FOUND, lines=lines)
+    return CheckItem(halves, reason=None if lines else _NOT_FOUND, lines=lines)
 
 
 _NOT_FOUND = Reason.NOT_FOUND

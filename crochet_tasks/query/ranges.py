@@ -211,8 +211,9 @@ def find(source: Source, wanted: dict[Range, set[tuple[int, int]]]) -> dict[tupl
             every = source.rows([batch for batch, _ in few])
             rows = np.concatenate([_that_begin(rows, here) for (_, here), rows in zip(few, every, strict=True)])
             there = runs.ids(source.tree, sides, rows)
-            for place in np.flatnonzero(ends[there[:, 1] & np.uint64(len(ends) - 1)]).tolist():
-                if (halves := (int(there[place, 0]), int(there[place, 1]))) in ids:
+            alike = np.flatnonzero(ends[there[:, 1] & np.uint64(len(ends) - 1)])
+            for place, halves in zip(alike.tolist(), map(tuple, there[alike].tolist()), strict=True):
+                if halves in ids:
                     found[halves] = sides, rows[place]
     return found
 

@@ -1,7 +1,7 @@
 """Child processes: started, started again when they die, and ended in order. `crochet up` runs services with it.
 
 A child has a thread here that copies its output, and a process group of its own, so that a terminal's Ctrl-C reaches
-the supervisor alone. It is `python -m crochet_tasks.services.supervisor PARENT COMMAND ...`: it and its own children
+the supervisor alone. It is `python -m crochet_tasks.services.supervisor PARENT NICE COMMAND ...`: it and its own children
 are killed when the supervisor dies, even by SIGKILL. Why not honcho: ADR 0030.
 """
 
@@ -51,6 +51,8 @@ class Service(NamedTuple):
     """it ends after the others, which may need it while they finish"""
     variables: tuple[tuple[str, str], ...] = ()
     """of its environment, beside those that all have"""
+    nice: int = 0
+    """above 0 it has less of the cores than the others, while they want them: as `nice -n` does, up to 19"""
 
 
 class StartFailed(Exception):
@@ -111,7 +113,7 @@ class Child:
     def start(self) -> None:
         self._began, self.restart_at, self.last_error = time.monotonic(), None, ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(os.getpid()), *self.service.arguments],
+            [sys.executable, "-m", __name__, str(os.getpid()), str(self.service.nice), *self.service.arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -316,6 +318,7 @@ def end_with(parent: int) -> None:
 
 def main() -> None:
     end_with(int(sys.argv.pop(1)))
+    os.nice(int(sys.argv.pop(1)))
     runpy.run_module("crochet_tasks", run_name="__main__", alter_sys=True)  # as `python -m crochet_tasks`
 
 

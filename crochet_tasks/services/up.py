@@ -34,6 +34,8 @@ from crochet_tasks.terminal import drawing
 from crochet_tasks.terminal.streams import note
 
 METRICS_PORT = "CROCHET_METRICS_PORT"
+SEARCH_NICE = 10
+"""Searches use every core for hours; the API answers and the stages go on beside them. Why: docs/adr/0078."""
 
 
 class Options(NamedTuple):
@@ -91,7 +93,7 @@ def services_of(options: Options) -> list[Service]:
     services = [
         Service("relay", ("relay",), ends_last=True),
         Service("stages", ("worker", "--queues", "ingest,context,remediations,maintenance")),
-        Service("search", ("worker", "--queues", "search,best", "--concurrency", search)),
+        Service("search", ("worker", "--queues", "search,best", "--concurrency", search), nice=SEARCH_NICE),
         Service("orthos", ("worker", "--queues", "orthos")),
     ]
     if options.api:

@@ -20,6 +20,7 @@ from crochet_tasks.broker.queues import WORK, dead
 from crochet_tasks.embedded.server_process import cluster_name, find_processes
 from crochet_tasks.schemas.reports import OrthoLine
 from crochet_tasks.services import serving
+from crochet_tasks.services.up import SEARCH_NICE
 from tests.support import oracle, services
 from tests.support.cli import HARBOUR, crochet
 from tests.support.programs import Service, addresses, basic, gone, refused, service, status_of
@@ -208,6 +209,14 @@ def test_doctor_asks_a_worker(up: Up) -> None:
     ):
         assert re.search(f"(?m)^ok     {line}", done.stdout), done.stdout
     assert re.search(r"(?m)^ok     worker: process \d+ on \S+ answered in \d+ ms$", done.stdout), done.stdout
+
+
+def test_searches_give_way_to_everything_else(up: Up) -> None:
+    """Also where they are done: in the children of their worker."""
+    search, ours = up.child("search"), os.getpriority(os.PRIO_PROCESS, 0)
+    eventually(search.children)
+    assert {each.nice() for each in [search, *search.children(recursive=True)]} == {min(19, ours + SEARCH_NICE)}
+    assert {up.child(name).nice() for name in NAMES - {"search"}} == {ours}
 
 
 @pytest.mark.parametrize("name", ["search", "relay", "api"])

@@ -189,6 +189,13 @@ def test_the_search_has_a_worker_of_its_own() -> None:
     assert int(search["deploy"]["replicas"]) >= 1
 
 
+def test_searches_give_way_to_everything_else() -> None:
+    """Where they and others want the same core; 1024 is Docker's default."""
+    assert {name: service.get("cpu_shares", 1024) < 1024 for name, service in SERVICES.items()} == {
+        name: name == "search" for name in SERVICES
+    }
+
+
 # ── variables ───────────────────────────────────────────────────────────────────────────────────
 
 

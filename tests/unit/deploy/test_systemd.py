@@ -44,6 +44,12 @@ def test_a_service_gives_workers_the_time_to_drain(path: Path) -> None:
         assert (section["KillMode"], section["Restart"]) == ("mixed", "always")
 
 
+def test_searches_give_way_to_everything_else() -> None:
+    """Where they and others want the same core; 100 is systemd's default."""
+    weights = {path.name: int(unit(path)["Service"].get("CPUWeight", "100")) for path in UNITS}
+    assert {name for name, weight in weights.items() if weight < 100} == {"crochet-search@.service"}
+
+
 def test_the_units_together_serve_every_queue() -> None:
     named = [unit(path)["Service"]["ExecStart"] for path in UNITS]
     queues = {queue for line in named for found in re.findall(r"--queues (\S+)", line) for queue in found.split(",")}
