@@ -1,8 +1,8 @@
 """Child processes: started, started again when they die, and ended in order. `crochet up` runs services with it.
 
 A child has a thread here that copies its output, and a process group of its own, so that a terminal's Ctrl-C reaches
-the supervisor alone. It is `python -m crochet_tasks.services.supervisor PARENT NICE COMMAND ...`: it and its own children
-are killed when the supervisor dies, even by SIGKILL. Why not honcho: ADR 0030.
+the supervisor alone. It is `python -m crochet_tasks.services.supervisor PARENT NICE COMMAND ...`: it and its own
+children are killed when the supervisor dies, even by SIGKILL. Why not honcho: ADR 0030.
 """
 
 from __future__ import annotations
