@@ -47,6 +47,7 @@ task_time_limit = _settings.task_seconds + 10  # for one that does not end when 
 _best = max(checks.BEST_SECONDS, _settings.task_seconds)
 task_annotations = {"best.part": {"soft_time_limit": _best, "time_limit": _best + 30}}
 worker_lost_wait = 1.0  # no client waits for a result: the message of a killed child is returned soon, not after 10 s
+worker_proc_alive_timeout = 60.0  # not 4 s: a child may start on a busy machine, and search with little of a core
 worker_consumer = "crochet_tasks.services.worker:Consumer"
 worker_redirect_stdouts = False
 worker_hijack_root_logger = False

@@ -165,10 +165,9 @@ def _give_way(session: int) -> None:
     own, between which the kernel shares cores alike (autogroup), unless it is said of a whole one.
     """
     group = Path(f"/proc/{session}/autogroup")
+    os.setpriority(os.PRIO_PGRP, session, SEARCH_NICE)
     if group.exists():
         group.write_text(str(SEARCH_NICE))
-    else:
-        os.setpriority(os.PRIO_PGRP, session, SEARCH_NICE)
 
 
 def _cpu_of(process: psutil.Process) -> float:

@@ -37,6 +37,7 @@ from crochet_tasks.db import schema
 from crochet_tasks.db.sessions import Database
 from crochet_tasks.embedded import server as embedded
 from crochet_tasks.embedded.server import EmbeddedPostgres
+from crochet_tasks.services.setup import imported
 from crochet_tasks.settings import Settings, remember
 from tests.support import kernel_builds, paths, services
 from tests.support.haproxy import HAProxy
@@ -100,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # thousands of tests that last for the run: collections took a tenth of its CPU
+    imported()  # and thousands of tests, which last for the run: collections took a tenth of its CPU
 
 
 @pytest.hookimpl(optionalhook=True)

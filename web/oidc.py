@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from flask import Response, after_this_request, current_app, make_response, redirect, request, url_for
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from api import people, process, security_log
-from crochet_tasks.access.oidc import Pending
 from crochet_tasks.db import access
 from crochet_tasks.errors import LogInRefused, OidcUnavailable
 from web import session
 from web.pages import blueprint, local, show
+
+if TYPE_CHECKING:
+    from crochet_tasks.access.oidc import Pending
 
 COOKIE, PATH = "crochet_log_in", "/log-in/oidc"
 PENDING_SECONDS = 600
@@ -57,6 +60,8 @@ def _forget(response: Response) -> Response:
 
 def _pending() -> tuple[Pending, str]:
     """What this browser began, and where it wants to go; it counts once. Raises LogInRefused."""
+    from crochet_tasks.access.oidc import Pending  # here for the reason in api/people.py
+
     try:
         *parts, to = _signer().loads(request.cookies.get(COOKIE, ""), max_age=PENDING_SECONDS)
         pending = Pending(*parts)

@@ -106,8 +106,8 @@ def main() -> None:
 
 
 COLLECT = (50_000, 20, 20)
-"""Thresholds of Python's garbage collector. With its own (700, 10, 10) it takes up to a quarter of a start: it looks
-again and again through what was imported, which is no garbage."""
+"""Thresholds of Python's garbage collector while a command starts. With its own it takes up to a quarter of that: it
+looks again and again through what was imported, which is no garbage. A service sets others when it has started."""
 SERVICES = ("api", "flower", "relay", "up", "view", "worker")
 """whose changes are not those of who started them"""
 

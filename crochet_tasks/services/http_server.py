@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import multiprocessing
 import os
 import resource
@@ -24,6 +23,7 @@ from api import process
 from api.asgi import Buffered, Limits, Receive, Scope, Send
 from api.connections import Connections
 from crochet_tasks import net, telemetry
+from crochet_tasks.services.setup import imported
 from crochet_tasks.settings import Settings
 
 WORKERS = 2
@@ -46,7 +46,7 @@ def serve(settings: Settings, address: tuple[str, int], make: Callable[[], Flask
 
     `make` is called in each process, `ready` once, in the first that listens.
     """
-    gc.freeze()  # what was imported is never garbage: it is not traversed, and the processes share it
+    imported()
     reader, writer = os.pipe()
     os.write(writer, b"1")
     os.close(writer)

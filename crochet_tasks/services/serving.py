@@ -15,7 +15,7 @@ from typing import Any
 from crochet_tasks import telemetry
 from crochet_tasks.errors import NotOnLoopback, SettingMissing, WrongCall
 from crochet_tasks.net import host_port, ip_address, is_loopback, listening
-from crochet_tasks.services.setup import READY, begin
+from crochet_tasks.services.setup import READY, begin, imported
 from crochet_tasks.settings import Settings, forget
 from crochet_tasks.telemetry import logs, metrics_endpoint
 
@@ -71,6 +71,7 @@ def relay() -> None:
     try:
         with open_process(settings, settings.database_url.get_secret_value()) as opened:
             _log_ready()
+            imported()
             Relay(opened, stopped).run()
     finally:
         telemetry.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +14,15 @@ log = logging.getLogger(__name__)
 
 READY = "ready_for_work"
 """the event in the log of a service that has begun to serve; `crochet up` waits for it"""
+
+COLLECT = (2_000, 10, 10)
+"""thresholds of the garbage collector of a service that runs; `cli.program` has it look less often until then"""
+
+
+def imported() -> None:
+    """What is imported by now is never garbage: it is not looked at any more, and children forked later share it."""
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
 
 
 def begin(service: str, settings: Settings, given: Mapping[str, object] = MappingProxyType({})) -> None:

@@ -48,7 +48,7 @@ from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
 from crochet_tasks.services import heartbeat as heartbeats
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
 from crochet_tasks.services.progress import Progress
-from crochet_tasks.services.setup import READY, begin
+from crochet_tasks.services.setup import READY, begin, imported
 from crochet_tasks.settings import Settings
 from crochet_tasks.telemetry import metrics_endpoint
 
@@ -65,7 +65,7 @@ NO_PROCESSES = 1
 NOT_STARTED = 1
 """exit status of a child that could not start"""
 FAILED_START_PAUSE_SECONDS = 2.0
-"""before such a child exits: the pool replaces it at once, and counts one as lost that is not up within 4 seconds"""
+"""before such a child exits: the pool replaces it at once"""
 MOST_FAILED_STARTS = 5
 """failed starts in a row, per process of the pool, after which the worker exits and leaves its messages to others"""
 
@@ -118,6 +118,7 @@ def _set_up(worker: Any) -> None:
     metrics_endpoint.start("worker", service, settings, functools.partial(heartbeats.answer, settings))
     readiness.wait(settings, readiness.warn)
     telemetry.load(settings)
+    imported()
     drain = _Drain(settings.drain, worker)
     drain.install()
     size = _size(worker, pool)

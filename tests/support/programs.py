@@ -79,7 +79,7 @@ class Service:
     def child(self, name: str) -> psutil.Process:
         """The process of one service of `crochet up`."""
         word = {"stages": "ingest,"}.get(name, name)
-        found = [one for one in psutil.Process(self.pid).children() if word in " ".join(one.cmdline()[4:])]
+        found = [one for one in psutil.Process(self.pid).children() if word in " ".join(one.cmdline()[5:])]
         assert len(found) == 1, found
         return found[0]
 

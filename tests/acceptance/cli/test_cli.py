@@ -271,8 +271,15 @@ def test_help_and_version() -> None:
     assert not heavy & {line.rsplit("|", 1)[-1].strip() for line in loaded.stderr.splitlines()}
 
 
-def test_what_only_looks_at_a_store_does_not_wait_for_celery() -> None:
-    program = "import sys; from crochet_tasks.embedded import store; from crochet_tasks.operate import inspection"
-    check = "sys.exit(str({'celery', 'redis'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        ("from crochet_tasks.embedded import store; from crochet_tasks.operate import inspection", "celery redis"),
+        ("import web; from crochet_tasks.services import http_server", "celery authlib joserfc alembic"),
+    ],
+    ids=["what looks at a store", "the API"],
+)
+def test_what_need_not_wait_for_a_package_does_not(program: str, heavy: str) -> None:
+    check = f"import sys; sys.exit(str({set(heavy.split())} & set(sys.modules)))"
     done = in_shell(f'{sys.executable} -c "{program}; {check}"')
     assert done.stderr == "set()\n"

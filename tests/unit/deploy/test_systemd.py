@@ -45,9 +45,14 @@ def test_a_service_gives_workers_the_time_to_drain(path: Path) -> None:
 
 
 def test_searches_give_way_to_everything_else() -> None:
-    """Where they and others want the same core; 100 is systemd's default."""
-    weights = {path.name: int(unit(path)["Service"].get("CPUWeight", "100")) for path in UNITS}
-    assert {name for name, weight in weights.items() if weight < 100} == {"crochet-search@.service"}
+    """Where they and others want the same core: all of them are in one slice beside the other services, each of which
+    has systemd's default, 100. By themselves the instances of a template are in a slice that has 100, too.
+    """
+    slices = {path.name: unit(path)["Service"].get("Slice", "system.slice") for path in UNITS}
+    assert {name: found for name, found in slices.items() if found != "system.slice"} == {
+        "crochet-search@.service": "system-crochetsearch.slice"
+    }
+    assert int(unit(UNITS[0].with_name("system-crochetsearch.slice"))["Slice"]["CPUWeight"]) < 100
 
 
 def test_the_units_together_serve_every_queue() -> None:
