@@ -27,6 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from crochet_tasks.db import corpora
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process
@@ -37,10 +39,12 @@ from tests.chaos.faults import Bench
 from tests.support import history, steps
 from tests.support.bodies import pieces
 from tests.support.catalog import SECRET, Snapshot
+from tests.support.clocks import wrong_by
 from tests.support.cluster import check, closed
 from tests.support.everything import everything
 from tests.support.faulty import faulty
 from tests.support.history import Seen
+from tests.support.scraping import Scraped
 from tests.support.server import HOST, Broken
 
 STILL_SECONDS = 240.0
@@ -61,8 +65,8 @@ TEXTS = {"harbour": 18, "evening": 13, "garden": 16, "market": 50}
 """by corpus of each tenant, how many there are"""
 KILLS_OF_A_TENANT = 30
 """so that not all texts are posted long before the end"""
-SKEWED_SECONDS = ("3600", "-3600")
-"""clocks of relays and workers; of the others they are right"""
+CLOCKS = (0, 3600, -3600)
+"""seconds by which those of processes are wrong, one after the other"""
 DISK_BYTES = 1 << 30
 TEXTS_AT_ONCE = 2
 """before each fault"""
@@ -149,16 +153,27 @@ class Clients(threading.Thread):
         return json.loads(content)
 
 
+class Growing:
+    """What a server counts from 0 after each start, added up; what it counted after it was asked last is lost."""
+
+    def __init__(self) -> None:
+        self.total = self._last = 0
+
+    def read(self, now: int) -> None:
+        self.total += now - self._last if now >= self._last else now
+        self._last = now
+
+
 class Campaign:
     """Faults until there were so many kills, and how long it took after each until work was done again."""
 
-    def __init__(self, bench: Bench, process: Process, clients: Clients) -> None:
-        self._bench, self._process, self._clients = bench, process, clients
+    def __init__(self, bench: Bench, process: Process, clients: Clients, scraped: Scraped) -> None:
+        self._bench, self._process, self._clients, self._scraped = bench, process, clients, scraped
         self.happened: Counter[str] = Counter()
         self.recovered: dict[str, list[float]] = defaultdict(list)
         self.kills = self.changes = self.attempts = 0
-        self.redelivered = self._counted = 0
-        """messages that RabbitMQ delivered again; how many of them since its last start, when it was asked last"""
+        self.redelivered, self.standby_reads = Growing(), Growing()
+        """messages that RabbitMQ delivered again; what the standby answered"""
         self.totals: dict[str, int] = {}
         self.last = ""
 
@@ -173,7 +188,7 @@ class Campaign:
             self.kills += faults.is_kill(name)
             self._until_done(done)
             self.recovered[name].append(time.monotonic() - began)
-            self._count_redelivered()
+            self._count()
             if self.kills % 10 == 0:
                 print(
                     f"{datetime.now(UTC):%H:%M:%S} {self.kills} kills, {sum(self.happened.values())} faults", flush=True
@@ -205,12 +220,14 @@ class Campaign:
                 [(number,)] = steps.sql(self._process, "SELECT count(*) FROM work WHERE state = 'done'")
                 return int(str(number))
 
-    def _count_redelivered(self) -> None:
-        """Add what RabbitMQ counted since it was asked last; it counts every 5 s, and from 0 after a start."""
+    def _count(self) -> None:
+        """RabbitMQ counts every 5 s."""
         with contextlib.suppress(OSError, http.client.HTTPException, Broken):
-            counted = self._bench.rabbitmq.api("GET", "/overview").get("message_stats", {}).get("redeliver", 0)
-            self.redelivered += counted - self._counted if counted >= self._counted else counted
-            self._counted = counted
+            self.redelivered.read(
+                self._bench.rabbitmq.api("GET", "/overview").get("message_stats", {}).get("redeliver", 0)
+            )
+        with contextlib.suppress(httpx.HTTPError):
+            self.standby_reads.read(int(self._scraped.value("crochet_api_reads_total", source="standby")))
 
     def _until_done(self, done: int) -> None:
         asked = time.monotonic()
@@ -272,18 +289,22 @@ def _corpora(process: Process) -> dict[tuple[str, str], Corpus]:
 
 
 @contextlib.contextmanager
-def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Process, Clients]]:
-    """Servers, proxies before them, all kinds of processes, and clients."""
+def deployed(folder: Path, kills: int, seed: int) -> Iterator[tuple[Bench, Process, Clients, Scraped]]:
+    """Servers, proxies before them, all kinds of processes, clients, and metrics of the API that reads the standby."""
     texts = all_texts(kills)
     tenants = sorted({tenant for tenant, _ in texts})
-    programs = [faulty("impatient"), *(faulty("impatient", "+", "skewed", each) for each in SKEWED_SECONDS)]
-    with small_disk(folder / "postgres") as small, everything(folder, tenants, SIZES, programs=programs) as there:
+    hosts = [wrong_by(seconds) if seconds else {} for seconds in CLOCKS]
+    whole = everything(folder, tenants, SIZES, program=faulty("impatient"), hosts=hosts, standby=True)
+    with small_disk(folder / "postgres") as small, whole as there:
         clients = Clients(there.ports, there.keys, texts, seed)
         for tenant, corpus in texts:
             clients.make(tenant, corpus)
-        servers = there.postgres, there.rabbitmq, there.redis
+        assert there.standby is not None
+        servers = there.postgres, there.standby, there.rabbitmq, there.redis
         bench = Bench(there.deployment, *servers, there.proxies, small, random.Random(seed))
-        yield bench, there.process, clients
+        scraped = Scraped()
+        scraped.ports["api"] = there.metrics_port
+        yield bench, there.process, clients, scraped
 
 
 @contextlib.contextmanager
@@ -303,15 +324,16 @@ def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> s
     """What happened and how long it took, in Markdown."""
     sentences = [
         f"`make chaos KILLS={campaign.kills} SEED={seed}`, {seconds / 60:.0f} minutes on two shared cores.",
-        "Real processes: 2 relays, 5 workers, 2 APIs; RabbitMQ, Postgres and Redis behind proxies.",
-        "The clocks of some relays and workers are an hour early or late.",
+        "Real processes: 2 relays, 5 workers, 2 APIs, one of which reads a standby; RabbitMQ, Postgres, its standby",
+        "and Redis behind proxies. The clocks of two thirds of the processes are an hour early or late (libfaketime).",
         "",
         f"**{campaign.kills} kills, {sum(campaign.happened.values())} faults in all.** Nothing was lost or doubled:",
         f"{sum(campaign.totals.values()):,} orthos of {len(campaign.totals)} corpora are exactly the",
         f"closures by the oracle, {campaign.changes:,} changes in the audit are legal, and of the",
         f"{clients.answered:,} answers that clients got none went back. {sum(clients.refused.values()):,} requests",
         f"got no answer or an error. Tries of work that failed and were made again: {campaign.attempts}.",
-        f"RabbitMQ delivered {campaign.redelivered:,} messages again, of those that it counted before it was killed.",
+        f"RabbitMQ delivered {campaign.redelivered.total:,} messages again, and the standby answered",
+        f"{campaign.standby_reads.total:,} reads, of those that were counted before the one who counts was killed.",
         "",
         "Recovered: seconds from the beginning of a fault, which itself takes up to 4 s or the restart of a server,",
         "until the next piece of work was done.",
@@ -338,9 +360,9 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="crochet-chaos-"))  # it stays where something is wrong, for its logs
-    with deployed(folder, options.kills, options.seed) as (bench, process, clients):
+    with deployed(folder, options.kills, options.seed) as (bench, process, clients, scraped):
         clients.start()
-        campaign = Campaign(bench, process, clients)
+        campaign = Campaign(bench, process, clients, scraped)
         try:
             campaign.run(options.kills)
             campaign.finish()

@@ -24,6 +24,7 @@ class Bench(NamedTuple):
 
     deployment: Cluster
     postgres: services.Postgres
+    standby: services.Postgres
     rabbitmq: services.RabbitMQ
     redis: services.Redis
     proxies: dict[str, Proxy]
@@ -110,6 +111,12 @@ def kill_postgres(bench: Bench) -> str:
     return "immediate stop of Postgres"
 
 
+def kill_standby(bench: Bench) -> str:
+    bench.standby.stop(mode="immediate")
+    bench.standby.start()
+    return "immediate stop of the standby"
+
+
 def kill_redis(bench: Bench) -> str:
     bench.redis.kill()
     bench.redis.start()
@@ -134,7 +141,7 @@ FULL_DISK = "the disk of Postgres is full"
 
 
 def freeze(bench: Bench) -> str:
-    server = bench.chance.choice([bench.rabbitmq, bench.postgres, bench.redis])
+    server = bench.chance.choice([bench.rabbitmq, bench.postgres, bench.standby, bench.redis])
     with frozen(server):
         bench.pause()
     return f"SIGSTOP {type(server).__name__}"
@@ -169,6 +176,7 @@ FAULTS: dict[Callable[[Bench], str], int] = {
     stop_service: 8,
     kill_rabbitmq: 2,
     kill_postgres: 4,
+    kill_standby: 3,
     kill_redis: 3,
     freeze: 4,
     fill_disk: 3,

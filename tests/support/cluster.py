@@ -45,7 +45,7 @@ class Cluster:
     """Processes with one configuration. Each has a name and a log file; what is left is killed at the end.
 
     `forked` ones start in no time (tests/support/forks.py) and share with each other what they have imported; with
-    PYTHON as program they are started as a user starts them.
+    PYTHON as program, or a library to load first, they are started as a user starts them.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> None:
@@ -64,7 +64,7 @@ class Cluster:
         name = f"{next(self._numbers)}-{command[0]}"
         arguments, its = [*program, *command], {**self.environment, **environment}
         with (self.folder / f"{name}.log").open("wb") as log, Path(os.devnull).open("rb") as nothing:
-            if self._forked and program != PYTHON:
+            if self._forked and program != PYTHON and "LD_PRELOAD" not in environment:
                 self.processes[name] = forks.start(arguments, its, nothing.fileno(), log.fileno(), log.fileno())
             else:
                 self.processes[name] = subprocess.Popen(

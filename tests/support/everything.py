@@ -19,9 +19,12 @@ from tests.support import services
 from tests.support.cluster import Cluster, cluster, until
 from tests.support.commands import CROCHET, RELAY, SEARCH, WHOLE
 from tests.support.proxy import Proxy, proxied
+from tests.support.replicated import Standby
 from tests.support.server import take_port
 
 APIS = 2
+WAL_KEPT = "256MB"
+"""for a standby that was away"""
 VACUUM = {name: value for name, value in SETTINGS.items() if name.startswith("autovacuum_")}
 """as in production"""
 
@@ -39,6 +42,9 @@ class Everything(NamedTuple):
     ports: list[int]
     """of the APIs"""
     keys: dict[str, str]
+    standby: Standby | None
+    metrics_port: int
+    """of the last API"""
 
 
 @contextlib.contextmanager
@@ -47,15 +53,18 @@ def everything(
     tenants: Sequence[str],
     environment: Mapping[str, str],
     *,
-    programs: Sequence[Sequence[str]] = (CROCHET,),
+    program: Sequence[str] = CROCHET,
+    hosts: Sequence[Mapping[str, str]] = ({},),
+    standby: bool = False,
     forked: bool = True,
 ) -> Iterator[Everything]:
     """Two relays, two workers that search, one of each other kind, two APIs, which have begun to serve.
 
-    Relays and workers are started by one of `programs` after the other. `forked`: as in Cluster.
+    `program`: of relays and workers. `hosts`: what the environments of processes have in addition, one host's after the
+    other. `standby`: the last API reads from one, where that has what it needs. `forked`: as in Cluster.
     """
     with contextlib.ExitStack() as opened:
-        postgres = services.Postgres(folder / "postgres", **VACUUM)
+        postgres = services.Postgres(folder / "postgres", **VACUUM, wal_keep_size=WAL_KEPT)
         rabbitmq = services.RabbitMQ(folder / "rabbitmq")
         redis = services.Redis(folder / "redis")
         for server in (postgres, rabbitmq, redis):
@@ -65,8 +74,14 @@ def everything(
         database = Database(url, Settings())
         schema.migrate(database)
         database.close()
+        copy = Standby(folder / "standby", postgres) if standby else None
+        if copy is not None:
+            opened.callback(copy.kill)
+            copy.start()
         proxies = {
-            type(server).__name__: opened.enter_context(proxied(server.port)) for server in (postgres, rabbitmq, redis)
+            type(server).__name__: opened.enter_context(proxied(server.port))
+            for server in (postgres, rabbitmq, redis, copy)
+            if server is not None
         }
         addresses = {
             "CROCHET_DATABASE_URL": proxies["Postgres"].before(url),
@@ -81,10 +96,15 @@ def everything(
             tenant: keys.create(process.database, KeySpec("campaign", ("admin",), tenant), new_tenant=True).key
             for tenant in tenants
         }
-        for program, command in zip(itertools.cycle(programs), (*WHOLE, RELAY, SEARCH), strict=False):
-            deployment.start(*command, program=program)
-        ports = [take_port() for _ in range(APIS)]
+        host = itertools.cycle(hosts)
+        for command in (*WHOLE, RELAY, SEARCH):
+            deployment.start(*command, program=program, **next(host))
+        ports, metrics_port = [take_port() for _ in range(APIS)], take_port()
         for port in ports:
-            deployment.start("api", CROCHET_API_PORT=str(port))
+            own = {"CROCHET_API_PORT": str(port)}
+            if port == ports[-1]:
+                own["CROCHET_METRICS_PORT"] = str(metrics_port)
+                own |= {"CROCHET_DATABASE_READ_URL": proxies["Standby"].before(url)} if copy else {}
+            deployment.start("api", **own, **next(host))
         until(lambda: all(map(deployment.ready, deployment.processes)), deployment)
-        yield Everything(deployment, process, postgres, rabbitmq, redis, proxies, ports, made)
+        yield Everything(deployment, process, postgres, rabbitmq, redis, proxies, ports, made, copy, metrics_port)

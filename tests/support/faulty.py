@@ -272,12 +272,6 @@ def impatient() -> None:
     tasks.app.conf.broker_heartbeat = 2
 
 
-def skewed(seconds: str) -> None:
-    """The clock of this host is wrong by so much, as far as Python reads it by `time.time`."""
-    clock = time.time
-    time.time = lambda: clock() + float(seconds)
-
-
 def overlook() -> None:
     """Take no notice of a consumer that the broker cancels, as Celery does where that comes just after it consumes."""
     quick()
@@ -297,7 +291,6 @@ def barren() -> None:
 FAULTS: dict[str, Callable[..., object]] = {
     "quick": quick,
     "impatient": impatient,
-    "skewed": skewed,
     "overlook": overlook,
     "barren": barren,
     "die": lambda *arguments: Dying(*arguments).install(),

@@ -17,6 +17,7 @@ from tests.support.cluster import accept, corpus_of, until, until_closed
 from tests.support.commands import RELAY, SEARCH, STAGES, STORE
 from tests.support.dense import corpus as dense
 from tests.support.faulty import faulty
+from tests.support.longer import by_run
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -24,7 +25,7 @@ DONE = 20
 """parts and plans that are done before the kills"""
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", by_run([2], longer=[1, 4]))
 def test_workers_are_killed_during_their_parts(deploy: Deploy, tmp_path: Path, workers: int) -> None:
     """All of them, by kill -9, while each has a part that is not committed: others go on, and the answer is exact."""
     texts, gate = steps.usable(dense(BUSY)), tmp_path / "gate"

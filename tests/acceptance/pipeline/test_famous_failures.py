@@ -18,6 +18,7 @@ from crochet_tasks.engine.geometry import Limits
 from crochet_tasks.settings import Settings
 from tests.acceptance.conftest import Deploy
 from tests.support import services, steps
+from tests.support.clocks import wrong_by
 from tests.support.cluster import Cluster, accept, check, closed, corpus_of, until, until_closed
 from tests.support.commands import EVERYTHING, RELAY
 from tests.support.deployed import frozen
@@ -193,9 +194,9 @@ def test_clocks_that_differ(deploy: Deploy) -> None:
     deployment = deploy(CROCHET_LEASE="3")
     with deployment.process() as process:
         corpus = corpus_of(process, Limits())
-        deployment.start(*RELAY, program=faulty("skewed", "3600"))
-        early = deployment.start(*EVERYTHING, program=faulty("skewed", "-3600"))
-        deployment.start(*EVERYTHING, program=faulty("skewed", "7200"))
+        deployment.start(*RELAY, **wrong_by(3600))
+        early = deployment.start(*EVERYTHING, **wrong_by(-3600))
+        deployment.start(*EVERYTHING, **wrong_by(7200))
         accept(process, corpus, steps.TEXTS)
         until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS))

@@ -77,7 +77,7 @@ def scope_of(number: int) -> Scope:
     return Scope(dice.choice([2, 3, 4, 5, None]), dice.choice([3, 3, 4, 5]), dice.choice([12, 27, 64]))
 
 
-@pytest.mark.parametrize("number", by_run(range(6), longer=range(6, 12)))
+@pytest.mark.parametrize("number", by_run(range(4), longer=range(4, 12)))
 def test_it_is_the_oracles_best(small: Process, number: int) -> None:
     """Of corpora with up to five axes and 3x3x3: the best, and the 20 best."""
     texts, scope = dense(number), scope_of(number)
