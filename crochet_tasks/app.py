@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -38,13 +39,31 @@ app.config_from_object("celeryconfig")
 app.loader.override_backends = RESULT_BACKENDS
 
 
+def needed(receiver: Callable[..., None]) -> Callable[..., None]:
+    """A signal's receiver whose error ends the process. Celery would log it, and a worker would take messages and fail
+    each of them.
+    """
+
+    @functools.wraps(receiver)
+    def received(*arguments: Any, **about: Any) -> None:
+        try:
+            receiver(*arguments, **about)
+        except Exception as error:
+            said = f"{error} [{error.code}]" if isinstance(error, CrochetError) else repr(error)
+            raise SystemExit(f"crochet: {said}") from error
+
+    return received
+
+
 @signals.celeryd_init.connect
+@needed
 def _set_up_worker(**_: Any) -> None:
     """Set up every worker of this app, whatever starts it. Loaded by name: services/worker.py imports this module."""
     symbol_by_name("crochet_tasks.services.worker:attach")()
 
 
 @app.on_after_finalize.connect
+@needed
 def _import_tasks(**_: Any) -> None:
     """Register every task before `app.tasks` is first read; the stages import this module, so it cannot import them."""
     app.loader.import_default_modules()

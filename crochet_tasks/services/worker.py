@@ -40,10 +40,10 @@ from celery.utils.log import get_multiprocessing_logger
 from celery.worker import consumer, state, strategy
 
 from crochet_tasks import readiness, telemetry
-from crochet_tasks.app import app
+from crochet_tasks.app import app, needed
 from crochet_tasks.broker.queues import WORK
 from crochet_tasks.db.process import open_process
-from crochet_tasks.errors import CrochetError, WrongCall
+from crochet_tasks.errors import WrongCall
 from crochet_tasks.reporting.worker_use import SAMPLE_SECONDS, Reporter
 from crochet_tasks.services import heartbeat as heartbeats
 from crochet_tasks.services.heartbeat import EVERY_SECONDS, Heartbeat
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
     except ImproperlyConfigured as error:  # a queue that is none
         raise WrongCall(problem=f"celery worker: {' '.join(str(error).split())}") from error
     except SystemExit as end:
-        if isinstance(end.__cause__, CrochetError):
+        if end.__cause__ is not None:  # by `needed`
             raise end.__cause__ from None
         raise
 
@@ -98,13 +98,10 @@ def _logs_are_set_up(**_: Any) -> None:
     """Celery leaves logging alone where this signal has a receiver."""
 
 
+@needed
 def _prepare(sender: Any, **_: Any) -> None:
-    if not isinstance(sender, Worker):  # a test's worker, in a thread of a process that is not ours
-        return
-    try:
+    if isinstance(sender, Worker):  # not a test's worker, in a thread of a process that is not ours
         _set_up(sender)
-    except CrochetError as error:  # Celery swallows what a receiver raises, but for this
-        raise SystemExit(f"crochet: {error} [{error.code}]") from error
 
 
 def _set_up(worker: Any) -> None:

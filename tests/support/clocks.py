@@ -24,4 +24,5 @@ def wrong_by(seconds: int) -> dict[str, str]:
         "FAKETIME": f"{seconds:+}",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DISABLE_SHM": "1",
+        "PYTHONPATH": str(Path(__file__).parent / "wrong_clock"),
     }

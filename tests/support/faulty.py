@@ -288,11 +288,21 @@ def barren() -> None:
     worker.open_process = fail  # type: ignore[assignment, attr-defined]
 
 
+def unprepared() -> None:
+    """A worker cannot be set up, for a reason that no one thought of."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError("a test")
+
+    worker.readiness.wait = fail  # type: ignore[attr-defined]
+
+
 FAULTS: dict[str, Callable[..., object]] = {
     "quick": quick,
     "impatient": impatient,
     "overlook": overlook,
     "barren": barren,
+    "unprepared": unprepared,
     "die": lambda *arguments: Dying(*arguments).install(),
     "poison": poison,
     "later": later,

@@ -28,3 +28,19 @@ def test_a_worker_that_cannot_make_a_process_ready_ends_and_gives_its_messages_b
         deployment.start(*EVERYTHING)
         until_closed(process, corpus, deployment)
         check(process, corpus, steps.expected(steps.TEXTS[:1]))
+
+
+def test_a_worker_that_cannot_be_set_up_takes_no_message(deploy: Deploy) -> None:
+    """Whatever the reason: Celery would only log it, and the worker would fail every task for good."""
+    deployment = deploy(CROCHET_LEASE="3600")
+    with deployment.process() as process:
+        corpus = corpus_of(process, Limits())
+        accept(process, corpus, steps.TEXTS[:1])
+        deployment.start(*RELAY)
+        unprepared = deployment.start(*EVERYTHING, program=faulty("unprepared"))
+        assert deployment.ended(unprepared) == 1
+        assert "a test" in deployment.log(unprepared)
+        deployment.start(*EVERYTHING)
+        until_closed(process, corpus, deployment)
+        check(process, corpus, steps.expected(steps.TEXTS[:1]))
+        assert steps.sql(process, "SELECT FROM attempts") == []
