@@ -40,8 +40,9 @@ app.loader.override_backends = RESULT_BACKENDS
 
 
 def needed(receiver: Callable[..., None]) -> Callable[..., None]:
-    """A signal's receiver whose error ends the process. Celery would log it, and a worker would take messages and fail
-    each of them.
+    """A signal's receiver whose error ends the process, or in a thread other than the main one at least that.
+
+    Celery would log it, and a worker would take messages and fail each of them.
     """
 
     @functools.wraps(receiver)
@@ -50,6 +51,8 @@ def needed(receiver: Callable[..., None]) -> Callable[..., None]:
             receiver(*arguments, **about)
         except Exception as error:
             said = f"{error} [{error.code}]" if isinstance(error, CrochetError) else repr(error)
+            if not isinstance(error, CrochetError):
+                log.exception("receiver_failed", extra={"receiver": receiver.__name__})
             raise SystemExit(f"crochet: {said}") from error
 
     return received

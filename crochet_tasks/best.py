@@ -29,7 +29,7 @@ from crochet_tasks.engine.best.state import Aim, Current, State
 from crochet_tasks.engine.geometry import Sides, best_first, shape_name
 from crochet_tasks.engine.order import Ids
 from crochet_tasks.engine.tree import Tree
-from crochet_tasks.errors import CrochetError, NotEnoughMemory, StartTooLong, TaskTimedOut
+from crochet_tasks.errors import CrochetError, NotEnoughMemory, StartTooLong
 from crochet_tasks.query.best import CERTIFICATES, certified, known_in, report
 from crochet_tasks.telemetry import metrics
 
@@ -38,8 +38,6 @@ MOST_PARTS = 500
 PART_SECONDS = 15.0
 """after which a part leaves the rest of its starts over"""
 START_SECONDS = 90.0
-OWN_SHARE = 0.5
-"""of a core: a start that took so long with less of it may have time enough when the machine is less busy"""
 """that a single start may take"""
 POLL_SECONDS = 2.0
 """between two looks whether a part that runs is still needed"""
@@ -261,9 +259,8 @@ def _lists(current: Current | None, sides: Sides) -> bool:
 def _run(search: Search, part: Part, needed: Callable[[], bool] = lambda: True) -> Outcome | None:
     """Do a part for PART_SECONDS, or a single start for START_SECONDS; None: a start has too many orthos.
 
-    Raises StartTooLong, and TaskTimedOut where other programs had most of the core meanwhile: it is tried later.
+    Raises StartTooLong.
     """
-    began = time.process_time()
     for chosen, seconds in ((part, PART_SECONDS), (part._replace(last=part.first + 1), START_SECONDS)):
         stop: Flag = np.zeros(1, np.uint8)
         with _stopping(stop, seconds, needed):
@@ -273,8 +270,6 @@ def _run(search: Search, part: Part, needed: Callable[[], bool] = lambda: True) 
                 return None
         if outcome.reached > part.first or len(outcome.boxes) or part.first == part.last or not needed():
             return outcome
-    if time.process_time() - began < START_SECONDS * OWN_SHARE:
-        raise TaskTimedOut(seconds=START_SECONDS)
     raise StartTooLong(shape=shape_name(part.way.sides), seconds=START_SECONDS)
 
 

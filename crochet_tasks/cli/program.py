@@ -107,7 +107,7 @@ def main() -> None:
 
 COLLECT = (50_000, 20, 20)
 """Thresholds of Python's garbage collector while a command starts. With its own it takes up to a quarter of that: it
-looks again and again through what was imported, which is no garbage. A service sets others when it has started."""
+looks again and again through what was imported, which is no garbage. Workers, relays and the API set others then."""
 SERVICES = ("api", "flower", "relay", "up", "view", "worker")
 """whose changes are not those of who started them"""
 

@@ -71,7 +71,7 @@ MOST_FAILED_STARTS = 5
 
 
 def run(arguments: list[str]) -> int:
-    """Run `celery worker` with these arguments; its exit status. Raises what `readiness.wait` does, and WrongCall."""
+    """Run `celery worker` with these arguments; its exit status. Raises WrongCall, and what `needed` receivers do."""
     try:
         # Not by `app.worker_main`: it loses the exit status, and loads all other commands, Flower and a shell too.
         context = CLIContext(app, no_color=False, workdir=None, quiet=True)
@@ -81,9 +81,10 @@ def run(arguments: list[str]) -> int:
     except ImproperlyConfigured as error:  # a queue that is none
         raise WrongCall(problem=f"celery worker: {' '.join(str(error).split())}") from error
     except SystemExit as end:
-        if end.__cause__ is not None:  # by `needed`
-            raise end.__cause__ from None
-        raise
+        cause = end.__cause__
+        if cause is None:
+            raise
+    raise cause  # which a receiver raised that is `needed`
 
 
 def attach(**_: Any) -> None:

@@ -270,6 +270,7 @@ class Campaign:
         self.totals = {"/".join(place): steps.stored(process, corpus).total() for place, corpus in found.items()}
         [(failed,)] = steps.sql(process, "SELECT count(*) FROM work WHERE state = 'failed'")
         assert failed == 0, f"{failed} pieces of work have failed"
+        assert self.standby_reads.total > 0, "the standby has answered nothing"
         [(attempts,)] = steps.sql(process, "SELECT count(*) FROM attempts")
         self.attempts = int(str(attempts))
 
@@ -324,8 +325,8 @@ def report(campaign: Campaign, seconds: float, seed: int, clients: Clients) -> s
     """What happened and how long it took, in Markdown."""
     sentences = [
         f"`make chaos KILLS={campaign.kills} SEED={seed}`, {seconds / 60:.0f} minutes on two shared cores.",
-        "Real processes: 2 relays, 5 workers, 2 APIs, one of which reads a standby; RabbitMQ, Postgres, its standby",
-        "and Redis behind proxies. The clocks of two thirds of the processes are an hour early or late (libfaketime).",
+        "Real processes: 2 relays, 4 workers, 2 APIs, one of which reads a standby; RabbitMQ, Postgres, its standby",
+        "and Redis behind proxies. The clocks of five of the eight are an hour early or late (libfaketime).",
         "",
         f"**{campaign.kills} kills, {sum(campaign.happened.values())} faults in all.** Nothing was lost or doubled:",
         f"{sum(campaign.totals.values()):,} orthos of {len(campaign.totals)} corpora are exactly the",

@@ -24,7 +24,7 @@ from crochet_tasks.intake import admission
 from crochet_tasks.services.setup import READY
 from crochet_tasks.settings import Settings
 from crochet_tasks.verify import verify
-from tests.support import forks, steps
+from tests.support import clocks, forks, steps
 from tests.support.commands import CROCHET, PYTHON, SEARCH, WHOLE
 from tests.support.oracle import Ortho
 from tests.support.paths import ROOT
@@ -134,6 +134,7 @@ class Cluster:
     def close(self) -> None:
         for name in list(self.processes):
             self.kill(name)
+        clocks.clean_up()
 
     def logs(self) -> str:
         """The ends of all logs, for the report of a failed test."""

@@ -18,7 +18,7 @@ from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.best import certificate
 from crochet_tasks.engine.best.faces import Search
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.errors import DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TaskTimedOut, TooBusy
+from crochet_tasks.errors import DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TooBusy
 from crochet_tasks.operate import best_jobs
 from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.query.best import CERTIFICATES
@@ -287,21 +287,6 @@ def test_faces_that_are_too_many(database: str) -> None:
         assert read(process, corpus, job.id).too_large == found.too_large
 
 
-def test_a_start_that_had_no_core_is_tried_later(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes so long only because other programs are busy fails no job."""
-    process, corpus, _, _ = busy
-    run = Search.run
-    monkeypatch.setattr(
-        Search,
-        "run",
-        lambda search, part, stop: run(search, part._replace(last=part.first), stop)._replace(part=part),
-    )
-    job = ask(process, corpus)
-    with pytest.raises(TaskTimedOut):
-        steps.run(corpus)
-    assert read(process, corpus, job.id).state == "running"
-
-
 def test_a_part_ends_in_time(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes longer is left over; a single start that does is an error of the job, which can go on later."""
     process, corpus, texts, scope = busy
@@ -322,7 +307,6 @@ def test_a_part_ends_in_time(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> Non
             "run",
             lambda search, part, stop: run(search, part._replace(last=part.first), stop)._replace(part=part),
         )
-        patch.setattr(task, "OWN_SHARE", 0.0)
         with pytest.raises(StartTooLong):
             steps.run(corpus)
         while True:
