@@ -154,8 +154,14 @@ def later(word: str) -> None:
     on_word(word, act)
 
 
-def deadly(word: str, whom: str = "child") -> None:
-    on_word(word, lambda: die(whom))
+def deadly(word: str, whom: str = "child", seconds: str = "0") -> None:
+    """Die of a part with this word, after so long."""
+
+    def act() -> None:
+        time.sleep(float(seconds))
+        die(whom)
+
+    on_word(word, act)
 
 
 def halt(word: str, marker: str, number: str) -> None:
@@ -186,13 +192,13 @@ def slow(stage: str, marker: str) -> None:
 
 
 def linger(stage: str, marker: str) -> None:
-    """No fault: the first two tasks of this stage take a second longer."""
+    """No fault: the first two tasks of this stage take two seconds longer; MARKER-0 says that the first has begun."""
     task = tasks.app.tasks[stage]
     run = task.run
 
     def longer(call: Any) -> None:
         if any(first_time(Path(f"{marker}-{number}")) for number in range(2)):
-            time.sleep(1.0)
+            time.sleep(2.0)
         run(call)
 
     task.run = longer

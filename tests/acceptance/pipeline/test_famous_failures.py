@@ -223,7 +223,8 @@ def test_clocks_that_differ(deploy: Deploy, clocks: Callable[[int], dict[str, st
 def test_innocents_beside_a_message_that_kills_their_worker(deploy: Deploy, tmp_path: Path) -> None:
     """A text kills its whole worker each time. Another corpus' work in the same worker dies with it, and is done.
 
-    It takes long the first two times only: what dies with each of its neighbours would fail as they do.
+    It takes long the first two times only, and less than the deadly text after that: what dies with each of its
+    neighbours would fail as they do.
     """
     deployment = deploy(
         CROCHET_DELIVERY_LIMIT="1", CROCHET_MAX_ATTEMPTS="2", CROCHET_RETRY_FIRST="3", CROCHET_RETRY_LONGEST="5"
@@ -231,9 +232,11 @@ def test_innocents_beside_a_message_that_kills_their_worker(deploy: Deploy, tmp_
     with deployment.process() as process:
         guilty, innocent = (corpus_of(process, Limits(), name) for name in ("guilty", "innocent"))
         deployment.start(*RELAY)
-        program = faulty("deadly", "poison", "service", "+", "linger", "remediations.due", str(tmp_path / "lingers"))
+        lingers = tmp_path / "lingers"
+        program = faulty("deadly", "poison", "service", "0.5", "+", "linger", "remediations.due", str(lingers))
         workers = [deployment.start(*EVERYTHING, program=program, CROCHET_CONCURRENCY="3")]
         accept(process, innocent, steps.TEXTS[:1])
+        until(Path(f"{lingers}-0").exists, deployment)
         accept(process, guilty, ["poison kills"])
 
         def done() -> bool:
