@@ -50,8 +50,17 @@ class Machine:
         self.process = make()
         self.activity: Activity | None = None
 
-    def restart(self) -> None:
-        """As after a death: nothing is cached."""
+    def restart(self, monitor: psycopg.Connection[Any]) -> None:
+        """As after a death: nothing is cached, and the server has ended its connections, whatever they were in the
+        middle of.
+        """
+        database = self.process.database
+        kept = [record.dbapi_connection for record in database.engine.pool._pool.queue]  # type: ignore[attr-defined]
+        for connection in kept:
+            monitor.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.pgconn.backend_pid])
+        database.engine.dispose()
+        with database.transaction():
+            pass  # connected before it does anything
         self.process = self._make()
 
 

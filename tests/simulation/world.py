@@ -266,7 +266,7 @@ class World:
             raise AssertionError(f"{activity.machine.name} {activity.what}: {activity.error!r}") from activity.error
         if not activity.dead:
             return
-        activity.machine.restart()
+        activity.machine.restart(self.store.monitor)
         about = activity.about
         if isinstance(about, Sent) and not about.taken:
             self.messages.give_back(about)
