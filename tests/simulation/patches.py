@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psycopg
 import pytest
 from greenlet import getcurrent
+from psycopg._preparing import PrepareManager
 from sqlalchemy import select, text
 
 from crochet_tasks import app, merging
@@ -84,6 +85,10 @@ def _driver(patch: pytest.MonkeyPatch) -> None:
         return activity.statement(connection, gen)
 
     patch.setattr(psycopg.Connection, "wait", waits)
+    # The driver forgets what is prepared at each rollback, for tables may be gone; here none is, and faults roll back
+    # all the time: parsing and planning again would be more than half of the server's work.
+    patch.setattr(PrepareManager, "clear", lambda _: False)
+    patch.setattr(PrepareManager, "prepared_max", 10_000)
     for kind in ("commit", "rollback"):
         patch.setattr(psycopg.Connection, kind, _of_kind(kind, getattr(psycopg.Connection, kind)))
 

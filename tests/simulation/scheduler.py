@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 from greenlet import greenlet
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 from psycopg.waiting import Ready, Wait
 
 from crochet_tasks.db import process as processes
@@ -51,17 +53,23 @@ class Machine:
         self.activity: Activity | None = None
 
     def restart(self, monitor: psycopg.Connection[Any]) -> None:
-        """As after a death: nothing is cached, and the server has ended its connections, whatever they were in the
-        middle of.
+        """As after a death: nothing is cached, and a connection that was in the middle of something is gone. One that
+        is at rest, its transaction rolled back, may as well be a new one.
         """
         database = self.process.database
         kept = [record.dbapi_connection for record in database.engine.pool._pool.queue]  # type: ignore[attr-defined]
-        for connection in kept:
-            monitor.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.pgconn.backend_pid])
-        database.engine.dispose()
-        with database.transaction():
-            pass  # connected before it does anything
+        if not all(_at_rest(connection.pgconn) for connection in kept):
+            for connection in kept:
+                monitor.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.pgconn.backend_pid])
+            database.engine.dispose()
+            with database.transaction():
+                pass  # connected before it does anything
         self.process = self._make()
+
+
+def _at_rest(connection: PGconn) -> bool:
+    """Whether it has no transaction, no answer to come, and no pipeline, as the driver opens for many rows."""
+    return (connection.transaction_status, connection.pipeline_status) == (TransactionStatus.IDLE, PipelineStatus.OFF)
 
 
 class Activity:
