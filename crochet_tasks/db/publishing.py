@@ -153,14 +153,19 @@ def take_next(connection: Connection, corpus: int | None, published_limit: int |
     `max_searches`, and of each corpus one message of an ordered stage: it is the only one that can be processed.
     Several relays may exceed it by a few.
     """
-    row = connection.execute(text(_TAKE), {"corpus": corpus, "most": published_limit}).first()
+    if connection.execute(_ANY_UNPUBLISHED if corpus is None else _ANY_OF_CORPUS, {"corpus": corpus}).first() is None:
+        return None  # the query below takes longer to plan than to run
+    row = connection.execute(_TAKE, {"corpus": corpus, "most": published_limit}).first()
     return None if row is None else read(row)
 
 
+_UNPUBLISHED = f"SELECT id FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}"
+_ANY_UNPUBLISHED = text(f"{_UNPUBLISHED} LIMIT 1")
+_ANY_OF_CORPUS = text(f"{_UNPUBLISHED} AND corpus = :corpus LIMIT 1")
 # The corpora that have work are found by skipping through work_unpublished_idx, one probe each; then the first row of
 # each kind. Only rows that can be taken are read, however many wait. The smallest of the numbers -ln(random()) / share
 # is that of a tenant, or corpus, as often as its share says.
-_TAKE = f"""
+_TAKE = text(f"""
 WITH RECURSIVE busy (corpus) AS (
     (SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
         AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus) ORDER BY corpus LIMIT 1)
@@ -225,4 +230,4 @@ WITH RECURSIVE busy (corpus) AS (
 UPDATE work SET published_at = clock_timestamp(), not_before = NULL
  WHERE id IN (SELECT id FROM first)
 RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)}
-"""
+""")
