@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 
 from crochet_tasks import app, merging, publish
 from crochet_tasks.db import Connection, corpora, publishing, tally
+from crochet_tasks.db.audit import AT_ONCE
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
@@ -71,8 +72,8 @@ def close(
         merging.merge_all(corpus.id, lambda: stopped() or not _roomy(process.settings))
         Retention(process.database, process.settings).sweep(RETENTION_SECONDS)
         sealer = Sealer(process.database)
-        sealer.seal(now=True)
-        while sealer.seal(now=True):
+        sealer.seal(now=True)  # takes note of what is there, which the next call seals
+        while sealer.seal(now=True) >= AT_ONCE:
             pass
     last = poll()
     ended = EndReason.CLOSED if last.work.open == 0 else crew.ended or _why(process.database, corpus.id)
