@@ -83,10 +83,10 @@ def any_published(connection: Connection, corpus: int) -> bool:
 
 
 def ordered_waits(connection: Connection, corpus: int) -> bool:
-    """Whether work of the ordered stages waits to be published."""
-    waits = work.c.state == "open", work.c.published_at.is_(None), work.c.priority >= REMEDIATIONS
+    """Whether work of the ordered stages waits to be published, and is not parked."""
+    waits = work.c.state == "open", work.c.published_at.is_(None), text(TAKEN_UP), work.c.priority >= REMEDIATIONS
     query = select(work.c.id).where(work.c.corpus == corpus, *waits)
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(query.order_by(work.c.priority.desc()).limit(1)).first() is not None
 
 
 def hold_searches(connection: Connection) -> int:
@@ -153,22 +153,27 @@ def take_next(connection: Connection, corpus: int | None, published_limit: int |
     `max_searches`, and of each corpus one message of an ordered stage: it is the only one that can be processed.
     Several relays may exceed it by a few.
     """
-    if connection.execute(_ANY_UNPUBLISHED if corpus is None else _ANY_OF_CORPUS, {"corpus": corpus}).first() is None:
+    if connection.execute(_ANY, {"corpus": corpus}).first() is None:
         return None  # the query below takes longer to plan than to run
     row = connection.execute(_TAKE, {"corpus": corpus, "most": published_limit}).first()
     return None if row is None else read(row)
 
 
-_UNPUBLISHED = f"SELECT id FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}"
-_ANY_UNPUBLISHED = text(f"{_UNPUBLISHED} LIMIT 1")
-_ANY_OF_CORPUS = text(f"{_UNPUBLISHED} AND corpus = :corpus LIMIT 1")
+# One corpus is asked for as a range, and the order is that of work_unpublished_idx: so that index is read from there
+# on, however many rows that are done stand in the table.
+_FIRST = f"""
+SELECT corpus FROM work
+ WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
+   AND corpus BETWEEN coalesce(CAST(:corpus AS integer), 0) AND coalesce(CAST(:corpus AS integer), 2147483647)
+ ORDER BY corpus, work.priority DESC LIMIT 1
+"""
+_ANY = text(_FIRST)
 # The corpora that have work are found by skipping through work_unpublished_idx, one probe each; then the first row of
 # each kind. Only rows that can be taken are read, however many wait. The smallest of the numbers -ln(random()) / share
 # is that of a tenant, or corpus, as often as its share says.
 _TAKE = text(f"""
 WITH RECURSIVE busy (corpus) AS (
-    (SELECT corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
-        AND (CAST(:corpus AS integer) IS NULL OR corpus = :corpus) ORDER BY corpus LIMIT 1)
+    ({_FIRST})
      UNION ALL
     SELECT (SELECT work.corpus FROM work WHERE state = 'open' AND published_at IS NULL AND {TAKEN_UP}
                AND work.corpus > busy.corpus AND CAST(:corpus AS integer) IS NULL ORDER BY work.corpus LIMIT 1)

@@ -255,7 +255,7 @@ class Campaign:
             if (now := self._done()) > done:
                 done, limit = now, time.monotonic() + STILL_SECONDS
             assert time.monotonic() < limit, f"nothing more is done than {done}\n{deployment.logs()}"
-            time.sleep(1.0)  # workers need what counting takes
+            time.sleep(1.0)  # counting takes CPU that the workers need
         self._clients.stopped.set()
         self._clients.join()
         assert self._clients.problem is None, self._clients.problem

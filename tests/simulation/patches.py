@@ -77,8 +77,8 @@ def _driver(patch: pytest.MonkeyPatch) -> None:
 
     def waits(connection: psycopg.Connection[Any], gen: Any, *args: Any, **kwargs: Any) -> Any:
         activity = _running()
-        # Ours, or it is just being opened, or a property of it is set, for which nothing is sent.
-        if activity is None or connection.autocommit or gen.__name__.startswith("_set_"):
+        # Ours, or it is just being opened, or a property of it is set or a pipeline begun, for which nothing is sent.
+        if activity is None or connection.autocommit or gen.__name__.startswith(("_set_", "_enter_")):
             return wait(connection, gen, *args, **kwargs)
         if activity.dead and gen.__name__ == "_close_gen":  # of a cursor, as its block is left
             return wait(connection, gen, *args, **kwargs)

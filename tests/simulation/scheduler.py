@@ -57,7 +57,8 @@ class Machine:
         is at rest, its transaction rolled back, may as well be a new one.
         """
         database = self.process.database
-        kept = [record.dbapi_connection for record in database.engine.pool._pool.queue]  # type: ignore[attr-defined]
+        records = database.engine.pool._pool.queue  # type: ignore[attr-defined]
+        kept = [connection for record in records if (connection := record.dbapi_connection) is not None]
         if not all(_at_rest(connection.pgconn) for connection in kept):
             for connection in kept:
                 monitor.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.pgconn.backend_pid])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from sqlalchemy import Connection
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
@@ -130,6 +133,39 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
         assert taken.corpus == spent.id
         counts = statistics.read(connection, [parked.id], 2 * HELD)[parked.id]
     assert counts.by_kind() == {"ingest": {"parked": HELD}}
+
+
+WRITE_DONE = """
+INSERT INTO work (id, kind, corpus, subject, part, since, version, priority, state, finished_at)
+SELECT gen_random_uuid(), 'search', :corpus, 1, '[0,1)', 0, 1, 1, 'done', clock_timestamp()
+  FROM generate_series(1, :number)
+"""
+
+
+def test_looking_for_work_reads_nothing_of_what_is_done_or_of_others(process: Process) -> None:
+    """Where as much is done as waits, and all of it stands before in the table; of one corpus and of all."""
+    other, corpus = (steps.new_corpus(process) for _ in range(2))
+    steps.sql(process, "ALTER TABLE work DISABLE TRIGGER USER")
+    for each in (other, corpus):
+        steps.sql(process, WRITE_DONE, corpus=each.id, number=OTHERS)
+    for each, priority in ((other, 1), (other, 3_000_000), (corpus, 1), (corpus, 3_000_000)):
+        steps.sql(process, WRITE_OPEN, corpus=each.id, number=OTHERS, priority=priority, not_before=None)
+    with process.database.statements() as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE work")
+    looks: list[Callable[[Connection], object]] = [
+        lambda connection: publishing.take_next(connection, None),
+        lambda connection: publishing.take_next(connection, corpus.id),
+        lambda connection: tally.any_open(connection, corpus.id),
+        lambda connection: publishing.ordered_waits(connection, corpus.id),
+        lambda connection: publishing.any_published(connection, corpus.id),
+    ]
+    for look in looks:
+        statements = Statements(process)
+        with statements.noted(), process.database.transaction() as connection:
+            assert look(connection)
+        read = statements.rows()
+        assert read
+        assert max(read.values()) <= 20, read
 
 
 def test_progress_that_is_polled_reads_a_bounded_number_of_rows(process: Process) -> None:
