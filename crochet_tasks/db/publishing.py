@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db import quotas
-from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, read
+from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, ingest, read
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
 
@@ -45,17 +45,19 @@ def park(connection: Connection, item: uuid.UUID) -> None:
 
 def release_next_text(connection: Connection, corpus: int) -> None:
     """Have the ingestion of the text whose turn has come published, if it was parked or published too early."""
-    connection.execute(text(_RELEASE_NEXT_TEXT), {"corpus": corpus})
+    number = connection.execute(_NEXT_TEXT, {"of": corpus}).scalar()
+    if number is None:
+        return
+    waiting = work.c.id == ingest(corpus, number).id, work.c.state == "open"
+    not_backing_off = work.c.not_before.is_(None) | (work.c.not_before == text(f"'{PARKED}'"))
+    released = update(work).where(*waiting, not_backing_off)
+    connection.execute(released.values(published_at=None, not_before=None))
 
 
-_RELEASE_NEXT_TEXT = """
-UPDATE work SET published_at = NULL, not_before = NULL
- WHERE state = 'open' AND kind = 'ingest' AND corpus = :corpus AND (not_before IS NULL OR not_before = 'infinity')
-   AND subject = (
-       SELECT id FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT 1
-          FOR UPDATE  -- waits for a transaction that cancels it; then it is the next one's turn
-       )
-"""
+# It waits for a transaction that cancels the text; then it is the next one's turn.
+_NEXT_TEXT = text("""
+SELECT id FROM texts WHERE corpus = :of AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT 1 FOR UPDATE
+""")
 
 
 def release_all(connection: Connection, corpus: int) -> None:
@@ -111,7 +113,7 @@ WITH spent AS MATERIALIZED (
            SELECT id FROM work
             WHERE corpus = spent.id AND state = 'open' AND published_at IS NULL AND not_before IS NULL
               AND priority < {REMEDIATIONS} AND kind = 'search'
-            LIMIT :most FOR UPDATE SKIP LOCKED
+            ORDER BY work.priority DESC LIMIT :most FOR UPDATE SKIP LOCKED
            ) AS searches
 )
 UPDATE work SET not_before = 'infinity' WHERE id IN (SELECT id FROM chosen)

@@ -196,7 +196,9 @@ _OF_EACH = "FROM unnest(CAST(:corpora AS int[])) AS mine (corpus) CROSS JOIN LAT
 
 _FAILED = f"""
 SELECT mine.corpus, kind, count(*)
-  {_OF_EACH} (SELECT kind FROM work WHERE work.corpus = mine.corpus AND state = 'failed' LIMIT :most) AS failed
+  {_OF_EACH} (
+       SELECT kind FROM work WHERE work.corpus = mine.corpus AND state = 'failed' ORDER BY created_at LIMIT :most
+       ) AS failed
  GROUP BY mine.corpus, kind
 """
 
@@ -214,7 +216,7 @@ SELECT mine.corpus, kind, open_state, count(*) AS number, count(*) FILTER (WHERE
        {_by_window("count(*) FILTER (WHERE age <= {window}) AS added_{window}")}
   {_OF_EACH} (
        SELECT kind, attempts, {open_state("now()", _SPENT)} AS open_state, {_AGE} AS age
-         FROM work WHERE work.corpus = mine.corpus AND state = 'open' LIMIT :most
+         FROM work WHERE work.corpus = mine.corpus AND state = 'open' ORDER BY created_at LIMIT :most
        ) AS opened
  GROUP BY mine.corpus, kind, open_state
 """

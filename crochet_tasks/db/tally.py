@@ -122,8 +122,12 @@ def states(connection: Connection, corpus: int, most: int | None = None) -> Stat
     return States(*connection.execute(text(_STATES), {"corpus": corpus, "most": most}).one())
 
 
-def _number_in(state: str) -> str:
-    few = f"SELECT FROM work WHERE corpus = :corpus AND state = '{state}' AND kind <> '{BESIDE}' LIMIT :most"
+_BY_INDEX = "ORDER BY created_at"
+"""the order of work_corpus_idx: else the table may be read from its start, where all stands that was done long ago"""
+
+
+def _number_in(state: str, which: str = f"kind <> '{BESIDE}'") -> str:
+    few = f"SELECT FROM work WHERE corpus = :corpus AND state = '{state}' AND {which} {_BY_INDEX} LIMIT :most"
     return f"(SELECT count(*) FROM ({few}) AS few)"
 
 
@@ -159,9 +163,7 @@ _LEFT_COLUMNS = f"""
        {_number_in("open")},
        (SELECT count(*) FROM work
          WHERE corpus = :corpus AND state = 'failed' AND kind <> ALL(ARRAY{[*OF_A_TEXT, BESIDE]})),
-       (SELECT count(*) FROM
-           (SELECT FROM work
-             WHERE corpus = :corpus AND state = 'cancelled' AND kind = ANY(ARRAY{[*SEARCHING]}) LIMIT :most) AS few)
+       {_number_in("cancelled", f"kind = ANY(ARRAY{[*SEARCHING]})")}
 """
 _LEFT = f"SELECT {_LEFT_COLUMNS}"
 
@@ -169,7 +171,7 @@ _LEFT = f"SELECT {_LEFT_COLUMNS}"
 def any_open(connection: Connection, corpus: int) -> bool:
     """Whether a corpus has open work of any kind, also such as finds no orthos."""
     is_open = work.c.corpus == corpus, work.c.state == "open"
-    first = select(work.c.id).where(*is_open).order_by(work.c.created_at).limit(1)  # in the order of an index
+    first = select(work.c.id).where(*is_open).order_by(work.c.created_at).limit(1)
     return connection.execute(first).first() is not None
 
 
@@ -187,11 +189,7 @@ def unpublished(connection: Connection, corpus: int, most: int) -> int:
     return int(connection.execute(text(_UNPUBLISHED), {"corpus": corpus, "most": most}).scalar_one())
 
 
-_UNPUBLISHED = """
-SELECT count(*) FROM (
-    SELECT FROM work WHERE state = 'open' AND published_at IS NULL AND corpus = :corpus AND kind <> 'best' LIMIT :most
-) AS few
-"""
+_UNPUBLISHED = "SELECT " + _number_in("open", f"kind <> '{BESIDE}' AND published_at IS NULL")
 
 # ── texts ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -210,7 +208,7 @@ def waiting_texts(connection: Connection, corpus: int, most: int) -> int:
 
 _WAITING = """
 SELECT count(*) FROM (
-    SELECT FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') LIMIT :most
+    SELECT FROM texts WHERE corpus = :corpus AND state IN ('accepted', 'ingested') ORDER BY seq LIMIT :most
 ) AS few
 """
 
@@ -244,8 +242,8 @@ def extent(connection: Connection, corpus: int, version: int, most: int | None =
 
 _EXTENT = f"""
 SELECT {_LEFT_COLUMNS}, {_number_in("done")}, {_number_in("failed")},
-       (SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(created_at)))::float8 FROM work
-         WHERE corpus = :corpus AND state = 'open' HAVING count(*) > 0),
+       (SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8 FROM work
+         WHERE corpus = :corpus AND state = 'open' {_BY_INDEX} LIMIT 1),
        (SELECT coalesce(json_object_agg(state, number ORDER BY state), '{{}}')
           FROM (SELECT state, count(*) AS number FROM texts WHERE corpus = :corpus GROUP BY state) AS each),
        (SELECT count(*) FROM words WHERE corpus = :corpus AND born <= :version),

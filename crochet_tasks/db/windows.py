@@ -118,5 +118,7 @@ SELECT version, since, starts, starts_left, left_over
 
 def unfinished(connection: Connection, corpus: int) -> bool:
     """Whether a search of the corpus is not done: orthos may be missing, and with them what they wait on."""
-    left = work.c.corpus == corpus, work.c.kind == "search", work.c.state.in_(UNFINISHED)
-    return connection.execute(select(work.c.id).where(*left).limit(1)).first() is not None
+    of = work.c.corpus == corpus, work.c.kind == "search"
+    first = (select(work.c.id).where(*of, work.c.state == state).order_by(work.c.created_at) for state in UNFINISHED)
+    any_of_them = func.coalesce(*(each.limit(1).scalar_subquery() for each in first))
+    return connection.execute(select(any_of_them)).scalar() is not None
