@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db import corpora as locks
 from crochet_tasks.db.corpora import Lock
-from crochet_tasks.db.tables import corpora
+from crochet_tasks.db.tables import best, corpora
 
 _STEPS = (
     # First the work, of any state: a worker that has a message for it finds no row, so nothing more is written.
@@ -51,10 +51,12 @@ def hidden(connection: Connection) -> list[int]:
 def delete_some(connection: Connection, corpus: int) -> bool:
     """Delete a few rows of a hidden corpus; False when there was none left.
 
-    Excludes the ordered stages and merges; searches have work, which is deleted first. Raises what a lock time-out
-    raises while one is at work.
+    Excludes the ordered stages and merges; searches have work, which is deleted first. Searches for the best lock
+    their job and then its work, so it is done in this order here, too: else each could wait for the other. Raises what
+    a lock time-out raises while one is at work.
     """
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
     locks.take_lock(connection, corpus, Lock.ORDER)
     locks.take_lock(connection, corpus, Lock.MERGE)
+    connection.execute(select(best.c.id).where(best.c.corpus == corpus).order_by(best.c.id).with_for_update())
     return any(connection.execute(text(step), {"corpus": corpus}).rowcount for step in _STEPS)

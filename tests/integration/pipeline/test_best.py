@@ -12,17 +12,18 @@ from crochet_tasks import best as task
 from crochet_tasks import publish
 from crochet_tasks.access import tenancy
 from crochet_tasks.db import best as db_best
-from crochet_tasks.db import corpora, publishing
+from crochet_tasks.db import corpora, publishing, removal
 from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.process import Process, open_process
 from crochet_tasks.engine.best import certificate
 from crochet_tasks.engine.best.faces import Search
 from crochet_tasks.engine.best.shapes import Scope
-from crochet_tasks.errors import DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TooBusy
+from crochet_tasks.errors import DatabaseConflict, DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TooBusy
 from crochet_tasks.operate import best_jobs
 from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.query.best import CERTIFICATES
 from crochet_tasks.schemas.best import BestJob
+from crochet_tasks.schemas.names import BEST, number_in
 from crochet_tasks.settings import Settings
 from tests.support import steps
 from tests.support.best import BUSY, BUSY_SCOPE, ask, done_parts, expected, orthos, read, stop
@@ -318,3 +319,18 @@ def test_a_part_ends_in_time(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> Non
     assert ask(process, corpus).id == job.id
     steps.run(corpus)
     check(process, corpus, texts, scope, job)
+
+
+def test_a_deletion_takes_no_work_of_a_job_that_a_part_has_locked(small: Process) -> None:
+    """The part goes on to its work, which would otherwise wait for the deletion, and that for the part."""
+    corpus = stored(small, dense(BUSY), BUSY_SCOPE)
+    job = ask(small, corpus)
+    with small.database.transaction() as connection:
+        removal.hide(connection, corpus.id)
+    with small.database.transaction() as part:
+        assert db_best.read(part, number_in(job.id, BEST) or 0, lock=True)
+        with pytest.raises(DatabaseConflict), small.database.transaction() as deletion:
+            removal.delete_some(deletion, corpus.id)
+    assert steps.sql(small, "SELECT FROM work WHERE kind = 'best' AND state = 'open'")
+    assert not tenancy.sweep(small.database, 60)
+    assert steps.sql(small, "SELECT FROM work") == []
