@@ -14,7 +14,7 @@ from celery import signals
 
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Trigger
-from crochet_tasks.db import corpora, publishing
+from crochet_tasks.db import publishing
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
 from crochet_tasks.db.tally import OF_A_TEXT
@@ -42,21 +42,25 @@ def publish_next(corpus: int | None = None) -> Item | None:
     process = here()
     settings = process.settings
     limit = None if app.conf.task_always_eager else settings.published_limit
+    with process.database.statements() as connection:  # one round trip where a transaction takes three
+        if not publishing.any_waits(connection, corpus):
+            return None
     with process.database.transaction() as connection:
-        item = publishing.take_next(connection, corpus, limit)
-        name = corpora.name_of(connection, item.corpus) if item else None
-    if item:
-        task: Step = app.tasks[TASKS[item.kind]]
-        try:
-            with correlation.published(task.name, [item.origin], corpus=name, **_about(item)):
-                task.publish(Trigger(corpus=item.corpus, work=item.id))
-            metrics.PUBLISHED.add(kind=item.kind)
-        except CrochetError as error:
-            if not app.conf.task_always_eager:  # else it is an error of the task
-                metrics.NOT_PUBLISHED.add(code=error.code)
-                with process.database.transaction() as connection:
-                    publishing.unstamp(connection, [item.id])
-            raise
+        taken = publishing.take_next(connection, corpus, limit)
+    if taken is None:
+        return None
+    item = taken.item
+    task: Step = app.tasks[TASKS[item.kind]]
+    try:
+        with correlation.published(task.name, [item.origin], corpus=taken.name, **_about(item)):
+            task.publish(Trigger(corpus=item.corpus, work=item.id))
+        metrics.PUBLISHED.add(kind=item.kind)
+    except CrochetError as error:
+        if not app.conf.task_always_eager:  # else it is an error of the task
+            metrics.NOT_PUBLISHED.add(code=error.code)
+            with process.database.transaction() as connection:
+                publishing.unstamp(connection, [item.id])
+        raise
     return item
 
 

@@ -83,7 +83,10 @@ def take_lock(connection: Connection, corpus: int, lock: Lock) -> None:
 
     What it protects has to be read in a later statement: this one's snapshot may be older.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, :corpus)"), {"lock": int(lock), "corpus": corpus})
+    connection.execute(_LOCK, {"lock": int(lock), "corpus": corpus})
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:lock, :corpus)")
 
 
 def try_lock(connection: Connection, corpus: int, lock: Lock) -> bool:
@@ -228,7 +231,7 @@ def owned(connection: Connection, tenant: int) -> int:
 
 
 def numbered(connection: Connection, number: int) -> Corpus:
-    return _corpus(*connection.execute(_CORPORA.where(corpora.c.id == number)).one())
+    return _corpus(*connection.execute(_NUMBERED, {"number": number}).one())
 
 
 def tenant_of(connection: Connection, corpus: int) -> int | None:
@@ -278,7 +281,8 @@ def _visible(tenant: int | BindParameter[int]) -> Select[Any]:
     return _CORPORA.where(corpora.c.tenant == tenant, corpora.c.removed_at.is_(None))
 
 
-_EXISTING = _CORPORA.where(corpora.c.id == bindparam("number"), corpora.c.removed_at.is_(None))
+_NUMBERED = _CORPORA.where(corpora.c.id == bindparam("number"))
+_EXISTING = _NUMBERED.where(corpora.c.removed_at.is_(None))
 _NAMED = _visible(bindparam("of")).where(corpora.c.name == bindparam("name"))
 """compiled once: every request runs it"""
 

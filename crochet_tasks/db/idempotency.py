@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Interval, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db.access_tables import idempotency
@@ -29,14 +29,8 @@ def once(
     corpus of the same name has none of them. Of two concurrent requests the second waits for the first. Where `do`
     raises nothing is stored. Raises IdempotencyKeyReused where the key came with another request.
     """
-    connection.execute(text(_LOCK), {"corpus": corpus, "key": f"idempotency {key}"})
-    known = connection.execute(
-        select(idempotency.c.request, idempotency.c.status, idempotency.c.answer).where(
-            idempotency.c.corpus == corpus,
-            idempotency.c.key == key,
-            idempotency.c.created_at > func.clock_timestamp() - dt.timedelta(hours=hours),
-        )
-    ).first()
+    connection.execute(_LOCK, {"corpus": corpus, "key": f"idempotency {key}"})
+    known = connection.execute(_KNOWN, {"of": corpus, "named": key, "valid": dt.timedelta(hours=hours)}).first()
     if known is not None:
         if known.request != request:
             raise IdempotencyKeyReused(key=key)
@@ -50,4 +44,9 @@ def once(
     return done, True
 
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:key, :corpus))"
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, :corpus))")
+_KNOWN = select(idempotency.c.request, idempotency.c.status, idempotency.c.answer).where(
+    idempotency.c.corpus == bindparam("of"),
+    idempotency.c.key == bindparam("named"),
+    idempotency.c.created_at > func.clock_timestamp() - bindparam("valid", type_=Interval),
+)

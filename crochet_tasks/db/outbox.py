@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
 from crochet_tasks.db.tables import corpora, work
 from crochet_tasks.errors import StoreCorrupt
-from crochet_tasks.telemetry import correlation, instruments, metrics
+from crochet_tasks.telemetry import correlation, metrics
 from crochet_tasks.telemetry.correlation import Origin
 
 NAMESPACE = uuid.UUID("6a7e1f2c-58a1-5f0e-9c39-0d5f6b3d7c11")
@@ -128,7 +128,7 @@ def boxes(connection: Connection, item: Item) -> bytes | None:
 
 def claim(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
     """Lock those of these items that are still open, in the order of their ids; `runnable`: as in `opened`."""
-    return [read(row) for row in connection.execute(_open_ones(ids, runnable=runnable).with_for_update())]
+    return [read(row) for row in connection.execute(_CLAIMED_RUNNABLE if runnable else _CLAIMED, {"ids": ids})]
 
 
 def opened(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool = False) -> list[Item]:
@@ -137,34 +137,38 @@ def opened(connection: Connection, ids: Sequence[uuid.UUID], *, runnable: bool =
     With `runnable`, only items that are not backing off, and of a corpus that is not paused. An item that is retried
     later gets a new message then; older messages for it must not use up its attempts.
     """
-    return [read(row) for row in connection.execute(_open_ones(ids, runnable=runnable))]
+    return [read(row) for row in connection.execute(_OPEN_RUNNABLE if runnable else _OPEN, {"ids": ids})]
 
 
-def _open_ones(ids: Sequence[uuid.UUID], *, runnable: bool) -> Select[Any]:
-    query = select(*COLUMNS).where(work.c.id.in_(ids), work.c.state == "open").order_by(work.c.id)
-    return query.where(_runnable(), work.c.corpus.not_in(_PAUSED)) if runnable else query
-
-
-def _runnable() -> ColumnElement[bool]:
-    return or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
-
-
+# Statements that run for each message are made once, here.
+_THESE = work.c.id.in_(bindparam("ids", expanding=True)), work.c.state == "open"
 _PAUSED = select(corpora.c.id).where(corpora.c.paused_at.is_not(None))
-_EMPTIED = case((work.c.boxes.is_not(None), b""))
+_DUE = or_(work.c.not_before.is_(None), work.c.not_before <= func.clock_timestamp())
+_OPEN = select(*COLUMNS).where(*_THESE).order_by(work.c.id)
+_OPEN_RUNNABLE = _OPEN.where(_DUE, work.c.corpus.not_in(_PAUSED))
+_CLAIMED, _CLAIMED_RUNNABLE = _OPEN.with_for_update(), _OPEN_RUNNABLE.with_for_update()
 
 
 def done(connection: Connection, ids: Sequence[uuid.UUID], found: int = 0) -> None:
     """Mark open items as done; the number of orthos that they `found` is stored with the first."""
-    finished = update(work).where(work.c.id.in_(ids), work.c.state == "open")
-    finished = finished.values(state="done", boxes=_EMPTIED, finished_at=func.now(), error=None)
-    if found:
-        finished = finished.values(found=case((work.c.id == ids[0], found), else_=0))
-    if not instruments.recorded():
-        connection.execute(finished)
+    if not ids:
         return
-    age = func.extract("epoch", func.clock_timestamp() - work.c.created_at)
-    ended = connection.execute(finished.returning(work.c.kind, age)).all()
+    ended = connection.execute(_DONE, {"ids": ids, "first": ids[0], "number": found}).all()
     sessions.once_committed(connection, lambda: _count(ended))
+
+
+_DONE = (
+    update(work)
+    .where(*_THESE)
+    .values(
+        state="done",
+        boxes=case((work.c.boxes.is_not(None), b"")),
+        finished_at=func.now(),
+        error=None,
+        found=case((work.c.id == bindparam("first"), bindparam("number", type_=work.c.found.type)), else_=0),
+    )
+    .returning(work.c.kind, func.extract("epoch", func.clock_timestamp() - work.c.created_at))
+)
 
 
 def _count(ended: Iterable[Any]) -> None:
@@ -183,7 +187,7 @@ class WaitingVersion(NamedTuple):
 
 def waiting_versions(connection: Connection, corpus: int) -> list[WaitingVersion]:
     """Lock the `remediations` of a corpus that are not done, in the order of their versions; parked ones are ready."""
-    ready = and_(work.c.state == "open", _runnable() | (work.c.not_before == text("'infinity'")))
+    ready = and_(work.c.state == "open", _DUE | (work.c.not_before == text("'infinity'")))
     ready = and_(ready, work.c.corpus.not_in(_PAUSED))
     query = select(work.c.id, work.c.subject, ready)
     query = query.where(work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done")

@@ -5,11 +5,11 @@ A crash between stamp and message, or a lost message, costs a delay: what is ove
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, select, text, update
 
 from crochet_tasks.db import quotas
 from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, ingest, read
@@ -71,11 +71,15 @@ def release_overdue(connection: Connection, seconds: float, kinds: Collection[st
 
     Their messages were lost, or the worker that took them died or hangs. Doing work twice is harmless.
     """
-    since = func.clock_timestamp() - dt.timedelta(seconds=seconds)
-    overdue = [work.c.state == "open", work.c.published_at < since, work.c.kind.in_(kinds)]
-    if corpus is not None:
-        overdue.append(work.c.corpus == corpus)
-    return connection.execute(update(work).where(*overdue).values(published_at=None)).rowcount
+    about = {"seconds": seconds, "kinds": list(kinds), "corpus": corpus}
+    return connection.execute(_RELEASE_OVERDUE, about).rowcount
+
+
+_RELEASE_OVERDUE = text("""
+UPDATE work SET published_at = NULL
+ WHERE state = 'open' AND published_at < clock_timestamp() - make_interval(secs => :seconds)
+   AND kind = ANY(CAST(:kinds AS text[])) AND corpus = coalesce(CAST(:corpus AS integer), corpus)
+""")
 
 
 def any_published(connection: Connection, corpus: int) -> bool:
@@ -139,7 +143,18 @@ UPDATE work SET not_before = NULL WHERE id IN (SELECT id FROM chosen)
 """
 
 
-def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Item | None:
+class Taken(NamedTuple):
+    item: Item
+    name: str
+    """of its corpus, for log lines"""
+
+
+def any_waits(connection: Connection, corpus: int | None) -> bool:
+    """Whether open work is not published: `take_next` takes longer to plan than to run."""
+    return connection.execute(_ANY, {"corpus": corpus}).first() is not None
+
+
+def take_next(connection: Connection, corpus: int | None, published_limit: int | None = None) -> Taken | None:
     """Stamp the open, unpublished work that is due next as published and return it.
 
     First work of the ordered stages; then searches, then parts of searches for the best. Of each kind that of the
@@ -155,10 +170,8 @@ def take_next(connection: Connection, corpus: int | None, published_limit: int |
     `max_searches`, and of each corpus one message of an ordered stage: it is the only one that can be processed.
     Several relays may exceed it by a few.
     """
-    if connection.execute(_ANY, {"corpus": corpus}).first() is None:
-        return None  # the query below takes longer to plan than to run
     row = connection.execute(_TAKE, {"corpus": corpus, "most": published_limit}).first()
-    return None if row is None else read(row)
+    return None if row is None else Taken(read(row[:-1]), row.name)
 
 
 # One corpus is asked for as a range, and the order is that of work_unpublished_idx: so that index is read from there
@@ -236,5 +249,6 @@ WITH RECURSIVE busy (corpus) AS (
 )
 UPDATE work SET published_at = clock_timestamp(), not_before = NULL
  WHERE id IN (SELECT id FROM first)
-RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)}
+RETURNING {", ".join(f"work.{column.name}" for column in COLUMNS)},
+          coalesce((SELECT name FROM corpora WHERE corpora.id = work.corpus), work.corpus::text) AS name
 """)

@@ -113,7 +113,8 @@ class Database:
         )
         self.address = address
         """libpq's connection parameters, with the password"""
-        _bind(self.engine, bounds, address)
+        self._parameters = _server_parameters(bounds)
+        _bind(self.engine, bounds, address, self._parameters)
         self._most = bounds.pool_size + bounds.overflow
         self._metrics = measured.count_connections(self.engine, self._most)
 
@@ -127,7 +128,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One read-committed transaction: committed at the end, rolled back by any exception."""
         after: list[Callable[[], None]] = []
-        with _our_errors(), self._connected() as connection, measured.transaction(), connection.begin():
+        with _our_errors(), self._connected() as connection, measured.transaction(), self._begun(connection):
             connection.info[_AFTER] = after
             if (who := acting.get()) is not None:
                 connection.execute(_ACTING, {"who": json.dumps(who)})
@@ -143,7 +144,7 @@ class Database:
         """One read-only transaction in which every statement sees the same state."""
         with _our_errors(), self._connected() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with measured.transaction(), connection.begin():
+            with measured.transaction(), self._begun(connection):
                 yield connection
 
     @contextlib.contextmanager
@@ -158,6 +159,15 @@ class Database:
         with self.engine.connect() as connection:
             metrics.POOL_WAIT.observe(time.perf_counter() - began)
             yield connection
+
+    @contextlib.contextmanager
+    def _begun(self, connection: Connection) -> Iterator[None]:
+        # Not by SQLAlchemy's event "begin": an engine that has one looks for listeners at each statement.
+        with connection.begin():
+            driver = connection.connection.driver_connection
+            if isinstance(driver, Bounded) and driver.pooled:
+                _set(driver, self._parameters, local=True)
+            yield
 
     def identity(self) -> str:
         """A name that no other database has, for keys in a Redis that several databases share."""
@@ -184,11 +194,10 @@ def _sqlalchemy_url(address: dict[str, str]) -> URL:
     return URL.create("postgresql+psycopg", user, password, database=database, query=query)
 
 
-def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
+def _bind(engine: Engine, bounds: Bounds, address: dict[str, str], parameters: dict[str, str]) -> None:
     """Bound every wait for the server: `statement` + `grace` for statements, `connect` for connecting and pings."""
     longest = bounds.statement + bounds.grace
     cursors = measured.cursors()
-    parameters = _server_parameters(bounds)
     ours = {"connect_timeout": bounds.connect, **_probes(bounds), "application_name": "crochet"}
     connection_parameters: dict[str, Any] = {**ours, **address, "client_encoding": "UTF8"}
 
@@ -209,12 +218,6 @@ def _bind(engine: Engine, bounds: Bounds, address: dict[str, str]) -> None:
         opened.cursor_factory = cursors
         opened.seconds = longest
         return opened
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        driver = connection.connection.driver_connection
-        if isinstance(driver, Bounded) and driver.pooled:
-            _set(driver, parameters, local=True)
 
     @event.listens_for(engine, "checkin")
     def idle(connection: Bounded | None, _record: object) -> None:

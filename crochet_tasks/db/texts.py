@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import bulk
@@ -79,9 +79,17 @@ def lock_first_waiting(connection: Connection, corpus: int) -> TextRow | None:
 
     Its row is locked: it cannot be cancelled until the transaction ends. The caller holds the ORDER lock.
     """
-    waiting = select(*_COLUMNS).where(texts.c.corpus == corpus, texts.c.state.in_(["accepted", "ingested"]))
-    row = connection.execute(waiting.order_by(texts.c.seq).limit(1).with_for_update()).first()
+    row = connection.execute(_FIRST_WAITING, {"of": corpus}).first()
     return None if row is None else TextRow(*row)
+
+
+_FIRST_WAITING = (
+    select(*_COLUMNS)
+    .where(texts.c.corpus == bindparam("of"), texts.c.state.in_(WAITING))
+    .order_by(texts.c.seq)
+    .limit(1)
+    .with_for_update()
+)
 
 
 def body(connection: Connection, text: int) -> str:

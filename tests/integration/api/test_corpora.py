@@ -375,6 +375,6 @@ def test_what_is_held_back_is_passed_over(api: Api) -> None:
         outbox.add(connection, searches)
     for _ in searches:
         with api.process.database.transaction() as connection:
-            item = publishing.take_next(connection, None, 1000)
-        assert item
-        assert item.corpus == other.id
+            taken = publishing.take_next(connection, None, 1000)
+        assert taken
+        assert taken.item.corpus == other.id

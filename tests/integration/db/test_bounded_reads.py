@@ -120,7 +120,7 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
         publishing.hold_searches(connection)
         taken = publishing.take_next(connection, None)
         assert taken
-        assert taken.corpus == other.id
+        assert taken.item.corpus == other.id
     assert max(statements.rows().values()) <= 20
     with process.database.snapshot() as connection:
         every = statistics.read(connection, [spent.id, parked.id], 2 * HELD)
@@ -131,7 +131,7 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
         publishing.hold_searches(connection)
         taken = publishing.take_next(connection, None)
         assert taken
-        assert taken.corpus == spent.id
+        assert taken.item.corpus == spent.id
         counts = statistics.read(connection, [parked.id], 2 * HELD)[parked.id]
     assert counts.by_kind() == {"ingest": {"parked": HELD}}
 
@@ -157,6 +157,8 @@ def test_looking_for_work_reads_nothing_of_what_is_done_or_of_others(process: Pr
     with process.database.statements() as connection:
         connection.exec_driver_sql("VACUUM ANALYZE work")
     looks: list[Callable[[Connection], object]] = [
+        lambda connection: publishing.any_waits(connection, None),
+        lambda connection: publishing.any_waits(connection, corpus.id),
         lambda connection: publishing.take_next(connection, None),
         lambda connection: publishing.take_next(connection, corpus.id),
         lambda connection: publishing.ordered_waits(connection, corpus.id),

@@ -54,8 +54,8 @@ class Queue:
         """Publish all that there is room for; how much of which corpus is published now."""
         with self._process.database.transaction() as connection:
             connection.execute(text("SELECT setseed(:seed)"), {"seed": len(self.order) % 1000 / 1000})
-            while item := publishing.take_next(connection, None, self._limit):
-                self.running.append((str(item.id), item.corpus))
+            while taken := publishing.take_next(connection, None, self._limit):
+                self.running.append((str(taken.item.id), taken.item.corpus))
         return Counter(of for _, of in self.running)
 
     def work(self, number: int = 1_000_000) -> Counter[int]:

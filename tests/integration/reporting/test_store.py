@@ -92,8 +92,8 @@ def add(process: Process, *items: Item) -> None:
 def take(process: Process, corpus: int) -> int | None:
     """The first start of the search that is taken next, or the subject of other work."""
     with process.database.transaction() as connection:
-        item = publishing.take_next(connection, corpus)
-    return None if item is None else item.part[0] if item.part else item.subject
+        taken = publishing.take_next(connection, corpus)
+    return None if taken is None else taken.item.part[0] if taken.item.part else taken.item.subject
 
 
 def search(corpus: int, first: int, version: int = 1) -> Item:
@@ -226,7 +226,7 @@ def test_published_work_is_bounded(process: Process, corpus: int) -> None:
         assert third is None
         outbox.add(connection, [outbox.remediations(corpus, 1)])
         assert publishing.take_next(connection, corpus, 2)
-        outbox.done(connection, [first.id])
+        outbox.done(connection, [first.item.id])
         assert publishing.take_next(connection, corpus, 2)
 
 
