@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,26 +82,28 @@ DELETE FROM best WHERE corpus = :corpus
 
 
 def start(connection: Connection, job: Job) -> None:
-    """Have a job go on that is neither proven nor being worked on."""
+    """Have a job go on, unless it is proven or being worked on."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id, work.c.state == "open"
-    if connection.execute(select(work.c.id).where(*items).limit(1)).first() is None:
+    if connection.execute(select(work.c.id).where(*items).limit(1)).first() is not None:
+        return
+    unproven = update(best).where(best.c.id == job.id, best.c.finished_at.is_(None))
+    if connection.execute(unproven.values(began_at=None, visits=0)).rowcount:
         stop(connection, job)  # what has failed: it is planned again
-        connection.execute(update(best).where(best.c.id == job.id).values(began_at=None, visits=0))
         add(connection, [outbox.best(job.corpus, job.id, job.question.version)])
 
 
 def stop(connection: Connection, job: Job) -> None:
     """Cancel what is left of a job. What its parts have found stays; what runs is lost."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
-    left = update(work).where(*items, work.c.state.in_(["open", "failed"]))
+    left = update(work).where(work.c.id.in_(outbox.locked(*items, work.c.state.in_(["open", "failed"]))))
     connection.execute(left.values(state="cancelled", published_at=None, not_before=None, finished_at=func.now()))
 
 
 def end_parts(connection: Connection, job: Job) -> None:
     """Mark the open parts of a job as done: its search has ended."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
-    left = select(work.c.id).where(*items, work.c.state == "open", work.c.part.is_not(None)).order_by(work.c.id)
-    outbox.done(connection, list(connection.execute(left.with_for_update()).scalars()))
+    left = outbox.locked(*items, work.c.state == "open", work.c.part.is_not(None))
+    outbox.done(connection, list(connection.execute(left).scalars()))
 
 
 def add(connection: Connection, items: list[Item]) -> None:
@@ -113,8 +116,12 @@ def add(connection: Connection, items: list[Item]) -> None:
 def open_jobs(connection: Connection, corpus: int) -> list[Job]:
     """The jobs of a corpus of which work is open, locked in the order of their numbers."""
     items = work.c.kind == "best", work.c.corpus == corpus, work.c.state == "open"
-    numbers = connection.execute(select(work.c.subject).where(*items).distinct()).scalars()
-    return [job for number in sorted(numbers) if (job := read(connection, number, lock=True)) is not None]
+    return jobs_of(connection, connection.execute(select(work.c.subject).where(*items)).scalars())
+
+
+def jobs_of(connection: Connection, numbers: Iterable[int]) -> list[Job]:
+    """Those of these jobs that are there, locked in the order of their numbers."""
+    return [job for number in sorted(set(numbers)) if (job := read(connection, number, lock=True)) is not None]
 
 
 def running(connection: Connection, corpus: int) -> int:

@@ -318,30 +318,29 @@ def cancel_text(connection: Connection, row: TextRow) -> None:
         delete_ingested(connection, row.corpus)
     cancelled = {"state": "cancelled", "sentences": 0, "reached": None, "error": None, "finished_at": func.now()}
     connection.execute(update(texts).where(texts.c.id == row.id).values(cancelled))
-    items = update(work).where(work.c.id.in_(of_text(row.corpus, row.id)), work.c.state.in_(["open", "failed"]))
-    connection.execute(items.values(_CANCELLED))
+    cancel_items(connection, of_text(row.corpus, row.id))
 
 
 def drop(connection: Connection, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Cancel failed work; return the ids of what had failed. Its last error stays."""
-    failed = update(work).where(work.c.id.in_(list(ids)), work.c.state == "failed")
-    return set(connection.execute(failed.values(_CANCELLED).returning(work.c.id)).scalars())
+    failed = outbox.locked(work.c.id.in_(list(ids)), work.c.state == "failed")
+    dropped = update(work).where(work.c.id.in_(failed)).values(_CANCELLED).returning(work.c.id)
+    return set(connection.execute(dropped).scalars())
 
 
 def cancel_items(connection: Connection, ids: Collection[uuid.UUID]) -> int:
     """Cancel work that is open or has failed; how much that was."""
-    which = select(work.c.id).where(work.c.id.in_(list(ids)), work.c.state.in_(["open", "failed"])).order_by(work.c.id)
-    return _cancel(connection, list(connection.execute(which.with_for_update()).scalars()))
+    return _cancel(connection, work.c.id.in_(list(ids)), work.c.state.in_(["open", "failed"]))
 
 
 def cancel_open(connection: Connection, corpus: int, kinds: Collection[str], most: int) -> int:
     """Cancel at most `most` open items of a corpus; how many."""
-    which = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind.in_(kinds))
-    return _cancel(connection, list(connection.execute(which.limit(most).with_for_update()).scalars()))
+    some = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind.in_(kinds)).limit(most)
+    return _cancel(connection, work.c.id.in_(some), work.c.state == "open")
 
 
-def _cancel(connection: Connection, ids: list[uuid.UUID]) -> int:
-    return connection.execute(update(work).where(work.c.id.in_(ids)).values(_CANCELLED)).rowcount if ids else 0
+def _cancel(connection: Connection, *which: ColumnElement[bool]) -> int:
+    return connection.execute(update(work).where(work.c.id.in_(outbox.locked(*which))).values(_CANCELLED)).rowcount
 
 
 _CANCELLED = {"state": "cancelled", "published_at": None, "not_before": None, "finished_at": func.now()}

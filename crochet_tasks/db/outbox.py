@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
@@ -149,6 +149,14 @@ _OPEN_RUNNABLE = _OPEN.where(_DUE, work.c.corpus.not_in(_PAUSED))
 _CLAIMED, _CLAIMED_RUNNABLE = _OPEN.with_for_update(), _OPEN_RUNNABLE.with_for_update()
 
 
+def locked(*which: ColumnElement[bool]) -> Select[Any]:
+    """The ids of work, locked in their order, as by all that lock several: none waits for one that waits for it.
+
+    ADR 0079.
+    """
+    return select(work.c.id).where(*which).order_by(work.c.id).with_for_update()
+
+
 def done(connection: Connection, ids: Sequence[uuid.UUID], found: int = 0) -> None:
     """Mark open items as done; the number of orthos that they `found` is stored with the first."""
     if not ids:
@@ -186,9 +194,10 @@ class WaitingVersion(NamedTuple):
 
 
 def waiting_versions(connection: Connection, corpus: int) -> list[WaitingVersion]:
-    """Lock the `remediations` of a corpus that are not done, in the order of their versions; parked ones are ready."""
+    """Lock the `remediations` of a corpus that are not done; in the order of their versions. Parked ones are ready."""
     ready = and_(work.c.state == "open", _DUE | (work.c.not_before == text("'infinity'")))
     ready = and_(ready, work.c.corpus.not_in(_PAUSED))
     query = select(work.c.id, work.c.subject, ready)
     query = query.where(work.c.corpus == corpus, work.c.kind == "remediations", work.c.state != "done")
-    return [WaitingVersion(*row) for row in connection.execute(query.order_by(work.c.subject).with_for_update())]
+    rows = connection.execute(query.order_by(work.c.id).with_for_update())
+    return sorted((WaitingVersion(*row) for row in rows), key=lambda waiting: waiting.version)

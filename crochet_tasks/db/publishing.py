@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select, text, update
 
 from crochet_tasks.db import quotas
-from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, ingest, read
+from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, ingest, locked, read
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
 
@@ -24,14 +24,14 @@ def republish(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
     """Have open items published again because they were not, or only partly, processed. It counts as no attempt."""
     if not ids:
         return
-    published = update(work).where(work.c.id.in_(ids), work.c.state == "open", work.c.published_at.is_not(None))
-    connection.execute(published.values(published_at=None, attempts=0))
+    published = locked(work.c.id.in_(ids), work.c.state == "open", work.c.published_at.is_not(None))
+    connection.execute(update(work).where(work.c.id.in_(published)).values(published_at=None, attempts=0))
 
 
 def unstamp(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
     """Mark work as unpublished again because its message could not be sent."""
-    stamped = update(work).where(work.c.id.in_(ids), work.c.state == "open")
-    connection.execute(stamped.values(published_at=None))
+    stamped = locked(work.c.id.in_(ids), work.c.state == "open")
+    connection.execute(update(work).where(work.c.id.in_(stamped)).values(published_at=None))
 
 
 def park(connection: Connection, item: uuid.UUID) -> None:
@@ -62,23 +62,28 @@ SELECT id FROM texts WHERE corpus = :of AND state IN ('accepted', 'ingested') OR
 
 def release_all(connection: Connection, corpus: int) -> None:
     """Have all open work published again. Only for the one process that works on this corpus."""
-    published = work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None)
-    connection.execute(update(work).where(*published).values(published_at=None))
+    published = locked(work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None))
+    connection.execute(update(work).where(work.c.id.in_(published)).values(published_at=None))
 
 
 def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:
     """Have items published again whose lease of so many seconds has expired; return how many.
 
-    Their messages were lost, or the worker that took them died or hangs. Doing work twice is harmless.
+    Their messages were lost, or the worker that took them died or hangs. Doing work twice is harmless. Not those that a
+    transaction has locked: it may be the one that ends them.
     """
     about = {"seconds": seconds, "kinds": list(kinds), "corpus": corpus}
     return connection.execute(_RELEASE_OVERDUE, about).rowcount
 
 
 _RELEASE_OVERDUE = text("""
-UPDATE work SET published_at = NULL
- WHERE state = 'open' AND published_at < clock_timestamp() - make_interval(secs => :seconds)
-   AND kind = ANY(CAST(:kinds AS text[])) AND corpus = coalesce(CAST(:corpus AS integer), corpus)
+WITH overdue AS MATERIALIZED (
+    SELECT id FROM work
+     WHERE state = 'open' AND published_at < clock_timestamp() - make_interval(secs => :seconds)
+       AND kind = ANY(CAST(:kinds AS text[])) AND corpus = coalesce(CAST(:corpus AS integer), corpus)
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE work SET published_at = NULL WHERE id IN (SELECT id FROM overdue)
 """)
 
 

@@ -88,7 +88,9 @@ WITH found (id, is_full) AS MATERIALIZED (
       LEFT JOIN corpora ON corpora.tenant = tenants.id AND corpora.removed_at IS NULL
       LEFT JOIN counts ON counts.corpus = corpora.id
      WHERE max_orthos IS NOT NULL OR full_at IS NOT NULL GROUP BY tenants.id
+), changed AS MATERIALIZED (
+    SELECT tenants.id, is_full FROM tenants JOIN found ON found.id = tenants.id
+     WHERE is_full <> (full_at IS NOT NULL) FOR UPDATE OF tenants SKIP LOCKED
 )
-UPDATE tenants SET full_at = CASE WHEN is_full THEN clock_timestamp() END
-  FROM found WHERE found.id = tenants.id AND is_full <> (full_at IS NOT NULL)
+UPDATE tenants SET full_at = CASE WHEN is_full THEN clock_timestamp() END FROM changed WHERE changed.id = tenants.id
 """

@@ -10,10 +10,13 @@ from crochet_tasks.db.tables import best, corpora
 
 _STEPS = (
     # First the work, of any state: a worker that has a message for it finds no row, so nothing more is written.
-    # In the order of an index: rows of others and rows deleted just before are not read.
+    # In the order of an index: rows of others and rows deleted just before are not read. Locked as by `outbox.locked`.
     """
-    DELETE FROM work
-     WHERE id IN (SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000)
+    DELETE FROM work WHERE id IN (
+        SELECT id FROM work WHERE id IN (
+            SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000
+        ) ORDER BY id FOR UPDATE
+    )
     """,
     "DELETE FROM best WHERE id IN (SELECT id FROM best WHERE corpus = :corpus LIMIT 10)",
     "DELETE FROM batches WHERE id IN (SELECT id FROM batches WHERE corpus = :corpus LIMIT 25)",
@@ -27,7 +30,8 @@ _STEPS = (
     DELETE FROM idempotency WHERE corpus = :corpus
        AND key IN (SELECT key FROM idempotency WHERE corpus = :corpus LIMIT 5000)
     """,
-    "DELETE FROM texts WHERE id IN (SELECT id FROM texts WHERE corpus = :corpus LIMIT 50)",
+    # Locked in their order of acceptance: after a text that is cancelled, the next one is locked.
+    "DELETE FROM texts WHERE id IN (SELECT id FROM texts WHERE corpus = :corpus ORDER BY seq LIMIT 50 FOR UPDATE)",
     "DELETE FROM counts WHERE corpus = :corpus",
     "DELETE FROM windows WHERE corpus = :corpus",
     "DELETE FROM corpora WHERE id = :corpus",

@@ -59,7 +59,7 @@ RULES = (
                             WHEN kind = 'best'
                             THEN NOT EXISTS (SELECT FROM best WHERE best.id = work.subject AND best.finished_at IS NULL)
                             ELSE true END
-                 ORDER BY finished_at LIMIT :most
+                 ORDER BY finished_at LIMIT :most FOR UPDATE SKIP LOCKED
                 ) AS old LIMIT :most
             ) AND state = 'done' AND finished_at {old}
         """,
@@ -75,7 +75,7 @@ RULES = (
                 SELECT id FROM work
                  WHERE work.corpus = corpora.id AND state = 'cancelled' AND finished_at {old} AND kind = 'best'
                    AND NOT EXISTS (SELECT FROM best WHERE best.id = work.subject)
-                 ORDER BY finished_at LIMIT :most
+                 ORDER BY finished_at LIMIT :most FOR UPDATE SKIP LOCKED
                 ) AS old LIMIT :most
             ) AND state = 'cancelled' AND finished_at {old}
         """,

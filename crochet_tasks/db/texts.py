@@ -74,6 +74,11 @@ def _next_seq(corpus: int) -> ScalarSelect[int]:
     return select(func.coalesce(func.max(texts.c.seq), 0) + 1).where(texts.c.corpus == corpus).scalar_subquery()
 
 
+def in_order(rows: Iterable[TextRow]) -> list[TextRow]:
+    """In the order of acceptance: so are texts locked by all that lock several of a corpus (ADR 0079)."""
+    return sorted(rows, key=lambda row: (row.corpus, row.seq))
+
+
 def lock_first_waiting(connection: Connection, corpus: int) -> TextRow | None:
     """Return the text whose turn it is, the first in the order of acceptance that is accepted or ingested.
 

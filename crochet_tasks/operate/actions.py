@@ -9,6 +9,7 @@ from crochet_tasks.db import (
     Connection,
     access,
     attempts,
+    best,
     corpora,
     dead_letters,
     operators,
@@ -55,13 +56,18 @@ def rebuild(process: Process, name: str, new: str) -> int:
 def retry(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
     """Open failed or dropped work again, as new; a text is accepted again, at the end of the line.
 
+    A search for the best goes on as a whole: where a part of it was dropped, or was stopped with it, all of them do.
     `entry` goes to the security log with what is done. Raises WorkNotFailed and NotFound (its corpus is deleted), and
     then nothing was changed, and what names raise.
     """
     with process.database.transaction() as connection:
         again = [_retryable(connection, name) for name in names]
-        items = [target.id for target in again if isinstance(target, WorkRow)]
+        work = [target for target in again if isinstance(target, WorkRow)]
+        items = [item.id for item in work]
         _check_not_deleted(connection, items)
+        stopped = (item.subject for item in work if item.kind == BESIDE and item.state == "cancelled")
+        for job in best.jobs_of(connection, stopped):
+            best.start(connection, job)
         attempts.reopen(connection, items)
         if entry is not None and items:
             access.add_log_entry(connection, entry)
@@ -135,15 +141,15 @@ def _now(process: Process, items: list[uuid.UUID], rows: list[TextRow]) -> WorkC
 def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> WorkChanged:
     """Drop failed work, failed texts and dead letters, all of these or none.
 
-    Dropped work and texts can be retried; a dead letter is gone. `entry` goes to the security log with it. Raises
-    WorkNotFailed, WorkNotCancellable, and what names raise.
+    Dropped work and texts can be retried; a dead letter is gone. A search for the best is stopped with its part.
+    `entry` goes to the security log with it. Raises WorkNotFailed, WorkNotCancellable, and what names raise.
     """
     with process.database.transaction() as connection:
         operators.limit_lock_wait(connection)
         targets = [(name, find(connection, name)) for name in names]
-        chosen = {row.id: name for name, target in targets if (row := text_of(connection, target)) is not None}
-        for number in sorted(chosen):
-            _drop_text(connection, number, chosen[number])
+        chosen = {row.id: (row, name) for name, target in targets if (row := text_of(connection, target)) is not None}
+        for row in texts.in_order(row for row, _ in chosen.values()):
+            _drop_text(connection, *chosen[row.id])
         items = {
             target.id: name for name, target in targets if isinstance(target, WorkRow) and target.kind not in OF_A_TEXT
         }
@@ -158,8 +164,8 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
     return made.model_copy(update={"notes": [incomplete(corpus) for corpus in lacking]})
 
 
-def _drop_text(connection: Connection, number: int, name: str) -> None:
-    row = operators.text_row(connection, number, lock=True)
+def _drop_text(connection: Connection, found: TextRow, name: str) -> None:
+    row = operators.text_row(connection, found.id, lock=True)
     if row is None:  # its corpus was deleted meanwhile
         raise NotFound(what=TEXT, name=name)
     if row.state != "failed":
@@ -169,6 +175,7 @@ def _drop_text(connection: Connection, number: int, name: str) -> None:
 
 def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
     rows = operators.with_ids(connection, names)
+    jobs = best.jobs_of(connection, (item.subject for item in rows if item.kind == BESIDE))
     for item in rows:
         if item.state != "failed":
             raise WorkNotFailed(work=names[item.id], state=item.state, wanted="dropped")
@@ -178,3 +185,5 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
     for item in rows:
         if item.id not in dropped:  # it has just been retried
             raise WorkNotFailed(work=names[item.id], state="ready", wanted="dropped")
+    for job in jobs:
+        best.stop(connection, job)  # without this part it would not come to its end

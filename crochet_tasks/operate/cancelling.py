@@ -78,7 +78,8 @@ def incomplete(corpus: str) -> str:
 
 def _cancel_texts(connection: Connection, chosen: dict[int, TextRow], *, ordered: bool) -> bool:
     """Cancel texts; whether any was not cancelled yet."""
-    rows = [row for number in sorted(chosen) if (row := _locked(connection, chosen[number], ordered=ordered))]
+    in_order = rows_of_texts.in_order(chosen.values())
+    rows = [locked for row in in_order if (locked := _locked(connection, row, ordered=ordered))]
     # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
     first = {row.corpus: operators.first_waiting_text(connection, row.corpus) for row in rows}
     for row in rows:

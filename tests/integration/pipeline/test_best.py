@@ -19,7 +19,7 @@ from crochet_tasks.engine.best import certificate
 from crochet_tasks.engine.best.faces import Search
 from crochet_tasks.engine.best.shapes import Scope
 from crochet_tasks.errors import DatabaseConflict, DatabaseUnavailable, LimitOutOfRange, NotFound, StartTooLong, TooBusy
-from crochet_tasks.operate import best_jobs
+from crochet_tasks.operate import actions, best_jobs
 from crochet_tasks.operate.best_jobs import JobSpec
 from crochet_tasks.query.best import CERTIFICATES
 from crochet_tasks.schemas.best import BestJob
@@ -317,6 +317,30 @@ def test_a_part_ends_in_time(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> Non
     failed = read(process, corpus, job.id)
     assert (failed.state, failed.error and failed.error.code) == ("failed", "start_too_long")
     assert ask(process, corpus).id == job.id
+    steps.run(corpus)
+    check(process, corpus, texts, scope, job)
+
+
+@pytest.mark.parametrize("ends", ["stopped", "dropped"])
+def test_a_part_that_is_retried_takes_its_search_with_it(busy: Busy, ends: str) -> None:
+    """Alone it would come to its end, and the search would be stopped, though it was asked for (schedule 60843)."""
+    process, corpus, texts, scope = busy
+    job = ask(process, corpus)
+    parts = "SELECT id::text FROM work WHERE kind = 'best' AND part IS NOT NULL AND state = :state ORDER BY id"
+    while len(steps.sql(process, parts, state="open")) < 2:
+        assert publish.publish_next(corpus.id)
+    (part,), *_ = steps.sql(process, parts, state="open")
+    if ends == "dropped":
+        steps.sql(process, "UPDATE work SET state = 'failed', error = '{}' WHERE id::text = :part", part=part)
+        actions.drop(process, [str(part)])
+    else:
+        stop(process, corpus, job.id)
+    assert read(process, corpus, job.id).state == "stopped"
+    actions.retry(process, [str(part)])
+    ask(process, corpus)
+    steps.run(corpus)
+    check(process, corpus, texts, scope, job)
+    actions.retry(process, [str(line) for (line,) in steps.sql(process, parts, state="cancelled")])
     steps.run(corpus)
     check(process, corpus, texts, scope, job)
 
