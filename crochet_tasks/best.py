@@ -50,8 +50,9 @@ def search(call: Trigger) -> None:
     with here().database.transaction() as connection:
         items = outbox.opened(connection, call.items, runnable=True)
         job = best.read(connection, items[0].subject) if items else None
-        if job is None:  # done, stopped, or deleted with its corpus
+        if job is None:  # the work is done, stopped, or deleted with its corpus; or its job was deleted
             metrics.DUPLICATES.add(what="best")
+            outbox.done(connection, [item.id for item in items])
             return
     (item,) = items
     if item.part is None:

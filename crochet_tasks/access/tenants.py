@@ -100,15 +100,15 @@ def change(database: Database, settings: Settings, name: str, changes: dict[str,
                 publishing.hold_searches(connection)
             if suspended and not was:
                 tenants.suspend(connection, number)
-            if suspended is False and was:
-                for corpus in tenants.resume(connection, number):
-                    publishing.release_all(connection, corpus)
+            resumed = tenants.resume(connection, number) if suspended is False and was else []
             access.add_log_entry(connection, entry)
-            return line(tenants.one(connection, number))
+            changed = line(tenants.one(connection, number))
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
             raise TenantExists(tenant=values["name"]) from error
         raise
+    publishing.release_resumed(database, resumed)
+    return changed
 
 
 def remove(database: Database, settings: Settings, name: str, confirmed: str | None, entry: Entry) -> None:
@@ -124,9 +124,9 @@ def remove(database: Database, settings: Settings, name: str, confirmed: str | N
         number = tenants.number(connection, name, lock=True)  # no key or corpus is made for it meanwhile
         if confirmed != name:
             raise TenantNotConfirmed(tenant=name)
-        for corpus in corpora.every(connection, number):
-            corpora.take_lock(connection, corpus.id, Lock.ACCEPTANCE)
-            removal.hide(connection, corpus.id)
+        for corpus in sorted(corpus.id for corpus in corpora.every(connection, number)):
+            corpora.take_lock(connection, corpus, Lock.ACCEPTANCE)
+            removal.hide(connection, corpus)
         tenants.end_keys(connection, number)
         tenants.hide(connection, number)
         access.add_log_entry(connection, entry)

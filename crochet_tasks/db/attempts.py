@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db import sessions
-from crochet_tasks.db.outbox import COLUMNS, Item, locked, read
+from crochet_tasks.db.outbox import COLUMNS, Item, lock_jobs, locked, read
 from crochet_tasks.db.tables import attempts, work
 from crochet_tasks.db.tally import OF_A_TEXT
 from crochet_tasks.telemetry import correlation, metrics
@@ -99,7 +99,7 @@ def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]
 def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
     """Open failed or dropped items again, with all their attempts; return how many there were."""
     ended = locked(work.c.id.in_(list(ids)), work.c.state.in_(["failed", "cancelled"]))
-    return connection.execute(update(work).where(work.c.id.in_(ended)).values(_NEW)).rowcount
+    return connection.execute(update(work).where(ended).values(_NEW)).rowcount
 
 
 def restart(connection: Connection, item: uuid.UUID) -> None:
@@ -110,8 +110,9 @@ def restart(connection: Connection, item: uuid.UUID) -> None:
 
 def reopen_failed(connection: Connection, corpus: int) -> int:
     """Reopen failed work; how many items. A text that failed stays failed: later texts have overtaken it."""
+    lock_jobs(connection, corpus)
     failed = locked(work.c.corpus == corpus, work.c.state == "failed", work.c.kind.not_in(OF_A_TEXT))
-    return connection.execute(update(work).where(work.c.id.in_(failed)).values(_NEW)).rowcount
+    return connection.execute(update(work).where(failed).values(_NEW)).rowcount
 
 
 _NEW = {

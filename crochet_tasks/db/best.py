@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, case, delete, func, null, select, text, update
+from sqlalchemy import Connection, case, delete, func, null, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import attempts, outbox
@@ -73,11 +73,15 @@ def _columns(corpus: int, question: Question) -> dict[str, int | None]:
 
 
 _DELETE_OLD = """
-DELETE FROM best WHERE corpus = :corpus
-   AND id NOT IN (SELECT id FROM best WHERE corpus = :corpus ORDER BY id DESC LIMIT :kept)
-   AND NOT EXISTS (
-       SELECT FROM work WHERE kind = 'best' AND state = 'open' AND work.corpus = best.corpus AND subject = best.id
-       )
+DELETE FROM best WHERE id = ANY(ARRAY(
+    SELECT id FROM best WHERE corpus = :corpus
+       AND id NOT IN (SELECT id FROM best WHERE corpus = :corpus ORDER BY id DESC LIMIT :kept)
+       AND NOT EXISTS (
+           SELECT FROM work WHERE kind = 'best' AND state IN ('open', 'failed')
+              AND work.corpus = best.corpus AND subject = best.id
+           )
+     ORDER BY id FOR UPDATE
+))
 """
 
 
@@ -95,15 +99,15 @@ def start(connection: Connection, job: Job) -> None:
 def stop(connection: Connection, job: Job) -> None:
     """Cancel what is left of a job. What its parts have found stays; what runs is lost."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
-    left = update(work).where(work.c.id.in_(outbox.locked(*items, work.c.state.in_(["open", "failed"]))))
+    left = update(work).where(outbox.locked(*items, work.c.state.in_(["open", "failed"])))
     connection.execute(left.values(state="cancelled", published_at=None, not_before=None, finished_at=func.now()))
 
 
 def end_parts(connection: Connection, job: Job) -> None:
     """Mark the open parts of a job as done: its search has ended."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
-    left = outbox.locked(*items, work.c.state == "open", work.c.part.is_not(None))
-    outbox.done(connection, list(connection.execute(left).scalars()))
+    left = select(work.c.id).where(*items, work.c.state == "open", work.c.part.is_not(None)).order_by(work.c.id)
+    outbox.done(connection, list(connection.execute(left.with_for_update()).scalars()))
 
 
 def add(connection: Connection, items: list[Item]) -> None:
@@ -113,13 +117,13 @@ def add(connection: Connection, items: list[Item]) -> None:
         attempts.restart(connection, item.id)
 
 
-def open_jobs(connection: Connection, corpus: int) -> list[Job]:
-    """The jobs of a corpus of which work is open, locked in the order of their numbers."""
-    items = work.c.kind == "best", work.c.corpus == corpus, work.c.state == "open"
-    return jobs_of(connection, connection.execute(select(work.c.subject).where(*items)).scalars())
+def lock_with(connection: Connection, state: str, corpus: int | None = None) -> list[Job]:
+    """The jobs that have work in this state, of one corpus or of all, locked in the order of their numbers."""
+    items = work.c.kind == "best", work.c.state == state, work.c.corpus == corpus if corpus is not None else true()
+    return lock(connection, connection.execute(select(work.c.subject).where(*items)).scalars())
 
 
-def jobs_of(connection: Connection, numbers: Iterable[int]) -> list[Job]:
+def lock(connection: Connection, numbers: Iterable[int]) -> list[Job]:
     """Those of these jobs that are there, locked in the order of their numbers."""
     return [job for number in sorted(set(numbers)) if (job := read(connection, number, lock=True)) is not None]
 

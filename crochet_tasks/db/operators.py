@@ -299,9 +299,9 @@ SELECT NOT EXISTS (SELECT FROM corpora WHERE id = :corpus AND paused_at IS NOT N
 # ── changes ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def limit_lock_wait(connection: Connection, longest: str = LOCK_WAIT) -> None:
-    """Set this transaction's lock_timeout."""
-    connection.execute(text(f"SET LOCAL lock_timeout = '{longest}'"))
+def limit_lock_wait(connection: Connection, longest: str | None = None) -> None:
+    """Set this transaction's lock_timeout; LOCK_WAIT by default."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{longest or LOCK_WAIT}'"))
 
 
 def of_text(corpus: int, number: int) -> list[uuid.UUID]:
@@ -324,13 +324,19 @@ def cancel_text(connection: Connection, row: TextRow) -> None:
 def drop(connection: Connection, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Cancel failed work; return the ids of what had failed. Its last error stays."""
     failed = outbox.locked(work.c.id.in_(list(ids)), work.c.state == "failed")
-    dropped = update(work).where(work.c.id.in_(failed)).values(_CANCELLED).returning(work.c.id)
+    dropped = update(work).where(failed).values(_CANCELLED).returning(work.c.id)
     return set(connection.execute(dropped).scalars())
 
 
 def cancel_items(connection: Connection, ids: Collection[uuid.UUID]) -> int:
     """Cancel work that is open or has failed; how much that was."""
     return _cancel(connection, work.c.id.in_(list(ids)), work.c.state.in_(["open", "failed"]))
+
+
+def any_open(connection: Connection, corpus: int, kind: str) -> bool:
+    """Whether a corpus has open work of a kind."""
+    first = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind == kind)
+    return connection.execute(first.order_by(work.c.created_at).limit(1)).first() is not None
 
 
 def cancel_open(connection: Connection, corpus: int, kinds: Collection[str], most: int) -> int:
@@ -340,7 +346,7 @@ def cancel_open(connection: Connection, corpus: int, kinds: Collection[str], mos
 
 
 def _cancel(connection: Connection, *which: ColumnElement[bool]) -> int:
-    return connection.execute(update(work).where(work.c.id.in_(outbox.locked(*which))).values(_CANCELLED)).rowcount
+    return connection.execute(update(work).where(outbox.locked(*which)).values(_CANCELLED)).rowcount
 
 
 _CANCELLED = {"state": "cancelled", "published_at": None, "not_before": None, "finished_at": func.now()}

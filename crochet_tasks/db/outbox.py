@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from psycopg.types.range import Range
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, any_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import sessions
+from crochet_tasks.db.tables import best as jobs
 from crochet_tasks.db.tables import corpora, work
 from crochet_tasks.errors import StoreCorrupt
 from crochet_tasks.telemetry import correlation, metrics
@@ -149,12 +150,20 @@ _OPEN_RUNNABLE = _OPEN.where(_DUE, work.c.corpus.not_in(_PAUSED))
 _CLAIMED, _CLAIMED_RUNNABLE = _OPEN.with_for_update(), _OPEN_RUNNABLE.with_for_update()
 
 
-def locked(*which: ColumnElement[bool]) -> Select[Any]:
-    """The ids of work, locked in their order, as by all that lock several: none waits for one that waits for it.
+def locked(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition of a change of this work: it is locked first, in the order of its ids.
 
-    ADR 0079.
+    All that change several items lock them in this order, so no two wait for each other (ADR 0079).
     """
-    return select(work.c.id).where(*which).order_by(work.c.id).with_for_update()
+    ids = select(work.c.id).where(*which).order_by(work.c.id).with_for_update()
+    return work.c.id == any_(
+        func.array(ids.scalar_subquery())
+    )  # an array: each id is looked up, however many there are
+
+
+def lock_jobs(connection: Connection, corpus: int) -> None:
+    """Lock the jobs that search for the best of a corpus: who changes several items of work does it before them."""
+    connection.execute(select(jobs.c.id).where(jobs.c.corpus == corpus).order_by(jobs.c.id).with_for_update())
 
 
 def done(connection: Connection, ids: Sequence[uuid.UUID], found: int = 0) -> None:
@@ -194,7 +203,7 @@ class WaitingVersion(NamedTuple):
 
 
 def waiting_versions(connection: Connection, corpus: int) -> list[WaitingVersion]:
-    """Lock the `remediations` of a corpus that are not done; in the order of their versions. Parked ones are ready."""
+    """Lock the `remediations` of a corpus that are not done; return them by their versions. Parked ones are ready."""
     ready = and_(work.c.state == "open", _DUE | (work.c.not_before == text("'infinity'")))
     ready = and_(ready, work.c.corpus.not_in(_PAUSED))
     query = select(work.c.id, work.c.subject, ready)

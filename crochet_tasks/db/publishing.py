@@ -5,16 +5,31 @@ A crash between stamp and message, or a lost message, costs a delay: what is ove
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
 from crochet_tasks.db import quotas
-from crochet_tasks.db.outbox import BEST, COLUMNS, CONTEXT, INGEST, REMEDIATIONS, START, Item, ingest, locked, read
+from crochet_tasks.db.outbox import (
+    BEST,
+    COLUMNS,
+    CONTEXT,
+    INGEST,
+    REMEDIATIONS,
+    START,
+    Item,
+    ingest,
+    lock_jobs,
+    locked,
+    read,
+)
+from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
+from crochet_tasks.errors import Unavailable
 
 PARKED = "infinity"
 """`not_before` of work of an ordered stage whose turn it is not"""
@@ -25,13 +40,13 @@ def republish(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
     if not ids:
         return
     published = locked(work.c.id.in_(ids), work.c.state == "open", work.c.published_at.is_not(None))
-    connection.execute(update(work).where(work.c.id.in_(published)).values(published_at=None, attempts=0))
+    connection.execute(update(work).where(published).values(published_at=None, attempts=0))
 
 
 def unstamp(connection: Connection, ids: Sequence[uuid.UUID]) -> None:
     """Mark work as unpublished again because its message could not be sent."""
     stamped = locked(work.c.id.in_(ids), work.c.state == "open")
-    connection.execute(update(work).where(work.c.id.in_(stamped)).values(published_at=None))
+    connection.execute(update(work).where(stamped).values(published_at=None))
 
 
 def park(connection: Connection, item: uuid.UUID) -> None:
@@ -61,9 +76,20 @@ SELECT id FROM texts WHERE corpus = :of AND state IN ('accepted', 'ingested') OR
 
 
 def release_all(connection: Connection, corpus: int) -> None:
-    """Have all open work published again. Only for the one process that works on this corpus."""
+    """Have all open work of a corpus published again."""
+    lock_jobs(connection, corpus)
     published = locked(work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None))
-    connection.execute(update(work).where(work.c.id.in_(published)).values(published_at=None))
+    connection.execute(update(work).where(published).values(published_at=None))
+
+
+def release_resumed(database: Database, numbers: Iterable[int]) -> None:
+    """Have the work of corpora that are paused no more published. Where that fails the end of its lease does it.
+
+    Not in the transaction that changes the corpora: who makes a version locks its work first, and then its corpus.
+    """
+    for number in numbers:
+        with contextlib.suppress(Unavailable), database.transaction() as connection:
+            release_all(connection, number)
 
 
 def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:
@@ -77,13 +103,13 @@ def release_overdue(connection: Connection, seconds: float, kinds: Collection[st
 
 
 _RELEASE_OVERDUE = text("""
-WITH overdue AS MATERIALIZED (
+UPDATE work SET published_at = NULL
+ WHERE id = ANY(ARRAY(
     SELECT id FROM work
      WHERE state = 'open' AND published_at < clock_timestamp() - make_interval(secs => :seconds)
        AND kind = ANY(CAST(:kinds AS text[])) AND corpus = coalesce(CAST(:corpus AS integer), corpus)
        FOR UPDATE SKIP LOCKED
-)
-UPDATE work SET published_at = NULL WHERE id IN (SELECT id FROM overdue)
+ ))
 """)
 
 
@@ -155,7 +181,7 @@ class Taken(NamedTuple):
 
 
 def any_waits(connection: Connection, corpus: int | None) -> bool:
-    """Whether open work is not published: `take_next` takes longer to plan than to run."""
+    """Whether open work is not published: a cheap look before `take_next`, which takes longer to plan than to run."""
     return connection.execute(_ANY, {"corpus": corpus}).first() is not None
 
 

@@ -90,7 +90,7 @@ WITH found (id, is_full) AS MATERIALIZED (
      WHERE max_orthos IS NOT NULL OR full_at IS NOT NULL GROUP BY tenants.id
 ), changed AS MATERIALIZED (
     SELECT tenants.id, is_full FROM tenants JOIN found ON found.id = tenants.id
-     WHERE is_full <> (full_at IS NOT NULL) FOR UPDATE OF tenants SKIP LOCKED
+     WHERE is_full <> (full_at IS NOT NULL) FOR NO KEY UPDATE OF tenants SKIP LOCKED
 )
 UPDATE tenants SET full_at = CASE WHEN is_full THEN clock_timestamp() END FROM changed WHERE changed.id = tenants.id
 """

@@ -5,18 +5,19 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select, text, update
 
 from crochet_tasks.db import corpora as locks
+from crochet_tasks.db import outbox
 from crochet_tasks.db.corpora import Lock
-from crochet_tasks.db.tables import best, corpora
+from crochet_tasks.db.tables import corpora
 
 _STEPS = (
     # First the work, of any state: a worker that has a message for it finds no row, so nothing more is written.
     # In the order of an index: rows of others and rows deleted just before are not read. Locked as by `outbox.locked`.
     """
-    DELETE FROM work WHERE id IN (
-        SELECT id FROM work WHERE id IN (
+    DELETE FROM work WHERE id = ANY(ARRAY(
+        SELECT id FROM work WHERE id = ANY(ARRAY(
             SELECT id FROM work WHERE corpus = :corpus ORDER BY state, created_at LIMIT 5000
-        ) ORDER BY id FOR UPDATE
-    )
+        )) ORDER BY id FOR UPDATE
+    ))
     """,
     "DELETE FROM best WHERE id IN (SELECT id FROM best WHERE corpus = :corpus LIMIT 10)",
     "DELETE FROM batches WHERE id IN (SELECT id FROM batches WHERE corpus = :corpus LIMIT 25)",
@@ -62,5 +63,5 @@ def delete_some(connection: Connection, corpus: int) -> bool:
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
     locks.take_lock(connection, corpus, Lock.ORDER)
     locks.take_lock(connection, corpus, Lock.MERGE)
-    connection.execute(select(best.c.id).where(best.c.corpus == corpus).order_by(best.c.id).with_for_update())
+    outbox.lock_jobs(connection, corpus)
     return any(connection.execute(text(step), {"corpus": corpus}).rowcount for step in _STEPS)

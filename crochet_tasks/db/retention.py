@@ -40,7 +40,7 @@ class Rule(NamedTuple):
         return float(getattr(settings, self.setting)) * (HOUR if self.setting.endswith("_hours") else DAY)
 
 
-# The last condition of each is checked again on a row that another transaction has changed meanwhile.
+# Conditions are checked again on a row that another transaction has changed meanwhile: as it is locked, or at the end.
 RULES = (
     # Per corpus, by work_ended_idx. Work that may be opened again stays: outbox.add and attempts.restart rely on its
     # row. That is the work of a text that is no version, and of a job for the best that has not come to its end.
@@ -50,7 +50,7 @@ RULES = (
         0,
         "what is open, failed or dropped; the work of texts that failed; of a search for the best that can go on",
         """
-        DELETE FROM work WHERE id IN (
+        DELETE FROM work WHERE id = ANY(ARRAY(
             SELECT old.id FROM corpora CROSS JOIN LATERAL (
                 SELECT id FROM work
                  WHERE work.corpus = corpora.id AND state = 'done' AND finished_at {old}
@@ -61,7 +61,7 @@ RULES = (
                             ELSE true END
                  ORDER BY finished_at LIMIT :most FOR UPDATE SKIP LOCKED
                 ) AS old LIMIT :most
-            ) AND state = 'done' AND finished_at {old}
+            ))
         """,
     ),
     Rule(
@@ -70,14 +70,14 @@ RULES = (
         0,
         "those whose search is still listed",
         """
-        DELETE FROM work WHERE id IN (
+        DELETE FROM work WHERE id = ANY(ARRAY(
             SELECT old.id FROM corpora CROSS JOIN LATERAL (
                 SELECT id FROM work
                  WHERE work.corpus = corpora.id AND state = 'cancelled' AND finished_at {old} AND kind = 'best'
                    AND NOT EXISTS (SELECT FROM best WHERE best.id = work.subject)
                  ORDER BY finished_at LIMIT :most FOR UPDATE SKIP LOCKED
                 ) AS old LIMIT :most
-            ) AND state = 'cancelled' AND finished_at {old}
+            ))
         """,
     ),
     # In the order of ids, which is that of time: no index on the time is needed. What stays is passed over.
@@ -129,7 +129,9 @@ RULES = (
         0,
         "",
         """
-        DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT :most) AND noted_at {old}
+        DELETE FROM dead_letters WHERE id = ANY(ARRAY(
+            SELECT id FROM dead_letters ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
+        )) AND noted_at {old}
         """,
     ),
     Rule(

@@ -65,16 +65,29 @@ def retry(process: Process, names: Iterable[str], entry: Entry | None = None) ->
         work = [target for target in again if isinstance(target, WorkRow)]
         items = [item.id for item in work]
         _check_not_deleted(connection, items)
-        stopped = (item.subject for item in work if item.kind == BESIDE and item.state == "cancelled")
-        for job in best.jobs_of(connection, stopped):
-            best.start(connection, job)
-        attempts.reopen(connection, items)
+        _reopen(connection, work)
         if entry is not None and items:
             access.add_log_entry(connection, entry)
     rows = [row for row in again if isinstance(row, TextRow)]
     if gone := _accept_again(process, rows, entry):
         raise NotFound(what=TEXT, name=text_name(gone[0].id))
     return _now(process, items, rows)
+
+
+def _reopen(connection: Connection, work: list[WorkRow]) -> None:
+    """Open work again. Searches for the best of which a part was cancelled are planned anew, with that part.
+
+    Raises NotFound for a part whose search was deleted.
+    """
+    jobs = {job.id: job for job in best.lock(connection, (item.subject for item in work if item.kind == BESIDE))}
+    lost = [item.id for item in work if item.kind == BESIDE and item.subject not in jobs]
+    if lost:
+        raise NotFound(what="search for the best of work", name=str(lost[0]))
+    now = operators.with_ids(connection, (item.id for item in work))  # nothing of these jobs changes any more
+    planned = {item.id: item.subject for item in now if item.kind == BESIDE and item.state == "cancelled"}
+    for number in sorted(set(planned.values())):
+        best.start(connection, jobs[number])
+    attempts.reopen(connection, [item.id for item in now if item.id not in planned])
 
 
 def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> None:
@@ -100,6 +113,7 @@ def retry_all(
     """
     with process.database.transaction() as connection:
         number = None if corpus is None else corpora.named(connection, corpus, tenant).id
+        best.lock_with(connection, "failed", number)
         items, rows = operators.failed_work(connection, number, too_dropped=dropped)
         attempts.reopen(connection, items)
         if entry is not None and (items or rows):
@@ -147,16 +161,17 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
     with process.database.transaction() as connection:
         operators.limit_lock_wait(connection)
         targets = [(name, find(connection, name)) for name in names]
+        found = [(target, name) for name, target in targets if isinstance(target, WorkRow)]
+        jobs = best.lock(connection, (item.subject for item, _ in found if item.kind == BESIDE))
         chosen = {row.id: (row, name) for name, target in targets if (row := text_of(connection, target)) is not None}
         for row in texts.in_order(row for row, _ in chosen.values()):
             _drop_text(connection, *chosen[row.id])
-        items = {
-            target.id: name for name, target in targets if isinstance(target, WorkRow) and target.kind not in OF_A_TEXT
-        }
+        items = {item.id: name for item, name in found if item.kind not in OF_A_TEXT}
         _drop_searches(connection, items)
-        for _, target in targets:
-            if isinstance(target, DeadLetterRow):
-                dead_letters.drop(connection, target.id)
+        for job in jobs:
+            best.stop(connection, job)  # without its part it would not come to its end
+        for number in sorted(target.id for _, target in targets if isinstance(target, DeadLetterRow)):
+            dead_letters.drop(connection, number)
         if entry is not None and targets:
             access.add_log_entry(connection, entry)
         made = changed(connection, items, chosen)
@@ -175,7 +190,6 @@ def _drop_text(connection: Connection, found: TextRow, name: str) -> None:
 
 def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
     rows = operators.with_ids(connection, names)
-    jobs = best.jobs_of(connection, (item.subject for item in rows if item.kind == BESIDE))
     for item in rows:
         if item.state != "failed":
             raise WorkNotFailed(work=names[item.id], state=item.state, wanted="dropped")
@@ -185,5 +199,3 @@ def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:
     for item in rows:
         if item.id not in dropped:  # it has just been retried
             raise WorkNotFailed(work=names[item.id], state="ready", wanted="dropped")
-    for job in jobs:
-        best.stop(connection, job)  # without this part it would not come to its end

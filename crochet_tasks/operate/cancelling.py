@@ -86,7 +86,8 @@ def _cancel_texts(connection: Connection, chosen: dict[int, TextRow], *, ordered
         with _in_time(row):
             operators.cancel_text(connection, row)
     for corpus in sorted({row.corpus for row in rows if first[row.corpus] in chosen}):
-        rows_of_texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
+        with _in_time(next(row for row in rows if row.corpus == corpus)):
+            rows_of_texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
         publishing.release_next_text(connection, corpus)
     return bool(rows)
 
@@ -147,7 +148,7 @@ def cancel_all(process: Process, corpus: str, tenant: int = DEFAULT_TENANT, entr
         for row in waiting:
             texts += _cancel_texts(connection, {row.id: row}, ordered=True)
         work = operators.cancel_open(connection, found.id, ["remediations"], MOST_AT_ONCE)
-        for job in best.open_jobs(connection, found.id):
+        for job in best.lock_with(connection, "open", found.id):
             best.stop(connection, job)
             jobs += 1
         if entry is not None:
@@ -155,12 +156,13 @@ def cancel_all(process: Process, corpus: str, tenant: int = DEFAULT_TENANT, entr
     # Each time less is open: only a search that is open writes others.
     while True:
         with process.database.transaction() as connection:
-            some = operators.cancel_open(connection, found.id, ["search"], MOST_AT_ONCE)
-        work += some
-        if not some:
-            return AllCancelled(
-                corpus=corpus, texts=texts, work=work, best=jobs, notes=[incomplete(corpus)] if work else []
-            )
+            work += operators.cancel_open(connection, found.id, ["search"], MOST_AT_ONCE)
+        with process.database.transaction() as connection:  # one whose row it waited for may have left some over
+            if operators.any_open(connection, found.id, "search"):
+                continue
+        return AllCancelled(
+            corpus=corpus, texts=texts, work=work, best=jobs, notes=[incomplete(corpus)] if work else []
+        )
 
 
 MOST_AT_ONCE = 10_000

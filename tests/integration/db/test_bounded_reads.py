@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from crochet_tasks.access import keys
 from crochet_tasks.access.keys import KeySpec
-from crochet_tasks.db import corpora, dead_letters, operators, publishing, removal, statistics, tally, windows
+from crochet_tasks.db import attempts, corpora, dead_letters, operators, publishing, removal, statistics, tally, windows
 from crochet_tasks.db.operators import WorkFilter
 from crochet_tasks.db.process import Process
+from crochet_tasks.db.tables import work
 from crochet_tasks.intake import admission
 from tests.support import steps
 from tests.support.api import Api
@@ -134,6 +135,38 @@ def test_taking_work_reads_nothing_of_what_is_held_or_parked(process: Process) -
         assert taken.item.corpus == spent.id
         counts = statistics.read(connection, [parked.id], 2 * HELD)[parked.id]
     assert counts.by_kind() == {"ingest": {"parked": HELD}}
+
+
+def test_changing_work_reads_no_other(process: Process) -> None:
+    """Each item is looked up by its id, also where the table is small enough to be read whole."""
+    other, corpus = (steps.new_corpus(process) for _ in range(2))
+    steps.sql(process, "ALTER TABLE work DISABLE TRIGGER USER")
+    steps.sql(process, WRITE, corpus=other.id, number=OTHERS)
+    steps.sql(process, WRITE, corpus=corpus.id, number=8)
+    old = "UPDATE work SET published_at = clock_timestamp() - interval '1 h' WHERE corpus = :id AND state = 'open'"
+    steps.sql(process, old, id=corpus.id)
+    steps.sql(process, "ANALYZE work")
+    with process.database.snapshot() as connection:
+        mine = connection.execute(select(work.c.id).where(work.c.corpus == corpus.id)).scalars().all()
+    changes: list[Callable[[Connection], object]] = [
+        lambda connection: publishing.release_overdue(connection, 5, ["search"]),
+        lambda connection: publishing.release_overdue(connection, 5, ["search"], corpus.id),
+        lambda connection: publishing.release_all(connection, corpus.id),
+        lambda connection: publishing.republish(connection, mine),
+        lambda connection: operators.cancel_open(connection, corpus.id, ["search"], FEW),
+        lambda connection: operators.any_open(connection, corpus.id, "search"),
+        lambda connection: attempts.reopen_failed(connection, corpus.id),
+        lambda connection: attempts.reopen(connection, mine),
+        lambda connection: removal.delete_some(connection, corpus.id),
+    ]
+    read = []
+    for change in changes:
+        statements = Statements(process)
+        with statements.noted(), process.database.transaction() as connection:
+            assert change(connection) != 0
+            connection.rollback()
+        read.append(max(statements.rows().values()))
+    assert max(read) <= 3 * len(mine), read
 
 
 WRITE_DONE = """

@@ -5,6 +5,7 @@ Here one transaction has the first row in that order, and another one comes: whi
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from crochet_tasks.db.corpora import Corpus
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import Process
 from crochet_tasks.engine.best.shapes import Scope
+from crochet_tasks.errors import NotFound, TextStarted
 from crochet_tasks.operate import actions, cancelling
 from tests.support import steps
 from tests.support.failing_work import accepted, running
@@ -91,11 +93,18 @@ def _remove(connection: Connection) -> int:
     return retention.remove_some(connection, rule, 1.0).rows
 
 
+def _remediations(corpus: Corpus) -> list[Item]:
+    """Five, of which the one with the lowest id is of the last version."""
+    last = min((outbox.remediations(corpus.id, version) for version in range(100, 200)), key=lambda item: item.id)
+    before = (outbox.remediations(corpus.id, version) for version in range(1, 100))
+    return [last, *itertools.islice((item for item in before if item.id > last.id), 4)]
+
+
 def _written(process: Process, corpus: Corpus, kind: str, values: str) -> list[Item]:
     """Work in the order of its ids, written in the opposite one."""
     made: Callable[[int], Item] = {
         "search": lambda number: outbox.search(corpus.id, 0, 1, (number, number + 1)),
-        "remediations": lambda number: outbox.remediations(corpus.id, number + 1),
+        "remediations": lambda number: _remediations(corpus)[number],
         "best": lambda number: outbox.best(corpus.id, 1, 1, "2x2", (number, number + 1)),
     }[kind]
     items = sorted((made(number) for number in range(5)), key=lambda item: item.id)
@@ -135,7 +144,8 @@ def test_the_relay_passes_over_work_that_is_locked(process: Process, corpus: Cor
     kind, values, step = PASS[what]
     items = _written(process, corpus, kind, values)
     with process.database.transaction() as first:
-        first.execute(text("SELECT FROM work WHERE id = :id FOR UPDATE"), {"id": items[0].id})
+        oldest = text("SELECT FROM work WHERE id = :id FOR UPDATE")  # what each of them would take first
+        first.execute(oldest, {"id": items[-1].id})
         with process.database.transaction() as relay:
             relay.execute(text("SET LOCAL lock_timeout = '1ms'"))
             assert step(relay, items)
@@ -154,6 +164,93 @@ def test_full_tenants_are_marked_without_a_wait(process: Process) -> None:
     with process.database.transaction() as relay:
         quotas.mark_full(relay)
     assert steps.sql(process, full) == [(0,)]
+
+
+# ── jobs before their work ────────────────────────────────────────────────────────────────────────
+
+OF_JOBS: dict[str, Callable[[Process, Corpus, list[str]], object]] = {
+    "release_all": lambda process, corpus, _: _changed(process, publishing.release_all, corpus),
+    "reopen_failed": lambda process, corpus, _: _changed(process, attempts.reopen_failed, corpus),
+    "delete_some": lambda process, corpus, _: _changed(process, removal.delete_some, corpus),
+    "retry": lambda process, _, names: actions.retry(process, names),
+    "retry_all": lambda process, corpus, _: actions.retry_all(process, corpus.name),
+    "drop": lambda process, _, names: actions.drop(process, names),
+    "cancel_all": lambda process, corpus, _: cancelling.cancel_all(process, corpus.name),
+}
+
+
+def _changed(process: Process, change: Callable[[Connection, int], object], corpus: Corpus) -> None:
+    with process.database.transaction() as connection:
+        change(connection, corpus.id)
+
+
+def _job_with_parts(process: Process, corpus: Corpus, values: str) -> tuple[Job, list[str]]:
+    made = "INSERT INTO best (corpus, version, max_side) VALUES (:c, 1, 8) RETURNING id"
+    ((number,),) = steps.sql(process, made, c=corpus.id)
+    assert isinstance(number, int)
+    items = [outbox.best(corpus.id, number, 1, "2x2", (first, first + 1)) for first in range(3)]
+    with process.database.transaction() as connection:
+        outbox.add(connection, items)
+        connection.execute(text(f"UPDATE work SET {values}"))
+        job = best.read(connection, number)
+    assert job
+    return job, [str(item.id) for item in items]
+
+
+@pytest.mark.parametrize("what", OF_JOBS)
+def test_a_job_is_locked_before_its_work(
+    process: Process, corpus: Corpus, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a part that is done, which goes on to the others of its job."""
+    monkeypatch.setattr(removal, "LOCK_WAIT", "1min")
+    monkeypatch.setattr(operators, "LOCK_WAIT", "1min")
+    job, names = _job_with_parts(process, corpus, PUBLISHED if what == "cancel_all" else FAILED)
+    with process.database.transaction() as part:
+        assert best.read(part, job.id, lock=True)
+        with running(lambda: OF_JOBS[what](process, corpus, names)):
+            steps.until_blocked(process)
+            assert len(part.execute(text(FREE)).all()) == len(names)
+            part.rollback()
+
+
+def test_a_part_is_retried_by_its_state_when_its_job_is_locked(process: Process, corpus: Corpus) -> None:
+    """Stopped meanwhile, the job is planned anew: alone the part would end, and nothing would come after it."""
+    job, names = _job_with_parts(process, corpus, FAILED)
+    with process.database.transaction() as connection:
+        assert best.read(connection, job.id, lock=True)
+        with running(lambda: actions.retry(process, names[:1])):
+            steps.until_blocked(process)
+            best.stop(connection, job)
+            connection.commit()
+    assert steps.sql(process, "SELECT part IS NULL FROM work WHERE state = 'open'") == [(True,)]
+
+
+def test_work_of_a_job_that_was_deleted_is_not_retried_and_ends(process: Process, corpus: Corpus) -> None:
+    """It would be published again without end."""
+    job, names = _job_with_parts(process, corpus, FAILED)
+    steps.sql(process, "DELETE FROM best WHERE id = :id", id=job.id)
+    with pytest.raises(NotFound, match="search for the best of work"):
+        actions.retry(process, names[:1])
+    steps.sql(process, "UPDATE work SET state = 'open', error = NULL")
+    steps.run(corpus)
+    assert steps.sql(process, "SELECT DISTINCT state FROM work") == [("done",)]
+
+
+# ── texts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_waits_for_the_next_text_in_line_says_so(
+    process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancellation of the first and the third waits for the second, which another one may have: it begins again."""
+    monkeypatch.setattr(operators, "LOCK_WAIT", "1ms")
+    monkeypatch.setattr(cancelling, "ORDER_WAIT", "1ms")
+    names = accepted(corpus, *steps.TEXTS[:3])
+    with process.database.transaction() as holder:
+        holder.execute(text("SELECT FROM texts WHERE id = :id FOR UPDATE"), {"id": int(names[1][5:])})
+        with pytest.raises(TextStarted):
+            cancelling.cancel(process, [names[0], names[2]])
+    assert [line.state for line in cancelling.cancel(process, [names[0], names[2]]).changed] == ["cancelled"] * 2
 
 
 @pytest.mark.parametrize("how", ["cancel", "drop", "delete"])
