@@ -323,7 +323,10 @@ def retry(
 
 @work.command(cls=Local)
 def drop(names: Ids, *, as_json: Json = False) -> None:
-    """Drop failed work, or delete a dead letter. Without its searches a corpus is incomplete."""
+    """Drop failed work, or delete a dead letter.
+
+    Without its searches a corpus is incomplete; a search for the best stops.
+    """
     from crochet_tasks.operate import actions
 
     entry = _entry("work.dropped", work=names)
