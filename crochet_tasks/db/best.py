@@ -85,15 +85,17 @@ DELETE FROM best WHERE id = ANY(ARRAY(
 """
 
 
-def start(connection: Connection, job: Job) -> None:
-    """Have a job go on, unless it is proven or being worked on."""
+def start(connection: Connection, job: Job) -> bool:
+    """Have a job go on, unless it is proven or being worked on; whether it does now, and did not."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id, work.c.state == "open"
     if connection.execute(select(work.c.id).where(*items).limit(1)).first() is not None:
-        return
+        return False
     unproven = update(best).where(best.c.id == job.id, best.c.finished_at.is_(None))
-    if connection.execute(unproven.values(began_at=None, visits=0)).rowcount:
-        stop(connection, job)  # what has failed: it is planned again
-        add(connection, [outbox.best(job.corpus, job.id, job.question.version)])
+    if not connection.execute(unproven.values(began_at=None, visits=0)).rowcount:
+        return False
+    stop(connection, job)  # what has failed: it is planned again
+    add(connection, [outbox.best(job.corpus, job.id, job.question.version)])
+    return True
 
 
 def stop(connection: Connection, job: Job) -> None:

@@ -27,7 +27,7 @@ from crochet_tasks.intake import admission
 from crochet_tasks.operate.cancelling import incomplete
 from crochet_tasks.operate.inspection import changed
 from crochet_tasks.operate.names import find, text_of
-from crochet_tasks.schemas.names import TEXT, text_name
+from crochet_tasks.schemas.names import TEXT, best_name, text_name
 from crochet_tasks.schemas.reports import WorkChanged
 
 DROPPABLE = ("search", BESIDE)
@@ -65,17 +65,18 @@ def retry(process: Process, names: Iterable[str], entry: Entry | None = None) ->
         work = [target for target in again if isinstance(target, WorkRow)]
         items = [item.id for item in work]
         _check_not_deleted(connection, items)
-        _reopen(connection, work)
+        resumed = _reopen(connection, work)
         if entry is not None and items:
             access.add_log_entry(connection, entry)
     rows = [row for row in again if isinstance(row, TextRow)]
     if gone := _accept_again(process, rows, entry):
         raise NotFound(what=TEXT, name=text_name(gone[0].id))
-    return _now(process, items, rows)
+    notes = [f"{best_name(job)} is planned anew, with all its parts" for job in resumed]
+    return _now(process, items, rows).model_copy(update={"notes": notes})
 
 
-def _reopen(connection: Connection, work: list[WorkRow]) -> None:
-    """Open work again. Searches for the best of which a part was cancelled are planned anew, with that part.
+def _reopen(connection: Connection, work: list[WorkRow]) -> list[int]:
+    """Open work again. Searches for the best of which a part was cancelled are planned anew; which ones.
 
     Raises NotFound for a part whose search was deleted.
     """
@@ -85,9 +86,8 @@ def _reopen(connection: Connection, work: list[WorkRow]) -> None:
         raise NotFound(what="search for the best of work", name=str(lost[0]))
     now = operators.with_ids(connection, (item.id for item in work))  # nothing of these jobs changes any more
     planned = {item.id: item.subject for item in now if item.kind == BESIDE and item.state == "cancelled"}
-    for number in sorted(set(planned.values())):
-        best.start(connection, jobs[number])
     attempts.reopen(connection, [item.id for item in now if item.id not in planned])
+    return [number for number in sorted(set(planned.values())) if best.start(connection, jobs[number])]
 
 
 def _check_not_deleted(connection: Connection, items: Collection[uuid.UUID]) -> None:
@@ -176,7 +176,8 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
             access.add_log_entry(connection, entry)
         made = changed(connection, items, chosen)
         lacking = sorted({line.corpus or "" for line in made.changed if line.kind == "search"})
-    return made.model_copy(update={"notes": [incomplete(corpus) for corpus in lacking]})
+    notes = [*(incomplete(corpus) for corpus in lacking), *(f"{best_name(job.id)} is stopped" for job in jobs)]
+    return made.model_copy(update={"notes": notes})
 
 
 def _drop_text(connection: Connection, found: TextRow, name: str) -> None:

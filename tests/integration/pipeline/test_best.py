@@ -332,17 +332,17 @@ def test_a_part_that_is_retried_takes_its_search_with_it(busy: Busy, ends: str) 
     (part,), *_ = steps.sql(process, parts, state="open")
     if ends == "dropped":
         steps.sql(process, "UPDATE work SET state = 'failed', error = '{}' WHERE id::text = :part", part=part)
-        actions.drop(process, [str(part)])
+        assert actions.drop(process, [str(part)]).notes == [f"{job.id} is stopped"]
     else:
         stop(process, corpus, job.id)
     assert read(process, corpus, job.id).state == "stopped"
-    actions.retry(process, [str(part)])
+    assert actions.retry(process, [str(part)]).notes == [f"{job.id} is planned anew, with all its parts"]
     ask(process, corpus)
     steps.run(corpus)
     check(process, corpus, texts, scope, job)
     # Of a search that is proven: nothing is done again.
     steps.sql(process, "UPDATE work SET state = 'cancelled' WHERE id::text = :part", part=part)
-    assert [line.state for line in actions.retry(process, [str(part)]).changed] == ["cancelled"]
+    assert actions.retry(process, [str(part)]).notes == []
     check(process, corpus, texts, scope, job)
 
 
