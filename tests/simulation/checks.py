@@ -88,7 +88,8 @@ def _corpus(world: World, process: Process, number: int, planned: Planned) -> No
         assert states[name][0] == post.body, f"{name} was accepted and is lost"
     for name, (body, state) in states.items():
         wanted = {"failed"} if body in (WORDLESS, POISONED) else {"current"}
-        assert state in (wanted | {"cancelled"} if name in world.withdrawn else wanted), f"{name} is {state}"
+        withdrawn = name in world.withdrawn or number in world.emptied
+        assert state in (wanted | {"cancelled"} if withdrawn else wanted), f"{name} is {state}"
     versions = [version for *_, state, version in texts if state == "current"]
     assert versions == list(range(1, len(versions) + 1)), f"texts became versions out of order: {versions}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from crochet_tasks import publish
 from crochet_tasks.access import tenancy
 from crochet_tasks.db.corpora import DEFAULT_TENANT
 from crochet_tasks.db.process import here
@@ -75,10 +76,11 @@ class Clients:
 
     def cancel(self) -> None:
         name = self._world.choices.of(list(self._world.acknowledged))
-        self._world.withdrawn.add(name)
+        names = sorted({name, self._world.choices.of(list(self._world.acknowledged))})
+        self._world.withdrawn.update(names)
 
         def cancel() -> None:
-            cancelling.cancel(here(), [name])
+            cancelling.cancel(here(), names)
             self._world.reached("a text was cancelled")
             if any(
                 self._world.live("search.part", number)
@@ -86,7 +88,7 @@ class Clients:
             ):
                 self._world.reached("a text was cancelled while a search ran")
 
-        self.client(f"cancels {name}", cancel)
+        self.client(f"cancels {' '.join(names)}", cancel)
 
     def _numbers(self, corpus: Planned) -> list[int]:
         return [number for number, planned in self._world.ids.items() if planned == corpus]
@@ -141,3 +143,34 @@ class Clients:
 
     def set_budget(self, name: str, budget: int | None) -> None:
         tenancy.change(here(), DEFAULT_TENANT, name, None, {"budget": budget})
+
+    def pause(self) -> None:
+        number = self._world.choices.of(sorted(self._world.ids))
+        name, paused = self._world.ids[number].name, bool(self._world.choices.below(2))
+
+        def pause() -> None:
+            running = any(self._world.live(task, number) for task in publish.TASKS.values())
+            before = self._world.store.rows("SELECT FROM corpora WHERE id = %s AND paused_at IS NOT NULL", number)
+            self.set_paused(name, paused=paused)
+            if before and not paused:
+                self._world.reached("a paused corpus went on")
+            if running and paused:
+                self._world.reached("a corpus was paused while its work ran")
+
+        self.client(f"{'pauses' if paused else 'resumes'} {name}", pause)
+
+    def set_paused(self, name: str, *, paused: bool) -> None:
+        tenancy.change(here(), DEFAULT_TENANT, name, None, {"paused": paused})
+
+    def cancel_all(self) -> None:
+        """All open work of a corpus: its texts may be cancelled from now on, and its searches for the best stopped."""
+        number = self._world.choices.of(sorted(self._world.ids))
+        name = self._world.ids[number].name
+
+        def cancel() -> None:
+            self._world.emptied.add(number)
+            done = cancelling.cancel_all(here(), name)
+            if done.texts and done.work:
+                self._world.reached("all work of a corpus was cancelled")
+
+        self.client(f"cancels all of {name}", cancel)

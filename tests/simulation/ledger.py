@@ -90,6 +90,9 @@ STATES = (
     "a corpus was deleted while an ordered stage ran",
     "a deletion waited for a stage and gave up",
     "a result came for a deleted corpus",
+    "a corpus was paused while its work ran",
+    "a paused corpus went on",
+    "all work of a corpus was cancelled",
 )
 
 STRUCK = {

@@ -28,6 +28,7 @@ from crochet_tasks.engine import search
 from crochet_tasks.engine.best.faces import Flag
 from crochet_tasks.engine.phrases import Additions, PhraseIndex
 from crochet_tasks.errors import BrokerUnavailable
+from crochet_tasks.operate import cancelling
 from crochet_tasks.retry import Policy
 from crochet_tasks.services import relay
 from crochet_tasks.settings import Settings
@@ -138,8 +139,8 @@ def _times(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(app, "IN_PLACE", Policy(first=0.0, longest=0.0, attempts=2))
     patch.setattr(sessions, "PING_AFTER_SECONDS", math.inf)
     patch.setattr(relay, "SWEEP_SECONDS", math.inf)
-    for module in (operators, removal):
-        patch.setattr(module, "LOCK_WAIT", "1h")
+    for module, wait in ((operators, "LOCK_WAIT"), (removal, "LOCK_WAIT"), (cancelling, "ORDER_WAIT")):
+        patch.setattr(module, wait, "1h")
 
 
 def _sizes(patch: pytest.MonkeyPatch) -> None:

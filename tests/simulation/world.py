@@ -27,7 +27,7 @@ from tests.simulation.scheduler import POINTS, Activity, Fault, Machine, Schedul
 
 FAMILIES = (
     *("overtaking", "deaths", "errors", "refusals", "copies", "losses", "clocks"),
-    *("cancels", "operators", "deletions", "budgets", "merges", "repeats", "best"),
+    *("cancels", "operators", "deletions", "budgets", "merges", "repeats", "best", "pauses"),
 )
 """kinds of events; each run has some of them, so that each meets the others in every combination"""
 ROUNDS = 30
@@ -76,6 +76,8 @@ class World:
         """texts whose acceptance a client has received, by name"""
         self.withdrawn: set[str] = set()
         """texts that a client or an operator has asked to cancel or drop"""
+        self.emptied: set[int] = set()
+        """corpora of which a client has asked to cancel all work"""
         self.held = 0
         self.clients, self.messages, self.relays, self.best = Clients(self), Messages(self), Relays(self), Best(self)
         self._idle = 0
@@ -188,6 +190,8 @@ class World:
             ),
             (bool(free["c"]) and "deletions" in on and bool(self.versions), 3 if searching else 1, self.clients.delete),
             (bool(free["c"]) and "budgets" in on and bool(self.ids), 1, self.clients.budget),
+            (bool(free["c"]) and "pauses" in on and bool(self.ids), 2, self.clients.pause),
+            (bool(free["c"]) and {"cancels", "operators"} <= on and bool(self.versions), 1, self.clients.cancel_all),
             (bool(free["c"]) and "repeats" in on and bool(self.acknowledged), 1, self.clients.post_again),
             (bool(free["c"]) and "best" in on and bool(self.versions), 4, self.best.ask),
             (bool(free["c"]) and bool(self.best.asked), 1, self.best.stop),
@@ -379,9 +383,10 @@ class World:
         return not waits and not self.network.dead
 
     def _repair(self) -> None:
-        """What operators do in the end: raise budgets, retry what has failed."""
+        """What operators do in the end: raise budgets, end pauses, retry what has failed."""
         for (name,) in self.store.rows("SELECT name FROM corpora WHERE removed_at IS NULL ORDER BY id"):
             self.clients.set_budget(name, None)
+            self.clients.set_paused(name, paused=False)
         actions.retry_all(here(), dropped=True)
 
 

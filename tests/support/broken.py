@@ -17,7 +17,7 @@ def break_queues(rabbitmq: RabbitMQ, vhost: str) -> tuple[Settings, repair.Repai
     """
     for _ in range(5):
         settings = Settings(broker_url=SecretStr(vhost), publish_timeout=1.0)
-        queues.declare(settings, report=pytest.fail)
+        queues.declare(Settings(broker_url=SecretStr(vhost)), report=pytest.fail)  # a disk may take seconds for one
         rabbitmq.kill()
         rabbitmq.start()
         repairs = repair.Repair(settings)
