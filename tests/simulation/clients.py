@@ -170,7 +170,7 @@ class Clients:
         def cancel() -> None:
             self._world.emptied.add(number)
             done = cancelling.cancel_all(here(), name)
-            if done.texts and done.work:
+            if done.work:
                 self._world.reached("all work of a corpus was cancelled")
 
         self.client(f"cancels all of {name}", cancel)
