@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from crochet_tasks import telemetry
 from crochet_tasks.app import Step, app
 from crochet_tasks.broker.messages import Trigger
-from crochet_tasks.db import Connection, best, outbox, publishing
+from crochet_tasks.db import Connection, best, operators, outbox, publishing
 from crochet_tasks.db.best import Expected, Job
 from crochet_tasks.db.outbox import Item
 from crochet_tasks.db.process import here
@@ -52,7 +52,7 @@ def search(call: Trigger) -> None:
         job = best.read(connection, items[0].subject) if items else None
         if job is None:  # the work is done, stopped, or deleted with its corpus; or its job was deleted
             metrics.DUPLICATES.add(what="best")
-            outbox.done(connection, [item.id for item in items])
+            operators.cancel_items(connection, [item.id for item in items])
             return
     (item,) = items
     if item.part is None:

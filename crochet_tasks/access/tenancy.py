@@ -117,17 +117,17 @@ def change(
             check_priority(after.priority, highest, before.priority)
             corpora.check_name(after.name)
             changed = corpora.change(connection, corpus, after)
+            if before.paused and not after.paused:  # messages that came meanwhile were dropped
+                publishing.release_all(connection, corpus.id)
             if changed.budget != corpus.budget:
                 publishing.hold_searches(connection)
             if changed.revision != corpus.revision:
                 _log(connection, entry)
+            return changed
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
             raise CorpusExists(corpus=changes["name"]) from error
         raise
-    if before.paused and not after.paused:  # messages that came meanwhile were dropped
-        publishing.release_resumed(process.database, [corpus.id])
-    return changed
 
 
 def remove(process: Process, tenant: int, name: str, confirmed: str | None, entry: Entry | None = None) -> int:

@@ -100,15 +100,15 @@ def change(database: Database, settings: Settings, name: str, changes: dict[str,
                 publishing.hold_searches(connection)
             if suspended and not was:
                 tenants.suspend(connection, number)
-            resumed = tenants.resume(connection, number) if suspended is False and was else []
+            if suspended is False and was:
+                for corpus in tenants.resume(connection, number):
+                    publishing.release_all(connection, corpus)
             access.add_log_entry(connection, entry)
-            changed = line(tenants.one(connection, number))
+            return line(tenants.one(connection, number))
     except IntegrityError as error:
         if isinstance(error.orig, UniqueViolation):
             raise TenantExists(tenant=values["name"]) from error
         raise
-    publishing.release_resumed(database, resumed)
-    return changed
 
 
 def remove(database: Database, settings: Settings, name: str, confirmed: str | None, entry: Entry) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select, text, update
 from crochet_tasks.db import sessions
 from crochet_tasks.db.outbox import COLUMNS, Item, lock_jobs, locked, read
 from crochet_tasks.db.tables import attempts, work
-from crochet_tasks.db.tally import OF_A_TEXT
+from crochet_tasks.db.tally import BESIDE, OF_A_TEXT
 from crochet_tasks.telemetry import correlation, metrics
 
 
@@ -97,8 +97,12 @@ def fail(connection: Connection, ids: Iterable[uuid.UUID], error: dict[str, Any]
 
 
 def reopen(connection: Connection, ids: Iterable[uuid.UUID]) -> int:
-    """Open failed or dropped items again, with all their attempts; return how many there were."""
-    ended = locked(work.c.id.in_(list(ids)), work.c.state.in_(["failed", "cancelled"]))
+    """Open failed or dropped items again, with all their attempts; return how many there were.
+
+    Not cancelled parts of searches for the best: their search is planned anew.
+    """
+    cancelled = (work.c.state == "cancelled") & (work.c.kind != BESIDE)
+    ended = locked(work.c.id.in_(list(ids)), (work.c.state == "failed") | cancelled)
     return connection.execute(update(work).where(ended).values(_NEW)).rowcount
 
 

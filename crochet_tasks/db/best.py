@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, case, delete, func, null, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, null, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from crochet_tasks.db import attempts, outbox
@@ -62,7 +62,9 @@ def ask(connection: Connection, corpus: int, question: Question) -> int:
     asked = _columns(corpus, question)
     made = connection.execute(insert(best).values(asked).on_conflict_do_nothing().returning(best.c.id)).scalar()
     if made is not None:
-        connection.execute(text(_DELETE_OLD), {"corpus": corpus, "kept": KEPT})
+        old = connection.execute(text(_DELETE_OLD), {"corpus": corpus, "kept": KEPT}).scalars().all()
+        if old:
+            _cancel(connection, work.c.corpus == corpus, work.c.subject.in_(old), work.c.state == "failed")
         return int(made)
     same = [best.c[name].is_not_distinct_from(value) for name, value in asked.items()]
     return int(connection.execute(select(best.c.id).where(*same)).scalar_one())
@@ -77,11 +79,10 @@ DELETE FROM best WHERE id = ANY(ARRAY(
     SELECT id FROM best WHERE corpus = :corpus
        AND id NOT IN (SELECT id FROM best WHERE corpus = :corpus ORDER BY id DESC LIMIT :kept)
        AND NOT EXISTS (
-           SELECT FROM work WHERE kind = 'best' AND state IN ('open', 'failed')
-              AND work.corpus = best.corpus AND subject = best.id
+           SELECT FROM work WHERE kind = 'best' AND state = 'open' AND work.corpus = best.corpus AND subject = best.id
            )
      ORDER BY id FOR UPDATE
-))
+)) RETURNING id
 """
 
 
@@ -100,16 +101,21 @@ def start(connection: Connection, job: Job) -> bool:
 
 def stop(connection: Connection, job: Job) -> None:
     """Cancel what is left of a job. What its parts have found stays; what runs is lost."""
-    items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
-    left = update(work).where(outbox.locked(*items, work.c.state.in_(["open", "failed"])))
-    connection.execute(left.values(state="cancelled", published_at=None, not_before=None, finished_at=func.now()))
+    of = work.c.corpus == job.corpus, work.c.subject == job.id
+    _cancel(connection, *of, work.c.state.in_(["open", "failed"]))
+
+
+def _cancel(connection: Connection, *which: ColumnElement[bool]) -> None:
+    parts = update(work).where(outbox.locked(work.c.kind == "best", *which))
+    connection.execute(parts.values(state="cancelled", published_at=None, not_before=None, finished_at=func.now()))
 
 
 def end_parts(connection: Connection, job: Job) -> None:
-    """Mark the open parts of a job as done: its search has ended."""
+    """Mark the open parts of a job as done, and cancel failed ones: its search has ended."""
     items = work.c.kind == "best", work.c.corpus == job.corpus, work.c.subject == job.id
     left = select(work.c.id).where(*items, work.c.state == "open", work.c.part.is_not(None)).order_by(work.c.id)
     outbox.done(connection, list(connection.execute(left.with_for_update()).scalars()))
+    _cancel(connection, *items, work.c.state == "failed", work.c.part.is_not(None))
 
 
 def add(connection: Connection, items: list[Item]) -> None:

@@ -156,13 +156,17 @@ def locked(*which: ColumnElement[bool]) -> ColumnElement[bool]:
     All that change several items lock them in this order, so no two wait for each other (ADR 0079).
     """
     ids = select(work.c.id).where(*which).order_by(work.c.id).with_for_update()
-    return work.c.id == any_(
-        func.array(ids.scalar_subquery())
-    )  # an array: each id is looked up, however many there are
+    # As an array each id is looked up, however many there are.
+    return work.c.id == any_(func.array(ids.scalar_subquery()))
+
+
+def lock(connection: Connection, ids: Iterable[uuid.UUID]) -> None:
+    """Lock items, of any state, that several statements are going to change."""
+    connection.execute(select(work.c.id).where(work.c.id.in_(list(ids))).order_by(work.c.id).with_for_update())
 
 
 def lock_jobs(connection: Connection, corpus: int) -> None:
-    """Lock the jobs that search for the best of a corpus: who changes several items of work does it before them."""
+    """Lock the jobs that search for the best of a corpus, before their work."""
     connection.execute(select(jobs.c.id).where(jobs.c.corpus == corpus).order_by(jobs.c.id).with_for_update())
 
 

@@ -5,9 +5,8 @@ A crash between stamp and message, or a lost message, costs a delay: what is ove
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text, update
@@ -22,14 +21,11 @@ from crochet_tasks.db.outbox import (
     START,
     Item,
     ingest,
-    lock_jobs,
     locked,
     read,
 )
-from crochet_tasks.db.sessions import Database
 from crochet_tasks.db.tables import TAKEN_UP, work
 from crochet_tasks.db.tally import SPENT
-from crochet_tasks.errors import Unavailable
 
 PARKED = "infinity"
 """`not_before` of work of an ordered stage whose turn it is not"""
@@ -76,20 +72,16 @@ SELECT id FROM texts WHERE corpus = :of AND state IN ('accepted', 'ingested') OR
 
 
 def release_all(connection: Connection, corpus: int) -> None:
-    """Have all open work of a corpus published again."""
-    lock_jobs(connection, corpus)
-    published = locked(work.c.corpus == corpus, work.c.state == "open", work.c.published_at.is_not(None))
-    connection.execute(update(work).where(published).values(published_at=None))
+    """Have all open work of a corpus published again, but for what a transaction has locked: it is just being done."""
+    connection.execute(_RELEASE_ALL, {"corpus": corpus})
 
 
-def release_resumed(database: Database, numbers: Iterable[int]) -> None:
-    """Have the work of corpora that are paused no more published. Where that fails the end of its lease does it.
-
-    Not in the transaction that changes the corpora: who makes a version locks its work first, and then its corpus.
-    """
-    for number in numbers:
-        with contextlib.suppress(Unavailable), database.transaction() as connection:
-            release_all(connection, number)
+_RELEASE_ALL = text("""
+UPDATE work SET published_at = NULL
+ WHERE id = ANY(ARRAY(
+    SELECT id FROM work WHERE corpus = :corpus AND state = 'open' AND published_at IS NOT NULL FOR UPDATE SKIP LOCKED
+ ))
+""")
 
 
 def release_overdue(connection: Connection, seconds: float, kinds: Collection[str], corpus: int | None = None) -> int:

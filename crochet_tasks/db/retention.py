@@ -40,7 +40,8 @@ class Rule(NamedTuple):
         return float(getattr(settings, self.setting)) * (HOUR if self.setting.endswith("_hours") else DAY)
 
 
-# Conditions are checked again on a row that another transaction has changed meanwhile: as it is locked, or at the end.
+# On a row that another transaction has changed meanwhile conditions are checked again: by the sub-select that locks it,
+# or by the last condition.
 RULES = (
     # Per corpus, by work_ended_idx. Work that may be opened again stays: outbox.add and attempts.restart rely on its
     # row. That is the work of a text that is no version, and of a job for the best that has not come to its end.
@@ -130,8 +131,10 @@ RULES = (
         "",
         """
         DELETE FROM dead_letters WHERE id = ANY(ARRAY(
-            SELECT id FROM dead_letters ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
-        )) AND noted_at {old}
+            SELECT id FROM dead_letters WHERE id = ANY(ARRAY(
+                SELECT id FROM dead_letters ORDER BY id LIMIT :most
+            )) AND noted_at {old} FOR UPDATE SKIP LOCKED
+        ))
         """,
     ),
     Rule(

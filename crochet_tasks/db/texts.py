@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,12 +79,13 @@ def in_order(rows: Iterable[TextRow]) -> list[TextRow]:
     return sorted(rows, key=lambda row: (row.corpus, row.seq))
 
 
-def lock_first_waiting(connection: Connection, corpus: int) -> TextRow | None:
-    """Return the text whose turn it is, the first in the order of acceptance that is accepted or ingested.
+def lock_first_waiting(connection: Connection, corpus: int, but: Collection[int] = ()) -> TextRow | None:
+    """Return the text whose turn it is: the first in the order of acceptance that is accepted or ingested, `but` these.
 
     Its row is locked: it cannot be cancelled until the transaction ends. The caller holds the ORDER lock.
     """
-    row = connection.execute(_FIRST_WAITING, {"of": corpus}).first()
+    query = _FIRST_WAITING.where(texts.c.id.not_in(but)) if but else _FIRST_WAITING
+    row = connection.execute(query, {"of": corpus}).first()
     return None if row is None else TextRow(*row)
 
 

@@ -13,6 +13,7 @@ from crochet_tasks.db import (
     corpora,
     dead_letters,
     operators,
+    outbox,
     texts,
 )
 from crochet_tasks.db.access import Entry
@@ -83,8 +84,8 @@ def _reopen(connection: Connection, work: list[WorkRow]) -> list[int]:
     jobs = {job.id: job for job in best.lock(connection, (item.subject for item in work if item.kind == BESIDE))}
     lost = [item.id for item in work if item.kind == BESIDE and item.subject not in jobs]
     if lost:
-        raise NotFound(what="search for the best of work", name=str(lost[0]))
-    now = operators.with_ids(connection, (item.id for item in work))  # nothing of these jobs changes any more
+        raise NotFound(what="search for the best any more for work", name=str(lost[0]))
+    now = operators.with_ids(connection, (item.id for item in work))  # of these jobs no one stops or plans any more
     planned = {item.id: item.subject for item in now if item.kind == BESIDE and item.state == "cancelled"}
     attempts.reopen(connection, [item.id for item in now if item.id not in planned])
     return [number for number in sorted(set(planned.values())) if best.start(connection, jobs[number])]
@@ -164,9 +165,11 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
         found = [(target, name) for name, target in targets if isinstance(target, WorkRow)]
         jobs = best.lock(connection, (item.subject for item, _ in found if item.kind == BESIDE))
         chosen = {row.id: (row, name) for name, target in targets if (row := text_of(connection, target)) is not None}
-        for row in texts.in_order(row for row, _ in chosen.values()):
-            _drop_text(connection, *chosen[row.id])
         items = {item.id: name for item, name in found if item.kind not in OF_A_TEXT}
+        rows = [_failed_text(connection, *chosen[row.id]) for row in texts.in_order(row for row, _ in chosen.values())]
+        outbox.lock(connection, [*items, *(item for row in rows for item in operators.of_text(row.corpus, row.id))])
+        for row in rows:
+            operators.cancel_text(connection, row)
         _drop_searches(connection, items)
         for job in jobs:
             best.stop(connection, job)  # without its part it would not come to its end
@@ -180,13 +183,14 @@ def drop(process: Process, names: Iterable[str], entry: Entry | None = None) -> 
     return made.model_copy(update={"notes": notes})
 
 
-def _drop_text(connection: Connection, found: TextRow, name: str) -> None:
+def _failed_text(connection: Connection, found: TextRow, name: str) -> TextRow:
+    """The text, locked."""
     row = operators.text_row(connection, found.id, lock=True)
     if row is None:  # its corpus was deleted meanwhile
         raise NotFound(what=TEXT, name=name)
     if row.state != "failed":
         raise WorkNotFailed(work=name, state=row.state, wanted="dropped")
-    operators.cancel_text(connection, row)
+    return row
 
 
 def _drop_searches(connection: Connection, names: dict[uuid.UUID, str]) -> None:

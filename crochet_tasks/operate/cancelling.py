@@ -10,7 +10,17 @@ import contextlib
 import uuid
 from collections.abc import Iterable, Iterator
 
-from crochet_tasks.db import Connection, DBAPIError, LockNotAvailable, access, best, corpora, operators, publishing
+from crochet_tasks.db import (
+    Connection,
+    DBAPIError,
+    LockNotAvailable,
+    access,
+    best,
+    corpora,
+    operators,
+    outbox,
+    publishing,
+)
 from crochet_tasks.db import texts as rows_of_texts
 from crochet_tasks.db.access import Entry
 from crochet_tasks.db.corpora import DEFAULT_TENANT, Lock
@@ -62,7 +72,7 @@ def _cancel(process: Process, names: list[str], entry: Entry | None, *, ordered:
             for corpus in sorted({row.corpus for row in chosen.values()}):
                 with _in_time(next(row for row in chosen.values() if row.corpus == corpus)):
                     corpora.take_lock(connection, corpus, Lock.ORDER)
-        done = _cancel_texts(connection, chosen, ordered=ordered)
+        done = _cancel_texts(connection, chosen, items, ordered=ordered)
         done |= _cancel_searches(connection, items)
         if entry is not None and done:
             access.add_log_entry(connection, entry)
@@ -76,18 +86,26 @@ def incomplete(corpus: str) -> str:
     return f"corpus '{corpus}' is incomplete until it is retried: it lacks what this work would have found"
 
 
-def _cancel_texts(connection: Connection, chosen: dict[int, TextRow], *, ordered: bool) -> bool:
-    """Cancel texts; whether any was not cancelled yet."""
+def _cancel_texts(
+    connection: Connection, chosen: dict[int, TextRow], others: Iterable[uuid.UUID] = (), *, ordered: bool
+) -> bool:
+    """Cancel texts; whether any was not cancelled yet. `others`: work to be locked with theirs, for the caller."""
     in_order = rows_of_texts.in_order(chosen.values())
     rows = [locked for row in in_order if (locked := _locked(connection, row, ordered=ordered))]
     # Where others than the first in line are cancelled, the worker that finishes the first one publishes the next.
     first = {row.corpus: operators.first_waiting_text(connection, row.corpus) for row in rows}
+    led = {row.corpus: row for row in rows if first[row.corpus] in chosen}
+    items = [item for row in rows for item in operators.of_text(row.corpus, row.id)]
+    for corpus, row in sorted(led.items()):
+        with _in_time(row):  # the next one stays the first until its message is committed
+            following = rows_of_texts.lock_first_waiting(connection, corpus, chosen)
+        items += operators.of_text(corpus, following.id) if following else []
+    if rows:
+        with _in_time(rows[0]):
+            outbox.lock(connection, [*items, *others])
     for row in rows:
-        with _in_time(row):
-            operators.cancel_text(connection, row)
-    for corpus in sorted({row.corpus for row in rows if first[row.corpus] in chosen}):
-        with _in_time(next(row for row in rows if row.corpus == corpus)):
-            rows_of_texts.lock_first_waiting(connection, corpus)  # it stays the first until its message is committed
+        operators.cancel_text(connection, row)
+    for corpus in led:
         publishing.release_next_text(connection, corpus)
     return bool(rows)
 
@@ -144,6 +162,7 @@ def cancel_all(process: Process, corpus: str, tenant: int = DEFAULT_TENANT, entr
         operators.limit_lock_wait(connection, ORDER_WAIT)
         with _in_time(TextRow(0, found.id, 0, corpus, "", 0, None, None)):
             corpora.take_lock(connection, found.id, Lock.ORDER)
+        outbox.lock_jobs(connection, found.id)
         waiting = [row for row in rows_of_texts.all_of(connection, found.id) if row.state in rows_of_texts.WAITING]
         for row in waiting:
             texts += _cancel_texts(connection, {row.id: row}, ordered=True)

@@ -71,6 +71,11 @@ class Best:
         jobs = self._world.store.rows("SELECT subject FROM work WHERE id = %s AND kind = 'best'", item)
         self.stopped.update(best_name(number) for (number,) in jobs)
 
+    def may_be_stopped(self, number: int) -> None:
+        """All work of a corpus was cancelled, with its jobs."""
+        jobs = self._world.store.rows("SELECT id FROM best WHERE corpus = %s AND finished_at IS NULL", number)
+        self.stopped.update(best_name(job) for (job,) in jobs)
+
     def check(self, process: Process, number: int, texts: Mapping[int, str], limits: Limits) -> None:
         """Raise AssertionError unless each job of a corpus is at its end. `texts`: by version."""
         rows = self._world.store.rows(_JOBS, number)
@@ -84,7 +89,7 @@ class Best:
             with process.database.snapshot() as connection:
                 corpus = corpora.numbered(connection, number)
                 found = best_jobs.read(connection, corpus, job)
-                if found.state == "stopped" and (job in self.stopped or number in self._world.emptied):
+                if found.state == "stopped" and job in self.stopped:
                     continue
                 assert found.state == "proven", f"{job} of corpus {number} is {found.state}: {found.error}"
                 proof = CERTIFICATES.validate_json(best_jobs.certificate(connection, corpus, job))

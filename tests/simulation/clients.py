@@ -169,7 +169,10 @@ class Clients:
 
         def cancel() -> None:
             self._world.emptied.add(number)
-            done = cancelling.cancel_all(here(), name)
+            try:
+                done = cancelling.cancel_all(here(), name)
+            finally:
+                self._world.best.may_be_stopped(number)
             if done.work:
                 self._world.reached("all work of a corpus was cancelled")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,7 @@ def test_broken_queues_are_recreated(rabbitmq: RabbitMQ, vhost: str) -> None:
         repairs.check()
         if not repairs.due:
             break
+        time.sleep(0.1)
     assert not repairs.due
     with queues.connected(settings) as broker:
         assert repair.broken(settings, queues.find(broker)) == set()

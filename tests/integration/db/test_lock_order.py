@@ -44,7 +44,6 @@ WAIT: dict[str, tuple[str, str, Step]] = {
     "claim": ("search", PUBLISHED, lambda connection, items: outbox.claim(connection, _ids(items))),
     "republish": ("search", PUBLISHED, lambda connection, items: publishing.republish(connection, _ids(items))),
     "unstamp": ("search", PUBLISHED, lambda connection, items: publishing.unstamp(connection, _ids(items))),
-    "release_all": ("search", PUBLISHED, lambda connection, items: publishing.release_all(connection, _corpus(items))),
     "cancel_items": ("search", PUBLISHED, lambda connection, items: operators.cancel_items(connection, _ids(items))),
     "cancel_open": (
         "search",
@@ -70,6 +69,7 @@ PASS: dict[str, tuple[str, str, Step]] = {
         PUBLISHED,
         lambda connection, _: publishing.release_overdue(connection, 5, ["search"]),
     ),
+    "release_all": ("search", PUBLISHED, lambda connection, items: _released(connection, _corpus(items))),
     "take_next": ("search", OPEN, lambda connection, _: publishing.take_next(connection, None)),
     "hold_searches": ("search", HELD, lambda connection, _: publishing.hold_searches(connection)),
     "remove_some": ("search", DONE, lambda connection, _: _remove(connection)),
@@ -86,6 +86,11 @@ def _job(items: list[Item]) -> Job:
 
 def _ids(items: list[Item]) -> list[uuid.UUID]:
     return [item.id for item in items]
+
+
+def _released(connection: Connection, corpus: int) -> int:
+    publishing.release_all(connection, corpus)
+    return len(connection.execute(text("SELECT FROM work WHERE published_at IS NULL")).all())
 
 
 def _remove(connection: Connection) -> int:
@@ -169,7 +174,6 @@ def test_full_tenants_are_marked_without_a_wait(process: Process) -> None:
 # ── jobs before their work ────────────────────────────────────────────────────────────────────────
 
 OF_JOBS: dict[str, Callable[[Process, Corpus, list[str]], object]] = {
-    "release_all": lambda process, corpus, _: _changed(process, publishing.release_all, corpus),
     "reopen_failed": lambda process, corpus, _: _changed(process, attempts.reopen_failed, corpus),
     "delete_some": lambda process, corpus, _: _changed(process, removal.delete_some, corpus),
     "retry": lambda process, _, names: actions.retry(process, names),
@@ -229,11 +233,25 @@ def test_work_of_a_job_that_was_deleted_is_not_retried_and_ends(process: Process
     """It would be published again without end."""
     job, names = _job_with_parts(process, corpus, FAILED)
     steps.sql(process, "DELETE FROM best WHERE id = :id", id=job.id)
-    with pytest.raises(NotFound, match="search for the best of work"):
+    with pytest.raises(NotFound, match="no search for the best any more for work"):
         actions.retry(process, names[:1])
     steps.sql(process, "UPDATE work SET state = 'open', error = NULL")
     steps.run(corpus)
-    assert steps.sql(process, "SELECT DISTINCT state FROM work") == [("done",)]
+    assert steps.sql(process, "SELECT DISTINCT state FROM work") == [("cancelled",)]
+
+
+def test_old_jobs_are_deleted_with_what_has_failed(
+    process: Process, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work is cancelled; that of jobs that are kept stays, and a job of which some is open."""
+    monkeypatch.setattr(best, "KEPT", 1)
+    old, _ = _job_with_parts(process, corpus, FAILED)
+    newest = [Question(version, Scope(2, 2, 4), None) for version in (2, 3)]
+    with process.database.transaction() as connection:
+        numbers = [best.ask(connection, corpus.id, question) for question in newest]
+        assert best.read(connection, old.id) is None
+        assert [job.id for job in best.lock(connection, [old.id, *numbers])] == numbers[-1:]
+    assert steps.sql(process, "SELECT DISTINCT state FROM work") == [("cancelled",)]
 
 
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +269,28 @@ def test_who_waits_for_the_next_text_in_line_says_so(
         with pytest.raises(TextStarted):
             cancelling.cancel(process, [names[0], names[2]])
     assert [line.state for line in cancelling.cancel(process, [names[0], names[2]]).changed] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("how", ["cancel", "cancel the first", "drop"])
+def test_all_work_of_texts_is_locked_in_one_order(
+    process: Process, corpus: Corpus, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the deletion of the corpus; with that of the next text in line."""
+    monkeypatch.setattr(operators, "LOCK_WAIT", "1min")
+    names = accepted(corpus, *steps.TEXTS[:3])
+    if how == "drop":
+        steps.sql(process, "UPDATE texts SET state = 'failed', error = '{}'")
+        steps.sql(process, "UPDATE work SET state = 'failed', error = '{}'")
+    chosen = names[:1] if how == "cancel the first" else names[:2]
+    touched = names[:2] if how == "cancel the first" else names[: 2 if how == "drop" else 3]
+    ids = sorted(outbox.ingest(corpus.id, int(name[5:])).id for name in touched)
+    with process.database.transaction() as holder:
+        holder.execute(text("SELECT FROM work WHERE id = :id FOR UPDATE"), {"id": ids[0]})
+        change = actions.drop if how == "drop" else cancelling.cancel
+        with running(lambda: change(process, chosen)):
+            steps.until_blocked(process)
+            assert len(holder.execute(text(FREE)).all()) == len(names)
+            holder.rollback()
 
 
 @pytest.mark.parametrize("how", ["cancel", "drop", "delete"])
