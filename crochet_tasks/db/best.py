@@ -133,7 +133,8 @@ def lock_with(connection: Connection, state: str, corpus: int | None = None) -> 
 
 def lock(connection: Connection, numbers: Iterable[int]) -> list[Job]:
     """Those of these jobs that are there, locked in the order of their numbers."""
-    return [job for number in sorted(set(numbers)) if (job := read(connection, number, lock=True)) is not None]
+    there = _JOB.where(best.c.id.in_(list(numbers))).order_by(best.c.id).with_for_update()
+    return [_job(row) for row in connection.execute(there)]
 
 
 def running(connection: Connection, corpus: int) -> int:
@@ -151,7 +152,11 @@ def read(connection: Connection, number: int, *, lock: bool = False) -> Job | No
     """A job; None where it was deleted. With `lock` its row is locked until the transaction ends."""
     query = _JOB.where(best.c.id == number)
     row = connection.execute(query.with_for_update() if lock else query).first()
-    return None if row is None else Job(row.id, row.corpus, _question(row), row.revision, row.search)
+    return None if row is None else _job(row)
+
+
+def _job(row: Any) -> Job:
+    return Job(row.id, row.corpus, _question(row), row.revision, row.search)
 
 
 def _question(row: Any) -> Question:

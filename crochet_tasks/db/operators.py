@@ -333,12 +333,6 @@ def cancel_items(connection: Connection, ids: Collection[uuid.UUID]) -> int:
     return _cancel(connection, work.c.id.in_(list(ids)), work.c.state.in_(["open", "failed"]))
 
 
-def any_open(connection: Connection, corpus: int, kind: str) -> bool:
-    """Whether a corpus has open work of a kind."""
-    first = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind == kind)
-    return connection.execute(first.order_by(work.c.created_at).limit(1)).first() is not None
-
-
 def cancel_open(connection: Connection, corpus: int, kinds: Collection[str], most: int) -> int:
     """Cancel at most `most` open items of a corpus; how many."""
     some = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open", work.c.kind.in_(kinds)).limit(most)

@@ -168,10 +168,12 @@ _LEFT_COLUMNS = f"""
 _LEFT = f"SELECT {_LEFT_COLUMNS}"
 
 
-def any_open(connection: Connection, corpus: int) -> bool:
-    """Whether a corpus has open work of any kind, also such as finds no orthos."""
-    is_open = work.c.corpus == corpus, work.c.state == "open"
-    first = select(work.c.id).where(*is_open).order_by(work.c.created_at).limit(1)
+def any_open(connection: Connection, corpus: int, kind: str | None = None) -> bool:
+    """Whether a corpus has open work of a kind, by default of any, also such as finds no orthos."""
+    first = select(work.c.id).where(work.c.corpus == corpus, work.c.state == "open")
+    if kind is not None:
+        first = first.where(work.c.kind == kind)
+    first = first.order_by(work.c.created_at).limit(1)
     return connection.execute(first).first() is not None
 
 

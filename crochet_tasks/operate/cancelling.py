@@ -20,6 +20,7 @@ from crochet_tasks.db import (
     operators,
     outbox,
     publishing,
+    tally,
 )
 from crochet_tasks.db import texts as rows_of_texts
 from crochet_tasks.db.access import Entry
@@ -177,7 +178,7 @@ def cancel_all(process: Process, corpus: str, tenant: int = DEFAULT_TENANT, entr
         with process.database.transaction() as connection:
             work += operators.cancel_open(connection, found.id, ["search"], MOST_AT_ONCE)
         with process.database.transaction() as connection:  # one whose row it waited for may have left some over
-            if operators.any_open(connection, found.id, "search"):
+            if tally.any_open(connection, found.id, "search"):
                 continue
         return AllCancelled(
             corpus=corpus, texts=texts, work=work, best=jobs, notes=[incomplete(corpus)] if work else []

@@ -154,7 +154,7 @@ def test_changing_work_reads_no_other(process: Process) -> None:
         lambda connection: publishing.release_all(connection, corpus.id),
         lambda connection: publishing.republish(connection, mine),
         lambda connection: operators.cancel_open(connection, corpus.id, ["search"], FEW),
-        lambda connection: operators.any_open(connection, corpus.id, "search"),
+        lambda connection: tally.any_open(connection, corpus.id, "search"),
         lambda connection: attempts.reopen_failed(connection, corpus.id),
         lambda connection: attempts.reopen(connection, mine),
         lambda connection: removal.delete_some(connection, corpus.id),

@@ -145,7 +145,7 @@ def test_work_is_locked_in_the_order_of_its_ids(
 
 @pytest.mark.parametrize("what", PASS)
 def test_the_relay_passes_over_work_that_is_locked(process: Process, corpus: Corpus, what: str) -> None:
-    """It waits for nobody; each look does what it can."""
+    """It waits for no other transaction; each look does what it can."""
     kind, values, step = PASS[what]
     items = _written(process, corpus, kind, values)
     with process.database.transaction() as first:
