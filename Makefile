@@ -157,6 +157,10 @@ bench-finding: $(STAMP) services ## measure the reads of the API over millions o
 bench-api: $(STAMP) services ## measure the API with 1, 10 and 50 clients (ARGS=--quick to try it)
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
+.PHONY: bench-start
+bench-start: $(STAMP) services ## measure the CPU time that each kind of process takes until it is ready
+	$(BIN)/python -m benchmarks.start $(ARGS)
+
 .PHONY: bench-page
 bench-page: $(STAMP) services ## measure how long one waits for the page of a corpus of 10 million orthos (ARGS='--orthos 100000' to try it)
 	$(BIN)/python -m benchmarks.page $(ARGS)

@@ -68,7 +68,7 @@ def report(repeat: int) -> Iterator[str]:
     cases = [("zipf, 2 axes", texts.zipf(), FLAT)]
     if verses:
         cases += [("genesis, 2 axes", verses, FLAT), ("genesis 1-20, 3 axes", verses[:514], CUBES)]
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as servers:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as servers:
         for name, paragraphs, limits in cases:
             body = "\n\n".join(paragraphs)
             runs: dict[str, list[Run]] = {"embedded": [], "1 searcher": [], "2 searchers": [], "4 searchers": []}
@@ -265,7 +265,8 @@ def _ready(settings: Settings, searchers: int) -> bool:
 
 
 @contextlib.contextmanager
-def _servers(folder: Path) -> Iterator[Servers]:
+def running(folder: Path) -> Iterator[Servers]:
+    """A RabbitMQ and a Redis."""
     with contextlib.ExitStack() as stack:
         servers = []
         for kind in (services.RabbitMQ, services.Redis):

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.texts import zipf
 from crochet_tasks.db import corpora
 from crochet_tasks.verify import verify
-from tests.soak.samples import FILES, MEMORY, TABLE, Sample, Trend, sample, trends
+from tests.soak.samples import CACHE, FILES, MEMORY, TABLE, Sample, Trend, sample, trends
 from tests.support import steps
 from tests.support.bodies import pieces
 from tests.support.cluster import check, until, until_closed
@@ -49,6 +49,8 @@ LEAST_GROWTH = 0.1
 """growth up to which it is not: some pages of a small table, in MB, or a tenth of a file, message or piece of work"""
 POINTS = 60
 """of a chart"""
+TITLES = {MEMORY: "memory, MB", CACHE: "caches of an API, MB", FILES: "open files", TABLE: "tables, MB"}
+"""of the charts, by the beginning of what they show"""
 LEAST = 0.05
 """what never reaches so much is left out"""
 CACHES = {"CROCHET_API_CACHE_BYTES": "20000000", "CROCHET_WORKER_CACHE_BYTES": "20000000"}
@@ -197,7 +199,7 @@ def _charts(samples: list[Sample]) -> Iterator[str]:
     """Memory, open files and tables over time, as Mermaid."""
     step = -(-len(samples) // POINTS)
     some = samples[::step]
-    for prefix, title in ((MEMORY, "memory, MB"), (FILES, "open files"), (TABLE, "tables, MB")):
+    for prefix, title in TITLES.items():
         yield from ("```mermaid", "xychart-beta", f'    title "{title}, by minutes"')
         yield f'    x-axis "minutes" 0 --> {samples[-1].seconds / 60:.0f}'
         for name in sorted({name for each in samples for name, value in each.values.items() if value >= LEAST}):

@@ -12,8 +12,9 @@ import psutil
 
 from tests.support import steps
 from tests.support.everything import Everything
+from tests.support.scraping import Scraped
 
-MEMORY, FILES, TABLE = "memory, MB: ", "open files: ", "table, MB: "
+MEMORY, CACHE, FILES, TABLE = "memory, MB: ", "cache of an API, MB: ", "open files: ", "table, MB: "
 MB = 1_000_000
 SECONDS_PER_HOUR = 3600.0
 
@@ -35,6 +36,10 @@ def sample(there: Everything, seconds: float, texts: int) -> Sample:
         _add(values, " ".join([kind, *queues]), [process.pid, *there.deployment.children(name)], "rss")
     for server in (there.postgres, there.rabbitmq, there.redis):
         _add(values, type(server).__name__, [each.pid for each in server.processes()], "uss")
+    scraped = Scraped()
+    scraped.ports["api"] = there.metrics_port
+    for cache, held in scraped.by("crochet_cache_bytes", "cache").items():
+        values[f"{CACHE}{cache}"] = held / MB
     values["connections of Postgres"] = _number(there, "SELECT count(*) FROM pg_stat_activity WHERE client_port > 0")
     for table, size in steps.sql(there.process, _SIZES):
         values[f"{TABLE}{table}"] = int(str(size)) / MB

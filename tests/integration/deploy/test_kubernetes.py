@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 VERSIONS = ("1.31", "1.37")
 SERVICES = {"api", "relay", "ingest", "search", "orthos", "flower"}
 WORKERS = {"ingest", "search", "orthos"}
-JOBS = {"migrate", "backup", "verify"}
+JOBS = {"migrate", "backup", "verify", "restore"}
 CUSTOM = {
     *(("postgresql.cnpg.io/v1", kind) for kind in ("Cluster", "Pooler", "ScheduledBackup")),
     ("barmancloud.cnpg.io/v1", "ObjectStore"),
@@ -119,6 +119,21 @@ def test_every_command_is_one_that_the_program_takes(overlay: str, pod: Pod, con
 
 
 @each_overlay
+def test_a_backup_is_restored_from_where_it_is_written_and_never_by_itself(overlay: str) -> None:
+    crons = of_kind(overlay, "CronJob")
+    assert {name for name, each in crons.items() if each["spec"].get("suspend")} == {"restore"}
+    backup, restore = ((pods(overlay)[name], pods(overlay)[name].ours[0]) for name in ("backup", "restore"))
+    assert manifests.arguments(overlay, restore[1])[1] == manifests.arguments(overlay, backup[1])[1]
+    for part in ("volumeMounts", "resources"):
+        assert restore[1][part] == backup[1][part]
+    assert restore[0].spec is not None
+    assert backup[0].spec is not None
+    assert restore[0].spec["volumes"] == backup[0].spec["volumes"]
+    logins = [{(n, k) for n, k in references(each) if n == "object-store"} for _, each in (backup, restore)]
+    assert logins[0] == logins[1]
+
+
+@each_overlay
 def test_workers_consume_every_queue(overlay: str) -> None:
     consumed = []
     for name in WORKERS:
@@ -198,7 +213,7 @@ def test_settings_accept_the_environment(
         "broker_api_url": f"http://{login}@rabbitmq:15672/api/",
         "redis_url": f"redis://{login}@redis:6379/0",
     }
-    if pod.name == "migrate":
+    if pod.name in ("migrate", "restore"):
         expected = {
             "database_url": f"postgresql://{':'.join(owner.values())}@{at}",
             "broker_url": f"amqp://{admins}@rabbitmq:5672//",
@@ -209,6 +224,7 @@ def test_settings_accept_the_environment(
         "roles": {"broker_url", "broker_api_url"} | ({"database_url"} if overlay == "single-node" else set()),
         "migrate": {"database_url"},
         "backup": {"database_url"},
+        "restore": {"database_url"},
     }.get(kind if container["name"] != "roles" else "roles", {"database_url", "broker_url", "redis_url"})
     addresses = {name: getattr(found, name) for name in ("database_url", "broker_url", "broker_api_url", "redis_url")}
     assert {name: value.get_secret_value() for name, value in addresses.items() if value is not None} == {
@@ -338,12 +354,19 @@ def test_mounts_are_volumes_that_there_are(overlay: str, pod: Pod) -> None:
 
 
 def test_the_document_names_what_there_is() -> None:
-    """Objects of the overlay, and commands of the program."""
+    """Objects of the overlays, files of the repository, and commands of the program."""
     document = (ROOT / "docs" / "kubernetes.md").read_text()
-    named = re.findall(r"\b(deployment|statefulset|job|cronjob|service)/([a-z]+)", document)
-    there = {(each["kind"].lower(), each["metadata"]["name"]) for each in manifests.rendered("production")}
-    assert named
-    assert set(named) <= there
+    named = {
+        *re.findall(r"\b(deployment|statefulset|cronjob|service|scaledobject)/([a-z]+)", document),
+        *(("cronjob", name) for name in re.findall(r"\bjob/([a-z]+)-\d", document)),
+        *(("job", name) for name in re.findall(r"\bjob/([a-z]+)\b(?!-)", document)),
+    }
+    there = {
+        (each["kind"].lower(), each["metadata"]["name"]) for overlay in OVERLAYS for each in manifests.rendered(overlay)
+    }
+    assert len(named) >= 8
+    assert named <= there
+    assert all((ROOT / path).exists() for path in re.findall(r"(?<![\w/])deploy/[\w./-]+\w", document))
     for line in re.findall(r" -- crochet (.+)$", document, re.MULTILINE):
         group, name, *arguments = line.split()
         commands()[group].commands[name].make_context(name, arguments)

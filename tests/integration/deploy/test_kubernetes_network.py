@@ -156,7 +156,7 @@ OPERATED: set[Edge] = {
     ("keda", "rabbitmq", 15672),
     # Kubernetes' API, and the object store: addresses that no policy can name.
     *((pod, place, port) for pod in ("postgres", "pooler") for place in (WORLD, *OUTSIDE) for port in (443, 6443)),
-    *(("backup", place, 443) for place in (WORLD, *OUTSIDE)),
+    *((pod, place, 443) for pod in ("backup", "restore") for place in (WORLD, *OUTSIDE)),
 }
 
 

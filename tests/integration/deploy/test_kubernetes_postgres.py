@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,10 +14,12 @@ from sqlalchemy.engine import make_url
 
 from tests.support import roles
 from tests.support.cli import crochet
-from tests.support.manifests import of_kind
+from tests.support.manifests import FOLDER, of_kind
 from tests.support.services import Postgres
 
 pytestmark = pytest.mark.integration
+
+EMPTY = FOLDER / "empty-database.sql"
 
 
 @pytest.fixture
@@ -37,7 +41,8 @@ def owner(postgres: Postgres) -> Iterator[str]:
                 grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(f"{name}_{kind}"))
                 connection.execute(grant)
     yield make_url(url).set(username=name, password="of-the-owner").render_as_string(hide_password=False)
-    postgres.drop_database(url)
+    for there in (url, make_url(url).set(database=f"{name}_before").render_as_string(hide_password=False)):
+        postgres.drop_database(there)
 
 
 def test_the_owner_migrates_and_grants_and_the_verifier_only_reads(owner: str) -> None:
@@ -53,3 +58,34 @@ def test_the_owner_migrates_and_grants_and_the_verifier_only_reads(owner: str) -
     done = crochet("verify", CROCHET_DATABASE_URL=roles.postgres(owner, "backup"))
     assert done.returncode == 0, done.stderr
     assert "corpus 'harbour': no problems" in done.stdout
+
+
+def test_a_backup_goes_into_an_empty_database_in_the_place_of_the_one_there_is(
+    owner: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    """As docs/kubernetes.md says it: exchange the database, restore, migrate. Only the exchange takes an administrator."""
+    name = str(make_url(owner).database)
+
+    def done(*command: str, url: str) -> str:
+        ended = crochet(*command, CROCHET_DATABASE_URL=url)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    done("migrate", url=owner)
+    done("corpora", "create", "harbour", url=roles.postgres(owner, "api"))
+    done("backup", str(tmp_path / "backups"), url=roles.postgres(owner, "backup"))
+    done("corpora", "create", "later", url=roles.postgres(owner, "api"))
+    statements = re.findall(r"^[A-Z].*;$", EMPTY.read_text(), re.MULTILINE)
+    assert len(statements) == 3
+    with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.replace("crochet", name).encode())
+    done("restore", str(tmp_path / "backups"), url=owner)
+    done("migrate", url=owner)
+    for kind in ("api", "backup"):
+        listed = done("corpora", "list", url=roles.postgres(owner, kind))
+        assert "harbour" in listed
+        assert "later" not in listed
+    assert "corpus 'harbour': no problems" in done("verify", url=roles.postgres(owner, "backup"))
+    before = make_url(owner).set(database=f"{name}_before").render_as_string(hide_password=False)
+    assert "later" in done("corpora", "list", url=before)
