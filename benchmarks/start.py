@@ -31,8 +31,8 @@ GOAL = 1.0
 KINDS = {"api": ("api",), "relay": RELAY, "worker, stages": STAGES, "worker, search": SEARCH, "worker, orthos": STORE}
 FIXED = {
     "api": "sqlalchemy.dialects.postgresql.psycopg, psycopg, pydantic, flask, kombu, redis, numpy",
-    "worker": "sqlalchemy.dialects.postgresql.psycopg, psycopg, pydantic, celery.bin.celery, celery.concurrency.prefork, "
-    "celery.worker.consumer, kombu.transport.pyamqp, redis, numpy",
+    "worker": "sqlalchemy.dialects.postgresql.psycopg, psycopg, pydantic, celery.bin.celery, celery.worker.consumer, "
+    "celery.concurrency.prefork, kombu.transport.pyamqp, redis, numpy",
 }
 FIXED["relay"] = FIXED["worker"]
 """what its packages import to do the least of its work"""

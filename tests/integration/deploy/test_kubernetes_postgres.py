@@ -63,7 +63,7 @@ def test_the_owner_migrates_and_grants_and_the_verifier_only_reads(owner: str) -
 def test_a_backup_goes_into_an_empty_database_in_the_place_of_the_one_there_is(
     owner: str, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """As docs/kubernetes.md says it: exchange the database, restore, migrate. Only the exchange takes an administrator."""
+    """As docs/kubernetes.md says it: exchange the database, restore, migrate. Only the first takes an administrator."""
     name = str(make_url(owner).database)
 
     def done(*command: str, url: str) -> str:
