@@ -1,8 +1,8 @@
 """The CPU time that each kind of process takes until it is ready: `make bench-start`.
 
-Beside it what takes at least as much: a Python that imports the fixed packages which such a process needs, and does
-nothing else. All in turns. CPU seconds do not depend on what else the machine does as much as seconds do, but on its
-speed: only their ratio is one of the program. Nothing is asserted here.
+Beside it the least that it can be: of a Python that imports the packages which such a process cannot do without, and
+does nothing else. All in turns. The seconds depend on the speed of the machine, their ratio hardly. Nothing is asserted
+here.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from tests.support.server import take_port
 GOAL = 1.0
 """CPU seconds"""
 KINDS = {"api": ("api",), "relay": RELAY, "worker, stages": STAGES, "worker, search": SEARCH, "worker, orthos": STORE}
-FIXED = {
+NEEDED = {
     "api": "sqlalchemy.dialects.postgresql.psycopg, psycopg, pydantic, flask, kombu, redis, numpy",
     "worker": "sqlalchemy.dialects.postgresql.psycopg, psycopg, pydantic, celery.bin.celery, celery.worker.consumer, "
     "celery.concurrency.prefork, kombu.transport.pyamqp, redis, numpy",
 }
-FIXED["relay"] = FIXED["worker"]
-"""what its packages import to do the least of its work"""
+NEEDED["relay"] = NEEDED["worker"]
+"""packages that a process imports before it can do anything"""
 
 
 def report(repeat: int) -> Iterator[str]:
     yield from machine("CPU time until ready")
-    yield f"Median of {repeat}, in turns; a worker with its children. Goal: less than {GOAL:.0f} s."
+    yield f"Median of {repeat}, in turns; of a process with its children, until the first of them is ready."
+    yield f"Goal: less than {GOAL:.0f} s."
     yield ""
     spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    floor: dict[str, list[float]] = {kind: [] for kind in FIXED}
+    floor: dict[str, list[float]] = {kind: [] for kind in NEEDED}
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as servers:
         state = Path(folder) / "state"
         with opened(Settings(state_dir=state)):
@@ -61,9 +62,9 @@ def report(repeat: int) -> Iterator[str]:
             for _ in range(repeat + 1):
                 for kind, command in KINDS.items():
                     spent[kind].append(_until_ready(deployment, command))
-                for kind, packages in FIXED.items():
+                for kind, packages in NEEDED.items():
                     floor[kind].append(_importing(packages))
-    yield "| process | CPU seconds | importing its fixed packages | ratio |"
+    yield "| process | CPU seconds | importing packages it needs | ratio |"
     yield "|---|---|---|---|"
     for kind in KINDS:
         least = statistics.median(floor[kind.split(",")[0]][1:])  # the first one fills caches

@@ -122,6 +122,8 @@ def test_every_command_is_one_that_the_program_takes(overlay: str, pod: Pod, con
 def test_a_backup_is_restored_from_where_it_is_written_and_never_by_itself(overlay: str) -> None:
     crons = of_kind(overlay, "CronJob")
     assert {name for name, each in crons.items() if each["spec"].get("suspend")} == {"restore"}
+    tries = {name: 1 + each["spec"]["jobTemplate"]["spec"]["backoffLimit"] for name, each in crons.items()}
+    assert tries == {"backup": 3, "verify": 3, "restore": 1}
     backup, restore = ((pods(overlay)[name], pods(overlay)[name].ours[0]) for name in ("backup", "restore"))
     assert manifests.arguments(overlay, restore[1])[1] == manifests.arguments(overlay, backup[1])[1]
     for part in ("volumeMounts", "resources"):
@@ -362,14 +364,38 @@ def test_the_document_names_what_there_is() -> None:
         *(("job", name) for name in re.findall(r"\bjob/([a-z]+)\b(?!-)", document)),
     }
     there = {
-        (each["kind"].lower(), each["metadata"]["name"]) for overlay in OVERLAYS for each in manifests.rendered(overlay)
+        overlay: {(each["kind"].lower(), each["metadata"]["name"]) for each in manifests.rendered(overlay)}
+        for overlay in OVERLAYS
     }
     assert len(named) >= 8
-    assert named <= there
+    assert named - there["production"] == {("statefulset", "postgres")}
+    assert named - there["single-node"] == {("scaledobject", "search")}
     assert all((ROOT / path).exists() for path in re.findall(r"(?<![\w/])deploy/[\w./-]+\w", document))
     for line in re.findall(r" -- crochet (.+)$", document, re.MULTILINE):
         group, name, *arguments = line.split()
         commands()[group].commands[name].make_context(name, arguments)
+
+
+def test_all_services_that_use_the_database_are_stopped_for_a_restore() -> None:
+    document = (ROOT / "docs" / "kubernetes.md").read_text()
+    users = SERVICES - {"flower"}
+    stopped = re.findall(r"scale --replicas=0 (.+)", document)
+    waited = re.findall(r"wait --for=delete .*app.kubernetes.io/name in \((.+)\)", document)
+    assert len(stopped) == len(waited) == len(OVERLAYS)
+    assert all(set(line.replace("deployment/", "").split()) == users for line in stopped)
+    assert all(set(line.split(", ")) == users for line in waited)
+    for overlay in OVERLAYS:
+        using = {
+            pod.name
+            for pod in pods(overlay).values()
+            if any("CROCHET_DATABASE_URL" in manifests.environment(overlay, each) for each in pod.ours)
+        }
+        assert using - JOBS == users
+    (node,) = re.findall(r"scale --replicas=1 (.+)", document)
+    assert set(node.replace("deployment/", "").split()) == users
+    (production,) = re.findall(r"scale --replicas=2 (.+)", document)
+    counted = {name for name, each in of_kind("production", "Deployment").items() if "replicas" in each["spec"]}
+    assert set(production.replace("deployment/", "").split()) == users - counted
 
 
 @each_overlay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import AdminShutdown, InsufficientPrivilege
 from sqlalchemy.engine import make_url
 
 from tests.support import roles
@@ -77,9 +78,12 @@ def test_a_backup_goes_into_an_empty_database_in_the_place_of_the_one_there_is(
     done("corpora", "create", "later", url=roles.postgres(owner, "api"))
     statements = re.findall(r"^[A-Z].*;$", EMPTY.read_text(), re.MULTILINE)
     assert len(statements) == 3
-    with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+    forgotten = psycopg.connect(roles.postgres(owner, "api").replace("+psycopg", ""))
+    with contextlib.closing(forgotten), psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as admin:
         for statement in statements:
-            connection.execute(statement.replace("crochet", name).encode())
+            admin.execute(statement.replace("crochet", name).encode())
+        with pytest.raises(AdminShutdown):
+            forgotten.execute("SELECT 1")
     done("restore", str(tmp_path / "backups"), url=owner)
     done("migrate", url=owner)
     for kind in ("api", "backup"):
