@@ -356,15 +356,41 @@ cdef class Lengthen:
         """The row of bits of the words that fit beside a new cell that is filled; NULL where there is none."""
         return bits_of(self.across if test & 1 else self.behind, self.words[test >> 1])
 
-    cdef void fill(self, int place) noexcept nogil:
+    cdef inline bint fits(self, const Step *step, u32 word, int shell, int tested) noexcept nogil:
+        """Whether a word differs from its shell, and makes pairs with its neighbours, from those numbers on."""
+        cdef const int32_t *list = self.pool + step.at
+        cdef const u64 *row
+        cdef int i
+        cdef bint good = True
+        for i in range(shell, step.old + step.new):
+            good &= self.differing(step, i) != word
+        for i in range(tested, step.tests):
+            if not good:
+                break
+            row = self.beside(list[i])
+            if row != NULL:
+                good = (row[word >> 6] >> (word & 63)) & 1
+            else:
+                good = child(self.across if list[i] & 1 else self.behind, self.words[list[i] >> 1], word) != 0
+        return good
+
+    cdef inline void fill(self, int place) noexcept nogil:
         """Every word for the next cell: it continues its line, makes pairs with its neighbours, differs from its shell."""
         cdef const Step *step = self.steps + place
+        cdef u32 line = self.low[step.cell], word
+        if step.lines or self.high[step.cell] - line != 1:
+            self.fill_from_list(step, place)
+            return
+        word = self.ahead.word[line]  # three of five times there is but one
+        if (not step.unit or word >= self.least_unit) and self.fits(step, word, 0, 0):
+            self.accept(step, place, word, line)
+
+    cdef void fill_from_list(self, const Step *step, int place) noexcept nogil:
         cdef const int32_t *list = self.pool + step.at
         cdef const u32 *word = self.ahead.word
-        cdef const u64 *row
         cdef int cell = step.cell, tests = step.tests, shell = step.old + step.new, i, found, hit
         cdef u32 begin = self.low[cell], end = self.high[cell], middle, w, at, line
-        cdef bint proposed = False, fits
+        cdef bint proposed = False
         cdef u32 hits[HITS]
         if step.unit and self.least_unit:
             at = end
@@ -406,21 +432,11 @@ cdef class Lengthen:
             for hit in range(found):
                 line = hits[hit]
                 w = word[line]
-                fits = True
-                for i in range(1, shell):
-                    fits &= self.differing(step, i) != w
                 if proposed:
                     line = child(self.ahead, self.along[cell], w)
-                    fits &= line != 0
-                for i in range(tested, tests):
-                    if not fits:
-                        break
-                    row = self.beside(list[i])
-                    if row != NULL:
-                        fits = (row[w >> 6] >> (w & 63)) & 1
-                    else:
-                        fits = child(self.across if list[i] & 1 else self.behind, self.words[list[i] >> 1], w) != 0
-                if fits:
+                    if not line:
+                        continue
+                if self.fits(step, w, 1, tested):
                     self.accept(step, place, w, line)
                     if self.number > MANY:
                         return

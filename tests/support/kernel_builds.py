@@ -67,6 +67,6 @@ def _replace(old: ModuleType, build: ModuleType) -> None:
         for name, value in vars(user).copy().items():
             if value is old:
                 setattr(user, name, build)
-            elif user is not old and not name.startswith("__") and names.get(name) is value:
+            elif user is not old and not name.startswith("__") and name in names and names[name] is value:
                 setattr(user, name, getattr(build, name))
     sys.modules[old.__name__] = build
