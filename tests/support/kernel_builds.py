@@ -58,10 +58,11 @@ def install(folder: Path) -> None:
     """Make a build the compiled modules of this process, before anything was made by the others."""
     for name in MODULES:
         (file,) = folder.glob(f"{name}.*")
-        _replace(module(name), load(file, module(name).__name__))
+        put(module(name), load(file, module(name).__name__))
 
 
-def _replace(old: ModuleType, build: ModuleType) -> None:
+def put(old: ModuleType, build: ModuleType) -> None:
+    """Give our modules what a build has in place of what they took from the old one."""
     names = vars(old).copy()
     for user in [user for name, user in sys.modules.items() if name.startswith("crochet_tasks.")]:
         for name, value in vars(user).copy().items():
